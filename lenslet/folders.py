@@ -1,0 +1,125 @@
+"""One look at one folder: what is in it, compared with its manifest, and the manifest kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lenslet import manifest, paths, sidecar
+from lenslet.config import Settings
+from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
+from lenslet.manifest import Dir, Facts, Look, Looker, Manifest, Problem
+from lenslet.paths import Path
+from lenslet.pointers import Place, Resolver
+from lenslet.storage import Listing, Stat, Storage
+
+Stamp = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Looked:
+    """A folder as one look found it: nothing is written yet."""
+
+    place: Place
+    stamp: Stamp  # taken before the listing, so that no later change is missed
+    listing: Listing
+    old: Manifest
+    look: Look
+
+    @property
+    def shown(self) -> tuple[bool, int, str | None]:
+        """What its parent's manifest tells of it."""
+        return bool(self.look.manifest.items), len(self.place.chain), self.place.label
+
+
+class Folders:
+    """Looks into the folders of a library."""
+
+    def __init__(self, storage: Storage, settings: Settings, resolver: Resolver) -> None:
+        self._storage = storage
+        self._page_size = settings.page_size
+        self._resolver = resolver
+
+    def stamp(self, path: Path) -> Stamp:
+        """Moves when names come or go in the folder or, for a pointer, in its target."""
+        return self._stamp(self._resolver.folder(path, fresh=True))
+
+    def _stamp(self, place: Place) -> Stamp:
+        own = self._storage.root.stamp(place.path) if self._is_pointer(place) else 0
+        return place.storage.root.stamp(place.folder), own
+
+    def _is_pointer(self, place: Place) -> bool:
+        """Whether the folder is itself a pointer, so that it has a file of its own to watch."""
+        return place.pointed and self._storage.root.has_folder(place.path)
+
+    def look(self, path: Path, facts: Mapping[str, Facts], *, retry: bool = False) -> Looked:
+        """Compare the folder with its manifest; with `retry`, undecodable images are to be tried.
+
+        Raises `NotFound`, `Denied`, `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
+        """
+        place = self._resolver.folder(path, fresh=True)
+        stamp = self._stamp(place)
+        listing = place.storage.root.listing(place.folder)
+        old = manifest.load(self._storage, path) or Manifest(path)
+        looker = Looker(
+            old,
+            listing,
+            self._thumbnails(place, listing),
+            self._edits(place),
+            facts,
+            lambda name: sidecar.find(place.storage, place.folder.child(name)),
+            time.time_ns(),
+            retry,
+        )
+        look = looker.look(self._dirs(place, listing), self._resolver.ignore.path)
+        return Looked(place, stamp, listing, old, look)
+
+    def _thumbnails(self, place: Place, listing: Listing) -> dict[str, Stat]:
+        beside = not (self._storage.overlaid or place.pointed)
+        files = dict(listing.files) if beside else {}
+        files.update(self._storage.kept(place.path, elsewhere=beside))
+        return {name: stat for name, stat in files.items() if name.endswith(paths.THUMBNAIL)}
+
+    def _edits(self, place: Place) -> dict[str, Stat]:
+        """Sidecars that are kept elsewhere than beside the images."""
+        if not place.storage.overlaid:
+            return {}
+        files = place.storage.kept(place.folder, elsewhere=True)
+        return {name: stat for name, stat in files.items() if name.endswith(paths.SIDECARS)}
+
+    def _dirs(self, place: Place, listing: Listing) -> list[Dir]:
+        shown = []
+        for name in sorted(listing.folders, key=paths.natural_key):
+            child = place.path.child(name)
+            if not self._resolver.ignore.path(child):
+                shown += self._shown(child, len(place.chain))
+        return shown
+
+    def _shown(self, path: Path, depth: int) -> list[Dir]:
+        """How a folder shows in its parent's `dirs`; nothing for one that is ignored."""
+        try:
+            place = self._resolver.folder(path, fresh=True)
+            if len(place.chain) > depth:
+                label = {"label": place.label} if place.label else {}
+                return [{"name": path.name, "kind": "leaf-pointer", **label}]
+            leaf = place.storage.root.any_file(
+                place.folder,
+                lambda name: paths.is_item(name) and not self._resolver.ignore.path(path.child(name)),
+            )
+        except NotFound:
+            return []
+        except (BrokenPointer, PointerLoop):
+            return [{"name": path.name, "kind": "leaf-pointer"}]
+        except LensletError:
+            leaf = False
+        return [{"name": path.name, "kind": "leaf-real" if leaf else "branch"}]
+
+    def keep(self, looked: Looked) -> None:
+        """Store the manifest if it changed, and remove what dead writers left."""
+        look, path = looked.look, looked.place.path
+        if look.changed and not manifest.keep(self._storage, look.manifest, self._page_size):
+            reason = "cannot be written here: what Lenslet makes is kept in this host's cache"
+            look.problems.append(Problem("notKept", path, reason))
+        if looked.listing.temporary and not (looked.place.pointed or self._storage.overlaid):
+            self._storage.root.sweep(path, looked.listing.temporary)

@@ -1,0 +1,283 @@
+"""What is to be done and in which order: the queue, the channel to it, and the board of who does what."""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+import mmap
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import orjson
+
+from lenslet.paths import Path
+
+_MESSAGE_BYTES = 8192
+QUEUE_SIZE = 20_000  # jobs of one kind; what does not fit is found again by the next scan
+
+
+class Kind(enum.IntEnum):
+    """Kinds of work, most urgent first."""
+
+    THUMBNAIL = 0  # somebody waits for it
+    FOLDER = 1  # somebody asked for this folder
+    WANTED = 2  # a new image of a folder that somebody asked for
+    LOOK = 3  # a folder in which the scan may find new images
+    IMAGE = 4  # a new image
+    MANIFEST = 5  # a folder whose images are done
+    SCAN = 6  # one stat a folder
+    ROLLUP = 7  # what changed, for search
+    COMPACT = 8  # the whole rollup
+    HEALTH = 9
+
+
+# How many seconds a kind lets more urgent ones pass it before it takes its turn all the same.
+PATIENCE = {
+    Kind.WANTED: 30.0,
+    Kind.LOOK: 60.0,
+    Kind.IMAGE: 60.0,
+    Kind.MANIFEST: 2.0,
+    Kind.SCAN: 10.0,
+    Kind.ROLLUP: 1.0,
+    Kind.COMPACT: 60.0,
+    Kind.HEALTH: 5.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to do. `force`: although nothing seems to have changed. `deep`: below it, too."""
+
+    kind: Kind
+    path: Path = Path("")
+    force: bool = False
+    deep: bool = False
+
+    @property
+    def key(self) -> tuple[Kind, Path]:
+        return self.kind, self.path
+
+
+class Queue:
+    """Jobs by urgency and then age, each once, some of them for later; safe for threads.
+
+    A job that is put again while it runs runs once more afterwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._ready: dict[Kind, OrderedDict[Path, tuple[float, Job]]] = {
+            kind: OrderedDict() for kind in Kind
+        }
+        self._later: list[tuple[float, int, Job]] = []
+        self._due: dict[tuple[Kind, Path], float] = {}
+        self._order = itertools.count()
+        self._running: dict[tuple[Kind, Path], Job | None] = {}
+
+    def put(self, job: Job, delay: float = 0.0) -> bool:
+        """Add a job, due in `delay` seconds; False when there is no room for it."""
+        with self._changed:
+            if job.key in self._running and not delay:
+                again = self._running[job.key]
+                self._running[job.key] = _both(again, job) if again else job
+                return True
+            if delay:
+                return self._put_later(job, self._clock() + delay)
+            return self._put_now(job)
+
+    def _put_now(self, job: Job) -> bool:
+        ready = self._ready[job.kind]
+        if job.path in ready:
+            since, waiting = ready[job.path]
+            ready[job.path] = since, _both(waiting, job)
+            return True
+        if len(ready) >= QUEUE_SIZE:
+            return False
+        ready[job.path] = self._clock(), job
+        self._changed.notify()
+        return True
+
+    def _put_later(self, job: Job, due: float) -> bool:
+        if self._due.get(job.key, float("inf")) <= due:
+            return True
+        self._due[job.key] = due
+        heapq.heappush(self._later, (due, next(self._order), job))
+        self._changed.notify()
+        return True
+
+    def get(self, wait: float = 0.0) -> Job | None:
+        """The next job, to be given to `done` afterwards; None when none is due within `wait` s."""
+        deadline = self._clock() + wait
+        with self._changed:
+            while True:
+                now = self._clock()
+                self._promote(now)
+                job = self._next(now)
+                if job:
+                    self._running[job.key] = None
+                    return job
+                until = min(deadline, self._later[0][0] if self._later else deadline)
+                if until <= now:
+                    return None
+                self._changed.wait(until - now)
+
+    def _promote(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            due, _, job = heapq.heappop(self._later)
+            if self._due.get(job.key) == due:
+                del self._due[job.key]
+                if job.key in self._running:
+                    self._running[job.key] = job
+                else:
+                    self._put_now(job)
+
+    def _next(self, now: float) -> Job | None:
+        if self._ready[Kind.THUMBNAIL]:
+            return self._take(Kind.THUMBNAIL)
+        first = None
+        for kind, ready in self._ready.items():
+            if ready:
+                first = kind if first is None else first
+                since, _ = next(iter(ready.values()))
+                if now - since > PATIENCE.get(kind, 0.0):
+                    return self._take(kind)
+        return None if first is None else self._take(first)
+
+    def _take(self, kind: Kind) -> Job:
+        _, (_, job) = self._ready[kind].popitem(last=False)
+        return job
+
+    def done(self, job: Job) -> None:
+        """`job` has run; what was put meanwhile may run now."""
+        with self._changed:
+            again = self._running.pop(job.key, None)
+            if again:
+                self._put_now(again)
+
+    def waiting(self, *kinds: Kind) -> int:
+        """How many jobs of these kinds (all, where none is named) wait or run."""
+        with self._changed:
+            chosen = kinds or tuple(Kind)
+            ready = sum(len(self._ready[kind]) for kind in chosen)
+            later = sum(kind in chosen for kind, _ in self._due)
+            return ready + later + sum(kind in chosen for kind, _ in self._running)
+
+    def room(self, kind: Kind) -> int:
+        """How many more jobs of a kind fit."""
+        with self._changed:
+            return QUEUE_SIZE - len(self._ready[kind])
+
+    def wake(self) -> None:
+        """Let everyone who waits in `get` look around."""
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _both(one: Job, other: Job) -> Job:
+    return replace(one, force=one.force or other.force, deep=one.deep or other.deep)
+
+
+class Channel:
+    """Jobs from request processes to the index process: datagrams, made before any fork.
+
+    A full or lost message is harmless: the client asks again, and the scan finds it anyway.
+    """
+
+    def __init__(self) -> None:
+        self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+        self._receiver.setblocking(False)
+
+    def send(self, job: Job) -> bool:
+        """Pass a job on; False when the index process is too far behind to take it."""
+        try:
+            self._sender.send(orjson.dumps([job.kind, job.path, job.force, job.deep]))
+        except (BlockingIOError, ConnectionError):
+            return False
+        return True
+
+    def receive(self, wait: float) -> Job | None:
+        """The next job, if one comes within `wait` seconds."""
+        if not select.select([self._receiver], [], [], wait)[0]:
+            return None
+        try:
+            kind, path, force, deep = orjson.loads(self._receiver.recv(_MESSAGE_BYTES))
+        except BlockingIOError:
+            return None
+        return Job(Kind(kind), Path(path), force, deep)
+
+    def close(self) -> None:
+        self._sender.close()
+        self._receiver.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What one thread was working on when it was last seen, and how often it died of that."""
+
+    path: Path
+    deaths: int
+    since: float  # of the monotonic clock; 0 while it only waits for its turn
+
+
+class Board:
+    """A small shared memory that outlives the index process: its pulse and what it works on.
+
+    Anonymous where a master makes it before the fork; a file for `worker.py`, which has none.
+    Times are seconds of the monotonic clock, which all processes of a host share.
+    """
+
+    _HEAD = struct.Struct("<qddqq")  # pid, pulse, started, waiting, threads busy
+    _SLOT = struct.Struct("<dqi")  # since, deaths, length of the path behind it
+    _SLOT_BYTES, SLOTS = 4096, 64
+
+    def __init__(self, fd: int = -1) -> None:
+        """In anonymous memory, or in the file of a descriptor that stays open."""
+        size = (1 + self.SLOTS) * self._SLOT_BYTES
+        if fd >= 0:
+            os.ftruncate(fd, size)
+        self._memory = mmap.mmap(fd, size)
+
+    def pulse(self, waiting: int, busy: int, started: float) -> None:
+        """The index process lives: how much waits and how many threads work."""
+        now = time.monotonic()
+        self._HEAD.pack_into(self._memory, 0, os.getpid(), now, started, waiting, busy)
+
+    def state(self) -> tuple[int, float, float, int, int]:
+        """Process, seconds since its last pulse and since its start, jobs waiting, threads busy."""
+        pid, pulse, started, waiting, busy = self._HEAD.unpack_from(self._memory, 0)
+        now = time.monotonic()
+        return pid, now - pulse, now - started, waiting, busy
+
+    def mark(self, slot: int, path: Path, deaths: int = 0, *, waiting: bool = False) -> None:
+        """Thread `slot` begins to work on `path`, or (`waiting`) is going to."""
+        data = path.encode()
+        start = (1 + slot % self.SLOTS) * self._SLOT_BYTES
+        head = self._SLOT.size
+        self._memory[start + head : start + head + len(data)] = data
+        since = 0.0 if waiting else time.monotonic()
+        self._SLOT.pack_into(self._memory, start, since, deaths, len(data))
+
+    def clear(self, slot: int) -> None:
+        self._SLOT.pack_into(self._memory, (1 + slot % self.SLOTS) * self._SLOT_BYTES, 0.0, 0, 0)
+
+    def marks(self) -> dict[int, Mark]:
+        """What each thread works on, or worked on when its process died."""
+        found = {}
+        for slot in range(self.SLOTS):
+            start = (1 + slot) * self._SLOT_BYTES
+            since, deaths, length = self._SLOT.unpack_from(self._memory, start)
+            if 0 < length <= self._SLOT_BYTES - self._SLOT.size:
+                first = start + self._SLOT.size
+                text = self._memory[first : first + length].decode("utf-8", "replace")
+                found[slot] = Mark(Path(text), deaths, since)
+        return found

@@ -1,0 +1,167 @@
+"""A client's text made a safe `Path`, and the names derived from one; touches no file."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+
+from lenslet.errors import BadRequest
+
+MEDIA_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+MANIFEST, ROLLUP, ROLLUP_DELTA, HEALTH = (
+    "_index.json",
+    "_rollup.json",
+    "_rollup_delta.json",
+    "_health.json",
+)
+POINTERS = (".lenslet.folder.json", ".lenscat.folder.json")
+IGNORE_MARKS = (".nomedia", ".lensletignore")
+THUMBNAIL = ".thumbnail"
+SIDECARS = (".lenslet.json", ".json")  # read in this order
+TEMPORARY = ".lenslet-tmp-"
+
+_IGNORED = frozenset(
+    {
+        "@eaDir",
+        "#recycle",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+        "__MACOSX",
+        "Thumbs.db",
+    }
+)
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
+_DIGITS = re.compile(r"([0-9]+)")
+_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes: what file systems take, less room for our suffixes
+
+
+class Path(str):
+    """Checked segments joined by `/`, relative to the root, which is ``""``."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        return self.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Path:
+        return Path(self.rpartition("/")[0])
+
+    @property
+    def segments(self) -> list[str]:
+        return self.split("/") if self else []
+
+    def child(self, name: str) -> Path:
+        """The path of `name` in this folder; `name` must be usable."""
+        return Path(f"{self}/{name}") if self else Path(name)
+
+    def holds(self, other: Path) -> bool:
+        """Whether `other` is this folder or lies below it."""
+        return not self or other == self or other.startswith(self + "/")
+
+    def below(self, folder: Path) -> Path:
+        """This path as seen from `folder`, which holds it."""
+        return Path(self[len(folder) :].lstrip("/"))
+
+    def ancestors(self) -> Iterator[Path]:
+        """The folders above, nearest first, the root last."""
+        path = self
+        while path:
+            path = path.parent
+            yield path
+
+
+ROOT = Path("")
+
+
+def parse(text: str, parameter: str = "path") -> Path:
+    """The safe path a client means; `BadRequest` naming `parameter` for every other text.
+
+    One leading and one trailing `/` are dropped. Refused: empty, `.` and `..` segments, control
+    characters, backslashes, text that is not UTF-8, and more than 255 bytes a name or 3,800 in all.
+    """
+    path = text.removeprefix("/").removesuffix("/")
+    if not path:
+        return ROOT
+    if _UNUSABLE.search(path):
+        raise BadRequest(
+            parameter, "control characters, backslashes and broken UTF-8 are not allowed"
+        )
+    if len(path.encode()) > _LONGEST_PATH:
+        raise BadRequest(parameter, f"longer than {_LONGEST_PATH} bytes")
+    for segment in path.split("/"):
+        if segment in ("", ".", ".."):
+            raise BadRequest(parameter, "empty, '.' and '..' segments are not allowed")
+        if len(segment.encode()) > _LONGEST_NAME:
+            raise BadRequest(parameter, f"a name longer than {_LONGEST_NAME} bytes")
+    return Path(path)
+
+
+def usable(name: str) -> bool:
+    """Whether a name found in a folder can be part of a path."""
+    return not _UNUSABLE.search(name)
+
+
+def escaped(name: str) -> str:
+    """An unusable name so that it can be shown: what cannot stand as it is as `\\xNN`."""
+    return _UNUSABLE.sub(
+        lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name
+    )
+
+
+def suffix(name: str) -> str:
+    """The suffix in lower case, with its dot; ``""`` for none."""
+    stem, dot, ending = name.rpartition(".")
+    return f".{ending.lower()}" if dot and stem else ""
+
+
+def is_item(name: str) -> bool:
+    """Whether a file of this name is an image that Lenslet serves."""
+    return suffix(name) in MEDIA_TYPES
+
+
+def media_type(name: str) -> str:
+    return MEDIA_TYPES[suffix(name)]
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sorts `img2` before `img10`, whatever the case; no two names are equal."""
+    parts: list[str | int] = list(_DIGITS.split(name.casefold()))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def folder_key(path: Path) -> list[tuple[list[str | int], str]]:
+    """Sorts folders, each before what lies below it."""
+    return [natural_key(segment) for segment in path.segments]
+
+
+class Ignore:
+    """Which names are not part of the library: the usual clutter and the operator's globs.
+
+    A glob with a `/` is matched against the whole path, any other against the name.
+    """
+
+    def __init__(self, globs: tuple[str, ...] = ()) -> None:
+        self._names = [re.compile(fnmatch.translate(g)) for g in globs if "/" not in g]
+        self._paths = [re.compile(fnmatch.translate(g.strip("/"))) for g in globs if "/" in g]
+
+    def name(self, name: str) -> bool:
+        """Whether a name is ignored wherever it stands."""
+        return (
+            name.startswith(".")
+            or name in _IGNORED
+            or any(glob.match(name) for glob in self._names)
+        )
+
+    def path(self, path: Path) -> bool:
+        """Whether the last segment of a path is ignored there."""
+        return self.name(path.name) or any(glob.match(path) for glob in self._paths)

@@ -1,0 +1,142 @@
+"""What resources share: the library they are handed, parameters, answers, waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import falcon
+import orjson
+
+from lenslet import conditional, paths
+from lenslet.config import Settings
+from lenslet.errors import BadRequest, NotFound
+from lenslet.jobs import Board, Channel, Job, Kind
+from lenslet.paths import Path
+from lenslet.pointers import Place, Resolver
+from lenslet.search import Search
+from lenslet.storage import Stat, Storage
+
+JSON = "application/json"
+RETRY_SECONDS = 1
+POLL_SECONDS = 0.02
+_NUDGE_SECONDS, _NUDGED_FOLDERS = 1.0, 10_000
+_YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
+
+Found = TypeVar("Found")
+
+
+@dataclass(slots=True)
+class Library:
+    """Everything that the resources work with, wired once by `create_app`."""
+
+    storage: Storage
+    settings: Settings
+    resolver: Resolver
+    search: Search
+    jobs: Channel
+    board: Board
+    waiters: threading.BoundedSemaphore
+    nudged: dict[Path, float] = field(default_factory=dict)
+
+    def image(self, path: Path) -> tuple[Place, Stat]:
+        """Where an image lies, and its file; `NotFound` when there is none."""
+        place = self.resolver.item(path)
+        return place, place.storage.root.stat(place.folder.child(path.name))
+
+    def nudge(self, folder: Path) -> None:
+        """Have a folder looked at behind the answer, at most once a second from here."""
+        now = time.monotonic()
+        if now - self.nudged.get(folder, float("-inf")) < _NUDGE_SECONDS:
+            return
+        if len(self.nudged) >= _NUDGED_FOLDERS:
+            self.nudged.clear()
+        self.nudged[folder] = now
+        self.jobs.send(Job(Kind.FOLDER, folder))
+
+    def wait(self, seconds: float, look: Callable[[], Found]) -> Found | None:
+        """What `look` finds within `seconds`; None when it only raises `NotFound` until then.
+
+        No more than half of the request threads ever wait.
+        """
+        with self._waiting(seconds) as until:
+            while True:
+                try:
+                    return look()
+                except NotFound:
+                    if time.monotonic() + POLL_SECONDS > until:
+                        return None
+                threading.Event().wait(POLL_SECONDS)
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Iterator[float]:
+        if not seconds or not self.waiters.acquire(blocking=False):
+            yield 0.0
+            return
+        try:
+            yield time.monotonic() + seconds
+        finally:
+            self.waiters.release()
+
+
+def path_param(req: falcon.Request) -> Path:
+    """`?path=`, the root where it is absent."""
+    return paths.parse(req.get_param("path", default=""))
+
+
+def number_param(req: falcon.Request, name: str, default: int, low: int, high: int) -> int:
+    """A whole number in a query; `BadRequest` naming the parameter for any other text."""
+    text = req.get_param(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
+        raise BadRequest(name, f"a whole number {low}–{high} is needed")
+    return int(text)
+
+
+def flag_param(req: falcon.Request, name: str) -> bool:
+    """A yes or no in a query; just the name is a yes."""
+    text = (req.get_param(name, default="no") or "").lower()
+    if text not in (*_YES, *_NO):
+        raise BadRequest(name, "true or false is needed")
+    return text in _YES
+
+
+def url(req: falcon.Request, route: str, **query: str | int) -> str:
+    """A route's URL as this client reaches it, under whatever prefix."""
+    asked = "?" + urlencode(query, quote_via=quote) if query else ""
+    return f"{quote(req.app)}{route}{asked}"
+
+
+def send_json(resp: falcon.Response, document: object) -> None:
+    resp.content_type = JSON
+    resp.data = orjson.dumps(document)
+    resp.cache_control = ["no-store"]
+
+
+def send(
+    req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str
+) -> None:
+    """An answer that the client may keep: 304 when it has it already."""
+    resp.set_header("ETag", f'"{tag}"')
+    resp.cache_control = ["no-cache"]
+    if conditional.not_modified(req.get_header("If-None-Match"), tag):
+        resp.status = falcon.HTTP_304
+        return
+    resp.content_type = content_type
+    resp.data = data
+
+
+def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: str) -> None:
+    """202: it is being made; ask at `poll` again."""
+    resp.status = falcon.HTTP_202
+    resp.set_header("Retry-After", str(RETRY_SECONDS))
+    resp.location = poll
+    send_json(
+        resp, {"status": "pending", "path": path, "poll": poll, "retryAfter": RETRY_SECONDS}
+    )

@@ -1,0 +1,96 @@
+"""`/health` and `/`: what this service is, and how it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from lenslet import __version__, health
+from lenslet.errors import LensletError
+from lenslet.resources.common import Library, send_json
+
+PULSE_SECONDS = 10.0
+_PARTS = ("storage", "workers")
+
+
+class Index:
+    """`GET /`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send_json(resp, {"name": "lenslet", "version": __version__})
+
+    on_head = on_get
+
+
+class Live:
+    """`GET /health/live`: 200 while the process serves."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send_json(resp, {"status": "ok"})
+
+    on_head = on_get
+
+
+class Health:
+    """`GET /health`, `GET /health/storage`, `GET /health/workers`"""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
+        if part and part not in _PARTS:
+            raise falcon.HTTPNotFound(description=f"Health has no part {part}.")
+        found = self._report()
+        if found["status"] == "down":
+            resp.status = falcon.HTTP_503
+            resp.set_header("Retry-After", "5")
+        send_json(resp, found[part] if part else found)
+
+    on_head = on_get
+
+    def _report(self) -> dict[str, Any]:
+        storage, workers = self._storage(), self._workers()
+        library = health.load(self._library.storage) if storage["readable"] else None
+        counts = library["counts"] if library else {}
+        listed = [f"{counts[kind]} {kind}" for kind in sorted(health.WORRYING) if counts.get(kind)]
+        reasons = [*storage["problems"], *workers["problems"], *listed]
+        status = "degraded" if reasons else "ok"
+        return {
+            "status": status if storage["readable"] else "down",
+            "reasons": reasons,
+            "backend": "local",
+            "workers": workers,
+            "storage": storage,
+            "library": library,
+        }
+
+    def _storage(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
+        try:
+            if self._library.storage.root.is_empty():
+                found["problems"].append("the root is empty: an unmounted disk?")
+            found["writable"] = self._library.storage.edits_allowed()
+            if not found["writable"]:
+                found["problems"].append("the root cannot be written and STATE_DIR is not set")
+        except LensletError as error:
+            found["readable"] = False
+            found["problems"].append(str(error))
+        return found
+
+    def _workers(self) -> dict[str, Any]:
+        pid, pulse, age, waiting, busy = self._library.board.state()
+        if not pid:
+            return {"alive": False, "problems": ["no index process"]}
+        problems = []
+        if pulse > PULSE_SECONDS:
+            problems.append(f"the index process was last heard of {pulse:.0f} s ago")
+        return {
+            "alive": not problems,
+            "pid": pid,
+            "pulseSeconds": round(pulse, 1),
+            "upSeconds": round(age, 1),
+            "backlog": waiting,
+            "busy": busy,
+            "problems": problems,
+        }

@@ -1,0 +1,96 @@
+"""`/thumb`: thumbnails from their files; what is missing is ordered and waited for a little."""
+
+from __future__ import annotations
+
+import falcon
+from blake3 import blake3
+
+from lenslet import manifest, thumbnail
+from lenslet.errors import NotFound, UnreadableImage
+from lenslet.jobs import Job, Kind
+from lenslet.paths import Path
+from lenslet.pointers import Place
+from lenslet.resources.common import (
+    Library,
+    flag_param,
+    path_param,
+    send,
+    send_json,
+    send_pending,
+    url,
+)
+from lenslet.storage import Stat
+
+WEBP = "image/webp"
+_FOREVER = ["private", "max-age=31536000", "immutable"]
+
+
+class Thumb:
+    """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        path = path_param(req)
+        place, image = self._library.image(path)
+        try:
+            data, _ = thumbnail.read(self._library.storage, path, image)
+        except NotFound:
+            made = self._make(path, place, image)
+            if made is None:
+                send_pending(req, resp, path, url(req, "/thumb", path=path))
+                return
+            data, _ = made
+        send(req, resp, data, WEBP, blake3(data).hexdigest()[:20])
+        if req.get_param("v") == image.rev:
+            resp.cache_control = _FOREVER
+
+    on_head = on_get
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        path, force = path_param(req), flag_param(req, "force")
+        place, image = self._library.image(path)
+        try:
+            _, before = thumbnail.read(self._library.storage, path, image)
+        except NotFound:
+            before = None
+        done = before if before and not force else self._make(path, place, image, before, force)
+        if done is None:
+            send_pending(req, resp, path, url(req, "/thumb", path=path))
+            return
+        send_json(resp, {"status": "ready", "path": path, "url": url(req, "/thumb", path=path)})
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+        path = path_param(req)
+        self._library.resolver.item(path)
+        thumbnail.drop(self._library.storage, path)
+        resp.status = falcon.HTTP_204
+
+    def _make(
+        self, path: Path, place: Place, image: Stat, before: Stat | None = None, force: bool = False
+    ) -> tuple[bytes, Stat] | None:
+        """Order a thumbnail and wait for it; None when it takes longer.
+
+        Raises `UnreadableImage` when it cannot be made, and `Denied` when the image cannot be read.
+        """
+        if not force:
+            self._refuse_unreadable(path, image)
+        place.storage.root.open(place.folder.child(path.name))[0].close()
+        self._library.jobs.send(Job(Kind.THUMBNAIL, path, force))
+
+        def look() -> tuple[bytes, Stat]:
+            data, stat = thumbnail.read(self._library.storage, path, image)
+            if stat == before:
+                raise NotFound(f"{path} has its old thumbnail still.")
+            return data, stat
+
+        made = self._library.wait(self._library.settings.thumb_wait, look)
+        if made is None:
+            self._refuse_unreadable(path, image)
+        return made
+
+    def _refuse_unreadable(self, path: Path, image: Stat) -> None:
+        item = manifest.find(self._library.storage, path)
+        if item and item["rev"] == image.rev and "error" in item:
+            raise UnreadableImage(item["error"])

@@ -1,0 +1,253 @@
+"""The processes: gunicorn's settings and worker class, and the index process alone.
+
+One arbiter keeps `WEB_CONCURRENCY` request processes and one index process. All are forked from
+it as workers of one class; `pre_fork` gives the index role to the first that finds it free. The
+channel and the board are made before any fork, so they outlive every worker.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+from lenslet import config
+from lenslet.app import WSGIApp, create_app
+from lenslet.config import Settings
+from lenslet.errors import SettingError
+from lenslet.indexer import Indexer
+from lenslet.jobs import Board, Channel, Queue
+from lenslet.pointers import Resolver
+from lenslet.storage import LocalTree, cache_folder, open_storage
+
+log = logging.getLogger("lenslet")
+
+FEWEST_WORKERS = 2  # one that answers requests and one that indexes
+_PULSE_SECONDS = 1.0
+_DRAIN_SECONDS = 20
+
+
+@functools.lru_cache(maxsize=1)
+def shared() -> tuple[Channel, Board]:
+    """What the processes of one master share; first called in the master, before any fork."""
+    return Channel(), Board()
+
+
+def search_cache(settings: Settings) -> LocalTree:
+    """Where this host keeps the folded copies that search reads."""
+    return LocalTree(cache_folder(settings, "search"), private=True)
+
+
+def build() -> WSGIApp:
+    """The WSGI application of a request process, from its environment."""
+    settings = load_settings()
+    return create_app(settings, open_storage(settings), search_cache(settings), *shared())
+
+
+def build_indexer(settings: Settings, queue: Queue, board: Board, **more: Any) -> Indexer:
+    """The loop of an index process."""
+    storage = open_storage(settings)
+    resolver = Resolver(storage, settings)
+    return Indexer(storage, settings, resolver, search_cache(settings), queue, board, **more)
+
+
+def load_settings() -> Settings:
+    """The settings of this process; a bad one ends it with one line."""
+    try:
+        return config.load(os.environ)
+    except SettingError as error:
+        raise SystemExit(f"lenslet: {error}") from error
+
+
+# Under gunicorn
+
+
+class Worker(ThreadWorker):
+    """A request process or, with the index role, the index process."""
+
+    indexes = False
+
+    def init_process(self) -> None:
+        log.handlers, log.propagate = logging.getLogger("gunicorn.error").handlers, False
+        log.setLevel(logging.INFO)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        if not self.indexes:
+            super().load_wsgi()
+
+    def run(self) -> None:
+        if self.indexes:
+            self._index()
+        else:
+            super().run()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        if not self.indexes:
+            super().handle_quit(sig, frame)
+        self.alive = False
+
+    def _index(self) -> None:
+        """Run the loop, and tell the arbiter so while it makes progress."""
+        channel, board = shared()
+        queue, stop = Queue(), threading.Event()
+        indexer = build_indexer(load_settings(), queue, board)
+        threads = [
+            threading.Thread(target=indexer.run, args=(stop,), name="indexer"),
+            threading.Thread(target=receive, args=(channel, queue, stop), name="receiver"),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
+                if indexer.pulse():
+                    self.notify()
+                self._sleep()
+        finally:
+            stop.set()
+            queue.wake()
+        if self.alive and self.is_parent_alive():
+            raise RuntimeError("a thread of the index process has ended")
+        for thread in threads:
+            thread.join(_DRAIN_SECONDS)
+
+    def _sleep(self) -> None:
+        """Until the next pulse or, through the wake-up pipe, until a signal comes."""
+        if select.select([self.PIPE[0]], [], [], _PULSE_SECONDS)[0]:
+            os.read(self.PIPE[0], 4096)
+
+
+def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
+    """Put what request processes want in the queue until `stop` is set, then leave it to others."""
+    while not stop.is_set():
+        job = channel.receive(_PULSE_SECONDS / 2)
+        if job is not None and stop.is_set():
+            channel.send(job)
+        elif job is not None:
+            queue.put(job)
+
+
+def gunicorn_settings() -> dict[str, Any]:
+    """Gunicorn's settings, so that `gunicorn` in a checkout and `lenslet serve` are the same."""
+    settings = load_settings()
+    shared()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "wsgi_app": "lenslet.serving:build()",
+        "worker_class": "lenslet.serving.Worker",
+        "bind": [f"{host}:{settings.port}"],
+        "workers": settings.web_concurrency + 1,
+        "threads": settings.web_threads,
+        "timeout": 30,
+        "graceful_timeout": 20,
+        "keepalive": 15,
+        "proc_name": "lenslet",
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,
+        "control_socket_disable": True,
+        "on_starting": on_starting,
+        "pre_fork": pre_fork,
+        "child_exit": child_exit,
+        "nworkers_changed": nworkers_changed,
+    }
+
+
+def on_starting(server: Any) -> None:
+    """Check once, before anything is forked, that the settings can be used."""
+    settings = load_settings()
+    try:
+        open_storage(settings)
+        search_cache(settings)
+    except SettingError as error:
+        raise SystemExit(f"lenslet: {error}") from error
+    if server.cfg.workers < FEWEST_WORKERS:
+        raise SystemExit(f"lenslet: workers={server.cfg.workers} cannot be used: it takes 2 or more")
+    root = os.path.realpath(settings.root_path)
+    server.log.info("Lenslet serves %s at http://%s:%s/", root, settings.host, settings.port)
+
+
+def pre_fork(server: Any, worker: Worker) -> None:
+    """Give a new worker the index role when no live worker of its configuration has it."""
+    worker.indexes = not _has_indexer(server, worker.cfg)
+
+
+def _has_indexer(server: Any, cfg: Any) -> bool:
+    return any(worker.indexes and worker.cfg is cfg for worker in server.WORKERS.values())
+
+
+def child_exit(server: Any, worker: Worker) -> None:
+    """Mend what TTOU may do: end the oldest worker, the index process, and replace it by none."""
+    if not worker.indexes or worker.cfg is not server.cfg or _has_indexer(server, server.cfg):
+        return
+    if len(server.WORKERS) >= server.num_workers:
+        server.kill_worker(min(server.WORKERS, key=lambda p: server.WORKERS[p].age), signal.SIGTERM)
+
+
+def nworkers_changed(server: Any, new: int, old: int | None) -> None:
+    """Refuse to go below one request process and the index process."""
+    if new == FEWEST_WORKERS - 1 and old is not None:
+        server.log.warning("Two workers are the fewest: one answers requests, one indexes.")
+        server.num_workers = FEWEST_WORKERS
+
+
+class Server(BaseApplication):
+    """`lenslet serve`: gunicorn without a configuration file."""
+
+    def load_config(self) -> None:
+        for name, value in gunicorn_settings().items():
+            self.cfg.set(name, value)
+
+    def load(self) -> WSGIApp:
+        return build()
+
+
+# Alone
+
+
+def own_board(settings: Settings) -> Board:
+    """A board in a file, which a crash leaves to the next process; not shared while one has it."""
+    name = os.path.join(cache_folder(settings, "worker"), "board")
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return Board()
+    return Board(fd)  # the descriptor, and with it the lock, is kept to the end of the process
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def work() -> int:
+    """`python worker.py`: the index process alone, until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    settings = load_settings()
+    stop, queue = stop_on_signals(), Queue()
+    try:
+        indexer = build_indexer(settings, queue, own_board(settings))
+    except SettingError as error:
+        raise SystemExit(f"lenslet: {error}") from error
+    runner = threading.Thread(target=indexer.run, args=(stop,), name="indexer")
+    runner.start()
+    log.info("indexing %s", os.path.realpath(settings.root_path))
+    while runner.is_alive() and not stop.wait(_PULSE_SECONDS):
+        indexer.pulse()
+    failed = not stop.is_set()
+    stop.set()
+    queue.wake()
+    runner.join()
+    return int(failed)

@@ -1,0 +1,187 @@
+"""Where a library's files lie: originals in `root`, what Lenslet writes in `state`.
+
+The one module that request processes and the index process share to touch files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from lenslet import paths
+from lenslet.config import Settings
+from lenslet.errors import Denied, Invalid, NotFound, SettingError
+from lenslet.paths import ROOT, Path
+from lenslet.storage.local import LocalTree
+from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat, Tree
+
+__all__ = ["Listing", "LocalTree", "Stat", "Storage", "Tree", "open_storage"]
+
+Check = Callable[[bytes, Stat], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """`root` holds originals and pointers; `state` takes derived files and sidecars.
+
+    They are one tree unless `STATE_DIR` is set. `spill`, in the host's cache, takes the derived
+    files that `state` cannot keep: a folder that must not be written, a foreign file in the way.
+    """
+
+    root: Tree
+    state: Tree
+    spill: Tree | None = None
+
+    @property
+    def overlaid(self) -> bool:
+        return self.state is not self.root
+
+    def derived(self, path: Path, good: Check) -> tuple[bytes, Stat]:
+        """The derived file at `path` that passes `good`; `NotFound` when none does.
+
+        The spill is asked first: a copy is there only while the other place cannot take it.
+        """
+        for tree in (self.spill, self.state):
+            if tree is None:
+                continue
+            try:
+                data, stat = tree.read(path)
+            except (NotFound, Denied):
+                continue
+            if good(data, stat):
+                return data, stat
+        raise NotFound(f"There is no {path} yet.")
+
+    def open_derived(self, path: Path) -> tuple[BinaryIO, Stat]:
+        """The derived file at `path`, open for reading; the caller closes it."""
+        for tree in (self.spill, self.state):
+            if tree is not None:
+                try:
+                    return tree.open(path)
+                except (NotFound, Denied):
+                    continue
+        raise NotFound(f"There is no {path} yet.")
+
+    def keep(
+        self,
+        path: Path,
+        data: bytes | Callable[[], Iterable[bytes]],
+        *,
+        ours: Check | None = None,
+        mtime_ns: int | None = None,
+    ) -> bool:
+        """Store a derived file; False when only the spill could take it.
+
+        A large one comes in pieces, from a function that can be asked for them again.
+        A file in the way that fails `ours` belongs to somebody else and is left as it is.
+        """
+        try:
+            if ours:
+                self._refuse_foreign(path, ours)
+            self.state.write(path, data() if callable(data) else data, mtime_ns=mtime_ns)
+        except (Denied, Invalid):
+            if self.spill is None:
+                raise
+            self.spill.write(path, data() if callable(data) else data, mtime_ns=mtime_ns)
+            return False
+        self._forget_spilt(path)
+        return True
+
+    def _refuse_foreign(self, path: Path, ours: Check) -> None:
+        try:
+            file, stat = self.state.open(path)
+        except NotFound:
+            return
+        with file:
+            data = file.read(DOCUMENT_BYTES)
+        if not ours(data, stat):
+            raise Denied(f"{path} is not Lenslet's own and is left as it is.")
+
+    def _forget_spilt(self, path: Path) -> None:
+        if self.spill is not None:
+            try:
+                self.spill.delete(path)
+            except NotFound:
+                pass
+
+    def drop(self, path: Path) -> None:
+        """Remove a derived file wherever it is kept; `NotFound` when it is nowhere."""
+        found = False
+        for tree in (self.spill, self.state):
+            try:
+                if tree is not None:
+                    tree.delete(path)
+                    found = True
+            except NotFound:
+                continue
+        if not found:
+            raise NotFound(f"There is no {path}.")
+
+    def kept(self, folder: Path, *, elsewhere: bool = False) -> dict[str, Stat]:
+        """The files that Lenslet keeps for `folder`; with `elsewhere`, those not in the root."""
+        found: dict[str, Stat] = {}
+        for tree in (self.state, self.spill):
+            if tree is None or elsewhere and tree is self.root:
+                continue
+            try:
+                found.update(tree.listing(folder).files)
+            except NotFound:
+                continue
+        return found
+
+    def edits_allowed(self) -> bool:
+        """Whether sidecars can be written anywhere at all."""
+        return self.state.writable(ROOT)
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The storage that the settings name; `SettingError` when it cannot be used."""
+    if not os.path.isdir(settings.root_path):
+        raise SettingError(f"ROOT_PATH={settings.root_path!r} cannot be used: it takes a folder that exists")
+    root = LocalTree(settings.root_path)
+    if settings.state_dir:
+        return Storage(root, _state_tree(root, settings))
+    return Storage(root, root, LocalTree(cache_folder(settings, "derived"), private=True))
+
+
+def cache_folder(settings: Settings, name: str) -> str:
+    """A folder of this host's cache that belongs to this root alone, and is there.
+
+    Where the cache cannot be written (a service without a home), it is in the temporary folder.
+    """
+    root = os.path.realpath(settings.root_path)
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    own = f"lenslet-{os.getuid()}"
+    for cache in (settings.cache_dir, os.path.join(tempfile.gettempdir(), own)):
+        folder = os.path.join(cache, f"{os.path.basename(root)[:40]}-{digest}", name)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK) and os.stat(cache).st_uid == os.getuid():
+            return folder
+    raise SettingError("no folder for the cache can be written: set XDG_CACHE_HOME")
+
+
+def _state_tree(root: LocalTree, settings: Settings) -> LocalTree:
+    state = LocalTree(settings.state_dir, private=True)
+    if os.path.commonpath((state.root, root.root)) == state.root:
+        raise SettingError(f"STATE_DIR={settings.state_dir!r} holds ROOT_PATH: it takes a folder apart")
+    if os.path.commonpath((state.root, root.root)) == root.root:
+        inside = os.path.relpath(state.root, root.root).split(os.sep)
+        if not any(map(paths.Ignore(settings.ignore).name, inside)):
+            raise SettingError(
+                f"STATE_DIR={settings.state_dir!r} lies inside ROOT_PATH: "
+                "it takes an ignored name there, such as .lenslet"
+            )
+    try:
+        os.makedirs(state.root, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"STATE_DIR={settings.state_dir!r} cannot be made: {error.strerror}") from error
+    if not os.access(state.root, os.W_OK):
+        raise SettingError(f"STATE_DIR={settings.state_dir!r} cannot be written")
+    return state

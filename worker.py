@@ -1,0 +1,6 @@
+"""The index process alone, for a host that only indexes: `python worker.py`."""
+
+from lenslet.serving import work
+
+if __name__ == "__main__":
+    raise SystemExit(work())
