@@ -104,7 +104,7 @@ def _answer_error(
     req: falcon.Request, resp: falcon.Response, error: LensletError, params: dict[str, Any]
 ) -> None:
     resp.status = status_of(error)
-    answer: dict[str, Any] = {"title": resp.status[4:], "description": str(error)}
+    answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
     if isinstance(error, PointerLoop):
         answer["chain"] = error.chain
     if isinstance(error, PreconditionFailed) and error.stored is not None:

@@ -116,7 +116,9 @@ def settings(environ: Mapping[str, str]) -> Settings:
         try:
             values[field] = check(text)
         except ValueError as error:
-            raise SettingError(f"{field.upper()}={text!r} cannot be used: it takes {error}") from error
+            raise SettingError(
+                f"{field.upper()}={text!r} cannot be used: it takes {error}"
+            ) from error
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
     values["cache_dir"] = os.path.join(os.path.expanduser(cache), "lenslet")
     return Settings(**values)

@@ -105,7 +105,9 @@ class Folders:
                 return [{"name": path.name, "kind": "leaf-pointer", **label}]
             leaf = place.storage.root.any_file(
                 place.folder,
-                lambda name: paths.is_item(name) and not self._resolver.ignore.path(path.child(name)),
+                lambda name: (
+                    paths.is_item(name) and not self._resolver.ignore.path(path.child(name))
+                ),
             )
         except NotFound:
             return []

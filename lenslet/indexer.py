@@ -123,22 +123,30 @@ class Indexer:
 
     # The loop
 
-    def run(self, stop: threading.Event) -> None:
-        """Work on `WORKER_THREADS` threads until `stop` is set."""
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Work on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         self._recover(stop)
         self._queue.put(Job(Kind.SCAN, force=True))
         threads = [
-            threading.Thread(target=self._work, args=(stop, slot), name=f"index-{slot}")
+            threading.Thread(target=self._work, args=(stop, slot, once), name=f"index-{slot}")
             for slot in range(self._settings.worker_threads)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        if once and not stop.is_set():
+            self._compact(Job(Kind.COMPACT))
+            self._report(Job(Kind.HEALTH))
 
-    def _work(self, stop: threading.Event, slot: int) -> None:
+    def _work(self, stop: threading.Event, slot: int, once: bool) -> None:
         while not stop.is_set():
-            self.step(1.0, slot)
+            if not self.step(0.2 if once else 1.0, slot) and once and not self.backlog:
+                return
+
+    def ready(self) -> bool:
+        """Whether the root is there and not empty."""
+        return self._root.is_there()
 
     def step(self, wait: float = 0.0, slot: int = 0) -> bool:
         """Do the next job, if one is due within `wait` seconds; whether there was one."""
@@ -336,7 +344,7 @@ class Indexer:
         kind = Kind.WANTED if now - known.asked < _ASKED_SECONDS else Kind.IMAGE
         for name in looked.look.todo:
             retry = known.retries.get(name)
-            if name in known.pending or retry and retry.due > now and not job.force:
+            if name in known.pending or (retry and retry.due > now and not job.force):
                 continue
             if not self._queue.put(Job(kind, path.child(name), job.force)):
                 self._unfinished[path] = None
@@ -374,7 +382,7 @@ class Indexer:
     def _image(self, job: Job) -> None:
         """Read one image, unless another job has done it meanwhile."""
         known = self._known.get(job.path.parent)
-        if job.kind is Kind.THUMBNAIL or known and job.path.name in known.pending:
+        if job.kind is Kind.THUMBNAIL or (known and job.path.name in known.pending):
             self._read(job)
 
     def _read(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""What is to be done and in which order: the queue, the channel to it, and the board of who does what."""
+"""What is to be done, in which order: the queue, the way to it, and the board of who does what."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from lenslet.paths import Path
+from lenslet.paths import ROOT, Path
 
 _MESSAGE_BYTES = 8192
 QUEUE_SIZE = 20_000  # jobs of one kind; what does not fit is found again by the next scan
@@ -57,7 +57,7 @@ class Job:
     """One thing to do. `force`: although nothing seems to have changed. `deep`: below it, too."""
 
     kind: Kind
-    path: Path = Path("")
+    path: Path = ROOT
     force: bool = False
     deep: bool = False
 

@@ -57,7 +57,7 @@ class Manifest:
 def ours(data: bytes, stat: Stat | None = None) -> bool:
     """Whether a JSON file is Lenslet's own, or a torn one: an object with `v` and `generatedAt`."""
     head = data[: 64 * 1024]
-    if head.startswith(b'{"v":1,') and b'"generatedAt":' in head or not head.strip(b"\0 \r\n"):
+    if (head.startswith(b'{"v":1,') and b'"generatedAt":' in head) or not head.strip(b"\0 \r\n"):
         return True
     try:
         found = orjson.loads(data)
@@ -265,7 +265,7 @@ class Looker:
             facts = None
         same = before if before and before["rev"] == rev else None
         thumbnail = self._thumbnails.get(name + THUMBNAIL)
-        bound = thumbnail is not None and 0 < thumbnail.size and thumbnail.mtime_ns == stat.mtime_ns
+        bound = thumbnail is not None and thumbnail.size > 0 and thumbnail.mtime_ns == stat.mtime_ns
         bound = bound and (same is not None or before is None or facts is not None)
         meta_rev = self._meta_rev(name)
         if same and not facts and same["hasThumb"] == bound and same.get("metaRev", "") == meta_rev:
@@ -368,5 +368,3 @@ def _later_than(generation: str) -> str:
     if generation:
         now = max(now, times.parse(generation) + dt.timedelta(seconds=1))
     return times.text(now)
-
-

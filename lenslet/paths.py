@@ -39,7 +39,10 @@ _IGNORED = frozenset(
 )
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
-_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes: what file systems take, less room for our suffixes
+_LONGEST_NAME, _LONGEST_PATH = (
+    255,
+    3800,
+)  # bytes: what file systems take, less room for our suffixes
 
 
 class Path(str):
@@ -112,9 +115,7 @@ def usable(name: str) -> bool:
 
 def escaped(name: str) -> str:
     """An unusable name so that it can be shown: what cannot stand as it is as `\\xNN`."""
-    return _UNUSABLE.sub(
-        lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name
-    )
+    return _UNUSABLE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 
 
 def suffix(name: str) -> str:

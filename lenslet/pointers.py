@@ -31,7 +31,9 @@ class Spot:
 
     def holds(self, other: Spot) -> bool:
         """Whether `other` is this folder or lies below it."""
-        mine, theirs = (Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other))
+        mine, theirs = (
+            Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other)
+        )
         return mine.holds(theirs)
 
 
@@ -156,7 +158,9 @@ class Resolver:
         try:
             found = self._walk(storage, folder, chain)
         except NotFound as error:
-            raise BrokenPointer(f"{where.shown} points to {there.shown}, which is not there.") from error
+            raise BrokenPointer(
+                f"{where.shown} points to {there.shown}, which is not there."
+            ) from error
         readonly = here.readonly or found.readonly or pointer.get("readonly") is True
         return replace(found, readonly=readonly, label=label(pointer))
 
@@ -170,10 +174,14 @@ class Resolver:
             try:
                 return here.storage, paths.parse(text)
             except BadRequest as error:
-                raise BrokenPointer(f"{where.shown} points to a path that is not one: {error}") from error
+                raise BrokenPointer(
+                    f"{where.shown} points to a path that is not one: {error}"
+                ) from error
         real = os.path.realpath(text)
         if not any(os.path.commonpath((real, root)) == root for root in self._roots):
-            raise BrokenPointer(f"{where.shown} points outside the root and every one of POINTER_ROOTS.")
+            raise BrokenPointer(
+                f"{where.shown} points outside the root and every one of POINTER_ROOTS."
+            )
         root = LocalTree(real)
         if not self._state_dir:
             return Storage(root, root), ROOT

@@ -45,7 +45,7 @@ def fold(text: str) -> str:
 
 
 def shown(item: Item) -> Item:
-    """What the rollup and search tell of a manifest's item."""
+    """What the rollup and search tell of an item."""
     return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN}
 
 
@@ -70,8 +70,16 @@ class _Terms:
         self._words: Counter[str] = Counter()
 
     def add(self, item: Item) -> None:
-        self._tags.update(item["tags"])
-        self._words.update(set(_WORDS.findall(fold(item["name"].rpartition(".")[0]))))
+        """Count an item; one of a delta counts for what it adds to what it `was` in the rollup."""
+        self._tags.update(item.get("tags", ()))
+        words = set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
+        was = item.get("was")
+        if was is not None:
+            self._tags.subtract(was)
+        if was is None:
+            self._words.update(words)
+        elif "gone" in item:
+            self._words.subtract(words)
         if len(self._words) > 2 * _MOST_WORDS:  # names that are hashes: keep what comes again
             self._words = Counter(dict(self._words.most_common(_MOST_WORDS)))
 
@@ -81,6 +89,7 @@ class _Terms:
             f"{kind}\t{fold(text)}\t{_CONTROL.sub(' ', text)}\t{count}\n"
             for kind, counter in (("t", self._tags), ("w", self._words))
             for text, count in counter.most_common()
+            if count
         ]
         return "".join(lines).encode()
 
@@ -117,8 +126,9 @@ def fold_file(cache: Tree, generation: str, file: BinaryIO) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"\n"
         for where, item in items_of(file):
-            if "gone" not in item:
+            if not item["path"].endswith("/"):
                 terms.add(item)
+            if "gone" not in item:
                 yield folded_line(item, where)
 
     cache.write(Path(f"{generation}.fold"), _joined(pieces()))
@@ -201,12 +211,17 @@ class Rollup:
         changes: dict[str, Item] = {}
         for item in after:
             was = old.pop(item["path"], None)
-            if was is not item and (was is None or shown(was) != shown(item)):
-                changes[item["path"]] = shown(item)
-        changes.update({path: {"path": path, "gone": True} for path in old})
+            if was is None:
+                changes[item["path"]] = {**shown(item), "was": None}
+            elif was is not item and shown(was) != shown(item):
+                changes[item["path"]] = {**shown(item), "was": was.get("tags", [])}
+        for path, was in old.items():
+            changes[path] = {"path": path, "gone": True, "was": was.get("tags", [])}
         if changes:
             with self._lock:
-                self._noted.update(changes)
+                for path, change in changes.items():
+                    before_that = self._noted.get(path, change)
+                    self._noted[path] = {**change, "was": before_that["was"]}
                 self._unflushed = True
 
     def note_gone(self, folder: Path) -> None:
@@ -215,7 +230,7 @@ class Rollup:
         with self._lock:
             for path in [path for path in self._noted if path.startswith(mark)]:
                 del self._noted[path]
-            self._noted[mark] = {"path": mark, "gone": True}
+            self._noted[mark] = {"path": mark, "gone": True, "was": []}
             self._unflushed = True
 
     def there(self) -> bool:

@@ -42,7 +42,7 @@ class Term:
 
 
 def parse(query: str) -> list[Term]:
-    """The terms of a query: words, "phrases", `tag:` `name:` `notes:` `path:`, and `-` to exclude."""
+    """The terms of a query: words, "phrases", `tag:` `name:` `notes:` `path:`, `-` to exclude."""
     terms = []
     for minus, name, phrase, word in _TERM.findall(query):
         text = fold(phrase or word).strip()
@@ -131,7 +131,9 @@ class Segment:
         if not below:
             return 1, len(self._fold)
         start = self._bisect(lambda folder: folder_key(folder) >= folder_key(below))
-        end = self._bisect(lambda folder: folder_key(folder) > folder_key(below) and not below.holds(folder))
+        end = self._bisect(
+            lambda folder: folder_key(folder) > folder_key(below) and not below.holds(folder)
+        )
         return start, end
 
     def _bisect(self, reached: Any) -> int:
@@ -198,20 +200,21 @@ class Search:
             delta = "base" in segment.head
             for line in segment.hits(terms, below):
                 item, path = segment.item(line)
-                if delta or not covered or _is_current(path, covered):
+                if delta:
+                    yield orjson.dumps(rollup.shown(orjson.loads(item)))
+                elif not covered or _is_current(path, covered):
                     yield item
 
     def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
-        """Tags, then words of names, that go with what was typed; most frequent first.
-
-        Counts of items edited since the last compaction may be too high.
-        """
+        """Tags, then words of names, that go with what was typed; most frequent first."""
         counts: Counter[tuple[str, str]] = Counter()
         for segment in self._current()[0]:
             for kind, shown, count in segment.suggestions(fold(text).strip()):
                 counts[kind, shown] += count
         ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
-        return [{"text": shown, "count": count} for (_, shown), count in ordered[:limit]]
+        return [{"text": shown, "count": count} for (_, shown), count in ordered if count > 0][
+            :limit
+        ]
 
     def _current(self) -> tuple[list[Segment], frozenset[str]]:
         """The open segments, looked after at most five times a second by one thread at a time."""

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import threading
+import warnings
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -40,6 +41,11 @@ _DRAIN_SECONDS = 20
 def shared() -> tuple[Channel, Board]:
     """What the processes of one master share; first called in the master, before any fork."""
     return Channel(), Board()
+
+
+def quiet_pillow() -> None:
+    """What Pillow warns of stands in the item's `error` where it matters."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def search_cache(settings: Settings) -> LocalTree:
@@ -79,6 +85,7 @@ class Worker(ThreadWorker):
     def init_process(self) -> None:
         log.handlers, log.propagate = logging.getLogger("gunicorn.error").handlers, False
         log.setLevel(logging.INFO)
+        quiet_pillow()
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -169,7 +176,9 @@ def on_starting(server: Any) -> None:
     except SettingError as error:
         raise SystemExit(f"lenslet: {error}") from error
     if server.cfg.workers < FEWEST_WORKERS:
-        raise SystemExit(f"lenslet: workers={server.cfg.workers} cannot be used: it takes 2 or more")
+        raise SystemExit(
+            f"lenslet: workers={server.cfg.workers} cannot be used: it takes 2 or more"
+        )
     root = os.path.realpath(settings.root_path)
     server.log.info("Lenslet serves %s at http://%s:%s/", root, settings.host, settings.port)
 
@@ -235,6 +244,7 @@ def stop_on_signals() -> threading.Event:
 def work() -> int:
     """`python worker.py`: the index process alone, until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    quiet_pillow()
     settings = load_settings()
     stop, queue = stop_on_signals(), Queue()
     try:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from blake3 import blake3
@@ -79,7 +80,9 @@ def parse(raw: bytes) -> Document | None:
 def loads(raw: bytes) -> Any:
     """JSON with integers of any size kept; `ValueError` for NaN, infinities and broken text."""
     try:
-        found = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+        found = json.loads(
+            raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite
+        )
         json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair would not come back
         return found
     except RecursionError as error:
@@ -159,7 +162,7 @@ def _in_tree(tree: Tree, item: Path, found: Found) -> Sidecar | None:
 
 
 def target(storage: Storage, item: Path, found: Found) -> Path:
-    """Where an edit of `item` is written, in `storage.state`; `Conflict` when that is unreadable."""
+    """Where an edit of `item` is written, in `storage.state`; `Conflict` when it is unreadable."""
     if found.unreadable:
         raise Conflict(f"{found.unreadable}. It is left as it is.")
     if found.sidecar and found.sidecar.tree is storage.state:
@@ -212,7 +215,9 @@ def _updated_at(value: object) -> str:
     try:
         moment = times.parse(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise Invalid("updatedAt", "an RFC 3339 time such as 2025-02-16T23:12:55Z is needed") from error
+        raise Invalid(
+            "updatedAt", "an RFC 3339 time such as 2025-02-16T23:12:55Z is needed"
+        ) from error
     if moment > times.now() + FUTURE:
         raise Invalid("updatedAt", "more than five minutes in the future")
     return times.text(moment)
@@ -248,13 +253,16 @@ def edit(storage: Storage, item: Path, change: Change) -> Sidecar | None:
     while True:
         path = target(storage, item, find(storage, item))
         try:
-            raw = storage.state.update(path, lambda _: _apply(storage, item, path, change))
+            raw = storage.state.update(path, partial(_apply, storage, item, path, change))
         except _MovedOn:
             continue
         return Sidecar(json.loads(raw), raw, storage.state, path) if raw is not None else None
 
 
-def _apply(storage: Storage, item: Path, path: Path, change: Change) -> bytes | None:
+def _apply(
+    storage: Storage, item: Path, path: Path, change: Change, _: bytes | None
+) -> bytes | None:
+    """What is to stand at `path`, seen again under its lock."""
     found = find(storage, item)
     if target(storage, item, found) != path:
         raise _MovedOn

@@ -110,7 +110,7 @@ def flag_param(req: falcon.Request, name: str) -> bool:
 def url(req: falcon.Request, route: str, **query: str | int) -> str:
     """A route's URL as this client reaches it, under whatever prefix."""
     asked = "?" + urlencode(query, quote_via=quote) if query else ""
-    return f"{quote(req.app)}{route}{asked}"
+    return f"{quote(req.root_path)}{route}{asked}"
 
 
 def send_json(resp: falcon.Response, document: object) -> None:
@@ -137,6 +137,4 @@ def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: s
     resp.status = falcon.HTTP_202
     resp.set_header("Retry-After", str(RETRY_SECONDS))
     resp.location = poll
-    send_json(
-        resp, {"status": "pending", "path": path, "poll": poll, "retryAfter": RETRY_SECONDS}
-    )
+    send_json(resp, {"status": "pending", "path": path, "poll": poll, "retryAfter": RETRY_SECONDS})

@@ -74,7 +74,7 @@ class Reindex:
         self._library = library
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, rest: str) -> None:
-        folder, slash, action = f"/{rest}".rpartition("/")
+        folder, _, action = f"/{rest}".rpartition("/")
         if action != "reindex":
             raise falcon.HTTPNotFound(description="Only …/reindex can be posted to.")
         path = paths.parse(folder)

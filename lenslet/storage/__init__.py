@@ -5,6 +5,7 @@ The one module that request processes and the index process share to touch files
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -103,10 +104,8 @@ class Storage:
 
     def _forget_spilt(self, path: Path) -> None:
         if self.spill is not None:
-            try:
+            with contextlib.suppress(NotFound):
                 self.spill.delete(path)
-            except NotFound:
-                pass
 
     def drop(self, path: Path) -> None:
         """Remove a derived file wherever it is kept; `NotFound` when it is nowhere."""
@@ -125,7 +124,7 @@ class Storage:
         """The files that Lenslet keeps for `folder`; with `elsewhere`, those not in the root."""
         found: dict[str, Stat] = {}
         for tree in (self.state, self.spill):
-            if tree is None or elsewhere and tree is self.root:
+            if tree is None or (elsewhere and tree is self.root):
                 continue
             try:
                 found.update(tree.listing(folder).files)
@@ -141,7 +140,9 @@ class Storage:
 def open_storage(settings: Settings) -> Storage:
     """The storage that the settings name; `SettingError` when it cannot be used."""
     if not os.path.isdir(settings.root_path):
-        raise SettingError(f"ROOT_PATH={settings.root_path!r} cannot be used: it takes a folder that exists")
+        raise SettingError(
+            f"ROOT_PATH={settings.root_path!r} cannot be used: it takes a folder that exists"
+        )
     root = LocalTree(settings.root_path)
     if settings.state_dir:
         return Storage(root, _state_tree(root, settings))
@@ -170,7 +171,9 @@ def cache_folder(settings: Settings, name: str) -> str:
 def _state_tree(root: LocalTree, settings: Settings) -> LocalTree:
     state = LocalTree(settings.state_dir, private=True)
     if os.path.commonpath((state.root, root.root)) == state.root:
-        raise SettingError(f"STATE_DIR={settings.state_dir!r} holds ROOT_PATH: it takes a folder apart")
+        raise SettingError(
+            f"STATE_DIR={settings.state_dir!r} holds ROOT_PATH: it takes a folder apart"
+        )
     if os.path.commonpath((state.root, root.root)) == root.root:
         inside = os.path.relpath(state.root, root.root).split(os.sep)
         if not any(map(paths.Ignore(settings.ignore).name, inside)):
@@ -181,7 +184,9 @@ def _state_tree(root: LocalTree, settings: Settings) -> LocalTree:
     try:
         os.makedirs(state.root, exist_ok=True)
     except OSError as error:
-        raise SettingError(f"STATE_DIR={settings.state_dir!r} cannot be made: {error.strerror}") from error
+        raise SettingError(
+            f"STATE_DIR={settings.state_dir!r} cannot be made: {error.strerror}"
+        ) from error
     if not os.access(state.root, os.W_OK):
         raise SettingError(f"STATE_DIR={settings.state_dir!r} cannot be written")
     return state

@@ -13,7 +13,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound, StorageFull, StorageUnavailable
+from lenslet.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    LensletError,
+    NotFound,
+    StorageFull,
+    StorageUnavailable,
+)
 from lenslet.paths import ROOT, TEMPORARY, Path, escaped, usable
 from lenslet.storage.opening import open_below
 from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat

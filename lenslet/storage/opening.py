@@ -31,9 +31,7 @@ def open_in_one(root: bytes, path: bytes, flags: int) -> int:
     """A descriptor for `path` below `root`, whose own path must hold no link either."""
     full = root + b"/" + path if path else root
     how = _OpenHow(flags | _COMMON, 0, _RESOLVE_NO_SYMLINKS)
-    fd: int = _libc.syscall(
-        _OPENAT2, _AT_FDCWD, full, ctypes.byref(how), ctypes.sizeof(how)
-    )
+    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, full, ctypes.byref(how), ctypes.sizeof(how))
     if fd < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -48,9 +46,7 @@ def open_in_steps(root: bytes, path: bytes, flags: int) -> int:
     for index, step in enumerate(steps):
         last = index == len(steps) - 1
         try:
-            below = os.open(
-                step, (flags | _COMMON if last else folder) | os.O_NOFOLLOW, dir_fd=fd
-            )
+            below = os.open(step, (flags | _COMMON if last else folder) | os.O_NOFOLLOW, dir_fd=fd)
         finally:
             os.close(fd)
         fd = below

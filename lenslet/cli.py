@@ -1,0 +1,232 @@
+"""The command line: `lenslet serve`, `index`, `check` and `demo`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from lenslet import __version__, config, demo, health, serving
+from lenslet.config import Settings
+from lenslet.errors import LensletError, NotFound, SettingError, one_line
+from lenslet.folders import Folders, Looked
+from lenslet.jobs import Queue
+from lenslet.manifest import Problem
+from lenslet.paths import ROOT, Path
+from lenslet.pointers import Resolver
+from lenslet.storage import open_storage
+
+_ABOUT = "Serve a folder of photos over HTTP, with everything it knows in files beside them."
+_SETTINGS = (
+    "Every setting is an environment variable or a line of a .env file in the working directory, "
+    "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; README.md lists them."
+)
+_TELL_SECONDS, _TELL_SECONDS_PLAIN = 0.2, 5.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    options = _parser().parse_args(arguments)
+    if options.path is not None:
+        os.environ["ROOT_PATH"] = options.path
+    for name in ("host", "port"):
+        if getattr(options, name, None):
+            os.environ[name.upper()] = getattr(options, name)
+    serving.quiet_pillow()
+    try:
+        status: int = options.run(options)
+    except SettingError as error:
+        raise SystemExit(f"lenslet: {error}") from error
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
+    parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, run, path, about in (
+        ("serve", _serve, "?", "serve a folder (default: ROOT_PATH, ./data) until stopped"),
+        ("index", _index, None, "make every manifest and thumbnail now, and say what failed"),
+        (
+            "check",
+            _check,
+            None,
+            "say what is missing, stale, orphaned, foreign or broken; change nothing",
+        ),
+        ("demo", _demo, "?", "draw a small sample gallery (default: ./lenslet-demo) and serve it"),
+    ):
+        command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
+        command.add_argument("path", metavar="PATH", nargs=path, help="the folder of photos")
+        command.set_defaults(run=run)
+        if name in ("serve", "demo"):
+            command.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
+            command.add_argument("--port", help="port to listen on (PORT, 7070)")
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    serving.Server(prog="lenslet").run()
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    folder = options.path or "lenslet-demo"
+    made = demo.make(folder)
+    print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already")
+    os.environ["ROOT_PATH"] = folder
+    return _serve(options)
+
+
+# lenslet index
+
+
+class Progress:
+    """Tells how far indexing is: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed: dict[Path, str] = {}
+        self._began = time.monotonic()
+        self._told = 0.0
+        self._bar = sys.stderr.isatty()
+
+    def hear(self, path: Path, error: str | None) -> None:
+        self.done += 1
+        if error:
+            self.failed[path] = error
+        else:
+            self.failed.pop(path, None)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def tell(self, backlog: int) -> None:
+        now = time.monotonic()
+        if now - self._told < (_TELL_SECONDS if self._bar else _TELL_SECONDS_PLAIN):
+            return
+        self._told = now
+        rate = self.done / max(self.seconds, 0.001)
+        left = f"{backlog / rate:.0f} s left" if rate else "…"
+        text = f"{self.done} of {self.done + backlog} images, {rate:.0f}/s, {left}"
+        if self._bar:
+            filled = 30 * self.done // max(1, self.done + backlog)
+            text = f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {text}"
+        print(text, end="" if self._bar else "\n", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._bar:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _index(options: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    settings = config.load(os.environ)
+    progress, queue, stop = Progress(), Queue(), threading.Event()
+    board = serving.own_board(settings)
+    indexer = serving.build_indexer(settings, queue, board, told=progress.hear)
+    if not indexer.ready():
+        print(f"{settings.root_path} is empty: nothing is written")
+        return 1
+    runner = threading.Thread(target=indexer.run, args=(stop,), kwargs={"once": True})
+    runner.start()
+    try:
+        while runner.is_alive():
+            runner.join(_TELL_SECONDS)
+            indexer.pulse()
+            progress.tell(indexer.backlog)
+    finally:
+        stop.set()
+        queue.wake()
+        runner.join()
+        progress.end()
+    return _summary(indexer.health(), progress)
+
+
+def _summary(found: dict[str, dict[str, int]], progress: Progress) -> int:
+    counts = found["counts"]
+    rate = progress.done / max(progress.seconds, 0.001)
+    print(
+        f"{counts['items']} images in {counts['folders']} folders: "
+        f"{progress.done} read in {progress.seconds:.1f} s ({rate:.0f}/s), "
+        f"{counts['items'] - counts['thumbnailsMissing'] - _undecodable(counts)} have thumbnails"
+    )
+    shown = [p for problems in found["problems"].values() for p in problems]  # type: ignore[attr-defined]
+    for problem in shown:
+        print(f"  {problem['path'] or '/'}: {problem['reason']}")
+    failed = sum(counts[kind] for kind in _FAILURES)
+    hidden = sum(counts[kind] for kind in health.KINDS) - len(shown)
+    if hidden > 0:
+        print(f"  … and {hidden} more")
+    if failed:
+        print(f"{failed} could not be read")
+    return int(failed > 0)
+
+
+def _undecodable(counts: dict[str, int]) -> int:
+    return counts["unreadableImages"] + counts["quarantined"]
+
+
+_FAILURES = (
+    "unreadableImages",
+    "quarantined",
+    "unreadableFiles",
+    "unreadableFolders",
+    "unreadableSidecars",
+    "brokenPointers",
+)
+
+
+# lenslet check
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = config.load(os.environ)
+    counts: Counter[str] = Counter()
+    for kind, path, reason in _problems(settings):
+        counts[kind] += 1
+        print(f"{kind}: {path or '/'}: {one_line(reason)}")
+    if not counts:
+        print("nothing is missing, stale, orphaned, foreign or broken")
+    return int(bool(counts))
+
+
+def _problems(settings: Settings) -> Iterator[Problem]:
+    storage = open_storage(settings)
+    look = Folders(storage, settings, Resolver(storage, settings))
+    waiting = [ROOT]
+    while waiting:
+        path = waiting.pop()
+        try:
+            looked = look.look(path, {})
+        except NotFound:
+            continue
+        except LensletError as error:
+            yield Problem("brokenPointers", path, str(error))
+            continue
+        yield from _in_folder(path, looked)
+        waiting += [path.child(d["name"]) for d in reversed(looked.look.manifest.dirs)]
+
+
+def _in_folder(path: Path, looked: Looked) -> Iterator[Problem]:
+    if not looked.old.generated_at:
+        yield Problem("missingManifest", path, "the folder has not been indexed")
+    elif looked.look.changed:
+        yield Problem("staleManifest", path, "the folder is not what its manifest says")
+    known = {item["name"]: item for item in looked.old.items}
+    for name in looked.look.todo:
+        stale = known.get(name, {}).get("hasThumb")
+        kind = "staleThumbnail" if stale else "missingThumbnail"
+        yield Problem(kind, path.child(name), "to be made")
+    yield from looked.look.problems
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
