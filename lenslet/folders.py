@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lenslet import manifest, paths, sidecar
+from lenslet import manifest, paths, sidecar, thumbnail
 from lenslet.config import Settings
 from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
 from lenslet.manifest import Dir, Facts, Look, Looker, Manifest, Problem
@@ -36,7 +37,15 @@ class Looked:
 class Folders:
     """Looks into the folders of a library."""
 
-    def __init__(self, storage: Storage, settings: Settings, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Settings,
+        resolver: Resolver,
+        wall: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`wall` tells the time in nanoseconds, as files have it."""
+        self._wall = wall
         self._storage = storage
         self._page_size = settings.page_size
         self._resolver = resolver
@@ -69,7 +78,7 @@ class Folders:
             self._edits(place),
             facts,
             lambda name: sidecar.find(place.storage, place.folder.child(name)),
-            time.time_ns(),
+            self._wall(),
             retry,
         )
         look = looker.look(self._dirs(place, listing), self._resolver.ignore.path)
@@ -118,8 +127,11 @@ class Folders:
         return [{"name": path.name, "kind": "leaf-real" if leaf else "branch"}]
 
     def keep(self, looked: Looked) -> None:
-        """Store the manifest if it changed, and remove what dead writers left."""
+        """Store the manifest if it changed, and remove what is no longer of use."""
         look, path = looked.look, looked.place.path
+        for name in look.replaced:
+            with contextlib.suppress(NotFound):
+                thumbnail.drop(self._storage, path.child(name))
         if look.changed and not manifest.keep(self._storage, look.manifest, self._page_size):
             reason = "cannot be written here: what Lenslet makes is kept in this host's cache"
             look.problems.append(Problem("notKept", path, reason))

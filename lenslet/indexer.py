@@ -73,6 +73,7 @@ class Indexer:
     """Keeps everything derived from the images up to date.
 
     `told` hears of every image that was read: its path, and the reason when it could not be.
+    `clock` (seconds) says what is due, `wall` (nanoseconds) how old a file is.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Indexer:
         *,
         told: Told = lambda path, error: None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = time.time_ns,
     ) -> None:
         self._storage = storage
         self._settings = settings
@@ -94,13 +96,17 @@ class Indexer:
         self._board = board
         self._told = told
         self._clock = clock
+        self._wall = wall
         self._root = RootWatch(storage.root)
-        self._look = Folders(storage, settings, resolver)
+        self._look = Folders(storage, settings, resolver, wall)
         self._renderer = Renderer(storage, settings)
         self._rollup = Rollup(storage, cache)
         self._known: dict[Path, Known] = {}
         self._unfinished: dict[Path, None] = {}  # folders with more images than the queue took
+        self._claiming = threading.Lock()
+        self._looking: set[Path] = set()
         self._walking: set[Path] = set()
+        self._new: set[Path] = set()  # folders that the rollup cannot know
         self._walk_began: float | None = None
         self._walked = False
         self._rollup_is_stale = not self._rollup.built
@@ -125,7 +131,7 @@ class Indexer:
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Work on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
-        self._recover(stop)
+        self.recover(stop)
         self._queue.put(Job(Kind.SCAN, force=True))
         threads = [
             threading.Thread(target=self._work, args=(stop, slot, once), name=f"index-{slot}")
@@ -187,7 +193,7 @@ class Indexer:
         marks = [mark for mark in self._board.marks().values() if mark.since]
         if any(time.monotonic() - mark.since > STUCK_SECONDS for mark in marks):
             return False
-        self._board.pulse(self.backlog, len(marks), self._started)
+        self._board.pulse(self.backlog, self._started)
         return True
 
     @property
@@ -195,7 +201,7 @@ class Indexer:
         """How many folders and images wait to be looked at."""
         return len(self._unfinished) + self._queue.waiting(*(k for k in Kind if k < Kind.SCAN))
 
-    def _recover(self, stop: threading.Event) -> None:
+    def recover(self, stop: threading.Event) -> None:
         """Try again, one at a time, what an earlier process was reading when it died."""
         suspects = {
             slot: (mark.path, mark.deaths + (mark.since > 0))
@@ -260,14 +266,26 @@ class Indexer:
             self._queue.put(job, SETTLE_SECONDS)
 
     def _folder(self, job: Job) -> None:
+        if not self._begin(job.path):
+            self._queue.put(job, _SOON / 10)  # another thread is looking
+            return
         try:
             if self._root.is_there():
                 self._look_at(job)
         finally:
+            self._looking.discard(job.path)
             if job.path in self._walking and job.deep:
                 self._walking.discard(job.path)
                 if not self._walking:
                     self._walk_ended()
+
+    def _begin(self, path: Path) -> bool:
+        """Claim a folder for this thread: one look at a time."""
+        with self._claiming:
+            if path in self._looking:
+                return False
+            self._looking.add(path)
+            return True
 
     def _look_at(self, job: Job) -> None:
         path, begun = job.path, self._clock()
@@ -312,14 +330,14 @@ class Indexer:
         ]
         known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
         self._rollup_is_stale |= looked.old.kept_ns > self._rollup.written_ns and not self._walked
-        self._rollup.note(path, looked.old.items, look.manifest.items)
+        before = [] if path in self._new else looked.old.items
+        self._rollup.note(path, before, look.manifest.items)
         if self._rollup.unflushed:
             self._queue.put(Job(Kind.ROLLUP), _SOON)
         if not path:
             self._root.remember({*looked.listing.files, *looked.listing.folders})
-            self._rollup_is_stale |= not self._rollup.there()
-            if self._rollup_is_stale and self._walked:
-                self._compact_later()
+            if not self._rollup.there() and self._walked:
+                self._queue.put(Job(Kind.COMPACT), _SOON)
         elif known.shown not in (None, looked.shown):
             self._queue.put(Job(Kind.MANIFEST, path.parent), _SOON)
         known.shown = looked.shown
@@ -334,6 +352,8 @@ class Indexer:
             before = {entry["name"] for entry in looked.old.dirs}
         for name in before - now:
             self._forget(path.child(name))
+        self._new |= {path.child(name) for name in (now if path in self._new else now - before)}
+        self._new.discard(path)
         for name in now if job.deep else now - (known.children or set()):
             self._look_later(path.child(name), deep=True, force=job.force)
         known.children = now
@@ -392,7 +412,7 @@ class Indexer:
             waits = job.kind is Kind.THUMBNAIL and not job.force
             if waits and self._renderer.has_thumbnail(place, path):
                 return
-            facts = self._renderer.read(place, path, time.time_ns(), force=job.force)
+            facts = self._renderer.read(place, path, self._wall(), force=job.force)
         except Unsettled:
             self._queue.put(job, SETTLE_SECONDS)
         except (NotFound, BrokenPointer, PointerLoop):
@@ -467,7 +487,7 @@ class Indexer:
             return
         found = self.health()
         telling = {**found, "passes": {k: v for k, v in self._passes.items() if k != "scan"}}
-        if telling != self._reported:
+        if telling != self._reported or health.load(self._storage) is None:
             health.keep(self._storage, found)
             self._reported = telling
 

@@ -78,23 +78,23 @@ class Queue:
         self._ready: dict[Kind, OrderedDict[Path, tuple[float, Job]]] = {
             kind: OrderedDict() for kind in Kind
         }
-        self._later: list[tuple[float, int, Job]] = []
-        self._due: dict[tuple[Kind, Path], float] = {}
+        self._later: list[tuple[float, int, tuple[Kind, Path]]] = []
+        self._due: dict[tuple[Kind, Path], tuple[float, Job]] = {}
         self._order = itertools.count()
         self._running: dict[tuple[Kind, Path], Job | None] = {}
 
     def put(self, job: Job, delay: float = 0.0) -> bool:
         """Add a job, due in `delay` seconds; False when there is no room for it."""
         with self._changed:
-            if job.key in self._running and not delay:
-                again = self._running[job.key]
-                self._running[job.key] = _both(again, job) if again else job
-                return True
             if delay:
                 return self._put_later(job, self._clock() + delay)
             return self._put_now(job)
 
     def _put_now(self, job: Job) -> bool:
+        if job.key in self._running:
+            again = self._running[job.key]
+            self._running[job.key] = _both(again, job) if again else job
+            return True
         ready = self._ready[job.kind]
         if job.path in ready:
             since, waiting = ready[job.path]
@@ -107,10 +107,11 @@ class Queue:
         return True
 
     def _put_later(self, job: Job, due: float) -> bool:
-        if self._due.get(job.key, float("inf")) <= due:
-            return True
-        self._due[job.key] = due
-        heapq.heappush(self._later, (due, next(self._order), job))
+        if job.key in self._due:
+            earlier, waiting = self._due[job.key]
+            due, job = min(due, earlier), _both(waiting, job)
+        self._due[job.key] = due, job
+        heapq.heappush(self._later, (due, next(self._order), job.key))
         self._changed.notify()
         return True
 
@@ -132,13 +133,9 @@ class Queue:
 
     def _promote(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
-            due, _, job = heapq.heappop(self._later)
-            if self._due.get(job.key) == due:
-                del self._due[job.key]
-                if job.key in self._running:
-                    self._running[job.key] = job
-                else:
-                    self._put_now(job)
+            due, _, key = heapq.heappop(self._later)
+            if key in self._due and self._due[key][0] == due:
+                self._put_now(self._due.pop(key)[1])
 
     def _next(self, now: float) -> Job | None:
         if self._ready[Kind.THUMBNAIL]:
@@ -236,7 +233,7 @@ class Board:
     Times are seconds of the monotonic clock, which all processes of a host share.
     """
 
-    _HEAD = struct.Struct("<qddqq")  # pid, pulse, started, waiting, threads busy
+    _HEAD = struct.Struct("<qddq")  # pid, pulse, started, waiting
     _SLOT = struct.Struct("<dqi")  # since, deaths, length of the path behind it
     _SLOT_BYTES, SLOTS = 4096, 64
 
@@ -247,16 +244,15 @@ class Board:
             os.ftruncate(fd, size)
         self._memory = mmap.mmap(fd, size)
 
-    def pulse(self, waiting: int, busy: int, started: float) -> None:
-        """The index process lives: how much waits and how many threads work."""
-        now = time.monotonic()
-        self._HEAD.pack_into(self._memory, 0, os.getpid(), now, started, waiting, busy)
+    def pulse(self, waiting: int, started: float) -> None:
+        """The index process lives, and so much waits."""
+        self._HEAD.pack_into(self._memory, 0, os.getpid(), time.monotonic(), started, waiting)
 
-    def state(self) -> tuple[int, float, float, int, int]:
-        """Process, seconds since its last pulse and since its start, jobs waiting, threads busy."""
-        pid, pulse, started, waiting, busy = self._HEAD.unpack_from(self._memory, 0)
+    def state(self) -> tuple[int, float, float, int]:
+        """The index process (0: none yet), seconds since its pulse and its start, jobs waiting."""
+        pid, pulse, started, waiting = self._HEAD.unpack_from(self._memory, 0)
         now = time.monotonic()
-        return pid, now - pulse, now - started, waiting, busy
+        return pid, now - pulse, now - started, waiting
 
     def mark(self, slot: int, path: Path, deaths: int = 0, *, waiting: bool = False) -> None:
         """Thread `slot` begins to work on `path`, or (`waiting`) is going to."""

@@ -66,9 +66,14 @@ def ours(data: bytes, stat: Stat | None = None) -> bool:
     return isinstance(found, dict) and "v" in found and "generatedAt" in found
 
 
-def whole(data: bytes, stat: Stat | None = None) -> bool:
-    """Whether a manifest was written to its end in today's form."""
-    return data.startswith(_START) and data.endswith(_END)
+def whole(folder: Path) -> Callable[[bytes, Stat], bool]:
+    """A check that a manifest is this folder's own and was written to its end in today's form."""
+    start = _START + orjson.dumps(_shown(folder)) + b","
+    return lambda data, stat: data.startswith(start) and data.endswith(_END)
+
+
+def _shown(folder: Path) -> str:
+    return f"{folder}/" if folder else ""
 
 
 def page_name(number: int) -> str:
@@ -76,8 +81,7 @@ def page_name(number: int) -> str:
 
 
 def _head(manifest: Manifest, **more: int) -> bytes:
-    path = f"{manifest.path}/" if manifest.path else ""
-    head = {"v": 1, "path": path, "generatedAt": manifest.generated_at, **more}
+    head = {"v": 1, "path": _shown(manifest.path), "generatedAt": manifest.generated_at, **more}
     return orjson.dumps(head)[:-1]
 
 
@@ -126,7 +130,7 @@ def keep(storage: Storage, manifest: Manifest, page_size: int) -> bool:
 
 def _page_count(storage: Storage, folder: Path) -> int:
     try:
-        head, _ = storage.derived(folder.child(MANIFEST), whole)
+        head, _ = storage.derived(folder.child(MANIFEST), whole(folder))
     except NotFound:
         return 0
     return _pages(head)[0]
@@ -145,24 +149,24 @@ def read(storage: Storage, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
 
     `NotFound` when it is not built yet, `IndexError` when the manifest has no such page.
     """
-    data, stat = storage.derived(folder.child(MANIFEST), whole)
+    data, stat = storage.derived(folder.child(MANIFEST), whole(folder))
     count, generation, _ = _pages(data)
     if page >= max(count, 1):
         raise IndexError(page)
     if not count:
         return data, stat
-    return storage.derived(folder.child(page_name(page)), _of_generation(generation))
+    return storage.derived(folder.child(page_name(page)), _of_generation(folder, generation))
 
 
-def _of_generation(generation: str) -> Callable[[bytes, Stat], bool]:
-    mark = b'"generatedAt":' + orjson.dumps(generation)
-    return lambda data, stat: whole(data) and mark in data[: 16 * 1024]
+def _of_generation(folder: Path, generation: str) -> Callable[[bytes, Stat], bool]:
+    mark, ours = b'"generatedAt":' + orjson.dumps(generation), whole(folder)
+    return lambda data, stat: ours(data, stat) and mark in data[: 16 * 1024]
 
 
 def load(storage: Storage, folder: Path) -> Manifest | None:
     """A folder's whole manifest, every page of it; None when it is not built or torn."""
     try:
-        data, stat = storage.derived(folder.child(MANIFEST), whole)
+        data, stat = storage.derived(folder.child(MANIFEST), whole(folder))
         head = orjson.loads(data)
         items = head.get("items")
         if items is None:
@@ -177,7 +181,7 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
 def find(storage: Storage, item: Path) -> Item | None:
     """One item as its folder's manifest has it; None when it does not. Nothing else is parsed."""
     try:
-        data, _ = storage.derived(item.parent.child(MANIFEST), whole)
+        data, _ = storage.derived(item.parent.child(MANIFEST), whole(item.parent))
         count, _, firsts = _pages(data)
         if count:
             keys = [paths.natural_key(name) for name in firsts]
@@ -200,6 +204,7 @@ class Look:
     manifest: Manifest
     changed: bool = False
     todo: list[str] = field(default_factory=list)  # names to read and render
+    replaced: list[str] = field(default_factory=list)  # names with another image's thumbnail
     unsettled: bool = False  # something is still being written
     problems: list[Problem] = field(default_factory=list)
 
@@ -266,7 +271,9 @@ class Looker:
         same = before if before and before["rev"] == rev else None
         thumbnail = self._thumbnails.get(name + THUMBNAIL)
         bound = thumbnail is not None and thumbnail.size > 0 and thumbnail.mtime_ns == stat.mtime_ns
-        bound = bound and (same is not None or before is None or facts is not None)
+        if bound and before and not same and not facts:
+            self._look.replaced.append(name)
+            bound = False
         meta_rev = self._meta_rev(name)
         if same and not facts and same["hasThumb"] == bound and same.get("metaRev", "") == meta_rev:
             item = same

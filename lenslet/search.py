@@ -23,7 +23,7 @@ from lenslet.storage import Storage, Tree
 
 COUNTED = 1000  # beyond it `total` is not exact
 _SLICE = 4 * 1024 * 1024  # bytes looked through before other threads may run
-_LOOK_SECONDS, _OTHERS_SECONDS = 0.2, 30.0
+_OTHERS_SECONDS = 30.0  # how long the index process is given to fold what it wrote
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4}
 
@@ -166,10 +166,8 @@ class Search:
         self._storage = storage
         self._cache = cache
         self._lock = threading.Lock()
-        self._looked = 0.0
         self._stale_since = 0.0
-        self._segments: list[Segment] = []
-        self._covered: frozenset[str] = frozenset()
+        self._opened: tuple[list[Segment], frozenset[str]] = ([], frozenset())
 
     def find(
         self, query: str, below: Path, limit: int, offset: int
@@ -217,16 +215,13 @@ class Search:
         ]
 
     def _current(self) -> tuple[list[Segment], frozenset[str]]:
-        """The open segments, looked after at most five times a second by one thread at a time."""
-        now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS and self._lock.acquire(blocking=not self._segments):
+        """The open segments, brought up to date by one thread at a time."""
+        if self._lock.acquire(blocking=not self._opened[0]):
             try:
-                if time.monotonic() - self._looked > _LOOK_SECONDS:
-                    self._refresh(now)
-                    self._looked = time.monotonic()
+                self._refresh(time.monotonic())
             finally:
                 self._lock.release()
-        return self._segments, self._covered
+        return self._opened
 
     def _refresh(self, now: float) -> None:
         """Open newer files, both or neither; keep the old ones while the new are being folded."""
@@ -234,15 +229,14 @@ class Search:
             self._stale_since = 0.0
             return
         self._stale_since = self._stale_since or now
-        build = not self._segments or now - self._stale_since > _OTHERS_SECONDS
+        build = not self._opened[0] or now - self._stale_since > _OTHERS_SECONDS
         base = self._segment(ROLLUP, build)
         delta = self._segment(ROLLUP_DELTA, build)
         together = delta and delta.head.get("base") == (base.head["generation"] if base else "")
-        if self._segments and not build and not together:
+        if not build and not together:
             return
-        found = [delta if together else None, base]
-        self._segments = [segment for segment in found if segment]
-        self._covered = delta.paths() if delta and together else frozenset()
+        found = [segment for segment in (delta if together else None, base) if segment]
+        self._opened = found, delta.paths() if delta and together else frozenset()
         self._stale_since = 0.0
 
     def _segment(self, name: str, build: bool) -> Segment | None:
@@ -253,7 +247,7 @@ class Search:
 
     def _changed(self) -> bool:
         seen = [self._rev(ROLLUP_DELTA), self._rev(ROLLUP)]
-        known = {("base" in s.head): (s.stat.rev, s.stat.ctime_ns) for s in self._segments}
+        known = {("base" in s.head): (s.stat.rev, s.stat.ctime_ns) for s in self._opened[0]}
         return seen != [known.get(True), known.get(False)]
 
     def _rev(self, name: str) -> tuple[str, int] | None:

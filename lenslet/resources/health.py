@@ -79,7 +79,7 @@ class Health:
         return found
 
     def _workers(self) -> dict[str, Any]:
-        pid, pulse, age, waiting, busy = self._library.board.state()
+        pid, pulse, age, waiting = self._library.board.state()
         if not pid:
             return {"alive": False, "problems": ["no index process"]}
         problems = []
@@ -91,6 +91,6 @@ class Health:
             "pulseSeconds": round(pulse, 1),
             "upSeconds": round(age, 1),
             "backlog": waiting,
-            "busy": busy,
+            "reading": sorted(mark.path for mark in self._library.board.marks().values()),
             "problems": problems,
         }

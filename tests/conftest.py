@@ -1,0 +1,313 @@
+"""Real folders with drawn photos, the library over them, and real gunicorn."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+from webtest import TestApp
+
+from lenslet import config
+from lenslet.app import create_app
+from lenslet.indexer import Indexer
+from lenslet.jobs import Board, Channel, Job, Kind, Queue
+from lenslet.paths import Path
+from lenslet.pointers import Resolver
+from lenslet.storage import LocalTree, open_storage
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CORPUS = os.environ.get("LENSLET_CORPUS")
+BROKEN_JPEG = b"\xff\xd8\xff\xe0 this is not a photo"
+
+
+def draw(width: int = 400, height: int = 300, *, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """A photo with a red corner at the top left and a blue one at the bottom right."""
+    image = Image.new("RGB", (width, height), (90 + seed % 90, 140, 120))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, width // 3, height // 3), fill=(220, 30, 30))
+    pen.rectangle((2 * width // 3, 2 * height // 3, width, height), fill=(30, 30, 220))
+    return image.convert(mode)
+
+
+def encode(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def jpeg(width: int = 400, height: int = 300, *, seed: int = 0, **options: Any) -> bytes:
+    return encode(draw(width, height, seed=seed), "JPEG", **options)
+
+
+def exif(**tags: Any) -> bytes:
+    """EXIF with an orientation and dates, by the names that cameras' manuals use."""
+    numbers = {"Orientation": 0x0112, "DateTime": 0x0132, "OffsetTime": 0x9010}
+    inner = {
+        "DateTimeOriginal": 0x9003,
+        "DateTimeDigitized": 0x9004,
+        "OffsetTimeOriginal": 0x9011,
+        "OffsetTimeDigitized": 0x9012,
+    }
+    data = Image.Exif()
+    for name, value in tags.items():
+        if name in inner or name == "OffsetTime":
+            data.get_ifd(0x8769)[inner.get(name, 0x9010)] = value
+        else:
+            data[numbers[name]] = value
+    return data.tobytes()
+
+
+def put(path: pathlib.Path, data: bytes | None = None) -> pathlib.Path:
+    """Write a photo (or `data`), making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(jpeg(seed=len(path.name)) if data is None else data)
+    return path
+
+
+def tree(root: pathlib.Path) -> dict[str, bytes]:
+    """Every file below a folder and what is in it."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gallery:
+    """A library, the application over it and its index loop, which runs when told to."""
+
+    def __init__(self, root: pathlib.Path, cache: pathlib.Path, **settings: str) -> None:
+        self.root = root
+        environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0"}
+        self.settings = config.settings({**environ, **settings})
+        self.storage = open_storage(self.settings)
+        self.cache = LocalTree(str(cache / "search"), private=True)
+        self.clock, self.channel, self.board = Clock(), Channel(), Board()
+        self.told: list[tuple[str, str | None]] = []
+        self.restart()
+        self.app = TestApp(
+            create_app(self.settings, self.storage, self.cache, self.channel, self.board)
+        )
+
+    def restart(self, clock: Callable[[], float] | None = None) -> None:
+        """A new index loop, as after a crash: it remembers nothing."""
+        self.queue = Queue(clock or self.clock)
+        self.indexer = Indexer(
+            self.storage,
+            self.settings,
+            Resolver(self.storage, self.settings),
+            self.cache,
+            self.queue,
+            self.board,
+            told=lambda path, error: self.told.append((path, error)),
+            clock=clock or self.clock,
+            wall=lambda: time.time_ns() + 10_000_000_000,  # files just drawn are settled
+        )
+
+    def index(self) -> None:
+        """Do everything there is to do, as if `SCAN_SECONDS` had passed before."""
+        self.queue.put(Job(Kind.SCAN))
+        self.settle()
+
+    def ask(self, path: str = "") -> None:
+        """What a request for a folder does behind its answer."""
+        self.clock.now += 60
+        self.queue.put(Job(Kind.FOLDER, Path(path)))
+        self.settle()
+
+    def settle(self, seconds: float = 10.0) -> None:
+        """Do what is due within some seconds of the loop's own clock."""
+        while job := self.channel.receive(0):
+            self.queue.put(job)
+        until = self.clock.now + seconds
+        while self.clock.now < until:
+            if not self.indexer.step():
+                self.clock.now += 0.25
+        self.indexer.pulse()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The loop on its threads and by the real clock, as in the index process."""
+        self.restart(time.monotonic)
+        stop = threading.Event()
+        runner = threading.Thread(target=self.indexer.run, args=(stop,))
+        listener = threading.Thread(target=self._listen, args=(stop,))
+        runner.start()
+        listener.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            self.queue.wake()
+            runner.join()
+            listener.join()
+
+    def _listen(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            if job := self.channel.receive(0.05):
+                self.queue.put(job)
+            self.indexer.pulse()
+
+    def folder(self, path: str = "") -> dict[str, Any]:
+        """The manifest of a folder, which must be there."""
+        answer: dict[str, Any] = self.app.get("/folders", {"path": path}, status=200).json
+        return answer
+
+    def items(self, path: str = "") -> dict[str, dict[str, Any]]:
+        return {item["name"]: item for item in self.folder(path)["items"]}
+
+    def found(self, query: str, **params: Any) -> list[str]:
+        answer = self.app.get("/search", {"q": query, **params}, status=200).json
+        return [item["path"] for item in answer["items"]]
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path) -> pathlib.Path:
+    """An empty folder for photos."""
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def make_gallery(tmp_path: pathlib.Path, root: pathlib.Path) -> Iterator[Callable[..., Gallery]]:
+    """Makes a gallery over `root` with settings of its own."""
+    made: list[Gallery] = []
+
+    def make(**settings: str) -> Gallery:
+        gallery = Gallery(root, tmp_path / "cache", **settings)
+        made.append(gallery)
+        return gallery
+
+    yield make
+    for gallery in made:
+        gallery.close()
+
+
+class Server:
+    """Real gunicorn, as a checkout starts it."""
+
+    def __init__(self, root: pathlib.Path, home: pathlib.Path, **settings: str) -> None:
+        self.port = free_port()
+        self.log = home / f"gunicorn-{self.port}.log"
+        environ = {k: v for k, v in os.environ.items() if k not in config.names()}
+        environ |= {"ROOT_PATH": str(root), "PORT": str(self.port), **settings}
+        environ |= {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONWARNINGS": "default"}
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "gunicorn"]
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
+            )
+        self.until(lambda: self.get("/health/live")[0] == 200)
+
+    def get(self, route: str, **headers: str) -> tuple[int, bytes]:
+        return self.request("GET", route, **headers)
+
+    def request(
+        self, method: str, route: str, body: Any = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Status and body; 0 when nobody answers."""
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}{route}"
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return 0, b""
+
+    def json(self, route: str) -> Any:
+        return json.loads(self.get(route)[1] or b"{}")
+
+    def until(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """The first true thing that `what` says; fails after some seconds, with the log."""
+        deadline, pause = time.monotonic() + seconds, threading.Event()
+        while True:
+            found = what()
+            if found:
+                return found
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"not within {seconds} s:\n{self.log.read_text()[-4000:]}")
+            pause.wait(0.05)
+
+    def thumbnail(self, path: str, seconds: float = 30.0) -> tuple[int, bytes]:
+        """Ask for a thumbnail as a client does, until it is there or cannot be."""
+        route = "/thumb?" + urllib.parse.urlencode({"path": path})
+        answers: list[tuple[int, bytes]] = []
+
+        def ask() -> bool:
+            answers.append(self.get(route))
+            return answers[-1][0] not in (0, 202)
+
+        self.until(ask, seconds)
+        return answers[-1]
+
+    def index_pid(self) -> int:
+        """The index process, once it lives and says so."""
+        return int(self.until(lambda: self.json("/health/workers").get("pid")))
+
+    def workers(self) -> set[int]:
+        """The processes that the master has forked."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return set(map(int, children.read_text().split()))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it and wait; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve(tmp_path: pathlib.Path) -> Iterator[Callable[..., Server]]:
+    """Starts gunicorn over a folder; everything started is stopped."""
+    servers: list[Server] = []
+
+    def start(root: pathlib.Path, **settings: str) -> Server:
+        servers.append(Server(root, tmp_path, **settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

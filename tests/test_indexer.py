@@ -1,0 +1,427 @@
+"""The index loop over real folders: what it finds, keeps and leaves alone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import threading
+from collections.abc import Callable
+
+import pytest
+from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree
+
+from lenslet.jobs import Job, Kind
+from lenslet.paths import Path
+
+Make = Callable[..., Gallery]
+
+
+def test_a_new_library_is_indexed_with_manifests_thumbnails_rollup_and_health(
+    make_gallery: Make, root
+) -> None:
+    """Every folder has a manifest, every image a thumbnail, and the root the rest."""
+    put(root / "b.jpg")
+    put(root / "2025/img10.jpg", jpeg(40, 30))
+    put(root / "2025/img2.png")
+    put(root / "2025/broken.webp", BROKEN_JPEG)
+    gallery = make_gallery()
+    gallery.index()
+    assert set(tree(root)) == {
+        "b.jpg", "b.jpg.thumbnail", "_index.json", "_rollup.json", "_rollup_delta.json",
+        "_health.json", "2025/img10.jpg", "2025/img10.jpg.thumbnail", "2025/img2.png",
+        "2025/img2.png.thumbnail", "2025/broken.webp", "2025/_index.json",
+    }  # fmt: skip
+    manifest = json.loads((root / "2025/_index.json").read_text())
+    assert [item["name"] for item in manifest["items"]] == ["broken.webp", "img2.png", "img10.jpg"]
+    broken, _, small = manifest["items"]
+    assert (small["w"], small["h"], small["size"]) == (40, 30, len(jpeg(40, 30)))
+    assert small["hasThumb"] and not small["hasMeta"] and small["hash"].startswith("blake3:")
+    assert broken["error"] and not broken["hasThumb"]
+    counts = json.loads((root / "_health.json").read_text())["counts"]
+    assert (counts["folders"], counts["items"], counts["unreadableImages"]) == (2, 3 + 1, 1)
+
+
+def test_a_second_pass_over_an_unchanged_library_writes_nothing(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    """Files keep their bytes and their times."""
+    put(root / "a/b/c.jpg")
+    put(root / "a/d.png", BROKEN_JPEG)
+    gallery = make_gallery()
+    gallery.index()
+    before = times(root)
+    gallery.told.clear()
+    gallery.restart()
+    gallery.index()
+    assert times(root) == before
+    assert gallery.told == []
+
+
+def times(root: pathlib.Path) -> dict[str, int]:
+    """When each file was written, but for the report that tells of the pass itself."""
+    files = (path for path in root.rglob("*") if path.name != "_health.json")
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+def test_a_replaced_image_gets_a_new_thumbnail_also_when_it_is_older(
+    make_gallery: Make, root
+) -> None:
+    """A modification time that goes back is a change like any other."""
+    photo = put(root / "a.jpg", jpeg(400, 300))
+    gallery = make_gallery()
+    gallery.index()
+    first = gallery.items()["a.jpg"]
+    photo.write_bytes(jpeg(300, 400, seed=9))
+    os.utime(photo, ns=(10**18, 10**18))
+    gallery.ask()
+    second = gallery.items()["a.jpg"]
+    assert (second["w"], second["h"]) == (300, 400)
+    assert second["rev"] != first["rev"] and second["hash"] != first["hash"]
+    thumbnail = root / "a.jpg.thumbnail"
+    assert thumbnail.stat().st_mtime_ns == 10**18
+
+
+def test_a_replaced_image_of_the_same_time_gets_a_new_thumbnail(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    """Its size tells, although the old thumbnail's time would still fit."""
+    photo = put(root / "a.jpg", jpeg(400, 300))
+    times = photo.stat().st_mtime_ns
+    gallery = make_gallery()
+    gallery.index()
+    before = (root / "a.jpg.thumbnail").read_bytes()
+    photo.write_bytes(jpeg(300, 400, seed=9))
+    os.utime(photo, ns=(times, times))
+    gallery.ask()
+    assert (root / "a.jpg.thumbnail").read_bytes() != before
+    assert gallery.items()["a.jpg"]["w"] == 300
+
+
+def test_an_image_that_cannot_be_decoded_is_tried_again_only_when_it_changes(
+    make_gallery: Make, root
+) -> None:
+    photo = put(root / "a.jpg", BROKEN_JPEG)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.index()
+    assert [path for path, _ in gallery.told] == ["a.jpg"]
+    photo.write_bytes(jpeg())
+    gallery.ask()
+    assert "error" not in gallery.items()["a.jpg"]
+
+
+def test_a_file_still_being_copied_is_listed_and_left_alone(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    """Nothing is read until the last change is two seconds old."""
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    gallery.indexer._look._wall = gallery.indexer._wall = lambda: (
+        put(root / "a.jpg").stat().st_ctime_ns
+    )
+    gallery.index()
+    assert gallery.told == []
+    assert gallery.items()["a.jpg"]["size"] > 0
+
+
+def test_an_edit_by_another_program_is_found(make_gallery: Make, root: pathlib.Path) -> None:
+    """A sidecar that somebody else wrote shows in the manifest and in search."""
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    document = {"v": 1, "tags": ["Sea"], "notes": "", "updatedAt": "2024-01-01T00:00:00Z"}
+    put(root / "a.jpg.json", json.dumps(document).encode())
+    gallery.index()
+    assert gallery.items()["a.jpg"]["hasMeta"] is True
+    assert gallery.found("tag:sea") == ["a.jpg"]
+
+
+def test_what_is_deleted_and_renamed_is_no_longer_found(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    for name in ("old/one.jpg", "old/deep/two.jpg", "kept/three.jpg", "kept/four.jpg"):
+        put(root / name)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    assert len(gallery.found("jpg")) == 4
+    (root / "old").rename(root / "new")
+    (root / "kept/four.jpg").unlink()
+    gallery.index()
+    assert sorted(gallery.found("jpg")) == ["kept/three.jpg", "new/deep/two.jpg", "new/one.jpg"]
+    (root / "new").rename(root / "old")
+    gallery.index()
+    assert sorted(gallery.found("jpg")) == ["kept/three.jpg", "old/deep/two.jpg", "old/one.jpg"]
+    gallery.settle(400)
+    assert sorted(gallery.found("jpg")) == ["kept/three.jpg", "old/deep/two.jpg", "old/one.jpg"]
+
+
+def test_derived_files_that_are_deleted_come_back(make_gallery: Make, root: pathlib.Path) -> None:
+    """Deleting them all gives the same answers, apart from the times of writing."""
+    put(root / "a/one.jpg")
+    put(root / "two.webp")
+    gallery = make_gallery()
+    gallery.index()
+    before = gallery.items("a"), gallery.items(), gallery.found("one")
+    for path in list(root.rglob("*")):
+        if path.suffix == ".thumbnail" or path.name.startswith("_"):
+            path.unlink()
+    gallery.index()
+    gallery.settle(400)
+    assert (gallery.items("a"), gallery.items(), gallery.found("one")) == before
+    assert {"_rollup.json", "_health.json", "a/one.jpg.thumbnail"} <= set(tree(root))
+
+
+def test_an_emptied_root_changes_nothing_and_is_forgotten_by_nobody(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    """It is an unmounted disk: nothing is written, and everything is known when it is back."""
+    put(root / "a/one.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    state = tree(tmp_path / "state")
+    (root / "a").rename(tmp_path / "away")
+    gallery.index()
+    gallery.settle(400)
+    assert list(root.iterdir()) == []
+    assert tree(tmp_path / "state") == state
+    assert gallery.app.get("/health").json["status"] == "degraded"
+    (tmp_path / "away").rename(root / "a")
+    gallery.index()
+    assert tree(tmp_path / "state") == state
+    assert gallery.found("one") == ["a/one.jpg"]
+
+
+def test_a_vanished_root_is_reported_and_comes_back(make_gallery: Make, root, tmp_path) -> None:
+    put(root / "one.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    before = tree(root)
+    root.rename(tmp_path / "away")
+    gallery.index()
+    assert gallery.app.get("/health", status=503).json["status"] == "down"
+    (tmp_path / "away").rename(root)
+    gallery.index()
+    assert tree(root) == before
+    assert gallery.app.get("/health").json["storage"]["readable"] is True
+
+
+def test_an_empty_root_is_never_written_to(make_gallery: Make, root: pathlib.Path) -> None:
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.folder()["items"] == []
+    assert list(root.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_not(
+    make_gallery: Make, root
+) -> None:
+    """The lock that a writer holds on its temporary file tells them apart."""
+    put(root / "a.jpg")
+    dead, alive = put(root / ".lenslet-tmp-dead", b"x"), put(root / ".lenslet-tmp-alive", b"x")
+    gallery = make_gallery()
+    with alive.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Event().wait(1.1)  # its age is the kernel's to say
+        gallery.index()
+        assert not dead.exists()
+        assert alive.exists()
+
+
+@pytest.mark.parametrize("mark", [".nomedia", ".lensletignore"])
+def test_a_marked_folder_is_ignored_whole(make_gallery: Make, root, mark: str) -> None:
+    put(root / "shown/a.jpg")
+    put(root / "hidden/deep/b.jpg")
+    put(root / "hidden" / mark, b"")
+    gallery = make_gallery()
+    gallery.index()
+    assert [entry["name"] for entry in gallery.folder()["dirs"]] == ["shown"]
+    gallery.app.get("/folders?path=hidden", status=404)
+    gallery.app.get("/folders?path=hidden/deep", status=404)
+    gallery.app.get("/thumb?path=hidden/deep/b.jpg", status=404)
+    assert gallery.found("jpg") == ["shown/a.jpg"]
+
+
+def test_ignored_names_and_globs_are_not_part_of_the_library(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    for name in ("@eaDir/a.jpg", ".hidden/a.jpg", "lost+found/a.jpg", "x/.b.jpg", "x/raw_1.jpg",
+                 "x/ok.jpg", "y/drafts/no.jpg"):  # fmt: skip
+        put(root / name)
+    gallery = make_gallery(IGNORE="raw_*, y/drafts")
+    gallery.index()
+    assert gallery.found("jpg") == ["x/ok.jpg"]
+    gallery.app.get("/thumb?path=x/raw_1.jpg", status=404)
+    gallery.app.get("/file?path=y/drafts/no.jpg", status=404)
+
+
+def test_kinds_of_folders_follow_what_is_in_them(make_gallery: Make, root: pathlib.Path) -> None:
+    put(root / "leaf/a.jpg")
+    put(root / "branch/leaf/a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.folder()["dirs"] == [
+        {"name": "branch", "kind": "branch"},
+        {"name": "leaf", "kind": "leaf-real"},
+    ]
+    put(root / "branch/new.jpg")
+    gallery.index()
+    assert gallery.folder()["dirs"][0] == {"name": "branch", "kind": "leaf-real"}
+
+
+def test_a_foreign_manifest_is_left_alone_and_the_folder_is_served(
+    make_gallery: Make, root
+) -> None:
+    """It is kept in the host's cache instead, and health says so."""
+    put(root / "a/one.jpg")
+    foreign = put(root / "a/_index.json", b'{"made by": "another program"}')
+    gallery = make_gallery()
+    gallery.index()
+    assert list(gallery.items("a")) == ["one.jpg"]
+    assert foreign.read_bytes() == b'{"made by": "another program"}'
+    health = gallery.app.get("/health").json
+    assert [problem["path"] for problem in health["library"]["problems"]["notKept"]] == ["a"]
+    assert gallery.found("one") == ["a/one.jpg"]
+    foreign.unlink()
+    gallery.index()
+    assert list(gallery.items("a")) == ["one.jpg"]
+
+
+def test_an_image_that_ends_the_process_is_quarantined_and_its_neighbour_is_not(
+    make_gallery: Make, root
+) -> None:
+    """Two deaths have been counted and the third found it alone; the neighbour had none alone."""
+    poison = put(root / "poison.jpg")
+    put(root / "neighbour.jpg")
+    gallery = make_gallery()
+    gallery.board.mark(0, Path("poison.jpg"), deaths=2)
+    gallery.board.mark(1, Path("neighbour.jpg"), deaths=1, waiting=True)
+    gallery.indexer.recover(threading.Event())
+    assert gallery.board.marks() == {}
+    gallery.index()
+    items = gallery.items()
+    assert items["poison.jpg"]["error"].startswith("quarantined")
+    assert items["neighbour.jpg"]["hasThumb"] is True
+    library = gallery.app.get("/health").json["library"]
+    assert [problem["path"] for problem in library["problems"]["quarantined"]] == ["poison.jpg"]
+    gallery.app.get("/thumb?path=poison.jpg", status=422)
+    gallery.restart()
+    gallery.index()
+    assert gallery.told[-1] == ("neighbour.jpg", None)
+    poison.write_bytes(jpeg(90, 60))
+    gallery.ask()
+    assert gallery.items()["poison.jpg"]["w"] == 90
+
+
+def test_a_folder_larger_than_a_page_is_served_in_pages_of_one_generation(
+    make_gallery: Make, root
+) -> None:
+    for number in range(11):
+        put(root / f"p/img{number}.jpg", jpeg(8, 6, seed=number))
+    gallery = make_gallery(PAGE_SIZE="4")
+    gallery.index()
+    pages = [gallery.app.get(f"/folders?path=p&page={page}").json for page in range(3)]
+    assert [item["name"] for page in pages for item in page["items"]] == [
+        f"img{number}.jpg" for number in range(11)
+    ]
+    assert {page["generatedAt"] for page in pages} == {pages[0]["generatedAt"]}
+    assert [(p["page"], p["pageCount"], p["itemCount"]) for p in pages] == [
+        (0, 3, 11), (1, 3, 11), (2, 3, 11),
+    ]  # fmt: skip
+    assert "dirs" in pages[0] and "dirs" not in pages[1]
+    assert "items" not in json.loads((root / "p/_index.json").read_text())
+    gallery.app.get("/folders?path=p&page=3", status=404)
+    assert gallery.app.get("/item?path=p/img9.jpg").json["exif"]["width"] == 8
+    stale = json.loads((root / "p/_index_1.json").read_text()) | {
+        "generatedAt": "2020-01-01T00:00:00Z"
+    }
+    (root / "p/_index_1.json").write_text(json.dumps(stale) + "\n")
+    gallery.app.get("/folders?path=p&page=1", status=202)
+    for number in range(9):
+        (root / f"p/img{number}.jpg").unlink()
+    gallery.index()
+    assert not list((root / "p").glob("_index_*.json"))
+    assert list(gallery.items("p")) == ["img9.jpg", "img10.jpg"]
+
+
+def test_more_images_than_the_queue_takes_are_all_read(
+    make_gallery: Make, root, monkeypatch
+) -> None:
+    for folder in "abc":
+        for number in range(5):
+            put(root / folder / f"{number}.jpg", jpeg(8, 6, seed=number))
+    monkeypatch.setattr("lenslet.jobs.QUEUE_SIZE", 3)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(30)
+    assert all(item["hasThumb"] for folder in "abc" for item in gallery.items(folder).values())
+    assert len(gallery.told) == 15
+
+
+def test_names_that_cannot_be_a_path_are_counted_and_shown_escaped(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    put(root / "ok.jpg")
+    for name in (b"bad\xff.jpg", b"new\nline.jpg", b"back\\slash.jpg"):
+        with open(os.path.join(os.fsencode(root), name), "wb") as file:
+            file.write(jpeg())
+    gallery = make_gallery()
+    gallery.index()
+    assert list(gallery.items()) == ["ok.jpg"]
+    library = gallery.app.get("/health").json["library"]
+    assert sorted(problem["path"] for problem in library["problems"]["unusableNames"]) == [
+        "back\\x5cslash.jpg", "bad\\xff.jpg", "new\\x0aline.jpg",
+    ]  # fmt: skip
+
+
+def test_links_pipes_and_folders_named_like_images_are_not_listed(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(tmp_path / "outside/secret.jpg")
+    put(root / "real/a.jpg")
+    (root / "link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
+    (root / "linked").symlink_to(tmp_path / "outside")
+    os.mkfifo(root / "pipe.jpg")
+    (root / "folder.jpg").mkdir()
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.folder()["items"] == []
+    assert [entry["name"] for entry in gallery.folder()["dirs"]] == ["folder.jpg", "real"]
+    assert not list((tmp_path / "outside").glob("*.thumbnail"))
+
+
+def test_forcing_a_folder_tries_undecodable_images_again(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    put(root / "a/x.jpg", BROKEN_JPEG)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.told.clear()
+    gallery.app.post("/folders/a/reindex", status=202)
+    gallery.settle()
+    assert [path for path, _ in gallery.told] == ["a/x.jpg"]
+
+
+def test_a_moved_subfolder_is_indexed_where_it_is(make_gallery: Make, root: pathlib.Path) -> None:
+    put(root / "a/one.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    shutil.copytree(root / "a", root / "copy")
+    gallery.index()
+    assert gallery.items("copy")["one.jpg"]["path"] == "copy/one.jpg"
+
+
+def test_the_queue_gives_a_waited_for_thumbnail_before_everything_else(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    gallery = make_gallery()
+    for kind in reversed(Kind):
+        gallery.queue.put(Job(kind, Path("x.jpg")))
+    order = []
+    while job := gallery.queue.get():
+        order.append(job.kind)
+        gallery.queue.done(job)
+    assert order == list(Kind)
