@@ -1,0 +1,239 @@
+"""Thumbnails and facts of images that were drawn, and of every file of the corpus."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+
+import pytest
+from conftest import CORPUS, draw, encode, exif
+from PIL import Image, ImageCms
+
+from lenslet import images
+from lenslet.errors import UnreadableImage
+
+TURNED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def render(data: bytes, **options: int) -> tuple[images.Facts, Image.Image]:
+    settings = {"long_edge": 256, "quality": 70, "max_pixels": 150_000_000, **options}
+    facts, thumbnail = images.render(io.BytesIO(data), **settings)  # type: ignore[arg-type]
+    image = Image.open(io.BytesIO(thumbnail))
+    image.load()
+    assert image.format == "WEBP"
+    assert not {"exif", "icc_profile", "xmp"} & image.info.keys()
+    return facts, image
+
+
+def near(pixel: object, wanted: tuple[int, ...], by: int = 40) -> bool:
+    return all(abs(a - b) <= by for a, b in zip(pixel, wanted, strict=True))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> None:
+    """The red corner is at the top left and the size is that of the upright image."""
+    image, turn = draw(600, 400), TURNED[orientation]
+    data = encode(image.transpose(turn) if turn is not None else image, kind, exif=exif(Orientation=orientation))
+    facts, thumbnail = render(data)
+    assert (facts.width, facts.height) == (600, 400)
+    assert thumbnail.size == (256, 171)
+    assert near(thumbnail.getpixel((20, 20)), (220, 30, 30))
+    assert near(thumbnail.getpixel((240, 160)), (30, 30, 220))
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        ((400, 300), (256, 192)),
+        ((300, 400), (192, 256)),
+        ((256, 256), (256, 256)),
+        ((100, 40), (100, 40)),
+        ((1, 1), (1, 1)),
+        ((4000, 1), (256, 1)),
+        ((3000, 1999), (256, 171)),
+    ],
+)
+def test_the_long_edge_is_at_most_256_and_nothing_is_enlarged(size, wanted) -> None:
+    facts, thumbnail = render(encode(draw(*size)))
+    assert (facts.width, facts.height) == size
+    assert thumbnail.size == wanted
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_opaque_pngs_of_every_mode_become_opaque(mode: str) -> None:
+    _, thumbnail = render(encode(draw(300, 200, mode=mode), "PNG"))
+    assert thumbnail.mode == "RGB"
+
+
+def test_a_palette_keeps_its_transparency() -> None:
+    image = Image.new("P", (64, 64), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.paste(1, (32, 0, 64, 64))
+    _, thumbnail = render(encode(image, "PNG", transparency=0))
+    assert thumbnail.mode == "RGBA"
+    assert thumbnail.getpixel((5, 30))[3] == 0
+    assert thumbnail.getpixel((60, 30))[3] == 255
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_alpha_is_kept(mode: str, kind: str) -> None:
+    image = draw(300, 200).convert(mode)
+    image.putalpha(Image.linear_gradient("L").resize((300, 200)))
+    _, thumbnail = render(encode(image, kind))
+    assert thumbnail.mode == "RGBA"
+    assert thumbnail.getpixel((100, 2))[3] < 10
+    assert thumbnail.getpixel((100, 168))[3] > 245
+
+
+def test_an_alpha_channel_that_hides_nothing_is_left_out() -> None:
+    _, thumbnail = render(encode(draw(300, 200, mode="RGBA"), "PNG"))
+    assert thumbnail.mode == "RGB"
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
+    image = Image.new("I;16", (64, 64))
+    image.putdata([(x % 64) * 1024 for x in range(64 * 64)])
+    _, thumbnail = render(encode(image, "PNG"))
+    assert near(thumbnail.getpixel((2, 30)), (8, 8, 8), 10)
+    assert near(thumbnail.getpixel((32, 30)), (128, 128, 128), 10)
+    assert near(thumbnail.getpixel((61, 30)), (244, 244, 244), 12)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    _, thumbnail = render(encode(draw(300, 200, mode="CMYK")))
+    assert near(thumbnail.getpixel((20, 20)), (220, 30, 30))
+
+
+def test_colours_are_converted_by_the_embedded_profile() -> None:
+    """A profile with red and blue swapped: what it calls red is blue in sRGB."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    _, thumbnail = render(encode(draw(300, 200), icc_profile=profile))
+    assert near(thumbnail.getpixel((20, 20)), (220, 30, 30)), "a profile that does not fit is passed over"
+    swapped = swapped_profile()
+    _, thumbnail = render(encode(Image.new("RGB", (50, 50), (220, 30, 30)), icc_profile=swapped))
+    red, _, blue = thumbnail.getpixel((20, 20))
+    assert blue > red + 80
+
+
+def swapped_profile() -> bytes:
+    """sRGB's own profile with the tags of its red and blue primaries exchanged."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(data[128:132], "big")
+    for start in range(132, 132 + 12 * count, 12):
+        name = bytes(data[start : start + 4])
+        data[start : start + 4] = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}.get(name, name)
+    return bytes(data)
+
+
+def test_the_first_frame_of_an_animation_is_shown() -> None:
+    frames = [Image.new("RGB", (80, 60), colour) for colour in ("red", "green", "blue")]
+    for kind in ("WEBP", "PNG"):
+        data = encode(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+        _, thumbnail = render(data)
+        assert near(thumbnail.getpixel((40, 30)), (255, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("tags", "wanted"),
+    [
+        ({"DateTimeOriginal": "2025:02:15 12:32:00"}, "2025-02-15T12:32:00Z"),
+        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+02:00"}, "2025-02-15T10:32:00Z"),
+        ({"DateTimeOriginal": "2025:01:01 00:30:00", "OffsetTimeOriginal": "+01:00"}, "2024-12-31T23:30:00Z"),
+        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "-05:30"}, "2025-02-15T18:02:00Z"),
+        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "nonsense"}, "2025-02-15T12:32:00Z"),
+        ({"DateTimeOriginal": "0000:00:00 00:00:00", "DateTimeDigitized": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
+        ({"DateTimeOriginal": "    :  :     :  :  ", "DateTime": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
+        ({"DateTimeOriginal": "2025:02:30 12:00:00", "DateTime": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
+        ({"DateTime": "2001:02:03 04:05:06", "DateTimeDigitized": "2002:02:03 04:05:06"}, "2002-02-03T04:05:06Z"),
+        ({"DateTime": "2001:02:03 04:05:06", "OffsetTime": "+01:00"}, "2001-02-03T03:05:06Z"),
+        ({"DateTime": "2001-02-03T04:05:06"}, "2001-02-03T04:05:06Z"),
+        ({"DateTime": "2001:02:03"}, "2001-02-03T00:00:00Z"),
+        ({"DateTime": "2001:02:03 04:05"}, "2001-02-03T04:05:00Z"),
+        ({"DateTime": "2001:02:03 04:05:06\0\0"}, "2001-02-03T04:05:06Z"),
+        ({"DateTime": "yesterday"}, None),
+        ({"DateTime": ""}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_the_date_is_read_in_its_order_with_its_offset(tags, wanted) -> None:
+    for kind in ("JPEG", "PNG", "WEBP"):
+        facts, _ = render(encode(draw(30, 20), kind, exif=exif(**tags)))
+        assert facts.created_at == wanted
+
+
+def test_exif_that_is_broken_says_nothing_and_harms_nothing() -> None:
+    data = encode(draw(300, 200), exif=b"Exif\0\0MM\0\x2a\0\0\xff\xff" + b"\xff" * 40)
+    facts, thumbnail = render(data)
+    assert (facts.width, facts.height, facts.created_at) == (300, 200, None)
+    assert thumbnail.size == (256, 171)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not a JPEG"),
+        (b"GIF89a" + b"\0" * 40, "not a JPEG"),
+        (encode(draw(300, 200), "GIF"), "not a JPEG"),
+        (encode(draw(600, 400))[:3000], "cannot be decoded"),
+        (encode(draw(600, 400), "PNG")[:600], "cannot be decoded"),
+    ],
+)
+def test_what_cannot_be_decoded_says_why_on_one_line(data: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableImage, match=reason) as caught:
+        render(data)
+    assert "\n" not in str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
+    data = encode(Image.new("1", (4000, 3000)), "PNG")
+    with pytest.raises(UnreadableImage, match="4000×3000 pixels are more than MAX_PIXELS"):
+        render(data, max_pixels=11_999_999)
+
+
+def corpus(folder: str) -> list[pathlib.Path]:
+    return sorted(pathlib.Path(CORPUS, folder).iterdir()) if CORPUS else []
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for folder in ("cameras", "exif", "formats", "orientation") for f in corpus(folder)],
+    ids=lambda file: file.name,
+)
+def test_every_good_file_of_the_corpus_has_a_thumbnail(file: pathlib.Path) -> None:
+    facts, thumbnail = render(file.read_bytes())
+    upright = facts.width / facts.height
+    assert max(thumbnail.size) == min(256, max(facts.width, facts.height))
+    assert abs(thumbnail.width - thumbnail.height * upright) <= max(1.0, upright)
+
+
+@pytest.mark.parametrize("file", corpus("broken"), ids=lambda file: file.name)
+def test_every_broken_file_of_the_corpus_says_what_is_wrong(file: pathlib.Path) -> None:
+    with pytest.raises(UnreadableImage, match="."):
+        render(file.read_bytes())
+
+
+@pytest.mark.parametrize("shape", ["Landscape", "Portrait"] if CORPUS else [])
+def test_the_orientations_of_the_corpus_look_alike(shape: str) -> None:
+    """Each thumbnail differs from the first by no more than another JPEG coding does."""
+    thumbnails = [
+        render(file.read_bytes())[1].convert("L").resize((32, 32))
+        for file in corpus("orientation")
+        if file.name.startswith(shape)
+    ]
+    first = thumbnails[0].tobytes()
+    assert len(thumbnails) == 9
+    for other in thumbnails[1:]:
+        apart = sum(abs(a - b) for a, b in zip(first, other.tobytes(), strict=True)) / len(first)
+        assert apart < 6

@@ -1,0 +1,176 @@
+"""Paths, times, settings and HTTP's conditions: rules on plain text."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenslet import conditional, config, paths, times
+from lenslet.errors import BadRequest, RangeNotSatisfiable, SettingError
+from lenslet.paths import Ignore, Path
+
+HOSTILE = [
+    "..", "../etc/passwd", "a/../b", "a/..", "./a", "a/./b", "a//b", "//etc/passwd", "a//",
+    "a\0b", "a\nb", "a\x7fb", "a\x85b", "a\\b", "..\\..\\x", "\udcff.jpg", "x" * 256,
+    "é" * 128, "/".join(["x" * 200] * 20), "///",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_path_is_refused_by_name(text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        paths.parse(text)
+    assert caught.value.parameter == "path"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("", ""), ("/", ""), ("a", "a"), ("/a/b/", "a/b"), ("a b+c#d%e?f&g'h\"i", "a b+c#d%e?f&g'h\"i"),
+        ("😀/é", "😀/é"), ("...", "..."), ("a/..b", "a/..b"), ("%2e%2e", "%2e%2e"), ("x" * 255, "x" * 255),
+    ],
+)  # fmt: skip
+def test_one_slash_at_each_end_is_dropped_and_nothing_else_changes(text: str, path: str) -> None:
+    assert paths.parse(text) == path
+
+
+@given(st.text())
+def test_what_parses_is_safe_and_parses_to_itself(text: str) -> None:
+    try:
+        path = paths.parse(text)
+    except BadRequest:
+        return
+    assert paths.parse(path) == path
+    assert all(part not in ("", ".", "..") for part in path.segments)
+    assert "\0" not in path
+    assert all(map(paths.usable, path.segments))
+
+
+@given(st.lists(st.text(alphabet="aB1.0²é"), max_size=8))
+def test_natural_order_is_the_same_whatever_the_order_before(names: list[str]) -> None:
+    wanted = sorted(names, key=paths.natural_key)
+    assert sorted(reversed(names), key=paths.natural_key) == wanted
+
+
+def test_natural_order_counts_and_forgets_case() -> None:
+    names = ["img10.jpg", "IMG2.jpg", "img1.jpg", "b.jpg", "A.jpg", "img02.jpg"]
+    wanted = ["A.jpg", "b.jpg", "img1.jpg", "IMG2.jpg", "img02.jpg", "img10.jpg"]
+    assert sorted(names, key=paths.natural_key) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "item"),
+    [("a.jpg", True), ("a.JPEG", True), ("a.Png", True), ("a.webp", True), ("a.gif", False),
+     ("jpg", False), (".jpg", False), ("a.jpg.json", False), ("a.", False), ("a.jpg ", False)],
+)  # fmt: skip
+def test_an_item_is_told_by_its_suffix_in_any_case(name: str, item: bool) -> None:
+    assert paths.is_item(name) is item
+
+
+def test_globs_match_names_and_those_with_a_slash_match_paths() -> None:
+    ignore = Ignore(("raw_*", "a/b"))
+    assert ignore.path(Path("x/raw_1.jpg"))
+    assert ignore.path(Path("a/b"))
+    assert not ignore.path(Path("c/b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("2025-02-16T23:12:55Z", "2025-02-16T23:12:55Z"),
+        ("2025-02-16t23:12:55z", "2025-02-16T23:12:55Z"),
+        ("2025-02-16 23:12:55+02:00", "2025-02-16T21:12:55Z"),
+        ("2025-02-16T23:12:55.25-01:30", "2025-02-17T00:42:55.250000Z"),
+    ],
+)
+def test_times_are_rfc_3339_in_utc(text: str, wanted: str) -> None:
+    assert times.text(times.parse(text)) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2025-02-16", "2025-02-16T23:12:55", "2025-13-01T00:00:00Z", "0001-01-01T00:00:00+23:00",
+             "2025-02-16T23:12:55Zx", "2025-02-16T24:00:00Z"],
+)  # fmt: skip
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        times.parse(text)
+
+
+@given(st.datetimes(timezones=st.just(dt.timezone.utc)))
+def test_a_time_comes_back_from_its_text(moment: dt.datetime) -> None:
+    assert times.parse(times.text(moment)) == moment
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "0"), ("PORT", "http"), ("PORT", "70000"), ("WEB_CONCURRENCY", "0"), ("THUMB_WAIT", "-1"),
+     ("THUMB_WAIT", "nan"), ("THUMB_QUALITY", "101"), ("THUMB_LONG_EDGE", "1.5"), ("PAGE_SIZE", "0"),
+     ("POINTER_ROOTS", "relative"), ("MAX_PIXELS", "many"), ("SCAN_SECONDS", "0"), ("ROOT_PATH", " "),
+     ("API_TOKEN", "secret"), ("S3_BUCKET", "b")],
+)  # fmt: skip
+def test_a_bad_setting_is_told_on_one_line_with_its_name(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=name) as caught:
+        config.settings({name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_secret_is_not_told() -> None:
+    with pytest.raises(SettingError) as caught:
+        config.settings({"API_TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_environment_wins_over_the_dotenv_file(tmp_path) -> None:
+    (tmp_path / ".env").write_text("# ours\nexport PORT=8000 # here\nIGNORE='a b, c'\nHOST=::1\n")
+    found = config.load({"PORT": "9000", "HOST": ""}, str(tmp_path))
+    assert (found.port, found.host, found.ignore) == (9000, "::1", ("a b", "c"))
+
+
+def test_a_broken_dotenv_file_is_told_by_its_line(tmp_path) -> None:
+    (tmp_path / ".env").write_text("PORT=8000\nnonsense\n")
+    with pytest.raises(SettingError, match="line 2"):
+        config.load({}, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("header", "same"),
+    [(None, False), ('"a"', True), ('W/"a"', True), ('"b", W/"a"', True), ("*", True), ('"b"', False),
+     ("a", False), ('"a,b"', False), ("", False)],
+)  # fmt: skip
+def test_if_none_match_compares_weakly(header: str | None, same: bool) -> None:
+    assert conditional.not_modified(header, "a") is same
+
+
+@pytest.mark.parametrize(
+    ("match", "none_match", "sidecar", "allowed"),
+    [
+        (None, None, "0", True), ('"s.x"', None, "s", True), ('"s.other"', None, "s", True),
+        ('"t.x"', None, "s", False), ('W/"s.x"', None, "s", False), ("*", None, "s", True),
+        ("*", None, "0", False), ('"0.x"', None, "0", True), ('"0.x"', None, "s", False),
+        (None, "*", "0", True), (None, "*", "s", False), (None, '"s.x"', "s", False),
+        (None, '"t.x"', "s", True), ('"t", "s.q"', None, "s", True),
+    ],
+)  # fmt: skip
+def test_a_write_goes_by_the_sidecars_part_alone(match, none_match, sidecar, allowed) -> None:
+    assert conditional.write_allowed(match, none_match, sidecar) is allowed
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        (None, None), ("bytes=0-0", (0, 1)), ("bytes=0-", (0, 10)), ("bytes=4-99", (4, 6)),
+        ("bytes=-3", (7, 3)), ("bytes=-99", (0, 10)), ("Bytes = 2 - 3", (2, 2)), ("bytes=5-2", None),
+        ("bytes=0-1,3-4", None), ("items=0-1", None), ("bytes=-", None), ("bytes=x-1", None),
+    ],
+)  # fmt: skip
+def test_a_single_range_is_understood_and_others_are_passed_over(header, wanted) -> None:
+    assert conditional.byte_range(header, 10) == wanted
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=99-100", "bytes=-0"])
+def test_a_range_beyond_the_end_cannot_be_satisfied(header: str) -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        conditional.byte_range(header, 10)
