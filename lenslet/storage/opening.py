@@ -13,7 +13,12 @@ import os
 _OPENAT2 = 437  # the same number on every architecture that Linux gave it to
 _RESOLVE_NO_SYMLINKS = 0x04
 _AT_FDCWD = -100
-_COMMON = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe named .jpg must not hang us
+_READING = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe named .jpg must not hang us
+
+
+def _complete(flags: int) -> int:
+    """`openat2` takes nothing beside `O_PATH` that would have no meaning there."""
+    return flags | (os.O_CLOEXEC if flags & os.O_PATH else _READING)
 
 
 class _OpenHow(ctypes.Structure):
@@ -30,7 +35,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def open_in_one(root: bytes, path: bytes, flags: int) -> int:
     """A descriptor for `path` below `root`, whose own path must hold no link either."""
     full = root + b"/" + path if path else root
-    how = _OpenHow(flags | _COMMON, 0, _RESOLVE_NO_SYMLINKS)
+    how = _OpenHow(_complete(flags), 0, _RESOLVE_NO_SYMLINKS)
     fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, full, ctypes.byref(how), ctypes.sizeof(how))
     if fd < 0:
         number = ctypes.get_errno()
@@ -40,13 +45,13 @@ def open_in_one(root: bytes, path: bytes, flags: int) -> int:
 
 def open_in_steps(root: bytes, path: bytes, flags: int) -> int:
     """The same, a component at a time, for kernels and sandboxes without `openat2`."""
-    folder = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    fd = os.open(root, folder | os.O_NOFOLLOW if path else flags | _COMMON | os.O_NOFOLLOW)
+    folder = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    last = _complete(flags) | os.O_NOFOLLOW
     steps = path.split(b"/") if path else []
-    for index, step in enumerate(steps):
-        last = index == len(steps) - 1
+    fd = os.open(root, folder if steps else last)
+    for number, step in enumerate(steps, 1):
         try:
-            below = os.open(step, (flags | _COMMON if last else folder) | os.O_NOFOLLOW, dir_fd=fd)
+            below = os.open(step, last if number == len(steps) else folder, dir_fd=fd)
         finally:
             os.close(fd)
         fd = below
@@ -57,7 +62,7 @@ def _has_openat2() -> bool:
     try:
         os.close(open_in_one(b"/", b"", os.O_PATH))
     except OSError as error:
-        return error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL)
+        return error.errno not in (errno.ENOSYS, errno.EPERM)
     return True
 
 

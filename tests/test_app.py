@@ -1,0 +1,641 @@
+"""Every endpoint over a real library, through WSGI."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import threading
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import BROKEN_JPEG, Gallery, exif, jpeg, put, tree
+from webtest import TestApp
+
+from lenslet import errors, times
+from lenslet.app import STATUSES, status_of
+
+Make = Callable[..., Gallery]
+TAKEOUT = b'{"title": "IMG_1.jpg", "description": "", "photoTakenTime": {"timestamp": "1"}}'
+
+
+@pytest.fixture
+def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
+    """`a.jpg` at the root, `sub/b.png`, and `sub/broken.jpg`, all indexed."""
+    put(root / "a.jpg", jpeg(400, 300, exif=exif(DateTimeOriginal="2025:02:15 12:32:00")))
+    put(root / "sub/b.png")
+    put(root / "sub/broken.jpg", BROKEN_JPEG)
+    gallery = make_gallery()
+    gallery.index()
+    return gallery
+
+
+@pytest.fixture
+def app(gallery: Gallery) -> TestApp:
+    return gallery.app
+
+
+def edit(app: TestApp, body: Any, path: str = "a.jpg", status: int = 200, **headers: str) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return app.put(f"/item?path={path}", data, headers=headers, status=status)
+
+
+# Paths
+
+HOSTILE = ["..", "../x.jpg", "%2e%2e/x.jpg", "a/../../x.jpg", "%00", "a%00.jpg", "a%0a.jpg", "a\\b.jpg",
+           "//etc/passwd.jpg", "a//b.jpg", "x" * 256 + ".jpg", "a%7f.jpg", "./a.jpg", "%c2%85.jpg"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [("GET", "/folders"), ("GET", "/item"), ("PUT", "/item"), ("DELETE", "/item"), ("GET", "/thumb"),
+     ("POST", "/thumb"), ("DELETE", "/thumb"), ("GET", "/file"), ("GET", "/search")],
+)  # fmt: skip
+def test_a_hostile_path_answers_400_naming_the_parameter(app, root, method, route, path) -> None:
+    before = tree(root)
+    answer = app.request(f"{route}?path={path}", method=method, body=b"{}", status=400)
+    assert answer.json["description"].startswith("path:")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    "path", ["..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd.jpg", "a%00.jpg"]
+)
+def test_a_hostile_path_in_a_route_answers_400(app: TestApp, path: str) -> None:
+    app.get(f"/files/{path}", status=400)
+    app.post(f"/folders/{path}/reindex", status=400)
+
+
+@pytest.mark.parametrize("route", ["/folders", "/item", "/thumb", "/file"])
+@pytest.mark.parametrize(
+    "path", ["link.jpg", "linked/secret.jpg", "linked", "pipe.jpg", "sub.jpg", "a.jpg/x.jpg", "etc/passwd",
+             "_index.json", "a.jpg.thumbnail", "a.jpg.json", ".env.jpg", "%252e%252e/x.jpg", "%ff.jpg"],
+)  # fmt: skip
+def test_what_is_not_of_the_library_answers_404(app, root, tmp_path, route, path) -> None:
+    put(tmp_path / "outside/secret.jpg")
+    (root / "link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
+    (root / "linked").symlink_to(tmp_path / "outside")
+    os.mkfifo(root / "pipe.jpg")
+    (root / "sub.jpg").mkdir()
+    put(root / ".env.jpg")
+    if (route, path) != ("/folders", "sub.jpg"):
+        answer = app.get(f"{route}?path={path}", status=404)
+        assert str(root) not in answer.text
+    assert set(tree(tmp_path / "outside")) == {"secret.jpg"}
+
+
+ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jpg", "😀.jpg", "é.jpg", "e\u0301.jpg",
+       "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg"]  # fmt: skip
+
+
+def test_every_odd_character_of_a_name_is_kept(make_gallery: Make, root: pathlib.Path) -> None:
+    for name in ODD:
+        put(root / "d+ #%" / name, jpeg(seed=len(name)))
+    gallery = make_gallery()
+    gallery.index()
+    assert set(gallery.items("d+ #%")) == set(ODD)
+    for name in ODD:
+        path = f"d+ #%/{name}"
+        query = {"path": path}
+        assert gallery.app.get("/file", query).body == (root / path).read_bytes()
+        assert (
+            gallery.app.get("/files/" + urllib.parse.quote(path)).body == (root / path).read_bytes()
+        )
+        assert gallery.app.get("/thumb", query).content_type == "image/webp"
+        gallery.app.put("/item?" + urllib.parse.urlencode(query), b'{"notes": "n"}')
+        assert (root / f"{path}.json").exists()
+        assert gallery.app.get("/item", query).json["notes"] == "n"
+
+
+def test_a_name_too_long_for_a_file_beside_it_is_served_from_the_cache(make_gallery, root) -> None:
+    """Its thumbnail cannot stand beside it, and a sidecar answers 422."""
+    name = "x" * 250 + ".jpg"
+    put(root / name)
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.app.get(f"/file?path={name}").content_length
+    edit(gallery.app, {"notes": "n"}, name, status=422)
+    assert gallery.app.get("/health", status=200)
+
+
+# Folders
+
+
+def test_a_manifest_is_sent_as_it_is_kept(app: TestApp, root: pathlib.Path) -> None:
+    answer = app.get("/folders?path=/sub/")
+    assert answer.body == (root / "sub/_index.json").read_bytes()
+    assert answer.json["path"] == "sub/"
+    assert app.get("/folders").json["path"] == ""
+    item = app.get("/folders").json["items"][0]
+    assert list(item) == ["path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "hash",
+                          "createdAt", "rev"]  # fmt: skip
+    assert item["createdAt"] == "2025-02-15T12:32:00Z"
+
+
+def test_a_manifest_that_the_client_has_is_not_sent_again(app: TestApp) -> None:
+    tag = app.get("/folders").headers["ETag"]
+    for header in (tag, f'"other", W/{tag}', "*"):
+        answer = app.get("/folders", headers={"If-None-Match": header}, status=304)
+        assert (answer.body, answer.headers["ETag"]) == (b"", tag)
+    app.get("/folders", headers={"If-None-Match": '"other"'}, status=200)
+
+
+def test_a_manifest_that_is_missing_is_built_while_the_client_waits(make_gallery, root) -> None:
+    put(root / "deep/er/a.jpg")
+    gallery = make_gallery()
+    with gallery.running():
+        answer = gallery.app.get("/folders?path=deep/er", status=200)
+    assert [item["name"] for item in answer.json["items"]] == ["a.jpg"]
+
+
+def test_a_manifest_that_nobody_builds_answers_202_and_where_to_ask(make_gallery, root) -> None:
+    put(root / "deep/a.jpg")
+    gallery = make_gallery()
+    answer = gallery.app.get("/folders?path=deep", status=202)
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json["status"] == "pending"
+    assert answer.headers["Location"].endswith(answer.json["poll"])
+    gallery.index()
+    gallery.app.get(answer.json["poll"], status=200)
+
+
+def test_a_torn_manifest_counts_as_missing_and_is_made_again(gallery, root) -> None:
+    whole = (root / "sub/_index.json").read_bytes()
+    for torn in (whole[:-40], b"\0" * 100, b""):
+        (root / "sub/_index.json").write_bytes(torn)
+        gallery.app.get("/folders?path=sub", status=202)
+        gallery.settle()
+        assert gallery.app.get("/folders?path=sub", status=200).json["items"]
+
+
+@pytest.mark.parametrize("page", ["-1", "x", "1.0", "", "99999999999999"])
+def test_a_bad_page_answers_400(app: TestApp, page: str) -> None:
+    assert app.get(f"/folders?page={page}", status=400).json["description"].startswith("page:")
+
+
+def test_reindexing_answers_where_to_poll(gallery: Gallery, root: pathlib.Path) -> None:
+    put(root / "sub/deep/new.jpg")
+    answer = gallery.app.post("/folders/sub/reindex?recursive=true", status=202)
+    assert answer.json["poll"] == "/folders?path=sub"
+    gallery.settle()
+    assert gallery.items("sub/deep")["new.jpg"]["hasThumb"]
+    gallery.app.post("/folders/nope/reindex", status=404)
+    gallery.app.post("/folders/sub", status=404)
+    gallery.app.post("/folders/sub/reindex?recursive=perhaps", status=400)
+
+
+# Thumbnails
+
+
+def test_a_thumbnail_is_sent_with_its_tag_and_for_ever_when_named_by_rev(gallery, app) -> None:
+    answer = app.get("/thumb?path=a.jpg")
+    assert (answer.content_type, answer.headers["Cache-Control"]) == ("image/webp", "no-cache")
+    rev = gallery.items()["a.jpg"]["rev"]
+    cached = app.get(f"/thumb?path=a.jpg&v={rev}")
+    assert cached.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert app.get("/thumb?path=a.jpg&v=old").headers["Cache-Control"] == "no-cache"
+    app.get("/thumb?path=a.jpg", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
+    head = app.head("/thumb?path=a.jpg")
+    assert head.headers["Content-Length"] == str(len(answer.body))
+    assert head.headers["ETag"] == answer.headers["ETag"]
+
+
+def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) -> None:
+    put(root / "a.jpg")
+    os.utime(root / "a.jpg", (1, 1))
+    gallery = make_gallery(THUMB_WAIT="20")
+    with gallery.running():
+        assert gallery.app.get("/thumb?path=a.jpg", status=200).body[:4] == b"RIFF"
+        gallery.app.delete("/thumb?path=a.jpg", status=204)
+        assert gallery.app.post("/thumb?path=a.jpg", status=200).json["status"] == "ready"
+        before = (root / "a.jpg.thumbnail").stat().st_ino
+        assert gallery.app.post("/thumb?path=a.jpg&force=1", status=200)
+    assert (root / "a.jpg.thumbnail").stat().st_ino != before
+
+
+def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:
+    put(root / "é.jpg")
+    gallery = make_gallery()
+    answer = gallery.app.get("/thumb", {"path": "é.jpg"}, status=202)
+    assert answer.json == {
+        "status": "pending",
+        "path": "é.jpg",
+        "poll": "/thumb?path=%C3%A9.jpg",
+        "retryAfter": 1,
+    }
+    assert answer.headers["Retry-After"] == "1"
+    gallery.settle()
+    gallery.app.get(answer.json["poll"], status=200)
+
+
+def test_an_image_that_cannot_be_decoded_answers_422_with_the_reason(app: TestApp) -> None:
+    answer = app.get("/thumb?path=sub/broken.jpg", status=422)
+    assert "cannot be decoded" in answer.json["description"]
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_thumbnail_is_never_one_of_another_image(gallery: Gallery, root: pathlib.Path) -> None:
+    (root / "a.jpg").write_bytes(jpeg(30, 20))
+    gallery.app.get("/thumb?path=a.jpg", status=202)
+    gallery.settle()
+    gallery.app.get("/thumb?path=a.jpg", status=200)
+
+
+def test_a_torn_thumbnail_counts_as_missing(gallery: Gallery, root: pathlib.Path) -> None:
+    file = root / "a.jpg.thumbnail"
+    stat, data = file.stat(), file.read_bytes()
+    file.write_bytes(data[:-10])
+    os.utime(file, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    gallery.app.get("/thumb?path=a.jpg", status=202)
+    gallery.settle()
+    assert gallery.app.get("/thumb?path=a.jpg", status=200).body == data
+
+
+def test_a_thumbnail_can_be_removed_once(gallery: Gallery) -> None:
+    gallery.app.delete("/thumb?path=a.jpg", status=204)
+    gallery.app.delete("/thumb?path=a.jpg", status=404)
+    gallery.index()
+    gallery.app.get("/thumb?path=a.jpg", status=200)
+
+
+# Items
+
+
+def test_an_item_without_a_sidecar_has_empty_tags_and_the_images_time(app, root) -> None:
+    answer = app.get("/item?path=a.jpg")
+    exif = {"width": 400, "height": 300, "createdAt": "2025-02-15T12:32:00Z"}
+    assert answer.json["exif"] == exif
+    assert (answer.json["tags"], answer.json["notes"], answer.json["updatedBy"]) == ([], "", "")
+    assert answer.json["updatedAt"] == times.of_ns((root / "a.jpg").stat().st_mtime_ns)
+    assert answer.headers["ETag"].startswith('"0.')
+
+
+def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> None:
+    answer = edit(app, {"tags": ["b", "a"], "notes": "Zoë", "updatedBy": "u", "mine": {"x": [1]}})
+    text = (root / "a.jpg.json").read_text(encoding="utf-8")
+    stored = json.loads(text)
+    assert text == json.dumps(stored, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert {
+        key: value for key, value in stored.items() if key not in ("exif", "hash", "updatedAt")
+    } == {"v": 1, "tags": ["b", "a"], "notes": "Zoë", "updatedBy": "u", "mine": {"x": [1]}}
+    assert stored["exif"]["width"] == 400
+    assert stored["hash"].startswith("blake3:")
+    assert answer.json == stored
+    got = app.get("/item?path=a.jpg")
+    assert (got.json, got.headers["ETag"]) == (stored, answer.headers["ETag"])
+    app.get("/item?path=a.jpg", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
+
+
+def test_what_an_edit_does_not_name_stays(app: TestApp, root: pathlib.Path) -> None:
+    edit(app, {"tags": ["x"], "notes": "n", "big": 2**80, "updatedBy": "me"})
+    edit(app, {"notes": "m"})
+    document = app.get("/item?path=a.jpg").json
+    assert (document["tags"], document["notes"], document["big"], document["updatedBy"]) == (
+        ["x"], "m", 2**80, "me",
+    )  # fmt: skip
+
+
+def test_a_client_may_send_the_whole_sidecar_back(app: TestApp) -> None:
+    whole = edit(app, {"tags": ["x"]}).json
+    again = edit(app, {**whole, "exif": {"width": 1}, "hash": "blake3:no"}).json
+    assert (again["exif"], again["hash"]) == (whole["exif"], whole["hash"])
+
+
+def test_an_older_sidecar_is_read_and_its_names_become_todays(app, root) -> None:
+    old = {"v": 1, "tags": ["t"], "updated_at": "2020-01-01T00:00:00Z", "updated_by": "w",
+           "exif": {"created_at": "2019-01-01T00:00:00Z"}, "keep": 1}  # fmt: skip
+    put(root / "a.jpg.json", json.dumps(old).encode())
+    shown = app.get("/item?path=a.jpg").json
+    assert (shown["updatedAt"], shown["updatedBy"]) == ("2020-01-01T00:00:00Z", "w")
+    edit(app, {"notes": "n"})
+    stored = json.loads((root / "a.jpg.json").read_text())
+    assert stored["keep"] == 1
+    assert not {"updated_at", "updated_by", "created_at"} & stored.keys()
+
+
+def test_the_mode_of_a_sidecar_is_kept(app: TestApp, root: pathlib.Path) -> None:
+    edit(app, {"notes": "1"})
+    (root / "a.jpg.json").chmod(0o640)
+    edit(app, {"notes": "2"})
+    assert (root / "a.jpg.json").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        (b"", 400, "body"), (b"{", 400, "body"), (b"\xff", 400, "body"), (b'{"a": NaN}', 400, "body"),
+        (b'{"a": 1e999}', 400, "body"), (b'{"a": "\\ud800"}', 400, "body"),
+        (b"[" * 100_000, 400, "body"), (b"[]", 422, "body"), (b'"x"', 422, "body"),
+        ({"v": 2}, 422, "v"), ({"v": True}, 422, "v"), ({"v": "1"}, 422, "v"),
+        ({"tags": "x"}, 422, "tags"), ({"tags": [1]}, 422, "tags"), ({"tags": None}, 422, "tags"),
+        ({"tags": [""]}, 422, "tags"), ({"tags": ["x" * 201]}, 422, "tags"), ({"tags": ["a\nb"]}, 422, "tags"),
+        ({"tags": [str(n) for n in range(501)]}, 422, "tags"), ({"notes": 1}, 422, "notes"),
+        ({"notes": "x" * 65537}, 422, "notes"), ({"updatedBy": 1}, 422, "updatedBy"),
+        ({"updatedAt": "yesterday"}, 422, "updatedAt"), ({"updatedAt": 1}, 422, "updatedAt"),
+        ({"updatedAt": "2999-01-01T00:00:00Z"}, 422, "updatedAt"), ({"x": "y" * 300_000}, 413, ""),
+    ],
+)  # fmt: skip
+def test_a_bad_body_is_refused_naming_the_field(app, root, body, status, field) -> None:
+    answer = edit(app, body, status=status)
+    assert answer.json["description"].startswith(field)
+    assert not (root / "a.jpg.json").exists()
+
+
+def test_tags_and_notes_of_the_full_size_are_taken(app: TestApp) -> None:
+    body = {"tags": [f"{n:03d}" + "x" * 197 for n in range(500)], "notes": "é" * 32768}
+    edit(app, json.dumps(body, ensure_ascii=False).encode())
+
+
+def test_the_last_writer_wins_and_an_older_one_only_adds_its_tags(app: TestApp) -> None:
+    edit(app, {"tags": ["a"], "notes": "new", "updatedAt": "2024-05-01T00:00:00Z"})
+    edit(app, {"tags": ["b"], "notes": "old", "updatedAt": "2024-04-01T00:00:00Z", "key": 1})
+    document = app.get("/item?path=a.jpg").json
+    assert (document["tags"], document["notes"]) == (["a", "b"], "new")
+    assert document["updatedAt"] == "2024-05-01T00:00:00Z"
+    assert "key" not in document
+    edit(app, {"tags": ["c"], "updatedAt": "2024-05-01T02:00:00+02:00"})
+    document = app.get("/item?path=a.jpg").json
+    assert (document["tags"], document["notes"]) == (["c"], "new")
+    many = [str(n) for n in range(500)]
+    edit(app, {"tags": many, "updatedAt": "2024-04-01T00:00:00Z"}, status=422)
+
+
+def test_preconditions_compare_the_sidecar_alone(app, gallery, root) -> None:
+    first = app.get("/item?path=a.jpg").headers["ETag"]
+    created = edit(app, {"notes": "1"}, **{"If-Match": first}).headers["ETag"]
+    stale = edit(app, {"notes": "2"}, status=412, **{"If-Match": first})
+    assert stale.json["notes"] == "1"
+    assert stale.json["title"] == "412 Precondition Failed"
+    edit(app, {"notes": "2"}, status=412, **{"If-None-Match": "*"})
+    (root / "a.jpg").write_bytes(jpeg(50, 40))  # the rest of the tag changes, the sidecar does not
+    gallery.ask()
+    assert app.get("/item?path=a.jpg").headers["ETag"] != created
+    edit(app, {"notes": "3"}, **{"If-Match": created})
+    app.delete("/item?path=a.jpg", headers={"If-Match": created}, status=412)
+    app.delete("/item?path=a.jpg", headers={"If-Match": "*"}, status=204)
+    edit(app, {"notes": "4"}, status=412, **{"If-Match": "*"})
+    edit(app, {"notes": "4"}, **{"If-None-Match": "*"})
+
+
+def test_a_sidecar_is_removed_only_by_its_users_request(app, gallery, root) -> None:
+    app.delete("/item?path=a.jpg", status=404)
+    edit(app, {"tags": ["x"]})
+    (root / "a.jpg").unlink()
+    gallery.index()
+    assert (root / "a.jpg.json").exists()
+    library = gallery.app.get("/health").json["library"]
+    assert [p["path"] for p in library["problems"]["orphanSidecars"]] == ["a.jpg.json"]
+    app.get("/item?path=a.jpg", status=404)
+    put(root / "a.jpg")
+    assert app.get("/item?path=a.jpg").json["tags"] == ["x"]
+    app.delete("/item?path=a.jpg", status=204)
+    assert not (root / "a.jpg.json").exists()
+
+
+def test_a_takeout_file_is_never_changed(app, gallery, root) -> None:
+    put(root / "a.jpg.json", TAKEOUT)
+    gallery.index()
+    assert app.get("/item?path=a.jpg").json["tags"] == []
+    edit(app, {"tags": ["x"]})
+    edit(app, {"notes": "n"})
+    assert (root / "a.jpg.json").read_bytes() == TAKEOUT
+    assert json.loads((root / "a.jpg.lenslet.json").read_text())["tags"] == ["x"]
+    gallery.index()
+    assert gallery.items()["a.jpg"]["hasMeta"] is True
+    app.delete("/item?path=a.jpg", status=204)
+    assert (root / "a.jpg.json").read_bytes() == TAKEOUT
+    assert gallery.app.get("/health").json["library"]["counts"]["foreignJson"] == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"", b'{"v": 2, "tags": []}', b'{"v": 1, "tags": "x"}', b'{"v": 1, "tags": [], "x": NaN}']
+)  # fmt: skip
+def test_a_sidecar_that_cannot_be_understood_is_left_alone(app, gallery, root, content) -> None:
+    put(root / "a.jpg.json", content)
+    gallery.index()
+    assert "a.jpg.json" in app.get("/item?path=a.jpg", status=409).json["description"]
+    edit(app, {"tags": ["x"]}, status=409)
+    app.delete("/item?path=a.jpg", status=409)
+    assert (root / "a.jpg.json").read_bytes() == content
+    library = gallery.app.get("/health").json["library"]
+    assert [p["path"] for p in library["problems"]["unreadableSidecars"]] == ["a.jpg"]
+    assert not (root / "a.jpg.lenslet.json").exists()
+
+
+def test_writers_at_once_lose_nothing_that_was_answered(gallery: Gallery) -> None:
+    """Eight threads each add their tags with an older time, which only adds."""
+    edit(gallery.app, {"updatedAt": "2024-01-01T00:00:00Z"})
+
+    def write(writer: int) -> None:
+        for number in range(12):
+            tag = f"{writer}-{number}"
+            edit(gallery.app, {"tags": [tag], "updatedAt": "2023-01-01T00:00:00Z"})
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tags = gallery.app.get("/item?path=a.jpg").json["tags"]
+    assert sorted(tags) == sorted(f"{w}-{n}" for w in range(8) for n in range(12))
+
+
+# Originals
+
+
+@pytest.mark.parametrize("route", ["/file?path=a.jpg", "/files/a.jpg", "/files/a.jpg/"])
+def test_an_original_is_sent_whole_or_in_part(app, root, route) -> None:
+    data = (root / "a.jpg").read_bytes()
+    whole = app.get(route, status=200)
+    assert (whole.body, whole.content_type) == (data, "image/jpeg")
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    part = app.get(route, headers={"Range": "bytes=10-19"}, status=206)
+    assert part.body == data[10:20]
+    assert part.headers["Content-Range"] == f"bytes 10-19/{len(data)}"
+    assert app.get(route, headers={"Range": "bytes=-5"}, status=206).body == data[-5:]
+    beyond = app.get(route, headers={"Range": "bytes=999999-"}, status=416)
+    assert beyond.headers["Content-Range"] == f"bytes */{len(data)}"
+    head = app.head(route)
+    assert (head.headers["Content-Length"], head.body) == (str(len(data)), b"")
+    tag, date = whole.headers["ETag"], whole.headers["Last-Modified"]
+    app.get(route, headers={"If-None-Match": tag}, status=304)
+    app.get(route, headers={"If-Modified-Since": date}, status=304)
+    ranged = {"Range": "bytes=0-1"}
+    assert app.get(route, headers={**ranged, "If-Range": tag}, status=206)
+    assert app.get(route, headers={**ranged, "If-Range": '"other"'}, status=200).body == data
+
+
+# Search
+
+
+def test_every_term_must_match_somewhere_whatever_the_case_and_accents(gallery, root) -> None:
+    put(root / "Été à Paris/Tour.jpg")
+    put(root / "Été à Paris/Seine.png")
+    gallery.index()
+    edit(
+        gallery.app,
+        {"tags": ["Night Sky", "CAFÉ"], "notes": "two words\nStraße"},
+        "%C3%89t%C3%A9%20%C3%A0%20Paris/Tour.jpg",
+    )
+    gallery.settle()
+    tour, seine = "Été à Paris/Tour.jpg", "Été à Paris/Seine.png"
+    for query, wanted in {
+        "tour": [tour], "ete PARIS": [seine, tour], "our": [tour], "cafe": [tour], "STRASSE": [tour],
+        '"two words"': [tour], '"words two"': [], "words two": [tour], "words strasse": [tour],
+        "tag:cafe": [tour], "tag:caf": [], 'tag:"night sky"': [tour], "tag:night": [],
+        "name:tour": [tour], "name:paris": [], "path:paris": [seine, tour], "notes:straße": [tour],
+        "notes:tour": [], "paris -tour": [seine], "paris -tag:café": [seine], "-paris": ["a.jpg", "sub/b.png", "sub/broken.jpg"],
+        "": [], "nothing": [], '""': [], "  ": [], "1": [],
+        'tag:""': [], "é": gallery.found("e"),
+    }.items():  # fmt: skip
+        assert sorted(gallery.found(query)) == sorted(wanted), query
+
+
+def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Path) -> None:
+    for number in range(12):
+        put(root / f"s/n{number}.jpg", jpeg(8, 6, seed=number))
+    put(root / "s2/x.jpg")
+    put(root / "s/t/y.jpg")
+    gallery = make_gallery()
+    for _ in range(2):  # once from the delta, once from the rollup
+        gallery.index()
+        assert gallery.found("jpg", path="s/t") == ["s/t/y.jpg"]
+        assert gallery.found("jpg", path="s2") == ["s2/x.jpg"]
+        assert len(gallery.found("jpg", path="s")) == 13
+        starts = (0, 5, 10, 15)
+        pages = [gallery.found("jpg", path="s", limit=5, offset=start) for start in starts]
+        assert [path for page in pages for path in page] == [
+            f"s/n{number}.jpg" for number in range(12)
+        ] + ["s/t/y.jpg"]
+        answer = gallery.app.get("/search?q=jpg&limit=1").json
+        assert (answer["total"], answer["more"], len(answer["items"])) == (14, False, 1)
+        gallery.settle(400)
+    item = answer["items"][0]
+    assert list(item) == ["path", "name", "type", "w", "h", "size", "rev", "tags", "notes"]
+
+
+def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pathlib.Path) -> None:
+    data = jpeg(4, 3)
+    for number in range(1003):
+        put(root / f"n{number}.jpg", data)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    answer = gallery.app.get("/search?q=jpg&limit=3").json
+    assert (answer["total"], answer["more"]) == (1000, True)
+    assert gallery.found("jpg", limit=10, offset=1000) == [f"n{n}.jpg" for n in (1000, 1001, 1002)]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "offset=-1", "offset=x", "q=" + "x" * 1001]
+)
+def test_a_bad_search_answers_400_naming_the_parameter(app: TestApp, query: str) -> None:
+    name = query.partition("=")[0]
+    assert app.get(f"/search?{query}", status=400).json["description"].startswith(name)
+
+
+def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) -> None:
+    for number, tags in enumerate((["Sunset"], ["Sunset", "Sunday"], ["sunny"])):
+        put(root / f"sun_{number}.jpg")
+        edit(gallery.app, {"tags": tags}, f"sun_{number}.jpg")
+    wanted = [
+        {"text": "Sunset", "count": 2}, {"text": "Sunday", "count": 1}, {"text": "sunny", "count": 1},
+        {"text": "sun", "count": 3},
+    ]  # fmt: skip
+    for _ in range(2):
+        gallery.index()
+        assert gallery.app.get("/search/suggest?q=SUN").json == {"suggestions": wanted}
+        gallery.settle(400)
+    assert gallery.app.get("/search/suggest?q=sun&limit=1").json == {"suggestions": wanted[:1]}
+    edit(gallery.app, {"tags": ["other"]}, "sun_0.jpg")
+    gallery.settle()
+    counts = {
+        s["text"]: s["count"] for s in gallery.app.get("/search/suggest?q=sun").json["suggestions"]
+    }
+    assert counts == {"Sunset": 1, "Sunday": 1, "sunny": 1, "sun": 3}
+
+
+def test_the_search_index_can_be_rebuilt(gallery: Gallery, root: pathlib.Path) -> None:
+    generation = json.loads((root / "_rollup.json").read_text())["generation"]
+    answer = gallery.app.post("/search/rebuild-index", status=202)
+    assert answer.json["poll"] == "/health"
+    gallery.settle()
+    rollup = json.loads((root / "_rollup.json").read_text())
+    assert rollup["generation"] != generation
+    assert [item["path"] for item in rollup["items"]] == ["a.jpg", "sub/b.png", "sub/broken.jpg"]
+
+
+def test_the_folded_copy_is_made_again_when_the_cache_is_lost(gallery: Gallery, root) -> None:
+    for file in pathlib.Path(gallery.cache.root).iterdir():
+        file.unlink()
+    fresh = Gallery(root, root.parent / "cache")
+    assert fresh.found("b.png") == ["sub/b.png"]
+    fresh.close()
+
+
+# Health and the rest
+
+
+def test_health_is_ok_with_an_index_process_and_degraded_without(make_gallery, root) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    before = gallery.app.get("/health", status=200).json
+    assert (before["status"], before["reasons"]) == ("degraded", ["no index process"])
+    gallery.index()
+    after = gallery.app.get("/health", status=200).json
+    assert (after["status"], after["reasons"], after["backend"]) == ("ok", [], "local")
+    assert after["library"]["counts"]["items"] == 1
+    assert gallery.app.get("/health/live").json == {"status": "ok"}
+    assert gallery.app.get("/health/workers").json["alive"] is True
+    assert gallery.app.get("/health/storage").json["readable"] is True
+    gallery.app.get("/health/other", status=404)
+
+
+def test_every_route_is_also_under_api_and_under_a_sub_path(app: TestApp, root) -> None:
+    assert app.get("/api/").json["name"] == "lenslet"
+    assert app.get("/api/folders?path=sub").json == app.get("/folders?path=sub").json
+    app.get("/api", status=200)
+    app.get("/apifolders", status=404)
+    prefix = {"SCRIPT_NAME": "/my photos"}
+    poll = app.post("/api/folders/sub/reindex", extra_environ=prefix, status=202).json["poll"]
+    assert poll == "/my%20photos/api/folders?path=sub"
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "allowed"),
+    [("POST", "/item", "DELETE, GET, HEAD, PUT, OPTIONS"), ("PUT", "/thumb", "DELETE, GET, HEAD, POST, OPTIONS"),
+     ("POST", "/folders", "GET, HEAD, OPTIONS"), ("DELETE", "/", "GET, HEAD, OPTIONS")],
+)  # fmt: skip
+def test_another_method_answers_405_with_what_is_allowed(app, method, route, allowed) -> None:
+    answer = app.request(route, method=method, status=405)
+    assert answer.headers["Allow"] == allowed
+    assert set(answer.json) == {"title", "description"}
+
+
+@pytest.mark.parametrize(
+    "route", ["/", "/folders", "/item?path=a.jpg", "/thumb?path=a.jpg", "/file?path=a.jpg", "/search?q=a",
+              "/search/suggest?q=a", "/health", "/health/live", "/health/storage", "/health/workers"],
+)  # fmt: skip
+def test_every_get_has_a_head_with_the_same_headers(app: TestApp, route: str) -> None:
+    got, head = app.get(route), app.head(route)
+    assert head.body == b""
+    assert set(head.headers) == set(got.headers)
+
+
+def test_an_unknown_route_answers_404_in_the_same_shape(app: TestApp) -> None:
+    answer = app.get("/nothing", headers={"Accept": "application/xml"}, status=404)
+    assert set(answer.json) == {"title", "description"}
+
+
+def all_errors(kind: type[errors.LensletError] = errors.LensletError) -> set[type]:
+    return {sub for each in kind.__subclasses__() for sub in {each, *all_errors(each)}}
+
+
+def test_every_error_has_a_row_in_the_table() -> None:
+    assert all_errors() == set(STATUSES)
+    assert status_of(errors.BrokenPointer("x")).startswith("403")
