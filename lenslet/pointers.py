@@ -172,7 +172,7 @@ class Resolver:
     def _target(self, here: Place, where: Spot, text: str) -> tuple[Storage, Path]:
         if not os.path.isabs(text):
             try:
-                return here.storage, paths.parse(text)
+                return here.storage, paths.parse("" if text == "." else text)
             except BadRequest as error:
                 raise BrokenPointer(
                     f"{where.shown} points to a path that is not one: {error}"

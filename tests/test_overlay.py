@@ -1,0 +1,129 @@
+"""A library whose root is not written: `STATE_DIR`, and read-only mounts."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Gallery, jpeg, put, tree
+
+Make = Callable[..., Gallery]
+
+
+@pytest.fixture
+def readonly(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A root with two photos, one of them edited, mounted read-only."""
+    put(root / "a/one.jpg")
+    put(root / "a/one.jpg.json", b'{"v": 1, "tags": ["old"], "updatedAt": "2024-01-01T00:00:00Z"}')
+    put(root / "two.jpg")
+    subprocess.run(["mount", "--bind", root, root], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", root], check=True)
+    yield root
+    subprocess.run(["umount", root], check=True)
+
+
+def test_a_readonly_root_is_served_from_the_cache_and_says_what_it_cannot_do(
+    make_gallery: Make, readonly, tmp_path
+) -> None:
+    before = tree(readonly)
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.items("a")["one.jpg"]["hasThumb"] is True
+    assert gallery.app.get("/thumb?path=two.jpg").content_type == "image/webp"
+    assert gallery.app.get("/item?path=a/one.jpg").json["tags"] == ["old"]
+    assert gallery.found("tag:old") == ["a/one.jpg"]
+    answer = gallery.app.put("/item?path=a/one.jpg", b'{"tags": ["new"]}', status=403)
+    assert str(readonly) not in answer.text
+    gallery.app.delete("/item?path=a/one.jpg", status=403)
+    health = gallery.app.get("/health").json
+    assert health["storage"]["writable"] is False
+    assert "cannot be written" in " ".join(health["reasons"])
+    gallery.told.clear()
+    gallery.restart()
+    gallery.index()
+    assert gallery.told == []
+    assert tree(readonly) == before
+
+
+def test_a_readonly_root_with_a_state_folder_can_be_edited(
+    make_gallery, readonly, tmp_path
+) -> None:
+    before = tree(readonly)
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.app.put("/item?path=a/one.jpg", b'{"notes": "n"}')
+    gallery.settle()
+    document = gallery.app.get("/item?path=a/one.jpg").json
+    assert (document["tags"], document["notes"]) == (["old"], "n")
+    assert gallery.found("old") == ["a/one.jpg"]
+    assert {"a/_index.json", "a/one.jpg.json", "a/one.jpg.thumbnail", "_rollup.json"} <= set(
+        tree(tmp_path / "state")
+    )
+    assert gallery.app.get("/health").json["status"] == "ok"
+    assert tree(readonly) == before
+
+
+def test_of_two_sidecars_the_newer_is_shown_and_that_of_the_root_is_not_removed(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "x.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.app.put("/item?path=x.jpg", b'{"tags": ["mine"], "updatedAt": "2024-02-01T00:00:00Z"}')
+    assert gallery.app.get("/item?path=x.jpg").json["tags"] == ["mine"]
+    newer = {"v": 1, "tags": ["synced"], "updatedAt": "2024-03-01T00:00:00Z"}
+    put(root / "x.jpg.json", json.dumps(newer).encode())
+    assert gallery.app.get("/item?path=x.jpg").json["tags"] == ["synced"]
+    gallery.index()
+    assert gallery.found("synced") == ["x.jpg"]
+    gallery.app.delete("/item?path=x.jpg", status=403)
+    gallery.app.put("/item?path=x.jpg", b'{"tags": ["again"]}')
+    assert gallery.app.get("/item?path=x.jpg").json["tags"] == ["again"]
+    assert json.loads((root / "x.jpg.json").read_text()) == newer
+    (root / "x.jpg.json").unlink()
+    gallery.app.delete("/item?path=x.jpg", status=204)
+    assert gallery.app.get("/item?path=x.jpg").json["tags"] == []
+
+
+def test_a_takeout_file_in_the_root_moves_the_sidecar_aside_in_the_state_folder(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "x.jpg")
+    put(root / "x.jpg.json", b'{"title": "x.jpg"}')
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.app.put("/item?path=x.jpg", b'{"tags": ["mine"]}')
+    assert "x.jpg.lenslet.json" in tree(tmp_path / "state")
+    assert gallery.app.get("/item?path=x.jpg").json["tags"] == ["mine"]
+
+
+def test_a_state_folder_inside_the_root_is_not_part_of_the_library(make_gallery, root) -> None:
+    put(root / "x.jpg", jpeg())
+    gallery = make_gallery(STATE_DIR=str(root / ".lenslet"))
+    gallery.index()
+    assert gallery.folder()["dirs"] == []
+    assert set(tree(root)) == {"x.jpg"} | {f".lenslet/{name}" for name in (
+        "_index.json", "_rollup.json", "_rollup_delta.json", "_health.json", "x.jpg.thumbnail",
+    )}  # fmt: skip
+
+
+def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, root) -> None:
+    put(root / "open/a.jpg")
+    put(root / "locked/b.jpg")
+    subprocess.run(["mount", "--bind", root / "locked", root / "locked"], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", root / "locked"], check=True)
+    try:
+        gallery = make_gallery()
+        gallery.index()
+        assert gallery.items("locked")["b.jpg"]["hasThumb"] is True
+        assert gallery.app.get("/thumb?path=locked/b.jpg", status=200)
+        gallery.app.put("/item?path=locked/b.jpg", b"{}", status=403)
+        gallery.app.put("/item?path=open/a.jpg", b"{}", status=200)
+        assert set(tree(root / "locked")) == {"b.jpg"}
+        library = gallery.app.get("/health").json["library"]
+        assert [problem["path"] for problem in library["problems"]["notKept"]] == ["locked"]
+    finally:
+        subprocess.run(["umount", root / "locked"], check=True)
