@@ -220,10 +220,10 @@ def _in_folder(path: Path, looked: Looked) -> Iterator[Problem]:
         yield Problem("missingManifest", path, "the folder has not been indexed")
     elif looked.look.changed:
         yield Problem("staleManifest", path, "the folder is not what its manifest says")
-    known = {item["name"]: item for item in looked.old.items}
+    known = {item["name"]: item["rev"] for item in looked.old.items}
     for name in looked.look.todo:
-        stale = known.get(name, {}).get("hasThumb")
-        kind = "staleThumbnail" if stale else "missingThumbnail"
+        replaced = known.get(name, looked.listing.files[name].rev) != looked.listing.files[name].rev
+        kind = "staleThumbnail" if replaced else "missingThumbnail"
         yield Problem(kind, path.child(name), "to be made")
     yield from looked.look.problems
 

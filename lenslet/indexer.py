@@ -24,7 +24,7 @@ from lenslet.manifest import Facts, Problem
 from lenslet.mount import RootWatch
 from lenslet.paths import ROOT, Path
 from lenslet.pointers import Resolver
-from lenslet.renderer import Renderer, Unsettled, quarantined
+from lenslet.renderer import Renderer, Unsettled
 from lenslet.rollup import Rollup
 from lenslet.storage import Storage, Tree
 
@@ -35,7 +35,6 @@ COMPACT_SECONDS = 300.0
 SETTLE_SECONDS = 2.0
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
 STUCK_SECONDS = 60.0
-MOST_DEATHS = 3
 _FEW_IMAGES = 1000  # when so many are left in the queue, more are looked for
 _SOON, _PATIENTLY = 0.5, 5.0  # how long what was read may wait before its manifest tells of it
 _ASKED_SECONDS = 10.0  # a folder counts as asked for so long
@@ -177,12 +176,12 @@ class Indexer:
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
 
     @contextmanager
-    def _marked(self, job: Job, slot: int, deaths: int = 0) -> Iterator[None]:
+    def _marked(self, job: Job, slot: int) -> Iterator[None]:
         """What is being read stands on the board, should it be the end of this process."""
         if job.kind not in _IMAGES:
             yield
             return
-        self._board.mark(slot, job.path, deaths)
+        self._board.mark(slot, job.path)
         try:
             yield
         finally:
@@ -190,8 +189,8 @@ class Indexer:
 
     def pulse(self) -> bool:
         """Show on the board that the loop lives; False while a thread is stuck in one image."""
-        marks = [mark for mark in self._board.marks().values() if mark.since]
-        if any(time.monotonic() - mark.since > STUCK_SECONDS for mark in marks):
+        now = time.monotonic()
+        if any(now - mark.since > STUCK_SECONDS for mark in self._board.marks().values()):
             return False
         self._board.pulse(self.backlog, self._started)
         return True
@@ -202,33 +201,28 @@ class Indexer:
         return len(self._unfinished) + self._queue.waiting(*(k for k in Kind if k < Kind.SCAN))
 
     def recover(self, stop: threading.Event) -> None:
-        """Try again, one at a time, what an earlier process was reading when it died."""
-        suspects = {
-            slot: (mark.path, mark.deaths + (mark.since > 0))
-            for slot, mark in self._board.marks().items()
-        }
-        for slot, (path, deaths) in suspects.items():
-            self._board.mark(slot, path, deaths, waiting=True)
-        for slot, (path, deaths) in suspects.items():
+        """See whether an image that was being read when the last process died was the reason."""
+        suspects = self._board.marks()
+        for slot, mark in suspects.items():
+            self._board.mark(slot, mark.path)
+        for slot, mark in suspects.items():
             if stop.is_set():
                 return
-            log.warning("the index process ended %d times while it read %s", deaths, path)
-            job = Job(Kind.IMAGE, path)
-            with self._marked(job, slot, deaths):
-                self._read_alone(job, deaths)
+            self._board.mark(slot, mark.path)
+            log.warning("the index process died while it read %s", mark.path)
+            self._try_alone(mark.path)
+            self._board.clear(slot)
 
-    def _read_alone(self, job: Job, deaths: int) -> None:
+    def _try_alone(self, path: Path) -> None:
         try:
-            if deaths < MOST_DEATHS:
-                self._read(job)
-                return
-            place = self._resolver.item(job.path)
-            stat = place.storage.root.stat(place.folder.child(job.path.name))
-            self._learnt(job.path, quarantined(stat, deaths))
+            place = self._resolver.item(path)
+            facts = self._renderer.try_alone(place, path)
         except LensletError as error:
-            log.warning("image %s: %s", job.path, one_line(error))
-        except Exception:  # the outermost frame
-            log.exception("image %s failed", job.path)
+            log.warning("image %s: %s", path, one_line(error))
+            return
+        if facts:
+            log.error("image %s: %s", path, facts.error)
+            self._learnt(path, facts)
 
     # Finding what changed
 

@@ -219,11 +219,10 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What one thread was working on when it was last seen, and how often it died of that."""
+    """What one thread reads, or read when its process died, since when by the monotonic clock."""
 
     path: Path
-    deaths: int
-    since: float  # of the monotonic clock; 0 while it only waits for its turn
+    since: float
 
 
 class Board:
@@ -234,7 +233,7 @@ class Board:
     """
 
     _HEAD = struct.Struct("<qddq")  # pid, pulse, started, waiting
-    _SLOT = struct.Struct("<dqi")  # since, deaths, length of the path behind it
+    _SLOT = struct.Struct("<di")  # since, length of the path behind it
     _SLOT_BYTES, SLOTS = 4096, 64
 
     def __init__(self, fd: int = -1) -> None:
@@ -254,26 +253,26 @@ class Board:
         now = time.monotonic()
         return pid, now - pulse, now - started, waiting
 
-    def mark(self, slot: int, path: Path, deaths: int = 0, *, waiting: bool = False) -> None:
-        """Thread `slot` begins to work on `path`, or (`waiting`) is going to."""
+    def mark(self, slot: int, path: Path) -> None:
+        """Thread `slot` begins to read `path`."""
         data = path.encode()
         start = (1 + slot % self.SLOTS) * self._SLOT_BYTES
         head = self._SLOT.size
         self._memory[start + head : start + head + len(data)] = data
-        since = 0.0 if waiting else time.monotonic()
-        self._SLOT.pack_into(self._memory, start, since, deaths, len(data))
+        self._SLOT.pack_into(self._memory, start, time.monotonic(), len(data))
 
     def clear(self, slot: int) -> None:
-        self._SLOT.pack_into(self._memory, (1 + slot % self.SLOTS) * self._SLOT_BYTES, 0.0, 0, 0)
+        """Thread `slot` has read it."""
+        self._SLOT.pack_into(self._memory, (1 + slot % self.SLOTS) * self._SLOT_BYTES, 0.0, 0)
 
     def marks(self) -> dict[int, Mark]:
-        """What each thread works on, or worked on when its process died."""
+        """What each thread reads, or read when its process died."""
         found = {}
         for slot in range(self.SLOTS):
             start = (1 + slot) * self._SLOT_BYTES
-            since, deaths, length = self._SLOT.unpack_from(self._memory, start)
+            since, length = self._SLOT.unpack_from(self._memory, start)
             if 0 < length <= self._SLOT_BYTES - self._SLOT.size:
                 first = start + self._SLOT.size
                 text = self._memory[first : first + length].decode("utf-8", "replace")
-                found[slot] = Mark(Path(text), deaths, since)
+                found[slot] = Mark(Path(text), since)
         return found

@@ -1,4 +1,4 @@
-"""One image read once: its hash, size, EXIF and thumbnail; what died of it is told apart."""
+"""One image read once: its hash, size, EXIF and thumbnail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from lenslet import images, thumbnail
+from lenslet import images, probe, thumbnail
 from lenslet.config import Settings
 from lenslet.errors import NotFound, UnreadableImage
 from lenslet.manifest import QUARANTINED, Facts
@@ -77,6 +77,13 @@ class Renderer:
             thumbnail.keep(self._storage, item, stat, data)
         return facts
 
+    def try_alone(self, place: Place, item: Path) -> Facts | None:
+        """The facts of an image that ends the process reading it; None for any other."""
+        file, stat = place.storage.root.open(place.folder.child(item.name))
+        with file:
+            how = probe.ends_its_process(file, self._settings)
+        return Facts(stat.rev, error=f"{QUARANTINED}: reading it {how}") if how else None
+
     def has_thumbnail(self, place: Place, item: Path) -> bool:
         """Whether a good thumbnail of the image is there already."""
         return self._has_thumbnail(item, place.storage.root.stat(place.folder.child(item.name)))
@@ -114,9 +121,3 @@ def _hashed(file: BinaryIO, size: int) -> tuple[str, BinaryIO]:
         hasher.update(chunk)
     file.seek(0)
     return f"blake3:{hasher.hexdigest()}", file
-
-
-def quarantined(stat: Stat, deaths: int) -> Facts:
-    """What is told of an image whose reading ended its process `deaths` times."""
-    reason = f"{QUARANTINED}: reading it ended the index process {deaths} times"
-    return Facts(stat.rev, error=reason)

@@ -11,7 +11,7 @@ from conftest import ROOT
 ORDER = [
     "errors", "times", "paths", "config", "storage.tree", "storage.opening", "storage.local", "storage",
     "images", "sidecar", "pointers", "manifest", "thumbnail", "rollup", "search", "jobs", "health",
-    "mount", "folders", "renderer", "indexer", "conditional", "resources.common", "resources.file",
+    "mount", "folders", "probe", "renderer", "indexer", "conditional", "resources.common", "resources.file",
     "resources.folders", "resources.health", "resources.item", "resources.search", "resources.thumb",
     "resources", "app", "serving", "demo", "cli",
 ]  # fmt: skip
@@ -72,14 +72,14 @@ def test_every_module_says_what_it_is() -> None:
         assert ast.get_docstring(module), name
 
 
-def test_only_the_entry_points_read_the_environment() -> None:
+def test_only_the_entry_points_and_what_starts_a_process_read_the_environment() -> None:
     readers = {
         name
         for name, module in modules().items()
         for node in ast.walk(module)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert readers == {"serving", "cli"}
+    assert readers == {"serving", "cli", "probe"}
 
 
 def test_the_example_settings_are_the_settings_with_their_defaults() -> None:

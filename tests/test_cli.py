@@ -1,0 +1,137 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+from conftest import BROKEN_JPEG, free_port, jpeg, put, tree
+
+
+def lenslet(tmp_path: pathlib.Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "lenslet.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+
+
+def old(path: pathlib.Path) -> pathlib.Path:
+    os.utime(path, (1, 1))
+    return path
+
+
+def test_index_makes_everything_and_says_what_it_did(root, tmp_path) -> None:
+    for number in range(5):
+        old(put(root / f"a/{number}.jpg"))
+    ended = lenslet(tmp_path, "index", root)
+    assert ended.returncode == 0, ended.stderr
+    assert "5 images in 2 folders" in ended.stdout
+    assert "5 have thumbnails" in ended.stdout
+    assert {
+        "_index.json",
+        "a/_index.json",
+        "_rollup.json",
+        "_health.json",
+        "a/4.jpg.thumbnail",
+    } <= set(tree(root))
+    again = lenslet(tmp_path, "index", root)
+    assert again.returncode == 0
+    assert "0 read" in again.stdout
+
+
+def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:
+    old(put(root / "good.jpg"))
+    old(put(root / "bad.jpg", BROKEN_JPEG))
+    for _ in range(2):
+        ended = lenslet(tmp_path, "index", root)
+        assert ended.returncode == 1
+        assert "bad.jpg: cannot be decoded" in ended.stdout
+        assert "1 could not be read" in ended.stdout
+    assert (root / "good.jpg.thumbnail").exists()
+
+
+def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tmp_path) -> None:
+    assert lenslet(tmp_path, "index", root).returncode == 1
+    assert list(root.iterdir()) == []
+    missing = lenslet(tmp_path, "index", tmp_path / "nope")
+    assert missing.returncode == 1
+    assert "ROOT_PATH" in missing.stderr
+
+
+def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
+    for name in ("a/one.jpg", "a/two.jpg", "b/three.jpg"):
+        old(put(root / name))
+    assert lenslet(tmp_path, "index", root).returncode == 0
+    clean = lenslet(tmp_path, "check", root)
+    assert (clean.returncode, clean.stdout) == (
+        0,
+        "nothing is missing, stale, orphaned, foreign or broken\n",
+    )
+    (root / "a/one.jpg").unlink()
+    (root / "b/three.jpg.thumbnail").unlink()
+    old(put(root / "a/two.jpg", jpeg(99, 88)))
+    old(put(root / "c/new.jpg"))
+    put(root / "b/gone.jpg.json", b'{"v": 1, "tags": [], "updatedAt": "2024-01-01T00:00:00Z"}')
+    put(root / "b/three.jpg.json", b'{"title": "takeout"}')
+    put(root / "p/.lenslet.folder.json", b"{")
+    before = tree(root)
+    threading.Event().wait(2.1)  # younger files may still be being written
+    found = lenslet(tmp_path, "check", root)
+    assert found.returncode == 1
+    told = {tuple(line.split(": ")[:2]) for line in found.stdout.splitlines()}
+    assert told == {
+        ("staleManifest", "/"), ("staleManifest", "a"), ("staleManifest", "b"), ("missingManifest", "c"),
+        ("staleThumbnail", "a/two.jpg"), ("missingThumbnail", "b/three.jpg"), ("missingThumbnail", "c/new.jpg"),
+        ("orphanThumbnails", "a/one.jpg.thumbnail"), ("orphanSidecars", "b/gone.jpg.json"),
+        ("foreignJson", "b/three.jpg.json"), ("brokenPointers", "p"),
+    }  # fmt: skip
+    assert tree(root) == before
+
+
+def test_demo_draws_a_gallery_and_serves_it(tmp_path) -> None:
+    port, pause = free_port(), threading.Event()
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "lenslet.cli", "demo", "shown", "--port", str(port)]
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as demo:
+        try:
+            for _ in range(300):
+                total = ask(port, "/search?q=tag:summer").get("total")
+                if total:
+                    break
+                pause.wait(0.1)
+            assert total == 8
+            names = [entry["name"] for entry in ask(port, "/folders")["dirs"]]
+            assert names == ["City at night", "Mountains", "Seaside"]
+        finally:
+            demo.terminate()
+
+
+def ask(port: int, route: str) -> dict[str, object]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{route}", timeout=5) as answer:
+            found: dict[str, object] = json.load(answer)
+            return found
+    except (urllib.error.URLError, ConnectionError):
+        return {}
+
+
+def test_demo_refuses_a_folder_with_something_else_in_it(root, tmp_path) -> None:
+    put(root / "mine.jpg")
+    ended = lenslet(tmp_path, "demo", root)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert set(tree(root)) == {"mine.jpg"}
+
+
+def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None:
+    told = lenslet(tmp_path, "--help").stdout
+    for word in ("serve", "index", "check", "demo", "environment variable"):
+        assert word in told
+    assert "PATH" in lenslet(tmp_path, "serve", "--help").stdout

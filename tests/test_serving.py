@@ -1,0 +1,315 @@
+"""Real gunicorn: its processes are killed, stopped, reloaded and left alone with the corpus."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable
+
+import pytest
+from conftest import CORPUS, ROOT, Server, encode, jpeg, put
+from PIL import Image
+
+Serve = Callable[..., Server]
+
+
+def fill(root: pathlib.Path, count: int, folder: str = "many") -> list[str]:
+    """`count` photos in one folder, which were there an hour ago."""
+    names = [f"{folder}/img{number}.jpg" for number in range(count)]
+    for number, name in enumerate(names):
+        os.utime(put(root / name, jpeg(seed=number % 90, width=400 + number % 7)), (1, 1))
+    return names
+
+
+def temporary(root: pathlib.Path) -> list[pathlib.Path]:
+    return list(root.rglob(".lenslet-tmp-*"))
+
+
+def check_whole(root: pathlib.Path) -> None:
+    """No JSON and no thumbnail is ever half there."""
+    for file in root.rglob("*"):
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            elif file.suffix == ".thumbnail":
+                Image.open(io.BytesIO(file.read_bytes())).load()
+        except FileNotFoundError:
+            continue
+
+
+def test_a_killed_index_process_is_replaced_and_finishes_the_work(serve: Serve, root) -> None:
+    names = fill(root, 600)
+    server = serve(root)
+    for _ in range(3):
+        pid = server.index_pid()
+        server.until(lambda: len(list(root.rglob("*.thumbnail"))) > 20)
+        os.kill(pid, signal.SIGKILL)
+        check_whole(root)
+        server.until(lambda pid=pid: server.json("/health/workers").get("pid") not in (pid, None))
+    items = server.until(
+        lambda: (
+            all(
+                i["hasThumb"]
+                for i in server.json("/folders?path=many").get("items", [{"hasThumb": 0}])
+            )
+            and server.json("/folders?path=many")["items"]
+        )
+    )
+    assert len(items) == len(names)
+    check_whole(root)
+    server.until(lambda: server.json("/search?q=img599").get("total") == 1)
+    server.until(lambda: not temporary(root))
+    assert server.json("/health")["library"]["counts"]["quarantined"] == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_no_answered_edit_is_lost_when_request_processes_are_killed(serve: Serve, root) -> None:
+    (name,) = fill(root, 1)
+    server = serve(root)
+    server.until(lambda: server.json("/item?path=" + name).get("hash"))
+    answered: list[str] = []
+    stop = threading.Event()
+
+    def write(writer: int) -> None:
+        number = 0
+        while not stop.is_set():
+            tag = f"{writer}-{number}"
+            body = {"tags": [tag], "updatedAt": "2000-01-01T00:00:00Z"}
+            if server.request("PUT", f"/item?path={name}", body)[0] == 200:
+                answered.append(tag)
+                number += 1
+
+    server.request("PUT", f"/item?path={name}", {"notes": "n"})
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        before = len(answered)
+        server.until(lambda before=before: len(answered) > before + 10)
+        for pid in server.workers() - {server.index_pid()}:
+            os.kill(pid, signal.SIGKILL)
+            json.loads((root / f"{name}.json").read_bytes())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    tags = server.until(lambda: server.json(f"/item?path={name}").get("tags"))
+    assert set(answered) <= set(tags)
+    assert len(tags) < 500
+
+
+def test_hup_reloads_and_leaves_one_index_process(serve: Serve, root) -> None:
+    fill(root, 3)
+    server = serve(root)
+    before, first = server.workers(), server.index_pid()
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+    server.until(lambda: server.json("/health/workers").get("pid") in server.workers() - {first})
+    put(root / "many/new.jpg")
+    server.until(lambda: "new.jpg" in server.get("/folders?path=many")[1].decode(), 8)
+    assert server.thumbnail("many/new.jpg", 10)[0] == 200
+
+
+def test_term_ends_everything_promptly_in_the_middle_of_work(serve: Serve, root) -> None:
+    fill(root, 300)
+    server = serve(root)
+    server.index_pid()
+    children = server.workers()
+    timer = threading.Timer(8, server.process.kill)
+    timer.start()
+    assert server.stop() == 0
+    timer.cancel()
+    assert not [pid for pid in children if pathlib.Path(f"/proc/{pid}").exists()]
+    assert not temporary(root)
+    check_whole(root)
+
+
+def test_an_index_process_that_hangs_is_killed_and_replaced(serve: Serve, root, tmp_path) -> None:
+    fill(root, 2)
+    conf = tmp_path / "quick.conf.py"
+    conf.write_text((ROOT / "gunicorn.conf.py").read_text() + "timeout = 3\n")
+    server = serve(root, GUNICORN_CMD_ARGS=f"--config {conf}")
+    pid = server.index_pid()
+    os.kill(pid, signal.SIGSTOP)
+    server.until(lambda: server.json("/health/workers").get("pid") not in (pid, None))
+    assert not pathlib.Path(f"/proc/{pid}").exists()
+
+
+def test_the_index_role_survives_fewer_and_more_workers(serve: Serve, root) -> None:
+    """TTOU ends the oldest worker, which has the role; one is always left to answer, too."""
+    fill(root, 2)
+    server = serve(root)
+    for number, left in ((signal.SIGTTOU, 2), (signal.SIGTTOU, 2), (signal.SIGTTIN, 3)):
+        pid = server.index_pid()
+        server.process.send_signal(number)
+        server.until(lambda left=left: len(server.workers()) == left)
+        server.until(lambda: server.json("/health").get("status") == "ok")
+        server.until(lambda: server.index_pid() in server.workers())
+        assert pid
+
+
+def test_a_file_that_is_dropped_in_is_found_unasked_and_sooner_when_asked(
+    serve: Serve, root
+) -> None:
+    fill(root, 2)
+    server = serve(root, SCAN_SECONDS="2")
+    server.until(lambda: (root / "many/img1.jpg.thumbnail").exists())
+    put(root / "quiet/alone.jpg")
+    server.until(lambda: (root / "quiet/alone.jpg.thumbnail").exists(), 12)
+    assert server.json("/folders?path=quiet")["items"][0]["size"] > 0
+    slow = serve(root)
+    slow.index_pid()
+    put(root / "many/asked.jpg")
+
+    def listed() -> bool:
+        items = {item["name"]: item for item in slow.json("/folders?path=many")["items"]}
+        return items.get("asked.jpg", {}).get("hasThumb", False)
+
+    slow.until(listed, 5)
+
+
+def test_an_edit_is_found_by_every_request_process_within_five_seconds(serve: Serve, root) -> None:
+    (name,) = fill(root, 1)
+    server = serve(root)
+    server.until(lambda: server.json("/search?q=img0").get("total") == 1)
+    assert server.request("PUT", f"/item?path={name}", {"tags": ["quickly"]})[0] == 200
+    server.until(lambda: server.json("/search?q=tag:quickly").get("total") == 1, 5)
+    totals = [server.json("/search?q=tag:quickly")["total"] for _ in range(20)]
+    assert totals == [1] * 20
+
+
+def test_an_image_that_kills_its_reader_is_quarantined_alone(serve: Serve, root) -> None:
+    """After the death of the index process it is tried alone; when that dies too, it was it."""
+    big = Image.new("L", (12_000, 12_000))
+    big.putpixel((1, 1), 9)
+    photo = put(root / "big.png", encode(big, "PNG", compress_level=1))
+    os.utime(photo, (1, 1))
+    fill(root, 2)
+    server = serve(root)
+    for _ in range(2):  # killed from outside, which proves nothing
+        os.kill(server.until(lambda: reading(server, "big.png")), signal.SIGKILL)
+        server.until(lambda: server.json("/health/workers").get("pulseSeconds", 9) < 1)
+    os.kill(server.until(lambda: probe_of(server)), signal.SIGKILL)
+    items = server.until(lambda: [i for i in server.json("/folders")["items"] if i.get("error")])
+    assert items[0]["error"] == "quarantined: reading it ends its process (SIGKILL)"
+    assert server.thumbnail("big.png")[0] == 422
+    assert [server.thumbnail(f"many/img{number}.jpg")[0] for number in range(2)] == [200, 200]
+    server.until(lambda: server.json("/health")["library"]["counts"]["quarantined"] == 1)
+    assert server.json("/health")["status"] == "degraded"
+    server.request("POST", "/thumb?path=big.png&force=1")
+    assert server.until(lambda: server.get("/thumb?path=big.png")[0] == 200)
+    server.until(lambda: server.json("/health")["status"] == "ok")
+
+
+def reading(server: Server, path: str) -> int:
+    """The index process, while it reads an image."""
+    found = server.json("/health/workers")
+    return int(found["pid"]) if path in found.get("reading", []) else 0
+
+
+def probe_of(server: Server) -> int:
+    """The process that a new index process tries a suspect in."""
+    for parent in server.workers():
+        for file in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            for child in map(int, file.read_text().split()):
+                if b"lenslet.probe" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                    return child
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("ROOT_PATH", "/no/such/folder"),
+        ("API_TOKEN", "s3cret"),
+        ("PAGE_SIZE", "0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["-m", "gunicorn"], ["-m", "lenslet.cli", "serve"], ["worker.py"]]
+)
+def test_a_bad_setting_stops_the_start_with_one_line(root, tmp_path, name, value, command) -> None:
+    environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path), name: value}
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 1
+    told = [line for line in ended.stderr.splitlines() if "[INFO]" not in line]
+    assert len(told) == 1, ended.stderr
+    assert name in told[0]
+    assert "s3cret" not in ended.stderr
+
+
+def test_a_missing_range_or_body_is_sent_right_through_sendfile(serve: Serve, root) -> None:
+    data = jpeg(1600, 1200)
+    put(root / "a b.jpg", data)
+    server = serve(root)
+    assert server.get("/file?path=a%20b.jpg") == (200, data)
+    assert server.get("/files/a%20b.jpg", Range="bytes=100-199") == (206, data[100:200])
+    assert server.request("HEAD", "/files/a%20b.jpg") == (200, b"")
+    assert server.get("/files/a%20b.jpg", Range="bytes=-1") == (206, data[-1:])
+
+
+def test_worker_py_indexes_alone_and_stops_when_told(root, tmp_path) -> None:
+    fill(root, 4)
+    environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
+    worker = subprocess.Popen([sys.executable, "worker.py"], cwd=ROOT, env=environ)
+    pause = threading.Event()
+    for _ in range(200):
+        if len(list(root.rglob("*.thumbnail"))) == 4:
+            break
+        pause.wait(0.1)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert len(list(root.rglob("*.thumbnail"))) == 4
+
+
+@pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")
+def test_the_corpus_is_served_as_a_client_would_ask_for_it(serve: Serve, root) -> None:
+    """A thumbnail for all outside `broken/`; 200 or 422 with a reason inside; never a 5xx."""
+    shutil.copytree(str(CORPUS), root, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    server = serve(root)
+    seen = 0
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        folder = server.until(
+            lambda path=path: (
+                server.json("/folders?path=" + path).get("path") is not None
+                and server.json("/folders?path=" + path)
+            )
+        )
+        waiting += [f"{path}/{entry['name']}".strip("/") for entry in folder["dirs"]]
+        for item in folder["items"]:
+            status, body = server.thumbnail(item["path"])
+            seen += 1
+            if path == "broken":
+                assert status in (200, 422), item["path"]
+                assert status == 200 or json.loads(body)["description"]
+            else:
+                assert (status, body[:4]) == (200, b"RIFF"), item["path"]
+    assert seen == 216
+    health = server.until(
+        lambda: (
+            (server.json("/health").get("library") or {}).get("counts", {}).get("items") == 216
+            and server.json("/health")
+        )
+    )
+    assert health["status"] == "ok"
+    for file in pathlib.Path(str(CORPUS)).rglob("*.*"):
+        if file.suffix != ".md":
+            route = "/files/" + urllib.parse.quote(str(file.relative_to(str(CORPUS))))
+            assert server.get(route) == (200, file.read_bytes())
