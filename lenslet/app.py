@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import falcon
@@ -13,7 +14,14 @@ import orjson
 
 from lenslet import errors, resources
 from lenslet.config import Settings
-from lenslet.errors import LensletError, PointerLoop, PreconditionFailed, RangeNotSatisfiable
+from lenslet.errors import (
+    LensletError,
+    NotFound,
+    PointerLoop,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    StorageUnavailable,
+)
 from lenslet.jobs import Board, Channel
 from lenslet.pointers import Resolver
 from lenslet.resources.common import JSON, Library
@@ -31,6 +39,7 @@ STATUSES: dict[type[LensletError], str] = {
     errors.Denied: falcon.HTTP_403,
     errors.BrokenPointer: falcon.HTTP_403,
     errors.NotFound: falcon.HTTP_404,
+    errors.NotRegular: falcon.HTTP_404,
     errors.Conflict: falcon.HTTP_409,
     errors.PreconditionFailed: falcon.HTTP_412,
     errors.TooLarge: falcon.HTTP_413,
@@ -61,7 +70,7 @@ def create_app(
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True
     _add_routes(app, library)
-    app.add_error_handler(LensletError, _answer_error)
+    app.add_error_handler(LensletError, partial(_answer_error, library))
     app.set_error_serializer(_serialize)
     return under_api(app)
 
@@ -101,14 +110,21 @@ def status_of(error: LensletError) -> str:
 
 
 def _answer_error(
-    req: falcon.Request, resp: falcon.Response, error: LensletError, params: dict[str, Any]
+    library: Library,
+    req: falcon.Request,
+    resp: falcon.Response,
+    error: LensletError,
+    params: dict[str, Any],
 ) -> None:
+    """Shape an error. What is not found while the root is away is not gone."""
+    if isinstance(error, NotFound) and library.is_away():
+        error = StorageUnavailable("The root is empty or cannot be reached: an unmounted disk?")
     resp.status = status_of(error)
     answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
     if isinstance(error, PointerLoop):
         answer["chain"] = error.chain
     if isinstance(error, PreconditionFailed) and error.stored is not None:
-        answer |= json.loads(error.stored.decode("utf-8-sig"))
+        answer = {**json.loads(error.stored.decode("utf-8-sig")), **answer}
         resp.set_header("ETag", f'"{digest(error.stored)}"')
     if isinstance(error, RangeNotSatisfiable):
         resp.set_header("Content-Range", f"bytes */{error.size}")

@@ -11,11 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from lenslet import __version__, config, demo, health, serving
+from lenslet import __version__, demo, health, serving
 from lenslet.config import Settings
-from lenslet.errors import LensletError, NotFound, SettingError, one_line
-from lenslet.folders import Folders, Looked
+from lenslet.errors import (
+    BrokenPointer,
+    LensletError,
+    NotFound,
+    PointerLoop,
+    SettingError,
+    one_line,
+)
 from lenslet.jobs import Queue
+from lenslet.looker import Looked, Looker
 from lenslet.manifest import Problem
 from lenslet.paths import ROOT, Path
 from lenslet.pointers import Resolver
@@ -92,17 +99,12 @@ class Progress:
 
     def __init__(self) -> None:
         self.done = 0
-        self.failed: dict[Path, str] = {}
         self._began = time.monotonic()
         self._told = 0.0
         self._bar = sys.stderr.isatty()
 
     def hear(self, path: Path, error: str | None) -> None:
         self.done += 1
-        if error:
-            self.failed[path] = error
-        else:
-            self.failed.pop(path, None)
 
     @property
     def seconds(self) -> float:
@@ -128,7 +130,7 @@ class Progress:
 
 def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    settings = config.load(os.environ)
+    settings = serving.load_settings()
     progress, queue, stop = Progress(), Queue(), threading.Event()
     board = serving.own_board(settings)
     indexer = serving.build_indexer(settings, queue, board, told=progress.hear)
@@ -188,7 +190,10 @@ _FAILURES = (
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = config.load(os.environ)
+    settings = serving.load_settings()
+    if open_storage(settings).root.is_empty():
+        print(f"{settings.root_path} is empty: an unmounted disk?")
+        return 1
     counts: Counter[str] = Counter()
     for kind, path, reason in _problems(settings):
         counts[kind] += 1
@@ -200,7 +205,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _problems(settings: Settings) -> Iterator[Problem]:
     storage = open_storage(settings)
-    look = Folders(storage, settings, Resolver(storage, settings))
+    look = Looker(storage, settings, Resolver(storage, settings))
     waiting = [ROOT]
     while waiting:
         path = waiting.pop()
@@ -208,8 +213,11 @@ def _problems(settings: Settings) -> Iterator[Problem]:
             looked = look.look(path, {})
         except NotFound:
             continue
-        except LensletError as error:
+        except (BrokenPointer, PointerLoop) as error:
             yield Problem("brokenPointers", path, str(error))
+            continue
+        except LensletError as error:
+            yield Problem("unreadableFolders", path, str(error))
             continue
         yield from _in_folder(path, looked)
         waiting += [path.child(d["name"]) for d in reversed(looked.look.manifest.dirs)]

@@ -6,8 +6,8 @@ import re
 
 from lenslet.errors import RangeNotSatisfiable
 
-_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", re.IGNORECASE)
+_TAG = re.compile(r'(?:^|,)\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?=,|$)')
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})", re.IGNORECASE)
 
 
 def _tags(header: str) -> list[tuple[bool, str]]:

@@ -56,7 +56,7 @@ class Settings:
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
     def check(text: str) -> int | float:
         try:
-            value = kind(text)
+            value = kind(text if text.isascii() else "")
         except ValueError:
             value = kind(high + 1)
         if not low <= value <= high:
@@ -90,7 +90,7 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
     "port": _number(int, 1, 65535),
     "web_concurrency": _number(int, 1, 64),
     "web_threads": _number(int, 1, 256),
-    "worker_threads": _number(int, 1, 256),
+    "worker_threads": _number(int, 1, 64),
     "thumb_long_edge": _number(int, 16, 4096),
     "thumb_quality": _number(int, 1, 100),
     "thumb_wait": _number(float, 0, 30),
@@ -128,7 +128,7 @@ def load(environ: Mapping[str, str], folder: str = ".") -> Settings:
     """Settings from the environment, and from `folder`/.env for what it leaves unset."""
     file = FilePath(folder, ".env")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -144,8 +144,8 @@ def dotenv(text: str) -> dict[str, str]:
         if not line or line.startswith("#"):
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not name.isidentifier():
-            raise SettingError(f".env line {number} is not NAME=value: {raw!r}")
+        if not equals or not name.isidentifier() or "\0" in value:
+            raise SettingError(f".env line {number} cannot be used: it takes NAME=value")
         if value[:1] in ('"', "'") and value.endswith(value[0]) and len(value) > 1:
             value = value[1:-1]
         else:

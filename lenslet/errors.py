@@ -28,6 +28,10 @@ class NotFound(LensletError):
     """Nothing is there, or nothing that is served."""
 
 
+class NotRegular(NotFound):
+    """Something is there that is no file: a link, a folder, a pipe."""
+
+
 class Denied(LensletError):
     """The operating system, the store or a `readonly` mark says no."""
 

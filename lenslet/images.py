@@ -78,7 +78,7 @@ def render(
 
     The thumbnail is upright, sRGB, without metadata, its long edge at most `long_edge` pixels and
     never enlarged. Decoding happens inside `budget(pixels)`, the pixels it will hold at once.
-    Raises `UnreadableImage` for whatever cannot be decoded.
+    Raises `UnreadableImage` for whatever cannot be decoded, and `OSError` when reading fails.
     """
     try:
         with Image.open(source, formats=FORMATS) as image:
@@ -99,6 +99,8 @@ def render(
     except MemoryError as error:
         raise UnreadableImage("decoding needs more memory than there is") from error
     except _DECODE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the image's
         raise UnreadableImage(f"cannot be decoded: {_reason(error)}") from error
 
 

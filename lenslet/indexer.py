@@ -1,7 +1,7 @@
-"""The index process's loop: finds what changed, reads images, keeps manifests and the rollup.
+"""The index process's loop: finds what changed, reads images, keeps manifests.
 
-`step()` does one job; `run(stop)` does them on threads until told to stop. It keeps one small
-record per folder and nothing per image, and a fresh scan finds again all that a crash forgets.
+`step()` does one job; `run(stop)` does them on threads until told to stop. A fresh scan finds
+again all that a crash forgets.
 """
 
 from __future__ import annotations
@@ -11,61 +11,44 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from lenslet import health, paths, times
+from lenslet.books import Books
 from lenslet.config import Settings
-from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop, one_line
-from lenslet.folders import Folders, Looked, Stamp
+from lenslet.errors import (
+    BrokenPointer,
+    LensletError,
+    NotFound,
+    PointerLoop,
+    StorageFull,
+    StorageUnavailable,
+    one_line,
+)
 from lenslet.health import FolderHealth
-from lenslet.jobs import Board, Job, Kind, Queue
+from lenslet.jobs import IMAGES, Board, Job, Kind, Queue
+from lenslet.known import Known, Memory, Walk, Watch
+from lenslet.looker import Looked, Looker
 from lenslet.manifest import Facts, Problem
 from lenslet.mount import RootWatch
 from lenslet.paths import ROOT, Path
 from lenslet.pointers import Resolver
 from lenslet.renderer import Renderer, Unsettled
-from lenslet.rollup import Rollup
 from lenslet.storage import Storage, Tree
 
 log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0
-COMPACT_SECONDS = 300.0
 SETTLE_SECONDS = 2.0
-RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
+REPEAT_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 _FEW_IMAGES = 1000  # when so many are left in the queue, more are looked for
 _SOON, _PATIENTLY = 0.5, 5.0  # how long what was read may wait before its manifest tells of it
 _ASKED_SECONDS = 10.0  # a folder counts as asked for so long
-_IMAGES = frozenset((Kind.THUMBNAIL, Kind.WANTED, Kind.IMAGE))
+_REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits for the next look
+_ONCE_SECONDS = 10.0  # with `once`: how long what is still being written is waited for
+_REPEATED = frozenset((Kind.ROLLUP, Kind.COMPACT, Kind.HEALTH))
 
 Told = Callable[[Path, "str | None"], None]
-
-
-@dataclass(slots=True)
-class Retry:
-    """An image that could not be read for now."""
-
-    due: float
-    tries: int
-    reason: str
-
-
-@dataclass(slots=True)
-class Known:
-    """What is remembered of one folder."""
-
-    stamp: Stamp | None = None
-    shown: tuple[bool, int, str | None] | None = None
-    children: set[str] | None = None
-    health: FolderHealth = field(default_factory=FolderHealth)
-    facts: dict[str, Facts] = field(default_factory=dict)
-    pending: set[str] = field(default_factory=set)
-    retries: dict[str, Retry] = field(default_factory=dict)
-    looked: float = float("-inf")
-    took: float = 0.0
-    asked: float = float("-inf")
 
 
 class Indexer:
@@ -88,7 +71,6 @@ class Indexer:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._storage = storage
         self._settings = settings
         self._resolver = resolver
         self._queue = queue
@@ -96,23 +78,17 @@ class Indexer:
         self._told = told
         self._clock = clock
         self._wall = wall
-        self._root = RootWatch(storage.root)
-        self._look = Folders(storage, settings, resolver, wall)
-        self._renderer = Renderer(storage, settings)
-        self._rollup = Rollup(storage, cache)
-        self._known: dict[Path, Known] = {}
-        self._unfinished: dict[Path, None] = {}  # folders with more images than the queue took
-        self._claiming = threading.Lock()
-        self._looking: set[Path] = set()
-        self._walking: set[Path] = set()
-        self._new: set[Path] = set()  # folders that the rollup cannot know
-        self._walk_began: float | None = None
-        self._walked = False
-        self._rollup_is_stale = not self._rollup.built
-        self._compacted = float("-inf")
-        self._passes: dict[str, dict[str, Any]] = {}
-        self._reported: dict[str, Any] = {}
         self._started = clock()
+        self._worked = clock()
+        self._root = RootWatch(storage.root)
+        self._looker = Looker(storage, settings, resolver, wall)
+        self._renderer = Renderer(storage, settings)
+        self._memory, self._walk, self._watch = Memory(), Walk(), Watch()
+        self._books = Books(storage, cache, queue, self._memory, clock)
+        self._claims = threading.Lock()
+        self._looking: set[Path] = set()
+        self._new: set[Path] = set()  # folders that the rollup cannot know
+        self._unfinished: set[Path] = set()  # folders with more images than the queue took
         self._actions: dict[Kind, Callable[[Job], None]] = {
             Kind.THUMBNAIL: self._image,
             Kind.WANTED: self._image,
@@ -121,9 +97,9 @@ class Indexer:
             Kind.LOOK: self._folder,
             Kind.MANIFEST: self._folder,
             Kind.SCAN: self._scan,
-            Kind.ROLLUP: self._flush,
-            Kind.COMPACT: self._compact,
-            Kind.HEALTH: self._report,
+            Kind.ROLLUP: self._if_there(self._books.flush),
+            Kind.COMPACT: self._if_there(self._books.compact),
+            Kind.HEALTH: self._if_there(self._books.report),
         }
 
     # The loop
@@ -141,17 +117,14 @@ class Indexer:
         for thread in threads:
             thread.join()
         if once and not stop.is_set():
-            self._compact(Job(Kind.COMPACT))
-            self._report(Job(Kind.HEALTH))
+            self._actions[Kind.COMPACT](Job(Kind.COMPACT))
+            self._actions[Kind.HEALTH](Job(Kind.HEALTH))
 
     def _work(self, stop: threading.Event, slot: int, once: bool) -> None:
         while not stop.is_set():
-            if not self.step(0.2 if once else 1.0, slot) and once and not self.backlog:
+            self.step(0.2 if once else 1.0, slot)
+            if once and (not self.backlog or self._clock() - self._worked > _ONCE_SECONDS):
                 return
-
-    def ready(self) -> bool:
-        """Whether the root is there and not empty."""
-        return self._root.is_there()
 
     def step(self, wait: float = 0.0, slot: int = 0) -> bool:
         """Do the next job, if one is due within `wait` seconds; whether there was one."""
@@ -170,15 +143,20 @@ class Indexer:
                 self._actions[job.kind](job)
         except LensletError as error:
             log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", one_line(error))
-            if job.kind not in _IMAGES:
-                self._queue.put(job, RETRY_SECONDS)
-        except Exception:  # the outermost frame: one bad file must not stop the rest
+            if isinstance(error, (StorageFull, StorageUnavailable)):
+                self._board.tell_trouble(one_line(error))
+            if job.kind in _REPEATED:
+                self._queue.put(job, REPEAT_SECONDS)
+        except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
+            if job.kind not in IMAGES:
+                reason = f"an error in Lenslet: {type(error).__name__}"
+                self._blocked(Problem("unreadableFolders", job.path, reason))
 
     @contextmanager
     def _marked(self, job: Job, slot: int) -> Iterator[None]:
         """What is being read stands on the board, should it be the end of this process."""
-        if job.kind not in _IMAGES:
+        if job.kind not in IMAGES:
             yield
             return
         self._board.mark(slot, job.path)
@@ -186,6 +164,15 @@ class Indexer:
             yield
         finally:
             self._board.clear(slot)
+
+    def _if_there(self, action: Callable[[Job], None]) -> Callable[[Job], None]:
+        """`action`, left out while the root is away."""
+
+        def act(job: Job) -> None:
+            if self._root.is_there():
+                action(job)
+
+        return act
 
     def pulse(self) -> bool:
         """Show on the board that the loop lives; False while a thread is stuck in one image."""
@@ -199,6 +186,14 @@ class Indexer:
     def backlog(self) -> int:
         """How many folders and images wait to be looked at."""
         return len(self._unfinished) + self._queue.waiting(*(k for k in Kind if k < Kind.SCAN))
+
+    def ready(self) -> bool:
+        """Whether the root is there and not empty."""
+        return self._root.is_there()
+
+    def health(self) -> dict[str, Any]:
+        """The library's health as of now."""
+        return self._books.health()
 
     def recover(self, stop: threading.Event) -> None:
         """See whether an image that was being read when the last process died was the reason."""
@@ -232,144 +227,111 @@ class Indexer:
         self._queue.put(Job(Kind.SCAN), self._settings.scan_seconds)
         if not self._root.is_there():
             return
-        hour_over = self._walk_began is None or begun - self._walk_began > FULL_SCAN_SECONDS
-        if (job.force or hour_over) and not self._walking:
-            self._walk_began = begun
+        last = self._walk.began
+        if (job.force or last is None or begun - last > FULL_SCAN_SECONDS) and (
+            not self._walk.going_on
+        ):
+            self._walk.begin(begun)
             self._look_later(ROOT, deep=True)
             return
-        for path, known in list(self._known.items()):
-            if self._has_moved(path, known):
+        for path, known in self._memory.all():
+            if self._has_moved(known) or known.has_due_retry(begun):
                 self._look_later(path)
-        self._passed("scan", begun)
+        self._check_watched()
+        self._more_images()
+        self._books.passed("scan", begun)
 
-    def _has_moved(self, path: Path, known: Known) -> bool:
+    def _has_moved(self, known: Known) -> bool:
         try:
-            return self._look.stamp(path) != known.stamp
+            return known.place is None or self._looker.stamp(known.place) != known.stamp
         except LensletError:
             return known.stamp is not None
 
-    def _passed(self, name: str, begun: float, **more: int) -> None:
-        seconds = round(self._clock() - begun, 3)
-        self._passes[name] = {"at": times.text(times.now()), "seconds": seconds, **more}
+    def _check_watched(self) -> None:
+        for path, rev in self._watch.all():
+            try:
+                place = self._resolver.item(path)
+                now = place.storage.root.stat(place.folder.child(path.name)).rev
+            except LensletError:
+                self._watch.drop(path)
+                continue
+            if now != rev:
+                self._look_later(path.parent)
 
     def _look_later(self, path: Path, *, deep: bool = False, force: bool = False) -> None:
         if deep:
-            self._walking.add(path)
-        job = Job(Kind.LOOK, path, force, deep)
-        if not self._queue.put(job):
-            self._queue.put(job, SETTLE_SECONDS)
+            self._walk.add(path)
+        self._queue.put(Job(Kind.LOOK, path, force, deep))
 
     def _folder(self, job: Job) -> None:
-        if not self._begin(job.path):
-            self._queue.put(job, _SOON / 10)  # another thread is looking
+        """Look into a folder, one thread at a time."""
+        with self._claims:
+            busy = job.path in self._looking
+            self._looking.add(job.path)
+        if busy:
+            self._queue.put(job, _SOON / 10)
             return
         try:
-            if self._root.is_there():
-                self._look_at(job)
+            self._look_at(job)
         finally:
             self._looking.discard(job.path)
-            if job.path in self._walking and job.deep:
-                self._walking.discard(job.path)
-                if not self._walking:
-                    self._walk_ended()
-
-    def _begin(self, path: Path) -> bool:
-        """Claim a folder for this thread: one look at a time."""
-        with self._claiming:
-            if path in self._looking:
-                return False
-            self._looking.add(path)
-            return True
+            if job.deep and self._walk.seen(job.path):
+                self._books.passed("full", self._walk.began or self._started)
+                self._books.all_seen()
 
     def _look_at(self, job: Job) -> None:
         path, begun = job.path, self._clock()
-        known = self._known.get(path) or Known()
-        rest = known.looked + max(_SOON, 5 * known.took) - begun
+        known = self._memory.get(path) or Known()
+        rest = known.looked + min(max(_SOON, 5 * known.took), _REST_SECONDS) - begun
         if job.kind is Kind.FOLDER and rest > 0 and not job.force:
             self._queue.put(job, rest)
             return
         facts = dict(known.facts)
-        try:
-            looked = self._look.look(path, facts, retry=job.force)
-            self._look.keep(looked)
-        except NotFound:
-            if path in self._known:
-                self._forget(path)
+        looked = self._look(job, facts)
+        if looked is None:
             return
-        except (BrokenPointer, PointerLoop) as error:
-            self._blocked(path, known, Problem("brokenPointers", path, one_line(error)))
-            return
-        except LensletError as error:
-            self._blocked(path, known, Problem("unreadableFolders", path, one_line(error)))
-            raise
-        self._known[path] = known
-        known.stamp = looked.stamp
-        if job.kind is Kind.FOLDER:
-            known.asked = begun
+        known = self._memory.of(path)
+        known.stamp = None
+        self._looker.keep(looked)
         for name, learnt in facts.items():
             if known.facts.get(name) is learnt:
                 del known.facts[name]
-        self._note(looked, known)
+        self._tell(looked, known)
         self._below(job, looked, known)
+        if job.kind is Kind.FOLDER:
+            known.asked = begun
         self._read_later(job, looked, known)
+        known.place, known.stamp = looked.place, looked.stamp
         known.looked = self._clock()
         known.took = known.looked - begun
+        self._worked = known.looked if job.kind is Kind.LOOK else self._worked
 
-    def _note(self, looked: Looked, known: Known) -> None:
-        """Tell the rollup, health and the parent what a look found."""
-        path, look = looked.place.path, looked.look
-        unread = [
-            Problem("unreadableFiles", path.child(name), retry.reason)
-            for name, retry in known.retries.items()
-        ]
-        known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
-        self._rollup_is_stale |= looked.old.kept_ns > self._rollup.written_ns and not self._walked
-        before = [] if path in self._new else looked.old.items
-        self._rollup.note(path, before, look.manifest.items)
-        if self._rollup.unflushed:
-            self._queue.put(Job(Kind.ROLLUP), _SOON)
-        if not path:
-            self._root.remember({*looked.listing.files, *looked.listing.folders})
-            if not self._rollup.there() and self._walked:
-                self._queue.put(Job(Kind.COMPACT), _SOON)
-        elif known.shown not in (None, looked.shown):
-            self._queue.put(Job(Kind.MANIFEST, path.parent), _SOON)
-        known.shown = looked.shown
-        self._queue.put(Job(Kind.HEALTH), SETTLE_SECONDS)
+    def _look(self, job: Job, facts: dict[str, Facts]) -> Looked | None:
+        """What a look finds, or None where nothing may be concluded from it or the folder is gone.
 
-    def _below(self, job: Job, looked: Looked, known: Known) -> None:
-        """Look into new folders (`deep`: into all), and forget those that are gone."""
-        path = looked.place.path
-        now = {entry["name"] for entry in looked.look.manifest.dirs}
-        before = known.children
-        if before is None:
-            before = {entry["name"] for entry in looked.old.dirs}
-        for name in before - now:
-            self._forget(path.child(name))
-        self._new |= {path.child(name) for name in (now if path in self._new else now - before)}
-        self._new.discard(path)
-        for name in now if job.deep else now - (known.children or set()):
-            self._look_later(path.child(name), deep=True, force=job.force)
-        known.children = now
+        The root is asked for after the look: what was seen while it went away is not true.
+        """
+        path, problem, gone, looked = job.path, None, False, None
+        try:
+            looked = self._looker.look(path, facts, retry=job.force)
+        except NotFound:
+            gone = True
+        except (BrokenPointer, PointerLoop) as error:
+            problem = Problem("brokenPointers", path, one_line(error))
+        except LensletError as error:
+            problem = Problem("unreadableFolders", path, one_line(error))
+        if not self._root.is_there():
+            self._walk.interrupt()
+            return None
+        if gone and self._memory.get(path):
+            self._forget(path)
+        if problem:
+            self._blocked(problem)
+        return looked
 
-    def _read_later(self, job: Job, looked: Looked, known: Known) -> None:
-        """Put the images that are to be read, as many as fit; more when those are done."""
-        path, now = looked.place.path, self._clock()
-        kind = Kind.WANTED if now - known.asked < _ASKED_SECONDS else Kind.IMAGE
-        for name in looked.look.todo:
-            retry = known.retries.get(name)
-            if name in known.pending or (retry and retry.due > now and not job.force):
-                continue
-            if not self._queue.put(Job(kind, path.child(name), job.force)):
-                self._unfinished[path] = None
-                break
-            known.pending.add(name)
-        if looked.look.unsettled:
-            self._queue.put(Job(Kind.MANIFEST, path), SETTLE_SECONDS)
-
-    def _blocked(self, path: Path, known: Known, problem: Problem) -> None:
+    def _blocked(self, problem: Problem) -> None:
         """A folder that cannot be looked into: all that is known of it stays."""
-        self._known[path] = known
+        known = self._memory.of(Path(problem.path))
         known.stamp = None
         known.health.problems = [problem]
         known.health.counts[problem.kind] = 1
@@ -377,27 +339,77 @@ class Indexer:
 
     def _forget(self, path: Path) -> None:
         """A folder is gone, and all below it."""
-        for folder in [folder for folder in self._known if path.holds(folder)]:
-            del self._known[folder]
-        self._rollup.note_gone(path)
-        self._queue.put(Job(Kind.ROLLUP), _SOON)
+        self._memory.forget(path)
+        self._books.note_gone(path)
         self._queue.put(Job(Kind.MANIFEST, path.parent), _SOON)
 
-    def _walk_ended(self) -> None:
-        if self._walk_began is not None:
-            self._passed("full", self._walk_began)
-        self._walked = True
-        if self._rollup_is_stale or self._rollup.backlog:
-            self._compact_later()
-        self._queue.put(Job(Kind.HEALTH), _SOON)
+    def _tell(self, looked: Looked, known: Known) -> None:
+        """Tell the books and the folder above what a look found."""
+        path, look = looked.place.path, looked.look
+        unread = [
+            Problem("unreadableFiles", path.child(name), retry.reason)
+            for name, retry in list(known.retries.items())
+        ]
+        known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
+        self._books.note(looked.old, look.manifest.items, new=path in self._new)
+        if not path:
+            self._root.remember({*looked.listing.files, *looked.listing.folders})
+            self._books.check()
+        elif known.shown not in (None, looked.shown):
+            self._queue.put(Job(Kind.MANIFEST, path.parent), _SOON)
+        known.shown = looked.shown
+        for item in look.manifest.items if look.changed else ():
+            if "error" in item or "hash" not in item:
+                self._watch.add(Path(item["path"]), item["rev"])
+
+    def _below(self, job: Job, looked: Looked, known: Known) -> None:
+        """Look into new folders (`deep`: into all), and forget those that are gone."""
+        path, before = looked.place.path, known.children
+        now = {entry["name"] for entry in looked.look.manifest.dirs}
+        unseen = now if before is None else now - before
+        if before is None:
+            before = {entry["name"] for entry in looked.old.dirs}
+        for name in before - now:
+            self._forget(path.child(name))
+        self._new |= {path.child(name) for name in (now if path in self._new else now - before)}
+        self._new.discard(path)
+        known.children = now
+        for name in now if job.deep else unseen:
+            self._look_later(path.child(name), deep=True, force=job.force)
+
+    def _read_later(self, job: Job, looked: Looked, known: Known) -> None:
+        """Put the images that are to be read, as many as fit; more when those are done."""
+        path, now = looked.place.path, self._clock()
+        kind = Kind.WANTED if now - known.asked < _ASKED_SECONDS else Kind.IMAGE
+        self._unfinished.discard(path)
+        for name in looked.look.todo:
+            retry = known.retries.get(name)
+            if name in known.pending or (retry and retry.due > now and not job.force):
+                continue
+            known.pending.add(name)
+            if not self._queue.put(Job(kind, path.child(name), job.force)):
+                known.pending.discard(name)
+                self._unfinished.add(path)
+                break
+        if looked.look.unsettled:
+            self._queue.put(Job(Kind.MANIFEST, path), SETTLE_SECONDS)
+
+    def _more_images(self) -> None:
+        """Look for more to read when little is left of what did not fit into the queue."""
+        if self._unfinished and self._queue.waiting(Kind.IMAGE, Kind.WANTED) < _FEW_IMAGES:
+            with self._claims:
+                path = self._unfinished.pop() if self._unfinished else None
+            if path is not None:
+                self._look_later(path)
 
     # Images
 
     def _image(self, job: Job) -> None:
         """Read one image, unless another job has done it meanwhile."""
-        known = self._known.get(job.path.parent)
+        known = self._memory.get(job.path.parent)
         if job.kind is Kind.THUMBNAIL or (known and job.path.name in known.pending):
             self._read(job)
+        self._more_images()
 
     def _read(self, job: Job) -> None:
         path = job.path
@@ -406,39 +418,34 @@ class Indexer:
             waits = job.kind is Kind.THUMBNAIL and not job.force
             if waits and self._renderer.has_thumbnail(place, path):
                 return
-            facts = self._renderer.read(place, path, self._wall(), force=job.force)
+            facts = self._renderer.read(place, path, self._wall, force=job.force)
         except Unsettled:
             self._queue.put(job, SETTLE_SECONDS)
         except (NotFound, BrokenPointer, PointerLoop):
             self._done_with(path)
         except Exception as error:
-            self._failed(path, one_line(error) or type(error).__name__)
+            reason = one_line(error) or type(error).__name__
+            self._memory.of(path.parent).failed(path.name, reason, self._clock())
+            self._told(path, reason)
+            self._done_with(path)
             raise
         else:
+            if self._board.trouble():
+                self._board.tell_trouble("")
             self._learnt(path, facts, waited_for=job.kind is Kind.THUMBNAIL)
 
     def _learnt(self, path: Path, facts: Facts, *, waited_for: bool = False) -> None:
-        known = self._known.setdefault(path.parent, Known())
+        known = self._memory.of(path.parent)
         known.facts[path.name] = facts
         known.retries.pop(path.name, None)
+        self._worked = self._clock()
         self._told(path, facts.error)
         self._done_with(path, at_once=waited_for and facts.error is not None)
-
-    def _failed(self, path: Path, reason: str) -> None:
-        """An image could not be read for now: try again, later and later."""
-        known = self._known.setdefault(path.parent, Known())
-        before = known.retries.get(path.name)
-        tries = before.tries + 1 if before else 0
-        wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
-        known.retries[path.name] = Retry(self._clock() + wait, tries, reason)
-        self._queue.put(Job(Kind.MANIFEST, path.parent), wait)
-        self._told(path, reason)
-        self._done_with(path)
 
     def _done_with(self, path: Path, *, at_once: bool = False) -> None:
         """One image fewer to wait for: its manifest is due now, or soon."""
         folder = path.parent
-        known = self._known.setdefault(folder, Known())
+        known = self._memory.of(folder)
         known.pending.discard(path.name)
         asked = self._clock() - known.asked < _ASKED_SECONDS
         if at_once:
@@ -448,44 +455,3 @@ class Indexer:
         else:
             wait = max(_SOON if asked else _PATIENTLY, 20 * known.took)
             self._queue.put(Job(Kind.MANIFEST, folder), wait)
-        if self._unfinished and self._queue.waiting(Kind.IMAGE) < _FEW_IMAGES:
-            self._look_later(self._unfinished.popitem()[0])
-
-    # The rollup and health
-
-    def _flush(self, job: Job) -> None:
-        begun = self._clock()
-        if self._root.is_there():
-            self._rollup.flush()
-            if self._walked:
-                self._compact_later()
-        if self._rollup.unflushed:
-            self._queue.put(Job(Kind.ROLLUP), max(1.0, 10 * (self._clock() - begun)))
-
-    def _compact_later(self) -> None:
-        wait = max(_SOON, self._compacted + COMPACT_SECONDS - self._clock())
-        self._queue.put(Job(Kind.COMPACT), wait)
-
-    def _compact(self, job: Job) -> None:
-        if not (self._walked and self._root.is_there()):
-            return
-        begun = self._clock()
-        count = self._rollup.compact(list(self._known))
-        self._compacted, self._rollup_is_stale = self._clock(), False
-        self._passed("rollup", begun, items=count)
-        self._queue.put(Job(Kind.HEALTH), _SOON)
-
-    def _report(self, job: Job) -> None:
-        """Keep the health report, unless it says what it said before."""
-        if not self._root.is_there():
-            return
-        found = self.health()
-        telling = {**found, "passes": {k: v for k, v in self._passes.items() if k != "scan"}}
-        if telling != self._reported or health.load(self._storage) is None:
-            health.keep(self._storage, found)
-            self._reported = telling
-
-    def health(self) -> dict[str, Any]:
-        """The library's health as of now."""
-        folders = sorted(self._known.items(), key=lambda entry: paths.folder_key(entry[0]))
-        return health.report([known.health for _, known in folders], dict(self._passes))

@@ -21,7 +21,7 @@ import orjson
 from lenslet.paths import ROOT, Path
 
 _MESSAGE_BYTES = 8192
-QUEUE_SIZE = 20_000  # jobs of one kind; what does not fit is found again by the next scan
+QUEUE_SIZE = 20_000  # images of one kind; what does not fit is found again by a later look
 
 
 class Kind(enum.IntEnum):
@@ -39,15 +39,18 @@ class Kind(enum.IntEnum):
     HEALTH = 9
 
 
+IMAGES = frozenset((Kind.THUMBNAIL, Kind.WANTED, Kind.IMAGE))
 # How many seconds a kind lets more urgent ones pass it before it takes its turn all the same.
 PATIENCE = {
+    Kind.THUMBNAIL: 0.1,
+    Kind.FOLDER: 0.5,
     Kind.WANTED: 30.0,
     Kind.LOOK: 60.0,
     Kind.IMAGE: 60.0,
     Kind.MANIFEST: 2.0,
     Kind.SCAN: 10.0,
     Kind.ROLLUP: 1.0,
-    Kind.COMPACT: 60.0,
+    Kind.COMPACT: 5.0,
     Kind.HEALTH: 5.0,
 }
 
@@ -69,7 +72,8 @@ class Job:
 class Queue:
     """Jobs by urgency and then age, each once, some of them for later; safe for threads.
 
-    A job that is put again while it runs runs once more afterwards.
+    A job that is put again while it runs runs once more afterwards. Only images are bounded in
+    number: there are as many jobs for folders as folders, which are remembered anyway.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -100,7 +104,7 @@ class Queue:
             since, waiting = ready[job.path]
             ready[job.path] = since, _both(waiting, job)
             return True
-        if len(ready) >= QUEUE_SIZE:
+        if job.kind in IMAGES and len(ready) >= QUEUE_SIZE:
             return False
         ready[job.path] = self._clock(), job
         self._changed.notify()
@@ -135,19 +139,21 @@ class Queue:
         while self._later and self._later[0][0] <= now:
             due, _, key = heapq.heappop(self._later)
             if key in self._due and self._due[key][0] == due:
-                self._put_now(self._due.pop(key)[1])
+                _, job = self._due.pop(key)
+                if not self._put_now(job):
+                    self._put_later(job, now + 1.0)
 
     def _next(self, now: float) -> Job | None:
         if self._ready[Kind.THUMBNAIL]:
             return self._take(Kind.THUMBNAIL)
-        first = None
-        for kind, ready in self._ready.items():
-            if ready:
-                first = kind if first is None else first
-                since, _ = next(iter(ready.values()))
-                if now - since > PATIENCE.get(kind, 0.0):
-                    return self._take(kind)
-        return None if first is None else self._take(first)
+        heads = {
+            kind: next(iter(ready.values()))[0] for kind, ready in self._ready.items() if ready
+        }
+        if not heads:
+            return None
+        overdue = {kind: (now - since) / PATIENCE[kind] for kind, since in heads.items()}
+        latest = max(overdue, key=lambda kind: overdue[kind])
+        return self._take(latest if overdue[latest] > 1 else min(heads))
 
     def _take(self, kind: Kind) -> Job:
         _, (_, job) = self._ready[kind].popitem(last=False)
@@ -167,11 +173,6 @@ class Queue:
             ready = sum(len(self._ready[kind]) for kind in chosen)
             later = sum(kind in chosen for kind, _ in self._due)
             return ready + later + sum(kind in chosen for kind, _ in self._running)
-
-    def room(self, kind: Kind) -> int:
-        """How many more jobs of a kind fit."""
-        with self._changed:
-            return QUEUE_SIZE - len(self._ready[kind])
 
     def wake(self) -> None:
         """Let everyone who waits in `get` look around."""
@@ -233,6 +234,7 @@ class Board:
     """
 
     _HEAD = struct.Struct("<qddq")  # pid, pulse, started, waiting
+    _TROUBLE, _TROUBLE_AT, _TROUBLE_BYTES = struct.Struct("<h"), 1024, 1024
     _SLOT = struct.Struct("<di")  # since, length of the path behind it
     _SLOT_BYTES, SLOTS = 4096, 64
 
@@ -252,6 +254,19 @@ class Board:
         pid, pulse, started, waiting = self._HEAD.unpack_from(self._memory, 0)
         now = time.monotonic()
         return pid, now - pulse, now - started, waiting
+
+    def tell_trouble(self, reason: str) -> None:
+        """Why storage takes nothing for now; nothing when it does again."""
+        data = reason.encode()[: self._TROUBLE_BYTES]
+        first = self._TROUBLE_AT + self._TROUBLE.size
+        self._memory[first : first + len(data)] = data
+        self._TROUBLE.pack_into(self._memory, self._TROUBLE_AT, len(data))
+
+    def trouble(self) -> str:
+        """What `tell_trouble` said last."""
+        (length,) = self._TROUBLE.unpack_from(self._memory, self._TROUBLE_AT)
+        first = self._TROUBLE_AT + self._TROUBLE.size
+        return self._memory[first : first + length].decode("utf-8", "replace")
 
     def mark(self, slot: int, path: Path) -> None:
         """Thread `slot` begins to read `path`."""

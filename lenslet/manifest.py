@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lenslet import paths, times
-from lenslet.errors import NotFound
+from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.sidecar import Found
 from lenslet.storage import Listing, Stat, Storage
@@ -20,6 +20,7 @@ Item = dict[str, Any]
 Dir = dict[str, str]
 
 QUARANTINED = "quarantined"  # how the error of an image that kills its reader begins
+_NEEDED = {"path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "rev"}
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -109,8 +110,10 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     return files
 
 
-def keep(storage: Storage, manifest: Manifest, page_size: int) -> bool:
+def keep(storage: Storage, manifest: Manifest, page_size: int, *, make: bool = False) -> bool:
     """Store a manifest; False when it could not be kept where it belongs.
+
+    With `make`, its folder is made: that of a pointer's subfolder is not there by itself.
 
     `_index.json` is replaced last, and a page is only believed beside an `_index.json` of its own
     generation, so that nobody reads two generations as one.
@@ -119,7 +122,7 @@ def keep(storage: Storage, manifest: Manifest, page_size: int) -> bool:
     files = encode(manifest, page_size)
     in_place = True
     for name, data in files.items():
-        in_place &= storage.keep(manifest.path.child(name), data, ours=ours)
+        in_place &= storage.keep(manifest.path.child(name), data, ours=ours, make=make)
     for page in range(max(0, len(files) - 1), before):
         try:
             storage.drop(manifest.path.child(page_name(page)))
@@ -173,8 +176,11 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
             items = []
             for page in range(head["pageCount"]):
                 items += orjson.loads(read(storage, folder, page)[0])["items"]
+        times.parse(head["generatedAt"])
+        if not all(isinstance(item, dict) and item.keys() >= _NEEDED for item in items):
+            return None
         return Manifest(folder, items, head["dirs"], head["generatedAt"], stat.mtime_ns)
-    except (NotFound, IndexError, KeyError, orjson.JSONDecodeError):
+    except (NotFound, IndexError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -209,7 +215,7 @@ class Look:
     problems: list[Problem] = field(default_factory=list)
 
 
-class Looker:
+class Comparison:
     """Compares one folder's listing with the manifest it had, one `look`, used once."""
 
     def __init__(
@@ -251,7 +257,8 @@ class Looker:
             look.changed = True
         self._orphans()
         for name in self._listing.unusable:
-            self._problem("unusableNames", name, "the name cannot be part of a path")
+            shown = self._folder.child(name)
+            self._problem("unusableNames", shown, "the name cannot be part of a path")
         return look
 
     def _names(self, ignored: Callable[[Path], bool]) -> list[str]:
@@ -275,7 +282,8 @@ class Looker:
             self._look.replaced.append(name)
             bound = False
         meta_rev = self._meta_rev(name)
-        if same and not facts and same["hasThumb"] == bound and same.get("metaRev", "") == meta_rev:
+        kept = same and same["hasThumb"] == bound and _meta_is_known(same, meta_rev)
+        if same and kept and not facts:
             item = same
         else:
             item = self._fresh(name, stat, same, facts, bound)
@@ -314,11 +322,14 @@ class Looker:
 
     def _meta(self, name: str, before: Item | None, meta_rev: str) -> Item:
         """An item's keys that tell of its sidecar, which is opened only when it has changed."""
-        if before and before.get("metaRev", "") == meta_rev:
+        if before and _meta_is_known(before, meta_rev):
             return {key: before[key] for key in _META_KEYS if key in before}
         if not meta_rev:
             return {}
-        found = self._find_sidecar(name)
+        try:
+            found = self._find_sidecar(name)
+        except LensletError as error:
+            found = Found(unreadable=one_line(error))
         document = found.sidecar.document if found.sidecar else {}
         meta: Item = {"hasMeta": found.sidecar is not None, "metaRev": meta_rev}
         meta.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
@@ -366,12 +377,17 @@ class Looker:
         self._look.problems.append(Problem(kind, path, reason))
 
 
+def _meta_is_known(item: Item, meta_rev: str) -> bool:
+    """Whether what an item says of its sidecar holds; one that could not be read is tried again."""
+    return item.get("metaRev", "") == meta_rev and "metaError" not in item
+
+
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
 
 
 def _later_than(generation: str) -> str:
     """The present second, or the next after `generation`: no two generations share one."""
     now = times.now()
-    if generation:
+    if generation and times.parse(generation) < now + dt.timedelta(days=1):
         now = max(now, times.parse(generation) + dt.timedelta(seconds=1))
     return times.text(now)

@@ -12,7 +12,15 @@ import orjson
 
 from lenslet import paths
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, BrokenPointer, NotFound, PointerLoop
+from lenslet.errors import (
+    BadRequest,
+    BrokenPointer,
+    Conflict,
+    Denied,
+    NotFound,
+    NotRegular,
+    PointerLoop,
+)
 from lenslet.paths import IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
 from lenslet.storage import LocalTree, Storage
 from lenslet.storage.tree import DOCUMENT_BYTES
@@ -68,7 +76,10 @@ def read_pointer(storage: Storage, folder: Path) -> dict[str, Any] | None:
         raise NotFound(f"There is no folder {folder}.")
     for name in POINTERS:
         if name in names:
-            raw, _ = storage.root.read(folder.child(name), DOCUMENT_BYTES)
+            try:
+                raw, _ = storage.root.read(folder.child(name), DOCUMENT_BYTES)
+            except (NotRegular, Conflict, Denied) as error:
+                raise BrokenPointer(f"The pointer file in {folder} cannot be read.") from error
             return _checked(raw, folder)
     return None
 
@@ -177,13 +188,15 @@ class Resolver:
                 raise BrokenPointer(
                     f"{where.shown} points to a path that is not one: {error}"
                 ) from error
-        real = os.path.realpath(text)
-        if not any(os.path.commonpath((real, root)) == root for root in self._roots):
+        real = os.path.realpath(text.replace("\0", ""))
+        if "\0" in text or not any(
+            os.path.commonpath((real, root)) == root for root in self._roots
+        ):
             raise BrokenPointer(
                 f"{where.shown} points outside the root and every one of POINTER_ROOTS."
             )
         root = LocalTree(real)
         if not self._state_dir:
             return Storage(root, root), ROOT
-        kept = os.path.join(self._state_dir, where.folder)
+        kept = os.path.join(here.storage.state.name, where.folder)
         return Storage(root, LocalTree(kept, private=True)), ROOT

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from blake3 import blake3
 
 from lenslet import images, probe, thumbnail
 from lenslet.config import Settings
-from lenslet.errors import NotFound, UnreadableImage
+from lenslet.errors import Invalid, NotFound, UnreadableImage, one_line
 from lenslet.manifest import QUARANTINED, Facts
 from lenslet.paths import Path
 from lenslet.pointers import Place
@@ -57,7 +58,9 @@ class Renderer:
         self._settings = settings
         self._budget = PixelBudget()
 
-    def read(self, place: Place, item: Path, now_ns: int, *, force: bool = False) -> Facts:
+    def read(
+        self, place: Place, item: Path, wall: Callable[[], int], *, force: bool = False
+    ) -> Facts:
         """An image's facts; its thumbnail is kept unless a good one is there (`force`: anyway).
 
         Raises `Unsettled`, and what storage raises: `NotFound`, `Denied`, `StorageFull`.
@@ -65,7 +68,7 @@ class Renderer:
         tree, path = place.storage.root, place.folder.child(item.name)
         file, stat = tree.open(path)
         with file:
-            if not stat.settled(now_ns):
+            if not stat.settled(wall()):
                 raise Unsettled
             if stat.size > self._settings.max_file_bytes:
                 return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
@@ -74,7 +77,10 @@ class Renderer:
         if tree.stat(path).rev != stat.rev:
             raise Unsettled
         if data:
-            thumbnail.keep(self._storage, item, stat, data)
+            try:
+                thumbnail.keep(self._storage, item, stat, data, make=place.pointed)
+            except Invalid as error:
+                return replace(facts, error=f"no thumbnail can be kept: {one_line(error)}")
         return facts
 
     def try_alone(self, place: Place, item: Path) -> Facts | None:

@@ -142,7 +142,9 @@ def gone_mark(folder: Path) -> str:
 
 def forget_generations(cache: Tree, keep: set[str]) -> None:
     """Remove folded copies of other generations; who has one open goes on reading it."""
-    for name in cache.listing(ROOT).files:
+    found = cache.listing(ROOT)
+    cache.sweep(ROOT, found.temporary)
+    for name in found.files:
         if name.partition(".")[0] not in keep:
             try:
                 cache.delete(Path(name))
@@ -165,6 +167,7 @@ class Rollup:
         self._base = ""  # the rollup's generation; nothing before the first
         self._noted: dict[str, Item] = {}
         self._compacting: dict[str, Item] = {}
+        self._coming = ""  # the generation that a compaction is writing
         self._unflushed = False
         self.written_ns = 0  # mtime of the newer of the two files when they were opened
         self._open()
@@ -189,6 +192,8 @@ class Rollup:
             if head and head.get("base") == self._base:
                 self.written_ns = max(self.written_ns, stat.mtime_ns)
                 self._noted = {item["path"]: item for _, item in items_of(delta)}
+            else:  # the last process ended between the two: what was noted meanwhile is lost
+                self.written_ns = 0
 
     @property
     def built(self) -> bool:
@@ -204,7 +209,12 @@ class Rollup:
         return len(self._noted)
 
     def note(self, folder: Path, before: list[Item], after: list[Item]) -> None:
-        """The items of `folder` changed from `before` to `after`."""
+        """The items of `folder` changed from `before` to `after`.
+
+        Before there is a rollup nothing is noted: the first one is made from all manifests.
+        """
+        if not self._base:
+            return
         if any(gone_mark(above) in self._noted for above in (folder, *folder.ancestors())):
             before = []  # it was gone, and is there again
         old = {item["path"]: item for item in before}
@@ -227,20 +237,23 @@ class Rollup:
     def note_gone(self, folder: Path) -> None:
         """`folder` is gone, and all below it."""
         mark = gone_mark(folder)
+        if not self._base:
+            return
         with self._lock:
             for path in [path for path in self._noted if path.startswith(mark)]:
                 del self._noted[path]
             self._noted[mark] = {"path": mark, "gone": True, "was": []}
             self._unflushed = True
 
-    def there(self) -> bool:
-        """Whether the rollup's file is still where it was put."""
+    def is_ours(self) -> bool:
+        """Whether the rollup's file is still the one written here, and not gone or another's."""
         try:
             file, _ = self._storage.open_derived(Path(ROLLUP))
         except NotFound:
             return False
-        file.close()
-        return True
+        with file:
+            head = head_of(file)
+        return head is not None and head["generation"] == self._base
 
     def flush(self) -> None:
         """Write what changed to the delta, where search finds it."""
@@ -277,11 +290,13 @@ class Rollup:
     def _write_delta(self, changes: dict[str, Item]) -> None:
         items = sorted(changes.values(), key=lambda item: _order(Path(item["path"])))
         generation = self._write(ROLLUP_DELTA, items, base=self._base)
-        forget_generations(self._cache, {self._base, generation})
+        forget_generations(self._cache, {self._base, self._coming, generation})
 
     def _write(self, name: str, items: Iterable[Item], **more: str) -> str:
         """Write one of the two files and its folded copy; the generation that it got."""
         generation = secrets.token_hex(8)
+        if name == ROLLUP:
+            self._coming = generation
         head = {"v": 1, "generatedAt": times.text(times.now()), "generation": generation, **more}
 
         def pieces() -> Iterator[bytes]:

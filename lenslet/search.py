@@ -21,6 +21,7 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
 from lenslet.rollup import fold, fold_file, head_of, items_of
 from lenslet.storage import Storage, Tree
 
+_NEVER = "1970-01-01T00:00:00Z"
 COUNTED = 1000  # beyond it `total` is not exact
 _SLICE = 4 * 1024 * 1024  # bytes looked through before other threads may run
 _OTHERS_SECONDS = 30.0  # how long the index process is given to fold what it wrote
@@ -177,7 +178,7 @@ class Search:
         """
         segments, covered = self._current()
         terms = parse(query)
-        generated = segments[0].head["generatedAt"] if segments else ""
+        generated = segments[0].head["generatedAt"] if segments else _NEVER
         found: list[bytes] = []
         count, enough = 0, max(COUNTED, offset + limit)
         for item in self._items(segments, covered, terms, below):
@@ -232,6 +233,8 @@ class Search:
         build = not self._opened[0] or now - self._stale_since > _OTHERS_SECONDS
         base = self._segment(ROLLUP, build)
         delta = self._segment(ROLLUP_DELTA, build)
+        if not base and not delta:
+            return  # the root is away, or they are being made again: the old ones still tell most
         together = delta and delta.head.get("base") == (base.head["generation"] if base else "")
         if not build and not together:
             return

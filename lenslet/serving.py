@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -28,7 +29,7 @@ from lenslet.errors import SettingError
 from lenslet.indexer import Indexer
 from lenslet.jobs import Board, Channel, Queue
 from lenslet.pointers import Resolver
-from lenslet.storage import LocalTree, cache_folder, open_storage
+from lenslet.storage import LocalTree, cache_folder, check_storage, open_storage
 
 log = logging.getLogger("lenslet")
 
@@ -53,9 +54,38 @@ def search_cache(settings: Settings) -> LocalTree:
     return LocalTree(cache_folder(settings, "search"), private=True)
 
 
+_latest: list[Settings] = []  # what the last good reading gave, in the master before a fork
+
+
+def load_settings() -> Settings:
+    """The settings of a process that starts; a bad one ends it with one line."""
+    try:
+        settings = config.load(os.environ)
+        check_storage(settings)
+        socket.getaddrinfo(settings.host, settings.port)
+    except SettingError as error:
+        raise SystemExit(f"lenslet: {error}") from error
+    except (OSError, UnicodeError) as error:
+        told = f"HOST={settings.host!r} cannot be used: it takes an address of this host"
+        raise SystemExit(f"lenslet: {told}") from error
+    _latest[:] = [settings]
+    return settings
+
+
+def reload_settings() -> Settings:
+    """The settings after a HUP; those from before when the new ones cannot be used."""
+    try:
+        settings = config.load(os.environ)
+    except SettingError as error:
+        log.error("the settings stay as they were: %s", error)
+        return _latest[0]
+    _latest[:] = [settings]
+    return settings
+
+
 def build() -> WSGIApp:
-    """The WSGI application of a request process, from its environment."""
-    settings = load_settings()
+    """The WSGI application of a request process."""
+    settings = _latest[0] if _latest else load_settings()
     return create_app(settings, open_storage(settings), search_cache(settings), *shared())
 
 
@@ -64,14 +94,6 @@ def build_indexer(settings: Settings, queue: Queue, board: Board, **more: Any) -
     storage = open_storage(settings)
     resolver = Resolver(storage, settings)
     return Indexer(storage, settings, resolver, search_cache(settings), queue, board, **more)
-
-
-def load_settings() -> Settings:
-    """The settings of this process; a bad one ends it with one line."""
-    try:
-        return config.load(os.environ)
-    except SettingError as error:
-        raise SystemExit(f"lenslet: {error}") from error
 
 
 # Under gunicorn
@@ -107,7 +129,7 @@ class Worker(ThreadWorker):
         """Run the loop, and tell the arbiter so while it makes progress."""
         channel, board = shared()
         queue, stop = Queue(), threading.Event()
-        indexer = build_indexer(load_settings(), queue, board)
+        indexer = build_indexer(_latest[0], queue, board)
         threads = [
             threading.Thread(target=indexer.run, args=(stop,), name="indexer"),
             threading.Thread(target=receive, args=(channel, queue, stop), name="receiver"),
@@ -145,7 +167,7 @@ def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
 
 def gunicorn_settings() -> dict[str, Any]:
     """Gunicorn's settings, so that `gunicorn` in a checkout and `lenslet serve` are the same."""
-    settings = load_settings()
+    settings = reload_settings() if _latest else load_settings()
     shared()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
@@ -168,13 +190,8 @@ def gunicorn_settings() -> dict[str, Any]:
 
 
 def on_starting(server: Any) -> None:
-    """Check once, before anything is forked, that the settings can be used."""
-    settings = load_settings()
-    try:
-        open_storage(settings)
-        search_cache(settings)
-    except SettingError as error:
-        raise SystemExit(f"lenslet: {error}") from error
+    """Tell what is served, once, before anything is forked."""
+    settings = _latest[0]
     if server.cfg.workers < FEWEST_WORKERS:
         raise SystemExit(
             f"lenslet: workers={server.cfg.workers} cannot be used: it takes 2 or more"
@@ -247,10 +264,7 @@ def work() -> int:
     quiet_pillow()
     settings = load_settings()
     stop, queue = stop_on_signals(), Queue()
-    try:
-        indexer = build_indexer(settings, queue, own_board(settings))
-    except SettingError as error:
-        raise SystemExit(f"lenslet: {error}") from error
+    indexer = build_indexer(settings, queue, own_board(settings))
     runner = threading.Thread(target=indexer.run, args=(stop,), name="indexer")
     runner.start()
     log.info("indexing %s", os.path.realpath(settings.root_path))

@@ -13,8 +13,8 @@ from typing import Any
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import Conflict, Denied, Invalid, NotFound, one_line
-from lenslet.paths import SIDECARS, Path
+from lenslet.errors import Conflict, Denied, Invalid, NotFound, NotRegular, one_line
+from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage import Storage, Tree
 from lenslet.storage.tree import DOCUMENT_BYTES
 
@@ -46,9 +46,8 @@ class Found:
     """What stands beside an image: its sidecar, foreign JSON, and why something is unreadable."""
 
     sidecar: Sidecar | None = None
-    foreign: bool = False
+    foreign: set[str] = field(default_factory=set)  # suffixes
     unreadable: str = ""
-    names: set[str] = field(default_factory=set)
 
 
 def digest(raw: bytes | None) -> str:
@@ -69,7 +68,8 @@ def parse(raw: bytes) -> Document | None:
     if found["v"] > 1:
         raise ValueError(f"v is {found['v']}, newer than this version of Lenslet knows")
     document = modern(found)
-    if not _is_strings(document.setdefault("tags", [])):
+    document["tags"] = [] if document.get("tags") is None else document["tags"]
+    if not _is_strings(document["tags"]):
         raise ValueError("tags is not a list of strings")
     document["notes"] = document.get("notes") or ""
     if not isinstance(document["notes"], str):
@@ -147,15 +147,17 @@ def _in_tree(tree: Tree, item: Path, found: Found) -> Sidecar | None:
         try:
             raw, _ = tree.read(path, DOCUMENT_BYTES)
             document = parse(raw)
+        except NotRegular:
+            found.unreadable = found.unreadable or f"{path} is no file"
+            continue
         except NotFound:
             continue
         except (ValueError, Conflict, Denied) as error:
             if not ours:
                 found.unreadable = f"{path}: {one_line(error)}"
             continue
-        found.names.add(suffix)
         if document is None:
-            found.foreign = True
+            found.foreign.add(suffix)
         elif not ours:
             ours = Sidecar(document, raw, tree, path)
     return ours
@@ -167,7 +169,10 @@ def target(storage: Storage, item: Path, found: Found) -> Path:
         raise Conflict(f"{found.unreadable}. It is left as it is.")
     if found.sidecar and found.sidecar.tree is storage.state:
         return found.sidecar.path
-    return Path(item + SIDECARS[0 if found.foreign or SIDECARS[0] in found.names else 1])
+    aside, usual = SIDECARS
+    if aside in found.foreign:
+        raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
+    return Path(item + (aside if usual in found.foreign else usual))
 
 
 def validate(body: object) -> Document:
@@ -193,8 +198,11 @@ def _tags(value: object) -> list[str]:
         raise Invalid("tags", "a list of strings is needed")
     tags = list(dict.fromkeys(tag.strip() for tag in value))  # type: ignore[attr-defined]
     for tag in tags:
-        if not tag or len(tag) > MAX_TAG_CHARACTERS or not tag.isprintable():
-            raise Invalid("tags", f"a tag has 1 to {MAX_TAG_CHARACTERS} printable characters")
+        if not tag or len(tag) > MAX_TAG_CHARACTERS or not usable(tag.replace("\\", "")):
+            told = (
+                f"a tag has 1 to {MAX_TAG_CHARACTERS} characters, none of them a control character"
+            )
+            raise Invalid("tags", told)
     return _limited(tags)
 
 

@@ -22,9 +22,12 @@ def _whole(data: bytes) -> bool:
     return data.startswith(b"RIFF") and len(data) == 8 + int.from_bytes(data[4:8], "little")
 
 
-def keep(storage: Storage, item: Path, image: Stat, data: bytes) -> None:
-    """Store a thumbnail and bind it to the image that it was made from."""
-    storage.keep(path_of(item), data, mtime_ns=image.mtime_ns)
+def keep(storage: Storage, item: Path, image: Stat, data: bytes, *, make: bool = False) -> None:
+    """Store a thumbnail and bind it to the image that it was made from.
+
+    With `make`, its folder is made: that of a pointer's subfolder is not there by itself.
+    """
+    storage.keep(path_of(item), data, mtime_ns=image.mtime_ns, make=make)
 
 
 def drop(storage: Storage, item: Path) -> None:

@@ -11,7 +11,7 @@ from conftest import ROOT
 ORDER = [
     "errors", "times", "paths", "config", "storage.tree", "storage.opening", "storage.local", "storage",
     "images", "sidecar", "pointers", "manifest", "thumbnail", "rollup", "search", "jobs", "health",
-    "mount", "folders", "probe", "renderer", "indexer", "conditional", "resources.common", "resources.file",
+    "mount", "looker", "known", "books", "probe", "renderer", "indexer", "conditional", "resources.common", "resources.file",
     "resources.folders", "resources.health", "resources.item", "resources.search", "resources.thumb",
     "resources", "app", "serving", "demo", "cli",
 ]  # fmt: skip

@@ -119,7 +119,7 @@ def test_a_file_still_being_copied_is_listed_and_left_alone(
     """Nothing is read until the last change is two seconds old."""
     put(root / "a.jpg")
     gallery = make_gallery()
-    gallery.indexer._look._wall = gallery.indexer._wall = lambda: (
+    gallery.indexer._looker._wall = gallery.indexer._wall = lambda: (
         put(root / "a.jpg").stat().st_ctime_ns
     )
     gallery.index()
@@ -415,3 +415,192 @@ def test_the_queue_gives_a_waited_for_thumbnail_before_everything_else(
         order.append(job.kind)
         gallery.queue.done(job)
     assert order == list(Kind)
+
+
+def test_a_folder_that_is_away_for_a_moment_is_found_again(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "a/one.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    (root / "a").rename(tmp_path / "away")
+    gallery.ask("a")
+    assert gallery.found("one") == []
+    (tmp_path / "away").rename(root / "a")
+    gallery.index()
+    assert gallery.found("one") == ["a/one.jpg"]
+
+
+def test_a_root_that_goes_away_during_the_walk_is_walked_again(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    """What was not seen is not forgotten: neither manifests nor the rollup shrink."""
+    for number in range(6):
+        put(root / f"d{number}/x{number}.jpg", jpeg(8, 6, seed=number))
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    before = json.loads((root / "_rollup.json").read_text())["items"]
+    gallery.restart()
+    gallery.queue.put(Job(Kind.SCAN))
+    for _ in range(3):
+        gallery.indexer.step()
+    root.rename(tmp_path / "away")
+    (root).mkdir()
+    gallery.settle(700)
+    assert list(root.iterdir()) == []
+    root.rmdir()
+    (tmp_path / "away").rename(root)
+    put(root / "d5/new.jpg")
+    gallery.settle(700)
+    after = json.loads((root / "_rollup.json").read_text())["items"]
+    assert [item["path"] for item in after] == ["d0/x0.jpg", "d1/x1.jpg", "d2/x2.jpg", "d3/x3.jpg",
+                                                "d4/x4.jpg", "d5/new.jpg", "d5/x5.jpg"]  # fmt: skip
+    assert after[0] == before[0]
+
+
+def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, root) -> None:
+    """Writing into a file moves no time of its folder; an image that failed is watched."""
+    data = jpeg(600, 400)
+    photo = put(root / "a/slow.jpg", data[: len(data) // 2])
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.items("a")["slow.jpg"]["error"]
+    gallery.settle(120)
+    with photo.open("ab") as file:
+        file.write(data[len(data) // 2 :])
+    gallery.settle(35)
+    assert gallery.items("a")["slow.jpg"]["hasThumb"] is True
+
+
+@pytest.mark.parametrize("name", ["_index.json", "x.jpg.thumbnail", "_rollup.json", "_health.json"])
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_what_is_no_file_in_place_of_a_derived_file_is_left_and_worked_around(
+    make_gallery: Make, root: pathlib.Path, tmp_path, name: str, kind: str
+) -> None:
+    put(root / "x.jpg")
+    target = put(tmp_path / "target", b"mine")
+    place = root / name
+    {
+        "folder": place.mkdir,
+        "link": lambda: place.symlink_to(target),
+        "pipe": lambda: os.mkfifo(place),
+    }[kind]()
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    assert gallery.items()["x.jpg"]["hasThumb"] is True
+    assert gallery.app.get("/thumb?path=x.jpg").content_type == "image/webp"
+    assert gallery.found("x") == ["x.jpg"]
+    assert gallery.app.get("/health").json["library"]["counts"]["items"] == 1
+    assert target.read_bytes() == b"mine"
+    if name != "x.jpg.thumbnail":
+        assert not place.is_file() or place.is_symlink()
+    assert len(gallery.told) == 1
+
+
+def test_a_pipe_named_like_a_temporary_file_harms_nobody(make_gallery: Make, root) -> None:
+    put(root / "x.jpg")
+    os.mkfifo(root / ".lenslet-tmp-pipe")
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.items()["x.jpg"]["hasThumb"] is True
+
+
+def test_leftovers_in_the_state_folder_and_in_the_search_cache_are_removed(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "a/x.jpg")
+    left = [put(tmp_path / "state/a/.lenslet-tmp-1"), put(tmp_path / "cache/search/.lenslet-tmp-2")]
+    threading.Event().wait(1.1)
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.settle(400)
+    assert not [path for path in left if path.exists()]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[{}],"dirs":[]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"9999-12-31T23:59:59Z","items":[],"dirs":[]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"soon","items":[],"dirs":[]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":7,"dirs":[]}\n',
+        b'{"v":1,"path":"a/","pageCount":9,"generatedAt":"2024-01-01T00:00:00Z","dirs":[],"pages":[]}\n',
+    ],
+)
+def test_a_manifest_of_ours_with_nonsense_in_it_is_made_again(
+    make_gallery: Make, root, manifest
+) -> None:
+    put(root / "a/x.jpg")
+    put(root / "a/_index.json", manifest)
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.items("a")["x.jpg"]["hasThumb"] is True
+
+
+def test_a_rollup_that_another_process_wrote_is_taken_over(make_gallery: Make, root) -> None:
+    """Edits are found although `lenslet index` ran beside the service."""
+    put(root / "x.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    other = make_gallery()
+    other.index()
+    other.queue.put(Job(Kind.COMPACT))
+    other.settle()
+    gallery.app.put("/item?path=x.jpg", b'{"tags": ["later"]}')
+    gallery.settle()
+    assert gallery.found("tag:later") == ["x.jpg"]
+
+
+def test_an_image_that_could_not_be_read_for_now_is_tried_again(make_gallery: Make, root) -> None:
+    """After a minute, by the scan; until then health tells why."""
+    put(root / "x.jpg")
+    gallery = make_gallery()
+    known = gallery.indexer._memory.of(Path(""))
+    known.failed("x.jpg", "Input/output error", gallery.clock.now)
+    gallery.index()
+    assert gallery.told == []
+    assert gallery.app.get("/health").json["library"]["problems"]["unreadableFiles"] == [
+        {"path": "x.jpg", "reason": "Input/output error"}
+    ]
+    gallery.settle(100)
+    assert gallery.told == [("x.jpg", None)]
+    assert gallery.app.get("/health").json["status"] == "ok"
+
+
+def test_a_name_too_long_for_a_thumbnail_is_listed_with_all_that_is_known(
+    make_gallery: Make, root
+) -> None:
+    name = "x" * 250 + ".jpg"
+    put(root / name)
+    gallery = make_gallery()
+    gallery.index()
+    item = gallery.items()[name]
+    assert (item["w"], item["h"], item["hash"][:7]) == (400, 300, "blake3:")
+    assert "too long" in item["error"]
+    gallery.app.get(f"/item?path={name}", status=200)
+    gallery.app.get(f"/thumb?path={name}", status=422)
+
+
+def test_jobs_of_every_kind_have_their_turn_in_a_long_backlog(make_gallery: Make, root) -> None:
+    """The most overdue, by its own patience, comes before what is merely more urgent."""
+    gallery = make_gallery()
+    for number in range(3000):
+        gallery.queue.put(Job(Kind.IMAGE, Path(f"{number}.jpg")))
+    gallery.clock.now += 70
+    gallery.queue.put(Job(Kind.ROLLUP))
+    done = 0
+    while (job := gallery.queue.get()) and job.kind is not Kind.ROLLUP:
+        gallery.queue.done(job)
+        gallery.clock.now += 0.01
+        done += 1
+    assert done < 300
+
+
+def test_a_job_for_later_keeps_what_was_asked_of_it_before(make_gallery: Make, root) -> None:
+    gallery = make_gallery()
+    gallery.queue.put(Job(Kind.LOOK, Path("a"), deep=True), 2.0)
+    gallery.queue.put(Job(Kind.LOOK, Path("a"), force=True), 9.0)
+    gallery.clock.now += 2.5
+    assert gallery.queue.get() == Job(Kind.LOOK, Path("a"), force=True, deep=True)

@@ -110,6 +110,21 @@ def test_a_state_folder_inside_the_root_is_not_part_of_the_library(make_gallery,
     )}  # fmt: skip
 
 
+def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(make_gallery, root) -> None:
+    gallery = make_gallery(STATE_DIR=str(root / ".lenslet"))
+    gallery.index()
+    assert list(root.iterdir()) == []
+    assert gallery.app.get("/health").json["status"] == "degraded"
+    put(root / "x.jpg", jpeg())
+    gallery.index()
+    assert gallery.items()["x.jpg"]["hasThumb"] is True
+    (root / "x.jpg").unlink()
+    before = tree(root)
+    gallery.settle(400)
+    assert tree(root) == before
+    assert "empty" in " ".join(gallery.app.get("/health").json["reasons"])
+
+
 def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, root) -> None:
     put(root / "open/a.jpg")
     put(root / "locked/b.jpg")

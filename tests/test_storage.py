@@ -22,7 +22,7 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.paths import ROOT, Path
-from lenslet.storage import LocalTree, Storage, open_storage
+from lenslet.storage import LocalTree, Storage, check_storage, open_storage
 from lenslet.storage import local as local_module
 from lenslet.storage.opening import open_in_one, open_in_steps
 
@@ -149,7 +149,7 @@ def test_the_users_tree_is_not_written_when_it_is_empty(tmp_path: pathlib.Path) 
     files = LocalTree(str(tmp_path / "empty"))
     for path in ("x", "a/b/x"):
         with pytest.raises(StorageUnavailable, match="empty"):
-            files.write(Path(path), b"x")
+            files.write(Path(path), b"x", make=True)
     assert list((tmp_path / "empty").iterdir()) == []
     private = LocalTree(str(tmp_path / "state"), private=True)
     private.write(Path("a/b/x"), b"x")
@@ -198,7 +198,9 @@ def make_storage(root: pathlib.Path, tmp_path: pathlib.Path) -> Callable[..., St
 
     def make(**settings: str) -> Storage:
         environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
-        return open_storage(config.settings(environ))
+        found = config.settings(environ)
+        check_storage(found)
+        return open_storage(found)
 
     return make
 

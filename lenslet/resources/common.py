@@ -15,7 +15,7 @@ import orjson
 
 from lenslet import conditional, paths
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, NotFound
+from lenslet.errors import BadRequest, LensletError, NotFound
 from lenslet.jobs import Board, Channel, Job, Kind
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
@@ -48,6 +48,13 @@ class Library:
         """Where an image lies, and its file; `NotFound` when there is none."""
         place = self.resolver.item(path)
         return place, place.storage.root.stat(place.folder.child(path.name))
+
+    def is_away(self) -> bool:
+        """Whether the root is empty or cannot be reached, as when its disk is not mounted."""
+        try:
+            return self.storage.root.is_empty()
+        except LensletError:
+            return True
 
     def nudge(self, folder: Path) -> None:
         """Have a folder looked at behind the answer, at most once a second from here."""
@@ -94,7 +101,7 @@ def number_param(req: falcon.Request, name: str, default: int, low: int, high: i
     text = req.get_param(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
         raise BadRequest(name, f"a whole number {low}–{high} is needed")
     return int(text)
 

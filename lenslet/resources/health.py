@@ -82,11 +82,12 @@ class Health:
         pid, pulse, age, waiting = self._library.board.state()
         if not pid:
             return {"alive": False, "problems": ["no index process"]}
-        problems = []
+        trouble = self._library.board.trouble()
+        problems = [trouble] if trouble else []
         if pulse > PULSE_SECONDS:
             problems.append(f"the index process was last heard of {pulse:.0f} s ago")
         return {
-            "alive": not problems,
+            "alive": pulse <= PULSE_SECONDS,
             "pid": pid,
             "pulseSeconds": round(pulse, 1),
             "upSeconds": round(age, 1),

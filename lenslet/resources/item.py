@@ -17,6 +17,7 @@ from lenslet.sidecar import Document, Sidecar
 from lenslet.storage import Stat
 
 MAX_BODY_BYTES = 256 * 1024
+_FACTS = ("width", "height", "createdAt")
 
 
 class Item:
@@ -45,7 +46,7 @@ class Item:
         def change(stored: Sidecar | None) -> Document:
             self._check(req, stored)
             merged = sidecar.merge(stored.document if stored else None, edit)
-            return {**merged, **current} if current.get("hash") else merged
+            return _with_facts(merged, current) if "hash" in current else merged
 
         stored = self._edit(place, path, change)
         document, tag = self._shown(path, image, stored)
@@ -99,18 +100,26 @@ class Item:
         blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
         blank["updatedAt"] = times.of_ns(image.mtime_ns)
         document = {**blank, **(stored.document if stored else {})}
-        document.pop("hash", None)
-        document.update(self._current(path, image))
+        document = _with_facts(document, self._current(path, image))
         merged = json.dumps([document["exif"], document.get("hash"), document["updatedAt"]])
         rest = blake3(merged.encode()).hexdigest()[:12]
         return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
+
+
+def _with_facts(document: Document, current: Document) -> Document:
+    """A document with the image's facts of now; keys of others in its `exif` stay."""
+    old = document.get("exif")
+    others = {k: v for k, v in old.items() if k not in _FACTS} if isinstance(old, dict) else {}
+    rest = {key: value for key, value in document.items() if key != "hash"}
+    return {**rest, **current, "exif": {**others, **current["exif"]}}
 
 
 def _body(req: falcon.Request) -> object:
     """The request's JSON; `TooLarge` over 256 KiB, `BadRequest` when it is not JSON."""
     if (req.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
-    raw = req.bounded_stream.read(MAX_BODY_BYTES + 1)
+    chunked = req.env.get("wsgi.input_terminated")  # then the server ends the body
+    raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
     if len(raw) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
     try:

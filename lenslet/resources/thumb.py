@@ -6,7 +6,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet import manifest, thumbnail
-from lenslet.errors import NotFound, UnreadableImage
+from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.jobs import Job, Kind
 from lenslet.paths import Path
 from lenslet.pointers import Place
@@ -65,6 +65,7 @@ class Thumb:
         path = path_param(req)
         self._library.resolver.item(path)
         thumbnail.drop(self._library.storage, path)
+        self._library.jobs.send(Job(Kind.FOLDER, path.parent))
         resp.status = falcon.HTTP_204
 
     def _make(
@@ -88,6 +89,9 @@ class Thumb:
         made = self._library.wait(self._library.settings.thumb_wait, look)
         if made is None:
             self._refuse_unreadable(path, image)
+            trouble = self._library.board.trouble()
+            if trouble:
+                raise StorageUnavailable(f"Thumbnails cannot be kept for now: {trouble}")
         return made
 
     def _refuse_unreadable(self, path: Path, image: Stat) -> None:

@@ -15,12 +15,12 @@ from typing import BinaryIO
 
 from lenslet import paths
 from lenslet.config import Settings
-from lenslet.errors import Denied, Invalid, NotFound, SettingError
+from lenslet.errors import Denied, Invalid, NotFound, NotRegular, SettingError
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat, Tree
 
-__all__ = ["Listing", "LocalTree", "Stat", "Storage", "Tree", "open_storage"]
+__all__ = ["Listing", "LocalTree", "Stat", "Storage", "Tree", "check_storage", "open_storage"]
 
 Check = Callable[[bytes, Stat], bool]
 
@@ -74,16 +74,19 @@ class Storage:
         *,
         ours: Check | None = None,
         mtime_ns: int | None = None,
+        make: bool = False,
     ) -> bool:
         """Store a derived file; False when only the spill could take it.
 
-        A large one comes in pieces, from a function that can be asked for them again.
+        A large one comes in pieces, from a function that can be asked for them again. With
+        `make`, folders are made on the way.
         A file in the way that fails `ours` belongs to somebody else and is left as it is.
         """
         try:
             if ours:
                 self._refuse_foreign(path, ours)
-            self.state.write(path, data() if callable(data) else data, mtime_ns=mtime_ns)
+            pieces = data() if callable(data) else data
+            self.state.write(path, pieces, mtime_ns=mtime_ns, make=make)
         except (Denied, Invalid):
             if self.spill is None:
                 raise
@@ -95,6 +98,8 @@ class Storage:
     def _refuse_foreign(self, path: Path, ours: Check) -> None:
         try:
             file, stat = self.state.open(path)
+        except NotRegular as error:
+            raise Denied(f"{path} is no file, and is left as it is.") from error
         except NotFound:
             return
         with file:
@@ -120,33 +125,47 @@ class Storage:
         if not found:
             raise NotFound(f"There is no {path}.")
 
-    def kept(self, folder: Path, *, elsewhere: bool = False) -> dict[str, Stat]:
-        """The files that Lenslet keeps for `folder`; with `elsewhere`, those not in the root."""
-        found: dict[str, Stat] = {}
+    def kept(self, folder: Path, *, elsewhere: bool = False) -> list[tuple[Tree, Listing]]:
+        """Where Lenslet keeps files for `folder`; with `elsewhere`, only what is not the root."""
+        found = []
         for tree in (self.state, self.spill):
             if tree is None or (elsewhere and tree is self.root):
                 continue
             try:
-                found.update(tree.listing(folder).files)
+                found.append((tree, tree.listing(folder)))
             except NotFound:
                 continue
         return found
 
     def edits_allowed(self) -> bool:
         """Whether sidecars can be written anywhere at all."""
-        return self.state.writable(ROOT)
+        try:
+            return self.state.writable(ROOT)
+        except NotFound:
+            if not self.overlaid:
+                raise
+            return True  # it is made by the first write
 
 
 def open_storage(settings: Settings) -> Storage:
-    """The storage that the settings name; `SettingError` when it cannot be used."""
+    """The storage that the settings name. The root may be away for now."""
+    root = LocalTree(settings.root_path)
+    if settings.state_dir:
+        inside = os.path.realpath(settings.state_dir).startswith(os.path.join(root.root, ""))
+        state = LocalTree(settings.state_dir, private=True, within=root if inside else None)
+        return Storage(root, state)
+    return Storage(root, root, LocalTree(cache_folder(settings, "derived"), private=True))
+
+
+def check_storage(settings: Settings) -> None:
+    """Before a start: `SettingError` when a folder that the settings name cannot be used."""
     if not os.path.isdir(settings.root_path):
         raise SettingError(
             f"ROOT_PATH={settings.root_path!r} cannot be used: it takes a folder that exists"
         )
-    root = LocalTree(settings.root_path)
-    if settings.state_dir:
-        return Storage(root, _state_tree(root, settings))
-    return Storage(root, root, LocalTree(cache_folder(settings, "derived"), private=True))
+    storage = open_storage(settings)
+    if storage.overlaid:
+        _check_state(storage.root.name, storage.state.name, settings)
 
 
 def cache_folder(settings: Settings, name: str) -> str:
@@ -168,25 +187,18 @@ def cache_folder(settings: Settings, name: str) -> str:
     raise SettingError("no folder for the cache can be written: set XDG_CACHE_HOME")
 
 
-def _state_tree(root: LocalTree, settings: Settings) -> LocalTree:
-    state = LocalTree(settings.state_dir, private=True)
-    if os.path.commonpath((state.root, root.root)) == state.root:
+def _check_state(root: str, state: str, settings: Settings) -> None:
+    told = f"STATE_DIR={settings.state_dir!r}"
+    common = os.path.commonpath((state, root))
+    if common == state:
+        raise SettingError(f"{told} holds ROOT_PATH: it takes a folder apart")
+    inside = os.path.relpath(state, root).split(os.sep)
+    if common == root and not any(map(paths.Ignore(settings.ignore).name, inside)):
         raise SettingError(
-            f"STATE_DIR={settings.state_dir!r} holds ROOT_PATH: it takes a folder apart"
+            f"{told} lies inside ROOT_PATH: it takes an ignored name there, such as .lenslet"
         )
-    if os.path.commonpath((state.root, root.root)) == root.root:
-        inside = os.path.relpath(state.root, root.root).split(os.sep)
-        if not any(map(paths.Ignore(settings.ignore).name, inside)):
-            raise SettingError(
-                f"STATE_DIR={settings.state_dir!r} lies inside ROOT_PATH: "
-                "it takes an ignored name there, such as .lenslet"
-            )
-    try:
-        os.makedirs(state.root, exist_ok=True)
-    except OSError as error:
-        raise SettingError(
-            f"STATE_DIR={settings.state_dir!r} cannot be made: {error.strerror}"
-        ) from error
-    if not os.access(state.root, os.W_OK):
-        raise SettingError(f"STATE_DIR={settings.state_dir!r} cannot be written")
-    return state
+    above = state
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not (os.path.isdir(above) and os.access(above, os.W_OK)):
+        raise SettingError(f"{told} cannot be written")

@@ -19,6 +19,7 @@ from lenslet.errors import (
     Invalid,
     LensletError,
     NotFound,
+    NotRegular,
     StorageFull,
     StorageUnavailable,
 )
@@ -28,30 +29,35 @@ from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 _LOCK_SECONDS = 10.0
 _LEFTOVER_SECONDS, _LEFTOVER_SECONDS_UNLOCKABLE = 1.0, 3600.0
 
 
 @contextlib.contextmanager
-def _domain_errors(path: Path) -> Iterator[None]:
+def _domain_errors(path: Path, *, writing: bool = False) -> Iterator[None]:
     """The operating system's errors in domain words, naming `path` and never the server's own."""
     try:
         yield
     except OSError as error:
+        if writing and error.errno in _IN_THE_WAY:
+            raise Denied(f"{path}: something that is no file is in the way.") from error
+        if writing and error.errno == errno.ENAMETOOLONG:
+            raise Invalid("path", "the name is too long for a file beside it") from error
         raise _translate(error, path) from error
 
 
 def _translate(error: OSError, path: Path) -> LensletError:
     shown = path or "/"
     match error.errno:
-        case errno.ENOENT | errno.ENOTDIR | errno.EISDIR | errno.ELOOP | errno.ENXIO:
+        case errno.ENOENT | errno.ENOTDIR | errno.ENAMETOOLONG:
             return NotFound(f"There is no {shown}.")
+        case errno.EISDIR | errno.ELOOP | errno.ENXIO:
+            return NotRegular(f"There is no file {shown}.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return Denied(f"{shown}: {os.strerror(error.errno)}.")
         case errno.ENOSPC | errno.EDQUOT:
             return StorageFull(f"{shown}: {os.strerror(error.errno)}.")
-        case errno.ENAMETOOLONG:
-            return Invalid("path", f"the name of {shown} is too long to keep a file beside it")
     return StorageUnavailable(f"{shown}: {os.strerror(error.errno or errno.EIO)}.")
 
 
@@ -62,10 +68,17 @@ class LocalTree:
     is the user's, and nothing is written at the top of one that is empty: a disk is unmounted.
     """
 
-    def __init__(self, root: str, *, private: bool = False) -> None:
+    def __init__(
+        self, root: str, *, private: bool = False, within: LocalTree | None = None
+    ) -> None:
+        """A private tree `within` the user's is not made while that one is empty otherwise."""
         self.root = os.path.realpath(root)
         self.private = private
+        self._within = within
         self._root = os.fsencode(self.root)
+        self._not_counted: set[str] = set()
+        if within:
+            within._not_counted.add(os.path.relpath(self.root, within.root).split(os.sep)[0])
 
     @property
     def name(self) -> str:
@@ -95,31 +108,37 @@ class LocalTree:
         if not folder:
             if not self.private:
                 raise FileNotFoundError(errno.ENOENT, "no such root")
+            if self._within:
+                with self._within._folder(ROOT) as above:
+                    self._within._refuse_empty(ROOT, above)
             os.makedirs(self.root, exist_ok=True)
             return
         with self._folder(folder.parent, make=True) as above:
             self._refuse_empty(folder.parent, above)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder.name.encode(), dir_fd=above)
+                os.fsync(above)
 
     def _refuse_empty(self, folder: Path, fd: int) -> None:
         if folder or self.private:
             return
-        if _is_empty(fd):
-            raise StorageUnavailable("The root is empty, so nothing is written: an unmounted disk?")
+        if self._is_empty(fd):
+            raise StorageUnavailable("The root is empty: an unmounted disk?")
 
     def listing(self, folder: Path) -> Listing:
         found = Listing()
         with self._folder(folder) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(TEMPORARY):
-                    found.temporary.append(name)
-                elif not usable(name):
+                if not usable(name):
                     found.unusable.append(escaped(name))
                 elif entry.is_dir(follow_symlinks=False):
                     found.folders.append(name)
-                elif entry.is_file(follow_symlinks=False):
+                elif not entry.is_file(follow_symlinks=False):
+                    continue
+                elif name.startswith(TEMPORARY):
+                    found.temporary.append(name)
+                else:
                     try:
                         info = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
@@ -138,7 +157,11 @@ class LocalTree:
 
     def is_empty(self) -> bool:
         with self._folder(ROOT) as fd:
-            return _is_empty(fd)
+            return self._is_empty(fd)
+
+    def _is_empty(self, fd: int) -> bool:
+        with os.scandir(fd) as entries:
+            return all(entry.name in self._not_counted for entry in entries)
 
     def any_file(self, folder: Path, test: Callable[[str], bool]) -> bool:
         with self._folder(folder) as fd, os.scandir(fd) as entries:
@@ -187,15 +210,26 @@ class LocalTree:
                 os.close(fd)
 
     def write(
-        self, path: Path, data: bytes | Iterable[bytes], *, mtime_ns: int | None = None
+        self,
+        path: Path,
+        data: bytes | Iterable[bytes],
+        *,
+        mtime_ns: int | None = None,
+        make: bool = False,
     ) -> None:
-        with self._folder(path.parent, make=True) as fd, _domain_errors(path):
+        with (
+            self._folder(path.parent, make=make or self.private) as fd,
+            _domain_errors(path, writing=True),
+        ):
             self._refuse_empty(path.parent, fd)
             _replace(fd, path.name.encode(), data, mtime_ns=mtime_ns)
 
     def update(self, path: Path, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
         name = path.name.encode()
-        with self._folder(path.parent, make=True) as fd, _domain_errors(path):
+        with (
+            self._folder(path.parent, make=self.private) as fd,
+            _domain_errors(path, writing=True),
+        ):
             self._refuse_empty(path.parent, fd)
             _lock(fd)
             old, info = self._existing(path)
@@ -237,14 +271,9 @@ class LocalTree:
             return os.fstat(fd).st_dev
 
 
-def _is_empty(folder: int) -> bool:
-    with os.scandir(folder) as entries:
-        return next(entries, None) is None
-
-
 def _regular(info: os.stat_result, path: Path) -> Stat:
     if not stat_module.S_ISREG(info.st_mode):
-        raise NotFound(f"There is no file {path}.")
+        raise NotRegular(f"There is no file {path}.")
     return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
@@ -287,6 +316,8 @@ def _replace(
                 view = view[os.write(fd, view) :]
         if mtime_ns is not None:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
+            if os.fstat(fd).st_mtime_ns != mtime_ns:
+                raise Denied("The file system does not keep times to the nanosecond.")
         if durable:
             os.fsync(fd)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -322,7 +353,8 @@ def _lock(folder: int) -> None:
 def _sweep_one(folder: int, name: str) -> bool:
     """Remove a temporary file that no living process has locked, or one over an hour old."""
     try:
-        fd = os.open(name.encode(), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name.encode(), flags, dir_fd=folder)
     except OSError:
         return False
     try:

@@ -25,8 +25,8 @@ class Stat(NamedTuple):
         return f"{self.mtime_ns:x}-{self.size:x}"
 
     def settled(self, now_ns: int) -> bool:
-        """Whether the last change is two seconds old. A time in the future says nothing."""
-        return not any(0 <= now_ns - t < SETTLED_NS for t in (self.mtime_ns, self.ctime_ns))
+        """Whether the last change is two seconds old. A time far in the future says nothing."""
+        return not any(abs(now_ns - t) < SETTLED_NS for t in (self.mtime_ns, self.ctime_ns))
 
 
 @dataclass(slots=True)
@@ -74,11 +74,17 @@ class Tree(Protocol):
         """The whole file at `path`; `Conflict` when it has more than `limit` bytes."""
 
     def write(
-        self, path: Path, data: bytes | Iterable[bytes], *, mtime_ns: int | None = None
+        self,
+        path: Path,
+        data: bytes | Iterable[bytes],
+        *,
+        mtime_ns: int | None = None,
+        make: bool = False,
     ) -> None:
         """Put a derived file, of one or many pieces, in place, whole or not at all.
 
-        It is not forced to disk: what a crash loses is made again.
+        It is not forced to disk: what a crash loses is made again. Folders are made on the way
+        only with `make` or in a private tree; elsewhere a missing one is `NotFound`.
         """
 
     def update(self, path: Path, change: Callable[[bytes | None], bytes | None]) -> bytes | None:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from lenslet import manifest, paths, sidecar, thumbnail
 from lenslet.config import Settings
 from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
-from lenslet.manifest import Dir, Facts, Look, Looker, Manifest, Problem
+from lenslet.manifest import Comparison, Dir, Facts, Look, Manifest, Problem
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
-from lenslet.storage import Listing, Stat, Storage
+from lenslet.storage import Listing, Stat, Storage, Tree
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int, int]
+Leftovers = list[tuple[Tree, Path, list[str]]]  # temporary files, and where they are
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class Looked:
     listing: Listing
     old: Manifest
     look: Look
+    leftovers: Leftovers
 
     @property
     def shown(self) -> tuple[bool, int, str | None]:
@@ -34,7 +36,7 @@ class Looked:
         return bool(self.look.manifest.items), len(self.place.chain), self.place.label
 
 
-class Folders:
+class Looker:
     """Looks into the folders of a library."""
 
     def __init__(
@@ -50,13 +52,14 @@ class Folders:
         self._page_size = settings.page_size
         self._resolver = resolver
 
-    def stamp(self, path: Path) -> Stamp:
-        """Moves when names come or go in the folder or, for a pointer, in its target."""
-        return self._stamp(self._resolver.folder(path, fresh=True))
-
-    def _stamp(self, place: Place) -> Stamp:
+    def stamp(self, place: Place) -> Stamp:
+        """Moves when names come or go in the folder, in its target, or in what is kept of it."""
         own = self._storage.root.stamp(place.path) if self._is_pointer(place) else 0
-        return place.storage.root.stamp(place.folder), own
+        kept = 0
+        if place.storage.overlaid:
+            with contextlib.suppress(NotFound):
+                kept = place.storage.state.stamp(place.folder)
+        return place.storage.root.stamp(place.folder), own, kept
 
     def _is_pointer(self, place: Place) -> bool:
         """Whether the folder is itself a pointer, so that it has a file of its own to watch."""
@@ -68,33 +71,42 @@ class Folders:
         Raises `NotFound`, `Denied`, `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
         """
         place = self._resolver.folder(path, fresh=True)
-        stamp = self._stamp(place)
+        stamp = self.stamp(place)
         listing = place.storage.root.listing(place.folder)
         old = manifest.load(self._storage, path) or Manifest(path)
-        looker = Looker(
+        leftovers: Leftovers = []
+        if not place.storage.overlaid:
+            leftovers.append((place.storage.root, place.folder, listing.temporary))
+        thumbnails = self._thumbnails(place, listing, leftovers)
+        edits = self._edits(place, leftovers)
+        comparison = Comparison(
             old,
             listing,
-            self._thumbnails(place, listing),
-            self._edits(place),
+            thumbnails,
+            edits,
             facts,
             lambda name: sidecar.find(place.storage, place.folder.child(name)),
             self._wall(),
             retry,
         )
-        look = looker.look(self._dirs(place, listing), self._resolver.ignore.path)
-        return Looked(place, stamp, listing, old, look)
+        look = comparison.look(self._dirs(place, listing), self._resolver.ignore.path)
+        return Looked(place, stamp, listing, old, look, leftovers)
 
-    def _thumbnails(self, place: Place, listing: Listing) -> dict[str, Stat]:
+    def _thumbnails(self, place: Place, listing: Listing, leftovers: Leftovers) -> dict[str, Stat]:
         beside = not (self._storage.overlaid or place.pointed)
         files = dict(listing.files) if beside else {}
-        files.update(self._storage.kept(place.path, elsewhere=beside))
+        for tree, kept in self._storage.kept(place.path, elsewhere=beside):
+            files.update(kept.files)
+            leftovers.append((tree, place.path, kept.temporary))
         return {name: stat for name, stat in files.items() if name.endswith(paths.THUMBNAIL)}
 
-    def _edits(self, place: Place) -> dict[str, Stat]:
+    def _edits(self, place: Place, leftovers: Leftovers) -> dict[str, Stat]:
         """Sidecars that are kept elsewhere than beside the images."""
-        if not place.storage.overlaid:
-            return {}
-        files = place.storage.kept(place.folder, elsewhere=True)
+        files: dict[str, Stat] = {}
+        if place.storage.overlaid:
+            for tree, kept in place.storage.kept(place.folder, elsewhere=True):
+                files.update(kept.files)
+                leftovers.append((tree, place.folder, kept.temporary))
         return {name: stat for name, stat in files.items() if name.endswith(paths.SIDECARS)}
 
     def _dirs(self, place: Place, listing: Listing) -> list[Dir]:
@@ -132,8 +144,12 @@ class Folders:
         for name in look.replaced:
             with contextlib.suppress(NotFound):
                 thumbnail.drop(self._storage, path.child(name))
-        if look.changed and not manifest.keep(self._storage, look.manifest, self._page_size):
+        make = looked.place.pointed
+        if look.changed and not manifest.keep(
+            self._storage, look.manifest, self._page_size, make=make
+        ):
             reason = "cannot be written here: what Lenslet makes is kept in this host's cache"
             look.problems.append(Problem("notKept", path, reason))
-        if looked.listing.temporary and not (looked.place.pointed or self._storage.overlaid):
-            self._storage.root.sweep(path, looked.listing.temporary)
+        for tree, folder, names in looked.leftovers:
+            with contextlib.suppress(LensletError):
+                tree.sweep(folder, names)

@@ -1,0 +1,119 @@
+"""The rollup and the health report, kept up to date with what the looks into folders find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lenslet import health, paths, times
+from lenslet.jobs import Job, Kind, Queue
+from lenslet.known import Memory
+from lenslet.manifest import Item, Manifest
+from lenslet.paths import Path
+from lenslet.rollup import Rollup
+from lenslet.storage import Storage, Tree
+
+COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
+COMPACT_BACKLOG = 20_000  # so many changed items are compacted sooner
+REPORT_SECONDS = 2.0
+_SOON, _FLUSH_SECONDS, _FLUSH_SECONDS_MOST = 0.5, 1.0, 3.0
+
+
+class Books:
+    """Puts its own jobs: flush soon after a change, compact now and then, report in between."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        cache: Tree,
+        queue: Queue,
+        memory: Memory,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage = storage
+        self._queue = queue
+        self._memory = memory
+        self._clock = clock
+        self._rollup = Rollup(storage, cache)
+        self._stale = not self._rollup.built
+        self._compacted = float("-inf")
+        self._passes: dict[str, dict[str, Any]] = {}
+        self._reported: dict[str, Any] = {}
+        self.complete = False  # every folder has been seen, so the rollup may be made anew
+
+    def note(self, old: Manifest, items: list[Item], *, new: bool) -> None:
+        """A folder's items are these now; with `new`, the rollup cannot know the folder."""
+        if not self.complete:
+            self._stale |= old.kept_ns > self._rollup.written_ns
+        self._rollup.note(old.path, [] if new else old.items, items)
+        self._flush_later()
+
+    def note_gone(self, path: Path) -> None:
+        """A folder is gone, and all below it."""
+        self._rollup.note_gone(path)
+        self._flush_later()
+
+    def _flush_later(self) -> None:
+        if self._rollup.unflushed:
+            self._queue.put(Job(Kind.ROLLUP), _SOON)
+        self._queue.put(Job(Kind.HEALTH), REPORT_SECONDS)
+
+    def all_seen(self) -> None:
+        """A walk has seen every folder."""
+        self.complete = True
+        if self._stale or self._rollup.backlog:
+            self._compact_later()
+        self._queue.put(Job(Kind.HEALTH), _SOON)
+
+    def check(self) -> None:
+        """Make the rollup anew when its file is gone, or is another process's."""
+        if self.complete and not self._rollup.is_ours():
+            self._queue.put(Job(Kind.COMPACT), _SOON)
+
+    def flush(self, job: Job) -> None:
+        """Make what was noted visible to search."""
+        begun = self._clock()
+        self.check()
+        if self._rollup.unflushed:
+            self._rollup.flush()
+        if self.complete:
+            self._compact_later()
+        if self._rollup.unflushed:
+            wait = 10 * (self._clock() - begun)
+            self._queue.put(job, min(max(wait, _FLUSH_SECONDS), _FLUSH_SECONDS_MOST))
+
+    def _compact_later(self) -> None:
+        many = self._rollup.backlog > COMPACT_BACKLOG
+        apart = COMPACT_SECONDS_LEAST if many else COMPACT_SECONDS
+        wait = self._compacted + apart - self._clock()
+        self._queue.put(Job(Kind.COMPACT), max(_SOON, wait))
+
+    def compact(self, job: Job) -> None:
+        """Make the rollup anew from all manifests, once every folder has been seen."""
+        if not self.complete:
+            self._stale = True
+            return
+        begun = self._clock()
+        count = self._rollup.compact([path for path, _ in self._memory.all()])
+        self._compacted, self._stale = self._clock(), False
+        self.passed("rollup", begun, items=count)
+        self._queue.put(Job(Kind.HEALTH), _SOON)
+
+    def passed(self, name: str, begun: float, **more: int) -> None:
+        """A pass has ended; health tells when, and how many seconds it took."""
+        seconds = round(self._clock() - begun, 3)
+        self._passes[name] = {"at": times.text(times.now()), "seconds": seconds, **more}
+
+    def report(self, job: Job) -> None:
+        """Keep the health report, unless it says what it said before."""
+        found = self.health()
+        telling = {**found, "passes": {k: v for k, v in self._passes.items() if k != "scan"}}
+        if telling != self._reported or health.load(self._storage) is None:
+            health.keep(self._storage, found)
+            self._reported = telling
+
+    def health(self) -> dict[str, Any]:
+        """The library's health as of now."""
+        folders = sorted(self._memory.all(), key=lambda entry: paths.folder_key(entry[0]))
+        return health.report([known.health for _, known in folders], dict(self._passes))
