@@ -90,6 +90,27 @@ def tree(root: pathlib.Path) -> dict[str, bytes]:
     }
 
 
+@contextmanager
+def read_only(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that nobody can write: mounted so for root, who may do everything else."""
+    if os.geteuid() == 0:
+        subprocess.run(["mount", "--bind", folder, folder], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    modes = {path: path.stat().st_mode for path in folders}
+    try:
+        if os.geteuid() != 0:
+            for path in folders:
+                path.chmod(0o555)
+        yield folder
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["umount", folder], check=True)
+        else:
+            for path, mode in modes.items():
+                path.chmod(mode)
+
+
 class Clock:
     """Seconds that pass when a test says so."""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import Gallery, jpeg, put, tree
+from conftest import Gallery, jpeg, put, read_only, tree
 
 Make = Callable[..., Gallery]
 
@@ -19,10 +18,8 @@ def readonly(root: pathlib.Path) -> Iterator[pathlib.Path]:
     put(root / "a/one.jpg")
     put(root / "a/one.jpg.json", b'{"v": 1, "tags": ["old"], "updatedAt": "2024-01-01T00:00:00Z"}')
     put(root / "two.jpg")
-    subprocess.run(["mount", "--bind", root, root], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", root], check=True)
-    yield root
-    subprocess.run(["umount", root], check=True)
+    with read_only(root):
+        yield root
 
 
 def test_a_readonly_root_is_served_from_the_cache_and_says_what_it_cannot_do(
@@ -128,9 +125,7 @@ def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(make_gallery,
 def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, root) -> None:
     put(root / "open/a.jpg")
     put(root / "locked/b.jpg")
-    subprocess.run(["mount", "--bind", root / "locked", root / "locked"], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", root / "locked"], check=True)
-    try:
+    with read_only(root / "locked"):
         gallery = make_gallery()
         gallery.index()
         assert gallery.items("locked")["b.jpg"]["hasThumb"] is True
@@ -140,5 +135,3 @@ def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, ro
         assert set(tree(root / "locked")) == {"b.jpg"}
         library = gallery.app.get("/health").json["library"]
         assert [problem["path"] for problem in library["problems"]["notKept"]] == ["locked"]
-    finally:
-        subprocess.run(["umount", root / "locked"], check=True)
