@@ -187,16 +187,17 @@ def test_an_edit_is_found_by_every_request_process_within_five_seconds(serve: Se
 
 def test_an_image_that_kills_its_reader_is_quarantined_alone(serve: Serve, root) -> None:
     """After the death of the index process it is tried alone; when that dies too, it was it."""
-    big = Image.new("L", (12_000, 12_000))
+    big = Image.new("L", (16_000, 9_000))
     big.putpixel((1, 1), 9)
     photo = put(root / "big.png", encode(big, "PNG", compress_level=1))
     os.utime(photo, (1, 1))
     fill(root, 2)
-    server = serve(root)
-    for _ in range(2):  # killed from outside, which proves nothing
-        os.kill(server.until(lambda: reading(server, "big.png")), signal.SIGKILL)
-        server.until(lambda: server.json("/health/workers").get("pulseSeconds", 9) < 1)
-    os.kill(server.until(lambda: probe_of(server)), signal.SIGKILL)
+    server = serve(root, WORKER_THREADS="1")  # so that no other is a suspect, too
+    os.kill(server.until(lambda: reading(server, "big.png")), signal.SIGKILL)
+    first = server.until(lambda: probe_of(server))
+    os.kill(server.index_pid(), signal.SIGKILL)  # from outside, which proves nothing
+    second = server.until(lambda: probe_of(server) not in (0, first) and probe_of(server))
+    os.kill(second, signal.SIGKILL)
     items = server.until(lambda: [i for i in server.json("/folders")["items"] if i.get("error")])
     assert items[0]["error"] == "quarantined: reading it ends its process (SIGKILL)"
     assert server.thumbnail("big.png")[0] == 422
