@@ -13,6 +13,7 @@ import falcon
 import orjson
 
 from lenslet import errors, resources
+from lenslet.board import Board
 from lenslet.config import Settings
 from lenslet.errors import (
     LensletError,
@@ -22,7 +23,7 @@ from lenslet.errors import (
     RangeNotSatisfiable,
     StorageUnavailable,
 )
-from lenslet.jobs import Board, Channel
+from lenslet.jobs import Channel
 from lenslet.pointers import Resolver
 from lenslet.resources.common import JSON, Library
 from lenslet.search import Search

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
+from lenslet.board import Board
 from lenslet.books import Books
 from lenslet.config import Settings
 from lenslet.errors import (
@@ -25,30 +25,24 @@ from lenslet.errors import (
     one_line,
 )
 from lenslet.health import FolderHealth
-from lenslet.jobs import IMAGES, Board, Job, Kind, Queue
+from lenslet.jobs import IMAGES, Job, Kind, Queue
 from lenslet.known import Known, Memory, Walk, Watch
 from lenslet.looker import Looked, Looker
 from lenslet.manifest import Facts, Problem
 from lenslet.mount import RootWatch
 from lenslet.paths import ROOT, Path
 from lenslet.pointers import Resolver
-from lenslet.renderer import Renderer, Unsettled
+from lenslet.reading import SETTLE_SECONDS, SOON, Reading, Told
 from lenslet.storage import Storage, Tree
 
 log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0
-SETTLE_SECONDS = 2.0
 REPEAT_SECONDS = 60.0
 STUCK_SECONDS = 60.0
-_FEW_IMAGES = 1000  # when so many are left in the queue, more are looked for
-_SOON, _PATIENTLY = 0.5, 5.0  # how long what was read may wait before its manifest tells of it
-_ASKED_SECONDS = 10.0  # a folder counts as asked for so long
 _REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits for the next look
 _ONCE_SECONDS = 10.0  # with `once`: how long what is still being written is waited for
 _REPEATED = frozenset((Kind.ROLLUP, Kind.COMPACT, Kind.HEALTH))
-
-Told = Callable[[Path, "str | None"], None]
 
 
 class Indexer:
@@ -75,24 +69,31 @@ class Indexer:
         self._resolver = resolver
         self._queue = queue
         self._board = board
-        self._told = told
         self._clock = clock
-        self._wall = wall
         self._started = clock()
-        self._worked = clock()
+        self._walked = clock()
         self._root = RootWatch(storage.root)
         self._looker = Looker(storage, settings, resolver, wall)
-        self._renderer = Renderer(storage, settings)
         self._memory, self._walk, self._watch = Memory(), Walk(), Watch()
+        self._reading = Reading(
+            storage,
+            settings,
+            resolver,
+            queue,
+            board,
+            self._memory,
+            told=told,
+            clock=clock,
+            wall=wall,
+        )
         self._books = Books(storage, cache, queue, self._memory, clock)
         self._claims = threading.Lock()
         self._looking: set[Path] = set()
         self._new: set[Path] = set()  # folders that the rollup cannot know
-        self._unfinished: set[Path] = set()  # folders with more images than the queue took
         self._actions: dict[Kind, Callable[[Job], None]] = {
-            Kind.THUMBNAIL: self._image,
-            Kind.WANTED: self._image,
-            Kind.IMAGE: self._image,
+            Kind.THUMBNAIL: self._reading.image,
+            Kind.WANTED: self._reading.image,
+            Kind.IMAGE: self._reading.image,
             Kind.FOLDER: self._folder,
             Kind.LOOK: self._folder,
             Kind.MANIFEST: self._folder,
@@ -106,7 +107,7 @@ class Indexer:
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Work on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
-        self.recover(stop)
+        self._reading.recover(stop)
         self._queue.put(Job(Kind.SCAN, force=True))
         threads = [
             threading.Thread(target=self._work, args=(stop, slot, once), name=f"index-{slot}")
@@ -123,7 +124,7 @@ class Indexer:
     def _work(self, stop: threading.Event, slot: int, once: bool) -> None:
         while not stop.is_set():
             self.step(0.2 if once else 1.0, slot)
-            if once and (not self.backlog or self._clock() - self._worked > _ONCE_SECONDS):
+            if once and (not self.backlog or self._clock() - self._last_work > _ONCE_SECONDS):
                 return
 
     def step(self, wait: float = 0.0, slot: int = 0) -> bool:
@@ -139,7 +140,7 @@ class Indexer:
 
     def _do(self, job: Job, slot: int) -> None:
         try:
-            with self._marked(job, slot):
+            with self._reading.marked(job, slot):
                 self._actions[job.kind](job)
         except LensletError as error:
             log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", one_line(error))
@@ -152,18 +153,6 @@ class Indexer:
             if job.kind not in IMAGES:
                 reason = f"an error in Lenslet: {type(error).__name__}"
                 self._blocked(Problem("unreadableFolders", job.path, reason))
-
-    @contextmanager
-    def _marked(self, job: Job, slot: int) -> Iterator[None]:
-        """What is being read stands on the board, should it be the end of this process."""
-        if job.kind not in IMAGES:
-            yield
-            return
-        self._board.mark(slot, job.path)
-        try:
-            yield
-        finally:
-            self._board.clear(slot)
 
     def _if_there(self, action: Callable[[Job], None]) -> Callable[[Job], None]:
         """`action`, left out while the root is away."""
@@ -185,7 +174,11 @@ class Indexer:
     @property
     def backlog(self) -> int:
         """How many folders and images wait to be looked at."""
-        return len(self._unfinished) + self._queue.waiting(*(k for k in Kind if k < Kind.SCAN))
+        return self._reading.unfinished + self._queue.waiting(*(k for k in Kind if k < Kind.SCAN))
+
+    @property
+    def _last_work(self) -> float:
+        return max(self._walked, self._reading.worked)
 
     def ready(self) -> bool:
         """Whether the root is there and not empty."""
@@ -194,30 +187,6 @@ class Indexer:
     def health(self) -> dict[str, Any]:
         """The library's health as of now."""
         return self._books.health()
-
-    def recover(self, stop: threading.Event) -> None:
-        """See whether an image that was being read when the last process died was the reason."""
-        suspects = self._board.marks()
-        for slot, mark in suspects.items():
-            self._board.mark(slot, mark.path)
-        for slot, mark in suspects.items():
-            if stop.is_set():
-                return
-            self._board.mark(slot, mark.path)
-            log.warning("the index process died while it read %s", mark.path)
-            self._try_alone(mark.path)
-            self._board.clear(slot)
-
-    def _try_alone(self, path: Path) -> None:
-        try:
-            place = self._resolver.item(path)
-            facts = self._renderer.try_alone(place, path)
-        except LensletError as error:
-            log.warning("image %s: %s", path, one_line(error))
-            return
-        if facts:
-            log.error("image %s: %s", path, facts.error)
-            self._learnt(path, facts)
 
     # Finding what changed
 
@@ -238,7 +207,7 @@ class Indexer:
             if self._has_moved(known) or known.has_due_retry(begun):
                 self._look_later(path)
         self._check_watched()
-        self._more_images()
+        self._reading.more()
         self._books.passed("scan", begun)
 
     def _has_moved(self, known: Known) -> bool:
@@ -269,7 +238,7 @@ class Indexer:
             busy = job.path in self._looking
             self._looking.add(job.path)
         if busy:
-            self._queue.put(job, _SOON / 10)
+            self._queue.put(job, SOON / 10)
             return
         try:
             self._look_at(job)
@@ -282,7 +251,7 @@ class Indexer:
     def _look_at(self, job: Job) -> None:
         path, begun = job.path, self._clock()
         known = self._memory.get(path) or Known()
-        rest = known.looked + min(max(_SOON, 5 * known.took), _REST_SECONDS) - begun
+        rest = known.looked + min(max(SOON, 5 * known.took), _REST_SECONDS) - begun
         if job.kind is Kind.FOLDER and rest > 0 and not job.force:
             self._queue.put(job, rest)
             return
@@ -300,11 +269,12 @@ class Indexer:
         self._below(job, looked, known)
         if job.kind is Kind.FOLDER:
             known.asked = begun
-        self._read_later(job, looked, known)
+        self._reading.put(job, looked, known)
         known.place, known.stamp = looked.place, looked.stamp
         known.looked = self._clock()
         known.took = known.looked - begun
-        self._worked = known.looked if job.kind is Kind.LOOK else self._worked
+        if job.kind is Kind.LOOK:
+            self._walked = known.looked
 
     def _look(self, job: Job, facts: dict[str, Facts]) -> Looked | None:
         """What a look finds, or None where nothing may be concluded from it or the folder is gone.
@@ -341,7 +311,7 @@ class Indexer:
         """A folder is gone, and all below it."""
         self._memory.forget(path)
         self._books.note_gone(path)
-        self._queue.put(Job(Kind.MANIFEST, path.parent), _SOON)
+        self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
 
     def _tell(self, looked: Looked, known: Known) -> None:
         """Tell the books and the folder above what a look found."""
@@ -356,7 +326,7 @@ class Indexer:
             self._root.remember({*looked.listing.files, *looked.listing.folders})
             self._books.check()
         elif known.shown not in (None, looked.shown):
-            self._queue.put(Job(Kind.MANIFEST, path.parent), _SOON)
+            self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
         known.shown = looked.shown
         for item in look.manifest.items if look.changed else ():
             if "error" in item or "hash" not in item:
@@ -376,82 +346,3 @@ class Indexer:
         known.children = now
         for name in now if job.deep else unseen:
             self._look_later(path.child(name), deep=True, force=job.force)
-
-    def _read_later(self, job: Job, looked: Looked, known: Known) -> None:
-        """Put the images that are to be read, as many as fit; more when those are done."""
-        path, now = looked.place.path, self._clock()
-        kind = Kind.WANTED if now - known.asked < _ASKED_SECONDS else Kind.IMAGE
-        self._unfinished.discard(path)
-        for name in looked.look.todo:
-            retry = known.retries.get(name)
-            if name in known.pending or (retry and retry.due > now and not job.force):
-                continue
-            known.pending.add(name)
-            if not self._queue.put(Job(kind, path.child(name), job.force)):
-                known.pending.discard(name)
-                self._unfinished.add(path)
-                break
-        if looked.look.unsettled:
-            self._queue.put(Job(Kind.MANIFEST, path), SETTLE_SECONDS)
-
-    def _more_images(self) -> None:
-        """Look for more to read when little is left of what did not fit into the queue."""
-        if self._unfinished and self._queue.waiting(Kind.IMAGE, Kind.WANTED) < _FEW_IMAGES:
-            with self._claims:
-                path = self._unfinished.pop() if self._unfinished else None
-            if path is not None:
-                self._look_later(path)
-
-    # Images
-
-    def _image(self, job: Job) -> None:
-        """Read one image, unless another job has done it meanwhile."""
-        known = self._memory.get(job.path.parent)
-        if job.kind is Kind.THUMBNAIL or (known and job.path.name in known.pending):
-            self._read(job)
-        self._more_images()
-
-    def _read(self, job: Job) -> None:
-        path = job.path
-        try:
-            place = self._resolver.item(path)
-            waits = job.kind is Kind.THUMBNAIL and not job.force
-            if waits and self._renderer.has_thumbnail(place, path):
-                return
-            facts = self._renderer.read(place, path, self._wall, force=job.force)
-        except Unsettled:
-            self._queue.put(job, SETTLE_SECONDS)
-        except (NotFound, BrokenPointer, PointerLoop):
-            self._done_with(path)
-        except Exception as error:
-            reason = one_line(error) or type(error).__name__
-            self._memory.of(path.parent).failed(path.name, reason, self._clock())
-            self._told(path, reason)
-            self._done_with(path)
-            raise
-        else:
-            if self._board.trouble():
-                self._board.tell_trouble("")
-            self._learnt(path, facts, waited_for=job.kind is Kind.THUMBNAIL)
-
-    def _learnt(self, path: Path, facts: Facts, *, waited_for: bool = False) -> None:
-        known = self._memory.of(path.parent)
-        known.facts[path.name] = facts
-        known.retries.pop(path.name, None)
-        self._worked = self._clock()
-        self._told(path, facts.error)
-        self._done_with(path, at_once=waited_for and facts.error is not None)
-
-    def _done_with(self, path: Path, *, at_once: bool = False) -> None:
-        """One image fewer to wait for: its manifest is due now, or soon."""
-        folder = path.parent
-        known = self._memory.of(folder)
-        known.pending.discard(path.name)
-        asked = self._clock() - known.asked < _ASKED_SECONDS
-        if at_once:
-            self._queue.put(Job(Kind.FOLDER, folder))
-        elif not known.pending:
-            self._queue.put(Job(Kind.MANIFEST, folder), _SOON / 2)
-        else:
-            wait = max(_SOON if asked else _PATIENTLY, 20 * known.took)
-            self._queue.put(Job(Kind.MANIFEST, folder), wait)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lenslet import manifest, paths, sidecar, thumbnail
+from lenslet.comparison import Comparison, Look
 from lenslet.config import Settings
 from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
-from lenslet.manifest import Comparison, Dir, Facts, Look, Manifest, Problem
+from lenslet.manifest import Dir, Facts, Manifest, Problem
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
 from lenslet.storage import Listing, Stat, Storage, Tree

@@ -24,10 +24,11 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from lenslet import config
 from lenslet.app import WSGIApp, create_app
+from lenslet.board import Board
 from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.indexer import Indexer
-from lenslet.jobs import Board, Channel, Queue
+from lenslet.jobs import Channel, Queue
 from lenslet.pointers import Resolver
 from lenslet.storage import LocalTree, cache_folder, check_storage, open_storage
 

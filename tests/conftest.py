@@ -26,8 +26,9 @@ from webtest import TestApp
 
 from lenslet import config
 from lenslet.app import create_app
+from lenslet.board import Board
 from lenslet.indexer import Indexer
-from lenslet.jobs import Board, Channel, Job, Kind, Queue
+from lenslet.jobs import Channel, Job, Kind, Queue
 from lenslet.paths import Path
 from lenslet.pointers import Resolver
 from lenslet.storage import LocalTree, open_storage

@@ -119,7 +119,7 @@ def test_a_file_still_being_copied_is_listed_and_left_alone(
     """Nothing is read until the last change is two seconds old."""
     put(root / "a.jpg")
     gallery = make_gallery()
-    gallery.indexer._looker._wall = gallery.indexer._wall = lambda: (
+    gallery.indexer._looker._wall = gallery.indexer._reading._wall = lambda: (
         put(root / "a.jpg").stat().st_ctime_ns
     )
     gallery.index()
@@ -299,7 +299,7 @@ def test_what_was_read_when_a_process_died_is_tried_alone_and_cleared(
     gallery = make_gallery()
     for slot, name in enumerate(("one.jpg", "broken.jpg", "gone.jpg")):
         gallery.board.mark(slot, Path(name))
-    gallery.indexer.recover(threading.Event())
+    gallery.indexer._reading.recover(threading.Event())
     assert gallery.board.marks() == {}
     gallery.index()
     assert gallery.items()["one.jpg"]["hasThumb"] is True

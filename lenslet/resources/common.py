@@ -14,9 +14,10 @@ import falcon
 import orjson
 
 from lenslet import conditional, paths
+from lenslet.board import Board
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, LensletError, NotFound
-from lenslet.jobs import Board, Channel, Job, Kind
+from lenslet.jobs import Channel, Job, Kind
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
 from lenslet.search import Search
