@@ -90,7 +90,11 @@ class Indexer:
         self._claims = threading.Lock()
         self._looking: set[Path] = set()
         self._new: set[Path] = set()  # folders that the rollup cannot know
-        self._actions: dict[Kind, Callable[[Job], None]] = {
+        self._actions = self._table()
+
+    def _table(self) -> dict[Kind, Callable[[Job], None]]:
+        """What is done for each kind of job."""
+        return {
             Kind.THUMBNAIL: self._reading.image,
             Kind.WANTED: self._reading.image,
             Kind.IMAGE: self._reading.image,
