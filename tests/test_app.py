@@ -62,6 +62,12 @@ def test_a_hostile_path_answers_400_naming_the_parameter(app, root, method, rout
     assert tree(root) == before
 
 
+@pytest.mark.parametrize("route", ["/item", "/thumb", "/file"])
+def test_an_image_route_without_a_path_answers_400(app: TestApp, route: str) -> None:
+    for query in ("", "?path=", "?path=/"):
+        assert app.get(route + query, status=400).json["description"].startswith("path:")
+
+
 @pytest.mark.parametrize(
     "path", ["..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd.jpg", "a%00.jpg"]
 )

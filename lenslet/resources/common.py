@@ -97,6 +97,14 @@ def path_param(req: falcon.Request) -> Path:
     return paths.parse(req.get_param("path", default=""))
 
 
+def image_param(req: falcon.Request) -> Path:
+    """`?path=` of one image; `BadRequest` when it names none."""
+    path = path_param(req)
+    if not path:
+        raise BadRequest("path", "the path of an image is needed")
+    return path
+
+
 def number_param(req: falcon.Request, name: str, default: int, low: int, high: int) -> int:
     """A whole number in a query; `BadRequest` naming the parameter for any other text."""
     text = req.get_param(name)

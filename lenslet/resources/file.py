@@ -9,7 +9,7 @@ import falcon
 
 from lenslet import conditional, paths
 from lenslet.paths import Path
-from lenslet.resources.common import Library, path_param
+from lenslet.resources.common import Library, image_param
 from lenslet.times import UTC
 
 
@@ -20,7 +20,7 @@ class File:
         self._library = library
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
-        path = path_param(req) if rest is None else paths.parse(rest)
+        path = image_param(req) if rest is None else paths.parse(rest)
         place = self._library.resolver.item(path)
         file, stat = place.storage.root.open(place.folder.child(path.name))
         try:

@@ -52,6 +52,7 @@ class Folders:
         except NotFound:
             if not path and self._library.storage.root.is_empty():
                 return self._nothing()
+        self._library.resolver.folder(path, fresh=True)  # or has it gone in this moment?
         self._library.jobs.send(Job(Kind.FOLDER, path))
         return self._library.wait(BUILD_SECONDS, lambda: self._page(path, page))
 

@@ -12,7 +12,7 @@ from lenslet.errors import BadRequest, Conflict, Denied, NotFound, PreconditionF
 from lenslet.jobs import Job, Kind
 from lenslet.paths import Path
 from lenslet.pointers import Place
-from lenslet.resources.common import JSON, Library, path_param, send
+from lenslet.resources.common import JSON, Library, image_param, send
 from lenslet.sidecar import Document, Sidecar
 from lenslet.storage import Stat
 
@@ -27,7 +27,7 @@ class Item:
         self._library = library
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = path_param(req)
+        path = image_param(req)
         place, image = self._library.image(path)
         found = sidecar.find(place.storage, place.folder.child(path.name))
         if found.unreadable and not found.sidecar:
@@ -38,7 +38,7 @@ class Item:
     on_head = on_get
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = path_param(req)
+        path = image_param(req)
         place, image = self._library.image(path)
         edit = sidecar.validate(_body(req))
         current = self._current(path, image)
@@ -55,7 +55,7 @@ class Item:
         resp.set_header("ETag", f'"{tag}"')
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = path_param(req)
+        path = image_param(req)
         place, _ = self._library.image(path)
 
         def change(stored: Sidecar | None) -> None:

@@ -13,7 +13,7 @@ from lenslet.pointers import Place
 from lenslet.resources.common import (
     Library,
     flag_param,
-    path_param,
+    image_param,
     send,
     send_json,
     send_pending,
@@ -32,7 +32,7 @@ class Thumb:
         self._library = library
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = path_param(req)
+        path = image_param(req)
         place, image = self._library.image(path)
         try:
             data, _ = thumbnail.read(self._library.storage, path, image)
@@ -49,7 +49,7 @@ class Thumb:
     on_head = on_get
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path, force = path_param(req), flag_param(req, "force")
+        path, force = image_param(req), flag_param(req, "force")
         place, image = self._library.image(path)
         try:
             _, before = thumbnail.read(self._library.storage, path, image)
@@ -62,7 +62,7 @@ class Thumb:
         send_json(resp, {"status": "ready", "path": path, "url": url(req, "/thumb", path=path)})
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = path_param(req)
+        path = image_param(req)
         self._library.resolver.item(path)
         thumbnail.drop(self._library.storage, path)
         self._library.jobs.send(Job(Kind.FOLDER, path.parent))
