@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lenslet import health, paths, times
+from lenslet import health, manifest, paths, times
+from lenslet.errors import StorageUnavailable
 from lenslet.jobs import Job, Kind, Queue
 from lenslet.known import Memory
 from lenslet.manifest import Item, Manifest
@@ -45,7 +46,7 @@ class Books:
     def note(self, old: Manifest, items: list[Item], *, new: bool) -> None:
         """A folder's items are these now; with `new`, the rollup cannot know the folder."""
         if not self.complete:
-            self._stale |= old.kept_ns > self._rollup.written_ns
+            self._stale |= old.kept_ns >= self._rollup.written_ns
         self._rollup.note(old.path, [] if new else old.items, items)
         self._flush_later()
 
@@ -67,14 +68,19 @@ class Books:
         self._queue.put(Job(Kind.HEALTH), _SOON)
 
     def check(self) -> None:
-        """Make the rollup anew when its file is gone, or is another process's."""
-        if self.complete and not self._rollup.is_ours():
+        """Make what is gone of the two files again, and take over what another process wrote."""
+        if not self.complete:
+            return
+        if self._rollup.is_there():
+            self._rollup.catch_up()
+            self._flush_later()
+        else:
             self._queue.put(Job(Kind.COMPACT), _SOON)
 
     def flush(self, job: Job) -> None:
         """Make what was noted visible to search."""
         begun = self._clock()
-        self.check()
+        self._rollup.catch_up()
         if self._rollup.unflushed:
             self._rollup.flush()
         if self.complete:
@@ -95,10 +101,19 @@ class Books:
             self._stale = True
             return
         begun = self._clock()
-        count = self._rollup.compact([path for path, _ in self._memory.all()])
+        seen = [path for path, known in self._memory.all() if known.place]
+        count = self._rollup.compact(seen, self._items)
         self._compacted, self._stale = self._clock(), False
         self.passed("rollup", begun, items=count)
         self._queue.put(Job(Kind.HEALTH), _SOON)
+
+    def _items(self, folder: Path) -> list[Item]:
+        """The items of a folder's manifest; one that is not there may be a disk that goes away."""
+        found = manifest.load(self._storage, folder)
+        if found is None:
+            self._queue.put(Job(Kind.LOOK, folder))
+            raise StorageUnavailable(f"There is no manifest of {folder or '/'}.")
+        return found.items
 
     def passed(self, name: str, begun: float, **more: int) -> None:
         """A pass has ended; health tells when, and how many seconds it took."""

@@ -87,6 +87,7 @@ class Indexer:
             wall=wall,
         )
         self._books = Books(storage, cache, queue, self._memory, clock)
+        self._trouble: dict[str, str] = {}  # by kind of work, why storage refused it last
         self._claims = threading.Lock()
         self._looking: set[Path] = set()
         self._new: set[Path] = set()  # folders that the rollup cannot know
@@ -143,13 +144,15 @@ class Indexer:
         return True
 
     def _do(self, job: Job, slot: int) -> None:
+        work = "images" if job.kind in IMAGES else job.kind.name
         try:
             with self._reading.marked(job, slot):
                 self._actions[job.kind](job)
+            self._trouble.pop(work, None)
         except LensletError as error:
             log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", one_line(error))
             if isinstance(error, (StorageFull, StorageUnavailable)):
-                self._board.tell_trouble(one_line(error))
+                self._trouble[work] = one_line(error)
             if job.kind in _REPEATED:
                 self._queue.put(job, REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
@@ -173,6 +176,8 @@ class Indexer:
         if any(now - mark.since > STUCK_SECONDS for mark in self._board.marks().values()):
             return False
         self._board.pulse(self.backlog, self._started)
+        troubles = [self._root.problem, *list(self._trouble.values())]
+        self._board.tell_trouble(next(filter(None, troubles), ""))
         return True
 
     @property
@@ -216,7 +221,10 @@ class Indexer:
 
     def _has_moved(self, known: Known) -> bool:
         try:
-            return known.place is None or self._looker.stamp(known.place) != known.stamp
+            if known.place is None or self._looker.stamp(known.place) != known.stamp:
+                return True
+            root = known.place.storage.root
+            return any(root.stamp(path) != stamp for path, stamp in known.hidden.items())
         except LensletError:
             return known.stamp is not None
 
@@ -249,7 +257,9 @@ class Indexer:
         finally:
             self._looking.discard(job.path)
             if job.deep and self._walk.seen(job.path):
-                self._books.passed("full", self._walk.began or self._started)
+                if self._walk.full:
+                    self._books.passed("full", self._walk.began or self._started)
+                    self._walk.full = False
                 self._books.all_seen()
 
     def _look_at(self, job: Job) -> None:
@@ -274,7 +284,7 @@ class Indexer:
         if job.kind is Kind.FOLDER:
             known.asked = begun
         self._reading.put(job, looked, known)
-        known.place, known.stamp = looked.place, looked.stamp
+        known.place, known.stamp, known.hidden = looked.place, looked.stamp, looked.hidden
         known.looked = self._clock()
         known.took = known.looked - begun
         if job.kind is Kind.LOOK:
@@ -325,7 +335,9 @@ class Indexer:
             for name, retry in list(known.retries.items())
         ]
         known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
-        self._books.note(looked.old, look.manifest.items, new=path in self._new)
+        foreign = known.generation not in (None, looked.old.generated_at)  # another process wrote
+        self._books.note(looked.old, look.manifest.items, new=path in self._new or foreign)
+        known.generation = look.manifest.generated_at
         if not path:
             self._root.remember({*looked.listing.files, *looked.listing.folders})
             self._books.check()

@@ -160,8 +160,8 @@ class Queue:
         """`job` has run; what was put meanwhile may run now."""
         with self._changed:
             again = self._running.pop(job.key, None)
-            if again:
-                self._put_now(again)
+            if again and not self._put_now(again):
+                self._put_later(again, self._clock() + 1.0)
 
     def waiting(self, *kinds: Kind) -> int:
         """How many jobs of these kinds (all, where none is named) wait or run."""

@@ -31,6 +31,8 @@ class Known:
 
     place: Place | None = None
     stamp: Stamp | None = None  # None: look again at the next scan
+    generation: str | None = None  # of the manifest as it was kept here last
+    hidden: dict[Path, int] = field(default_factory=dict)  # folders marked as ignored, and stamps
     shown: tuple[bool, int, str | None] | None = None
     children: set[str] | None = None
     health: FolderHealth = field(default_factory=FolderHealth)
@@ -115,14 +117,14 @@ class Walk:
         self._left: set[Path] = set()
         self._broken = False
         self.began: float | None = None  # None: there is no complete walk, one is due
-        self.complete = False  # one has seen everything since the start
+        self.full = False  # it is one through all folders, and not only through new ones
 
     @property
     def going_on(self) -> bool:
         return bool(self._left)
 
     def begin(self, now: float) -> None:
-        self.began, self._broken = now, False
+        self.began, self._broken, self.full = now, False, True
 
     def add(self, path: Path) -> None:
         """This folder is to be seen."""
@@ -139,7 +141,4 @@ class Walk:
             if path not in self._left:
                 return False
             self._left.discard(path)
-            if self._left or self._broken:
-                return False
-            self.complete = True
-            return True
+            return not (self._left or self._broken)

@@ -30,6 +30,7 @@ class Looked:
     old: Manifest
     look: Look
     leftovers: Leftovers
+    hidden: dict[Path, int]  # folders marked as ignored, where they lie, and their stamps
 
     @property
     def shown(self) -> tuple[bool, int, str | None]:
@@ -90,8 +91,9 @@ class Looker:
             self._wall(),
             retry,
         )
-        look = comparison.look(self._dirs(place, listing), self._resolver.ignore.path)
-        return Looked(place, stamp, listing, old, look, leftovers)
+        hidden: dict[Path, int] = {}
+        look = comparison.look(self._dirs(place, listing, hidden), self._resolver.ignore.path)
+        return Looked(place, stamp, listing, old, look, leftovers, hidden)
 
     def _thumbnails(self, place: Place, listing: Listing, leftovers: Leftovers) -> dict[str, Stat]:
         beside = not (self._storage.overlaid or place.pointed)
@@ -110,21 +112,28 @@ class Looker:
                 leftovers.append((tree, place.folder, kept.temporary))
         return {name: stat for name, stat in files.items() if name.endswith(paths.SIDECARS)}
 
-    def _dirs(self, place: Place, listing: Listing) -> list[Dir]:
+    def _dirs(self, place: Place, listing: Listing, hidden: dict[Path, int]) -> list[Dir]:
         shown = []
         for name in sorted(listing.folders, key=paths.natural_key):
             child = place.path.child(name)
-            if not self._resolver.ignore.path(child):
-                shown += self._shown(child, len(place.chain))
+            if self._resolver.ignore.path(child):
+                continue
+            entry = self._shown(child, len(place.chain))
+            if entry:
+                shown.append(entry)
+            else:
+                with contextlib.suppress(LensletError):
+                    at = place.folder.child(name)
+                    hidden[at] = place.storage.root.stamp(at)
         return shown
 
-    def _shown(self, path: Path, depth: int) -> list[Dir]:
-        """How a folder shows in its parent's `dirs`; nothing for one that is ignored."""
+    def _shown(self, path: Path, depth: int) -> Dir | None:
+        """How a folder shows in its parent's `dirs`; None for one that is marked as ignored."""
         try:
             place = self._resolver.folder(path, fresh=True)
             if len(place.chain) > depth:
                 label = {"label": place.label} if place.label else {}
-                return [{"name": path.name, "kind": "leaf-pointer", **label}]
+                return {"name": path.name, "kind": "leaf-pointer", **label}
             leaf = place.storage.root.any_file(
                 place.folder,
                 lambda name: (
@@ -132,12 +141,12 @@ class Looker:
                 ),
             )
         except NotFound:
-            return []
+            return None
         except (BrokenPointer, PointerLoop):
-            return [{"name": path.name, "kind": "leaf-pointer"}]
+            return {"name": path.name, "kind": "leaf-pointer"}
         except LensletError:
             leaf = False
-        return [{"name": path.name, "kind": "leaf-real" if leaf else "branch"}]
+        return {"name": path.name, "kind": "leaf-real" if leaf else "branch"}
 
     def keep(self, looked: Looked) -> None:
         """Store the manifest if it changed, and remove what is no longer of use."""

@@ -18,7 +18,7 @@ class RootWatch:
         self._root = root
         self._device: int | None = None
         self._names: set[str] = set()
-        self._problem = ""
+        self.problem = ""  # why the root is not what it was
 
     def remember(self, names: set[str]) -> None:
         """These names stand at the root."""
@@ -29,11 +29,11 @@ class RootWatch:
         try:
             self._check()
         except LensletError as error:
-            if self._problem != str(error):
+            if self.problem != str(error):
                 log.warning("nothing is changed: %s", one_line(error))
-            self._problem = str(error)
+            self.problem = str(error)
             return False
-        self._problem = ""
+        self.problem = ""
         return True
 
     def _check(self) -> None:

@@ -79,13 +79,11 @@ class Reading:
 
     def recover(self, stop: threading.Event) -> None:
         """See whether an image that was being read when the last process died was the reason."""
-        suspects = self._board.marks()
-        for slot, mark in suspects.items():
-            self._board.mark(slot, mark.path)
-        for slot, mark in suspects.items():
-            if stop.is_set():
-                return
-            self._board.mark(slot, mark.path)
+        suspects = list(self._board.marks().items())
+        while suspects and not stop.is_set():
+            for slot, mark in suspects:  # anew, so that none of them seems to be stuck
+                self._board.mark(slot, mark.path)
+            slot, mark = suspects.pop(0)
             log.warning("the index process died while it read %s", mark.path)
             self._try_alone(mark.path)
             self._board.clear(slot)
@@ -152,8 +150,6 @@ class Reading:
             self._done_with(path)
             raise
         else:
-            if self._board.trouble():
-                self._board.tell_trouble("")
             self._learnt(path, facts, waited_for=job.kind is Kind.THUMBNAIL)
 
     def _learnt(self, path: Path, facts: Facts, *, waited_for: bool = False) -> None:

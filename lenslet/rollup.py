@@ -13,7 +13,7 @@ import secrets
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import orjson
@@ -245,15 +245,28 @@ class Rollup:
             self._noted[mark] = {"path": mark, "gone": True, "was": []}
             self._unflushed = True
 
-    def is_ours(self) -> bool:
-        """Whether the rollup's file is still the one written here, and not gone or another's."""
+    def is_there(self) -> bool:
+        """Whether the rollup's file is there and whole."""
+        return self._head(ROLLUP) is not None
+
+    def catch_up(self) -> None:
+        """Take over a rollup that another process wrote, and see whether the delta is there.
+
+        What is noted here stays true on top of the other's rollup.
+        """
+        base, delta = self._head(ROLLUP), self._head(ROLLUP_DELTA)
+        if base:
+            self._base = base["generation"]
+        if not delta or delta.get("base") != self._base:
+            self._unflushed = True
+
+    def _head(self, name: str) -> dict[str, Any] | None:
         try:
-            file, _ = self._storage.open_derived(Path(ROLLUP))
+            file, _ = self._storage.open_derived(Path(name))
         except NotFound:
-            return False
+            return None
         with file:
-            head = head_of(file)
-        return head is not None and head["generation"] == self._base
+            return head_of(file)
 
     def flush(self) -> None:
         """Write what changed to the delta, where search finds it."""
@@ -263,8 +276,11 @@ class Rollup:
                 self._unflushed = False
             self._write_delta(changes)
 
-    def compact(self, folders: list[Path]) -> int:
-        """Write the rollup anew from the manifests of `folders`; how many items it has."""
+    def compact(self, folders: list[Path], load: Callable[[Path], list[Item]]) -> int:
+        """Write the rollup anew from what `load` gives for each folder; how many items it has.
+
+        When `load` raises, the rollup stays as it was.
+        """
         with self._lock:
             self._compacting, self._noted = {**self._compacting, **self._noted}, {}
         in_order = sorted(folders, key=folder_key)
@@ -273,8 +289,7 @@ class Rollup:
         def items() -> Iterator[Item]:
             nonlocal count
             for folder in in_order:
-                found = manifest.load(self._storage, folder)
-                for item in found.items if found else ():
+                for item in load(folder):
                     count += 1
                     yield shown(item)
 

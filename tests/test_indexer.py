@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pathlib
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 
@@ -604,3 +606,113 @@ def test_a_job_for_later_keeps_what_was_asked_of_it_before(make_gallery: Make, r
     gallery.queue.put(Job(Kind.LOOK, Path("a"), force=True), 9.0)
     gallery.clock.now += 2.5
     assert gallery.queue.get() == Job(Kind.LOOK, Path("a"), force=True, deep=True)
+
+
+def test_a_compaction_that_misses_a_manifest_leaves_the_rollup_as_it_was(
+    make_gallery: Make, root
+) -> None:
+    """A manifest that cannot be read may be a disk that goes away, and is made again first."""
+    for name in ("a", "b", "c"):
+        put(root / name / f"{name}.jpg", jpeg(8, 6))
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    before = (root / "_rollup.json").read_bytes()
+    (root / "b/_index.json").unlink()
+    gallery.queue.put(Job(Kind.COMPACT))
+    while (root / "_rollup.json").read_bytes() == before and gallery.indexer.step():
+        pass
+    assert (root / "_rollup.json").read_bytes() == before
+    gallery.settle(400)
+    rollup = json.loads((root / "_rollup.json").read_text())
+    assert [item["path"] for item in rollup["items"]] == ["a/a.jpg", "b/b.jpg", "c/c.jpg"]
+
+
+def test_a_deleted_delta_comes_back_with_what_was_in_it(make_gallery: Make, root) -> None:
+    put(root / "x.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    gallery.app.put("/item?path=x.jpg", b'{"tags": ["zebra"]}')
+    gallery.settle()
+    (root / "_rollup_delta.json").unlink()
+    gallery.index()
+    assert gallery.found("tag:zebra") == ["x.jpg"]
+    assert (root / "_rollup_delta.json").exists()
+
+
+def test_two_index_processes_on_one_root_come_to_rest_and_agree(make_gallery: Make, root) -> None:
+    put(root / "a/x.jpg")
+    one, other = make_gallery(), make_gallery()
+    for gallery in (one, other, one, other):
+        gallery.index()
+    one.app.put("/item?path=a/x.jpg", b'{"tags": ["zebra"]}')
+    for gallery in (one, other, one, other):
+        gallery.index()
+        assert gallery.found("tag:zebra") == ["a/x.jpg"]
+    for gallery in (one, other, one, other):
+        gallery.settle(400)
+    before = times(root)
+    for gallery in (one, other, one, other):
+        gallery.index()
+    assert times(root) == before
+    assert one.found("tag:zebra") == ["a/x.jpg"]
+
+
+def test_a_folder_whose_mark_is_removed_is_part_of_the_library_again(
+    make_gallery: Make, root
+) -> None:
+    put(root / "p/q/a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    put(root / "p/q/.nomedia", b"")
+    gallery.index()
+    assert gallery.found("jpg") == []
+    (root / "p/q/.nomedia").unlink()
+    gallery.index()
+    assert gallery.found("jpg") == ["p/q/a.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_another_disk_in_place_of_the_root_changes_nothing_and_is_told(
+    make_gallery, root, tmp_path
+) -> None:
+    put(root / "a/x.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    state = tree(tmp_path / "state")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+    try:
+        put(root / "other/y.jpg")
+        gallery.index()
+        gallery.settle(400)
+        health = gallery.app.get("/health").json
+        assert (health["status"], "another disk" in health["reasons"][0]) == ("degraded", True)
+        assert tree(tmp_path / "state") == state
+    finally:
+        subprocess.run(["umount", root], check=True)
+    gallery.index()
+    assert gallery.app.get("/health").json["status"] == "ok"
+    assert gallery.found("x") == ["a/x.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_is_told_and_forgotten_when_there_is_room(make_gallery, root) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", root], check=True)
+    try:
+        put(root / "x.jpg")
+        filler = root / "filler.bin"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        gallery = make_gallery()
+        gallery.index()
+        assert "No space left" in " ".join(gallery.app.get("/health").json["reasons"])
+        gallery.app.get("/thumb?path=x.jpg", status=503)
+        gallery.app.put("/item?path=x.jpg", b'{"notes": "n"}', status=507)
+        filler.unlink()
+        gallery.settle(130)
+        assert gallery.app.get("/health").json["status"] == "ok"
+        assert gallery.app.get("/thumb?path=x.jpg", status=200)
+    finally:
+        subprocess.run(["umount", root], check=True)
