@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lenslet import health, manifest, paths, times
-from lenslet.errors import StorageUnavailable
+from lenslet.errors import NotFound
 from lenslet.jobs import Job, Kind, Queue
 from lenslet.known import Memory
 from lenslet.manifest import Item, Manifest
@@ -63,9 +63,14 @@ class Books:
     def all_seen(self) -> None:
         """A walk has seen every folder."""
         self.complete = True
-        if self._stale or self._rollup.backlog:
+        if self.behind:
             self._compact_later()
         self._queue.put(Job(Kind.HEALTH), _SOON)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the rollup does not know everything yet."""
+        return self._stale or self._rollup.backlog > 0
 
     def check(self) -> None:
         """Make what is gone of the two files again, and take over what another process wrote."""
@@ -101,18 +106,19 @@ class Books:
             self._stale = True
             return
         begun = self._clock()
-        seen = [path for path, known in self._memory.all() if known.place]
-        count = self._rollup.compact(seen, self._items)
+        count = self._rollup.compact([path for path, _ in self._memory.all()], self._items)
         self._compacted, self._stale = self._clock(), False
         self.passed("rollup", begun, items=count)
         self._queue.put(Job(Kind.HEALTH), _SOON)
 
     def _items(self, folder: Path) -> list[Item]:
         """The items of a folder's manifest; one that is not there may be a disk that goes away."""
-        found = manifest.load(self._storage, folder)
+        found, known = manifest.load(self._storage, folder), self._memory.get(folder)
+        if found is None and not (known and known.place):
+            return []  # it could never be looked into
         if found is None:
             self._queue.put(Job(Kind.LOOK, folder))
-            raise StorageUnavailable(f"There is no manifest of {folder or '/'}.")
+            raise NotFound(f"There is no manifest of {folder or '/'}.")
         return found.items
 
     def passed(self, name: str, begun: float, **more: int) -> None:

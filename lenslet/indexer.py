@@ -123,8 +123,9 @@ class Indexer:
         for thread in threads:
             thread.join()
         if once and not stop.is_set():
-            self._actions[Kind.COMPACT](Job(Kind.COMPACT))
-            self._actions[Kind.HEALTH](Job(Kind.HEALTH))
+            if self._books.behind:
+                self._do(Job(Kind.COMPACT), slot=0)
+            self._do(Job(Kind.HEALTH), slot=0)
 
     def _work(self, stop: threading.Event, slot: int, once: bool) -> None:
         while not stop.is_set():
@@ -254,6 +255,9 @@ class Indexer:
             return
         try:
             self._look_at(job)
+        except LensletError:
+            self._walk.interrupt()  # what lies below may not have been seen
+            raise
         finally:
             self._looking.discard(job.path)
             if job.deep and self._walk.seen(job.path):
@@ -330,6 +334,7 @@ class Indexer:
     def _tell(self, looked: Looked, known: Known) -> None:
         """Tell the books and the folder above what a look found."""
         path, look = looked.place.path, looked.look
+        known.keep_retries({item["name"] for item in look.manifest.items})
         unread = [
             Problem("unreadableFiles", path.child(name), retry.reason)
             for name, retry in list(known.retries.items())

@@ -49,6 +49,10 @@ class Known:
         wait = min(RETRY_SECONDS * 2 ** (tries - 1), RETRY_SECONDS_MOST)
         self.retries[name] = Retry(now + wait, tries, reason)
 
+    def keep_retries(self, names: set[str]) -> None:
+        """Only these images are still there."""
+        self.retries = {n: retry for n, retry in list(self.retries.items()) if n in names}
+
     def has_due_retry(self, now: float) -> bool:
         return any(retry.due <= now for retry in list(self.retries.values()))
 

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -716,3 +717,28 @@ def test_a_full_disk_is_told_and_forgotten_when_there_is_room(make_gallery, root
         assert gallery.app.get("/thumb?path=x.jpg", status=200)
     finally:
         subprocess.run(["umount", root], check=True)
+
+
+def test_an_image_that_failed_and_went_away_is_no_problem_any_more(
+    make_gallery: Make, root
+) -> None:
+    put(root / "x.jpg")
+    put(root / "y.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    gallery.indexer._memory.of(Path("")).failed("x.jpg", "Input/output error", gallery.clock.now)
+    (root / "x.jpg").unlink()
+    gallery.index()
+    assert gallery.app.get("/health").json["status"] == "ok"
+
+
+def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make, root) -> None:
+    put(root / "a/x.jpg")
+    generations = set()
+    for _ in range(2):
+        gallery = make_gallery()
+        gallery.restart(time.monotonic)
+        gallery.indexer.run(threading.Event(), once=True)
+        generations.add(json.loads((root / "_rollup.json").read_text())["generation"])
+    assert len(generations) == 1
+    assert gallery.found("x") == ["a/x.jpg"]
