@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class LensletError(Exception):
     """Everything that Lenslet raises on purpose."""
@@ -96,8 +94,3 @@ def one_line(text: object, limit: int = 200) -> str:
     """`text` on one line of at most `limit` characters, for a reason that is kept or shown."""
     line = " ".join(str(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def describe(error: Exception) -> dict[str, Any]:
-    """What a log line says of an error."""
-    return {"error": type(error).__name__, "reason": one_line(error)}

@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
-from lenslet import rollup
+from lenslet import folding
 from lenslet.errors import NotFound
+from lenslet.folding import fold, fold_file, head_of, items_of
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
-from lenslet.rollup import fold, fold_file, head_of, items_of
 from lenslet.storage import Storage, Tree
 
 _NEVER = "1970-01-01T00:00:00Z"
@@ -50,7 +50,7 @@ def parse(query: str) -> list[Term]:
         if not text:
             continue
         if name == "tag":
-            text = f"{rollup.TAG}{text}{rollup.TAG}"
+            text = f"{folding.TAG}{text}{folding.TAG}"
         terms.append(Term(text.encode(), _FIELDS.get(name, 0), bool(minus)))
     return terms
 
@@ -93,7 +93,7 @@ class Segment:
 
     def item(self, line: bytes) -> tuple[bytes, Path]:
         """The JSON of the item that a folded line stands for, and its path."""
-        start, size = rollup.position(line), 2048
+        start, size = folding.position(line), 2048
         while True:
             data = os.pread(self.file.fileno(), size, start)
             end = data.find(b"\n")
@@ -200,7 +200,7 @@ class Search:
             for line in segment.hits(terms, below):
                 item, path = segment.item(line)
                 if delta:
-                    yield orjson.dumps(rollup.shown(orjson.loads(item)))
+                    yield orjson.dumps(folding.shown(orjson.loads(item)))
                 elif not covered or _is_current(path, covered):
                     yield item
 
@@ -265,5 +265,5 @@ class Search:
 def _is_current(path: Path, covered: frozenset[str]) -> bool:
     """Whether the delta, which speaks of `covered`, leaves an item of the rollup as it is."""
     return path not in covered and not any(
-        rollup.gone_mark(folder) in covered for folder in path.ancestors() if folder
+        folding.gone_mark(folder) in covered for folder in path.ancestors() if folder
     )
