@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -298,6 +299,27 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
         before = (root / "a.jpg.thumbnail").stat().st_ino
         assert gallery.app.post("/thumb?path=a.jpg&force=1", status=200)
     assert (root / "a.jpg.thumbnail").stat().st_ino != before
+
+
+def test_no_more_than_half_of_the_request_threads_ever_wait(make_gallery, root) -> None:
+    """Of two who ask at once with two threads, one is answered at once."""
+    put(root / "a.jpg")
+    put(root / "b.jpg")
+    gallery = make_gallery(WEB_THREADS="2", THUMB_WAIT="1.5")
+    took = []
+
+    def ask(name: str) -> None:
+        begun = time.monotonic()
+        gallery.app.get(f"/thumb?path={name}", status=202)
+        took.append(time.monotonic() - begun)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in ("a.jpg", "b.jpg")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert min(took) < 0.5
+    assert max(took) > 1.4
 
 
 def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:
