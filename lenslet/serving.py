@@ -177,6 +177,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "bind": [f"{host}:{settings.port}"],
         "workers": settings.web_concurrency + 1,
         "threads": settings.web_threads,
+        "limit_request_line": 8190,  # gunicorn's most: a path may need three times its bytes
         "timeout": 30,
         "graceful_timeout": 20,
         "keepalive": 15,
