@@ -238,16 +238,19 @@ def make_gallery(tmp_path: pathlib.Path, root: pathlib.Path) -> Iterator[Callabl
 class Server:
     """Real gunicorn, as a checkout starts it."""
 
-    def __init__(self, root: pathlib.Path, home: pathlib.Path, **settings: str) -> None:
+    def __init__(
+        self, root: pathlib.Path, home: pathlib.Path, *, cwd: str = str(ROOT), **settings: str
+    ) -> None:
         self.port = free_port()
         self.log = home / f"gunicorn-{self.port}.log"
         environ = {k: v for k, v in os.environ.items() if k not in config.names()}
         environ |= {"ROOT_PATH": str(root), "PORT": str(self.port), **settings}
         environ |= {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONWARNINGS": "default"}
         with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "gunicorn"]
+            elsewhere = ["--config", str(ROOT / "gunicorn.conf.py")] if cwd != str(ROOT) else []
+            command = [sys.executable, "-m", "gunicorn", *elsewhere]
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
+                command, cwd=cwd, env=environ, stdout=log, stderr=log, start_new_session=True
             )
         self.until(lambda: self.get("/health/live")[0] == 200)
 

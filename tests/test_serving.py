@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import os
@@ -255,7 +256,56 @@ def test_a_bad_setting_stops_the_start_with_one_line(root, tmp_path, name, value
     assert "s3cret" not in ended.stderr
 
 
-def test_a_missing_range_or_body_is_sent_right_through_sendfile(serve: Serve, root) -> None:
+def test_a_long_path_of_other_letters_is_served(serve: Serve, root) -> None:
+    folder = "/".join(["é" * 100] * 10)
+    put(root / folder / "a.jpg")
+    server = serve(root)
+    route = urllib.parse.urlencode({"path": f"{folder}/a.jpg"})
+    assert len(route) > 4094
+    assert server.get(f"/file?{route}")[0] == 200
+    assert server.thumbnail(f"{folder}/a.jpg")[0] == 200
+    assert server.get("/file?path=" + "x" * 9000)[0] in (400, 414)
+
+
+def test_a_body_in_chunks_is_taken_and_limited(serve: Serve, root) -> None:
+    put(root / "a.jpg")
+    server = serve(root)
+    for body, wanted in ((b'{"notes": "in pieces"}', 200), (b'{"x": "' + b"y" * 300_000, 413)):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
+        chunked = {"Transfer-Encoding": "chunked"}
+        connection.request("PUT", "/item?path=a.jpg", pieces, chunked, encode_chunked=True)
+        assert connection.getresponse().status == wanted
+        connection.close()
+    assert server.json("/item?path=a.jpg")["notes"] == "in pieces"
+
+
+def test_the_master_outlives_a_root_that_is_away(serve: Serve, root, tmp_path) -> None:
+    fill(root, 2)
+    server = serve(root)
+    server.until(lambda: server.json("/health").get("status") == "ok")
+    root.rename(tmp_path / "away")
+    for pid in server.workers():
+        os.kill(pid, signal.SIGKILL)
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: (server.get("/health")[0], server.get("/health/live")[0]) == (503, 200))
+    (tmp_path / "away").rename(root)
+    server.until(lambda: server.json("/health").get("status") == "ok")
+    assert server.thumbnail("many/img1.jpg")[0] == 200
+
+
+def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_path) -> None:
+    fill(root, 1)
+    server = serve(root, cwd=str(tmp_path))
+    before = server.workers()
+    (tmp_path / ".env").write_text("PAGE_SIZE=none\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+    server.until(lambda: server.thumbnail("many/img0.jpg")[0] == 200)
+    assert "PAGE_SIZE='none' cannot be used" in server.log.read_text()
+
+
+def test_an_original_is_sent_right_through_sendfile(serve: Serve, root) -> None:
     data = jpeg(1600, 1200)
     put(root / "a b.jpg", data)
     server = serve(root)
