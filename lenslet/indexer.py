@@ -38,6 +38,7 @@ from lenslet.storage import Storage, Tree
 log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0
+AWAY_SECONDS = 5.0  # between two looks for a root that is away
 REPEAT_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 _REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits for the next look
@@ -203,9 +204,11 @@ class Indexer:
     def _scan(self, job: Job) -> None:
         """One stat a folder; with `force`, and every hour, a look into each."""
         begun = self._clock()
-        self._queue.put(Job(Kind.SCAN), self._settings.scan_seconds)
+        seconds = self._settings.scan_seconds
         if not self._root.is_there():
+            self._queue.put(Job(Kind.SCAN), min(seconds, AWAY_SECONDS))
             return
+        self._queue.put(Job(Kind.SCAN), seconds)
         last = self._walk.began
         if (job.force or last is None or begun - last > FULL_SCAN_SECONDS) and (
             not self._walk.going_on

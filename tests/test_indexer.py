@@ -207,7 +207,7 @@ def test_a_vanished_root_is_reported_and_comes_back(make_gallery: Make, root, tm
     gallery.index()
     assert gallery.app.get("/health", status=503).json["status"] == "down"
     (tmp_path / "away").rename(root)
-    gallery.index()
+    gallery.settle(6)  # sooner than the next scan would be
     assert tree(root) == before
     assert gallery.app.get("/health").json["storage"]["readable"] is True
 
