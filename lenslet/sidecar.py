@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import math
@@ -278,8 +279,18 @@ def _apply(
     if document is None:
         if storage.overlaid and _in_tree(storage.root, item, Found()):
             raise Denied(f"The sidecar of {item} lies in a root that is not written.")
+        _remove_hidden(storage.state, item, path)
         return None
     raw = encode(document)
     if len(raw) > MAX_STORED_BYTES:
         raise Invalid("body", f"the sidecar would have more than {MAX_STORED_BYTES} bytes")
     return raw
+
+
+def _remove_hidden(tree: Tree, item: Path, shown: Path) -> None:
+    """Remove what is ours under the other name, lest it come to light when `shown` goes."""
+    for suffix in SIDECARS:
+        path = Path(item + suffix)
+        with contextlib.suppress(NotFound, ValueError):
+            if path != shown and parse(tree.read(path, DOCUMENT_BYTES)[0]) is not None:
+                tree.delete(path)

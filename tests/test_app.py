@@ -501,6 +501,16 @@ def test_a_sidecar_is_removed_only_by_its_users_request(app, gallery, root) -> N
     assert not (root / "a.jpg.json").exists()
 
 
+def test_of_two_sidecars_of_ours_none_is_left_when_the_user_removes_it(app, root) -> None:
+    for suffix in (".json", ".lenslet.json"):
+        put(
+            root / f"a.jpg{suffix}", b'{"v": 1, "tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z"}'
+        )
+    app.delete("/item?path=a.jpg", status=204)
+    assert app.get("/item?path=a.jpg").json["tags"] == []
+    app.delete("/item?path=a.jpg", status=404)
+
+
 def test_a_takeout_file_is_never_changed(app, gallery, root) -> None:
     put(root / "a.jpg.json", TAKEOUT)
     gallery.index()
