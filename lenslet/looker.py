@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lenslet import manifest, paths, sidecar, thumbnail
 from lenslet.comparison import Comparison, Look
 from lenslet.config import Settings
-from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
+from lenslet.errors import BrokenPointer, Denied, LensletError, NotFound, PointerLoop
 from lenslet.manifest import Dir, Facts, Manifest, Problem
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
@@ -152,7 +152,7 @@ class Looker:
         """Store the manifest if it changed, and remove what is no longer of use."""
         look, path = looked.look, looked.place.path
         for name in look.replaced:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, Denied):
                 thumbnail.drop(self._storage, path.child(name))
         make = looked.place.pointed
         if look.changed and not manifest.keep(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lenslet import paths, times
-from lenslet.errors import NotFound
+from lenslet.errors import Denied, NotFound
 from lenslet.paths import MANIFEST, Path
 from lenslet.storage import Stat, Storage
 
@@ -124,7 +124,7 @@ def keep(storage: Storage, manifest: Manifest, page_size: int, *, make: bool = F
     for page in range(max(0, len(files) - 1), before):
         try:
             storage.drop(manifest.path.child(page_name(page)))
-        except NotFound:
+        except (NotFound, Denied):
             continue
     return in_place
 

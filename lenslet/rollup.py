@@ -162,12 +162,13 @@ class Rollup:
 
         def items() -> Iterator[Item]:
             nonlocal count
+            count = 0
             for folder in in_order:
                 for item in load(folder):
                     count += 1
                     yield shown(item)
 
-        generation = self._write(ROLLUP, items())
+        generation = self._write(ROLLUP, items)
         with self._writing:
             self._base = generation
             with self._lock:
@@ -178,11 +179,14 @@ class Rollup:
 
     def _write_delta(self, changes: dict[str, Item]) -> None:
         items = sorted(changes.values(), key=lambda item: _order(Path(item["path"])))
-        generation = self._write(ROLLUP_DELTA, items, base=self._base)
+        generation = self._write(ROLLUP_DELTA, lambda: items, base=self._base)
         forget_generations(self._cache, {self._base, self._coming, generation})
 
-    def _write(self, name: str, items: Iterable[Item], **more: str) -> str:
-        """Write one of the two files and its folded copy; the generation that it got."""
+    def _write(self, name: str, items: Callable[[], Iterable[Item]], **more: str) -> str:
+        """Write one of the two files and its folded copy; the generation that it got.
+
+        `items` is asked again when the first place cannot take the file.
+        """
         generation = secrets.token_hex(8)
         if name == ROLLUP:
             self._coming = generation
@@ -190,7 +194,7 @@ class Rollup:
 
         def pieces() -> Iterator[bytes]:
             comma = orjson.dumps(head)[:-1] + b',"items":[\n'
-            for item in items:
+            for item in items():
                 yield comma + orjson.dumps(item)
                 comma = b",\n"
             yield (b"" if comma == b",\n" else comma.rstrip()) + TAIL

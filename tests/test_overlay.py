@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Gallery, jpeg, put, read_only, tree
+
+from lenslet.jobs import Job, Kind
 
 Make = Callable[..., Gallery]
 
@@ -120,6 +124,46 @@ def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(make_gallery,
     gallery.settle(400)
     assert tree(root) == before
     assert "empty" in " ".join(gallery.app.get("/health").json["reasons"])
+
+
+def test_a_readonly_root_that_others_change_is_followed(make_gallery: Make, root) -> None:
+    """As a volume mounted read-only: its images are replaced and removed elsewhere."""
+    for number in range(5):
+        put(root / f"p/{number}.jpg", jpeg(8 + number, 6))
+    gallery = make_gallery(PAGE_SIZE="2")
+    with read_only(root):
+        gallery.index()
+        assert gallery.folder("p")["pageCount"] == 3
+    photo = root / "p/4.jpg"
+    modified = photo.stat().st_mtime_ns
+    photo.write_bytes(jpeg(90, 60))
+    os.utime(photo, ns=(modified, modified))
+    for number in range(3):
+        (root / f"p/{number}.jpg").unlink()
+    with read_only(root):
+        gallery.ask("p")
+        items = gallery.items("p")
+        assert list(items) == ["3.jpg", "4.jpg"]
+        assert (items["4.jpg"]["w"], items["4.jpg"]["hasThumb"]) == (90, True)
+        gallery.app.delete("/thumb?path=p/3.jpg", status=204)
+        gallery.app.delete("/thumb?path=p/3.jpg", status=404)
+    assert set(tree(root)) == {"p/3.jpg", "p/4.jpg"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a file immutable")
+def test_a_rollup_that_cannot_be_replaced_is_kept_whole_in_the_cache(make_gallery, root) -> None:
+    put(root / "x.jpg", jpeg())
+    gallery = make_gallery()
+    gallery.index()
+    subprocess.run(["chattr", "+i", root / "_rollup.json"], check=True)
+    try:
+        put(root / "y.jpg", jpeg(90, 60))
+        gallery.index()
+        gallery.queue.put(Job(Kind.COMPACT))
+        gallery.settle(400)
+        assert sorted(gallery.found("jpg")) == ["x.jpg", "y.jpg"]
+    finally:
+        subprocess.run(["chattr", "-i", root / "_rollup.json"], check=True)
 
 
 def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, root) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from lenslet import paths
 from lenslet.config import Settings
-from lenslet.errors import Denied, Invalid, NotFound, NotRegular, SettingError
+from lenslet.errors import Denied, Invalid, LensletError, NotFound, NotRegular, SettingError
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat, Tree
@@ -113,17 +113,20 @@ class Storage:
                 self.spill.delete(path)
 
     def drop(self, path: Path) -> None:
-        """Remove a derived file wherever it is kept; `NotFound` when it is nowhere."""
-        found = False
+        """Remove a derived file wherever it is kept; `NotFound` when it is nowhere.
+
+        `Denied` when the only one is where nothing can be removed.
+        """
+        found, error = False, LensletError()
         for tree in (self.spill, self.state):
             try:
                 if tree is not None:
                     tree.delete(path)
                     found = True
-            except NotFound:
-                continue
+            except (NotFound, Denied) as refused:
+                error = refused
         if not found:
-            raise NotFound(f"There is no {path}.")
+            raise error
 
     def kept(self, folder: Path, *, elsewhere: bool = False) -> list[tuple[Tree, Listing]]:
         """Where Lenslet keeps files for `folder`; with `elsewhere`, only what is not the root."""

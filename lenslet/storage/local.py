@@ -249,8 +249,10 @@ class LocalTree:
             os.close(fd)
 
     def delete(self, path: Path) -> None:
+        name = path.name.encode()
         with self._folder(path.parent) as fd, _domain_errors(path):
-            os.unlink(path.name.encode(), dir_fd=fd)
+            os.stat(name, dir_fd=fd, follow_symlinks=False)  # a read-only disk refuses any name
+            os.unlink(name, dir_fd=fd)
 
     def sweep(self, folder: Path, temporary: list[str]) -> int:
         with self._folder(folder) as fd:
