@@ -40,6 +40,7 @@ STATUSES: dict[type[LensletError], str] = {
     errors.Denied: falcon.HTTP_403,
     errors.BrokenPointer: falcon.HTTP_403,
     errors.NotFound: falcon.HTTP_404,
+    errors.Ignored: falcon.HTTP_404,
     errors.NotRegular: falcon.HTTP_404,
     errors.Conflict: falcon.HTTP_409,
     errors.PreconditionFailed: falcon.HTTP_412,
@@ -48,6 +49,9 @@ STATUSES: dict[type[LensletError], str] = {
     errors.Invalid: falcon.HTTP_422,
     errors.UnreadableImage: falcon.HTTP_422,
     errors.SettingError: falcon.HTTP_500,
+    errors.Unsupported: falcon.HTTP_501,
+    errors.StorageNonsense: falcon.HTTP_502,
+    errors.Overtaken: falcon.HTTP_503,
     errors.StorageUnavailable: falcon.HTTP_503,
     errors.StorageFull: falcon.HTTP_507,
     errors.PointerLoop: falcon.HTTP_508,
@@ -118,8 +122,8 @@ def _answer_error(
     params: dict[str, Any],
 ) -> None:
     """Shape an error. What is not found while the root is away is not gone."""
-    if isinstance(error, NotFound) and library.is_away():
-        error = StorageUnavailable("The root is empty or cannot be reached: an unmounted disk?")
+    if isinstance(error, NotFound) and (away := library.away()):
+        error = StorageUnavailable(away)
     resp.status = status_of(error)
     answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
     if isinstance(error, PointerLoop):

@@ -5,10 +5,28 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 import time
 from dataclasses import dataclass
 
 from lenslet.paths import Path
+
+# Requests to a bucket and a queue, as their operations are called; what is none of them, last.
+OPERATIONS = (
+    "ListObjectsV2",
+    "GetObject",
+    "HeadObject",
+    "PutObject",
+    "DeleteObject",
+    "SendMessage",
+    "SendMessageBatch",
+    "ReceiveMessage",
+    "DeleteMessage",
+    "DeleteMessageBatch",
+    "ChangeMessageVisibility",
+    "GetQueueAttributes",
+    "Other",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +48,13 @@ class Board:
     _TROUBLE, _TROUBLE_AT, _TROUBLE_BYTES = struct.Struct("<h"), 1024, 1024
     _SLOT = struct.Struct("<di")  # since, length of the path behind it
     _SLOT_BYTES, SLOTS = 4096, 64
+    _COUNT, _COUNT_SLOTS = struct.Struct("<Q"), 128
 
     def __init__(self, fd: int = -1) -> None:
         """In anonymous memory, or in the file of a descriptor that stays open."""
-        size = (1 + self.SLOTS) * self._SLOT_BYTES
+        self._counts_at = (1 + self.SLOTS) * self._SLOT_BYTES
+        self._counting = threading.Lock()
+        size = self._counts_at + self._COUNT_SLOTS * len(OPERATIONS) * self._COUNT.size
         if fd >= 0:
             os.ftruncate(fd, size)
         self._memory = mmap.mmap(fd, size)
@@ -60,6 +81,25 @@ class Board:
         (length,) = self._TROUBLE.unpack_from(self._memory, self._TROUBLE_AT)
         first = self._TROUBLE_AT + self._TROUBLE.size
         return self._memory[first : first + length].decode("utf-8", "replace")
+
+    def _count_at(self, slot: int, operation: int) -> int:
+        return self._counts_at + (slot * len(OPERATIONS) + operation) * self._COUNT.size
+
+    def count(self, operation: str) -> None:
+        """One request was sent; each process counts for itself."""
+        known = operation if operation in OPERATIONS else OPERATIONS[-1]
+        at = self._count_at(os.getpid() % self._COUNT_SLOTS, OPERATIONS.index(known))
+        with self._counting:
+            (before,) = self._COUNT.unpack_from(self._memory, at)
+            self._COUNT.pack_into(self._memory, at, before + 1)
+
+    def counts(self) -> dict[str, int]:
+        """The requests of all processes since the board was made, by operation."""
+        found = {}
+        for number, operation in enumerate(OPERATIONS):
+            ats = (self._count_at(slot, number) for slot in range(self._COUNT_SLOTS))
+            found[operation] = sum(self._COUNT.unpack_from(self._memory, at)[0] for at in ats)
+        return {operation: count for operation, count in found.items() if count}
 
     def mark(self, slot: int, path: Path) -> None:
         """Thread `slot` begins to read `path`."""

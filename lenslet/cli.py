@@ -219,6 +219,7 @@ def _problems(settings: Settings) -> Iterator[Problem]:
         except LensletError as error:
             yield Problem("unreadableFolders", path, str(error))
             continue
+        assert looked is not None  # it was not asked to leave out what is unchanged
         yield from _in_folder(path, looked)
         waiting += [path.child(d["name"]) for d in reversed(looked.look.manifest.dirs)]
 

@@ -25,6 +25,11 @@ class Look:
     unsettled: bool = False  # something is still being written
     problems: list[Problem] = field(default_factory=list)
 
+    def renew(self, old: Manifest) -> None:
+        """The manifest is another than `old`, and is to be kept."""
+        self.changed = True
+        self.manifest.generated_at = _later_than(old.generated_at)
+
 
 class Comparison:
     """Compares one folder's listing with the manifest it had, one `look`, used once."""
@@ -39,11 +44,14 @@ class Comparison:
         find_sidecar: Callable[[str], Found],
         now_ns: int,
         retry: bool = False,
+        known_edits: bool = False,
     ) -> None:
         """`thumbnails` and `edits` are files by name: kept thumbnails, and sidecars elsewhere.
 
-        With `retry`, images that could not be decoded are tried again.
+        With `retry`, images that could not be decoded are tried again. With `known_edits`, the
+        sidecars are those that the manifest knows.
         """
+        self._known_edits = known_edits
         self._folder = old.path
         self._old = old
         self._before = {item["name"]: item for item in old.items}
@@ -64,8 +72,7 @@ class Comparison:
         manifest.dirs = dirs
         look.changed = manifest.items != self._old.items or dirs != self._old.dirs
         if look.changed or not self._old.generated_at:
-            manifest.generated_at = _later_than(self._old.generated_at)
-            look.changed = True
+            look.renew(self._old)
         self._orphans()
         for name in self._listing.unusable:
             shown = self._folder.child(name)
@@ -88,10 +95,14 @@ class Comparison:
             facts = None
         same = before if before and before["rev"] == rev else None
         thumbnail = self._thumbnails.get(name + THUMBNAIL)
-        bound = thumbnail is not None and thumbnail.size > 0 and thumbnail.mtime_ns == stat.mtime_ns
-        if bound and before and not same and not facts:
-            self._look.replaced.append(name)
-            bound = False
+        bound = thumbnail is not None and thumbnail.size > 0
+        if thumbnail and thumbnail.etag and not thumbnail.source:  # a listing does not tell of what
+            bound &= bool(facts and not facts.error) or bool(same and same["hasThumb"])
+        elif thumbnail:
+            bound &= thumbnail.is_made_from(stat)
+            if bound and before and not same and not facts:
+                self._look.replaced.append(name)
+                bound = False
         meta_rev = self._meta_rev(name)
         kept = same and same["hasThumb"] == bound and _meta_is_known(same, meta_rev)
         if same and kept and not facts:
@@ -122,10 +133,14 @@ class Comparison:
             "hasMeta": False,
         }
         optional = {"hash": digest, "createdAt": created, "rev": stat.rev, "error": error}
+        if stat.etag:
+            optional["modifiedAt"] = times.of_ns(stat.mtime_ns)
         item.update((key, value) for key, value in optional.items() if value is not None)
         return item
 
     def _meta_rev(self, name: str) -> str:
+        if self._known_edits:
+            return str(self._before.get(name, {}).get("metaRev", ""))
         files = self._listing.files
         found = (files.get(name + suffix) for suffix in SIDECARS)
         kept = (self._edits.get(name + suffix) for suffix in SIDECARS)

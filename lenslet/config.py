@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path as FilePath
 from typing import Any
 
+from lenslet import paths
 from lenslet.errors import SettingError
 
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
+
 _LATER = (
-    "S3_BUCKET",
-    "S3_PREFIX",
-    "S3_ENDPOINT",
     "API_TOKEN",
     "READ_TOKEN",
     "CORS_ORIGINS",
     "ACCEL_PREFIX",
-    "PRESIGN_SECONDS",
-    "POINTER_BUCKETS",
     "LOG_FORMAT",
     "PAGE",
-    "JOBS_QUEUE_URL",
-    "JOBS_URGENT_QUEUE_URL",
 )
 
 
@@ -31,10 +29,15 @@ _LATER = (
 class Settings:
     """Every setting, checked; each field is the environment variable of its name in capitals.
 
-    Sizes are bytes or pixels, times are seconds. `cache_dir` follows `XDG_CACHE_HOME`.
+    Sizes are bytes or pixels, times are seconds. `cache_dir` follows `XDG_CACHE_HOME`. With a
+    bucket, the root is `s3_prefix` in it and `root_path` says nothing.
     """
 
     root_path: str = "./data"
+    s3_bucket: str = ""
+    s3_prefix: str = ""
+    s3_endpoint: str = ""
+    aws_region: str = ""
     state_dir: str = ""
     host: str = "127.0.0.1"
     port: int = 7070
@@ -49,7 +52,11 @@ class Settings:
     max_pixels: int = 150_000_000
     max_file_bytes: int = 512 * 1024 * 1024
     scan_seconds: float = 30.0
+    presign_seconds: int = 900
     pointer_roots: tuple[str, ...] = ()
+    pointer_buckets: tuple[str, ...] = ()
+    jobs_queue_url: str = ""
+    jobs_urgent_queue_url: str = ""
     cache_dir: str = "~/.cache/lenslet"
 
 
@@ -83,8 +90,36 @@ def _filled(text: str) -> str:
     return text
 
 
+def _bucket(text: str) -> str:
+    if not _BUCKET.fullmatch(text):
+        raise ValueError("the name of a bucket, without s3:// and without a prefix")
+    return text
+
+
+def _buckets(text: str) -> tuple[str, ...]:
+    return tuple(map(_bucket, _words(text)))
+
+
+def _prefix(text: str) -> str:
+    """A prefix as keys begin with it: nothing, or with a `/` at its end and none before."""
+    prefix = text.strip("/")
+    if not all(map(paths.usable_segment, prefix.split("/") if prefix else ())):
+        raise ValueError("segments joined by /, none of them empty, '.' or '..'")
+    return f"{prefix}/" if prefix else ""
+
+
+def _url(text: str) -> str:
+    if not _URL.fullmatch(text):
+        raise ValueError("a URL such as https://s3.example.org")
+    return text.rstrip("/")
+
+
 _CHECKS: dict[str, Callable[[str], Any]] = {
     "root_path": _filled,
+    "s3_bucket": _bucket,
+    "s3_prefix": _prefix,
+    "s3_endpoint": _url,
+    "aws_region": str.strip,
     "state_dir": str,
     "host": _filled,
     "port": _number(int, 1, 65535),
@@ -99,7 +134,11 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
     "max_pixels": _number(int, 1, 2_000_000_000),
     "max_file_bytes": _number(int, 1, 2**40),
     "scan_seconds": _number(float, 1, 86_400),
+    "presign_seconds": _number(int, 0, 604_800),
     "pointer_roots": _absolute_folders,
+    "pointer_buckets": _buckets,
+    "jobs_queue_url": _url,
+    "jobs_urgent_queue_url": _url,
 }
 
 
@@ -108,7 +147,7 @@ def settings(environ: Mapping[str, str]) -> Settings:
     for name in _LATER:
         if environ.get(name):
             raise SettingError(f"{name} is set, and this version of Lenslet does not know it yet")
-    values: dict[str, Any] = {"worker_threads": os.cpu_count() or 1}
+    values = _defaults(environ)
     for field, check in _CHECKS.items():
         text = environ.get(field.upper(), "")
         if not text:
@@ -122,6 +161,18 @@ def settings(environ: Mapping[str, str]) -> Settings:
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
     values["cache_dir"] = os.path.join(os.path.expanduser(cache), "lenslet")
     return Settings(**values)
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What an unset setting is where that is not the same for everyone.
+
+    Work on a bucket mostly waits for it, and each look into it costs requests.
+    """
+    cores = os.cpu_count() or 1
+    if not environ.get("S3_BUCKET"):
+        return {"worker_threads": cores}
+    events = environ.get("JOBS_QUEUE_URL")
+    return {"worker_threads": min(4 * cores, 64), "scan_seconds": 3600.0 if events else 120.0}
 
 
 def load(environ: Mapping[str, str], folder: str = ".") -> Settings:

@@ -26,6 +26,10 @@ class NotFound(LensletError):
     """Nothing is there, or nothing that is served."""
 
 
+class Ignored(NotFound):
+    """A folder that is marked as no part of the library."""
+
+
 class NotRegular(NotFound):
     """Something is there that is no file: a link, a folder, a pipe."""
 
@@ -76,6 +80,18 @@ class UnreadableImage(LensletError):
 
 class StorageUnavailable(LensletError):
     """The store does not answer for now; asking again later may help."""
+
+
+class StorageNonsense(LensletError):
+    """The store answered what no store should answer."""
+
+
+class Unsupported(LensletError):
+    """The store lacks what is needed: conditional writes."""
+
+
+class Overtaken(LensletError):
+    """Another writer was first: look again at what is there now."""
 
 
 class StorageFull(LensletError):

@@ -104,6 +104,40 @@ def render(
         raise UnreadableImage(f"cannot be decoded: {_reason(error)}") from error
 
 
+def probe(head: bytes) -> Facts:
+    """What the first bytes of an image tell of it; `UnreadableImage` when they do not."""
+    size = _webp_size(head)  # Pillow opens no WebP that is not there to its end
+    if size:
+        return Facts(*size, None)
+    try:
+        with Image.open(io.BytesIO(head), formats=FORMATS) as image:
+            early = (
+                image.format != "PNG" or "exif" in image.info
+            )  # else it stands behind the pixels
+            return _facts(image.size, *(_exif(image) if early else (1, None)))
+    except _DECODE_ERRORS as error:
+        raise UnreadableImage(f"cannot be decoded: {_reason(error)}") from error
+
+
+def _facts(size: tuple[int, int], orientation: int, created_at: str | None) -> Facts:
+    width, height = reversed(size) if orientation >= 5 else size
+    return Facts(width, height, created_at)
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height that a WebP's first chunk tells (RFC 9649, 2.5 to 2.7)."""
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    kind, data = head[12:16], head[20:30]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    size = (int.from_bytes(data[first : first + 2], "little") & 0x3FFF for first in (6, 8))
+    return (next(size), next(size)) if kind == b"VP8 " else None
+
+
 def _reason(error: BaseException) -> str:
     return re.sub(r"<[^>]*>|'/[^']*'", "the image", one_line(error, 150)) or type(error).__name__
 
@@ -118,8 +152,7 @@ def _render(
     if quality or image.format == "PNG":  # a PNG's EXIF may stand behind its pixels
         image.load()
     orientation, created_at = _exif(image)
-    width, height = reversed(size) if orientation >= 5 else size
-    facts = Facts(width, height, created_at)
+    facts = _facts(size, orientation, created_at)
     return facts, _thumbnail(image, target, box, orientation, quality) if quality else b""
 
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lenslet.board import Board
@@ -19,6 +20,7 @@ from lenslet.errors import (
     BrokenPointer,
     LensletError,
     NotFound,
+    Overtaken,
     PointerLoop,
     StorageFull,
     StorageUnavailable,
@@ -28,7 +30,7 @@ from lenslet.health import FolderHealth
 from lenslet.jobs import IMAGES, Job, Kind, Queue
 from lenslet.known import Known, Memory, Walk, Watch
 from lenslet.looker import Looked, Looker
-from lenslet.manifest import Facts, Problem
+from lenslet.manifest import Dir, Facts, Problem
 from lenslet.mount import RootWatch
 from lenslet.paths import ROOT, Path
 from lenslet.pointers import Resolver
@@ -38,10 +40,13 @@ from lenslet.storage import Storage, Tree
 log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0
+FAR_SCAN_SECONDS = 120.0  # between two listings of a folder in a bucket that a pointer leads to
 AWAY_SECONDS = 5.0  # between two looks for a root that is away
 REPEAT_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 _REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits for the next look
+_TELL_SECONDS = 3.0  # until a folder of a bucket tells how its own folders show
+_TRIES = 5
 _ONCE_SECONDS = 10.0  # with `once`: how long what is still being written is waited for
 _REPEATED = frozenset((Kind.ROLLUP, Kind.COMPACT, Kind.HEALTH))
 
@@ -74,8 +79,8 @@ class Indexer:
         self._started = clock()
         self._walked = clock()
         self._root = RootWatch(storage.root)
-        self._looker = Looker(storage, settings, resolver, wall)
         self._memory, self._walk, self._watch = Memory(), Walk(), Watch()
+        self._looker = Looker(storage, settings, resolver, wall, self._memory.entries)
         self._reading = Reading(
             storage,
             settings,
@@ -224,6 +229,10 @@ class Indexer:
         self._books.passed("scan", begun)
 
     def _has_moved(self, known: Known) -> bool:
+        if known.far:  # only a listing tells; one is due
+            seconds = self._settings.scan_seconds
+            least = seconds if self._settings.s3_bucket else max(seconds, FAR_SCAN_SECONDS)
+            return self._clock() - known.looked > 0.9 * least
         try:
             if known.place is None or self._looker.stamp(known.place) != known.stamp:
                 return True
@@ -257,7 +266,7 @@ class Indexer:
             self._queue.put(job, SOON / 10)
             return
         try:
-            self._look_at(job)
+            self._look_until_kept(job)
         except LensletError:
             self._walk.interrupt()  # what lies below may not have been seen
             raise
@@ -269,6 +278,15 @@ class Indexer:
                     self._walk.full = False
                 self._books.all_seen()
 
+    def _look_until_kept(self, job: Job) -> None:
+        """Look again when another host has kept its manifest first."""
+        for _ in range(_TRIES):
+            try:
+                return self._look_at(job)
+            except Overtaken:
+                job = replace(job, kind=Kind.LOOK)
+        raise StorageUnavailable("Other hosts write this folder's manifest all the time.")
+
     def _look_at(self, job: Job) -> None:
         path, begun = job.path, self._clock()
         known = self._memory.get(path) or Known()
@@ -277,7 +295,7 @@ class Indexer:
             self._queue.put(job, rest)
             return
         facts = dict(known.facts)
-        looked = self._look(job, facts)
+        looked = self._look(job, known, facts)
         if looked is None:
             return
         known = self._memory.of(path)
@@ -290,21 +308,25 @@ class Indexer:
         self._below(job, looked, known)
         if job.kind is Kind.FOLDER:
             known.asked = begun
+        known.place, known.stamp = looked.place, looked.stamp
+        if looked.stamp is not None:
+            known.hidden = looked.hidden
         self._reading.put(job, looked, known)
-        known.place, known.stamp, known.hidden = looked.place, looked.stamp, looked.hidden
         known.looked = self._clock()
         known.took = known.looked - begun
         if job.kind is Kind.LOOK:
             self._walked = known.looked
 
-    def _look(self, job: Job, facts: dict[str, Facts]) -> Looked | None:
+    def _look(self, job: Job, known: Known, facts: dict[str, Facts]) -> Looked | None:
         """What a look finds, or None where nothing may be concluded from it or the folder is gone.
 
         The root is asked for after the look: what was seen while it went away is not true.
         """
         path, problem, gone, looked = job.path, None, False, None
         try:
-            looked = self._looker.look(path, facts, retry=job.force)
+            looked = self._seen(job, known, facts)
+            if looked is None:
+                self._unchanged(job, known)
         except NotFound:
             gone = True
         except (BrokenPointer, PointerLoop) as error:
@@ -314,11 +336,30 @@ class Indexer:
         if not self._root.is_there():
             self._walk.interrupt()
             return None
-        if gone and self._memory.get(path):
+        if gone and (self._memory.get(path) or self._memory.entries.get(path)):
             self._forget(path)
         if problem:
             self._blocked(problem)
         return looked
+
+    def _seen(self, job: Job, known: Known, facts: dict[str, Facts]) -> Looked | None:
+        """A look that costs no more than it must; None when nothing has changed."""
+        if job.kind is Kind.MANIFEST and known.far:
+            try:
+                return self._looker.refresh(job.path, facts)
+            except NotFound:
+                known.stamp = None
+        fresh = facts or job.force or known.retries or self._reading.has_more(job.path)
+        unless = None if fresh else known.stamp
+        return self._looker.look(job.path, facts, retry=job.force, unless=unless)
+
+    def _unchanged(self, job: Job, known: Known) -> None:
+        """A folder of a bucket is as it was; what lies below it may not be."""
+        known.looked = self._clock()
+        for name in known.children or () if job.deep else ():
+            self._look_later(job.path.child(name), deep=True)
+        for path in known.hidden:
+            self._look_later(path, deep=True)
 
     def _blocked(self, problem: Problem) -> None:
         """A folder that cannot be looked into: all that is known of it stays."""
@@ -326,12 +367,22 @@ class Indexer:
         known.stamp = None
         known.health.problems = [problem]
         known.health.counts[problem.kind] = 1
+        if problem.kind == "brokenPointers" and problem.path:
+            name = Path(problem.path).name
+            self._shows(Path(problem.path), {"name": name, "kind": "leaf-pointer"})
         self._queue.put(Job(Kind.HEALTH), SETTLE_SECONDS)
+
+    def _shows(self, path: Path, entry: Dir | None) -> None:
+        """In a bucket, a folder's parent learns from the folder itself how to show it."""
+        if path in self._memory.entries and self._memory.entries[path] != entry:
+            self._memory.entries[path] = entry
+            self._queue.put(Job(Kind.MANIFEST, path.parent), _TELL_SECONDS)
 
     def _forget(self, path: Path) -> None:
         """A folder is gone, and all below it."""
         self._memory.forget(path)
         self._books.note_gone(path)
+        self._shows(path, None)
         self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
 
     def _tell(self, looked: Looked, known: Known) -> None:
@@ -349,10 +400,12 @@ class Indexer:
         if not path:
             self._root.remember({*looked.listing.files, *looked.listing.folders})
             self._books.check()
+        elif looked.entry:
+            self._shows(path, looked.entry)
         elif known.shown not in (None, looked.shown):
             self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
         known.shown = looked.shown
-        for item in look.manifest.items if look.changed else ():
+        for item in look.manifest.items if look.changed and looked.over is None else ():
             if "error" in item or "hash" not in item:
                 self._watch.add(Path(item["path"]), item["rev"])
 
@@ -370,3 +423,5 @@ class Indexer:
         known.children = now
         for name in now if job.deep else unseen:
             self._look_later(path.child(name), deep=True, force=job.force)
+        for child in looked.hidden if looked.place.storage.root.remote else ():
+            self._look_later(child, deep=True)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from lenslet.health import FolderHealth
-from lenslet.looker import Stamp
+from lenslet.looker import Entries, Stamp
 from lenslet.manifest import Facts
 from lenslet.paths import Path
 from lenslet.pointers import Place
@@ -43,6 +43,11 @@ class Known:
     took: float = 0.0
     asked: float = float("-inf")
 
+    @property
+    def far(self) -> bool:
+        """Whether the folder's images lie in a bucket, where each look costs a request."""
+        return self.place is not None and self.place.storage.root.remote
+
     def failed(self, name: str, reason: str, now: float) -> None:
         """An image could not be read: try again, later and later."""
         tries = self.retries[name].tries + 1 if name in self.retries else 1
@@ -63,6 +68,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folders: dict[Path, Known] = {}
+        self.entries: Entries = {}
 
     def get(self, path: Path) -> Known | None:
         return self._folders.get(path)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+import contextlib
+import datetime as dt
+import re
+import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,13 +16,14 @@ import orjson
 from lenslet import paths, times
 from lenslet.errors import Denied, NotFound
 from lenslet.paths import MANIFEST, Path
-from lenslet.storage import Stat, Storage
+from lenslet.storage import Stat, Storage, time_of
 
 Item = dict[str, Any]
 Dir = dict[str, str]
 
 QUARANTINED = "quarantined"  # how the error of an image that kills its reader begins
 _NEEDED = {"path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "rev"}
+_PAGE = re.compile(r"_index_[0-9]+\.json")
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -44,13 +49,19 @@ class Facts:
 
 @dataclass(slots=True)
 class Manifest:
-    """A folder's items and folders, in order, and when they were last different."""
+    """A folder's items and folders, in order, and when they were last different.
+
+    `source` tells where the images lie when a pointer leads there, if that is in a bucket.
+    """
 
     path: Path
     items: list[Item] = field(default_factory=list)
     dirs: list[Dir] = field(default_factory=list)
     generated_at: str = ""
+    source: dict[str, Any] | None = None
     kept_ns: int = 0  # mtime of its file
+    rev: str | None = ""  # of its object; "" for none, None for a file
+    page_count: int = 0
 
 
 def ours(data: bytes, stat: Stat | None = None) -> bool:
@@ -75,11 +86,18 @@ def _shown(folder: Path) -> str:
     return f"{folder}/" if folder else ""
 
 
+def is_page(name: str) -> bool:
+    """Whether a file's name is that of a manifest's page."""
+    return _PAGE.fullmatch(name) is not None
+
+
 def page_name(number: int) -> str:
     return f"_index_{number}.json"
 
 
-def _head(manifest: Manifest, **more: int) -> bytes:
+def _head(manifest: Manifest, **more: Any) -> bytes:
+    if manifest.source:
+        more["source"] = manifest.source
     head = {"v": 1, "path": _shown(manifest.path), "generatedAt": manifest.generated_at, **more}
     return orjson.dumps(head)[:-1]
 
@@ -108,33 +126,66 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     return files
 
 
-def keep(storage: Storage, manifest: Manifest, page_size: int, *, make: bool = False) -> bool:
-    """Store a manifest; False when it could not be kept where it belongs.
+def keep(
+    storage: Storage,
+    manifest: Manifest,
+    page_size: int,
+    *,
+    old: Manifest,
+    pages: Iterable[str] = (),
+    over: str | None = None,
+    make: bool = False,
+) -> bool:
+    """Store a manifest in place of `old`; False when it could not be kept where it belongs.
 
-    With `make`, its folder is made: that of a pointer's subfolder is not there by itself.
+    Of `pages`, the names of those that there are, what is no longer needed is removed. With
+    `make`, its folder is made: that of a pointer's subfolder is not there by itself. In a bucket,
+    `over` is the rev of the `_index.json` that a listing found ("" for none), and
+    `Overtaken` says that it is another now.
 
     `_index.json` is replaced last, and a page is only believed beside an `_index.json` of its own
     generation, so that nobody reads two generations as one.
     """
-    before = _page_count(storage, manifest.path)
+    if over is not None and len(manifest.items) > page_size:
+        manifest.generated_at = _unique(manifest.generated_at)
     files = encode(manifest, page_size)
+    known = over is not None and over == old.rev  # what is there was read, and is ours
     in_place = True
     for name, data in files.items():
-        in_place &= storage.keep(manifest.path.child(name), data, ours=ours, make=make)
-    for page in range(max(0, len(files) - 1), before):
-        try:
-            storage.drop(manifest.path.child(page_name(page)))
-        except (NotFound, Denied):
-            continue
+        in_place &= storage.keep(
+            manifest.path.child(name),
+            data,
+            ours=None if known else ours,
+            make=make,
+            over=over if name == MANIFEST else None,
+        )
+    for name in set(pages) - files.keys():
+        with contextlib.suppress(NotFound, Denied):
+            storage.drop(manifest.path.child(name))
     return in_place
 
 
-def _page_count(storage: Storage, folder: Path) -> int:
-    try:
-        head, _ = storage.derived(folder.child(MANIFEST), whole(folder))
-    except NotFound:
-        return 0
-    return _pages(head)[0]
+def _unique(generation: str) -> str:
+    """A generation that no other host gives to the pages that it writes in the same second."""
+    microseconds = dt.timedelta(microseconds=secrets.randbelow(999_999) + 1)
+    return times.text(times.parse(generation).replace(microsecond=0) + microseconds)
+
+
+def drop(storage: Storage, folder: Path) -> None:
+    """Remove a folder's manifest, if there is one that is ours."""
+    with contextlib.suppress(NotFound, Denied):
+        storage.derived(folder.child(MANIFEST), whole(folder))
+        storage.drop(folder.child(MANIFEST))
+
+
+def source(storage: Storage, folder: Path) -> dict[str, Any] | None:
+    """Where a folder's manifest says that its images lie, if elsewhere; `NotFound` without one."""
+    data, _ = storage.derived(folder.child(MANIFEST), whole(folder))
+    head = data[: 16 * 1024].partition(b',"items":[')[0].partition(b',"dirs":[')[0]
+    if b',"source":{' not in head:
+        return None
+    found: dict[str, Any] = orjson.loads(head + b"}")["source"]
+    return found
 
 
 def _pages(head: bytes) -> tuple[int, str, list[str]]:
@@ -177,7 +228,16 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
         times.parse(head["generatedAt"])
         if not all(isinstance(item, dict) and item.keys() >= _NEEDED for item in items):
             return None
-        return Manifest(folder, items, head["dirs"], head["generatedAt"], stat.mtime_ns)
+        return Manifest(
+            folder,
+            items,
+            head["dirs"],
+            head["generatedAt"],
+            head.get("source"),
+            kept_ns=stat.mtime_ns,
+            rev=stat.etag or None,
+            page_count=head.get("pageCount", 0),
+        )
     except (NotFound, IndexError, KeyError, TypeError, ValueError):
         return None
 
@@ -199,3 +259,9 @@ def find(storage: Storage, item: Path) -> Item | None:
     line = data[start + 1 : data.index(b"\n", start + 1)]
     found: Item = orjson.loads(line.removesuffix(b","))
     return found
+
+
+def stat_of(item: Item) -> Stat:
+    """The object of a bucket that an item of a manifest tells of."""
+    when = times.parse(item.get("modifiedAt", "1970-01-01T00:00:00Z")).timestamp()
+    return Stat(item["size"], time_of(int(when), item["rev"]), etag=item["rev"])

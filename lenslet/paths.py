@@ -113,6 +113,11 @@ def usable(name: str) -> bool:
     return not _UNUSABLE.search(name)
 
 
+def usable_segment(name: str) -> bool:
+    """Whether a name can be one segment of a path, also where file systems set no bounds."""
+    return usable(name) and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
+
+
 def escaped(name: str) -> str:
     """An unusable name so that it can be shown: what cannot stand as it is as `\\xNN`."""
     return _UNUSABLE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)

@@ -26,6 +26,7 @@ log = logging.getLogger("lenslet")
 
 SETTLE_SECONDS = 2.0
 SOON, PATIENTLY = 0.5, 5.0  # how long what was read may wait before its manifest tells of it
+FAR = 6  # so many times longer where telling costs a request
 ASKED_SECONDS = 10.0  # a folder counts as asked for so long
 _FEW_IMAGES = 1000  # when so many are left in the queue, more are looked for
 
@@ -64,6 +65,10 @@ class Reading:
     def unfinished(self) -> int:
         """How many folders have more images than the queue took."""
         return len(self._unfinished)
+
+    def has_more(self, path: Path) -> bool:
+        """Whether a folder has images that are still to be put in the queue."""
+        return path in self._unfinished
 
     @contextmanager
     def marked(self, job: Job, slot: int) -> Iterator[None]:
@@ -167,9 +172,9 @@ class Reading:
         known.pending.discard(path.name)
         asked = self._clock() - known.asked < ASKED_SECONDS
         if at_once:
-            self._queue.put(Job(Kind.FOLDER, folder))
+            self._queue.put(Job(Kind.MANIFEST if known.far else Kind.FOLDER, folder))
         elif not known.pending:
             self._queue.put(Job(Kind.MANIFEST, folder), SOON / 2)
         else:
-            wait = max(SOON if asked else PATIENTLY, 20 * known.took)
+            wait = max(SOON if asked else PATIENTLY, 20 * known.took) * (FAR if known.far else 1)
             self._queue.put(Job(Kind.MANIFEST, folder), wait)

@@ -72,9 +72,9 @@ class Renderer:
                 raise Unsettled
             if stat.size > self._settings.max_file_bytes:
                 return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
-            needed = force or not self._has_thumbnail(item, stat)
+            needed = force or tree.remote or not self._has_thumbnail(item, stat)
             facts, data = self._decode(file, stat, needed)
-        if tree.stat(path).rev != stat.rev:
+        if not tree.remote and tree.stat(path).rev != stat.rev:
             raise Unsettled
         if data:
             try:
@@ -91,7 +91,9 @@ class Renderer:
         return Facts(stat.rev, error=f"{QUARANTINED}: reading it {how}") if how else None
 
     def has_thumbnail(self, place: Place, item: Path) -> bool:
-        """Whether a good thumbnail of the image is there already."""
+        """Whether a good thumbnail of the image is there already, if that is cheap to say."""
+        if place.storage.root.remote:
+            return False
         return self._has_thumbnail(item, place.storage.root.stat(place.folder.child(item.name)))
 
     def _has_thumbnail(self, item: Path, image: Stat) -> bool:

@@ -30,11 +30,12 @@ from lenslet.errors import SettingError
 from lenslet.indexer import Indexer
 from lenslet.jobs import Channel, Queue
 from lenslet.pointers import Resolver
-from lenslet.storage import LocalTree, cache_folder, check_storage, open_storage
+from lenslet.storage import LocalTree, cache_folder, check_storage, open_storage, root_name
 
 log = logging.getLogger("lenslet")
 
 FEWEST_WORKERS = 2  # one that answers requests and one that indexes
+FRESH_SECONDS = 2.0  # for so long a request takes what it knows of a bucket's folder as it is
 _PULSE_SECONDS = 1.0
 _DRAIN_SECONDS = 20
 
@@ -87,12 +88,14 @@ def reload_settings() -> Settings:
 def build() -> WSGIApp:
     """The WSGI application of a request process."""
     settings = _latest[0] if _latest else load_settings()
-    return create_app(settings, open_storage(settings), search_cache(settings), *shared())
+    channel, board = shared()
+    storage = open_storage(settings, board.count, fresh_seconds=FRESH_SECONDS)
+    return create_app(settings, storage, search_cache(settings), channel, board)
 
 
 def build_indexer(settings: Settings, queue: Queue, board: Board, **more: Any) -> Indexer:
     """The loop of an index process."""
-    storage = open_storage(settings)
+    storage = open_storage(settings, board.count)
     resolver = Resolver(storage, settings)
     return Indexer(storage, settings, resolver, search_cache(settings), queue, board, **more)
 
@@ -198,7 +201,7 @@ def on_starting(server: Any) -> None:
         raise SystemExit(
             f"lenslet: workers={server.cfg.workers} cannot be used: it takes 2 or more"
         )
-    root = os.path.realpath(settings.root_path)
+    root = root_name(settings)
     server.log.info("Lenslet serves %s at http://%s:%s/", root, settings.host, settings.port)
 
 
@@ -269,7 +272,7 @@ def work() -> int:
     indexer = build_indexer(settings, queue, own_board(settings))
     runner = threading.Thread(target=indexer.run, args=(stop,), name="indexer")
     runner.start()
-    log.info("indexing %s", os.path.realpath(settings.root_path))
+    log.info("indexing %s", root_name(settings))
     while runner.is_alive() and not stop.wait(_PULSE_SECONDS):
         indexer.pulse()
     failed = not stop.is_set()

@@ -49,6 +49,7 @@ class Found:
     sidecar: Sidecar | None = None
     foreign: set[str] = field(default_factory=set)  # suffixes
     unreadable: str = ""
+    raw: dict[Path, tuple[bytes, str]] = field(default_factory=dict)  # bytes and revs of objects
 
 
 def digest(raw: bytes | None) -> str:
@@ -146,7 +147,9 @@ def _in_tree(tree: Tree, item: Path, found: Found) -> Sidecar | None:
     for suffix in SIDECARS:
         path = Path(item + suffix)
         try:
-            raw, _ = tree.read(path, DOCUMENT_BYTES)
+            raw, stat = tree.read(path, DOCUMENT_BYTES)
+            if stat.etag:
+                found.raw[path] = raw, stat.etag
             document = parse(raw)
         except NotRegular:
             found.unreadable = found.unreadable or f"{path} is no file"
@@ -260,19 +263,31 @@ def edit(storage: Storage, item: Path, change: Change) -> Sidecar | None:
     when the sidecar is to go and one of its copies is in a root that is never written.
     """
     while True:
-        path = target(storage, item, find(storage, item))
+        found = find(storage, item)
+        path = target(storage, item, found)
+        seen = None
+        if storage.state.remote:  # no lock: the change is tried on what was just seen
+            seen = found.raw.get(path, (None, ""))
+        looks = [found] if seen else []
         try:
-            raw = storage.state.update(path, partial(_apply, storage, item, path, change))
+            raw = storage.state.update(
+                path, partial(_apply, storage, item, path, change, looks), seen
+            )
         except _MovedOn:
             continue
         return Sidecar(json.loads(raw), raw, storage.state, path) if raw is not None else None
 
 
 def _apply(
-    storage: Storage, item: Path, path: Path, change: Change, _: bytes | None
+    storage: Storage,
+    item: Path,
+    path: Path,
+    change: Change,
+    looks: list[Found],
+    _: bytes | None,
 ) -> bytes | None:
-    """What is to stand at `path`, seen again under its lock."""
-    found = find(storage, item)
+    """What is to stand at `path`: by the last of `looks`, else as seen again under its lock."""
+    found = looks.pop() if looks else find(storage, item)
     if target(storage, item, found) != path:
         raise _MovedOn
     document = change(found.sidecar)

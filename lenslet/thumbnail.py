@@ -13,7 +13,7 @@ def path_of(item: Path) -> Path:
 def read(storage: Storage, item: Path, image: Stat) -> tuple[bytes, Stat]:
     """The thumbnail made from `image`, the file that `item` is; `NotFound` when there is none."""
     return storage.derived(
-        path_of(item), lambda data, stat: stat.mtime_ns == image.mtime_ns and _whole(data)
+        path_of(item), lambda data, stat: stat.is_made_from(image) and _whole(data)
     )
 
 
@@ -27,7 +27,7 @@ def keep(storage: Storage, item: Path, image: Stat, data: bytes, *, make: bool =
 
     With `make`, its folder is made: that of a pointer's subfolder is not there by itself.
     """
-    storage.keep(path_of(item), data, mtime_ns=image.mtime_ns, make=make)
+    storage.keep(path_of(item), data, image=image, make=make)
 
 
 def drop(storage: Storage, item: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from buckets import BucketPath, Service, start_moto
 from webtest import TestApp
 
 from lenslet import config
@@ -75,6 +77,18 @@ def exif(**tags: Any) -> bytes:
     return data.tobytes()
 
 
+def environ_of(root: pathlib.Path | BucketPath) -> dict[str, str]:
+    """The settings that name a root."""
+    if isinstance(root, pathlib.Path):
+        return {"ROOT_PATH": str(root)}
+    return {
+        "S3_BUCKET": root.bucket,
+        "S3_PREFIX": root.key,
+        "S3_ENDPOINT": root.service.endpoint,
+        "AWS_REGION": "us-east-1",
+    }
+
+
 def put(path: pathlib.Path, data: bytes | None = None) -> pathlib.Path:
     """Write a photo (or `data`), making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,13 +139,15 @@ class Clock:
 class Gallery:
     """A library, the application over it and its index loop, which runs when told to."""
 
-    def __init__(self, root: pathlib.Path, cache: pathlib.Path, **settings: str) -> None:
+    def __init__(
+        self, root: pathlib.Path | BucketPath, cache: pathlib.Path, **settings: str
+    ) -> None:
         self.root = root
-        environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0"}
+        environ = {"XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0", **environ_of(root)}
         self.settings = config.settings({**environ, **settings})
-        self.storage = open_storage(self.settings)
-        self.cache = LocalTree(str(cache / "search"), private=True)
         self.clock, self.channel, self.board = Clock(), Channel(), Board()
+        self.storage = open_storage(self.settings, self.board.count)
+        self.cache = LocalTree(str(cache / "search"), private=True)
         self.told: list[tuple[str, str | None]] = []
         self.restart()
         self.app = TestApp(
@@ -317,6 +333,39 @@ class Server:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Service]:
+    """A real S3 server that counts requests and fails when told to."""
+    service = start_moto(free_port())
+    pause, deadline = threading.Event(), time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            service.reset()
+            break
+        pause.wait(0.05)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="session")
+def service(request: pytest.FixtureRequest) -> Service:
+    """The S3 server at `LENSLET_S3_ENDPOINT`, with `LENSLET_S3_KEY` and its secret, or moto."""
+    endpoint = os.environ.get("LENSLET_S3_ENDPOINT")
+    if endpoint:
+        keys = os.environ["LENSLET_S3_KEY"], os.environ["LENSLET_S3_SECRET"]
+        return Service(endpoint, *keys)
+    found: Service = request.getfixturevalue("moto")
+    return found
+
+
+@pytest.fixture
+def bucket(service: Service, monkeypatch: pytest.MonkeyPatch) -> BucketPath:
+    """A new bucket, and the keys to it in the environment."""
+    for name, value in service.environ.items():
+        monkeypatch.setenv(name, value)
+    return service.bucket()
 
 
 def free_port() -> int:

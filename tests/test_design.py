@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "errors", "times", "paths", "config", "storage.tree", "storage.opening", "storage.replacing", "storage.local", "storage",
-    "images", "sidecar", "pointers", "manifest", "comparison", "thumbnail", "folding", "rollup", "search", "jobs", "board", "health",
+    "errors", "times", "paths", "config", "storage.tree", "storage.opening", "storage.replacing", "storage.local", "storage.documents", "storage.store", "storage.download", "storage.s3", "storage",
+    "images", "sidecar", "manifest", "pointers", "comparison", "thumbnail", "folding", "rollup", "search", "jobs", "board", "health",
     "mount", "looker", "known", "books", "probe", "renderer", "reading", "indexer", "conditional", "resources.common", "resources.file",
     "resources.folders", "resources.health", "resources.item", "resources.search", "resources.thumb",
     "resources", "app", "serving", "demo", "cli",

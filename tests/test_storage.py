@@ -22,7 +22,7 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.paths import ROOT, Path
-from lenslet.storage import LocalTree, Storage, check_storage, open_storage
+from lenslet.storage import LocalTree, Stat, Storage, check_storage, open_storage
 from lenslet.storage import local as local_module
 from lenslet.storage.opening import open_in_one, open_in_steps
 
@@ -36,7 +36,7 @@ def files(request, root: pathlib.Path, monkeypatch) -> LocalTree:
 
 
 def test_what_is_written_is_read_and_listed(files: LocalTree) -> None:
-    files.write(Path("a/two.txt"), b"two", mtime_ns=10**18 + 1)
+    files.write(Path("a/two.txt"), b"two", image=Stat(9, 10**18 + 1))
     data, stat = files.read(Path("a/two.txt"))
     assert (data, stat.size, stat.mtime_ns) == (b"two", 3, 10**18 + 1)
     assert files.stat(Path("a/two.txt")) == stat

@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 import falcon
 import orjson
 
-from lenslet import conditional, paths
+from lenslet import conditional, manifest, paths
 from lenslet.board import Board
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, LensletError, NotFound
+from lenslet.errors import BadRequest, LensletError, NotFound, one_line
 from lenslet.jobs import Channel, Job, Kind
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
@@ -26,10 +26,32 @@ from lenslet.storage import Stat, Storage
 JSON = "application/json"
 RETRY_SECONDS = 1
 POLL_SECONDS = 0.02
-_NUDGE_SECONDS, _NUDGED_FOLDERS = 1.0, 10_000
+HEAD_BYTES = 64 * 1024  # of an image: dimensions and EXIF are there
+_NUDGE_SECONDS, _NUDGE_SECONDS_FAR, _NUDGED_FOLDERS = 1.0, 20.0, 10_000
+_LOOKS_FAR = 3
+_AWAY = "The root is empty or cannot be reached: an unmounted disk?"
 _YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
 
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that a request is about: where it lies, its file, what the manifest says of it.
+
+    Of one in a bucket that is not in the manifest yet, its first bytes.
+    """
+
+    path: Path
+    place: Place
+    stat: Stat
+    item: manifest.Item | None = None
+    head: bytes = b""
+
+    @property
+    def file(self) -> Path:
+        """Where the image lies in `place.storage.root`."""
+        return self.place.folder.child(self.path.name)
 
 
 @dataclass(slots=True)
@@ -45,22 +67,47 @@ class Library:
     waiters: threading.BoundedSemaphore
     nudged: dict[Path, float] = field(default_factory=dict)
 
-    def image(self, path: Path) -> tuple[Place, Stat]:
-        """Where an image lies, and its file; `NotFound` when there is none."""
-        place = self.resolver.item(path)
-        return place, place.storage.root.stat(place.folder.child(path.name))
+    def image(self, path: Path) -> Image:
+        """An image as its file is now; `NotFound` when there is none.
 
-    def is_away(self) -> bool:
-        """Whether the root is empty or cannot be reached, as when its disk is not mounted."""
+        In a bucket, as the manifest has it: only what is not indexed yet is asked for.
+        """
+        place = self.resolver.item(path)
+        tree, file = place.storage.root, place.folder.child(path.name)
+        if not tree.remote:
+            return Image(path, place, tree.stat(file))
+        item = manifest.find(self.storage, path)
+        if item:
+            return Image(path, place, manifest.stat_of(item), item)
+        head, stat = tree.head(file, HEAD_BYTES)
+        return Image(path, place, stat, head=head)
+
+    def known(self, image: Image) -> manifest.Item | None:
+        """What the manifest knows of an image as it is now."""
+        item = image.item or manifest.find(self.storage, image.path)
+        return item if item and item["rev"] == image.stat.rev else None
+
+    def away(self) -> str:
+        """Why what is not found may be there all the same; nothing when the root is there."""
         try:
-            return self.storage.root.is_empty()
-        except LensletError:
-            return True
+            empty = self.storage.root.is_empty()
+        except LensletError as error:
+            return one_line(error) if self.storage.root.remote else _AWAY
+        if self.storage.root.remote:
+            return "The bucket holds nothing here." if empty else ""
+        return _AWAY if empty else ""
 
     def nudge(self, folder: Path) -> None:
-        """Have a folder looked at behind the answer, at most once a second from here."""
+        """Have a folder looked at behind the answer, at most once a second from here.
+
+        In a bucket, where it costs a listing, three times a minute; with events not at all.
+        """
+        far = self.storage.root.remote
+        if far and self.settings.jobs_queue_url:
+            return
         now = time.monotonic()
-        if now - self.nudged.get(folder, float("-inf")) < _NUDGE_SECONDS:
+        least = _NUDGE_SECONDS_FAR if far else _NUDGE_SECONDS
+        if now - self.nudged.get(folder, float("-inf")) < least:
             return
         if len(self.nudged) >= _NUDGED_FOLDERS:
             self.nudged.clear()
@@ -70,16 +117,20 @@ class Library:
     def wait(self, seconds: float, look: Callable[[], Found]) -> Found | None:
         """What `look` finds within `seconds`; None when it only raises `NotFound` until then.
 
-        No more than half of the request threads ever wait.
+        No more than half of the request threads ever wait. A bucket is asked three times at most.
         """
+        far = self.storage.state.remote
+        pause = max(POLL_SECONDS, seconds / _LOOKS_FAR) if far else POLL_SECONDS
         with self._waiting(seconds) as until:
+            if far and until:
+                threading.Event().wait(pause)
             while True:
                 try:
                     return look()
                 except NotFound:
-                    if time.monotonic() + POLL_SECONDS > until:
+                    if time.monotonic() + pause > until:
                         return None
-                threading.Event().wait(POLL_SECONDS)
+                threading.Event().wait(pause)
 
     @contextmanager
     def _waiting(self, seconds: float) -> Iterator[float]:

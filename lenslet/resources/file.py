@@ -1,15 +1,18 @@
-"""`/file` and `/files/<path>`: the original, whole or one range of it."""
+"""`/file` and `/files/<path>`: the original, whole or one range of it, or where a bucket has it."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import BinaryIO
+from urllib.parse import quote
 
 import falcon
 
 from lenslet import conditional, paths
+from lenslet.errors import Overtaken
 from lenslet.paths import Path
-from lenslet.resources.common import Library, image_param
+from lenslet.resources.common import Image, Library, image_param
+from lenslet.storage import S3Tree, Stat
 from lenslet.times import UTC
 
 
@@ -22,46 +25,73 @@ class File:
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)
         place = self._library.resolver.item(path)
+        if isinstance(place.storage.root, S3Tree):
+            self._send_object(req, resp, self._library.image(path), place.storage.root)
+            return
         file, stat = place.storage.root.open(place.folder.child(path.name))
         try:
-            self._send(req, resp, path, file, stat.rev, stat.size, stat.mtime_ns)
+            part = _describe(req, resp, path, stat)
+            if part:
+                file.seek(part[0])
+                resp.set_stream(Part(file, part[1]), part[1])
         finally:
             if resp.stream is None:
                 file.close()
 
     on_head = on_get
 
-    def _send(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        path: Path,
-        file: BinaryIO,
-        tag: str,
-        size: int,
-        mtime_ns: int,
+    def _send_object(
+        self, req: falcon.Request, resp: falcon.Response, image: Image, tree: S3Tree
     ) -> None:
-        modified = falcon.dt_to_http(dt.datetime.fromtimestamp(max(0, mtime_ns) // 10**9, UTC))
-        resp.set_header("ETag", f'"{tag}"')
-        resp.set_header("Last-Modified", modified)
-        resp.set_header("Accept-Ranges", "bytes")
-        resp.cache_control = ["no-cache"]
-        if _unchanged(req, tag, modified):
-            resp.status = falcon.HTTP_304
+        """Send the client to the bucket or, with `PRESIGN_SECONDS=0`, pass the object on."""
+        seconds = self._library.settings.presign_seconds
+        part = _describe(req, resp, image.path, image.stat)
+        if part is None:
             return
-        resp.content_type = paths.media_type(path.name)
-        wanted = None
-        if conditional.range_applies(req.get_header("If-Range"), tag, modified):
-            wanted = conditional.byte_range(req.get_header("Range"), size)
-        first, length = wanted or (0, size)
-        if wanted:
-            resp.status = falcon.HTTP_206
-            resp.set_header("Content-Range", f"bytes {first}-{first + length - 1}/{size}")
-        if req.method == "HEAD":
-            resp.content_length = length
+        if not seconds:
+            try:
+                stream = tree.part(image.file, image.stat, *part)
+            except Overtaken:  # it has changed since the manifest was written
+                stat = tree.stat(image.file)
+                part = _describe(req, resp, image.path, stat) or (0, stat.size)
+                stream = tree.part(image.file, stat, *part)
+            resp.set_stream(stream, part[1])
             return
-        file.seek(first)
-        resp.set_stream(Part(file, length), length)
+        name = quote(image.path.name, safe="")
+        resp.status = falcon.HTTP_302
+        resp.location = tree.presigned(
+            image.file,
+            seconds,
+            ResponseContentType=paths.media_type(image.path.name),
+            ResponseContentDisposition=f"inline; filename*=UTF-8''{name}",
+        )
+        resp.cache_control = ["private", f"max-age={seconds // 2}"]
+
+
+def _describe(
+    req: falcon.Request, resp: falcon.Response, path: Path, stat: Stat
+) -> tuple[int, int] | None:
+    """Set the head of the answer; the first byte and the length of what is to be sent, if any."""
+    modified = falcon.dt_to_http(dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, UTC))
+    resp.set_header("ETag", f'"{stat.rev}"')
+    resp.set_header("Last-Modified", modified)
+    resp.set_header("Accept-Ranges", "bytes")
+    resp.cache_control = ["no-cache"]
+    if _unchanged(req, stat.rev, modified):
+        resp.status = falcon.HTTP_304
+        return None
+    resp.content_type = paths.media_type(path.name)
+    wanted = None
+    if conditional.range_applies(req.get_header("If-Range"), stat.rev, modified):
+        wanted = conditional.byte_range(req.get_header("Range"), stat.size)
+    first, length = wanted or (0, stat.size)
+    if wanted:
+        resp.status = falcon.HTTP_206
+        resp.set_header("Content-Range", f"bytes {first}-{first + length - 1}/{stat.size}")
+    if req.method == "HEAD":
+        resp.content_length = length
+        return None
+    return first, length
 
 
 def _unchanged(req: falcon.Request, tag: str, modified: str) -> bool:

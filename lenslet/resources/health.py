@@ -12,6 +12,8 @@ from lenslet.resources.common import Library, send_json
 
 PULSE_SECONDS = 10.0
 _PARTS = ("storage", "workers")
+_EMPTY_ROOT = "the root is empty: an unmounted disk?"
+_EMPTY_BUCKET = "the bucket holds nothing under S3_PREFIX"
 
 
 class Index:
@@ -50,8 +52,8 @@ class Health:
     on_head = on_get
 
     def _report(self) -> dict[str, Any]:
-        storage, workers = self._storage(), self._workers()
-        library = health.load(self._library.storage) if storage["readable"] else None
+        storage, library = self._storage()
+        workers = self._workers()
         counts = library["counts"] if library else {}
         listed = [f"{counts[kind]} {kind}" for kind in sorted(health.WORRYING) if counts.get(kind)]
         reasons = [*storage["problems"], *workers["problems"], *listed]
@@ -59,24 +61,29 @@ class Health:
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
-            "backend": "local",
+            "backend": "s3" if self._library.storage.root.remote else "local",
             "workers": workers,
             "storage": storage,
             "library": library,
         }
 
-    def _storage(self) -> dict[str, Any]:
+    def _storage(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """How storage is, and the report that the index process keeps there."""
         found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
+        far, report = self._library.storage.root.remote, None
+        if far:
+            found["requests"] = self._library.board.counts()
         try:
             if self._library.storage.root.is_empty():
-                found["problems"].append("the root is empty: an unmounted disk?")
+                found["problems"].append(_EMPTY_BUCKET if far else _EMPTY_ROOT)
             found["writable"] = self._library.storage.edits_allowed()
             if not found["writable"]:
                 found["problems"].append("the root cannot be written and STATE_DIR is not set")
+            report = health.load(self._library.storage)
         except LensletError as error:
             found["readable"] = False
             found["problems"].append(str(error))
-        return found
+        return found, report
 
     def _workers(self) -> dict[str, Any]:
         pid, pulse, age, waiting = self._library.board.state()

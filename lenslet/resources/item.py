@@ -7,14 +7,19 @@ import json
 import falcon
 from blake3 import blake3
 
-from lenslet import conditional, manifest, sidecar, times
-from lenslet.errors import BadRequest, Conflict, Denied, NotFound, PreconditionFailed, TooLarge
+from lenslet import conditional, images, sidecar, times
+from lenslet.errors import (
+    BadRequest,
+    Conflict,
+    Denied,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    UnreadableImage,
+)
 from lenslet.jobs import Job, Kind
-from lenslet.paths import Path
-from lenslet.pointers import Place
-from lenslet.resources.common import JSON, Library, image_param, send
+from lenslet.resources.common import HEAD_BYTES, JSON, Image, Library, image_param, send
 from lenslet.sidecar import Document, Sidecar
-from lenslet.storage import Stat
 
 MAX_BODY_BYTES = 256 * 1024
 _FACTS = ("width", "height", "createdAt")
@@ -28,49 +33,49 @@ class Item:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        place, image = self._library.image(path)
-        found = sidecar.find(place.storage, place.folder.child(path.name))
+        image = self._library.image(path)
+        found = sidecar.find(image.place.storage, image.file)
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
-        document, tag = self._shown(path, image, found.sidecar)
+        document, tag = self._shown(image, found.sidecar)
         send(req, resp, json.dumps(document, ensure_ascii=False).encode(), JSON, tag)
 
     on_head = on_get
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = image_param(req)
-        place, image = self._library.image(path)
+        image = self._library.image(image_param(req))
         edit = sidecar.validate(_body(req))
-        current = self._current(path, image)
+        current = self._current(image)
 
         def change(stored: Sidecar | None) -> Document:
             self._check(req, stored)
             merged = sidecar.merge(stored.document if stored else None, edit)
             return _with_facts(merged, current) if "hash" in current else merged
 
-        stored = self._edit(place, path, change)
-        document, tag = self._shown(path, image, stored)
+        stored = self._edit(image, change)
+        document, tag = self._shown(image, stored)
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = json.dumps(document, ensure_ascii=False).encode()
         resp.set_header("ETag", f'"{tag}"')
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        place, _ = self._library.image(path)
+        image = self._library.image(path)
 
         def change(stored: Sidecar | None) -> None:
             if stored is None:
                 raise NotFound(f"{path} has no sidecar.")
             self._check(req, stored)
 
-        self._edit(place, path, change)
+        self._edit(image, change)
         resp.status = falcon.HTTP_204
 
-    def _edit(self, place: Place, path: Path, change: sidecar.Change) -> Sidecar | None:
+    def _edit(self, image: Image, change: sidecar.Change) -> Sidecar | None:
+        place = image.place
         if place.readonly:
             raise Denied(f"{place.path} points to images that are marked readonly.")
-        stored = sidecar.edit(place.storage, place.folder.child(path.name), change)
-        self._library.jobs.send(Job(Kind.FOLDER, path.parent))
+        stored = sidecar.edit(place.storage, image.file, change)
+        self._library.jobs.send(Job(Kind.FOLDER, image.path.parent))
         if place.pointed and place.storage is self._library.storage:
             self._library.jobs.send(Job(Kind.FOLDER, place.folder))
         return stored
@@ -84,26 +89,38 @@ class Item:
                 stored.raw if stored else None,
             )
 
-    def _current(self, path: Path, image: Stat) -> Document:
-        """`exif` and `hash` as the manifest knows them for the image as it is now."""
-        item = manifest.find(self._library.storage, path)
-        if not item or item["rev"] != image.rev or "hash" not in item:
-            self._library.nudge(path.parent)
-            return {"exif": {"width": 0, "height": 0}}
-        exif = {"width": item["w"], "height": item["h"]}
-        if "createdAt" in item:
-            exif["createdAt"] = item["createdAt"]
-        return {"exif": exif, "hash": item["hash"]}
+    def _current(self, image: Image) -> Document:
+        """`exif` and `hash` as the manifest knows them for the image as it is now.
 
-    def _shown(self, path: Path, image: Stat, stored: Sidecar | None) -> tuple[Document, str]:
+        Of one that is not indexed yet, what its first bytes tell.
+        """
+        item = self._library.known(image)
+        if not item or "hash" not in item:
+            self._library.nudge(image.path.parent)
+            return {"exif": _exif(*self._probed(image))}
+        return {"exif": _exif(item["w"], item["h"], item.get("createdAt")), "hash": item["hash"]}
+
+    def _probed(self, image: Image) -> tuple[int, int, str | None]:
+        try:
+            head = image.head or image.place.storage.root.head(image.file, HEAD_BYTES)[0]
+            facts = images.probe(head)
+        except (UnreadableImage, Denied):
+            return 0, 0, None
+        return facts.width, facts.height, facts.created_at
+
+    def _shown(self, image: Image, stored: Sidecar | None) -> tuple[Document, str]:
         """The document that is answered, and its tag."""
         blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
-        blank["updatedAt"] = times.of_ns(image.mtime_ns)
+        blank["updatedAt"] = times.of_ns(image.stat.mtime_ns)
         document = {**blank, **(stored.document if stored else {})}
-        document = _with_facts(document, self._current(path, image))
+        document = _with_facts(document, self._current(image))
         merged = json.dumps([document["exif"], document.get("hash"), document["updatedAt"]])
         rest = blake3(merged.encode()).hexdigest()[:12]
         return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
+
+
+def _exif(width: int, height: int, created_at: str | None) -> Document:
+    return {"width": width, "height": height, **({"createdAt": created_at} if created_at else {})}
 
 
 def _with_facts(document: Document, current: Document) -> Document:

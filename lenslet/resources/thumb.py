@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import falcon
 from blake3 import blake3
 
-from lenslet import manifest, thumbnail
+from lenslet import thumbnail
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.jobs import Job, Kind
-from lenslet.paths import Path
-from lenslet.pointers import Place
 from lenslet.resources.common import (
+    Image,
     Library,
     flag_param,
     image_param,
@@ -33,29 +34,29 @@ class Thumb:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        place, image = self._library.image(path)
+        image = self._library.image(path)
         try:
-            data, _ = thumbnail.read(self._library.storage, path, image)
+            data, _ = self._kept(image)
         except NotFound:
-            made = self._make(path, place, image)
+            made = self._make(image)
             if made is None:
                 send_pending(req, resp, path, url(req, "/thumb", path=path))
                 return
             data, _ = made
         send(req, resp, data, WEBP, blake3(data).hexdigest()[:20])
-        if req.get_param("v") == image.rev:
+        if req.get_param("v") == image.stat.rev:
             resp.cache_control = _FOREVER
 
     on_head = on_get
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), flag_param(req, "force")
-        place, image = self._library.image(path)
+        image = self._library.image(path)
         try:
-            _, before = thumbnail.read(self._library.storage, path, image)
+            _, before = self._kept(image)
         except NotFound:
             before = None
-        done = before if before and not force else self._make(path, place, image, before, force)
+        done = before if before and not force else self._make(image, before, force)
         if done is None:
             send_pending(req, resp, path, url(req, "/thumb", path=path))
             return
@@ -68,33 +69,39 @@ class Thumb:
         self._library.jobs.send(Job(Kind.FOLDER, path.parent))
         resp.status = falcon.HTTP_204
 
+    def _kept(self, image: Image) -> tuple[bytes, Stat]:
+        """The thumbnail that there is; in a bucket, nothing is asked that the manifest denies."""
+        if image.place.storage.root.remote and not (image.item and image.item["hasThumb"]):
+            raise NotFound(f"{image.path} has no thumbnail yet.")
+        return thumbnail.read(self._library.storage, image.path, image.stat)
+
     def _make(
-        self, path: Path, place: Place, image: Stat, before: Stat | None = None, force: bool = False
+        self, image: Image, before: Stat | None = None, force: bool = False
     ) -> tuple[bytes, Stat] | None:
         """Order a thumbnail and wait for it; None when it takes longer.
 
         Raises `UnreadableImage` when it cannot be made, and `Denied` when the image cannot be read.
         """
         if not force:
-            self._refuse_unreadable(path, image)
-        place.storage.root.open(place.folder.child(path.name))[0].close()
-        self._library.jobs.send(Job(Kind.THUMBNAIL, path, force))
+            self._refuse_unreadable(image)
+        self._library.jobs.send(Job(Kind.THUMBNAIL, image.path, force))
 
         def look() -> tuple[bytes, Stat]:
-            data, stat = thumbnail.read(self._library.storage, path, image)
+            data, stat = thumbnail.read(self._library.storage, image.path, image.stat)
             if stat == before:
-                raise NotFound(f"{path} has its old thumbnail still.")
+                raise NotFound(f"{image.path} has its old thumbnail still.")
             return data, stat
 
         made = self._library.wait(self._library.settings.thumb_wait, look)
         if made is None:
-            self._refuse_unreadable(path, image)
+            self._refuse_unreadable(replace(image, item=None))
+            image.place.storage.root.head(image.file, 1)  # or can it not be read?
             trouble = self._library.board.trouble()
             if trouble:
                 raise StorageUnavailable(f"Thumbnails cannot be kept for now: {trouble}")
         return made
 
-    def _refuse_unreadable(self, path: Path, image: Stat) -> None:
-        item = manifest.find(self._library.storage, path)
-        if item and item["rev"] == image.rev and "error" in item:
+    def _refuse_unreadable(self, image: Image) -> None:
+        item = self._library.known(image)
+        if item and "error" in item:
             raise UnreadableImage(item["error"])

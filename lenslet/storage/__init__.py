@@ -18,9 +18,22 @@ from lenslet.config import Settings
 from lenslet.errors import Denied, Invalid, LensletError, NotFound, NotRegular, SettingError
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
+from lenslet.storage.s3 import S3Tree, time_of
+from lenslet.storage.store import Count, Store
 from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat, Tree
 
-__all__ = ["Listing", "LocalTree", "Stat", "Storage", "Tree", "check_storage", "open_storage"]
+__all__ = [
+    "Listing",
+    "LocalTree",
+    "S3Tree",
+    "Stat",
+    "Storage",
+    "Tree",
+    "check_storage",
+    "open_storage",
+    "root_name",
+    "time_of",
+]
 
 Check = Callable[[bytes, Stat], bool]
 
@@ -31,11 +44,13 @@ class Storage:
 
     They are one tree unless `STATE_DIR` is set. `spill`, in the host's cache, takes the derived
     files that `state` cannot keep: a folder that must not be written, a foreign file in the way.
+    `store` is asked for buckets that pointers lead to.
     """
 
     root: Tree
     state: Tree
     spill: Tree | None = None
+    store: Store | None = None
 
     @property
     def overlaid(self) -> bool:
@@ -73,8 +88,9 @@ class Storage:
         data: bytes | Callable[[], Iterable[bytes]],
         *,
         ours: Check | None = None,
-        mtime_ns: int | None = None,
+        image: Stat | None = None,
         make: bool = False,
+        over: str | None = None,
     ) -> bool:
         """Store a derived file; False when only the spill could take it.
 
@@ -86,11 +102,11 @@ class Storage:
             if ours:
                 self._refuse_foreign(path, ours)
             pieces = data() if callable(data) else data
-            self.state.write(path, pieces, mtime_ns=mtime_ns, make=make)
+            self.state.write(path, pieces, image=image, make=make, over=over)
         except (Denied, Invalid):
             if self.spill is None:
                 raise
-            self.spill.write(path, data() if callable(data) else data, mtime_ns=mtime_ns)
+            self.spill.write(path, data() if callable(data) else data, image=image)
             return False
         self._forget_spilt(path)
         return True
@@ -150,19 +166,42 @@ class Storage:
             return True  # it is made by the first write
 
 
-def open_storage(settings: Settings) -> Storage:
-    """The storage that the settings name. The root may be away for now."""
-    root = LocalTree(settings.root_path)
+def open_storage(
+    settings: Settings,
+    count: Count = lambda operation: None,
+    *,
+    fresh_seconds: float = 0.0,
+) -> Storage:
+    """The storage that the settings name. The root may be away for now.
+
+    `count` hears of each request to a bucket. What is read there again and again is taken as it
+    is for `fresh_seconds` after the last look.
+    """
+    root: Tree
+    store = Store(settings, count)
+    if settings.s3_bucket:
+        root = S3Tree(store, settings.s3_bucket, settings.s3_prefix, fresh_seconds=fresh_seconds)
+    else:
+        root = LocalTree(settings.root_path)
     if settings.state_dir:
-        inside = os.path.realpath(settings.state_dir).startswith(os.path.join(root.root, ""))
-        state = LocalTree(settings.state_dir, private=True, within=root if inside else None)
-        return Storage(root, state)
-    return Storage(root, root, LocalTree(cache_folder(settings, "derived"), private=True))
+        inside = isinstance(root, LocalTree) and _is_below(settings.state_dir, root.root)
+        within = root if isinstance(root, LocalTree) and inside else None
+        state = LocalTree(settings.state_dir, private=True, within=within)
+        return Storage(root, state, store=store)
+    spill = LocalTree(cache_folder(settings, "derived"), private=True)
+    return Storage(root, root, spill, store)
+
+
+def _is_below(folder: str, root: str) -> bool:
+    return os.path.realpath(folder).startswith(os.path.join(root, ""))
 
 
 def check_storage(settings: Settings) -> None:
-    """Before a start: `SettingError` when a folder that the settings name cannot be used."""
-    if not os.path.isdir(settings.root_path):
+    """Before a start: `SettingError` when a folder that the settings name cannot be used.
+
+    A bucket is not asked for: it may come, as a disk may.
+    """
+    if not settings.s3_bucket and not os.path.isdir(settings.root_path):
         raise SettingError(
             f"ROOT_PATH={settings.root_path!r} cannot be used: it takes a folder that exists"
         )
@@ -171,16 +210,25 @@ def check_storage(settings: Settings) -> None:
         _check_state(storage.root.name, storage.state.name, settings)
 
 
+def root_name(settings: Settings) -> str:
+    """What is served, as an operator knows it."""
+    if settings.s3_bucket:
+        return f"s3://{settings.s3_bucket}/{settings.s3_prefix}"
+    return os.path.realpath(settings.root_path)
+
+
 def cache_folder(settings: Settings, name: str) -> str:
     """A folder of this host's cache that belongs to this root alone, and is there.
 
     Where the cache cannot be written (a service without a home), it is in the temporary folder.
     """
-    root = os.path.realpath(settings.root_path)
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    root = root_name(settings)
+    apart = f"{settings.s3_endpoint} {root}" if settings.s3_bucket else root
+    digest = hashlib.sha256(os.fsencode(apart)).hexdigest()[:16]
     own = f"lenslet-{os.getuid()}"
     for cache in (settings.cache_dir, os.path.join(tempfile.gettempdir(), own)):
-        folder = os.path.join(cache, f"{os.path.basename(root)[:40]}-{digest}", name)
+        shown = os.path.basename(root.rstrip("/"))[:40]
+        folder = os.path.join(cache, f"{shown}-{digest}", name)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError:
@@ -192,14 +240,15 @@ def cache_folder(settings: Settings, name: str) -> str:
 
 def _check_state(root: str, state: str, settings: Settings) -> None:
     told = f"STATE_DIR={settings.state_dir!r}"
-    common = os.path.commonpath((state, root))
-    if common == state:
-        raise SettingError(f"{told} holds ROOT_PATH: it takes a folder apart")
-    inside = os.path.relpath(state, root).split(os.sep)
-    if common == root and not any(map(paths.Ignore(settings.ignore).name, inside)):
-        raise SettingError(
-            f"{told} lies inside ROOT_PATH: it takes an ignored name there, such as .lenslet"
-        )
+    if not settings.s3_bucket:
+        common = os.path.commonpath((state, root))
+        if common == state:
+            raise SettingError(f"{told} holds ROOT_PATH: it takes a folder apart")
+        inside = os.path.relpath(state, root).split(os.sep)
+        if common == root and not any(map(paths.Ignore(settings.ignore).name, inside)):
+            raise SettingError(
+                f"{told} lies inside ROOT_PATH: it takes an ignored name there, such as .lenslet"
+            )
     above = state
     while not os.path.exists(above):
         above = os.path.dirname(above)

@@ -22,7 +22,7 @@ from lenslet.errors import (
 from lenslet.paths import ROOT, TEMPORARY, Path, escaped, usable
 from lenslet.storage.opening import open_below
 from lenslet.storage.replacing import lock, replace, sweep
-from lenslet.storage.tree import DOCUMENT_BYTES, Listing, Stat
+from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
@@ -61,6 +61,8 @@ class LocalTree:
     A `private` tree is ours alone (`STATE_DIR`, the cache): folders are made as needed. Any other
     is the user's, and nothing is written at the top of one that is empty: a disk is unmounted.
     """
+
+    remote = False
 
     def __init__(
         self, root: str, *, private: bool = False, within: LocalTree | None = None
@@ -203,14 +205,21 @@ class LocalTree:
             finally:
                 os.close(fd)
 
+    def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
+        file, stat = self.open(path)
+        with file:
+            return file.read(size), stat
+
     def write(
         self,
         path: Path,
         data: bytes | Iterable[bytes],
         *,
-        mtime_ns: int | None = None,
+        image: Stat | None = None,
         make: bool = False,
+        over: str | None = None,
     ) -> None:
+        mtime_ns = image.mtime_ns if image else None
         with (
             self._folder(path.parent, make=make or self.private) as fd,
             _domain_errors(path, writing=True),
@@ -218,7 +227,9 @@ class LocalTree:
             self._refuse_empty(path.parent, fd)
             replace(fd, path.name.encode(), data, mtime_ns=mtime_ns)
 
-    def update(self, path: Path, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+    def update(
+        self, path: Path, change: Change, seen: tuple[bytes | None, str] | None = None
+    ) -> bytes | None:
         name = path.name.encode()
         with (
             self._folder(path.parent, make=self.private) as fd,

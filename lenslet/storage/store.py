@@ -1,0 +1,183 @@
+"""The S3 service: one client a region, its errors in domain words, its requests counted.
+
+boto3 costs 150 ms and 30 MB, so it is imported when the first request is made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from lenslet.config import Settings
+from lenslet.errors import (
+    Denied,
+    Invalid,
+    LensletError,
+    NotFound,
+    Overtaken,
+    StorageFull,
+    StorageNonsense,
+    StorageUnavailable,
+    Unsupported,
+    one_line,
+)
+
+# What an operation needs in a policy, where that is not its own name.
+_ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_DENIED = frozenset(
+    {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccessDeniedException"}
+)
+_OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+_UNSUPPORTED = frozenset({"NotImplemented", "501"})
+_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
+_CREDENTIALS = {
+    "InvalidAccessKeyId": "The store does not know the access key.",
+    "SignatureDoesNotMatch": "The store does not accept the secret key.",
+    "ExpiredToken": "The credentials for the store have expired.",
+    "ExpiredTokenException": "The credentials for the store have expired.",
+    "TokenRefreshRequired": "The credentials for the store have expired.",
+    "InvalidToken": "The store does not accept the session token.",
+    "InvalidClientTokenId": "The store does not know the access key.",
+    "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
+}
+_UNAVAILABLE = {
+    "NoSuchBucket": "There is no such bucket.",
+    "PermanentRedirect": "The bucket is in another region: set AWS_REGION.",
+    "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_REGION.",
+    "IllegalLocationConstraintException": "The bucket is in another region: set AWS_REGION.",
+    "SlowDown": "The store asks to slow down.",
+    "Throttling": "The store asks to slow down.",
+    "ThrottlingException": "The store asks to slow down.",
+    "RequestLimitExceeded": "The store asks to slow down.",
+    "TooManyRequests": "The store asks to slow down.",
+    "429": "The store asks to slow down.",
+    "ServiceUnavailable": "The store cannot answer for now.",
+    "503": "The store cannot answer for now.",
+    "InternalError": "The store failed.",
+    "500": "The store failed.",
+    "RequestTimeout": "The store waited too long for the request.",
+}
+
+Count = Callable[[str], None]
+
+
+class Store:
+    """Requests to one S3 service, from any number of threads; `count` hears of each one sent."""
+
+    def __init__(self, settings: Settings, count: Count = lambda operation: None) -> None:
+        self._settings = settings
+        self._count = count
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+        self.proving = threading.Lock()
+        self.proven: set[str] = set()  # buckets that have shown that they keep conditions
+
+    @property
+    def name(self) -> str:
+        """What tells this service from others."""
+        return self._settings.s3_endpoint or "s3:/"
+
+    def client(self, region: str = "") -> Any:
+        """The client of a region, the settings' own where none is given."""
+        region = region or self._settings.aws_region
+        client = self._clients.get(region)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(region) or self._made(region)
+                self._clients[region] = client
+        return client
+
+    def _made(self, region: str) -> Any:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        endpoint = self._settings.s3_endpoint or None
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            max_pool_connections=self._settings.web_threads + self._settings.worker_threads,
+            connect_timeout=3,
+            read_timeout=20,
+            retries={"mode": "adaptive", "total_max_attempts": 4},
+            # A newer boto3 adds checksums that older services refuse; TLS and ETags stay.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        try:
+            client: Any = boto3.session.Session().client(
+                "s3",
+                region_name=region or (endpoint and "us-east-1"),
+                endpoint_url=endpoint,
+                config=config,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
+        client.meta.events.register("before-send.s3", self._sent)
+        return client
+
+    def _sent(self, event_name: str, **_: Any) -> None:
+        self._count(event_name.rpartition(".")[2])
+
+    def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
+        """The answer to one operation, such as `get_object`.
+
+        Raises `NotFound`, `Denied`, `Overtaken` when a condition does not hold, `Unsupported`,
+        `StorageFull`, `StorageUnavailable` and `StorageNonsense`.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = self.client(region)
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
+        except ClientError as error:
+            raise self._translated(error, parameters) from error
+        except BotoCoreError as error:
+            raise self.unanswered(error) from error
+        return answer
+
+    def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
+        """What the service said, in domain words; `NotModified` is an `Overtaken` with 304."""
+        code = str(error.response["Error"].get("Code", ""))
+        key = parameters.get("Key", parameters.get("Prefix", ""))
+        if code in _MISSING:
+            return NotFound(f"There is no {key or '/'}.")
+        if code == "304":
+            return Overtaken("not modified")
+        if code in _DENIED:
+            action = _ACTIONS.get(error.operation_name, f"s3:{error.operation_name}")
+            return Denied(f"The store does not allow {action} on {parameters['Bucket']}/{key}.")
+        if code in _CREDENTIALS:
+            self._forget_clients()
+            return StorageUnavailable(_CREDENTIALS[code])
+        if code in _OVERTAKEN:
+            return Overtaken(f"Another writer of {key} was first.")
+        if code in _UNSUPPORTED:
+            return Unsupported("The store does not support what is needed here.")
+        if code in _FULL:
+            return StorageFull(f"{key}: the store has no space left.")
+        if code == "KeyTooLongError":
+            return Invalid("path", "the name is too long for a file beside it")
+        if code in _UNAVAILABLE:
+            return StorageUnavailable(f"{_UNAVAILABLE[code]} ({parameters['Bucket']}, {code})")
+        return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
+
+    def unanswered(self, error: Exception) -> LensletError:
+        """What it means that there was no answer, or only a part of one."""
+        from botocore import exceptions
+
+        if isinstance(error, exceptions.ResponseParserError):
+            return StorageNonsense("The store answered what is not S3.")
+        if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+            self._forget_clients()
+            return StorageUnavailable("No credentials for the store were found.")
+        if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+            return StorageUnavailable(f"The store cannot be reached ({type(error).__name__}).")
+        return StorageUnavailable(f"The store cannot be used: {one_line(error)}")
+
+    def _forget_clients(self) -> None:
+        """Let the next request find new credentials."""
+        with self._lock:
+            self._clients.clear()
