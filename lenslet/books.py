@@ -18,6 +18,7 @@ from lenslet.storage import Storage, Tree
 COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_BACKLOG = 20_000  # so many changed items are compacted sooner
 REPORT_SECONDS = 2.0
+FAR = 5  # so many times longer where telling costs requests
 _SOON, _FLUSH_SECONDS, _FLUSH_SECONDS_MOST = 0.5, 1.0, 3.0
 
 
@@ -37,6 +38,7 @@ class Books:
         self._memory = memory
         self._clock = clock
         self._rollup = Rollup(storage, cache)
+        self._slowness = FAR if storage.state.remote else 1
         self._stale = not self._rollup.built
         self._compacted = float("-inf")
         self._passes: dict[str, dict[str, Any]] = {}
@@ -57,7 +59,7 @@ class Books:
 
     def _flush_later(self) -> None:
         if self._rollup.unflushed:
-            self._queue.put(Job(Kind.ROLLUP), _SOON)
+            self._queue.put(Job(Kind.ROLLUP), _SOON * self._slowness)
         self._queue.put(Job(Kind.HEALTH), REPORT_SECONDS)
 
     def all_seen(self) -> None:
@@ -77,7 +79,7 @@ class Books:
         if not self.complete:
             return
         if self._rollup.is_there():
-            self._rollup.catch_up()
+            self._rollup.catch_up(self._items)
             self._flush_later()
         else:
             self._queue.put(Job(Kind.COMPACT), _SOON)
@@ -85,14 +87,15 @@ class Books:
     def flush(self, job: Job) -> None:
         """Make what was noted visible to search."""
         begun = self._clock()
-        self._rollup.catch_up()
+        self._rollup.catch_up(self._items)
         if self._rollup.unflushed:
             self._rollup.flush()
         if self.complete:
             self._compact_later()
         if self._rollup.unflushed:
             wait = 10 * (self._clock() - begun)
-            self._queue.put(job, min(max(wait, _FLUSH_SECONDS), _FLUSH_SECONDS_MOST))
+            wait = min(max(wait, _FLUSH_SECONDS), _FLUSH_SECONDS_MOST)
+            self._queue.put(job, wait * self._slowness)
 
     def _compact_later(self) -> None:
         many = self._rollup.backlog > COMPACT_BACKLOG

@@ -19,7 +19,7 @@ import orjson
 from lenslet.errors import NotFound
 from lenslet.manifest import Item
 from lenslet.paths import ROOT, Path
-from lenslet.storage import Tree
+from lenslet.storage import Stat, Storage, Tree
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
@@ -29,6 +29,7 @@ _MOST_WORDS = 50_000
 # A position in letters that folded text never holds, so that no search finds it.
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
+_HEAD_BYTES, _CHUNK = 4096, 1 << 20
 TAIL = b"\n]}\n"
 
 
@@ -97,14 +98,58 @@ def head_of(file: BinaryIO) -> dict[str, Any] | None:
     file.seek(max(0, size - len(TAIL)))
     tail = file.read(len(TAIL))
     file.seek(0)
-    line = file.readline(4096)
+    line = file.readline(_HEAD_BYTES)
     if not line.startswith(b'{"v":1,') or not tail.endswith(b"]}\n"):
         return None
+    return _parsed(line)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         head: dict[str, Any] = orjson.loads(line.rstrip(b"\n") + b"]}")
     except orjson.JSONDecodeError:
         return None
     return head if {"generation", "generatedAt"} <= head.keys() else None
+
+
+def head_at(storage: Storage, name: str) -> tuple[dict[str, Any], Stat]:
+    """What the rollup's or delta's first line says; `NotFound` where none is whole."""
+    if storage.state.remote:
+        data, stat = storage.head_derived(Path(name), _HEAD_BYTES)
+        head = _parsed(data.partition(b"\n")[0])
+    else:
+        file, stat = storage.open_derived(Path(name))
+        with file:
+            head = head_of(file)
+    if head is None:
+        raise NotFound(f"{name} is torn.")
+    return head, stat
+
+
+def open_file(storage: Storage, cache: Tree, name: str) -> tuple[BinaryIO, dict[str, Any], Stat]:
+    """The rollup or delta, open for reading, with its head; of a bucket's, this host's copy."""
+    head, stat = head_at(storage, name)
+    if not storage.state.remote:
+        file, stat = storage.open_derived(Path(name))
+        return file, head, stat
+    try:
+        file, _ = cache.open(copy_of(head["generation"]))
+    except NotFound:
+        body, stat = storage.open_derived(Path(name))
+        with body:
+            now = head_of(body)  # it may be a newer one by now
+            if now is None:
+                raise NotFound(f"{name} is torn.") from None
+            body.seek(0)
+            cache.write(copy_of(now["generation"]), iter(lambda: body.read(_CHUNK), b""))
+        file, _ = cache.open(copy_of(now["generation"]))
+        return file, now, stat
+    return file, head, stat
+
+
+def copy_of(generation: str) -> Path:
+    """Where in the cache this host keeps its copy of a bucket's rollup or delta."""
+    return Path(f"{generation}.json")
 
 
 def items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:

@@ -30,6 +30,8 @@ KINDS = (
     "unreadableFolders",
     "notKept",
 )
+# What only a listing tells.
+LISTED = frozenset({"orphanSidecars", "orphanThumbnails", "unusableNames"})
 # What is worth telling an operator; the rest is only counted.
 WORRYING = frozenset(KINDS) - {"foreignJson", "orphanThumbnails", "unreadableImages"}
 

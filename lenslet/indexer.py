@@ -26,7 +26,7 @@ from lenslet.errors import (
     StorageUnavailable,
     one_line,
 )
-from lenslet.health import FolderHealth
+from lenslet.health import LISTED, FolderHealth
 from lenslet.jobs import IMAGES, Job, Kind, Queue
 from lenslet.known import Known, Memory, Walk, Watch
 from lenslet.looker import Looked, Looker
@@ -336,7 +336,7 @@ class Indexer:
         if not self._root.is_there():
             self._walk.interrupt()
             return None
-        if gone and (self._memory.get(path) or self._memory.entries.get(path)):
+        if gone and (self._memory.get(path) or self._memory.shows(path)):
             self._forget(path)
         if problem:
             self._blocked(problem)
@@ -346,9 +346,12 @@ class Indexer:
         """A look that costs no more than it must; None when nothing has changed."""
         if job.kind is Kind.MANIFEST and known.far:
             try:
-                return self._looker.refresh(job.path, facts)
+                looked = self._looker.refresh(job.path, facts)
             except NotFound:
                 known.stamp = None
+            else:
+                looked.look.problems += [p for p in known.health.problems if p.kind in LISTED]
+                return looked
         fresh = facts or job.force or known.retries or self._reading.has_more(job.path)
         unless = None if fresh else known.stamp
         return self._looker.look(job.path, facts, retry=job.force, unless=unless)
@@ -374,8 +377,9 @@ class Indexer:
 
     def _shows(self, path: Path, entry: Dir | None) -> None:
         """In a bucket, a folder's parent learns from the folder itself how to show it."""
-        if path in self._memory.entries and self._memory.entries[path] != entry:
-            self._memory.entries[path] = entry
+        entries = self._memory.entries.get(path.parent, {})
+        if path.name in entries and entries[path.name] != entry:
+            entries[path.name] = entry
             self._queue.put(Job(Kind.MANIFEST, path.parent), _TELL_SECONDS)
 
     def _forget(self, path: Path) -> None:
@@ -393,6 +397,8 @@ class Indexer:
             Problem("unreadableFiles", path.child(name), retry.reason)
             for name, retry in list(known.retries.items())
         ]
+        if not look.changed:  # what could not be kept is not written again
+            look.problems += [p for p in known.health.problems if p.kind == "notKept"]
         known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
         foreign = known.generation not in (None, looked.old.generated_at)  # another process wrote
         self._books.note(looked.old, look.manifest.items, new=path in self._new or foreign)

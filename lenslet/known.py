@@ -73,6 +73,10 @@ class Memory:
     def get(self, path: Path) -> Known | None:
         return self._folders.get(path)
 
+    def shows(self, path: Path) -> bool:
+        """Whether the folder above, in a bucket, shows this one."""
+        return bool(self.entries.get(path.parent, {}).get(path.name))
+
     def of(self, path: Path) -> Known:
         """The record of a folder, made where there is none."""
         with self._lock:

@@ -18,7 +18,8 @@ from lenslet.storage import Listing, Stat, Storage, Tree
 
 Stamp = tuple[int, int, int]
 Leftovers = list[tuple[Tree, Path, list[str]]]  # temporary files, and where they are
-Entries = dict[Path, "Dir | None"]  # how folders of buckets show; None: not at all
+# How the folders in a folder of a bucket show, by name; None: not at all.
+Entries = dict[Path, dict[str, "Dir | None"]]
 
 
 @dataclass(slots=True)
@@ -165,7 +166,7 @@ class Looker:
             return None
         over = self._over(seen)
         old = Manifest(path)
-        if over != "" or self._storage.spill:
+        if over != "" or any(MANIFEST in kept.files for _, kept in seen.kept):
             old = manifest.load(self._storage, path) or old
         comparison = Comparison(
             old,
@@ -220,7 +221,8 @@ class Looker:
             self._wall(),
             known_edits=True,
         )
-        listing.folders = [entry["name"] for entry in old.dirs]
+        shown = self._entries.get(path, {})
+        listing.folders = list({entry["name"] for entry in old.dirs} | shown.keys())
         look = comparison.look(self._far_dirs(place, listing, old, {}), lambda path: False)
         self._note_source(look, old, place)
         over = old.rev if self._storage.state.remote else None
@@ -304,13 +306,14 @@ class Looker:
     ) -> list[Dir]:
         """The folders of a bucket as they were found before; `branch` where they were not."""
         before = {entry["name"]: entry for entry in old.dirs}
+        entries = self._entries.setdefault(place.path, {})
         shown = []
         for name in sorted(listing.folders, key=paths.natural_key):
             child = place.path.child(name)
             if self._resolver.ignore.path(child):
                 continue
             unknown = before.get(name, {"name": name, "kind": "branch"})
-            entry = self._entries.setdefault(child, unknown)
+            entry = entries.setdefault(name, unknown)
             if entry:
                 shown.append(entry)
             else:

@@ -1,7 +1,8 @@
-"""The rollup of all items, and what has changed since: written by the index process."""
+"""The rollup of all items, and what has changed since: written by the index processes."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -10,64 +11,87 @@ from typing import Any
 import orjson
 
 from lenslet import manifest, times
-from lenslet.errors import NotFound
+from lenslet.errors import NotFound, Overtaken, StorageUnavailable
 from lenslet.folding import (
     TAIL,
+    copy_of,
     fold_file,
     forget_generations,
     gone_mark,
-    head_of,
+    head_at,
     items_of,
     joined,
+    open_file,
     shown,
 )
 from lenslet.manifest import Item
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key, natural_key
 from lenslet.storage import Storage, Tree
 
+Changes = dict[str, Item]
+_TRIES = 10
+_CHUNK = 1 << 20
+
 
 class Rollup:
-    """Keeps the rollup and its delta up to date; the index process has one.
+    """Keeps the rollup and its delta up to date; each index process has one.
 
     Changes are noted with `note`, made visible with `flush`, and folded into the rollup itself
-    with `compact`, which reads every manifest. Safe to call from several threads.
+    with `compact`, which reads every manifest. In a bucket any number of processes flush, each
+    on top of what the others did. Safe to call from several threads.
     """
 
     def __init__(self, storage: Storage, cache: Tree) -> None:
         self._storage = storage
         self._cache = cache
-        self._lock = threading.Lock()  # the two dictionaries
+        self._lock = threading.Lock()  # the dictionaries
         self._writing = threading.Lock()  # the files
         self._base = ""  # the rollup's generation; nothing before the first
-        self._noted: dict[str, Item] = {}
-        self._compacting: dict[str, Item] = {}
+        self._delta = ""  # the generation of the delta that `_stored` is, nothing for none
+        self._over: str | None = None  # the delta's rev in a bucket, "" for none
+        self._stored: Changes = {}  # what the delta says
+        self._pending: Changes = {}  # what it does not say yet
+        self._early: set[Path] = set()  # folders that changed before there was a rollup
         self._coming = ""  # the generation that a compaction is writing
-        self._unflushed = False
+        self._missing = False  # there is no delta of this very rollup
         self.written_ns = 0  # mtime of the newer of the two files when they were opened
         self._open()
 
     def _open(self) -> None:
         """Take up where an earlier process stopped."""
+        with contextlib.suppress(StorageUnavailable):
+            times_ns = [stat.mtime_ns for stat in self._read()]
+            if len(times_ns) == 1:  # the last process ended between the two: something is lost
+                times_ns = [0] if self._missing and self._delta else times_ns
+            self.written_ns = max(times_ns, default=0)
+
+    def _read(self) -> list[Any]:
+        """See which rollup there is and what its delta says; the files of both that belong."""
         try:
-            base, stat = self._storage.open_derived(Path(ROLLUP))
+            head, base = head_at(self._storage, ROLLUP)
         except NotFound:
-            return
-        with base:
-            head = head_of(base)
-        if head is None:
-            return
-        self._base, self.written_ns = head["generation"], stat.mtime_ns
+            self._see_delta()
+            return []
+        self._base = head["generation"]
+        delta = self._see_delta()
+        return [base, delta] if delta else [base]
+
+    def _see_delta(self) -> Any:
+        far = self._storage.state.remote
         try:
-            delta, stat = self._storage.open_derived(Path(ROLLUP_DELTA))
+            head, stat = head_at(self._storage, ROLLUP_DELTA)
         except NotFound:
-            return
-        with delta:
-            head = head_of(delta)
-            if head and head.get("base") == self._base:
-                self.written_ns = max(self.written_ns, stat.mtime_ns)
-                self._noted = {item["path"]: item for _, item in items_of(delta)}
-            else:  # the last process ended between the two: what was noted meanwhile is lost
-                self.written_ns = 0
+            self._delta, self._missing = "", True  # what is remembered of it stays true
+            self._over = "" if far else None
+            return None
+        if head["generation"] != self._delta:
+            file, head, stat = open_file(self._storage, self._cache, ROLLUP_DELTA)
+            with file:
+                self._stored = {item["path"]: item for _, item in items_of(file)}
+            self._delta = head["generation"]
+        self._over = stat.etag if far else None
+        self._missing = head.get("base") != self._base
+        return None if self._missing else stat
 
     @property
     def built(self) -> bool:
@@ -75,24 +99,27 @@ class Rollup:
 
     @property
     def unflushed(self) -> bool:
-        return self._unflushed
+        return bool(self._pending or self._early) or (self.built and self._missing)
 
     @property
     def backlog(self) -> int:
         """How many items the rollup itself does not know yet."""
-        return len(self._noted)
+        return len(self._stored) + len(self._pending)
 
     def note(self, folder: Path, before: list[Item], after: list[Item]) -> None:
         """The items of `folder` changed from `before` to `after`.
 
-        Before there is a rollup nothing is noted: the first one is made from all manifests.
+        Before there is a rollup only the folder is noted: it is made from all manifests.
         """
         if not self._base:
+            if before != after:
+                self._early.add(folder)
             return
-        if any(gone_mark(above) in self._noted for above in (folder, *folder.ancestors())):
+        marks = [gone_mark(above) for above in (folder, *folder.ancestors())]
+        if any(mark in self._pending or mark in self._stored for mark in marks):
             before = []  # it was gone, and is there again
         old = {item["path"]: item for item in before}
-        changes: dict[str, Item] = {}
+        changes: Changes = {}
         for item in after:
             was = old.pop(item["path"], None)
             if was is None:
@@ -101,12 +128,10 @@ class Rollup:
                 changes[item["path"]] = {**shown(item), "was": was.get("tags", [])}
         for path, was in old.items():
             changes[path] = {"path": path, "gone": True, "was": was.get("tags", [])}
-        if changes:
-            with self._lock:
-                for path, change in changes.items():
-                    before_that = self._noted.get(path, change)
-                    self._noted[path] = {**change, "was": before_that["was"]}
-                self._unflushed = True
+        with self._lock:
+            for path, change in changes.items():
+                known = self._pending.get(path) or self._stored.get(path) or change
+                self._pending[path] = {**change, "was": known["was"]}
 
     def note_gone(self, folder: Path) -> None:
         """`folder` is gone, and all below it."""
@@ -114,49 +139,45 @@ class Rollup:
         if not self._base:
             return
         with self._lock:
-            for path in [path for path in self._noted if path.startswith(mark)]:
-                del self._noted[path]
-            self._noted[mark] = {"path": mark, "gone": True, "was": []}
-            self._unflushed = True
+            for path in [path for path in self._pending if path.startswith(mark)]:
+                del self._pending[path]
+            self._pending[mark] = {"path": mark, "gone": True, "was": []}
 
     def is_there(self) -> bool:
         """Whether the rollup's file is there and whole."""
-        return self._head(ROLLUP) is not None
-
-    def catch_up(self) -> None:
-        """Take over a rollup that another process wrote, and see whether the delta is there.
-
-        What is noted here stays true on top of the other's rollup.
-        """
-        base, delta = self._head(ROLLUP), self._head(ROLLUP_DELTA)
-        if base:
-            self._base = base["generation"]
-        if not delta or delta.get("base") != self._base:
-            self._unflushed = True
-
-    def _head(self, name: str) -> dict[str, Any] | None:
         try:
-            file, _ = self._storage.open_derived(Path(name))
+            head_at(self._storage, ROLLUP)
         except NotFound:
-            return None
-        with file:
-            return head_of(file)
+            return False
+        return True
+
+    def catch_up(self, load: Callable[[Path], list[Item]] = lambda folder: []) -> None:
+        """Take over what another process wrote; `load` gives the items of a folder now.
+
+        What is noted here stays true on top of it.
+        """
+        with self._writing:
+            self._read()
+        for folder in list(self._early) if self._base else ():
+            self.note(folder, [], load(folder))
+            self._early.discard(folder)
 
     def flush(self) -> None:
         """Write what changed to the delta, where search finds it."""
         with self._writing:
-            with self._lock:
-                changes = {**self._compacting, **self._noted}
-                self._unflushed = False
-            self._write_delta(changes)
+            if self._base:
+                self._write_delta(self._base, lambda stored: stored)
 
     def compact(self, folders: list[Path], load: Callable[[Path], list[Item]]) -> int:
         """Write the rollup anew from what `load` gives for each folder; how many items it has.
 
         When `load` raises, the rollup stays as it was.
         """
-        with self._lock:
-            self._compacting, self._noted = {**self._compacting, **self._noted}, {}
+        with self._writing:
+            self._read()
+            with self._lock:
+                known = self._merged(self._stored, self._pending)
+                self._early = set()
         in_order = sorted(folders, key=folder_key)
         count = 0
 
@@ -168,28 +189,59 @@ class Rollup:
                     count += 1
                     yield shown(item)
 
-        generation = self._write(ROLLUP, items)
+        generation = self._coming = secrets.token_hex(8)
+        self._write(ROLLUP, generation, items)
         with self._writing:
             self._base = generation
             with self._lock:
-                self._compacting = {}
-                changes, self._unflushed = dict(self._noted), False
-            self._write_delta(changes)
+                pending = self._pending
+                self._pending = {p: c for p, c in pending.items() if known.get(p) != c}
+            # What was known before the manifests were read is in them.
+            self._write_delta(
+                generation,
+                lambda stored: {p: c for p, c in stored.items() if known.get(p) != c},
+            )
+            self._coming = ""
         return count
 
-    def _write_delta(self, changes: dict[str, Item]) -> None:
-        items = sorted(changes.values(), key=lambda item: _order(Path(item["path"])))
-        generation = self._write(ROLLUP_DELTA, lambda: items, base=self._base)
-        forget_generations(self._cache, {self._base, self._coming, generation})
+    def _merged(self, stored: Changes, pending: Changes) -> Changes:
+        """`stored` after `pending`, which was noted later."""
+        gone = tuple(path for path in pending if path.endswith("/"))
+        found = {p: c for p, c in stored.items() if not (gone and p.startswith(gone))}
+        for path, change in pending.items():
+            found[path] = {**change, "was": found.get(path, change)["was"]}
+        return found
 
-    def _write(self, name: str, items: Callable[[], Iterable[Item]], **more: str) -> str:
-        """Write one of the two files and its folded copy; the generation that it got.
+    def _write_delta(self, base: str, kept: Callable[[Changes], Changes]) -> None:
+        """Write what is `kept` of the delta, and all that is pending, for the rollup `base`."""
+        for _ in range(_TRIES):
+            with self._lock:
+                pending = dict(self._pending)
+            changes = self._merged(kept(self._stored), pending)
+            items = sorted(changes.values(), key=lambda item: _order(Path(item["path"])))
+            generation = secrets.token_hex(8)
+            try:
+                self._write(ROLLUP_DELTA, generation, lambda: items, base=base)  # noqa: B023
+            except Overtaken:
+                self._see_delta()
+                continue
+            with self._lock:
+                for path, change in pending.items():
+                    if self._pending.get(path) is change:
+                        del self._pending[path]
+                self._stored, self._delta, self._missing = changes, generation, False
+            forget_generations(self._cache, {self._base, self._coming, generation})
+            return
+        raise StorageUnavailable("Other hosts write the rollup's delta all the time.")
 
-        `items` is asked again when the first place cannot take the file.
+    def _write(
+        self, name: str, generation: str, items: Callable[[], Iterable[Item]], **more: str
+    ) -> None:
+        """Write one of the two files and its folded copy.
+
+        `items` is asked again when the first place cannot take the file. What goes to a bucket is
+        written to the cache before, and folded from there.
         """
-        generation = secrets.token_hex(8)
-        if name == ROLLUP:
-            self._coming = generation
         head = {"v": 1, "generatedAt": times.text(times.now()), "generation": generation, **more}
 
         def pieces() -> Iterator[bytes]:
@@ -199,11 +251,23 @@ class Rollup:
                 comma = b",\n"
             yield (b"" if comma == b",\n" else comma.rstrip()) + TAIL
 
-        self._storage.keep(Path(name), lambda: joined(pieces()), ours=manifest.ours)
-        file, _ = self._storage.open_derived(Path(name))
+        if self._storage.state.remote:
+            self._cache.write(copy_of(generation), joined(pieces()))
+            over = self._over if name == ROLLUP_DELTA else None
+            self._storage.keep(
+                Path(name), lambda: self._copied(generation), ours=manifest.ours, over=over
+            )
+        else:
+            self._storage.keep(Path(name), lambda: joined(pieces()), ours=manifest.ours)
+        file, _, _ = open_file(self._storage, self._cache, name)
         with file:
             fold_file(self._cache, generation, file)
-        return generation
+
+    def _copied(self, generation: str) -> Iterator[bytes]:
+        file, _ = self._cache.open(copy_of(generation))
+        with file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
 
 
 def _order(path: Path) -> tuple[list[Any], Any]:

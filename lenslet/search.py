@@ -17,7 +17,7 @@ import orjson
 
 from lenslet import folding
 from lenslet.errors import NotFound
-from lenslet.folding import fold, fold_file, head_of, items_of
+from lenslet.folding import fold, fold_file, items_of, open_file
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
 from lenslet.storage import Storage, Tree
 
@@ -60,12 +60,8 @@ class Segment:
 
     def __init__(self, storage: Storage, cache: Tree, name: str, *, build: bool) -> None:
         """`NotFound` when the file is missing or torn, or not folded yet and not to `build`."""
-        self.file, self.stat = storage.open_derived(Path(name))
+        self.file, self.head, self.stat = open_file(storage, cache, name)
         try:
-            head = head_of(self.file)
-            if head is None:
-                raise NotFound(f"{name} is torn.")
-            self.head = head
             self._fold = self._mapped(cache, "fold", build)
             self._terms = self._mapped(cache, "terms", build)
         finally:
@@ -168,6 +164,7 @@ class Search:
         self._cache = cache
         self._lock = threading.Lock()
         self._stale_since = 0.0
+        self._asked = float("-inf")
         self._opened: tuple[list[Segment], frozenset[str]] = ([], frozenset())
 
     def find(
@@ -226,11 +223,16 @@ class Search:
 
     def _refresh(self, now: float) -> None:
         """Open newer files, both or neither; keep the old ones while the new are being folded."""
+        far = self._storage.state.remote
+        if now - self._asked < self._storage.fresh_seconds:
+            return
+        self._asked = now
         if not self._changed():
             self._stale_since = 0.0
             return
         self._stale_since = self._stale_since or now
-        build = not self._opened[0] or now - self._stale_since > _OTHERS_SECONDS
+        wait = 2 * self._storage.fresh_seconds if far else _OTHERS_SECONDS
+        build = not self._opened[0] or now - self._stale_since > wait
         base = self._segment(ROLLUP, build)
         delta = self._segment(ROLLUP_DELTA, build)
         if not base and not delta:
@@ -255,10 +257,9 @@ class Search:
 
     def _rev(self, name: str) -> tuple[str, int] | None:
         try:
-            file, stat = self._storage.open_derived(Path(name))
+            stat = self._storage.stat_derived(Path(name))
         except NotFound:
             return None
-        file.close()
         return stat.rev, stat.ctime_ns
 
 

@@ -7,6 +7,7 @@ import pathlib
 import secrets
 import subprocess
 import sys
+import types
 import urllib.request
 from typing import Any
 
@@ -129,10 +130,15 @@ class BucketPath:
             return False
         return True
 
+    def stat(self) -> types.SimpleNamespace:
+        """Its time, in nanoseconds."""
+        seconds = int(self.get()["LastModified"].timestamp())
+        return types.SimpleNamespace(st_mtime_ns=seconds * 10**9)
+
     def unlink(self) -> None:
         self.service.client.delete_object(Bucket=self.bucket, Key=self.key)
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Every key of the bucket below this one."""
         pages = self.service.client.get_paginator("list_objects_v2")
         prefix = f"{self.key}/" if self.key else ""
@@ -146,4 +152,4 @@ class BucketPath:
         """Every object below this key and what is in it."""
         start = len(f"{self.key}/") if self.key else 0
         root = BucketPath(self.service, self.bucket)
-        return {key[start:]: (root / key).read_bytes() for key in self.keys()}
+        return {key[start:]: (root / key).read_bytes() for key in self.all_keys()}

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
 from buckets import BucketPath, Service, start_moto
+from PIL import Image, ImageDraw
 from webtest import TestApp
 
 from lenslet import config
@@ -86,6 +86,7 @@ def environ_of(root: pathlib.Path | BucketPath) -> dict[str, str]:
         "S3_PREFIX": root.key,
         "S3_ENDPOINT": root.service.endpoint,
         "AWS_REGION": "us-east-1",
+        "PRESIGN_SECONDS": "0",
     }
 
 
@@ -96,8 +97,10 @@ def put(path: pathlib.Path, data: bytes | None = None) -> pathlib.Path:
     return path
 
 
-def tree(root: pathlib.Path) -> dict[str, bytes]:
+def tree(root: pathlib.Path | BucketPath) -> dict[str, bytes]:
     """Every file below a folder and what is in it."""
+    if isinstance(root, BucketPath):
+        return root.tree()
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
@@ -143,10 +146,11 @@ class Gallery:
         self, root: pathlib.Path | BucketPath, cache: pathlib.Path, **settings: str
     ) -> None:
         self.root = root
+        fresh_seconds = float(settings.pop("fresh_seconds", "0"))
         environ = {"XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0", **environ_of(root)}
         self.settings = config.settings({**environ, **settings})
         self.clock, self.channel, self.board = Clock(), Channel(), Board()
-        self.storage = open_storage(self.settings, self.board.count)
+        self.storage = open_storage(self.settings, self.board.count, fresh_seconds=fresh_seconds)
         self.cache = LocalTree(str(cache / "search"), private=True)
         self.told: list[tuple[str, str | None]] = []
         self.restart()
@@ -171,6 +175,8 @@ class Gallery:
 
     def index(self) -> None:
         """Do everything there is to do, as if `SCAN_SECONDS` had passed before."""
+        if self.storage.root.remote:  # where only time tells that a look is due
+            self.clock.now += self.settings.scan_seconds
         self.queue.put(Job(Kind.SCAN))
         self.settle()
 
@@ -229,9 +235,19 @@ class Gallery:
         self.channel.close()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What endpoints do is tried on a folder and on a bucket, unless a test is about folders."""
+    local = metafunc.definition.get_closest_marker("local")
+    if "root" in metafunc.fixturenames and metafunc.module.__name__ == "test_app" and not local:
+        metafunc.parametrize("root", ["folder", "bucket"], indirect=True)
+
+
 @pytest.fixture
-def root(tmp_path: pathlib.Path) -> pathlib.Path:
-    """An empty folder for photos."""
+def root(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path | BucketPath:
+    """An empty folder for photos, or a bucket."""
+    if getattr(request, "param", "folder") == "bucket":
+        found: BucketPath = request.getfixturevalue("bucket")
+        return found
     (tmp_path / "photos").mkdir()
     return tmp_path / "photos"
 
@@ -335,16 +351,22 @@ class Server:
             raise
 
 
+def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """The first true thing that `what` says without an error of the network."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError):
+            if found := what():
+                return found
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        pause.wait(0.05)
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Service]:
     """A real S3 server that counts requests and fails when told to."""
     service = start_moto(free_port())
-    pause, deadline = threading.Event(), time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            service.reset()
-            break
-        pause.wait(0.05)
+    wait_for(lambda: service.reset() or True)
     yield service
     service.stop()
 

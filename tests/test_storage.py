@@ -22,33 +22,53 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.paths import ROOT, Path
-from lenslet.storage import LocalTree, Stat, Storage, check_storage, open_storage
+from lenslet.storage import LocalTree, S3Tree, Storage, Tree, check_storage, open_storage
 from lenslet.storage import local as local_module
 from lenslet.storage.opening import open_in_one, open_in_steps
+from lenslet.storage.store import Store
+
+WAYS = {"openat2": open_in_one, "steps": open_in_steps}
 
 
-@pytest.fixture(params=[open_in_one, open_in_steps], ids=["openat2", "steps"])
-def files(request, root: pathlib.Path, monkeypatch) -> LocalTree:
+@pytest.fixture(params=WAYS)
+def local(request, root: pathlib.Path, monkeypatch) -> LocalTree:
     """A local tree with one file, opened in each of the two ways."""
-    monkeypatch.setattr(local_module, "open_below", request.param)
+    monkeypatch.setattr(local_module, "open_below", WAYS[request.param])
     put(root / "a/one.txt", b"one")
     return LocalTree(str(root))
 
 
-def test_what_is_written_is_read_and_listed(files: LocalTree) -> None:
-    files.write(Path("a/two.txt"), b"two", image=Stat(9, 10**18 + 1))
+@pytest.fixture(params=[*WAYS, "s3", "s3 below a prefix"])
+def files(request, root: pathlib.Path, monkeypatch) -> Tree:
+    """Any tree with one file."""
+    if request.param in WAYS:
+        monkeypatch.setattr(local_module, "open_below", WAYS[request.param])
+        put(root / "a/one.txt", b"one")
+        return LocalTree(str(root))
+    bucket = request.getfixturevalue("bucket")
+    prefix = "a/pre fix+%/" if "prefix" in request.param else ""
+    put(bucket / f"{prefix}a/one.txt", b"one")
+    return S3Tree(Store(bucket.service.settings(bucket.bucket)), bucket.bucket, prefix)
+
+
+def test_what_is_written_is_read_and_listed(files: Tree) -> None:
+    image = files.stat(Path("a/one.txt"))
+    files.write(Path("a/two.txt"), b"two", image=image)
     data, stat = files.read(Path("a/two.txt"))
-    assert (data, stat.size, stat.mtime_ns) == (b"two", 3, 10**18 + 1)
+    assert (data, stat.size, stat.is_made_from(image)) == (b"two", 3, True)
     assert files.stat(Path("a/two.txt")) == stat
     listing = files.listing(Path("a"))
     assert set(listing.files) == {"one.txt", "two.txt"}
-    assert listing.files["two.txt"] == stat
+    assert listing.files["two.txt"] == stat._replace(source="")  # no listing tells it
+    assert files.head(Path("a/two.txt"), 2) == (b"tw", stat)
+    assert files.which(Path("a"), ["one.txt", "three.txt"]) == {"one.txt"}
+    assert (files.has_folder(Path("a")), files.has_folder(Path("nope"))) == (True, False)
     assert files.listing(ROOT).folders == ["a"]
     with files.open(Path("a/one.txt"))[0] as file:
         assert file.read() == b"one"
 
 
-def test_a_file_of_many_pieces_is_written_whole(files: LocalTree) -> None:
+def test_a_file_of_many_pieces_is_written_whole(files: Tree) -> None:
     files.write(Path("a/big"), (b"%d," % n for n in range(1000)))
     assert files.read(Path("a/big"))[0].startswith(b"0,1,2,")
 
@@ -63,42 +83,44 @@ def test_a_file_of_many_pieces_is_written_whole(files: LocalTree) -> None:
 
 
 @pytest.mark.parametrize("path", ["nope", "nope/x", "a", "a/one.txt/x", "a/nope"])
-def test_what_is_not_there_is_not_found(files: LocalTree, path: str) -> None:
+def test_what_is_not_there_is_not_found(files: Tree, path: str) -> None:
     for ask in (files.stat, files.read, files.open):
         with pytest.raises(NotFound) as caught:
             ask(Path(path))
-        assert files.root not in str(caught.value)
+        assert files.name not in str(caught.value)
+    with pytest.raises(NotFound):
+        files.delete(Path(path))
 
 
 @pytest.mark.parametrize("path", ["link.txt", "linked/one.txt", "pipe"])
-def test_links_and_pipes_are_not_files(files: LocalTree, root: pathlib.Path, path: str) -> None:
+def test_links_and_pipes_are_not_files(local: LocalTree, root: pathlib.Path, path: str) -> None:
     (root / "link.txt").symlink_to(root / "a/one.txt")
     (root / "linked").symlink_to(root / "a")
     os.mkfifo(root / "pipe")
-    for ask in (files.stat, files.read, files.open):
+    for ask in (local.stat, local.read, local.open):
         with pytest.raises(NotFound):
             ask(Path(path))
     with pytest.raises(NotFound):
-        files.write(Path("linked/new.txt"), b"x")
+        local.write(Path("linked/new.txt"), b"x")
     with pytest.raises(NotFound):
-        files.update(Path("linked/new.txt"), lambda old: b"x")
+        local.update(Path("linked/new.txt"), lambda old: b"x")
     assert set(tree(root / "a")) == {"one.txt"}
-    assert files.listing(ROOT).files.keys() == set()
+    assert local.listing(ROOT).files.keys() == set()
 
 
-def test_a_link_in_place_of_a_derived_file_is_replaced_and_its_target_is_not(files, root) -> None:
+def test_a_link_in_place_of_a_derived_file_is_replaced_and_its_target_is_not(local, root) -> None:
     (root / "a/link").symlink_to(root / "a/one.txt")
-    files.write(Path("a/link"), b"new")
+    local.write(Path("a/link"), b"new")
     assert (root / "a/one.txt").read_bytes() == b"one"
-    assert files.read(Path("a/link"))[0] == b"new"
+    assert local.read(Path("a/link"))[0] == b"new"
 
 
-def test_a_file_larger_than_the_limit_is_not_read(files: LocalTree) -> None:
+def test_a_file_larger_than_the_limit_is_not_read(files: Tree) -> None:
     with pytest.raises(Conflict, match="3 bytes"):
         files.read(Path("a/one.txt"), limit=2)
 
 
-def test_an_update_sees_what_is_there_and_replaces_it(files: LocalTree) -> None:
+def test_an_update_sees_what_is_there_and_replaces_it(files: Tree) -> None:
     seen = []
 
     def change(old: bytes | None) -> bytes:
@@ -114,7 +136,7 @@ def test_an_update_sees_what_is_there_and_replaces_it(files: LocalTree) -> None:
         files.read(path)
 
 
-def test_an_update_that_raises_leaves_everything_as_it_is(files: LocalTree) -> None:
+def test_an_update_that_raises_leaves_everything_as_it_is(files: Tree) -> None:
     def refuse(old: bytes | None) -> bytes:
         raise Denied("no")
 
@@ -124,7 +146,7 @@ def test_an_update_that_raises_leaves_everything_as_it_is(files: LocalTree) -> N
     assert files.listing(Path("a")).temporary == []
 
 
-def test_updates_at_once_lose_nothing(files: LocalTree) -> None:
+def test_updates_at_once_lose_nothing(files: Tree) -> None:
     def add(number: int) -> None:
         for _ in range(10):
             files.update(Path("a/sum"), lambda old: (old or b"") + b"%d" % number)
@@ -138,7 +160,7 @@ def test_updates_at_once_lose_nothing(files: LocalTree) -> None:
     assert bytes(sorted(data)) == b"".join(b"%d" % number * 10 for number in range(8))
 
 
-def test_deleting_twice_is_not_found(files: LocalTree) -> None:
+def test_deleting_twice_is_not_found(files: Tree) -> None:
     files.delete(Path("a/one.txt"))
     with pytest.raises(NotFound):
         files.delete(Path("a/one.txt"))
@@ -156,16 +178,16 @@ def test_the_users_tree_is_not_written_when_it_is_empty(tmp_path: pathlib.Path) 
     assert set(tree(tmp_path / "state")) == {"a/b/x"}
 
 
-def test_a_name_too_long_to_write_is_invalid(files: LocalTree) -> None:
+def test_a_name_too_long_to_write_is_invalid(local: LocalTree) -> None:
     with pytest.raises(Invalid, match="too long"):
-        files.write(Path("a/" + "x" * 256), b"")
+        local.write(Path("a/" + "x" * 256), b"")
 
 
-def test_new_files_follow_the_umask(files: LocalTree, root: pathlib.Path) -> None:
+def test_new_files_follow_the_umask(local: LocalTree, root: pathlib.Path) -> None:
     old = os.umask(0o027)
     try:
-        files.write(Path("a/x"), b"")
-        files.update(Path("a/y"), lambda old: b"")
+        local.write(Path("a/x"), b"")
+        local.update(Path("a/y"), lambda old: b"")
     finally:
         os.umask(old)
     assert {(root / "a" / name).stat().st_mode & 0o777 for name in "xy"} == {0o640}

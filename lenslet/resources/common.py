@@ -84,7 +84,9 @@ class Library:
 
     def known(self, image: Image) -> manifest.Item | None:
         """What the manifest knows of an image as it is now."""
-        item = image.item or manifest.find(self.storage, image.path)
+        item = image.item
+        if not (item or image.head):
+            item = manifest.find(self.storage, image.path)
         return item if item and item["rev"] == image.stat.rev else None
 
     def away(self) -> str:

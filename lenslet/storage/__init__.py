@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from lenslet import paths
 from lenslet.config import Settings
@@ -35,6 +35,7 @@ __all__ = [
     "time_of",
 ]
 
+Answer = TypeVar("Answer")
 Check = Callable[[bytes, Stat], bool]
 
 
@@ -44,13 +45,15 @@ class Storage:
 
     They are one tree unless `STATE_DIR` is set. `spill`, in the host's cache, takes the derived
     files that `state` cannot keep: a folder that must not be written, a foreign file in the way.
-    `store` is asked for buckets that pointers lead to.
+    `store` is asked for buckets that pointers lead to. What is read in a bucket again and again is
+    taken as it is for `fresh_seconds` after it was checked.
     """
 
     root: Tree
     state: Tree
     spill: Tree | None = None
     store: Store | None = None
+    fresh_seconds: float = 0.0
 
     @property
     def overlaid(self) -> bool:
@@ -74,10 +77,21 @@ class Storage:
 
     def open_derived(self, path: Path) -> tuple[BinaryIO, Stat]:
         """The derived file at `path`, open for reading; the caller closes it."""
+        return self._first(path, lambda tree: tree.open(path))
+
+    def stat_derived(self, path: Path) -> Stat:
+        """The derived file at `path`."""
+        return self._first(path, lambda tree: tree.stat(path))
+
+    def head_derived(self, path: Path, size: int) -> tuple[bytes, Stat]:
+        """The first `size` bytes of the derived file at `path`."""
+        return self._first(path, lambda tree: tree.head(path, size))
+
+    def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
         for tree in (self.spill, self.state):
             if tree is not None:
                 try:
-                    return tree.open(path)
+                    return ask(tree)
                 except (NotFound, Denied):
                     continue
         raise NotFound(f"There is no {path} yet.")
@@ -174,8 +188,7 @@ def open_storage(
 ) -> Storage:
     """The storage that the settings name. The root may be away for now.
 
-    `count` hears of each request to a bucket. What is read there again and again is taken as it
-    is for `fresh_seconds` after the last look.
+    `count` hears of each request to a bucket.
     """
     root: Tree
     store = Store(settings, count)
@@ -189,7 +202,7 @@ def open_storage(
         state = LocalTree(settings.state_dir, private=True, within=within)
         return Storage(root, state, store=store)
     spill = LocalTree(cache_folder(settings, "derived"), private=True)
-    return Storage(root, root, spill, store)
+    return Storage(root, root, spill, store, fresh_seconds if root.remote else 0.0)
 
 
 def _is_below(folder: str, root: str) -> bool:

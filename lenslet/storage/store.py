@@ -166,9 +166,9 @@ class Store:
 
     def unanswered(self, error: Exception) -> LensletError:
         """What it means that there was no answer, or only a part of one."""
-        from botocore import exceptions
+        from botocore import exceptions, parsers
 
-        if isinstance(error, exceptions.ResponseParserError):
+        if isinstance(error, parsers.ResponseParserError):
             return StorageNonsense("The store answered what is not S3.")
         if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
             self._forget_clients()

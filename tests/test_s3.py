@@ -1,0 +1,633 @@
+"""A library in a bucket, on a real S3 server: what it asks, what it survives, where it points."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+from buckets import BucketPath, Service, start_moto
+from conftest import Gallery, exif, free_port, jpeg, put, wait_for
+
+from lenslet.jobs import Job, Kind
+
+Make = Callable[..., Gallery]
+
+
+@pytest.fixture
+def make(tmp_path, service: Service) -> Iterator[Callable[..., Gallery]]:
+    """Makes hosts: galleries over a root, each with a cache of its own."""
+    made: list[Gallery] = []
+
+    def make(root: BucketPath | pathlib.Path, **settings: str) -> Gallery:
+        if isinstance(root, pathlib.Path):
+            settings |= {"S3_ENDPOINT": service.endpoint, "AWS_REGION": "us-east-1"}
+            settings |= {"PRESIGN_SECONDS": "0"}
+        made.append(Gallery(root, tmp_path / f"cache{len(made)}", **settings))
+        return made[-1]
+
+    yield make
+    for gallery in made:
+        gallery.close()
+
+
+@pytest.fixture
+def ours(moto: Service, monkeypatch) -> Iterator[BucketPath]:
+    """A bucket on the server that counts and fails when told to, whatever the others run on."""
+    for name, value in moto.environ.items():
+        monkeypatch.setenv(name, value)
+    yield moto.bucket()
+    moto.reset()
+
+
+def counted(bucket: BucketPath, act: Callable[[], object]) -> dict[str, int]:
+    """The requests that something costs."""
+    bucket.service.reset()
+    act()
+    return bucket.service.counts()
+
+
+# Few requests
+
+
+def test_indexing_costs_one_listing_a_folder_and_one_get_an_image(make, ours) -> None:
+    folders, images = 5, 12
+    for folder in range(folders):
+        for number in range(images):
+            put(ours / f"d{folder}/{number}.jpg", jpeg(40, 30, seed=number))
+    gallery = make(ours)
+    first = counted(ours, gallery.index)
+    keys = ours.all_keys()
+    of_images = folders * images
+    assert sum(key.endswith(".thumbnail") for key in keys) == of_images
+    assert first["LIST"] <= folders + 1 + 1  # the root, and whether it is empty
+    # two conditional looks at each manifest, and the small files at the root
+    assert first["GET"] <= of_images + 2 * (folders + 1) + 16
+    assert first["PUT"] <= of_images + 2 * (folders + 1) + 4
+    assert first.get("HEAD", 0) <= 6 and "DELETE" not in first
+    counted(ours, gallery.index)
+    assert counted(ours, gallery.index) == {"LIST": folders + 1}
+
+
+ENDPOINTS = [
+    ("GET", "/folders?path=d", {"GET": 1}),
+    ("GET", "/thumb?path=d/a.jpg", {"GET": 1}),
+    ("GET", "/item?path=d/a.jpg", {"GET": 2}),
+    ("PUT", "/item?path=d/a.jpg", {"GET": 2, "PUT": 1}),
+    ("DELETE", "/item?path=d/b.jpg", {"GET": 2, "DELETE": 1}),
+    ("GET", "/file?path=d/a.jpg", {}),
+    ("HEAD", "/file?path=d/a.jpg", {}),
+    ("GET", "/search?q=a", {"HEAD": 2}),
+    ("GET", "/health", {"GET": 1}),
+    ("GET", "/health/live", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "route", "most"), ENDPOINTS)
+def test_each_endpoint_costs_few_requests(make, ours, method, route, most) -> None:
+    put(ours / "d/a.jpg")
+    put(ours / "d/b.jpg")
+    gallery = make(ours, PRESIGN_SECONDS="900")
+    gallery.index()
+    gallery.app.put("/item?path=d/b.jpg", b'{"tags": ["x"]}')
+    gallery.found("a")
+
+    def ask() -> None:
+        gallery.app.request(route, method=method, body=b'{"tags": ["y"]}')
+
+    gallery.app.request("/folders?path=d")  # as a page does before it asks for anything else
+    cost = counted(ours, ask)
+    manifests = 0 if route.startswith(("/search", "/health", "/folders")) else 2
+    allowed = {**most, "GET": most.get("GET", 0) + manifests}  # each asks whether it is still so
+    assert all(count <= allowed.get(kind, 0) for kind, count in cost.items()), cost
+
+
+def test_a_request_process_asks_for_a_manifest_once_in_two_seconds(make, ours) -> None:
+    put(ours / "d/a.jpg")
+    make(ours).index()
+    fresh = make(ours, fresh_seconds="60")
+    assert counted(ours, lambda: fresh.folder("d"))["GET"] <= 2
+    assert counted(ours, lambda: [fresh.folder("d") for _ in range(5)]) == {}
+    assert counted(ours, lambda: fresh.app.get("/thumb?path=d/a.jpg")) == {"GET": 1}
+    assert counted(ours, lambda: fresh.app.get("/item?path=d/a.jpg")) == {"GET": 2}
+    assert counted(ours, lambda: fresh.app.put("/item?path=d/a.jpg", b"{}"))["GET"] == 2
+
+
+def test_an_image_that_is_not_indexed_is_described_from_its_head(make, ours) -> None:
+    """One ranged GET, however large it is."""
+    tags = {"DateTimeOriginal": "2024:03:01 10:00:00", "Orientation": 6}
+    put(ours / "d/big.jpg", jpeg(1200, 800, quality=100, exif=exif(**tags)) + b"\0" * 500_000)
+    gallery = make(ours)
+    answer = gallery.app.get("/item?path=d/big.jpg").json
+    expected = {"width": 800, "height": 1200, "createdAt": "2024-03-01T10:00:00Z"}
+    assert answer["exif"] == expected
+    cost = counted(ours, lambda: gallery.app.get("/item?path=d/big.jpg"))
+    assert cost["GET"] <= 5 and "HEAD" not in cost  # manifest (twice missing), head, sidecars
+    gallery.index()
+    assert gallery.items("d")["big.jpg"]["w"] == 800
+
+
+def test_health_shows_the_requests_that_were_made(make, bucket) -> None:
+    put(bucket / "a.jpg")
+    gallery = make(bucket)
+    gallery.index()
+    requests = gallery.app.get("/health").json["storage"]["requests"]
+    assert requests["PutObject"] >= 3 and requests["ListObjectsV2"] >= 1
+
+
+# Originals
+
+
+def test_an_original_is_fetched_from_the_bucket_itself(make, bucket) -> None:
+    name = 'naïve + "q" 😀#%.jpg'
+    put(bucket / name, jpeg(90, 60))
+    gallery = make(bucket, PRESIGN_SECONDS="60")
+    gallery.index()
+    answer = gallery.app.get("/file", {"path": name}, status=302)
+    with urllib.request.urlopen(answer.headers["Location"], timeout=20) as original:
+        assert original.read() == (bucket / name).read_bytes()
+        assert original.headers["Content-Type"] == "image/jpeg"
+        assert urllib.parse.quote(name, safe="") in original.headers["Content-Disposition"]
+    head = gallery.app.head("/file?" + urllib.parse.urlencode({"path": name}), status=200)
+    assert head.content_length == len((bucket / name).read_bytes())
+    tag = head.headers["ETag"]
+    gallery.app.get("/file", {"path": name}, headers={"If-None-Match": tag}, status=304)
+    gallery.app.get("/file?path=nope.jpg", status=404)
+
+
+def test_an_original_that_changed_since_is_passed_on_as_it_is_now(make, bucket) -> None:
+    put(bucket / "a.jpg", jpeg(90, 60))
+    gallery = make(bucket)
+    gallery.index()
+    (bucket / "a.jpg").write_bytes(jpeg(30, 20))
+    answer = gallery.app.get("/file?path=a.jpg", headers={"Range": "bytes=0-9"}, status=206)
+    assert answer.body == jpeg(30, 20)[:10]
+    assert answer.headers["Content-Range"] == f"bytes 0-9/{len(jpeg(30, 20))}"
+
+
+# Editing safely
+
+
+def test_no_acknowledged_edit_is_lost_with_8_writers_on_3_hosts(make, bucket) -> None:
+    put(bucket / "a.jpg")
+    hosts = [make(bucket) for _ in range(3)]
+    hosts[0].index()
+    acknowledged: list[str] = []
+
+    def write(host: Gallery, writer: int) -> None:
+        for number in range(5):
+            key = f"key {writer} {number}"
+            body = json.dumps({key: number, "tags": [key]}).encode()
+            answer = host.app.put("/item?path=a.jpg", body, expect_errors=True)
+            if answer.status_int == 200:
+                acknowledged.append(key)
+
+    threads = [
+        threading.Thread(target=write, args=(hosts[writer % 3], writer)) for writer in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stored = json.loads((bucket / "a.jpg.json").read_text())
+    assert len(acknowledged) == 40
+    assert [key for key in acknowledged if key not in stored] == []
+
+
+def test_preconditions_hold_between_hosts(make, bucket) -> None:
+    put(bucket / "a.jpg")
+    one, other = make(bucket), make(bucket)
+    one.index()
+    tag = one.app.put("/item?path=a.jpg", b'{"notes": "1"}').headers["ETag"]
+    other.app.put("/item?path=a.jpg", b'{"notes": "2"}', headers={"If-Match": tag})
+    answer = one.app.put(
+        "/item?path=a.jpg", b'{"notes": "3"}', headers={"If-Match": tag}, status=412
+    )
+    assert answer.json["notes"] == "2"
+    one.app.put("/item?path=a.jpg", b"{}", headers={"If-None-Match": "*"}, status=412)
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (0, "")])
+def test_a_store_without_conditional_writes_is_read_and_not_edited(
+    make, ours, status, code
+) -> None:
+    """It may say so, or silently ignore the condition."""
+    put(ours / "a.jpg")
+    gallery = make(ours)
+    gallery.index()
+    ours.service.fault("CONDITIONAL", "", status, code)
+    for _ in range(2):
+        answer = gallery.app.put("/item?path=a.jpg", b'{"notes": "1"}', status=501)
+        assert "conditional writes" in answer.json["description"]
+    assert gallery.app.get("/item?path=a.jpg").json["notes"] == ""
+    assert set(ours.all_keys()) == {
+        "_health.json", "_index.json", "_rollup.json", "_rollup_delta.json", "a.jpg", "a.jpg.thumbnail",
+    }  # fmt: skip
+    put(ours / "b.jpg")
+    gallery.index()
+    assert gallery.items()["b.jpg"]["hasThumb"] is True
+
+
+def test_two_hosts_that_index_one_folder_at_once_lose_none_of_its_items(make, bucket) -> None:
+    for number in range(30):
+        put(bucket / f"d/{number}.jpg", jpeg(60 + number, 40))
+    hosts = [make(bucket) for _ in range(2)]
+    for host in hosts:
+        host.queue.put(Job(Kind.SCAN, force=True))
+    threads = [threading.Thread(target=host.settle, args=(60,)) for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    items = hosts[0].items("d")
+    assert {name: item["w"] for name, item in items.items()} == {
+        f"{number}.jpg": 60 + number for number in range(30)
+    }
+    assert all(item["hasThumb"] and "hash" in item for item in items.values())
+    assert len(hosts[1].found("path:d", limit=100)) == 30
+
+
+def test_hosts_find_what_others_edit(make, bucket) -> None:
+    """Each adds to the rollup's delta on top of what the other has written."""
+    for number in range(4):
+        put(bucket / f"d{number}/a.jpg")
+    one, other = make(bucket), make(bucket)
+    one.index()
+    other.index()
+    for host, folder, tag in ((one, "d0", "red"), (other, "d1", "blue"), (one, "d2", "green")):
+        host.app.put(f"/item?path={folder}/a.jpg", json.dumps({"tags": [tag]}).encode())
+        host.settle(30)
+    for host in (one, other):
+        found = [host.found(f"tag:{tag}") for tag in ("red", "blue", "green")]
+        assert found == [["d0/a.jpg"], ["d1/a.jpg"], ["d2/a.jpg"]]
+    other.queue.put(Job(Kind.COMPACT))
+    other.settle(30)
+    one.index()
+    assert one.found("tag:red") == ["d0/a.jpg"]
+    assert {"text": "green", "count": 1} in one.app.get("/search/suggest?q=g").json["suggestions"]
+
+
+# What the bucket holds
+
+
+ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jpg", "😀.jpg", "é.jpg", "e\u0301.jpg",
+       "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg", "<x>.jpg", "a*b|c.jpg"]  # fmt: skip
+
+
+def test_every_odd_character_of_a_key_is_kept_also_below_a_prefix(make, bucket) -> None:
+    root = bucket / "my photos+%20/é"
+    for name in ODD:
+        put(root / f"d+ #%/{name}", jpeg(60, 40, seed=len(name)))
+    gallery = make(root)
+    gallery.index()
+    assert set(gallery.items("d+ #%")) == set(ODD)
+    for name in ODD:
+        query = {"path": f"d+ #%/{name}"}
+        assert gallery.app.get("/thumb", query).content_type == "image/webp"
+        gallery.app.put("/item?" + urllib.parse.urlencode(query), b'{"notes": "n"}')
+        assert gallery.app.get("/item", query).json["notes"] == "n"
+        assert gallery.app.get("/file", query).body == (root / query["path"]).read_bytes()
+    assert len(gallery.app.get("/search", {"q": "path:d+", "limit": 50}).json["items"]) == len(ODD)
+
+
+def test_keys_that_cannot_be_a_path_are_counted_and_shown_escaped(make, bucket) -> None:
+    for key in ("d/a.jpg", "d//b.jpg", "d/back\\slash.jpg", "d/\x01.jpg", "d/../up.jpg", "d/"):
+        (bucket / "x").service.client.put_object(Bucket=bucket.bucket, Key=key, Body=jpeg(8, 6))
+    gallery = make(bucket)
+    gallery.index()
+    assert set(gallery.items("d")) == {"a.jpg"}
+    problems = gallery.app.get("/health").json["library"]["problems"]["unusableNames"]
+    assert sorted(problem["path"] for problem in problems) == [
+        "d/..", "d//", "d/\\x01.jpg", "d/back\\x5cslash.jpg",
+    ]  # fmt: skip
+    for path in ("nope", "nope.jpg", "d/nope.jpg", "d/a.jpg/x.jpg", "_index.json"):
+        for route in ("/folders", "/item", "/thumb", "/file"):
+            gallery.app.get(route, {"path": path}, status=404)
+
+
+def test_new_changed_and_removed_objects_are_found_by_the_next_scan(make, bucket) -> None:
+    for name in ("stays", "changes", "goes"):
+        put(bucket / f"d/{name}.jpg")
+    put(bucket / "gone/a.jpg")
+    gallery = make(bucket)
+    gallery.index()
+    before = gallery.items("d")
+    (bucket / "d/changes.jpg").write_bytes(jpeg(77, 55))
+    (bucket / "d/goes.jpg").unlink()
+    put(bucket / "d/new/deep/b.jpg", jpeg(33, 22))
+    for key in (bucket / "gone").all_keys():
+        (bucket / key).unlink()
+    gallery.index()
+    items = gallery.items("d")
+    assert set(items) == {"stays.jpg", "changes.jpg"}
+    assert items["stays.jpg"] == before["stays.jpg"]
+    assert (items["changes.jpg"]["w"], items["changes.jpg"]["hasThumb"]) == (77, True)
+    assert gallery.folder("d")["dirs"] == [{"name": "new", "kind": "branch"}]
+    assert gallery.folder("d/new")["dirs"] == [{"name": "deep", "kind": "leaf-real"}]
+    assert gallery.folder()["dirs"] == [{"name": "d", "kind": "leaf-real"}]
+    gallery.settle(30)
+    assert gallery.found("deep") == ["d/new/deep/b.jpg"]
+    assert gallery.found("goes") == gallery.found("gone") == []
+
+
+def test_an_ignored_folder_of_a_bucket_is_hidden_whole_and_comes_back(make, bucket) -> None:
+    put(bucket / "a.jpg")
+    put(bucket / "d/b.jpg")
+    put(bucket / "d/e/c.jpg")
+    gallery = make(bucket)
+    gallery.index()
+    assert gallery.folder("d/e")["items"]
+    put(bucket / "d/.nomedia", b"")
+    gallery.index()
+    other = make(bucket)
+    for path in ("d", "d/e"):
+        other.app.get("/folders", {"path": path}, status=404)
+    assert other.folder()["dirs"] == []
+    gallery.index()
+    assert gallery.folder()["dirs"] == []
+    assert gallery.found("jpg") == ["a.jpg"]
+    (bucket / "d/.nomedia").unlink()
+    gallery.index()
+    assert gallery.folder()["dirs"] == [{"name": "d", "kind": "leaf-real"}]
+    assert sorted(gallery.found("jpg")) == ["a.jpg", "d/b.jpg", "d/e/c.jpg"]
+
+
+def test_a_foreign_manifest_in_a_bucket_is_left_alone(make, bucket) -> None:
+    put(bucket / "d/a.jpg")
+    put(bucket / "d/_index.json", b'{"hello": 1}')
+    gallery = make(bucket)
+    gallery.index()
+    gallery.index()
+    assert (bucket / "d/_index.json").read_bytes() == b'{"hello": 1}'
+    assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+    assert gallery.app.get("/health").json["library"]["counts"]["notKept"] == 1
+
+
+def test_derived_objects_all_come_back_and_sidecars_stay(make, bucket) -> None:
+    put(bucket / "d/a.jpg")
+    put(bucket / "b.jpg")
+    gallery = make(bucket)
+    gallery.index()
+    gallery.app.put("/item?path=d/a.jpg", b'{"tags": ["mine"]}')
+    gallery.settle(30)
+    for key in bucket.all_keys():
+        if not key.endswith((".jpg", ".jpg.json")):
+            (bucket / key).unlink()
+    again = make(bucket)
+    again.index()
+    assert again.found("tag:mine") == ["d/a.jpg"]
+    assert again.app.get("/thumb?path=d/a.jpg").body[:4] == b"RIFF"
+    thumbnail = (bucket / "d/a.jpg.thumbnail").get()
+    assert thumbnail["Metadata"] == {"rev": again.items("d")["a.jpg"]["rev"]}
+    assert thumbnail["ContentType"] == "image/webp"
+
+
+def test_a_bucket_with_a_state_folder_is_never_written(make, bucket, tmp_path) -> None:
+    put(bucket / "d/a.jpg")
+    put(bucket / "d/a.jpg.json", b'{"v": 1, "tags": ["old"], "updatedAt": "2024-01-01T00:00:00Z"}')
+    before = bucket.tree()
+    gallery = make(bucket, STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.app.put("/item?path=d/a.jpg", b'{"notes": "n"}')
+    gallery.settle(30)
+    document = gallery.app.get("/item?path=d/a.jpg").json
+    assert (document["tags"], document["notes"]) == (["old"], "n")
+    assert gallery.app.get("/thumb?path=d/a.jpg").body[:4] == b"RIFF"
+    assert gallery.found("tag:old") == ["d/a.jpg"]
+    gallery.app.delete("/item?path=d/a.jpg", status=403)
+    gallery.told.clear()
+    gallery.restart()
+    gallery.index()
+    assert gallery.told == []
+    assert bucket.tree() == before
+
+
+# Errors that mean something
+
+REFUSALS = [
+    (403, "InvalidAccessKeyId", 503, "does not know the access key"),
+    (403, "SignatureDoesNotMatch", 503, "does not accept the secret key"),
+    (400, "ExpiredToken", 503, "credentials for the store have expired"),
+    (403, "RequestTimeTooSkewed", 503, "clocks"),
+    (404, "NoSuchBucket", 503, "no such bucket"),
+    (503, "SlowDown", 503, "slow down"),
+    (418, "Teapot", 502, "Teapot"),
+    (403, "QuotaExceeded", 507, "no space left"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "code", "answered", "said"), REFUSALS)
+def test_what_a_store_refuses_is_said_in_the_answer_and_mended(
+    make, ours, status, code, answered, said
+) -> None:
+    put(ours / "d/a.jpg")
+    gallery = make(ours)
+    gallery.index()
+    ours.service.fault("*", ours.bucket, status, code)
+    for route in ("/folders?path=d", "/item?path=d/a.jpg"):
+        answer = gallery.app.get(route, status=answered)
+        assert said in answer.json["description"]
+        assert "traceback" not in answer.text.lower()
+        assert ("Retry-After" in answer.headers) == (answered == 503)
+    health = gallery.app.get("/health", status=503).json
+    assert health["status"] == "down" and said in " ".join(health["reasons"])
+    ours.service.reset()
+    gallery.app.get("/folders?path=d", status=200)
+    gallery.app.get("/health", status=200)
+
+
+def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours) -> None:
+    for name in ("a", "b", "c"):
+        put(ours / f"d/{name}.jpg")
+    ours.service.fault("GET", "d/b.jpg", 403, "AccessDenied")
+    gallery = make(ours)
+    gallery.index()
+    items = gallery.items("d")
+    assert [items[f"{name}.jpg"]["hasThumb"] for name in "abc"] == [True, False, True]
+    answer = gallery.app.get("/thumb?path=d/b.jpg", status=403).json["description"]
+    assert "s3:GetObject" in answer and "d/b.jpg" in answer
+    ours.service.fault("PUT", "d/a.jpg.json", 403, "AccessDenied")
+    answer = gallery.app.put("/item?path=d/a.jpg", b"{}", status=403).json["description"]
+    assert "s3:PutObject" in answer and "d/a.jpg.json" in answer
+    library = gallery.app.get("/health").json["library"]
+    (problem,) = library["problems"]["unreadableFiles"]
+    assert problem["path"] == "d/b.jpg" and "s3:GetObject" in problem["reason"]
+    ours.service.reset()
+    gallery.clock.now += 100
+    gallery.index()
+    assert gallery.items("d")["b.jpg"]["hasThumb"] is True
+    gallery.app.put("/item?path=d/a.jpg", b"{}", status=200)
+
+
+def test_a_bucket_that_may_only_be_read_is_served_from_the_cache(make, ours) -> None:
+    put(ours / "d/a.jpg")
+    ours.service.fault("PUT", ours.bucket, 403, "AccessDenied")
+    gallery = make(ours)
+    gallery.index()
+    assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+    assert gallery.app.get("/thumb?path=d/a.jpg").body[:4] == b"RIFF"
+    assert gallery.found("a.jpg") == ["d/a.jpg"]
+    gallery.app.put("/item?path=d/a.jpg", b"{}", status=403)
+    assert gallery.app.get("/health").json["storage"]["writable"] is False
+    assert ours.all_keys() == ["d/a.jpg"]
+
+
+def test_a_store_that_cannot_be_reached_is_waited_for(make, tmp_path, monkeypatch) -> None:
+    port = free_port()
+    service = Service(f"http://127.0.0.1:{port}", "key", "secret")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    gallery = make(BucketPath(service, "later"))
+    answer = gallery.app.get("/folders", status=503)
+    assert "cannot be reached" in answer.json["description"]
+    assert gallery.app.get("/health", status=503).json["status"] == "down"
+    gallery.index()
+    started = start_moto(port)
+    try:
+        wait_for(lambda: started.reset() or True)
+        started.client.create_bucket(Bucket="later")
+        put(BucketPath(started, "later", "a.jpg"))
+        gallery.index()
+        assert gallery.items()["a.jpg"]["hasThumb"] is True
+    finally:
+        started.stop()
+
+
+# Pointers
+
+
+def pointer(folder: BucketPath, **target: str) -> None:
+    more = {"label": "Elsewhere"}
+    if target.pop("readonly", ""):
+        more["readonly"] = True
+    document = {"version": 1, "kind": "pointer", "target": {"type": "s3", **target}, **more}
+    put(folder / ".lenslet.folder.json", json.dumps(document).encode())
+
+
+@pytest.fixture(params=["bucket", "folder"])
+def home(request, bucket, tmp_path):
+    """A root that holds pointers: a bucket or a local folder."""
+    if request.param == "bucket":
+        return bucket
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def test_a_pointer_shows_another_bucket_under_its_own_path(make, home, bucket) -> None:
+    other = bucket.service.bucket()
+    put(other / "art/2024/one.jpg", jpeg(90, 60))
+    put(other / "art/2024/deep/two.jpg", jpeg(30, 20))
+    put(other / "secret.jpg")
+    put(home / "own.jpg")
+    pointer(home / "ptr", bucket=other.bucket, prefix="art/2024", region="us-east-1")
+    gallery = make(home, POINTER_BUCKETS=other.bucket)
+    gallery.index()
+    assert gallery.folder()["dirs"] == [
+        {"name": "ptr", "kind": "leaf-pointer", "label": "Elsewhere"}
+    ]
+    assert gallery.items("ptr")["one.jpg"]["hasThumb"] is True
+    assert gallery.folder("ptr")["dirs"] == [{"name": "deep", "kind": "leaf-real"}]
+    assert gallery.app.get("/thumb?path=ptr/deep/two.jpg").body[:4] == b"RIFF"
+    assert gallery.app.get("/file?path=ptr/one.jpg").body == jpeg(90, 60)
+    gallery.app.put("/item?path=ptr/deep/two.jpg", b'{"tags": ["far"]}')
+    gallery.settle(30)
+    assert gallery.found("tag:far") == ["ptr/deep/two.jpg"]
+    assert set(other.all_keys()) == {
+        "art/2024/one.jpg", "art/2024/deep/two.jpg", "art/2024/deep/two.jpg.json", "secret.jpg",
+    }  # fmt: skip
+    fresh = make(home, POINTER_BUCKETS=other.bucket)
+    assert fresh.app.get("/item?path=ptr/deep/two.jpg").json["tags"] == ["far"]
+    assert fresh.app.get("/item?path=ptr/one.jpg").json["exif"]["width"] == 90
+    put(other / "art/2024/deep/three.jpg")
+    gallery.clock.now += 130
+    gallery.index()
+    assert set(gallery.items("ptr/deep")) == {"two.jpg", "three.jpg"}
+
+
+def test_a_pointer_into_its_own_bucket_is_one_into_the_root(make, bucket) -> None:
+    put(bucket / "lib/art/one.jpg")
+    pointer(bucket / "lib/ptr", bucket=bucket.bucket, prefix="lib/art/", readonly="yes")
+    gallery = make(bucket / "lib")
+    gallery.index()
+    assert gallery.items("ptr")["one.jpg"]["hasThumb"] is True
+    gallery.app.put("/item?path=ptr/one.jpg", b"{}", status=403)
+    gallery.app.put("/item?path=art/one.jpg", b'{"tags": ["x"]}', status=200)
+    gallery.index()
+    assert gallery.app.get("/item?path=ptr/one.jpg").json["tags"] == ["x"]
+    fresh = make(bucket / "lib")
+    fresh.app.put("/item?path=ptr/one.jpg", b"{}", status=403)
+
+
+def test_pointers_that_lead_nowhere_answer_for_their_own_folder_alone(make, home, bucket) -> None:
+    other = bucket.service.bucket()
+    put(home / "own.jpg")
+    put(home / "fine/a.jpg")
+    pointer(home / "strange", bucket="not-allowed")
+    pointer(home / "missing", bucket=other.bucket, prefix="nothing/here")
+    pointer(home / "nobucket", bucket="no-such-bucket-anywhere")
+    put(home / "bad/.lenslet.folder.json", b"{")
+    gallery = make(home, POINTER_BUCKETS=f"{other.bucket},no-such-bucket-anywhere")
+    gallery.index()
+    dirs = gallery.folder()["dirs"]
+    assert {d["name"]: d["kind"] for d in dirs}["fine"] == "leaf-real"
+    assert [d["name"] for d in dirs] == ["bad", "fine", "missing", "nobucket", "strange"]
+    for path, status in (("strange", 403), ("missing", 403), ("bad", 403), ("nobucket", 503)):
+        for route in (f"/folders?path={path}", f"/thumb?path={path}/x.jpg"):
+            answer = gallery.app.get(route, status=status)
+            assert answer.json["description"]
+    assert len(gallery.app.get("/health").json["library"]["problems"]["brokenPointers"]) == 3
+    pointer(home / "strange", bucket=other.bucket)
+    put(other / "now.jpg")
+    gallery.clock.now += 130
+    gallery.index()
+    assert set(gallery.items("strange")) == {"now.jpg"}
+
+
+def test_loops_and_long_chains_answer_508(make, bucket) -> None:
+    other = bucket.service.bucket()
+    put(bucket / "own.jpg")
+    pointer(bucket / "loop", bucket=other.bucket, prefix="back")
+    pointer(other / "back", bucket=bucket.bucket, prefix="loop")
+    pointer(bucket / "self/in", bucket=bucket.bucket, prefix="self")
+    for number in range(18):
+        pointer(other / f"c{number}", bucket=other.bucket, prefix=f"c{number + 1}")
+    put(other / "c18/end.jpg")
+    pointer(bucket / "long", bucket=other.bucket, prefix="c0")
+    pointer(bucket / "short", bucket=other.bucket, prefix="c10")
+    gallery = make(bucket, POINTER_BUCKETS=other.bucket)
+    gallery.index()
+    for path in ("loop", "self/in", "long"):
+        chain = gallery.app.get(f"/folders?path={path}", status=508).json["chain"]
+        assert len(chain) > 1
+    assert set(gallery.items("short")) == {"end.jpg"}
+
+
+def test_a_folder_of_a_host_cannot_be_pointed_to_from_a_bucket(make, bucket, tmp_path) -> None:
+    put(tmp_path / "local/a.jpg")
+    target = {"type": "local", "path": str(tmp_path / "local")}
+    document = json.dumps({"version": 1, "kind": "pointer", "target": target}).encode()
+    put(bucket / "ptr/.lenslet.folder.json", document)
+    gallery = make(bucket, POINTER_ROOTS=str(tmp_path))
+    gallery.index()
+    answer = gallery.app.get("/folders?path=ptr", status=403)
+    assert str(tmp_path) not in answer.text
+
+
+def test_a_pointer_keeps_its_sidecars_in_the_state_folder(make, home, bucket, tmp_path) -> None:
+    other = bucket.service.bucket()
+    put(other / "x/one.jpg")
+    put(home / "own.jpg")
+    pointer(home / "ptr", bucket=other.bucket, prefix="x")
+    gallery = make(home, POINTER_BUCKETS=other.bucket, STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.app.put("/item?path=ptr/one.jpg", b'{"tags": ["kept"]}')
+    gallery.settle(30)
+    fresh = make(home, POINTER_BUCKETS=other.bucket, STATE_DIR=str(tmp_path / "state"))
+    assert fresh.app.get("/item?path=ptr/one.jpg").json["tags"] == ["kept"]
+    assert other.all_keys() == ["x/one.jpg"]
+    assert (tmp_path / "state/ptr/one.jpg.json").is_file()
