@@ -1,4 +1,4 @@
-"""The index process alone, for a host that only indexes: `python worker.py`."""
+"""The index process alone, for a host that only indexes: `python worker.py --help`."""
 
 from lenslet.serving import work
 

@@ -23,7 +23,7 @@ from lenslet.errors import (
     RangeNotSatisfiable,
     StorageUnavailable,
 )
-from lenslet.jobs import Channel
+from lenslet.jobs import Sender
 from lenslet.pointers import Resolver
 from lenslet.resources.common import JSON, Library
 from lenslet.search import Search
@@ -59,7 +59,7 @@ STATUSES: dict[type[LensletError], str] = {
 
 
 def create_app(
-    settings: Settings, storage: Storage, cache: Tree, jobs: Channel, board: Board
+    settings: Settings, storage: Storage, cache: Tree, jobs: Sender, board: Board
 ) -> WSGIApp:
     """The WSGI application over `storage`, sending work to `jobs`; `board` tells of the worker."""
     library = Library(

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lenslet import health, manifest, paths, times
 from lenslet.errors import NotFound
+from lenslet.health import FolderHealth
 from lenslet.jobs import Job, Kind, Queue
 from lenslet.known import Memory
-from lenslet.manifest import Item, Manifest
-from lenslet.paths import Path
+from lenslet.manifest import Item, Manifest, Problem
+from lenslet.paths import ROOT, Path
 from lenslet.rollup import Rollup
 from lenslet.storage import Storage, Tree
 
 COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_BACKLOG = 20_000  # so many changed items are compacted sooner
 REPORT_SECONDS = 2.0
-FAR = 5  # so many times longer where telling costs requests
+FAR = 4  # so many times longer where telling costs requests
 _SOON, _FLUSH_SECONDS, _FLUSH_SECONDS_MOST = 0.5, 1.0, 3.0
 
 
@@ -32,13 +33,27 @@ class Books:
         queue: Queue,
         memory: Memory,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        share: tuple[int, int] = (1, 1),
+        keeps: bool = True,
+        shared: bool = False,
+        dead: Callable[[], list[Problem]] = list,
     ) -> None:
+        """Of several index processes on a bucket (`shared`), one `keeps` the rollup and the report.
+
+        Each with a `share` of the folders keeps its part of the report. `dead` tells of jobs that
+        ended with the dead letters.
+        """
+        self._shared = shared
+        self._share = share
+        self._keeps = keeps
+        self._dead = dead
         self._storage = storage
         self._queue = queue
         self._memory = memory
         self._clock = clock
         self._rollup = Rollup(storage, cache)
-        self._slowness = FAR if storage.state.remote else 1
+        self._far = storage.state.remote
         self._stale = not self._rollup.built
         self._compacted = float("-inf")
         self._passes: dict[str, dict[str, Any]] = {}
@@ -59,13 +74,14 @@ class Books:
 
     def _flush_later(self) -> None:
         if self._rollup.unflushed:
-            self._queue.put(Job(Kind.ROLLUP), _SOON * self._slowness)
+            # In a bucket a folder's parent tells of it before the rollup does.
+            self._queue.put(Job(Kind.ROLLUP), _SOON * 2 * FAR if self._far else _SOON)
         self._queue.put(Job(Kind.HEALTH), REPORT_SECONDS)
 
     def all_seen(self) -> None:
         """A walk has seen every folder."""
         self.complete = True
-        if self.behind:
+        if self.behind and self._keeps:
             self._compact_later()
         self._queue.put(Job(Kind.HEALTH), _SOON)
 
@@ -81,7 +97,7 @@ class Books:
         if self._rollup.is_there():
             self._rollup.catch_up(self._items)
             self._flush_later()
-        else:
+        elif self._keeps:
             self._queue.put(Job(Kind.COMPACT), _SOON)
 
     def flush(self, job: Job) -> None:
@@ -90,12 +106,14 @@ class Books:
         self._rollup.catch_up(self._items)
         if self._rollup.unflushed:
             self._rollup.flush()
-        if self.complete:
+        if self.complete and self._keeps and self._rollup.backlog:
             self._compact_later()
         if self._rollup.unflushed:
             wait = 10 * (self._clock() - begun)
             wait = min(max(wait, _FLUSH_SECONDS), _FLUSH_SECONDS_MOST)
-            self._queue.put(job, wait * self._slowness)
+            self._queue.put(job, wait * (FAR if self._far else 1))
+        elif self._shared and self._keeps:
+            self._queue.put(job, COMPACT_SECONDS_LEAST)  # the others' changes are compacted here
 
     def _compact_later(self) -> None:
         many = self._rollup.backlog > COMPACT_BACKLOG
@@ -105,14 +123,35 @@ class Books:
 
     def compact(self, job: Job) -> None:
         """Make the rollup anew from all manifests, once every folder has been seen."""
-        if not self.complete:
+        if not self.complete and not (self._storage.state.remote and self._rollup.built):
             self._stale = True
             return
         begun = self._clock()
-        count = self._rollup.compact([path for path, _ in self._memory.all()], self._items)
+        count = self._rollup.compact(self._manifests)
         self._compacted, self._stale = self._clock(), False
         self.passed("rollup", begun, items=count)
         self._queue.put(Job(Kind.HEALTH), _SOON)
+
+    def _manifests(self) -> Iterator[list[Item]]:
+        """The items of all folders, in order: of those that are known or, in a bucket, where other
+        hosts have found some that are not known here, of those that the manifests tell of.
+        """
+        if not self._storage.state.remote:
+            known = [path for path, _ in self._memory.all()]
+            yield from map(self._items, sorted(known, key=paths.folder_key))
+            return
+        waiting = [ROOT]
+        while waiting:
+            folder = waiting.pop()
+            found = manifest.load(self._storage, folder)
+            if found is None and not folder:
+                raise NotFound("There is no manifest of /.")
+            if found:
+                yield found.items
+                shown = {entry["name"] for entry in found.dirs}
+                shown |= {n for n, e in self._memory.entries.get(folder, {}).items() if e}
+                names = sorted(shown, key=paths.natural_key, reverse=True)
+                waiting += [folder.child(name) for name in names]
 
     def _items(self, folder: Path) -> list[Item]:
         """The items of a folder's manifest; one that is not there may be a disk that goes away."""
@@ -131,13 +170,18 @@ class Books:
 
     def report(self, job: Job) -> None:
         """Keep the health report, unless it says what it said before."""
+        if not (self._keeps or self._share[1] > 1):
+            return
         found = self.health()
         telling = {**found, "passes": {k: v for k, v in self._passes.items() if k != "scan"}}
         if telling != self._reported or health.load(self._storage) is None:
-            health.keep(self._storage, found)
+            health.keep(self._storage, found, self._share)
             self._reported = telling
 
     def health(self) -> dict[str, Any]:
         """The library's health as of now."""
         folders = sorted(self._memory.all(), key=lambda entry: paths.folder_key(entry[0]))
-        return health.report([known.health for _, known in folders], dict(self._passes))
+        shares = [known.health for _, known in folders]
+        dead = FolderHealth.of([], self._dead())
+        dead.counts["folders"] = 0
+        return health.report([*shares, dead], dict(self._passes))

@@ -44,14 +44,14 @@ class Comparison:
         find_sidecar: Callable[[str], Found],
         now_ns: int,
         retry: bool = False,
-        known_edits: bool = False,
+        meta_revs: Mapping[str, str] | None = None,
     ) -> None:
         """`thumbnails` and `edits` are files by name: kept thumbnails, and sidecars elsewhere.
 
-        With `retry`, images that could not be decoded are tried again. With `known_edits`, the
-        sidecars are those that the manifest knows.
+        With `retry`, images that could not be decoded are tried again. `meta_revs` tells the revs
+        of the sidecars where the listing does not.
         """
-        self._known_edits = known_edits
+        self._meta_revs = meta_revs
         self._folder = old.path
         self._old = old
         self._before = {item["name"]: item for item in old.items}
@@ -139,8 +139,8 @@ class Comparison:
         return item
 
     def _meta_rev(self, name: str) -> str:
-        if self._known_edits:
-            return str(self._before.get(name, {}).get("metaRev", ""))
+        if self._meta_revs is not None:
+            return self._meta_revs.get(name, "")
         files = self._listing.files
         found = (files.get(name + suffix) for suffix in SIDECARS)
         kept = (self._edits.get(name + suffix) for suffix in SIDECARS)

@@ -30,7 +30,9 @@ class Settings:
     """Every setting, checked; each field is the environment variable of its name in capitals.
 
     Sizes are bytes or pixels, times are seconds. `cache_dir` follows `XDG_CACHE_HOME`. With a
-    bucket, the root is `s3_prefix` in it and `root_path` says nothing.
+    bucket, the root is `s3_prefix` in it and `root_path` says nothing. `shard` is the share of
+    this host's index process, as (2, 3). `worker_threads` 0: no index process; `scan_seconds` 0: it
+    looks for nothing by itself.
     """
 
     root_path: str = "./data"
@@ -57,6 +59,7 @@ class Settings:
     pointer_buckets: tuple[str, ...] = ()
     jobs_queue_url: str = ""
     jobs_urgent_queue_url: str = ""
+    shard: tuple[int, int] = (1, 1)
     cache_dir: str = "~/.cache/lenslet"
 
 
@@ -71,6 +74,24 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
         return value
 
     return check
+
+
+def _never_or_number(low: float, high: float) -> Callable[[str], float]:
+    number = _number(float, low, high)
+
+    def check(text: str) -> float:
+        return 0.0 if text.strip() == "0" else float(number(text))
+
+    return check
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """The share of one of several index processes, such as 2/3, as two numbers."""
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text.strip())
+    share = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= share[0] <= share[1]:
+        raise ValueError("a share such as 2/3: the second of three")
+    return share
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -125,7 +146,7 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
     "port": _number(int, 1, 65535),
     "web_concurrency": _number(int, 1, 64),
     "web_threads": _number(int, 1, 256),
-    "worker_threads": _number(int, 1, 64),
+    "worker_threads": _number(int, 0, 64),
     "thumb_long_edge": _number(int, 16, 4096),
     "thumb_quality": _number(int, 1, 100),
     "thumb_wait": _number(float, 0, 30),
@@ -133,12 +154,13 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
     "ignore": _words,
     "max_pixels": _number(int, 1, 2_000_000_000),
     "max_file_bytes": _number(int, 1, 2**40),
-    "scan_seconds": _number(float, 1, 86_400),
+    "scan_seconds": _never_or_number(1, 86_400),
     "presign_seconds": _number(int, 0, 604_800),
     "pointer_roots": _absolute_folders,
     "pointer_buckets": _buckets,
     "jobs_queue_url": _url,
     "jobs_urgent_queue_url": _url,
+    "shard": _shard,
 }
 
 

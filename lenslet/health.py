@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from lenslet import manifest, times
-from lenslet.errors import NotFound
+from lenslet.errors import Denied, NotFound
 from lenslet.manifest import Problem
 from lenslet.paths import HEALTH, Path
 from lenslet.storage import Storage
@@ -29,6 +29,7 @@ KINDS = (
     "unreadableFiles",
     "unreadableFolders",
     "notKept",
+    "deadLetters",
 )
 # What only a listing tells.
 LISTED = frozenset({"orphanSidecars", "orphanThumbnails", "unusableNames"})
@@ -77,11 +78,38 @@ def report(folders: Iterable[FolderHealth], passes: dict[str, Any]) -> dict[str,
     }
 
 
-def keep(storage: Storage, found: dict[str, Any]) -> None:
-    """Store a report."""
+def keep(storage: Storage, found: dict[str, Any], share: tuple[int, int] = (1, 1)) -> None:
+    """Store a report, or one `share` of it, such as (2, 3): the others' stay as they are."""
+    if share[1] == 1:
+        storage.keep(Path(HEALTH), _encoded(found), ours=_ours)
+        return
+
+    def change(old: bytes | None) -> bytes:
+        if old is not None and not _ours(old, None):
+            raise Denied(f"{HEALTH} is not Lenslet's own and is left as it is.")
+        stored = orjson.loads(old or b"{}").get("shares", {})
+        shares = {k: v for k, v in stored.items() if k.endswith(f"/{share[1]}")}
+        shares[f"{share[0]}/{share[1]}"] = found
+        return _encoded({**_sum(list(shares.values())), "shares": shares})
+
+    storage.state.update(Path(HEALTH), change)
+
+
+def _encoded(found: dict[str, Any]) -> bytes:
     data = {"v": 1, "generatedAt": times.text(times.now()), **found}
-    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    storage.keep(Path(HEALTH), orjson.dumps(data, option=options), ours=_ours)
+    return orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _sum(shares: list[dict[str, Any]]) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    problems: dict[str, list[dict[str, str]]] = {}
+    passes: dict[str, Any] = {}
+    for share in shares:
+        counts.update(share["counts"])
+        passes |= share["passes"]
+        for kind, shown in share["problems"].items():
+            problems[kind] = (problems.get(kind, []) + shown)[:SHOWN]
+    return {"v": 1, "counts": dict(counts), "problems": problems, "passes": passes}
 
 
 def _ours(data: bytes, stat: object) -> bool:

@@ -38,6 +38,10 @@ class Known:
     health: FolderHealth = field(default_factory=FolderHealth)
     facts: dict[str, Facts] = field(default_factory=dict)  # read, and not in the manifest yet
     pending: set[str] = field(default_factory=set)  # images that wait to be read
+    gone: set[str] = field(default_factory=set)  # objects that are no more, still in the manifest
+    sent: set[str] = field(default_factory=set)  # images that any host may read by now
+    sent_at: float = float("-inf")
+    edited: set[str] = field(default_factory=set)  # images whose sidecars are other objects now
     retries: dict[str, Retry] = field(default_factory=dict)
     looked: float = float("-inf")
     took: float = 0.0
@@ -47,6 +51,11 @@ class Known:
     def far(self) -> bool:
         """Whether the folder's images lie in a bucket, where each look costs a request."""
         return self.place is not None and self.place.storage.root.remote
+
+    @property
+    def untold(self) -> set[str]:
+        """The images of which the manifest is still to tell something."""
+        return {*self.pending, *list(self.facts), *self.gone, *self.edited}
 
     def failed(self, name: str, reason: str, now: float) -> None:
         """An image could not be read: try again, later and later."""

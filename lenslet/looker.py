@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from lenslet import manifest, paths, sidecar, thumbnail
@@ -17,6 +17,7 @@ from lenslet.pointers import Place, Resolver, label, read_pointer
 from lenslet.storage import Listing, Stat, Storage, Tree
 
 Stamp = tuple[int, int, int]
+_SECOND = 1_000_000_000
 Leftovers = list[tuple[Tree, Path, list[str]]]  # temporary files, and where they are
 # How the folders in a folder of a bucket show, by name; None: not at all.
 Entries = dict[Path, dict[str, "Dir | None"]]
@@ -109,6 +110,7 @@ class Looker:
         try:
             place = self._resolver.entered(here, listing)
         except (Ignored, BrokenPointer, PointerLoop):
+            self._resolver.forget(here.path)
             self._purge(here, listing)
             raise
         pointed = len(place.chain) > len(here.chain)
@@ -195,31 +197,44 @@ class Looker:
             self._entry(place, look, pointed=seen.pointed),
         )
 
-    def refresh(self, path: Path, facts: Mapping[str, Facts], dirs: bool = True) -> Looked:
-        """Bring the manifest of a folder of a bucket up to date with `facts`, without a listing.
+    def refresh(
+        self,
+        path: Path,
+        facts: Mapping[str, Facts],
+        gone: Set[str] = frozenset(),
+        edited: Set[str] = frozenset(),
+    ) -> Looked:
+        """Bring the manifest of a folder of a bucket up to date with what is known, unlisted.
 
-        `NotFound` when there is no manifest that this can be done to.
+        `facts` are of images that were read, `gone` are no more, and of the `edited` the sidecars
+        are read again. `NotFound` when there is no manifest that this can be done to.
         """
         place = self._resolver.folder(path)
         old = manifest.load(self._storage, path)
         if old is None or (self._storage.state.remote and old.rev is None):
             raise NotFound(f"There is no manifest of {path or '/'}.")
-        listing, thumbnails = Listing(), {}
-        for item in old.items:
-            name = item["name"]
-            listing.files[name] = manifest.stat_of(item)
-            learnt = facts.get(name)
-            if item["hasThumb"] or (learnt and learnt.rev == item["rev"] and not learnt.error):
-                thumbnails[name + paths.THUMBNAIL] = Stat(1, 0, etag="kept", source=item["rev"])
+        files = {item["name"]: manifest.stat_of(item) for item in old.items}
+        for name, learnt in facts.items():
+            if learnt.stat and learnt.stat.mtime_ns // _SECOND >= _seconds(files.get(name)):
+                files[name] = learnt.stat
+        listing = Listing({name: stat for name, stat in files.items() if name not in gone})
+        sidecars = {
+            name: sidecar.find(place.storage, place.folder.child(name))
+            for name in {*edited, *(facts.keys() - {item["name"] for item in old.items})}
+            if name in listing.files
+        }
         comparison = Comparison(
             old,
             listing,
-            thumbnails,
+            _bound(old, facts, listing),
             {},
             facts,
-            lambda name: sidecar.find(place.storage, place.folder.child(name)),
+            lambda name: (
+                sidecars.get(name) or sidecar.find(place.storage, place.folder.child(name))
+            ),
             self._wall(),
-            known_edits=True,
+            meta_revs={item["name"]: item.get("metaRev", "") for item in old.items}
+            | {name: "+".join(found.revs) for name, found in sidecars.items()},
         )
         shown = self._entries.get(path, {})
         listing.folders = list({entry["name"] for entry in old.dirs} | shown.keys())
@@ -354,6 +369,21 @@ class Looker:
         for tree, folder, names in looked.leftovers:
             with contextlib.suppress(LensletError):
                 tree.sweep(folder, names)
+
+
+def _seconds(stat: Stat | None) -> int:
+    return stat.mtime_ns // _SECOND if stat else 0
+
+
+def _bound(old: Manifest, facts: Mapping[str, Facts], listing: Listing) -> dict[str, Stat]:
+    """The thumbnails that there are by what the manifest and the readers of images say."""
+    revs = {item["name"]: item["rev"] for item in old.items if item["hasThumb"]}
+    revs |= {name: learnt.rev for name, learnt in facts.items() if not learnt.error}
+    return {
+        name + paths.THUMBNAIL: Stat(1, 0, etag="kept", source=rev)
+        for name, rev in revs.items()
+        if name in listing.files
+    }
 
 
 def _named(kept: list[tuple[Tree, Listing]], endings: tuple[str, ...]) -> dict[str, Stat]:

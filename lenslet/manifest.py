@@ -45,6 +45,7 @@ class Facts:
     hash: str | None = None
     created_at: str | None = None
     error: str | None = None
+    stat: Stat | None = None  # of an object in a bucket
 
 
 @dataclass(slots=True)

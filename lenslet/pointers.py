@@ -153,6 +153,11 @@ class Resolver:
                 self._known.clear()
             self._known[place.path] = (until, place)
 
+    def forget(self, path: Path) -> None:
+        """A folder is not served any more; what lay below it is to be looked for anew."""
+        with self._lock:
+            self._known = {p: known for p, known in self._known.items() if not path.holds(p)}
+
     def item(self, path: Path) -> Place:
         """The place of the folder that holds the image `path`; `NotFound` when it is no item."""
         if not paths.is_item(path.name) or self._ignore.path(path):

@@ -28,6 +28,7 @@ SETTLE_SECONDS = 2.0
 SOON, PATIENTLY = 0.5, 5.0  # how long what was read may wait before its manifest tells of it
 FAR = 6  # so many times longer where telling costs a request
 ASKED_SECONDS = 10.0  # a folder counts as asked for so long
+_SENT_SECONDS = 1800.0  # after which what any host might have read is given to them again
 _FEW_IMAGES = 1000  # when so many are left in the queue, more are looked for
 
 Told = Callable[[Path, "str | None"], None]
@@ -59,6 +60,7 @@ class Reading:
         self._renderer = Renderer(storage, settings)
         self._lock = threading.Lock()
         self._unfinished: set[Path] = set()  # folders with more images than the queue took
+        self.pass_on: Callable[[list[Path]], None] | None = None  # gives images to any host
         self.worked = clock()  # when an image was read last
 
     @property
@@ -109,7 +111,7 @@ class Reading:
         path, now = looked.place.path, self._clock()
         kind = Kind.WANTED if now - known.asked < ASKED_SECONDS else Kind.IMAGE
         self._unfinished.discard(path)
-        for name in looked.look.todo:
+        for name in self._left_here(looked, known):
             retry = known.retries.get(name)
             if name in known.pending or (retry and retry.due > now and not job.force):
                 continue
@@ -120,6 +122,23 @@ class Reading:
                 break
         if looked.look.unsettled:
             self._queue.put(Job(Kind.MANIFEST, path), SETTLE_SECONDS)
+
+    def _left_here(self, looked: Looked, known: Known) -> list[str]:
+        """The images that are to be read by this process: none, where any host may do it."""
+        todo, now = looked.look.todo, self._clock()
+        if not self.pass_on or not known.far:
+            return todo
+        if now - known.sent_at > _SENT_SECONDS:
+            known.sent, known.sent_at = set(), now
+        path = looked.place.path
+        names = [name for name in todo if name not in known.sent | known.pending]
+        try:
+            self.pass_on([path.child(name) for name in names])
+        except LensletError as error:
+            log.warning("images of %s are read here: %s", path or "/", one_line(error))
+            return todo
+        known.sent.update(names)
+        return []
 
     def more(self) -> None:
         """Look for more to read when little is left of what did not fit into the queue."""
@@ -146,7 +165,9 @@ class Reading:
             facts = self._renderer.read(place, path, self._wall, force=job.force)
         except Unsettled:
             self._queue.put(job, SETTLE_SECONDS)
-        except (NotFound, BrokenPointer, PointerLoop):
+        except (NotFound, BrokenPointer, PointerLoop) as error:
+            if isinstance(error, NotFound):
+                self._memory.of(path.parent).gone.add(path.name)
             self._done_with(path)
         except Exception as error:
             reason = one_line(error) or type(error).__name__

@@ -71,7 +71,8 @@ class Renderer:
             if not stat.settled(wall()):
                 raise Unsettled
             if stat.size > self._settings.max_file_bytes:
-                return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
+                told = f"{stat.size} bytes are more than MAX_FILE_BYTES"
+                return Facts(stat.rev, error=told, stat=stat)
             needed = force or tree.remote or not self._has_thumbnail(item, stat)
             facts, data = self._decode(file, stat, needed)
         if not tree.remote and tree.stat(path).rev != stat.rev:
@@ -115,8 +116,9 @@ class Renderer:
                 thumbnail=needed,
             )
         except UnreadableImage as error:
-            return Facts(stat.rev, hash=digest, error=str(error)), b""
-        return Facts(stat.rev, facts.width, facts.height, digest, facts.created_at), data
+            return Facts(stat.rev, hash=digest, error=str(error), stat=stat), b""
+        read = Facts(stat.rev, facts.width, facts.height, digest, facts.created_at, stat=stat)
+        return read, data
 
 
 def _hashed(file: BinaryIO, size: int) -> tuple[str, BinaryIO]:

@@ -168,24 +168,23 @@ class Rollup:
             if self._base:
                 self._write_delta(self._base, lambda stored: stored)
 
-    def compact(self, folders: list[Path], load: Callable[[Path], list[Item]]) -> int:
-        """Write the rollup anew from what `load` gives for each folder; how many items it has.
+    def compact(self, manifests: Callable[[], Iterable[list[Item]]]) -> int:
+        """Write the rollup anew from the items of all folders, in order; how many there are.
 
-        When `load` raises, the rollup stays as it was.
+        When `manifests` raises, the rollup stays as it was.
         """
         with self._writing:
             self._read()
             with self._lock:
                 known = self._merged(self._stored, self._pending)
                 self._early = set()
-        in_order = sorted(folders, key=folder_key)
         count = 0
 
         def items() -> Iterator[Item]:
             nonlocal count
             count = 0
-            for folder in in_order:
-                for item in load(folder):
+            for some in manifests():
+                for item in some:
                     count += 1
                     yield shown(item)
 

@@ -7,6 +7,7 @@ channel and the board are made before any fork, so they outlive every worker.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import functools
 import logging
@@ -17,6 +18,7 @@ import socket
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -29,12 +31,20 @@ from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.indexer import Indexer
 from lenslet.jobs import Channel, Queue
+from lenslet.jobs.sqs import Deliveries, SharedJobs
 from lenslet.pointers import Resolver
-from lenslet.storage import LocalTree, cache_folder, check_storage, open_storage, root_name
+from lenslet.storage import (
+    LocalTree,
+    Storage,
+    cache_folder,
+    check_storage,
+    open_storage,
+    root_name,
+)
+from lenslet.storage.store import Store
 
 log = logging.getLogger("lenslet")
 
-FEWEST_WORKERS = 2  # one that answers requests and one that indexes
 FRESH_SECONDS = 2.0  # for so long a request takes what it knows of a bucket's folder as it is
 _PULSE_SECONDS = 1.0
 _DRAIN_SECONDS = 20
@@ -90,7 +100,13 @@ def build() -> WSGIApp:
     settings = _latest[0] if _latest else load_settings()
     channel, board = shared()
     storage = open_storage(settings, board.count, fresh_seconds=FRESH_SECONDS)
-    return create_app(settings, storage, search_cache(settings), channel, board)
+    jobs = channel if not settings.jobs_queue_url else SharedJobs(store_of(storage), settings)
+    return create_app(settings, storage, search_cache(settings), jobs, board)
+
+
+def store_of(storage: Storage) -> Store:
+    assert storage.store is not None  # `open_storage` always makes one
+    return storage.store
 
 
 def build_indexer(settings: Settings, queue: Queue, board: Board, **more: Any) -> Indexer:
@@ -98,6 +114,27 @@ def build_indexer(settings: Settings, queue: Queue, board: Board, **more: Any) -
     storage = open_storage(settings, board.count)
     resolver = Resolver(storage, settings)
     return Indexer(storage, settings, resolver, search_cache(settings), queue, board, **more)
+
+
+def threads_of(
+    settings: Settings, queue: Queue, board: Board, stop: threading.Event
+) -> tuple[Indexer, list[threading.Thread]]:
+    """An index process's loop and the threads that it takes, which end when `stop` is set."""
+    indexer = build_indexer(settings, queue, board)
+    targets: list[Callable[[threading.Event], None]] = [indexer.run]
+    if settings.jobs_queue_url:
+        store = Store(settings, board.count)
+        deliveries = Deliveries(store, settings, queue, indexer.state)
+        indexer.dead = lambda: deliveries.dead
+        if settings.scan_seconds:
+            indexer.share_images(SharedJobs(store, settings).send_images)
+        targets.append(deliveries.run)
+    names = ("indexer", "deliveries")
+    threads = [
+        threading.Thread(target=target, args=(stop,), name=name)
+        for target, name in zip(targets, names, strict=False)
+    ]
+    return indexer, threads
 
 
 # Under gunicorn
@@ -133,11 +170,9 @@ class Worker(ThreadWorker):
         """Run the loop, and tell the arbiter so while it makes progress."""
         channel, board = shared()
         queue, stop = Queue(), threading.Event()
-        indexer = build_indexer(_latest[0], queue, board)
-        threads = [
-            threading.Thread(target=indexer.run, args=(stop,), name="indexer"),
-            threading.Thread(target=receive, args=(channel, queue, stop), name="receiver"),
-        ]
+        indexer, threads = threads_of(_latest[0], queue, board, stop)
+        receiver = threading.Thread(target=receive, args=(channel, queue, stop), name="receiver")
+        threads.append(receiver)
         for thread in threads:
             thread.start()
         try:
@@ -178,7 +213,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "wsgi_app": "lenslet.serving:build()",
         "worker_class": "lenslet.serving.Worker",
         "bind": [f"{host}:{settings.port}"],
-        "workers": settings.web_concurrency + 1,
+        "workers": settings.web_concurrency + bool(settings.worker_threads),
         "threads": settings.web_threads,
         "limit_request_line": 8190,  # gunicorn's most: a path may need three times its bytes
         "timeout": 30,
@@ -197,9 +232,10 @@ def gunicorn_settings() -> dict[str, Any]:
 def on_starting(server: Any) -> None:
     """Tell what is served, once, before anything is forked."""
     settings = _latest[0]
-    if server.cfg.workers < FEWEST_WORKERS:
+    fewest = _fewest()
+    if server.cfg.workers < fewest:
         raise SystemExit(
-            f"lenslet: workers={server.cfg.workers} cannot be used: it takes 2 or more"
+            f"lenslet: workers={server.cfg.workers} cannot be used: it takes {fewest} or more"
         )
     root = root_name(settings)
     server.log.info("Lenslet serves %s at http://%s:%s/", root, settings.host, settings.port)
@@ -210,8 +246,15 @@ def pre_fork(server: Any, worker: Worker) -> None:
     worker.indexes = not _has_indexer(server, worker.cfg)
 
 
+def _fewest() -> int:
+    """One that answers requests and, unless `WORKER_THREADS` is 0, one that indexes."""
+    return 1 + bool(_latest[0].worker_threads)
+
+
 def _has_indexer(server: Any, cfg: Any) -> bool:
-    return any(worker.indexes and worker.cfg is cfg for worker in server.WORKERS.values())
+    return not _latest[0].worker_threads or any(
+        worker.indexes and worker.cfg is cfg for worker in server.WORKERS.values()
+    )
 
 
 def child_exit(server: Any, worker: Worker) -> None:
@@ -224,9 +267,10 @@ def child_exit(server: Any, worker: Worker) -> None:
 
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:
     """Refuse to go below one request process and the index process."""
-    if new == FEWEST_WORKERS - 1 and old is not None:
-        server.log.warning("Two workers are the fewest: one answers requests, one indexes.")
-        server.num_workers = FEWEST_WORKERS
+    fewest = _fewest()
+    if new == fewest - 1 and old is not None:
+        server.log.warning("%d workers are the fewest.", fewest)
+        server.num_workers = fewest
 
 
 class Server(BaseApplication):
@@ -263,20 +307,40 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def work() -> int:
+def _worker_options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="worker.py",
+        description="Index, and answer no requests. Settings are those of the environment.",
+    )
+    parser.add_argument("--shard", help="this process's share of the folders, such as 2/3 (SHARD)")
+    parser.add_argument(
+        "--no-scan",
+        action="store_true",
+        help="look for nothing, only do the jobs of the queue (SCAN_SECONDS=0)",
+    )
+    return parser.parse_args(arguments)
+
+
+def work(arguments: list[str] | None = None) -> int:
     """`python worker.py`: the index process alone, until SIGTERM or SIGINT."""
+    options = _worker_options(arguments)
+    if options.shard:
+        os.environ["SHARD"] = options.shard
+    if options.no_scan:
+        os.environ["SCAN_SECONDS"] = "0"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     quiet_pillow()
     settings = load_settings()
     stop, queue = stop_on_signals(), Queue()
-    indexer = build_indexer(settings, queue, own_board(settings))
-    runner = threading.Thread(target=indexer.run, args=(stop,), name="indexer")
-    runner.start()
+    indexer, threads = threads_of(settings, queue, own_board(settings), stop)
+    for thread in threads:
+        thread.start()
     log.info("indexing %s", root_name(settings))
-    while runner.is_alive() and not stop.wait(_PULSE_SECONDS):
+    while all(t.is_alive() for t in threads) and not stop.wait(_PULSE_SECONDS):
         indexer.pulse()
     failed = not stop.is_set()
     stop.set()
     queue.wake()
-    runner.join()
+    for thread in threads:
+        thread.join()
     return int(failed)

@@ -50,6 +50,7 @@ class Found:
     foreign: set[str] = field(default_factory=set)  # suffixes
     unreadable: str = ""
     raw: dict[Path, tuple[bytes, str]] = field(default_factory=dict)  # bytes and revs of objects
+    revs: list[str] = field(default_factory=list)  # of all that was read, as listings have them
 
 
 def digest(raw: bytes | None) -> str:
@@ -136,7 +137,9 @@ def find(storage: Storage, item: Path) -> Found:
     """
     found = Found()
     for tree in dict.fromkeys((storage.state, storage.root)):
+        before, found.revs = found.revs, []
         sidecar = _in_tree(tree, item, found)
+        found.revs += before  # the root's come first
         if sidecar and (not found.sidecar or sidecar.updated > found.sidecar.updated):
             found.sidecar = sidecar
     return found
@@ -148,6 +151,7 @@ def _in_tree(tree: Tree, item: Path, found: Found) -> Sidecar | None:
         path = Path(item + suffix)
         try:
             raw, stat = tree.read(path, DOCUMENT_BYTES)
+            found.revs.append(stat.rev)
             if stat.etag:
                 found.raw[path] = raw, stat.etag
             document = parse(raw)

@@ -17,7 +17,7 @@ from lenslet import conditional, manifest, paths
 from lenslet.board import Board
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, LensletError, NotFound, one_line
-from lenslet.jobs import Channel, Job, Kind
+from lenslet.jobs import Job, Kind, Sender
 from lenslet.paths import Path
 from lenslet.pointers import Place, Resolver
 from lenslet.search import Search
@@ -62,7 +62,7 @@ class Library:
     settings: Settings
     resolver: Resolver
     search: Search
-    jobs: Channel
+    jobs: Sender
     board: Board
     waiters: threading.BoundedSemaphore
     nudged: dict[Path, float] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import json
 import falcon
 from blake3 import blake3
 
-from lenslet import conditional, images, sidecar, times
+from lenslet import conditional, images, paths, sidecar, times
 from lenslet.errors import (
     BadRequest,
     Conflict,
@@ -18,6 +18,8 @@ from lenslet.errors import (
     UnreadableImage,
 )
 from lenslet.jobs import Job, Kind
+from lenslet.paths import Path
+from lenslet.pointers import Place
 from lenslet.resources.common import HEAD_BYTES, JSON, Image, Library, image_param, send
 from lenslet.sidecar import Document, Sidecar
 
@@ -75,10 +77,17 @@ class Item:
         if place.readonly:
             raise Denied(f"{place.path} points to images that are marked readonly.")
         stored = sidecar.edit(place.storage, image.file, change)
-        self._library.jobs.send(Job(Kind.FOLDER, image.path.parent))
+        self._tell(place, image.path)
         if place.pointed and place.storage is self._library.storage:
-            self._library.jobs.send(Job(Kind.FOLDER, place.folder))
+            self._tell(place, image.file)
         return stored
+
+    def _tell(self, place: Place, path: Path) -> None:
+        """Have the manifest tell of an edit soon; in a bucket, without a listing."""
+        if place.storage.root.remote:
+            self._library.jobs.send(Job(Kind.KEY, Path(path + paths.SIDECARS[-1])))
+        else:
+            self._library.jobs.send(Job(Kind.FOLDER, path.parent))
 
     def _check(self, req: falcon.Request, stored: Sidecar | None) -> None:
         tag = sidecar.digest(stored.raw if stored else None)

@@ -5,7 +5,9 @@ boto3 costs 150 ms and 30 MB, so it is imported when the first request is made.
 
 from __future__ import annotations
 
+import re
 import threading
+import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +44,10 @@ _CREDENTIALS = {
     "InvalidClientTokenId": "The store does not know the access key.",
     "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
 }
+_SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _UNAVAILABLE = {
+    "AWS.SimpleQueueService.NonExistentQueue": "There is no such queue.",
+    "QueueDoesNotExist": "There is no such queue.",
     "NoSuchBucket": "There is no such bucket.",
     "PermanentRedirect": "The bucket is in another region: set AWS_REGION.",
     "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_REGION.",
@@ -70,7 +75,7 @@ class Store:
         self._settings = settings
         self._count = count
         self._lock = threading.Lock()
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str, str], Any] = {}
         self.proving = threading.Lock()
         self.proven: set[str] = set()  # buckets that have shown that they keep conditions
 
@@ -80,27 +85,30 @@ class Store:
         return self._settings.s3_endpoint or "s3:/"
 
     def client(self, region: str = "") -> Any:
-        """The client of a region, the settings' own where none is given."""
+        """The S3 client of a region, the settings' own where none is given."""
         region = region or self._settings.aws_region
-        client = self._clients.get(region)
+        return self._client("s3", region, self._settings.s3_endpoint)
+
+    def _client(self, service: str, region: str, endpoint: str) -> Any:
+        key = service, region, endpoint
+        client = self._clients.get(key)
         if client is None:
             with self._lock:
-                client = self._clients.get(region) or self._made(region)
-                self._clients[region] = client
+                client = self._clients.get(key) or self._made(service, region, endpoint)
+                self._clients[key] = client
         return client
 
-    def _made(self, region: str) -> Any:
+    def _made(self, service: str, region: str, endpoint: str) -> Any:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        endpoint = self._settings.s3_endpoint or None
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint else "auto"},
             max_pool_connections=self._settings.web_threads + self._settings.worker_threads,
             connect_timeout=3,
-            read_timeout=20,
+            read_timeout=30,  # a long poll of a queue takes 20
             retries={"mode": "adaptive", "total_max_attempts": 4},
             # A newer boto3 adds checksums that older services refuse; TLS and ETags stay.
             request_checksum_calculation="when_required",
@@ -108,14 +116,14 @@ class Store:
         )
         try:
             client: Any = boto3.session.Session().client(
-                "s3",
-                region_name=region or (endpoint and "us-east-1"),
-                endpoint_url=endpoint,
+                service,
+                region_name=region or ("us-east-1" if endpoint else None),
+                endpoint_url=endpoint or None,
                 config=config,
             )
         except (BotoCoreError, ValueError) as error:
             raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
-        client.meta.events.register("before-send.s3", self._sent)
+        client.meta.events.register(f"before-send.{service}", self._sent)
         return client
 
     def _sent(self, event_name: str, **_: Any) -> None:
@@ -127,9 +135,19 @@ class Store:
         Raises `NotFound`, `Denied`, `Overtaken` when a condition does not hold, `Unsupported`,
         `StorageFull`, `StorageUnavailable` and `StorageNonsense`.
         """
+        return self._answer(self.client(region), operation, parameters)
+
+    def call_queue(self, operation: str, url: str, **parameters: Any) -> dict[str, Any]:
+        """The answer to an operation on the SQS queue at a URL; raises what `call` raises."""
+        host = urllib.parse.urlsplit(url)
+        named = _SQS_HOST.fullmatch(host.hostname or "")
+        region = named[1] if named else self._settings.aws_region
+        client = self._client("sqs", region, f"{host.scheme}://{host.netloc}")
+        return self._answer(client, operation, {"QueueUrl": url, **parameters})
+
+    def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        client = self.client(region)
         try:
             answer: dict[str, Any] = getattr(client, operation)(**parameters)
         except ClientError as error:
@@ -142,13 +160,15 @@ class Store:
         """What the service said, in domain words; `NotModified` is an `Overtaken` with 304."""
         code = str(error.response["Error"].get("Code", ""))
         key = parameters.get("Key", parameters.get("Prefix", ""))
+        where = parameters.get("Bucket", parameters.get("QueueUrl", ""))
         if code in _MISSING:
             return NotFound(f"There is no {key or '/'}.")
         if code == "304":
             return Overtaken("not modified")
         if code in _DENIED:
-            action = _ACTIONS.get(error.operation_name, f"s3:{error.operation_name}")
-            return Denied(f"The store does not allow {action} on {parameters['Bucket']}/{key}.")
+            service = "sqs" if "QueueUrl" in parameters else "s3"
+            action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
+            return Denied(f"The store does not allow {action} on {where}/{key}.")
         if code in _CREDENTIALS:
             self._forget_clients()
             return StorageUnavailable(_CREDENTIALS[code])
@@ -161,7 +181,7 @@ class Store:
         if code == "KeyTooLongError":
             return Invalid("path", "the name is too long for a file beside it")
         if code in _UNAVAILABLE:
-            return StorageUnavailable(f"{_UNAVAILABLE[code]} ({parameters['Bucket']}, {code})")
+            return StorageUnavailable(f"{_UNAVAILABLE[code]} ({where}, {code})")
         return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
 
     def unanswered(self, error: Exception) -> LensletError:

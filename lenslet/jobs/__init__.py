@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import orjson
 
@@ -26,14 +27,23 @@ class Kind(enum.IntEnum):
 
     THUMBNAIL = 0  # somebody waits for it
     FOLDER = 1  # somebody asked for this folder
-    WANTED = 2  # a new image of a folder that somebody asked for
-    LOOK = 3  # a folder in which the scan may find new images
-    IMAGE = 4  # a new image
-    MANIFEST = 5  # a folder whose images are done
-    SCAN = 6  # one stat a folder
-    ROLLUP = 7  # what changed, for search
-    COMPACT = 8  # the whole rollup
-    HEALTH = 9
+    KEY = 2  # a file of a bucket that somebody changed
+    WANTED = 3  # a new image of a folder that somebody asked for
+    LOOK = 4  # a folder in which the scan may find new images
+    IMAGE = 5  # a new image
+    MANIFEST = 6  # a folder whose images are done
+    SCAN = 7  # one stat a folder
+    ROLLUP = 8  # what changed, for search
+    COMPACT = 9  # the whole rollup
+    HEALTH = 10
+
+
+class State(enum.Enum):
+    """How far a job is, with all that follows from it."""
+
+    BUSY = enum.auto()
+    DONE = enum.auto()
+    FAILED = enum.auto()
 
 
 IMAGES = frozenset((Kind.THUMBNAIL, Kind.WANTED, Kind.IMAGE))
@@ -41,6 +51,7 @@ IMAGES = frozenset((Kind.THUMBNAIL, Kind.WANTED, Kind.IMAGE))
 PATIENCE = {
     Kind.THUMBNAIL: 0.1,
     Kind.FOLDER: 0.5,
+    Kind.KEY: 0.5,
     Kind.WANTED: 30.0,
     Kind.LOOK: 60.0,
     Kind.IMAGE: 60.0,
@@ -54,12 +65,16 @@ PATIENCE = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do. `force`: although nothing seems to have changed. `deep`: below it, too."""
+    """One thing to do. `force`: although nothing seems to have changed. `deep`: below it, too.
+
+    `rev`: what a `KEY` is now, where that is known.
+    """
 
     kind: Kind
     path: Path = ROOT
     force: bool = False
     deep: bool = False
+    rev: str = ""
 
     @property
     def key(self) -> tuple[Kind, Path]:
@@ -163,6 +178,12 @@ class Queue:
             if again and not self._put_now(again):
                 self._put_later(again, self._clock() + 1.0)
 
+    def has(self, job: Job) -> bool:
+        """Whether a job like this one waits or runs."""
+        with self._changed:
+            waits = job.path in self._ready[job.kind] or job.key in self._due
+            return waits or job.key in self._running
+
     def waiting(self, *kinds: Kind) -> int:
         """How many jobs of these kinds (all, where none is named) wait or run."""
         with self._changed:
@@ -178,7 +199,15 @@ class Queue:
 
 
 def _both(one: Job, other: Job) -> Job:
-    return replace(one, force=one.force or other.force, deep=one.deep or other.deep)
+    force, deep = one.force or other.force, one.deep or other.deep
+    return replace(one, force=force, deep=deep, rev=one.rev if one.rev == other.rev else "")
+
+
+class Sender(Protocol):
+    """Passes jobs on to an index process."""
+
+    def send(self, job: Job) -> bool:
+        """Pass a job on; False when it is not taken: the client asks again."""
 
 
 class Channel:

@@ -1,0 +1,348 @@
+"""Folders brought up to date, one look at a time: manifests kept, what is below found, told on.
+
+Knows neither threads nor the clock's rhythm: the index process's loop calls it.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from lenslet import manifest, paths
+from lenslet.books import Books
+from lenslet.config import Settings
+from lenslet.errors import (
+    BrokenPointer,
+    LensletError,
+    NotFound,
+    Overtaken,
+    PointerLoop,
+    StorageUnavailable,
+    one_line,
+)
+from lenslet.health import LISTED, FolderHealth
+from lenslet.jobs import Job, Kind, Queue, State
+from lenslet.known import Known, Memory, Walk, Watch
+from lenslet.looker import Looked, Looker
+from lenslet.manifest import Dir, Facts, Problem
+from lenslet.mount import RootWatch
+from lenslet.paths import Path
+from lenslet.pointers import Resolver
+from lenslet.reading import SETTLE_SECONDS, SOON, Reading
+from lenslet.storage import Storage
+
+_REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits for the next look
+_TELL_SECONDS = 3.0  # until a folder of a bucket tells how its own folders show
+_TRIES = 5
+_OTHERS_SECONDS, _OTHERS_TRIES = 5.0, 12  # how long a host waits for another's share
+
+
+class Folders:
+    """Looks into folders, keeps their manifests, and tells the books and the queue of it."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Settings,
+        resolver: Resolver,
+        queue: Queue,
+        memory: Memory,
+        looker: Looker,
+        reading: Reading,
+        books: Books,
+        clock: Callable[[], float],
+    ) -> None:
+        self._storage = storage
+        self._shard = settings.shard
+        self._resolver = resolver
+        self._queue = queue
+        self._memory = memory
+        self._looker = looker
+        self._reading = reading
+        self._books = books
+        self._clock = clock
+        self._claims = threading.Lock()
+        self._looking: set[Path] = set()
+        self._new: set[Path] = set()  # folders that the rollup cannot know
+        self._waited: dict[Path, int] = {}  # how often another host's folder was looked for
+        self.root = RootWatch(storage.root)
+        self.walk, self.watch = Walk(), Watch()
+        self.walked = clock()  # when a walk looked into a folder last
+
+    def look_later(self, path: Path, *, deep: bool = False, force: bool = False) -> None:
+        """Put a look in the queue; a `deep` one is part of the walk."""
+        if deep:
+            self.walk.add(path)
+        self._queue.put(Job(Kind.LOOK, path, force, deep))
+
+    def look(self, job: Job) -> None:
+        """Look into a folder, one thread at a time."""
+        with self._claims:
+            busy = job.path in self._looking
+            self._looking.add(job.path)
+        if busy:
+            self._queue.put(job, SOON / 10)
+            return
+        seen = True
+        try:
+            if job.kind is Kind.LOOK and not job.force and not self._is_mine(job.path):
+                seen = self._look_at_anothers(job)
+            else:
+                self._look_until_kept(job)
+        except LensletError:
+            self.walk.interrupt()  # what lies below may not have been seen
+            raise
+        finally:
+            self._looking.discard(job.path)
+            if seen and job.deep and self.walk.seen(job.path):
+                if self.walk.full:
+                    self._books.passed("full", self.walk.began or 0.0)
+                    self.walk.full = False
+                self._books.all_seen()
+
+    # Shares
+
+    def _is_mine(self, path: Path) -> bool:
+        """Whether a folder is in this process's share."""
+        number, shares = self._shard
+        return bool(zlib.crc32(path.encode()) % shares == number - 1)
+
+    def _look_at_anothers(self, job: Job) -> bool:
+        """See by its manifest what lies below a folder that another host looks into.
+
+        False: there is none yet. After a minute it is looked into here, should the other be gone.
+        """
+        path = job.path
+        found = manifest.load(self._storage, path)
+        if found is None:
+            tries = self._waited[path] = self._waited.get(path, 0) + 1
+            if tries < _OTHERS_TRIES:
+                self._queue.put(job, _OTHERS_SECONDS)
+                return False
+            self._look_until_kept(job)
+            return True
+        self._waited.pop(path, None)
+        known = self._memory.of(path)
+        known.place, known.looked = self._resolver.folder(path), self._clock()
+        known.health = FolderHealth()  # its owner tells of it
+        names = {entry["name"] for entry in found.dirs}
+        for name in (known.children or set()) - names:
+            self._memory.forget(path.child(name))
+        known.children = names
+        self._memory.entries[path] = {entry["name"]: entry for entry in found.dirs}
+        for name in names:
+            self.look_later(path.child(name), deep=True)
+        return True
+
+    # One file
+
+    def key(self, job: Job) -> None:
+        """Look at one file of a bucket that is said to be another now, without any listing."""
+        path, name = job.path, job.path.name
+        if name in (*paths.POINTERS, *paths.IGNORE_MARKS):
+            self._queue.put(Job(Kind.LOOK, path.parent))
+            return
+        image = next(filter(paths.is_item, _images_of(name)), None)
+        if image is None or not self._is_served(path.parent.child(image)):
+            return
+        known = self._memory.of(path.parent)
+        if image != name:
+            known.edited.add(image)
+            self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
+        elif job.force or not self._is_current(job):
+            known.pending.add(name)
+            if not self._queue.put(Job(Kind.WANTED, path, job.force)):
+                known.pending.discard(name)
+                self._queue.put(job, SETTLE_SECONDS)
+
+    def _is_served(self, image: Path) -> bool:
+        ignore = self._resolver.ignore.path
+        return not any(ignore(path) for path in (image, *image.ancestors()) if path)
+
+    def _is_current(self, job: Job) -> bool:
+        """Whether the manifest tells of an image already as it is said to be."""
+        item = manifest.find(self._storage, job.path)
+        done = item and ("error" in item or (item["hasThumb"] and "hash" in item))
+        return bool(item and done and job.rev and item["rev"] == job.rev)
+
+    def state(self, job: Job) -> State:
+        """How far a job is, to the manifest that tells of it."""
+        path, whole = job.path, job.kind in (Kind.FOLDER, Kind.LOOK, Kind.MANIFEST)
+        folder = path if whole else path.parent
+        if self._queue.has(job):
+            return State.BUSY
+        known = self._memory.get(folder)
+        if known is None or job.kind in (Kind.ROLLUP, Kind.COMPACT, Kind.HEALTH):
+            return State.DONE
+        names = {*known.untold, *list(known.retries)} if whole else set(_images_of(path.name))
+        if names & known.untold or (whole and self._reading.has_more(folder)):
+            return State.BUSY
+        return State.FAILED if names & known.retries.keys() else State.DONE
+
+    # Looking
+
+    def _look_until_kept(self, job: Job) -> None:
+        """Look again when another host has kept its manifest first."""
+        for _ in range(_TRIES):
+            try:
+                return self._look_at(job)
+            except Overtaken:
+                job = replace(job, kind=Kind.LOOK)
+        raise StorageUnavailable("Other hosts write this folder's manifest all the time.")
+
+    def _look_at(self, job: Job) -> None:
+        path, begun = job.path, self._clock()
+        known = self._memory.get(path) or Known()
+        rest = known.looked + min(max(SOON, 5 * known.took), _REST_SECONDS) - begun
+        if job.kind is Kind.FOLDER and rest > 0 and not job.force:
+            self._queue.put(job, rest)
+            return
+        facts, gone, edited = dict(known.facts), set(known.gone), set(known.edited)
+        looked = self._look(job, known, facts)
+        if looked is None:
+            return
+        known = self._memory.of(path)
+        known.stamp = None
+        self._looker.keep(looked)
+        for name, learnt in facts.items():
+            if known.facts.get(name) is learnt:
+                del known.facts[name]
+        known.gone -= gone
+        known.edited -= edited
+        self._tell(looked, known)
+        if job.kind is Kind.FOLDER:
+            known.asked = begun
+        known.place, known.stamp = looked.place, looked.stamp
+        if looked.stamp is not None:
+            known.hidden = looked.hidden
+            self._below(job, looked, known)
+        self._reading.put(job, looked, known)
+        known.looked = self._clock()
+        known.took = known.looked - begun
+        if job.kind is Kind.LOOK:
+            self.walked = known.looked
+
+    def _look(self, job: Job, known: Known, facts: dict[str, Facts]) -> Looked | None:
+        """What a look finds, or None where nothing may be concluded from it or the folder is gone.
+
+        The root is asked for after the look: what was seen while it went away is not true.
+        """
+        path, problem, gone, looked = job.path, None, False, None
+        try:
+            looked = self._seen(job, known, facts)
+            if looked is None:
+                self._unchanged(job, known)
+        except NotFound:
+            gone = True
+        except (BrokenPointer, PointerLoop) as error:
+            problem = Problem("brokenPointers", path, one_line(error))
+        except LensletError as error:
+            problem = Problem("unreadableFolders", path, one_line(error))
+        if not self.root.is_there():
+            self.walk.interrupt()
+            return None
+        if gone and (self._memory.get(path) or self._memory.shows(path)):
+            self._forget(path)
+        if problem:
+            self.blocked(problem)
+        return looked
+
+    def _seen(self, job: Job, known: Known, facts: dict[str, Facts]) -> Looked | None:
+        """A look that costs no more than it must; None when nothing has changed."""
+        far = known.far or (known.place is None and self._storage.root.remote)
+        if job.kind is Kind.MANIFEST and far:
+            try:
+                looked = self._looker.refresh(job.path, facts, set(known.gone), set(known.edited))
+            except NotFound:
+                known.stamp = None
+            else:
+                looked.look.problems += [p for p in known.health.problems if p.kind in LISTED]
+                return looked
+        fresh = facts or job.force or known.retries or self._reading.has_more(job.path)
+        unless = None if fresh else known.stamp
+        return self._looker.look(job.path, facts, retry=job.force, unless=unless)
+
+    def _unchanged(self, job: Job, known: Known) -> None:
+        """A folder of a bucket is as it was; what lies below it may not be."""
+        known.looked = self._clock()
+        for name in known.children or () if job.deep else ():
+            self.look_later(job.path.child(name), deep=True)
+        for path in known.hidden:
+            self.look_later(path, deep=True)
+
+    def blocked(self, problem: Problem) -> None:
+        """A folder that cannot be looked into: all that is known of it stays."""
+        known = self._memory.of(Path(problem.path))
+        known.stamp = None
+        known.health.problems = [problem]
+        known.health.counts[problem.kind] = 1
+        if problem.kind == "brokenPointers" and problem.path:
+            name = Path(problem.path).name
+            self._shows(Path(problem.path), {"name": name, "kind": "leaf-pointer"})
+        self._queue.put(Job(Kind.HEALTH), SETTLE_SECONDS)
+
+    def _shows(self, path: Path, entry: Dir | None) -> None:
+        """In a bucket, a folder's parent learns from the folder itself how to show it."""
+        if not self._resolver.below(path).storage.root.remote:
+            return
+        entries = self._memory.entries.setdefault(path.parent, {})
+        if entries.get(path.name, "unknown") != entry:
+            entries[path.name] = entry
+            self._queue.put(Job(Kind.MANIFEST, path.parent), _TELL_SECONDS)
+
+    def _forget(self, path: Path) -> None:
+        """A folder is gone, and all below it."""
+        self._memory.forget(path)
+        self._books.note_gone(path)
+        self._shows(path, None)
+        self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
+
+    def _tell(self, looked: Looked, known: Known) -> None:
+        """Tell the books and the folder above what a look found."""
+        path, look = looked.place.path, looked.look
+        known.keep_retries({item["name"] for item in look.manifest.items})
+        unread = [
+            Problem("unreadableFiles", path.child(name), retry.reason)
+            for name, retry in list(known.retries.items())
+        ]
+        if not look.changed:  # what could not be kept is not written again
+            look.problems += [p for p in known.health.problems if p.kind == "notKept"]
+        known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
+        foreign = known.generation not in (None, looked.old.generated_at)  # another process wrote
+        self._books.note(looked.old, look.manifest.items, new=path in self._new or foreign)
+        known.generation = look.manifest.generated_at
+        if not path:
+            self.root.remember({*looked.listing.files, *looked.listing.folders})
+            self._books.check()
+        elif looked.entry:
+            self._shows(path, looked.entry)
+        elif known.shown not in (None, looked.shown):
+            self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
+        known.shown = looked.shown
+        for item in look.manifest.items if look.changed and looked.over is None else ():
+            if "error" in item or "hash" not in item:
+                self.watch.add(Path(item["path"]), item["rev"])
+
+    def _below(self, job: Job, looked: Looked, known: Known) -> None:
+        """Look into new folders (`deep`: into all), and forget those that are gone."""
+        path, before = looked.place.path, known.children
+        now = {entry["name"] for entry in looked.look.manifest.dirs}
+        unseen = now if before is None else now - before
+        if before is None:
+            before = {entry["name"] for entry in looked.old.dirs}
+        for name in before - now:
+            self._forget(path.child(name))
+        self._new |= {path.child(name) for name in (now if path in self._new else now - before)}
+        self._new.discard(path)
+        known.children = now
+        for name in now if job.deep else unseen:
+            self.look_later(path.child(name), deep=True, force=job.force)
+        for child in looked.hidden if looked.place.storage.root.remote else ():
+            self.look_later(child, deep=True)
+
+
+def _images_of(name: str) -> list[str]:
+    """The image that a file is, or may belong to."""
+    return [name, *(name.removesuffix(end) for end in paths.SIDECARS if name.endswith(end))]
