@@ -131,7 +131,6 @@ class Folders:
         for name in (known.children or set()) - names:
             self._memory.forget(path.child(name))
         known.children = names
-        self._memory.entries[path] = {entry["name"]: entry for entry in found.dirs}
         for name in names:
             self.look_later(path.child(name), deep=True)
         return True
@@ -288,7 +287,7 @@ class Folders:
         if not self._resolver.below(path).storage.root.remote:
             return
         entries = self._memory.entries.setdefault(path.parent, {})
-        if entries.get(path.name, "unknown") != entry:
+        if path.name not in entries or entries[path.name] != entry:
             entries[path.name] = entry
             self._queue.put(Job(Kind.MANIFEST, path.parent), _TELL_SECONDS)
 

@@ -321,14 +321,14 @@ class Looker:
     ) -> list[Dir]:
         """The folders of a bucket as they were found before; `branch` where they were not."""
         before = {entry["name"]: entry for entry in old.dirs}
-        entries = self._entries.setdefault(place.path, {})
+        entries = self._entries.get(place.path, {})  # what this process itself has found
         shown = []
         for name in sorted(listing.folders, key=paths.natural_key):
             child = place.path.child(name)
             if self._resolver.ignore.path(child):
                 continue
             unknown = before.get(name, {"name": name, "kind": "branch"})
-            entry = entries.setdefault(name, unknown)
+            entry = entries.get(name, unknown)
             if entry:
                 shown.append(entry)
             else:

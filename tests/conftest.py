@@ -271,12 +271,17 @@ class Server:
     """Real gunicorn, as a checkout starts it."""
 
     def __init__(
-        self, root: pathlib.Path, home: pathlib.Path, *, cwd: str = str(ROOT), **settings: str
+        self,
+        root: pathlib.Path | BucketPath,
+        home: pathlib.Path,
+        *,
+        cwd: str = str(ROOT),
+        **settings: str,
     ) -> None:
         self.port = free_port()
         self.log = home / f"gunicorn-{self.port}.log"
         environ = {k: v for k, v in os.environ.items() if k not in config.names()}
-        environ |= {"ROOT_PATH": str(root), "PORT": str(self.port), **settings}
+        environ |= {**environ_of(root), "PORT": str(self.port), **settings}
         environ |= {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONWARNINGS": "default"}
         with self.log.open("wb") as log:
             elsewhere = ["--config", str(ROOT / "gunicorn.conf.py")] if cwd != str(ROOT) else []

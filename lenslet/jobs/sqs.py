@@ -223,14 +223,16 @@ class Deliveries:
         done: dict[SqsQueue, list[Held]] = {}
         now = time.monotonic()
         for message in held:
-            states = {self._state(job) for job in message.jobs}
-            if State.BUSY in states:
+            states = {job: self._state(job) for job in message.jobs}
+            failed = [job for job, state in states.items() if state is State.FAILED]
+            if State.BUSY in states.values():
                 if message.due - now < message.seconds / 2:
                     message.queue.extend(message.receipt, message.seconds)
                     message.due = now + message.seconds
-            elif State.FAILED in states:
+            elif failed and len(message.jobs) == 1:
                 self._let_go([message])
             else:
+                message.queue.send(list(map(messages.encode, failed)))  # each for itself
                 done.setdefault(message.queue, []).append(message)
         for queue, gone in done.items():
             queue.delete([message.receipt for message in gone])

@@ -88,7 +88,8 @@ class Health:
     def _workers(self) -> dict[str, Any]:
         pid, pulse, age, waiting = self._library.board.state()
         if not pid:
-            return {"alive": False, "problems": ["no index process"]}
+            elsewhere = not self._library.settings.worker_threads
+            return {"alive": False, "problems": [] if elsewhere else ["no index process"]}
         trouble = self._library.board.trouble()
         problems = [trouble] if trouble else []
         if pulse > PULSE_SECONDS:

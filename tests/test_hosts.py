@@ -1,0 +1,409 @@
+"""Many hosts on one bucket: shares of the folders, and queues that any host takes jobs from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from buckets import BucketPath, Service
+from conftest import ROOT, Gallery, environ_of, jpeg, put, wait_for
+
+from lenslet import config
+from lenslet.errors import Invalid
+from lenslet.jobs import Job, Kind, messages
+from lenslet.jobs.sqs import Deliveries, SharedJobs, SqsQueue
+from lenslet.paths import Path
+from lenslet.storage.store import Store
+
+
+class Queues:
+    """A queue, an urgent one and their dead letters, on the server that has the bucket too."""
+
+    def __init__(self, service: Service, name: str, visibility: int = 5) -> None:
+        self.client = boto3.client(
+            "sqs",
+            endpoint_url=service.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )
+        self.dead = self._make(f"{name}-dead", {})
+        arn = self.attributes(self.dead, "QueueArn")["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
+        attributes = {"VisibilityTimeout": str(visibility), "RedrivePolicy": policy}
+        self.normal = self._make(name, attributes)
+        self.urgent = self._make(f"{name}-urgent", attributes)
+
+    def _make(self, name: str, attributes: dict[str, str]) -> str:
+        url: str = self.client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        return url
+
+    def attributes(self, url: str, *names: str) -> dict[str, str]:
+        answer = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))
+        found: dict[str, str] = answer["Attributes"]
+        return found
+
+    def count(self, url: str) -> int:
+        """Messages that wait or are being worked on."""
+        names = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+        return sum(map(int, self.attributes(url, *names).values()))
+
+    @property
+    def empty(self) -> bool:
+        return self.count(self.normal) + self.count(self.urgent) == 0
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"JOBS_QUEUE_URL": self.normal, "JOBS_URGENT_QUEUE_URL": self.urgent}
+
+    def announce(self, bucket: BucketPath) -> None:
+        """Have the bucket send its events to the queue."""
+        arn = self.attributes(self.normal, "QueueArn")["QueueArn"]
+        events = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+        bucket.service.client.put_bucket_notification_configuration(
+            Bucket=bucket.bucket,
+            NotificationConfiguration={
+                "QueueConfigurations": [{"QueueArn": arn, "Events": events}]
+            },
+        )
+
+
+@pytest.fixture
+def shared(moto: Service, monkeypatch) -> Iterator[BucketPath]:
+    """A bucket on the server that has queues as well."""
+    for name, value in moto.environ.items():
+        monkeypatch.setenv(name, value)
+    yield moto.bucket()
+    moto.reset()
+
+
+@pytest.fixture
+def queues(shared: BucketPath) -> Queues:
+    return Queues(shared.service, shared.bucket)
+
+
+class Host:
+    """A host of its own: an index process alone (`worker.py`), or gunicorn."""
+
+    def __init__(
+        self, home: pathlib.Path, bucket: BucketPath, *flags: str, **settings: str
+    ) -> None:
+        home.mkdir(parents=True)
+        environ = {k: v for k, v in os.environ.items() if k not in config.names()}
+        environ |= {**environ_of(bucket), "XDG_CACHE_HOME": str(home), **settings}
+        self.log = home / "log"
+        with self.log.open("wb") as log:
+            command = [sys.executable, str(ROOT / "worker.py"), *flags]
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def start(tmp_path, shared) -> Iterator[Callable[..., Host]]:
+    """Starts index processes; everything started is stopped."""
+    hosts: list[Host] = []
+
+    def start(*flags: str, **settings: str) -> Host:
+        hosts.append(Host(tmp_path / f"host{len(hosts)}", shared, *flags, **settings))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.kill()
+
+
+@pytest.fixture
+def make(tmp_path) -> Iterator[Callable[..., Gallery]]:
+    made: list[Gallery] = []
+
+    def make(root: BucketPath, **settings: str) -> Gallery:
+        made.append(Gallery(root, tmp_path / f"cache{len(made)}", **settings))
+        return made[-1]
+
+    yield make
+    for gallery in made:
+        gallery.close()
+
+
+def manifests(bucket: BucketPath) -> dict[str, dict[str, Any]]:
+    """The items of every manifest in a bucket, by path."""
+    found = {}
+    for key in bucket.all_keys():
+        if key.endswith("_index.json"):
+            with contextlib.suppress(Exception):
+                for item in json.loads((bucket / key).read_bytes())["items"]:
+                    found[item["path"]] = item
+    return found
+
+
+def rendered(bucket: BucketPath) -> int:
+    return sum(item["hasThumb"] and "hash" in item for item in manifests(bucket).values())
+
+
+def photos(bucket: BucketPath, folders: int, images: int) -> None:
+    for folder in range(folders):
+        for number in range(images):
+            put(bucket / f"d{folder}/{number}.jpg", jpeg(48, 32, seed=number))
+
+
+# Shares
+
+
+def test_three_shares_index_a_bucket_and_one_keeps_the_rollup(make, shared) -> None:
+    photos(shared, 9, 2)
+    hosts = [make(shared, SHARD=f"{number}/3") for number in (1, 2, 3)]
+    for _ in range(3):
+        for host in hosts:
+            host.index()
+    read = [len(host.told) for host in hosts]
+    assert sum(read) == 18 and all(read)
+    assert rendered(shared) == 18
+    assert len(hosts[1].found("jpg")) == 18
+    assert [d["kind"] for d in hosts[2].folder()["dirs"]] == ["leaf-real"] * 9
+    report = hosts[0].app.get("/health").json["library"]
+    assert (report["counts"]["items"], report["counts"]["folders"]) == (18, 10)
+    assert set(report["shares"]) == {"1/3", "2/3", "3/3"}
+
+
+def test_the_share_of_a_host_that_is_gone_is_looked_into_by_the_others(make, shared) -> None:
+    photos(shared, 4, 1)
+    only = make(shared, SHARD="1/3")
+    only.index()
+    only.settle(200)
+    assert rendered(shared) == 4
+    assert len(only.found("jpg")) == 4
+
+
+def test_an_edit_on_a_host_of_another_share_is_found(make, shared) -> None:
+    photos(shared, 4, 1)
+    one, two = make(shared, SHARD="1/2"), make(shared, SHARD="2/2")
+    for host in (one, two, one):
+        host.index()
+    for folder in range(4):
+        two.app.put(f"/item?path=d{folder}/0.jpg", json.dumps({"tags": [f"t{folder}"]}).encode())
+    two.settle(30)
+    for folder in range(4):
+        assert one.found(f"tag:t{folder}") == [f"d{folder}/0.jpg"]
+
+
+# Messages
+
+EVENT = {
+    "eventVersion": "2.1",
+    "eventSource": "aws:s3",
+    "eventName": "ObjectCreated:Put",
+    "s3": {
+        "bucket": {"name": "b", "arn": "arn:aws:s3:::b"},
+        "object": {"key": "pre/d%2Fa+b%2B%C3%A9.jpg", "size": 9, "eTag": "abc"},
+    },
+}
+
+
+def event(key: str, name: str = "ObjectCreated:Put", bucket: str = "b") -> dict[str, Any]:
+    item = {**EVENT["s3"]["object"], "key": urllib.parse.quote_plus(key)}  # type: ignore[index]
+    return {**EVENT, "eventName": name, "s3": {"bucket": {"name": bucket}, "object": item}}
+
+
+def test_events_of_s3_are_understood_as_they_are_also_through_others() -> None:
+    direct = {"Records": [EVENT]}
+    through_sns = {"Type": "Notification", "Message": json.dumps(direct)}
+    detail = {"bucket": {"name": "b"}, "object": {"key": "pre/d/a b+é.jpg", "etag": "abc"}}
+    through_eventbridge = {"detail-type": "Object Created", "detail": detail}
+    wanted = [Job(Kind.KEY, Path("d/a b+é.jpg"), rev="abc")]
+    for body in (direct, through_sns, through_eventbridge):
+        assert messages.decode(json.dumps(body), "b", "pre/") == wanted
+    assert messages.decode('{"Event": "s3:TestEvent"}', "b", "") == []
+
+
+@pytest.mark.parametrize(
+    ("record", "jobs"),
+    [
+        (event("x.jpg.thumbnail"), []),
+        (event("_index.json"), []),
+        (event("d/_rollup.json"), []),
+        (event("x.txt"), []),
+        (event("x.jpg", bucket="other"), []),
+        (event("a//x.jpg"), []),
+        (event("x.jpg.json"), [Job(Kind.KEY, Path("x.jpg.json"))]),
+        (event("x.jpg.lenslet.json"), [Job(Kind.KEY, Path("x.jpg.lenslet.json"))]),
+        (event("d/.nomedia"), [Job(Kind.KEY, Path("d/.nomedia"))]),
+        (event("x.jpg", "ObjectRemoved:Delete"), [Job(Kind.KEY, Path("x.jpg"))]),
+        (event("x.jpg.thumbnail", "ObjectRemoved:Delete"), [Job(Kind.KEY, Path("x.jpg"), force=True)]),
+    ],
+)  # fmt: skip
+def test_what_lenslet_wrote_itself_is_no_news(record, jobs) -> None:
+    assert messages.decode(json.dumps({"Records": [record]}), "b", "") == jobs
+
+
+@pytest.mark.parametrize("job", [Job(Kind.THUMBNAIL, Path("a/é.jpg"), True), Job(Kind.COMPACT)])
+def test_a_job_comes_back_from_its_message(job: Job) -> None:
+    assert messages.decode(messages.encode(job).decode(), "b", "") == [job]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"lenslet": "NOPE", "paths": []}', '{"lenslet": "KEY", "paths": [".."]}',
+             '{"Records": [{}]}', '{"Records": 5}', '{"Type": "Notification", "Message": "x"}'],
+)  # fmt: skip
+def test_what_is_no_message_is_left_to_the_dead_letters(body: str) -> None:
+    with pytest.raises(Invalid):
+        messages.decode(body, "b", "")
+
+
+# Queues
+
+
+def test_a_new_object_is_indexed_from_its_event_without_any_listing(
+    make, start, shared, queues
+) -> None:
+    photos(shared, 2, 2)
+    make(shared).index()
+    queues.announce(shared)
+    start("--no-scan", **queues.settings)
+    put(shared / "d0/1.jpg", jpeg(70, 50))  # replaced
+    put(shared / "d1/new ☃+.jpg", jpeg(90, 60))
+    (shared / "d1/0.jpg").unlink()
+    edit = b'{"v": 1, "tags": ["synced"], "updatedAt": "2024-01-01T00:00:00Z"}'
+    put(shared / "d0/0.jpg.json", edit)
+    shared.service.reset()
+
+    def done() -> bool:
+        items = manifests(shared)
+        return (
+            items["d0/1.jpg"]["w"] == 70
+            and items.get("d1/new ☃+.jpg", {}).get("hasThumb") is True
+            and "d1/0.jpg" not in items
+            and items["d0/0.jpg"].get("tags") == ["synced"]
+        )
+
+    listed = []
+
+    def counted() -> bool:
+        listed.append(shared.service.counts().get("LIST", 0))
+        return True
+
+    wait_for(lambda: queues.empty and counted())
+    own = listed[-1]
+    assert own <= 1  # whether the bucket is empty
+    assert wait_for(done)
+    put(shared / "brand/new/folder/a.jpg")
+    wait_for(lambda: "brand/new/folder/a.jpg" in manifests(shared) and queues.empty)
+    wait_for(
+        lambda: any(
+            d["name"] == "brand" for d in json.loads((shared / "_index.json").read_bytes())["dirs"]
+        )
+    )
+    gallery = make(shared)
+    found = wait_for(lambda: gallery.found("tag:synced"))
+    assert found == ["d0/0.jpg"]
+
+
+def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
+    start, serve, shared, queues
+) -> None:
+    photos(shared, 1, 3)
+    server = serve(shared, WORKER_THREADS="0", **queues.settings)
+    server.until(lambda: len(server.workers()) == 2)
+    assert server.get("/folders?path=d0")[0] == 202
+    start("--no-scan", **queues.settings)
+    server.until(lambda: server.get("/folders?path=d0")[0] == 200)
+    status, data = server.thumbnail("d0/1.jpg")
+    assert (status, data[:4]) == (200, b"RIFF")
+    route = "/item?path=d0/2.jpg"
+    assert server.request("PUT", route, {"tags": ["far"]})[0] == 200
+    server.until(lambda: manifests(shared)["d0/2.jpg"].get("tags") == ["far"])
+    assert server.json("/health/workers") == {"alive": False, "problems": []}
+    assert server.json("/health")["status"] in ("ok", "degraded")
+
+
+def test_two_hosts_share_new_images_and_a_killed_one_loses_none(
+    start, shared, queues, make
+) -> None:
+    """One scans and gives the images to the queue; one of the two dies in the middle."""
+    photos(shared, 8, 25)
+    hosts = [start(**queues.settings, WORKER_THREADS="2"), start("--no-scan", **queues.settings)]
+    wait_for(lambda: sum(k.endswith(".thumbnail") for k in shared.all_keys()) >= 40, 60)
+    hosts[1].kill()
+    start("--no-scan", **queues.settings)
+    wait_for(lambda: rendered(shared) == 200 and queues.empty, 90)
+    assert queues.count(queues.dead) == 0
+    gallery = make(shared)
+    wait_for(lambda: gallery.app.get("/search?q=jpg&limit=1000").json["total"] == 200, 60)
+    for host in (hosts[0],):
+        assert host.stop() == 0
+
+
+def test_a_job_that_fails_ends_with_the_dead_letters_and_in_health(
+    make, start, shared, queues
+) -> None:
+    photos(shared, 1, 2)
+    shared.service.fault("GET", "d0/1.jpg", 403, "AccessDenied")
+    queues.client.send_message(QueueUrl=queues.normal, MessageBody="not a job")
+    for client in range(2):
+        body = json.dumps({"lenslet": "KEY", "paths": [f"d0/{client}.jpg"]})
+        queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
+    fast = Queues(shared.service, shared.bucket)  # the same queues
+    for url in (fast.normal, fast.urgent):
+        fast.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "3"})
+    start(**queues.settings)
+    wait_for(lambda: queues.count(queues.dead) == 2, 60)
+    wait_for(lambda: queues.empty)
+    gallery = make(shared)
+    again = start(**queues.settings)  # which asks for dead letters when it starts
+
+    def told() -> Any:
+        return (gallery.app.get("/health").json["library"] or {})["problems"].get("deadLetters")
+
+    shown = wait_for(told, 60)
+    assert {problem["path"] for problem in shown} == {
+        "d0/1.jpg",
+        "message: not understood (JSONDecodeError)",
+    }
+    assert again.process.poll() is None
+
+
+def test_a_message_is_kept_from_others_while_its_job_takes_long(make, shared, queues) -> None:
+    put(shared / "d/a.jpg")
+    gallery = make(shared, **queues.settings)
+    store = Store(gallery.settings)
+    deliveries = Deliveries(store, gallery.settings, gallery.queue, gallery.indexer.state)
+    source = SqsQueue(store, queues.normal)
+    source.send([messages.encode(Job(Kind.KEY, Path("d/a.jpg")))])
+    assert deliveries.receive(source, 2, 1)
+    until = time.monotonic() + 4
+    while time.monotonic() < until:  # longer than two seconds, and nothing is done
+        deliveries.settle()
+        assert source.receive(10, 0) == []
+        threading.Event().wait(0.2)
+    gallery.settle(30)
+    deliveries.settle()
+    assert queues.empty
+    assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+
+
+def test_a_queue_that_cannot_be_reached_loses_no_request(shared, tmp_path) -> None:
+    put(shared / "d/a.jpg")
+    url = "http://127.0.0.1:9/queue"
+    gallery = Gallery(shared, tmp_path, JOBS_QUEUE_URL=url)
+    assert SharedJobs(Store(gallery.settings), gallery.settings).send(Job(Kind.KEY)) is False
+    gallery.close()
