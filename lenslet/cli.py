@@ -18,7 +18,6 @@ from lenslet.errors import (
     LensletError,
     NotFound,
     PointerLoop,
-    SettingError,
     one_line,
 )
 from lenslet.jobs import Queue
@@ -26,7 +25,7 @@ from lenslet.looker import Looked, Looker
 from lenslet.manifest import Problem
 from lenslet.paths import ROOT, Path
 from lenslet.pointers import Resolver
-from lenslet.storage import open_storage
+from lenslet.storage import open_storage, root_name
 
 _ABOUT = "Serve a folder of photos over HTTP, with everything it knows in files beside them."
 _SETTINGS = (
@@ -40,37 +39,49 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status."""
     options = _parser().parse_args(arguments)
     if options.path is not None:
-        os.environ["ROOT_PATH"] = options.path
+        _serve_this(options.path)
     for name in ("host", "port"):
         if getattr(options, name, None):
             os.environ[name.upper()] = getattr(options, name)
     serving.quiet_pillow()
     try:
         status: int = options.run(options)
-    except SettingError as error:
+    except LensletError as error:
         raise SystemExit(f"lenslet: {error}") from error
     except KeyboardInterrupt:
         return 130
     return status
 
 
+def _serve_this(path: str) -> None:
+    """What the command line names is the root, whatever the settings say."""
+    if not path.startswith("s3://"):
+        os.environ["ROOT_PATH"] = path
+        os.environ.pop("S3_BUCKET", None)
+        return
+    bucket, _, prefix = path.removeprefix("s3://").partition("/")
+    os.environ["S3_BUCKET"], os.environ["S3_PREFIX"] = bucket, prefix
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for name, run, path, about in (
-        ("serve", _serve, "?", "serve a folder (default: ROOT_PATH, ./data) until stopped"),
-        ("index", _index, None, "make every manifest and thumbnail now, and say what failed"),
+    for name, run, about in (
+        ("serve", _serve, "serve a folder or a bucket until stopped"),
+        ("index", _index, "make every manifest and thumbnail now, and say what failed"),
         (
             "check",
             _check,
-            None,
             "say what is missing, stale, orphaned, foreign or broken; change nothing",
         ),
-        ("demo", _demo, "?", "draw a small sample gallery (default: ./lenslet-demo) and serve it"),
+        ("demo", _demo, "draw a small sample gallery (default: ./lenslet-demo) and serve it"),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
-        command.add_argument("path", metavar="PATH", nargs=path, help="the folder of photos")
+        where = (
+            "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET, ROOT_PATH, ./data)"
+        )
+        command.add_argument("path", metavar="PATH", nargs="?", help=where)
         command.set_defaults(run=run)
         if name in ("serve", "demo"):
             command.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
@@ -135,7 +146,7 @@ def _index(options: argparse.Namespace) -> int:
     board = serving.own_board(settings)
     indexer = serving.build_indexer(settings, queue, board, told=progress.hear)
     if not indexer.ready():
-        print(f"{settings.root_path} is empty: nothing is written")
+        print(f"{root_name(settings)}: {indexer.trouble}: nothing is written")
         return 1
     runner = threading.Thread(target=indexer.run, args=(stop,), kwargs={"once": True})
     runner.start()
@@ -192,7 +203,7 @@ _FAILURES = (
 def _check(options: argparse.Namespace) -> int:
     settings = serving.load_settings()
     if open_storage(settings).root.is_empty():
-        print(f"{settings.root_path} is empty: an unmounted disk?")
+        print(f"{root_name(settings)} is empty: an unmounted disk?")
         return 1
     counts: Counter[str] = Counter()
     for kind, path, reason in _problems(settings):

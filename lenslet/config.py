@@ -199,6 +199,13 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def load(environ: Mapping[str, str], folder: str = ".") -> Settings:
     """Settings from the environment, and from `folder`/.env for what it leaves unset."""
+    filed, here = _filed(folder), {name: value for name, value in environ.items() if value}
+    if "ROOT_PATH" in here:
+        filed.pop("S3_BUCKET", None)  # a folder named here is not overruled by a bucket there
+    return settings({**filed, **here})
+
+
+def _filed(folder: str) -> dict[str, str]:
     file = FilePath(folder, ".env")
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -206,7 +213,12 @@ def load(environ: Mapping[str, str], folder: str = ".") -> Settings:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f".env cannot be read: {error}") from error
-    return settings({**dotenv(text), **{name: value for name, value in environ.items() if value}})
+    return dotenv(text)
+
+
+def credentials(folder: str = ".") -> dict[str, str]:
+    """What `folder`/.env says to boto3: the variables that begin with `AWS_`."""
+    return {name: value for name, value in _filed(folder).items() if name.startswith("AWS_")}
 
 
 def dotenv(text: str) -> dict[str, str]:

@@ -199,9 +199,14 @@ class Indexer:
         if any(now - mark.since > STUCK_SECONDS for mark in self._board.marks().values()):
             return False
         self._board.pulse(self.backlog, self._started)
-        troubles = [self._folders.root.problem, *list(self._trouble.values())]
-        self._board.tell_trouble(next(filter(None, troubles), ""))
+        self._board.tell_trouble(self.trouble)
         return True
+
+    @property
+    def trouble(self) -> str:
+        """Why storage takes nothing for now, or nothing."""
+        troubles = [self._folders.root.problem, *list(self._trouble.values())]
+        return next(filter(None, troubles), "")
 
     @property
     def backlog(self) -> int:

@@ -73,6 +73,8 @@ def load_settings() -> Settings:
     """The settings of a process that starts; a bad one ends it with one line."""
     try:
         settings = config.load(os.environ)
+        for name, value in config.credentials().items():
+            os.environ.setdefault(name, value)
         check_storage(settings)
         socket.getaddrinfo(settings.host, settings.port)
     except SettingError as error:

@@ -14,8 +14,10 @@ import urllib.request
 from conftest import BROKEN_JPEG, free_port, jpeg, put, tree
 
 
-def lenslet(tmp_path: pathlib.Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+def lenslet(
+    tmp_path: pathlib.Path, *arguments: object, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
     command = [sys.executable, "-m", "lenslet.cli", *map(str, arguments)]
     return subprocess.run(
         command, env=environ, capture_output=True, text=True, timeout=60, cwd=tmp_path
@@ -55,6 +57,43 @@ def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:
         assert "bad.jpg: cannot be decoded" in ended.stdout
         assert "1 could not be read" in ended.stdout
     assert (root / "good.jpg.thumbnail").exists()
+
+
+def test_index_and_check_of_a_bucket_say_what_they_did(bucket, tmp_path) -> None:
+    put(bucket / "pre/a/1.jpg")
+    put(bucket / "pre/a/bad.jpg", BROKEN_JPEG)
+    endpoint = {"S3_ENDPOINT": bucket.service.endpoint, "AWS_REGION": "us-east-1"}
+    where = f"s3://{bucket.bucket}/pre"
+    before = lenslet(tmp_path, "check", where, **endpoint)
+    assert before.returncode == 1 and "missingManifest: a:" in before.stdout
+    ended = lenslet(tmp_path, "index", where, **endpoint)
+    assert ended.returncode == 1, ended.stderr
+    assert "2 images in 2 folders" in ended.stdout and "a/bad.jpg: cannot" in ended.stdout
+    (bucket / "pre/a/bad.jpg").unlink()
+    lenslet(tmp_path, "index", where, **endpoint)
+    after = lenslet(tmp_path, "check", where, **endpoint)
+    assert (after.returncode, after.stderr) == (0, ""), after.stdout
+    assert "pre/_rollup.json" in bucket.all_keys()
+
+
+def test_a_bucket_that_cannot_be_used_is_told_in_one_line(bucket, tmp_path) -> None:
+    endpoint = {"S3_ENDPOINT": bucket.service.endpoint, "AWS_REGION": "us-east-1"}
+    for command in ("index", "check"):
+        ended = lenslet(tmp_path, command, "s3://no-such-bucket-here", **endpoint)
+        assert ended.returncode == 1
+        told = ended.stdout + ended.stderr
+        assert "no such bucket" in told and "Traceback" not in told
+
+
+def test_keys_to_a_bucket_may_stand_in_the_env_file(bucket, tmp_path, monkeypatch) -> None:
+    put(bucket / "a.jpg")
+    lines = {**bucket.service.environ, "S3_ENDPOINT": bucket.service.endpoint}
+    lines |= {"S3_BUCKET": bucket.bucket, "AWS_REGION": "us-east-1"}
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    for name in bucket.service.environ:
+        monkeypatch.delenv(name)
+    ended = lenslet(tmp_path, "index")
+    assert "1 images in 1 folders" in ended.stdout, ended.stderr
 
 
 def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tmp_path) -> None:

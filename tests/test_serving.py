@@ -365,3 +365,18 @@ def test_the_corpus_is_served_as_a_client_would_ask_for_it(serve: Serve, root) -
         if file.suffix != ".md":
             route = "/files/" + urllib.parse.quote(str(file.relative_to(str(CORPUS))))
             assert server.get(route) == (200, file.read_bytes())
+
+
+def test_a_local_library_does_not_import_boto3(root, tmp_path) -> None:
+    """It costs 150 ms and 30 MB."""
+    put(root / "a.jpg")
+    code = (
+        "import sys, threading; from lenslet import cli; status = cli.main(['index', sys.argv[1]]);"
+        "from lenslet import serving; serving.build(); "
+        "print(status, [name for name in sys.modules if name.startswith('boto')])"
+    )
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "ROOT_PATH": str(root)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code, root], env=environ, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "0 []"
