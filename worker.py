@@ -1,6 +1,6 @@
 """The index process alone, for a host that only indexes: `python worker.py --help`."""
 
-from lenslet.serving import work
+from lenslet.processes import work
 
 if __name__ == "__main__":
     raise SystemExit(work())

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from lenslet import __version__, demo, health, serving
+from lenslet import __version__, demo, health, processes, serving
 from lenslet.config import Settings
 from lenslet.errors import (
     BrokenPointer,
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("host", "port"):
         if getattr(options, name, None):
             os.environ[name.upper()] = getattr(options, name)
-    serving.quiet_pillow()
+    processes.quiet_pillow()
     try:
         status: int = options.run(options)
     except LensletError as error:
@@ -141,10 +141,10 @@ class Progress:
 
 def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    settings = serving.load_settings()
+    settings = processes.load_settings()
     progress, queue, stop = Progress(), Queue(), threading.Event()
-    board = serving.own_board(settings)
-    indexer = serving.build_indexer(settings, queue, board, told=progress.hear)
+    board = processes.own_board(settings)
+    indexer = processes.build_indexer(settings, queue, board, told=progress.hear)
     if not indexer.ready():
         print(f"{root_name(settings)}: {indexer.trouble}: nothing is written")
         return 1
@@ -201,7 +201,7 @@ _FAILURES = (
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = serving.load_settings()
+    settings = processes.load_settings()
     if open_storage(settings).root.is_empty():
         print(f"{root_name(settings)} is empty: an unmounted disk?")
         return 1

@@ -13,7 +13,7 @@ ORDER = [
     "images", "sidecar", "manifest", "pointers", "comparison", "thumbnail", "folding", "rollup", "search", "jobs", "jobs.messages", "jobs.sqs", "board", "health",
     "mount", "looker", "known", "books", "probe", "renderer", "reading", "folders", "indexer", "conditional", "resources.common", "resources.file",
     "resources.folders", "resources.health", "resources.item", "resources.search", "resources.thumb",
-    "resources", "app", "serving", "demo", "cli",
+    "resources", "app", "processes", "serving", "demo", "cli",
 ]  # fmt: skip
 HOMES = {
     "PIL": {"images", "demo"},
@@ -79,7 +79,7 @@ def test_only_the_entry_points_and_what_starts_a_process_read_the_environment() 
         for node in ast.walk(module)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert readers == {"serving", "cli", "probe"}
+    assert readers == {"processes", "cli", "probe"}
 
 
 def test_the_example_settings_are_the_settings_with_their_defaults() -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger("lenslet")
 MOST_HELD = 100  # messages of each queue; the others are for other hosts
 URGENT = frozenset((Kind.THUMBNAIL, Kind.FOLDER, Kind.KEY))
 _LONG_POLL_SECONDS, _PAUSE_SECONDS, _LOOK_SECONDS = 20, 5.0, 0.25
-_DEAD_SECONDS, _DEAD_SHOWN = 60.0, 10
+_DEAD_SECONDS, _DEAD_COUNTED = 60.0, 10_000
 _BATCH = 10  # the most that one request takes (Amazon SQS, "Quotas")
 
 
@@ -34,8 +34,8 @@ class SqsQueue:
         self._store = store
         self.url = url
 
-    def _call(self, operation: str, url: str = "", **parameters: Any) -> dict[str, Any]:
-        return self._store.call_queue(operation, url or self.url, **parameters)
+    def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        return self._store.call_queue(operation, self.url, **parameters)
 
     def send(self, bodies: list[bytes]) -> None:
         """Put messages in the queue; `StorageUnavailable` when it does not take them."""
@@ -70,27 +70,29 @@ class SqsQueue:
         """Seconds that a received message is hidden from others."""
         return int(self._attribute("VisibilityTimeout") or 30)
 
-    def _attribute(self, name: str, url: str = "") -> str:
-        answer = self._call("get_queue_attributes", url, AttributeNames=[name])
+    def _attribute(self, name: str) -> str:
+        answer = self._call("get_queue_attributes", AttributeNames=[name])
         return str(answer.get("Attributes", {}).get(name, ""))
 
-    def dead_letters(self) -> list[Problem]:
-        """Jobs that ended in the dead-letter queue: how many, and what some of them were."""
+    def dead_letters(self) -> SqsQueue | None:
+        """The queue in which jobs end that could not be done; None where there is none."""
         policy = self._attribute("RedrivePolicy")
         if not policy:
-            return []
+            return None
         name = orjson.loads(policy)["deadLetterTargetArn"].rpartition(":")[2]
-        url = f"{self.url.rpartition('/')[0]}/{name}"
-        count = int(self._attribute("ApproximateNumberOfMessages", url) or 0)
-        if not count:
-            return []
-        told = f"one of {count} jobs that could not be done, in the queue {name}"
-        sample = self._call(
-            "receive_message", url, MaxNumberOfMessages=_BATCH, VisibilityTimeout=1
-        ).get("Messages", [])
-        shown = [Problem("deadLetters", _about(message["Body"]), told) for message in sample]
-        rest = [Problem("deadLetters", "", told)] * max(0, count - len(shown))
-        return shown + rest
+        return SqsQueue(self._store, f"{self.url.rpartition('/')[0]}/{name}")
+
+    def count(self) -> int:
+        """About how many messages wait."""
+        return int(self._attribute("ApproximateNumberOfMessages") or 0)
+
+    def problems(self, count: int) -> list[Problem]:
+        """Dead letters as problems, the first of them with their paths."""
+        told = f"could not be done; its message is in the queue {self.url.rpartition('/')[2]}"
+        answer = self._call("receive_message", MaxNumberOfMessages=_BATCH, VisibilityTimeout=1)
+        shown = sorted(_about(message["Body"]) for message in answer.get("Messages", []))
+        rest = [""] * max(0, min(count, _DEAD_COUNTED) - len(shown))
+        return [Problem("deadLetters", path, told) for path in [*shown, *rest]]
 
 
 def _about(body: str) -> str:
@@ -160,6 +162,7 @@ class Deliveries:
         self._lock = threading.Lock()
         self._held: list[Held] = []
         self.dead: list[Problem] = []
+        self._dead_counts: dict[str, int] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Receive from each queue on a thread of its own until `stop` is set."""
@@ -175,12 +178,21 @@ class Deliveries:
                 self.settle()
                 if time.monotonic() - looked > _DEAD_SECONDS:
                     looked = time.monotonic()
-                    self.dead = [found for each in self._sources for found in each.dead_letters()]
+                    self._look_for_dead()
             except LensletError as error:
                 log.warning("queue: %s", one_line(error))
                 stop.wait(_PAUSE_SECONDS)
         for thread in threads:
             thread.join()
+
+    def _look_for_dead(self) -> None:
+        """Tell health of the dead letters when there are more or fewer than before."""
+        queues = {dead.url: dead for each in self._sources if (dead := each.dead_letters())}
+        counts = {url: dead.count() for url, dead in queues.items()}
+        if counts != self._dead_counts:
+            self._dead_counts = counts
+            self.dead = [p for url, n in counts.items() if n for p in queues[url].problems(n)]
+            self._queue.put(Job(Kind.HEALTH))
 
     def _receive(self, source: SqsQueue, stop: threading.Event) -> None:
         seconds = 0
