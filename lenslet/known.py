@@ -7,10 +7,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from lenslet.health import FolderHealth
-from lenslet.looker import Entries, Stamp
+from lenslet.looker import Entries
 from lenslet.manifest import Facts
 from lenslet.paths import Path
 from lenslet.pointers import Place
+from lenslet.sight import Stamp
 
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
 WATCHED_IMAGES = 1000
