@@ -132,24 +132,25 @@ class Books:
         self.passed("rollup", begun, items=count)
         self._queue.put(Job(Kind.HEALTH), _SOON)
 
-    def _manifests(self) -> Iterator[list[Item]]:
+    def _manifests(self) -> Iterator[tuple[Path, list[Item]]]:
         """The items of all folders, in order: of those that are known or, in a bucket, where other
         hosts have found some that are not known here, of those that the manifests tell of.
         """
         if not self._storage.state.remote:
             known = [path for path, _ in self._memory.all()]
-            yield from map(self._items, sorted(known, key=paths.folder_key))
+            yield from ((path, self._items(path)) for path in sorted(known, key=paths.folder_key))
             return
         waiting = [ROOT]
         while waiting:
             folder = waiting.pop()
             found = manifest.load(self._storage, folder)
-            if found is None and not folder:
-                raise NotFound("There is no manifest of /.")
+            if (found is None and not folder) or (found and not found.generated_at):
+                raise NotFound(f"There is no whole manifest of {folder or '/'}.")
             if found:
-                yield found.items
+                yield folder, found.items
                 shown = {entry["name"] for entry in found.dirs}
-                shown |= {n for n, e in self._memory.entries.get(folder, {}).items() if e}
+                if record := self._memory.get(folder):
+                    shown |= {name for name, entry in dict(record.told).items() if entry}
                 names = sorted(shown, key=paths.natural_key, reverse=True)
                 waiting += [folder.child(name) for name in names]
 
@@ -158,7 +159,7 @@ class Books:
         found, known = manifest.load(self._storage, folder), self._memory.get(folder)
         if found is None and not (known and known.place):
             return []  # it could never be looked into
-        if found is None:
+        if found is None or not found.generated_at:
             self._queue.put(Job(Kind.LOOK, folder))
             raise NotFound(f"There is no manifest of {folder or '/'}.")
         return found.items

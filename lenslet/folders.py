@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 
 from lenslet import manifest, paths
 from lenslet.books import Books
@@ -19,7 +18,6 @@ from lenslet.errors import (
     NotFound,
     Overtaken,
     PointerLoop,
-    StorageUnavailable,
     one_line,
 )
 from lenslet.health import LISTED, FolderHealth
@@ -36,6 +34,7 @@ from lenslet.storage import Storage
 _REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits for the next look
 _TELL_SECONDS = 3.0  # until a folder of a bucket tells how its own folders show
 _TRIES = 5
+_AGAIN_SECONDS = 60.0
 _OTHERS_SECONDS, _OTHERS_TRIES = 5.0, 12  # how long a host waits for another's share
 
 
@@ -90,7 +89,7 @@ class Folders:
             if job.kind is Kind.LOOK and not job.force and not self._is_mine(job.path):
                 seen = self._look_at_anothers(job)
             else:
-                self._look_until_kept(job)
+                seen = self._look_until_kept(job)
         except LensletError:
             self.walk.interrupt()  # what lies below may not have been seen
             raise
@@ -116,13 +115,12 @@ class Folders:
         """
         path = job.path
         found = manifest.load(self._storage, path)
-        if found is None:
+        if found is None or not found.generated_at:
             tries = self._waited[path] = self._waited.get(path, 0) + 1
             if tries < _OTHERS_TRIES:
                 self._queue.put(job, _OTHERS_SECONDS)
                 return False
-            self._look_until_kept(job)
-            return True
+            return self._look_until_kept(job)
         self._waited.pop(path, None)
         known = self._memory.of(path)
         known.place, known.looked = self._resolver.folder(path), self._clock()
@@ -182,14 +180,16 @@ class Folders:
 
     # Looking
 
-    def _look_until_kept(self, job: Job) -> None:
-        """Look again when another host has kept its manifest first."""
+    def _look_until_kept(self, job: Job) -> bool:
+        """Look again when another host has kept its manifest first; False: later, once more."""
         for _ in range(_TRIES):
             try:
-                return self._look_at(job)
+                self._look_at(job)
             except Overtaken:
-                job = replace(job, kind=Kind.LOOK)
-        raise StorageUnavailable("Other hosts write this folder's manifest all the time.")
+                continue
+            return True
+        self._queue.put(job, SETTLE_SECONDS)
+        return False
 
     def _look_at(self, job: Job) -> None:
         path, begun = job.path, self._clock()
@@ -199,6 +199,7 @@ class Folders:
             self._queue.put(job, rest)
             return
         facts, gone, edited = dict(known.facts), set(known.gone), set(known.edited)
+        told = dict(known.told)
         looked = self._look(job, known, facts)
         if looked is None:
             return
@@ -210,6 +211,9 @@ class Folders:
                 del known.facts[name]
         known.gone -= gone
         known.edited -= edited
+        for name, entry in told.items():
+            if known.told.get(name) is entry:
+                known.told.pop(name, None)
         self._tell(looked, known)
         if job.kind is Kind.FOLDER:
             known.asked = begun
@@ -238,12 +242,18 @@ class Folders:
         except (BrokenPointer, PointerLoop) as error:
             problem = Problem("brokenPointers", path, one_line(error))
         except LensletError as error:
+            if job.kind is Kind.MANIFEST and self._storage.root.remote:
+                raise  # to be tried again: what it was to tell is known to nobody else
             problem = Problem("unreadableFolders", path, one_line(error))
         if not self.root.is_there():
             self.walk.interrupt()
+            if known.untold:
+                self._queue.put(Job(Kind.MANIFEST, path), _AGAIN_SECONDS)
             return None
         if gone and (self._memory.get(path) or self._memory.shows(path)):
             self._forget(path)
+        elif gone:
+            self._looker.forget(path)
         if problem:
             self.blocked(problem)
         return looked
@@ -253,7 +263,9 @@ class Folders:
         far = known.far or (known.place is None and self._storage.root.remote)
         if job.kind is Kind.MANIFEST and far:
             try:
-                looked = self._looker.refresh(job.path, facts, set(known.gone), set(known.edited))
+                self._check_gone(job.path, known)
+                gone, edited = set(known.gone), set(known.edited)
+                looked = self._looker.refresh(job.path, facts, gone, edited, dict(known.told))
             except NotFound:
                 known.stamp = None
             else:
@@ -262,6 +274,13 @@ class Folders:
         fresh = facts or job.force or known.retries or self._reading.has_more(job.path)
         unless = None if fresh else known.stamp
         return self._looker.look(job.path, facts, retry=job.force, unless=unless)
+
+    def _check_gone(self, path: Path, known: Known) -> None:
+        """What was gone may have come back, and another host may have told of it."""
+        for name in list(known.gone):
+            if not self._looker.is_gone(self._resolver.folder(path), name):
+                known.gone.discard(name)
+                self._queue.put(Job(Kind.KEY, path.child(name)))
 
     def _unchanged(self, job: Job, known: Known) -> None:
         """A folder of a bucket is as it was; what lies below it may not be."""
@@ -288,11 +307,12 @@ class Folders:
             return
         entries = self._memory.entries.setdefault(path.parent, {})
         if path.name not in entries or entries[path.name] != entry:
-            entries[path.name] = entry
+            entries[path.name] = self._memory.of(path.parent).told[path.name] = entry
             self._queue.put(Job(Kind.MANIFEST, path.parent), _TELL_SECONDS)
 
     def _forget(self, path: Path) -> None:
         """A folder is gone, and all below it."""
+        self._looker.forget(path)
         self._memory.forget(path)
         self._books.note_gone(path)
         self._shows(path, None)

@@ -9,6 +9,7 @@ tags and the words of names, most frequent first.
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -182,12 +183,16 @@ def gone_mark(folder: Path) -> str:
     return f"{folder}/"
 
 
-def forget_generations(cache: Tree, keep: set[str]) -> None:
-    """Remove folded copies of other generations; who has one open goes on reading it."""
+def forget_generations(cache: Tree, keep: set[str], older_than: float = 0.0) -> None:
+    """Remove copies of other generations that are `older_than` so many seconds.
+
+    Who has one open goes on reading it.
+    """
+    before = time.time_ns() - int(older_than * 1e9)
     found = cache.listing(ROOT)
     cache.sweep(ROOT, found.temporary)
-    for name in found.files:
-        if name.partition(".")[0] not in keep:
+    for name, stat in found.files.items():
+        if name.partition(".")[0] not in keep and stat.mtime_ns <= before:
             try:
                 cache.delete(Path(name))
             except NotFound:

@@ -26,9 +26,9 @@ from lenslet.jobs import IMAGES, Job, Kind, Queue, State
 from lenslet.known import Known, Memory
 from lenslet.looker import Looker
 from lenslet.manifest import Problem
-from lenslet.paths import ROOT, Path
+from lenslet.paths import ROOT
 from lenslet.pointers import Resolver
-from lenslet.reading import Reading, Told
+from lenslet.reading import PassOn, Reading, Told
 from lenslet.storage import Storage, Tree
 
 log = logging.getLogger("lenslet")
@@ -125,7 +125,7 @@ class Indexer:
             Kind.HEALTH: self._if_there(self._books.report),
         }
 
-    def share_images(self, pass_on: Callable[[list[Path]], None]) -> None:
+    def share_images(self, pass_on: PassOn) -> None:
         """Leave new images to whichever host takes them from the queue."""
         self._reading.pass_on = pass_on
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lenslet.health import FolderHealth
 from lenslet.looker import Entries
-from lenslet.manifest import Facts
+from lenslet.manifest import Dir, Facts
 from lenslet.paths import Path
 from lenslet.pointers import Place
 from lenslet.sight import Stamp
@@ -42,6 +42,7 @@ class Known:
     gone: set[str] = field(default_factory=set)  # objects that are no more, still in the manifest
     sent: set[str] = field(default_factory=set)  # images that any host may read by now
     sent_at: float = float("-inf")
+    told: dict[str, Dir | None] = field(default_factory=dict)  # folders that show otherwise now
     edited: set[str] = field(default_factory=set)  # images whose sidecars are other objects now
     retries: dict[str, Retry] = field(default_factory=dict)
     looked: float = float("-inf")

@@ -73,6 +73,18 @@ class Looker:
         """Moves when names come or go in a local folder, or in what is kept of it."""
         return self._sight.stamp(place)
 
+    def forget(self, path: Path) -> None:
+        """A folder is gone: nothing that tells of it stays."""
+        self._sight.forget(path)
+
+    def is_gone(self, place: Place, name: str) -> bool:
+        """Whether an object is not there."""
+        try:
+            place.storage.root.stat(place.folder.child(name))
+        except NotFound:
+            return True
+        return False
+
     def look(
         self,
         path: Path,
@@ -121,15 +133,18 @@ class Looker:
         facts: Mapping[str, Facts],
         gone: Set[str] = frozenset(),
         edited: Set[str] = frozenset(),
+        told: Mapping[str, Dir | None] | None = None,
     ) -> Looked:
         """Bring the manifest of a folder of a bucket up to date with what is known, unlisted.
 
-        `facts` are of images that were read, `gone` are no more, and of the `edited` the sidecars
-        are read again. `NotFound` when there is no manifest that this can be done to.
+        `facts` are of images that were read, `gone` are no more, of the `edited` the sidecars
+        are read again, and `told` is how some folders show now. `NotFound` when there is no
+        manifest that this can be done to.
         """
         place = self._resolver.folder(path)
         old = manifest.load(self._storage, path)
-        if old is None or (self._storage.state.remote and old.rev is None):
+        whole = old and old.generated_at
+        if not old or not whole or (self._storage.state.remote and old.rev is None):
             raise NotFound(f"There is no manifest of {path or '/'}.")
         before = {item["name"]: item for item in old.items}
         listing = Listing(_files(before, facts, gone))
@@ -146,9 +161,11 @@ class Looker:
             self._wall(),
             meta_revs=revs | {name: "+".join(found.revs) for name, found in sidecars.items()},
         )
-        shown = self._entries.get(path, {})
-        listing.folders = list({entry["name"] for entry in old.dirs} | shown.keys())
-        look = comparison.look(self._far_dirs(place, listing, old, {}), lambda path: False)
+        dirs: dict[str, Dir | None] = {entry["name"]: entry for entry in old.dirs}
+        dirs |= told or {}
+        shown = [entry for entry in dirs.values() if entry]
+        shown.sort(key=lambda entry: paths.natural_key(entry["name"]))
+        look = comparison.look(shown, lambda path: False)
         pages = set(map(manifest.page_name, range(old.page_count)))
         over = old.rev if self._storage.state.remote else None
         found = Looked(place, None, listing, old, look, pages=pages, over=over)
@@ -275,7 +292,7 @@ def _files(
     for name, learnt in facts.items():
         if learnt.stat and _seconds(learnt.stat) >= _seconds(files.get(name)):
             files[name] = learnt.stat
-    return {name: stat for name, stat in files.items() if name not in gone}
+    return {name: stat for name, stat in files.items() if name not in gone or name in facts}
 
 
 def _bound(

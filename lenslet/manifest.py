@@ -24,6 +24,7 @@ Dir = dict[str, str]
 QUARANTINED = "quarantined"  # how the error of an image that kills its reader begins
 _NEEDED = {"path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "rev"}
 _PAGE = re.compile(r"_index_[0-9]+\.json")
+_LONG_AGO = "1970-01-01T00:00:00Z"
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -185,7 +186,10 @@ def source(storage: Storage, folder: Path) -> dict[str, Any] | None:
     head = data[: 16 * 1024].partition(b',"items":[')[0].partition(b',"dirs":[')[0]
     if b',"source":{' not in head:
         return None
-    found: dict[str, Any] = orjson.loads(head + b"}")["source"]
+    try:
+        found: dict[str, Any] = orjson.loads(head + b"}")["source"]
+    except (orjson.JSONDecodeError, KeyError) as error:
+        raise NotFound(f"The manifest of {folder} is torn.") from error
     return found
 
 
@@ -216,17 +220,39 @@ def _of_generation(folder: Path, generation: str) -> Callable[[bytes, Stat], boo
     return lambda data, stat: ours(data, stat) and mark in data[: 16 * 1024]
 
 
+def _of_pages(storage: Storage, folder: Path, head: dict[str, Any]) -> tuple[list[Item], bool]:
+    """The items of all pages, and whether they are of one generation.
+
+    What pages of another say of an image is as true: it is bound to the image's rev.
+    """
+    found: dict[str, Item] = {}
+    one = True
+    for number in range(head["pageCount"]):
+        try:
+            data, _ = storage.derived(folder.child(page_name(number)), whole(folder))
+            page = orjson.loads(data)
+        except (NotFound, orjson.JSONDecodeError):
+            one = False
+            continue
+        one &= page["generatedAt"] == head["generatedAt"]
+        found |= {item["name"]: item for item in page["items"]}
+    return list(found.values()), one and len(found) == head["itemCount"]
+
+
 def load(storage: Storage, folder: Path) -> Manifest | None:
-    """A folder's whole manifest, every page of it; None when it is not built or torn."""
+    """A folder's whole manifest, every page of it; None when it is not built or torn.
+
+    One whose pages are being written has no `generated_at`, and may lack items.
+    """
     try:
         data, stat = storage.derived(folder.child(MANIFEST), whole(folder))
         head = orjson.loads(data)
         items = head.get("items")
         if items is None:
-            items = []
-            for page in range(head["pageCount"]):
-                items += orjson.loads(read(storage, folder, page)[0])["items"]
-        times.parse(head["generatedAt"])
+            items, whole_set = _of_pages(storage, folder, head)
+            if not whole_set:
+                head["generatedAt"] = ""
+        times.parse(head["generatedAt"] or _LONG_AGO)
         if not all(isinstance(item, dict) and item.keys() >= _NEEDED for item in items):
             return None
         return Manifest(

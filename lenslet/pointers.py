@@ -28,6 +28,7 @@ from lenslet.storage import Listing, LocalTree, S3Tree, Storage, Tree
 from lenslet.storage.tree import DOCUMENT_BYTES
 
 LONGEST_CHAIN = 16
+_LABEL_CHARACTERS = 500
 _REMEMBERED_SECONDS, _REMEMBERED_SECONDS_FAR, _REMEMBERED_FOLDERS = 2.0, 30.0, 20_000
 
 
@@ -77,6 +78,8 @@ def read_pointer(
     """
     if names is None:
         names = storage.root.which(folder, (*IGNORE_MARKS, *POINTERS))
+        if not names and storage.root.remote and not storage.root.has_folder(folder):
+            raise NotFound(f"There is no folder {folder}.")
     if any(mark in names for mark in IGNORE_MARKS):
         raise Ignored(f"There is no folder {folder}.")
     for name in POINTERS:
@@ -110,7 +113,7 @@ def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
 
 def label(pointer: dict[str, Any]) -> str | None:
     text = pointer.get("label")
-    return text if isinstance(text, str) else None
+    return text[:_LABEL_CHARACTERS] if isinstance(text, str) else None
 
 
 class Resolver:
@@ -139,11 +142,22 @@ class Resolver:
         known = self._known.get(path)
         if known and known[0] > now and not fresh:
             return known[1]
-        place = None if fresh else self._told(path)
+        place = None if fresh else self._told(path) or self._further(path)
         if place is None:
             place = replace(self._walk(self._storage, path, ()), path=path)
         self._remember(place)
         return place
+
+    def _further(self, path: Path) -> Place | None:
+        """A folder of a bucket below a local pointer, from the one above, which is known."""
+        if not path or not self._buckets or self._storage.root.remote:
+            return None
+        here = self.below(path)
+        if not here.storage.root.remote:
+            return None
+        if read_pointer(here.storage, here.folder):
+            return None
+        return here
 
     def _remember(self, place: Place) -> None:
         far = place.storage.root.remote or self._storage.root.remote
@@ -177,8 +191,10 @@ class Resolver:
 
         Raises `Ignored` for a folder that is marked so, `BrokenPointer` and `PointerLoop`.
         """
-        pointer = read_pointer(here.storage, here.folder, listing.files) if here.path else None
-        place = replace(self._follow(here, pointer), path=here.path) if pointer else here
+        place = here
+        if here.path and read_pointer(here.storage, here.folder, listing.files):
+            # From the top, so that no loop is missed: what a manifest tells has a short memory.
+            place = replace(self._walk(self._storage, here.path, ()), path=here.path)
         self._remember(place)
         return place
 
@@ -191,8 +207,7 @@ class Resolver:
 
         The index process removes the manifest of a folder that is hidden or points nowhere.
         """
-        far = self._storage.root.remote
-        if not (far or self._buckets):
+        if not self._storage.root.remote:
             return None
         for folder in (path, *path.ancestors()):
             if folder:
@@ -201,9 +216,7 @@ class Resolver:
             source = manifest.source(self._storage, path)
         except NotFound:
             return None
-        if source is None:
-            return Place(path, self._storage, path) if far else None
-        return self._sourced(path, source)
+        return self._sourced(path, source) if source else Place(path, self._storage, path)
 
     def _sourced(self, path: Path, source: dict[str, Any]) -> Place | None:
         """The place that a manifest's `source` names; None when it cannot be trusted."""
@@ -222,7 +235,7 @@ class Resolver:
     def source(self, place: Place) -> dict[str, Any] | None:
         """What a manifest tells of a place, for `_told`; None where it need not."""
         root = place.storage.root
-        if not place.pointed or not (root.remote or self._storage.root.remote):
+        if not (place.pointed and self._storage.root.remote):
             return None
         found: dict[str, Any] = {"folder": place.folder, "at": place.chain[-1].folder}
         if isinstance(root, S3Tree) and place.storage is not self._storage:
@@ -242,8 +255,8 @@ class Resolver:
             pointer = read_pointer(here.storage, here.folder)
             if pointer:
                 here = self._follow(here, pointer)
-        if not path or here.storage.root.remote:
-            _refuse_missing(here)
+        if not path and not here.storage.root.has_folder(ROOT):
+            raise NotFound("There is no root.")
         return here
 
     def _follow(self, here: Place, pointer: dict[str, Any]) -> Place:
@@ -330,11 +343,6 @@ class Resolver:
             return Storage(root, root, store=store)
         kept = os.path.join(self._storage.state.name, at)
         return Storage(root, LocalTree(kept, private=True), store=store)
-
-
-def _refuse_missing(place: Place) -> None:
-    if not place.storage.root.has_folder(place.folder):
-        raise NotFound(f"There is no folder {place.folder or '/'}.")
 
 
 def _relative(text: str, where: Spot) -> Path:

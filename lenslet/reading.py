@@ -31,6 +31,7 @@ ASKED_SECONDS = 10.0  # a folder counts as asked for so long
 _SENT_SECONDS = 1800.0  # after which what any host might have read is given to them again
 _FEW_IMAGES = 1000  # when so many are left in the queue, more are looked for
 
+PassOn = Callable[[list[Path], bool], None]
 Told = Callable[[Path, "str | None"], None]
 
 
@@ -60,7 +61,7 @@ class Reading:
         self._renderer = Renderer(storage, settings)
         self._lock = threading.Lock()
         self._unfinished: set[Path] = set()  # folders with more images than the queue took
-        self.pass_on: Callable[[list[Path]], None] | None = None  # gives images to any host
+        self.pass_on: PassOn | None = None  # gives images to any host
         self.worked = clock()  # when an image was read last
 
     @property
@@ -111,7 +112,7 @@ class Reading:
         path, now = looked.place.path, self._clock()
         kind = Kind.WANTED if now - known.asked < ASKED_SECONDS else Kind.IMAGE
         self._unfinished.discard(path)
-        for name in self._left_here(looked, known):
+        for name in self._left_here(job, looked, known):
             retry = known.retries.get(name)
             if name in known.pending or (retry and retry.due > now and not job.force):
                 continue
@@ -123,7 +124,7 @@ class Reading:
         if looked.look.unsettled:
             self._queue.put(Job(Kind.MANIFEST, path), SETTLE_SECONDS)
 
-    def _left_here(self, looked: Looked, known: Known) -> list[str]:
+    def _left_here(self, job: Job, looked: Looked, known: Known) -> list[str]:
         """The images that are to be read by this process: none, where any host may do it."""
         todo, now = looked.look.todo, self._clock()
         if not self.pass_on or not known.far:
@@ -131,9 +132,10 @@ class Reading:
         if now - known.sent_at > _SENT_SECONDS:
             known.sent, known.sent_at = set(), now
         path = looked.place.path
-        names = [name for name in todo if name not in known.sent | known.pending]
+        passed = set() if job.force else known.sent | known.pending
+        names = [name for name in todo if name not in passed]
         try:
-            self.pass_on([path.child(name) for name in names])
+            self.pass_on([path.child(name) for name in names], job.force)
         except LensletError as error:
             log.warning("images of %s are read here: %s", path or "/", one_line(error))
             return todo
@@ -160,6 +162,8 @@ class Reading:
         try:
             place = self._resolver.item(path)
             waits = job.kind is Kind.THUMBNAIL and not job.force
+            if waits and self._is_read(path):
+                return
             if waits and self._renderer.has_thumbnail(place, path):
                 return
             facts = self._renderer.read(place, path, self._wall, force=job.force)
@@ -178,9 +182,16 @@ class Reading:
         else:
             self._learnt(path, facts, waited_for=job.kind is Kind.THUMBNAIL)
 
+    def _is_read(self, path: Path) -> bool:
+        """Whether an image was read, and its manifest is still to tell."""
+        known = self._memory.get(path.parent)
+        facts = known.facts.get(path.name) if known else None
+        return facts is not None and not facts.error
+
     def _learnt(self, path: Path, facts: Facts, *, waited_for: bool = False) -> None:
         known = self._memory.of(path.parent)
         known.facts[path.name] = facts
+        known.gone.discard(path.name)
         known.retries.pop(path.name, None)
         self.worked = self._clock()
         self._told(path, facts.error)

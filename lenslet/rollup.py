@@ -168,8 +168,8 @@ class Rollup:
             if self._base:
                 self._write_delta(self._base, lambda stored: stored)
 
-    def compact(self, manifests: Callable[[], Iterable[list[Item]]]) -> int:
-        """Write the rollup anew from the items of all folders, in order; how many there are.
+    def compact(self, manifests: Callable[[], Iterable[tuple[Path, list[Item]]]]) -> int:
+        """Write the rollup anew from all folders and their items, in order; how many items.
 
         When `manifests` raises, the rollup stays as it was.
         """
@@ -179,11 +179,13 @@ class Rollup:
                 known = self._merged(self._stored, self._pending)
                 self._early = set()
         count = 0
+        folders: set[Path] = set()
 
         def items() -> Iterator[Item]:
             nonlocal count
             count = 0
-            for some in manifests():
+            for folder, some in manifests():
+                folders.add(folder)
                 for item in some:
                     count += 1
                     yield shown(item)
@@ -194,12 +196,9 @@ class Rollup:
             self._base = generation
             with self._lock:
                 pending = self._pending
-                self._pending = {p: c for p, c in pending.items() if known.get(p) != c}
+                self._pending = _not_in(known, folders, pending)
             # What was known before the manifests were read is in them.
-            self._write_delta(
-                generation,
-                lambda stored: {p: c for p, c in stored.items() if known.get(p) != c},
-            )
+            self._write_delta(generation, lambda stored: _not_in(known, folders, stored))
             self._coming = ""
         return count
 
@@ -267,6 +266,15 @@ class Rollup:
         with file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+
+
+def _not_in(known: Changes, folders: set[Path], changes: Changes) -> Changes:
+    """Those of `changes` that were not `known`, or are of folders that no manifest told of."""
+    return {
+        path: change
+        for path, change in changes.items()
+        if known.get(path) != change or ("gone" not in change and Path(path).parent not in folders)
+    }
 
 
 def _order(path: Path) -> tuple[list[Any], Any]:

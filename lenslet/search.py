@@ -17,13 +17,14 @@ import orjson
 
 from lenslet import folding
 from lenslet.errors import NotFound
-from lenslet.folding import fold, fold_file, items_of, open_file
+from lenslet.folding import fold, fold_file, forget_generations, items_of, open_file
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
 from lenslet.storage import Storage, Tree
 
 _NEVER = "1970-01-01T00:00:00Z"
 COUNTED = 1000  # beyond it `total` is not exact
 _SLICE = 4 * 1024 * 1024  # bytes looked through before other threads may run
+_COPY_SECONDS = 600.0  # for so long a copy of what a bucket had may be of use to another process
 _OTHERS_SECONDS = 30.0  # how long the index process is given to fold what it wrote
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4}
@@ -242,6 +243,10 @@ class Search:
             return
         found = [segment for segment in (delta if together else None, base) if segment]
         self._opened = found, delta.paths() if delta and together else frozenset()
+        if far:  # there may be no index process on this host to do it
+            forget_generations(
+                self._cache, {segment.head["generation"] for segment in found}, _COPY_SECONDS
+            )
         self._stale_since = 0.0
 
     def _segment(self, name: str, build: bool) -> Segment | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lenslet import manifest, paths
-from lenslet.errors import BrokenPointer, Ignored, LensletError, NotFound, PointerLoop
+from lenslet.errors import BrokenPointer, Ignored, NotFound, PointerLoop
 from lenslet.paths import MANIFEST, Path
 from lenslet.pointers import Place, Resolver
 from lenslet.storage import Listing, Stat, Storage, Tree
@@ -108,27 +108,28 @@ class Sight:
         try:
             place = self._resolver.entered(here, listing)
         except (Ignored, BrokenPointer, PointerLoop):
-            self._resolver.forget(here.path)
-            self._purge(here, listing)
+            self.forget(here.path)
             raise
         pointed = len(place.chain) > len(here.chain)
         if pointed:
             listing = place.storage.root.listing(place.folder)
         return self._seen_far(place, listing, pointed=pointed)
 
-    def _purge(self, here: Place, listing: Listing) -> None:
-        """Remove the manifests of a folder that is not served and of all below it.
+    def forget(self, path: Path) -> None:
+        """A folder is not served any more: remove the manifests of it and of all below it.
 
         What has a manifest in a bucket is answered without being looked for.
         """
-        if not here.pointed and MANIFEST in listing.files:
-            for name in listing.folders:
-                with contextlib.suppress(LensletError):
-                    below = replace(
-                        here, path=here.path.child(name), folder=here.folder.child(name)
-                    )
-                    self._purge(below, below.storage.root.listing(below.folder))
-            manifest.drop(self._storage, here.path)
+        self._resolver.forget(path)
+        if self._storage.root.remote:
+            self._purge(path)
+
+    def _purge(self, path: Path) -> None:
+        for _, listing in self._storage.kept(path):
+            if MANIFEST in listing.files:
+                for name in listing.folders:
+                    self._purge(path.child(name))
+                manifest.drop(self._storage, path)
 
     def _seen_far(self, place: Place, listing: Listing, *, pointed: bool) -> Seen:
         """In a bucket only the listing itself tells whether it has changed."""

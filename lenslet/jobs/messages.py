@@ -23,11 +23,12 @@ def encode(job: Job) -> bytes:
     return orjson.dumps({"lenslet": job.kind.name, "paths": [job.path], **flags})
 
 
-def encode_images(images: list[Path]) -> Iterator[bytes]:
+def encode_images(images: list[Path], force: bool = False) -> Iterator[bytes]:
     """Images to be read, as messages of some each."""
+    flags = {"force": True} if force else {}
     for first in range(0, len(images), IMAGES_AT_ONCE):
         some = images[first : first + IMAGES_AT_ONCE]
-        yield orjson.dumps({"lenslet": Kind.KEY.name, "paths": some})
+        yield orjson.dumps({"lenslet": Kind.KEY.name, "paths": some, **flags})
 
 
 def decode(body: str, bucket: str, prefix: str) -> list[Job]:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from lenslet.config import Settings
-from lenslet.errors import Invalid, LensletError, one_line
+from lenslet.errors import Invalid, LensletError, StorageUnavailable, one_line
 from lenslet.jobs import Job, Kind, Queue, State, messages
 from lenslet.manifest import Problem
 from lenslet.paths import Path
@@ -45,7 +45,9 @@ class SqsQueue:
                 {"Id": str(number), "MessageBody": body.decode()}
                 for number, body in enumerate(some)
             ]
-            self._call("send_message_batch", Entries=entries)
+            answer = self._call("send_message_batch", Entries=entries)
+            if answer.get("Failed"):
+                raise StorageUnavailable(f"The queue did not take {len(answer['Failed'])} jobs.")
 
     def receive(self, most: int, seconds: int) -> list[dict[str, Any]]:
         """Up to ten messages, waiting for the first so long."""
@@ -120,9 +122,9 @@ class SharedJobs:
             return False
         return True
 
-    def send_images(self, images: list[Path]) -> None:
+    def send_images(self, images: list[Path], force: bool = False) -> None:
         """Have any host read these; `StorageUnavailable` when the queue does not take them."""
-        self._normal.send(list(messages.encode_images(images)))
+        self._normal.send(list(messages.encode_images(images, force)))
 
 
 @dataclass(slots=True)
@@ -222,33 +224,43 @@ class Deliveries:
         except Invalid as error:
             log.warning("queue %s: %s", source.url, error)
             return
-        held = Held(source, message["ReceiptHandle"], jobs, due, seconds)
-        with self._lock:
-            self._held.append(held)
-        for job in jobs:
-            self._queue.put(job)
+        taken = [self._queue.put(job) for job in jobs]
+        if all(taken):
+            held = Held(source, message["ReceiptHandle"], jobs, due, seconds)
+            with self._lock:
+                self._held.append(held)
 
     def settle(self) -> None:
         """Remove the messages that are done, let go those that failed, keep the others."""
         with self._lock:
             held = list(self._held)
         done: dict[SqsQueue, list[Held]] = {}
-        now = time.monotonic()
         for message in held:
-            states = {job: self._state(job) for job in message.jobs}
-            failed = [job for job, state in states.items() if state is State.FAILED]
-            if State.BUSY in states.values():
-                if message.due - now < message.seconds / 2:
-                    message.queue.extend(message.receipt, message.seconds)
-                    message.due = now + message.seconds
-            elif failed and len(message.jobs) == 1:
+            try:
+                if self._settled(message):
+                    done.setdefault(message.queue, []).append(message)
+            except LensletError as error:  # others may have it by now
+                log.warning("queue %s: %s", message.queue.url, one_line(error))
                 self._let_go([message])
-            else:
-                message.queue.send(list(map(messages.encode, failed)))  # each for itself
-                done.setdefault(message.queue, []).append(message)
         for queue, gone in done.items():
             queue.delete([message.receipt for message in gone])
             self._let_go(gone)
+
+    def _settled(self, message: Held) -> bool:
+        """Whether a message is done with; one that is not is kept from others for longer."""
+        states = {job: self._state(job) for job in message.jobs}
+        failed = [job for job, state in states.items() if state is State.FAILED]
+        now = time.monotonic()
+        if State.BUSY in states.values():
+            if message.due - now < message.seconds / 2:
+                message.queue.extend(message.receipt, message.seconds)
+                message.due = now + message.seconds
+            return False
+        if failed and len(message.jobs) == 1:
+            self._let_go([message])
+            return False
+        message.queue.send(list(map(messages.encode, failed)))  # each for itself
+        return True
 
     def _let_go(self, gone: list[Held]) -> None:
         with self._lock:

@@ -99,13 +99,13 @@ class Library:
             return "The bucket holds nothing here." if empty else ""
         return _AWAY if empty else ""
 
-    def nudge(self, folder: Path) -> None:
+    def nudge(self, place: Place) -> None:
         """Have a folder looked at behind the answer, at most once a second from here.
 
-        In a bucket, where it costs a listing, three times a minute; with events not at all.
+        In a bucket, where it costs a listing, three times a minute; not at all where events tell.
         """
-        far = self.storage.root.remote
-        if far and self.settings.jobs_queue_url:
+        far, folder = place.storage.root.remote, place.path
+        if far and self.settings.jobs_queue_url and not place.pointed:
             return
         now = time.monotonic()
         least = _NUDGE_SECONDS_FAR if far else _NUDGE_SECONDS

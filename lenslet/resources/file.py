@@ -45,17 +45,34 @@ class File:
     ) -> None:
         """Send the client to the bucket or, with `PRESIGN_SECONDS=0`, pass the object on."""
         seconds = self._library.settings.presign_seconds
-        part = _describe(req, resp, image.path, image.stat)
-        if part is None:
+        if seconds and req.method == "GET":
+            self._redirect(req, resp, image, tree, seconds)
             return
-        if not seconds:
-            try:
-                stream = tree.part(image.file, image.stat, *part)
-            except Overtaken:  # it has changed since the manifest was written
-                stat = tree.stat(image.file)
-                part = _describe(req, resp, image.path, stat) or (0, stat.size)
-                stream = tree.part(image.file, stat, *part)
-            resp.set_stream(stream, part[1])
+        try:
+            self._pass_on(req, resp, image, image.stat, tree)
+        except Overtaken:  # it has changed since the manifest was written
+            resp.status = falcon.HTTP_200
+            resp.delete_header("Content-Range")
+            self._pass_on(req, resp, image, tree.stat(image.file), tree)
+
+    def _pass_on(
+        self, req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat, tree: S3Tree
+    ) -> None:
+        part = _describe(req, resp, image.path, stat)
+        if part:
+            resp.set_stream(tree.part(image.file, stat, *part), part[1])
+
+    def _redirect(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        image: Image,
+        tree: S3Tree,
+        seconds: int,
+    ) -> None:
+        resp.set_header("ETag", f'"{image.stat.rev}"')
+        if conditional.not_modified(req.get_header("If-None-Match"), image.stat.rev):
+            resp.status = falcon.HTTP_304
             return
         name = quote(image.path.name, safe="")
         resp.status = falcon.HTTP_302

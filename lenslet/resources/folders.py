@@ -34,13 +34,13 @@ class Folders:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
         page = number_param(req, "page", 0, 0, _LAST_PAGE)
-        self._library.resolver.folder(path)
+        place = self._library.resolver.folder(path)
         found = self._read(path, page)
         if found is None:
             send_pending(req, resp, path, url(req, "/folders", path=path, page=page))
             return
         data, stat = found
-        self._library.nudge(path)
+        self._library.nudge(place)
         send(req, resp, data, JSON, f"{stat.rev}-{stat.ctime_ns:x}")
 
     on_head = on_get

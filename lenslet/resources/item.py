@@ -105,7 +105,7 @@ class Item:
         """
         item = self._library.known(image)
         if not item or "hash" not in item:
-            self._library.nudge(image.path.parent)
+            self._library.nudge(image.place)
             return {"exif": _exif(*self._probed(image))}
         return {"exif": _exif(item["w"], item["h"], item.get("createdAt")), "hash": item["hash"]}
 

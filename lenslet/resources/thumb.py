@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import falcon
@@ -84,7 +85,6 @@ class Thumb:
         """
         if not force:
             self._refuse_unreadable(image)
-        self._library.jobs.send(Job(Kind.THUMBNAIL, image.path, force))
 
         def look() -> tuple[bytes, Stat]:
             data, stat = thumbnail.read(self._library.storage, image.path, image.stat)
@@ -92,6 +92,11 @@ class Thumb:
                 raise NotFound(f"{image.path} has its old thumbnail still.")
             return data, stat
 
+        far = image.place.storage.root.remote
+        if far and not force:  # it may be there, and the manifest is still to tell
+            with contextlib.suppress(NotFound):
+                return look()
+        self._library.jobs.send(Job(Kind.THUMBNAIL, image.path, force))
         made = self._library.wait(self._library.settings.thumb_wait, look)
         if made is None:
             self._refuse_unreadable(replace(image, item=None))

@@ -35,6 +35,7 @@ __all__ = [
     "time_of",
 ]
 
+_HEAD_BYTES = 256 * 1024  # of an object: more than any health report has
 Answer = TypeVar("Answer")
 Check = Callable[[bytes, Stat], bool]
 
@@ -127,13 +128,11 @@ class Storage:
 
     def _refuse_foreign(self, path: Path, ours: Check) -> None:
         try:
-            file, stat = self.state.open(path)
+            data, stat = self.state.head(path, _HEAD_BYTES if self.state.remote else DOCUMENT_BYTES)
         except NotRegular as error:
             raise Denied(f"{path} is no file, and is left as it is.") from error
         except NotFound:
             return
-        with file:
-            data = file.read(DOCUMENT_BYTES)
         if not ours(data, stat):
             raise Denied(f"{path} is not Lenslet's own and is left as it is.")
 

@@ -36,6 +36,7 @@ _SEEN_SECONDS = 30.0  # for so long a root in which something was seen counts as
 _UPDATE_SECONDS = 20.0
 _IN_MEMORY_BYTES = 32 * 1024 * 1024
 _NEVER = "0" * 32  # an ETag that nothing has
+_REMOVED, _REMOVING_SECONDS = "removed", 5.0  # what a sidecar's metadata say while it is removed
 _MEDIA_TYPES = {".json": "application/json", paths.THUMBNAIL: "image/webp"}
 
 
@@ -111,7 +112,9 @@ class S3Tree:
                     found.files[name] = _stat(entry, entry["Size"])
                 elif name:
                     found.unusable.append(name)
-        if folder and not any_key:
+        if not any_key and not folder:
+            self._seen = float("-inf")
+        elif not any_key:
             raise NotFound(f"There is no {folder}.")
         found.unusable = [escaped(name) or "/" for name in found.unusable]
         self._check_held(folder, found)
@@ -214,16 +217,14 @@ class S3Tree:
                 raise Conflict(
                     f"{path} has {stat.size} bytes, more than the {limit} that are read."
                 )
+            if stat.source == _REMOVED:
+                raise NotFound(f"There is no {path}.")
             return body.read(), stat
 
     def presigned(self, path: Path, seconds: int, **answer: str) -> str:
         """A URL at which a client gets the object for so long, with headers of the `answer`."""
-        url: str = self._store.client(self.region).generate_presigned_url(
-            "get_object",
-            Params={"Bucket": self.bucket, "Key": self.key(path), **answer},
-            ExpiresIn=seconds,
-        )
-        return url
+        wanted = {"Bucket": self.bucket, "Key": self.key(path), **answer}
+        return self._store.presigned(self.region, wanted, seconds)
 
     # Writing
 
@@ -287,58 +288,89 @@ class S3Tree:
         self._prove_conditions(path)
         deadline, tries, tried = time.monotonic() + _UPDATE_SECONDS, 0, b""
         while time.monotonic() < deadline:
-            old, rev = seen or self._existing(path)
-            if tries and old == tried:
-                return old  # it was our own write, whose answer was lost, that was first
-            new = change(old)
             try:
+                old, rev = seen or self._existing(path)
+                if tries and old == tried:
+                    return old  # it was our own write, whose answer was lost, that was first
+                new = change(old)
                 if new is None:
                     self._delete(path, rev)
                     return None
                 if new != old:
                     self._put(path, new, None, rev)
                 return new
+                tried = new or b""
             except Overtaken:
-                seen, tries, tried = None, tries + 1, new or b""
+                seen, tries = None, tries + 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise StorageUnavailable(f"{path}: other writers were first for too long.")
 
     def _existing(self, path: Path) -> tuple[bytes | None, str]:
+        """What an update finds: bytes and rev. One that is just being removed is waited for."""
         try:
-            data, stat = self._read(path, DOCUMENT_BYTES)
+            answer = self._call("get_object", Key=self.key(path))
         except NotFound:
             return None, ""
-        return data, stat.etag
+        stat = _stat(answer, answer["ContentLength"])
+        with contextlib.closing(self._stream(answer)) as body:
+            if stat.size > DOCUMENT_BYTES:
+                raise Conflict(f"{path} has {stat.size} bytes, more than are read.")
+            data = body.read()
+        if stat.source != _REMOVED:
+            return data, stat.etag
+        if time.time() - stat.mtime_ns / 1e9 < _REMOVING_SECONDS:
+            raise Overtaken(f"{path} is being removed.")
+        return None, stat.etag
 
     def _prove_conditions(self, path: Path) -> None:
         """`Unsupported` by a store that refuses conditional writes, or silently ignores them.
 
-        Once: a condition that cannot hold, on an object that is not there.
+        Once for each bucket, with an object that is there for a moment.
         """
         with self._store.proving:
             if self.bucket in self._store.proven:
                 return
             probe = Path(f"{paths.TEMPORARY}{random.getrandbits(64):x}")
             try:
-                self._put(probe, b"", None, _NEVER)
-            except Overtaken:
-                self._store.proven.add(self.bucket)
-                return
+                if self._keeps_conditions(probe):
+                    self._store.proven.add(self.bucket)
+                    return
             except Denied as error:
                 told = f"The store does not allow s3:PutObject on {self.bucket}/{self.key(path)}."
                 raise Denied(told) from error
             except Unsupported as error:
                 raise Unsupported(_NO_CONDITIONS) from error
-            with contextlib.suppress(LensletError):
-                self._call("delete_object", Key=self.key(probe))
             raise Unsupported(_NO_CONDITIONS)
 
+    def _keeps_conditions(self, probe: Path) -> bool:
+        """Whether two writes are refused whose conditions do not hold."""
+        try:
+            self._put(probe, b"", None, _NEVER)
+        except Overtaken:
+            pass
+        else:
+            self._call("delete_object", Key=self.key(probe))
+            return False
+        self._put(probe, b"", None, "")
+        try:
+            self._put(probe, b"", None, "")
+        except Overtaken:
+            return True
+        finally:
+            self._call("delete_object", Key=self.key(probe))
+        return False
+
     def _delete(self, path: Path, rev: str) -> None:
-        """Remove what has this rev. A store without conditional DELETE removes what is there."""
-        self._documents.drop(path)
+        """Remove what has this rev.
+
+        Not every store has a conditional DELETE (Ceph passes over the condition: seen). So the
+        object is first replaced, conditionally, by an empty one that is marked as removed, which
+        every reader takes for none and every writer waits for.
+        """
         if rev:
+            self._put(path, b"", Stat(0, 0, etag=_REMOVED), rev)
             with contextlib.suppress(NotFound):
-                self._call("delete_object", Key=self.key(path), IfMatch=rev)
+                self._call("delete_object", Key=self.key(path))
 
     def delete(self, path: Path) -> None:
         """One request to see whether it is there, which a DELETE does not tell, and one more."""

@@ -145,6 +145,18 @@ class Store:
         client = self._client("sqs", region, f"{host.scheme}://{host.netloc}")
         return self._answer(client, operation, {"QueueUrl": url, **parameters})
 
+    def presigned(self, region: str, parameters: dict[str, Any], seconds: int) -> str:
+        """A URL that gets an object for so long; nothing is asked of the service."""
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            url: str = self.client(region).generate_presigned_url(
+                "get_object", Params=parameters, ExpiresIn=seconds
+            )
+        except BotoCoreError as error:
+            raise self.unanswered(error) from error
+        return url
+
     def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
