@@ -67,6 +67,29 @@ class Books:
         self._rollup.note(old.path, [] if new else old.items, items)
         self._flush_later()
 
+    def note_item(self, item: Item) -> None:
+        """An item is this now, whether or not anybody has noted it before."""
+        self._rollup.note_item(item)
+        self._flush_later()
+
+    def note_foreign(self, known: str | None, now: str) -> bool:
+        """Whether a manifest is another than this process has kept, and search is to be told.
+
+        Of a bucket's, the host that wrote it tells; should it have ended before, the rollup is made
+        anew from the manifests.
+        """
+        foreign = known not in (None, now)
+        if foreign and self._far:
+            self._stale = True
+            if self.complete and self._keeps:
+                self._compact_later()
+        return foreign and not self._far
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether search does not know yet of all that was noted here."""
+        return self._rollup.built and self._rollup.unflushed
+
     def note_gone(self, path: Path) -> None:
         """A folder is gone, and all below it."""
         self._rollup.note_gone(path)
@@ -116,7 +139,7 @@ class Books:
             self._queue.put(job, COMPACT_SECONDS_LEAST)  # the others' changes are compacted here
 
     def _compact_later(self) -> None:
-        many = self._rollup.backlog > COMPACT_BACKLOG
+        many = self._rollup.backlog > COMPACT_BACKLOG or (self._far and self._stale)
         apart = COMPACT_SECONDS_LEAST if many else COMPACT_SECONDS
         wait = self._compacted + apart - self._clock()
         self._queue.put(Job(Kind.COMPACT), max(_SOON, wait))

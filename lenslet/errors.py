@@ -82,6 +82,14 @@ class StorageUnavailable(LensletError):
     """The store does not answer for now; asking again later may help."""
 
 
+class Unreachable(StorageUnavailable):
+    """The store does not answer at all."""
+
+
+class EmptyObject(LensletError):
+    """No byte of an object is where one was asked for."""
+
+
 class StorageNonsense(LensletError):
     """The store answered what no store should answer."""
 

@@ -24,7 +24,7 @@ from lenslet.health import LISTED, FolderHealth
 from lenslet.jobs import Job, Kind, Queue, State
 from lenslet.known import Known, Memory, Walk, Watch
 from lenslet.looker import Looked, Looker
-from lenslet.manifest import Dir, Facts, Problem
+from lenslet.manifest import Dir, Facts, Item, Problem
 from lenslet.mount import RootWatch
 from lenslet.paths import Path
 from lenslet.pointers import Resolver
@@ -129,7 +129,11 @@ class Folders:
         for name in (known.children or set()) - names:
             self._memory.forget(path.child(name))
         known.children = names
-        for name in names:
+        known.dirs = {entry["name"]: entry for entry in found.dirs}
+        known.unserved = found.hidden
+        self._books.note_foreign(known.generation, found.generated_at)
+        known.generation = found.generated_at
+        for name in {*names, *found.hidden}:
             self.look_later(path.child(name), deep=True)
         return True
 
@@ -148,7 +152,9 @@ class Folders:
         if image != name:
             known.edited.add(image)
             self._queue.put(Job(Kind.MANIFEST, path.parent), SOON)
-        elif job.force or not self._is_current(job):
+        elif not job.force and (item := self._current(job)):
+            self._books.note_item(item)  # should whoever read it have ended before search knew
+        else:
             known.pending.add(name)
             if not self._queue.put(Job(Kind.WANTED, path, job.force)):
                 known.pending.discard(name)
@@ -158,11 +164,12 @@ class Folders:
         ignore = self._resolver.ignore.path
         return not any(ignore(path) for path in (image, *image.ancestors()) if path)
 
-    def _is_current(self, job: Job) -> bool:
-        """Whether the manifest tells of an image already as it is said to be."""
-        item = manifest.find(self._storage, job.path)
-        done = item and ("error" in item or (item["hasThumb"] and "hash" in item))
-        return bool(item and done and job.rev and item["rev"] == job.rev)
+    def _current(self, job: Job) -> Item | None:
+        """The image as the manifest tells of it, if that is as it is said to be."""
+        item = manifest.find(self._storage, job.path) if job.rev else None
+        if item is None or item["rev"] != job.rev:
+            return None
+        return item if "error" in item or (item["hasThumb"] and "hash" in item) else None
 
     def state(self, job: Job) -> State:
         """How far a job is, to the manifest that tells of it."""
@@ -176,7 +183,9 @@ class Folders:
         names = {*known.untold, *list(known.retries)} if whole else set(_images_of(path.name))
         if names & known.untold or (whole and self._reading.has_more(folder)):
             return State.BUSY
-        return State.FAILED if names & known.retries.keys() else State.DONE
+        if names & known.retries.keys():
+            return State.FAILED
+        return State.BUSY if self._books.unflushed else State.DONE
 
     # Looking
 
@@ -218,6 +227,9 @@ class Folders:
         if job.kind is Kind.FOLDER:
             known.asked = begun
         known.place, known.stamp = looked.place, looked.stamp
+        if known.far:
+            known.dirs = {entry["name"]: entry for entry in looked.look.manifest.dirs}
+            known.unserved = looked.look.manifest.hidden
         if looked.stamp is not None:
             known.hidden = looked.hidden
             self._below(job, looked, known)
@@ -250,10 +262,8 @@ class Folders:
             if known.untold:
                 self._queue.put(Job(Kind.MANIFEST, path), _AGAIN_SECONDS)
             return None
-        if gone and (self._memory.get(path) or self._memory.shows(path)):
-            self._forget(path)
-        elif gone:
-            self._looker.forget(path)
+        if gone:
+            self._gone(path)
         if problem:
             self.blocked(problem)
         return looked
@@ -272,8 +282,10 @@ class Folders:
                 looked.look.problems += [p for p in known.health.problems if p.kind in LISTED]
                 return looked
         fresh = facts or job.force or known.retries or self._reading.has_more(job.path)
-        unless = None if fresh else known.stamp
-        return self._looker.look(job.path, facts, retry=job.force, unless=unless)
+        unless = None if fresh or known.told else known.stamp
+        return self._looker.look(
+            job.path, facts, told=dict(known.told), retry=job.force, unless=unless
+        )
 
     def _check_gone(self, path: Path, known: Known) -> None:
         """What was gone may have come back, and another host may have told of it."""
@@ -287,8 +299,8 @@ class Folders:
         known.looked = self._clock()
         for name in known.children or () if job.deep else ():
             self.look_later(job.path.child(name), deep=True)
-        for path in known.hidden:
-            self.look_later(path, deep=True)
+        for name in known.unserved:
+            self.look_later(job.path.child(name), deep=True)
 
     def blocked(self, problem: Problem) -> None:
         """A folder that cannot be looked into: all that is known of it stays."""
@@ -305,10 +317,19 @@ class Folders:
         """In a bucket, a folder's parent learns from the folder itself how to show it."""
         if not self._resolver.below(path).storage.root.remote:
             return
-        entries = self._memory.entries.setdefault(path.parent, {})
-        if path.name not in entries or entries[path.name] != entry:
-            entries[path.name] = self._memory.of(path.parent).told[path.name] = entry
+        above = self._memory.of(path.parent)
+        if entry is None or above.dirs.get(path.name) != entry:
+            above.told[path.name] = entry
             self._queue.put(Job(Kind.MANIFEST, path.parent), _TELL_SECONDS)
+
+    def _gone(self, path: Path) -> None:
+        """A folder is not there, or not served."""
+        above = self._memory.get(path.parent)
+        if self._memory.get(path) or (above and path.name in above.dirs):
+            self._forget(path)
+        elif self._storage.root.remote:
+            self._looker.forget(path)
+            self._shows(path, None)
 
     def _forget(self, path: Path) -> None:
         """A folder is gone, and all below it."""
@@ -328,8 +349,12 @@ class Folders:
         ]
         if not look.changed:  # what could not be kept is not written again
             look.problems += [p for p in known.health.problems if p.kind == "notKept"]
-        known.health = FolderHealth.of(look.manifest.items, look.problems + unread)
-        foreign = known.generation not in (None, looked.old.generated_at)  # another process wrote
+        known.health = (
+            FolderHealth()
+            if not self._is_mine(path)
+            else FolderHealth.of(look.manifest.items, look.problems + unread)
+        )
+        foreign = self._books.note_foreign(known.generation, looked.old.generated_at)
         self._books.note(looked.old, look.manifest.items, new=path in self._new or foreign)
         known.generation = look.manifest.generated_at
         if not path:
@@ -358,8 +383,8 @@ class Folders:
         known.children = now
         for name in now if job.deep else unseen:
             self.look_later(path.child(name), deep=True, force=job.force)
-        for child in looked.hidden if looked.place.storage.root.remote else ():
-            self.look_later(child, deep=True)
+        for name in looked.look.manifest.hidden:
+            self.look_later(path.child(name), deep=True)
 
 
 def _images_of(name: str) -> list[str]:

@@ -71,7 +71,7 @@ class Indexer:
         self._clock = clock
         self._started = clock()
         self._memory = Memory()
-        self._looker = Looker(storage, settings, resolver, wall, self._memory.entries)
+        self._looker = Looker(storage, settings, resolver, wall)
         self._reading = Reading(
             storage,
             settings,

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from lenslet.health import FolderHealth
-from lenslet.looker import Entries
 from lenslet.manifest import Dir, Facts
 from lenslet.paths import Path
 from lenslet.pointers import Place
@@ -36,6 +35,8 @@ class Known:
     hidden: dict[Path, int] = field(default_factory=dict)  # folders marked as ignored, and stamps
     shown: tuple[bool, int, str | None] | None = None
     children: set[str] | None = None
+    dirs: dict[str, Dir] = field(default_factory=dict)  # in a bucket: how they show
+    unserved: list[str] = field(default_factory=list)  # in a bucket: folders that do not show
     health: FolderHealth = field(default_factory=FolderHealth)
     facts: dict[str, Facts] = field(default_factory=dict)  # read, and not in the manifest yet
     pending: set[str] = field(default_factory=set)  # images that wait to be read
@@ -79,14 +80,9 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folders: dict[Path, Known] = {}
-        self.entries: Entries = {}
 
     def get(self, path: Path) -> Known | None:
         return self._folders.get(path)
-
-    def shows(self, path: Path) -> bool:
-        """Whether the folder above, in a bucket, shows this one."""
-        return bool(self.entries.get(path.parent, {}).get(path.name))
 
     def of(self, path: Path) -> Known:
         """The record of a folder, made where there is none."""

@@ -21,8 +21,7 @@ from lenslet.storage import Listing, Stat, Storage, Tree
 
 _SECOND = 1_000_000_000
 Leftovers = list[tuple[Tree, Path, list[str]]]  # temporary files, and where they are
-# How the folders in a folder of a bucket show, by name; None: not at all.
-Entries = dict[Path, dict[str, "Dir | None"]]
+Told = Mapping[str, "Dir | None"]  # how folders of a bucket show by now; None: not at all
 
 
 @dataclass(slots=True)
@@ -55,19 +54,13 @@ class Looker:
         settings: Settings,
         resolver: Resolver,
         wall: Callable[[], int] = time.time_ns,
-        entries: Entries | None = None,
     ) -> None:
-        """`wall` tells the time in nanoseconds, as files have it.
-
-        A listing of a bucket does not tell what its folders hold: `entries` does, for those that
-        were looked into.
-        """
+        """`wall` tells the time in nanoseconds, as files have it."""
         self._wall = wall
         self._storage = storage
         self._page_size = settings.page_size
         self._resolver = resolver
         self._sight = Sight(storage, resolver)
-        self._entries = {} if entries is None else entries
 
     def stamp(self, place: Place) -> Stamp:
         """Moves when names come or go in a local folder, or in what is kept of it."""
@@ -90,11 +83,13 @@ class Looker:
         path: Path,
         facts: Mapping[str, Facts],
         *,
+        told: Told | None = None,
         retry: bool = False,
         unless: Stamp | None = None,
     ) -> Looked | None:
         """Compare the folder with its manifest; with `retry`, undecodable images are to be tried.
 
+        A listing of a bucket does not tell how its folders show: `told` does, else the manifest.
         None for a folder of a bucket whose stamp is `unless`: nothing in it has changed. Raises
         `NotFound`, `Denied`, `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
         """
@@ -115,9 +110,12 @@ class Looker:
             retry,
         )
         found = Looked(place, seen.stamp, listing, old, Look(old), seen.leftovers)
-        dirs = self._dirs(place, listing, old, found.hidden)
+        if place.storage.root.remote:
+            dirs, hidden = self._far_dirs(place, listing.folders, old, told or {})
+        else:
+            dirs, hidden = self._dirs(place, listing, found.hidden), []
         found.look = comparison.look(dirs, self._resolver.ignore.path)
-        self._note_source(found)
+        self._note_rest(found, hidden)
         found.pages = seen.pages
         if self._storage.state.remote:
             found.over = seen.made[MANIFEST].etag if MANIFEST in seen.made else ""
@@ -133,7 +131,7 @@ class Looker:
         facts: Mapping[str, Facts],
         gone: Set[str] = frozenset(),
         edited: Set[str] = frozenset(),
-        told: Mapping[str, Dir | None] | None = None,
+        told: Told | None = None,
     ) -> Looked:
         """Bring the manifest of a folder of a bucket up to date with what is known, unlisted.
 
@@ -161,29 +159,25 @@ class Looker:
             self._wall(),
             meta_revs=revs | {name: "+".join(found.revs) for name, found in sidecars.items()},
         )
-        dirs: dict[str, Dir | None] = {entry["name"]: entry for entry in old.dirs}
-        dirs |= told or {}
-        shown = [entry for entry in dirs.values() if entry]
-        shown.sort(key=lambda entry: paths.natural_key(entry["name"]))
-        look = comparison.look(shown, lambda path: False)
+        names = {*(entry["name"] for entry in old.dirs), *old.hidden, *(told or {})}
+        dirs, hidden = self._far_dirs(place, list(names), old, told or {})
+        look = comparison.look(dirs, lambda path: False)
         pages = set(map(manifest.page_name, range(old.page_count)))
         over = old.rev if self._storage.state.remote else None
         found = Looked(place, None, listing, old, look, pages=pages, over=over)
-        self._note_source(found)
+        self._note_rest(found, hidden)
         return found
 
-    def _note_source(self, found: Looked) -> None:
-        source = found.look.manifest.source = self._resolver.source(found.place)
-        if source != found.old.source and found.old.generated_at:
-            found.look.renew(found.old)
+    def _note_rest(self, found: Looked, hidden: list[str]) -> None:
+        """What a manifest tells beside items and folders, to those who ask for nothing else."""
+        now, old = found.look.manifest, found.old
+        now.source, now.hidden = self._resolver.source(found.place), hidden
+        if (now.source, now.hidden) != (old.source, old.hidden) and not found.look.changed:
+            found.look.renew(old)
 
     # Folders
 
-    def _dirs(
-        self, place: Place, listing: Listing, old: Manifest, hidden: dict[Path, int]
-    ) -> list[Dir]:
-        if place.storage.root.remote:
-            return self._far_dirs(place, listing, old, hidden)
+    def _dirs(self, place: Place, listing: Listing, hidden: dict[Path, int]) -> list[Dir]:
         shown = []
         for name in sorted(listing.folders, key=paths.natural_key):
             child = place.path.child(name)
@@ -222,23 +216,24 @@ class Looker:
         return {"name": name, "kind": "leaf-real" if leaf else "branch"}
 
     def _far_dirs(
-        self, place: Place, listing: Listing, old: Manifest, hidden: dict[Path, int]
-    ) -> list[Dir]:
-        """The folders of a bucket as they were found before; `branch` where they were not."""
-        before = {entry["name"]: entry for entry in old.dirs}
-        entries = self._entries.get(place.path, {})  # what this process itself has found
-        shown = []
-        for name in sorted(listing.folders, key=paths.natural_key):
-            child = place.path.child(name)
-            if self._resolver.ignore.path(child):
+        self, place: Place, names: list[str], old: Manifest, told: Told
+    ) -> tuple[list[Dir], list[str]]:
+        """How the folders of a bucket show, and which of them do not.
+
+        As is told by now, or as the manifest has it; `branch` before they were looked into.
+        """
+        before: dict[str, Dir | None] = {entry["name"]: entry for entry in old.dirs}
+        before |= dict.fromkeys(old.hidden)
+        shown, hidden = [], []
+        for name in sorted(names, key=paths.natural_key):
+            if self._resolver.ignore.path(place.path.child(name)):
                 continue
-            unknown = before.get(name, {"name": name, "kind": "branch"})
-            entry = entries.get(name, unknown)
+            entry = told[name] if name in told else before.get(name, _branch(name))
             if entry:
                 shown.append(entry)
             else:
-                hidden[child] = 0
-        return shown
+                hidden.append(name)
+        return shown, hidden
 
     def _entry(self, found: Looked, *, pointed: bool) -> Dir | None:
         place = found.place
@@ -275,6 +270,10 @@ class Looker:
         for tree, folder, names in looked.leftovers:
             with contextlib.suppress(LensletError):
                 tree.sweep(folder, names)
+
+
+def _branch(name: str) -> Dir:
+    return {"name": name, "kind": "branch"}
 
 
 def _seconds(stat: Stat | None) -> int:

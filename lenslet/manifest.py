@@ -22,7 +22,27 @@ Item = dict[str, Any]
 Dir = dict[str, str]
 
 QUARANTINED = "quarantined"  # how the error of an image that kills its reader begins
-_NEEDED = {"path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "rev"}
+_NEEDED = {
+    "path": str,
+    "name": str,
+    "type": str,
+    "w": int,
+    "h": int,
+    "size": int,
+    "hasThumb": bool,
+    "hasMeta": bool,
+    "rev": str,
+}
+_MAY_HAVE = {
+    "hash": str,
+    "createdAt": str,
+    "error": str,
+    "modifiedAt": str,
+    "metaRev": str,
+    "metaError": str,
+    "notes": str,
+    "tags": list,
+}
 _PAGE = re.compile(r"_index_[0-9]+\.json")
 _LONG_AGO = "1970-01-01T00:00:00Z"
 _START, _END = b'{"v":1,"path":', b"}\n"
@@ -53,7 +73,8 @@ class Facts:
 class Manifest:
     """A folder's items and folders, in order, and when they were last different.
 
-    `source` tells where the images lie when a pointer leads there, if that is in a bucket.
+    In a bucket, `source` tells where the images lie when a pointer leads there, and `hidden` names
+    the folders that a listing shows and that are not served.
     """
 
     path: Path
@@ -61,6 +82,7 @@ class Manifest:
     dirs: list[Dir] = field(default_factory=list)
     generated_at: str = ""
     source: dict[str, Any] | None = None
+    hidden: list[str] = field(default_factory=list)
     kept_ns: int = 0  # mtime of its file
     rev: str | None = ""  # of its object; "" for none, None for a file
     page_count: int = 0
@@ -98,6 +120,8 @@ def page_name(number: int) -> str:
 
 
 def _head(manifest: Manifest, **more: Any) -> bytes:
+    if manifest.hidden:
+        more["hidden"] = manifest.hidden
     if manifest.source:
         more["source"] = manifest.source
     head = {"v": 1, "path": _shown(manifest.path), "generatedAt": manifest.generated_at, **more}
@@ -253,7 +277,7 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
             if not whole_set:
                 head["generatedAt"] = ""
         times.parse(head["generatedAt"] or _LONG_AGO)
-        if not all(isinstance(item, dict) and item.keys() >= _NEEDED for item in items):
+        if not (all(map(_is_item, items)) and all(map(_is_dir, head["dirs"]))):
             return None
         return Manifest(
             folder,
@@ -261,12 +285,25 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
             head["dirs"],
             head["generatedAt"],
             head.get("source"),
+            head.get("hidden", []),
             kept_ns=stat.mtime_ns,
             rev=stat.etag or None,
             page_count=head.get("pageCount", 0),
         )
     except (NotFound, IndexError, KeyError, TypeError, ValueError):
         return None
+
+
+def _is_item(item: object) -> bool:
+    """Whether a line of a manifest is an item: anybody may have written the file."""
+    if not isinstance(item, dict):
+        return False
+    needed = all(type(item.get(key)) is kind for key, kind in _NEEDED.items())
+    return needed and all(type(item[k]) is t for k, t in _MAY_HAVE.items() if k in item)
+
+
+def _is_dir(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), str) for k in ("name", "kind"))
 
 
 def find(storage: Storage, item: Path) -> Item | None:
@@ -284,11 +321,17 @@ def find(storage: Storage, item: Path) -> Item | None:
     if start < 0:
         return None
     line = data[start + 1 : data.index(b"\n", start + 1)]
-    found: Item = orjson.loads(line.removesuffix(b","))
-    return found
+    try:
+        found: Item = orjson.loads(line.removesuffix(b","))
+    except orjson.JSONDecodeError:
+        return None
+    return found if _is_item(found) else None
 
 
 def stat_of(item: Item) -> Stat:
     """The object of a bucket that an item of a manifest tells of."""
-    when = times.parse(item.get("modifiedAt", "1970-01-01T00:00:00Z")).timestamp()
+    try:
+        when = times.parse(item.get("modifiedAt", _LONG_AGO)).timestamp()
+    except ValueError:
+        when = 0.0
     return Stat(item["size"], time_of(int(when), item["rev"]), etag=item["rev"])

@@ -61,7 +61,9 @@ class Rollup:
         """Take up where an earlier process stopped."""
         with contextlib.suppress(StorageUnavailable):
             times_ns = [stat.mtime_ns for stat in self._read()]
-            if len(times_ns) == 1:  # the last process ended between the two: something is lost
+            if self._storage.state.remote:  # another host's delta tells nothing of this one's
+                times_ns = times_ns[:1]
+            elif len(times_ns) == 1:  # the last process ended between the two: something is lost
                 times_ns = [0] if self._missing and self._delta else times_ns
             self.written_ns = max(times_ns, default=0)
 
@@ -132,6 +134,15 @@ class Rollup:
             for path, change in changes.items():
                 known = self._pending.get(path) or self._stored.get(path) or change
                 self._pending[path] = {**change, "was": known["was"]}
+
+    def note_item(self, item: Item) -> None:
+        """One item is this now."""
+        path, now = item["path"], shown(item)
+        with self._lock:
+            known = self._pending.get(path) or self._stored.get(path)
+            if self._base and (known is None or shown(known) != now or "gone" in known):
+                was = known["was"] if known else item.get("tags", [])
+                self._pending[path] = {**now, "was": was}
 
     def note_gone(self, folder: Path) -> None:
         """`folder` is gone, and all below it."""

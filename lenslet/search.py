@@ -232,8 +232,8 @@ class Search:
             self._stale_since = 0.0
             return
         self._stale_since = self._stale_since or now
-        wait = 2 * self._storage.fresh_seconds if far else _OTHERS_SECONDS
-        build = not self._opened[0] or now - self._stale_since > wait
+        late = now - self._stale_since > _OTHERS_SECONDS
+        build = far or late or not self._opened[0]  # on a bucket another host may have written it
         base = self._segment(ROLLUP, build)
         delta = self._segment(ROLLUP_DELTA, build)
         if not base and not delta:

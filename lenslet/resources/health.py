@@ -56,7 +56,7 @@ class Health:
         workers = self._workers()
         counts = library["counts"] if library else {}
         listed = [f"{counts[kind]} {kind}" for kind in sorted(health.WORRYING) if counts.get(kind)]
-        reasons = [*storage["problems"], *workers["problems"], *listed]
+        reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"
         return {
             "status": status if storage["readable"] else "down",

@@ -20,6 +20,7 @@ from lenslet import paths
 from lenslet.errors import (
     Conflict,
     Denied,
+    EmptyObject,
     LensletError,
     NotFound,
     Overtaken,
@@ -160,8 +161,8 @@ class S3Tree:
     # Reading
 
     def stat(self, path: Path) -> Stat:
-        answer = self._call("head_object", Key=self.key(path))
-        return _stat(answer, answer["ContentLength"])
+        """By a GET of one byte: the answer to a HEAD would not say why it is refused."""
+        return self.head(path, 1)[1]
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
         answer = self._call("get_object", Key=self.key(path))
@@ -175,11 +176,9 @@ class S3Tree:
         wanted = {"Key": self.key(path), "Range": f"bytes=0-{size - 1}"}
         try:
             answer = self._call("get_object", **wanted)
-        except LensletError:
-            stat = self.stat(path)  # no range of an empty object can be asked for
-            if stat.size:
-                raise
-            return b"", stat
+        except EmptyObject:  # no range of it can be asked for
+            answer = self._call("head_object", Key=self.key(path))
+            return b"", _stat(answer, 0)
         total = answer.get("ContentRange", "").rpartition("/")[2]
         with contextlib.closing(self._stream(answer)) as body:
             return body.read(), _stat(answer, int(total or answer["ContentLength"]))
@@ -285,7 +284,6 @@ class S3Tree:
     def update(
         self, path: Path, change: Change, seen: tuple[bytes | None, str] | None = None
     ) -> bytes | None:
-        self._prove_conditions(path)
         deadline, tries, tried = time.monotonic() + _UPDATE_SECONDS, 0, b""
         while time.monotonic() < deadline:
             try:
@@ -293,6 +291,8 @@ class S3Tree:
                 if tries and old == tried:
                     return old  # it was our own write, whose answer was lost, that was first
                 new = change(old)
+                if new != old:
+                    self._prove_conditions(path)
                 if new is None:
                     self._delete(path, rev)
                     return None

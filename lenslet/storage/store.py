@@ -5,15 +5,17 @@ boto3 costs 150 ms and 30 MB, so it is imported when the first request is made.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lenslet.config import Settings
 from lenslet.errors import (
     Denied,
+    EmptyObject,
     Invalid,
     LensletError,
     NotFound,
@@ -21,6 +23,7 @@ from lenslet.errors import (
     StorageFull,
     StorageNonsense,
     StorageUnavailable,
+    Unreachable,
     Unsupported,
     one_line,
 )
@@ -31,6 +34,7 @@ _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _DENIED = frozenset(
     {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccessDeniedException"}
 )
+_TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 _UNSUPPORTED = frozenset({"NotImplemented", "501"})
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
@@ -76,6 +80,8 @@ class Store:
         self._count = count
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str, str], Any] = {}
+        self._silent: dict[str, Unreachable] = {}  # services that did not answer last
+        self._trying = threading.Lock()
         self.proving = threading.Lock()
         self.proven: set[str] = set()  # buckets that have shown that they keep conditions
 
@@ -107,9 +113,9 @@ class Store:
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint else "auto"},
             max_pool_connections=self._settings.web_threads + self._settings.worker_threads,
-            connect_timeout=3,
-            read_timeout=30,  # a long poll of a queue takes 20
-            retries={"mode": "adaptive", "total_max_attempts": 4},
+            connect_timeout=2,
+            read_timeout=30 if service == "sqs" else 8,  # a long poll of a queue takes 20
+            retries={"mode": "adaptive", "total_max_attempts": 3},
             # A newer boto3 adds checksums that older services refuse; TLS and ETags stay.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -160,13 +166,38 @@ class Store:
     def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            answer: dict[str, Any] = getattr(client, operation)(**parameters)
-        except ClientError as error:
-            raise self._translated(error, parameters) from error
-        except BotoCoreError as error:
-            raise self.unanswered(error) from error
+        with self._patience(client):
+            try:
+                answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            except ClientError as error:
+                raise self._translated(error, parameters) from error
+            except BotoCoreError as error:
+                raise self.unanswered(error) from error
         return answer
+
+    @contextlib.contextmanager
+    def _patience(self, client: Any) -> Iterator[None]:
+        """While the service does not answer, one request at a time waits for it; others fail.
+
+        Else a service that accepts connections and says nothing would hold every thread.
+        """
+        service = client.meta.service_model.service_name
+        silent = self._silent.get(service)
+        if silent and not self._trying.acquire(blocking=False):
+            raise StorageUnavailable(str(silent))
+        try:
+            yield
+        except Unreachable as error:
+            self._silent[service] = error
+            raise
+        except LensletError:  # which is an answer
+            self._silent.pop(service, None)
+            raise
+        else:
+            self._silent.pop(service, None)
+        finally:
+            if silent:
+                self._trying.release()
 
     def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
         """What the service said, in domain words; `NotModified` is an `Overtaken` with 304."""
@@ -190,8 +221,12 @@ class Store:
             return Unsupported("The store does not support what is needed here.")
         if code in _FULL:
             return StorageFull(f"{key}: the store has no space left.")
-        if code == "KeyTooLongError":
-            return Invalid("path", "the name is too long for a file beside it")
+        if code == "InvalidRange":
+            return EmptyObject(f"{key} has no such range.")
+        if code in _TOO_LONG:
+            if error.operation_name == "PutObject":
+                return Invalid("path", "the name is too long for a file beside it")
+            return NotFound(f"There is no {key}.")
         if code in _UNAVAILABLE:
             return StorageUnavailable(f"{_UNAVAILABLE[code]} ({where}, {code})")
         return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
@@ -206,7 +241,7 @@ class Store:
             self._forget_clients()
             return StorageUnavailable("No credentials for the store were found.")
         if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
-            return StorageUnavailable(f"The store cannot be reached ({type(error).__name__}).")
+            return Unreachable(f"The store cannot be reached ({type(error).__name__}).")
         return StorageUnavailable(f"The store cannot be used: {one_line(error)}")
 
     def _forget_clients(self) -> None:
