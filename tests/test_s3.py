@@ -18,6 +18,7 @@ from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
 from lenslet import pointers
 from lenslet.jobs import Job, Kind, State
+from lenslet.paths import Path
 
 Make = Callable[..., Gallery]
 
