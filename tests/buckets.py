@@ -153,3 +153,53 @@ class BucketPath:
         start = len(f"{self.key}/") if self.key else 0
         root = BucketPath(self.service, self.bucket)
         return {key[start:]: (root / key).read_bytes() for key in self.all_keys()}
+
+
+class Layered:
+    """A root that is never written, below the `STATE_DIR` that everything is kept in."""
+
+    def __init__(self, below: pathlib.Path | BucketPath, above: pathlib.Path) -> None:
+        self.below = below
+        self.above = above
+
+    def __truediv__(self, name: str) -> Layered:
+        return Layered(self.below / name, self.above / name)
+
+    def __str__(self) -> str:
+        return str(self.below)
+
+    @property
+    def name(self) -> str:
+        return self.below.name
+
+    @property
+    def parent(self) -> Layered:
+        return Layered(self.below.parent, self.above.parent)
+
+    @property
+    def _there(self) -> Any:
+        """The layer that the file is in; the root where it is in none."""
+        return self.above if self.above.exists() else self.below
+
+    def mkdir(self, **how: bool) -> None:
+        self.below.mkdir(**how)
+
+    def exists(self) -> bool:
+        return self.above.exists() or self.below.exists()
+
+    def write_bytes(self, data: bytes) -> None:
+        self._there.write_bytes(data)
+
+    def read_bytes(self) -> bytes:
+        data: bytes = self._there.read_bytes()
+        return data
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        text: str = self._there.read_text(encoding=encoding)
+        return text
+
+    def stat(self) -> Any:
+        return self._there.stat()
+
+    def unlink(self) -> None:
+        self._there.unlink()

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from buckets import BucketPath, Service, start_moto
+from buckets import BucketPath, Layered, Service, start_moto
 from PIL import Image, ImageDraw
 from webtest import TestApp
 
@@ -77,8 +77,13 @@ def exif(**tags: Any) -> bytes:
     return data.tobytes()
 
 
-def environ_of(root: pathlib.Path | BucketPath) -> dict[str, str]:
+Root = pathlib.Path | BucketPath | Layered
+
+
+def environ_of(root: Root) -> dict[str, str]:
     """The settings that name a root."""
+    if isinstance(root, Layered):
+        return {**environ_of(root.below), "STATE_DIR": str(root.above)}
     if isinstance(root, pathlib.Path):
         return {"ROOT_PATH": str(root)}
     return {
@@ -90,7 +95,7 @@ def environ_of(root: pathlib.Path | BucketPath) -> dict[str, str]:
     }
 
 
-def put(path: pathlib.Path, data: bytes | None = None) -> pathlib.Path:
+def put(path: Any, data: bytes | None = None) -> Any:
     """Write a photo (or `data`), making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(jpeg(seed=len(path.name)) if data is None else data)
@@ -142,9 +147,7 @@ class Clock:
 class Gallery:
     """A library, the application over it and its index loop, which runs when told to."""
 
-    def __init__(
-        self, root: pathlib.Path | BucketPath, cache: pathlib.Path, **settings: str
-    ) -> None:
+    def __init__(self, root: Root, cache: pathlib.Path, **settings: str) -> None:
         self.root = root
         fresh_seconds = float(settings.pop("fresh_seconds", "0"))
         environ = {"XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0", **environ_of(root)}
@@ -239,17 +242,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What endpoints do is tried on a folder and on a bucket, unless a test is about folders."""
     local = metafunc.definition.get_closest_marker("local")
     if "root" in metafunc.fixturenames and metafunc.module.__name__ == "test_app" and not local:
-        metafunc.parametrize("root", ["folder", "bucket"], indirect=True)
+        beside = metafunc.definition.get_closest_marker("beside")
+        layered = [] if beside else ["folder+state", "bucket+state"]
+        metafunc.parametrize("root", ["folder", "bucket", *layered], indirect=True)
 
 
 @pytest.fixture
-def root(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path | BucketPath:
-    """An empty folder for photos, or a bucket."""
-    if getattr(request, "param", "folder") == "bucket":
-        found: BucketPath = request.getfixturevalue("bucket")
-        return found
-    (tmp_path / "photos").mkdir()
-    return tmp_path / "photos"
+def root(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Root:
+    """An empty folder for photos, or a bucket; also with a `STATE_DIR` over it."""
+    kind = getattr(request, "param", "folder")
+    found: Root = tmp_path / "photos"
+    if kind.startswith("bucket"):
+        found = request.getfixturevalue("bucket")
+    found.mkdir()
+    return Layered(found, tmp_path / "state") if kind.endswith("+state") else found
+
+
+def is_bucket(root: Root) -> bool:
+    return isinstance(root.below if isinstance(root, Layered) else root, BucketPath)
 
 
 @pytest.fixture
@@ -272,7 +282,7 @@ class Server:
 
     def __init__(
         self,
-        root: pathlib.Path | BucketPath,
+        root: Root,
         home: pathlib.Path,
         *,
         cwd: str = str(ROOT),

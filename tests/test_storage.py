@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import put, tree
+from conftest import environ_of, put, tree
 
 from lenslet import config
 from lenslet.errors import (
@@ -238,6 +238,31 @@ def test_derived_files_of_an_overlay_stand_in_the_state_folder(
     assert storage.derived(Path("a/_index.json"), lambda data, stat: True)[0] == b"{}"
     assert tree(root) == before
     assert set(tree(tmp_path / "state")) == {"a/_index.json"}
+
+
+@pytest.mark.parametrize(
+    "root", ["folder", "bucket", "folder+state", "bucket+state"], indirect=True
+)
+def test_derived_files_and_edits_have_one_place_wherever_the_root_is(root, tmp_path) -> None:
+    put(root / "a/x.jpg")
+    environ = {**environ_of(root), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    storage, path = open_storage(config.settings(environ)), Path("a/x.jpg.thumbnail")
+    image = storage.root.stat(Path("a/x.jpg"))
+    assert storage.keep(path, b"small", image=image) is True
+    data, stat = storage.derived(path, lambda data, stat: stat.is_made_from(image))
+    assert data == b"small"
+    file, opened = storage.open_derived(path)
+    with file:
+        assert (file.read(), opened) == (b"small", stat)
+    assert storage.head_derived(path, 2) == (b"sm", stat)
+    assert storage.state.update(Path("a/x.jpg.json"), lambda old: b"{}") == b"{}"
+    assert storage.state.update(Path("a/x.jpg.json"), lambda old: (old or b"") + b"!") == b"{}!"
+    beside = {"x.jpg.thumbnail", "x.jpg.json"} <= set(storage.root.listing(Path("a")).files)
+    assert beside is not storage.overlaid
+    storage.drop(path)
+    with pytest.raises(NotFound):
+        storage.derived(path, lambda data, stat: True)
+    assert storage.edits_allowed()
 
 
 def test_what_cannot_stand_in_its_place_stands_in_the_cache_until_it_can(
