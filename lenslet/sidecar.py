@@ -161,6 +161,8 @@ def _in_tree(tree: Tree, item: Path, found: Found) -> Sidecar | None:
         except NotFound:
             continue
         except (ValueError, Conflict, Denied) as error:
+            if tree.remote and isinstance(error, Denied):
+                raise  # it is the policy that is to be mended, not a file
             if not ours:
                 found.unreadable = f"{path}: {one_line(error)}"
             continue
