@@ -217,6 +217,17 @@ def test_no_acknowledged_edit_is_lost_with_8_writers_on_3_hosts(make, bucket) ->
     assert [key for key in acknowledged if key not in stored] == []
 
 
+def test_an_edit_whose_answer_was_lost_is_stored_once(make, ours) -> None:
+    put(ours / "a.jpg")
+    gallery = make(ours)
+    gallery.index()
+    gallery.app.put("/item?path=a.jpg", b'{"tags": ["x"]}')
+    ours.service.fault("PUT", "a.jpg.json", -500, "InternalError", 1)
+    answer = gallery.app.put("/item?path=a.jpg", b'{"tags": ["x", "y"], "count": 1}', status=200)
+    assert (answer.json["tags"], answer.json["count"]) == (["x", "y"], 1)
+    assert json.loads((ours / "a.jpg.json").read_text())["tags"] == ["x", "y"]
+
+
 def test_preconditions_hold_between_hosts(make, bucket) -> None:
     put(bucket / "a.jpg")
     one, other = make(bucket), make(bucket)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import random
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -32,12 +30,10 @@ from lenslet.storage.documents import Documents
 from lenslet.storage.download import Download, Stream
 from lenslet.storage.store import Store
 from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
+from lenslet.storage.updating import REMOVED, update
 
 _SEEN_SECONDS = 30.0  # for so long a root in which something was seen counts as not empty
-_UPDATE_SECONDS = 20.0
 _IN_MEMORY_BYTES = 32 * 1024 * 1024
-_NEVER = "0" * 32  # an ETag that nothing has
-_REMOVED, _REMOVING_SECONDS = "removed", 5.0  # what a sidecar's metadata say while it is removed
 _MEDIA_TYPES = {".json": "application/json", paths.THUMBNAIL: "image/webp"}
 
 
@@ -216,7 +212,7 @@ class S3Tree:
                 raise Conflict(
                     f"{path} has {stat.size} bytes, more than the {limit} that are read."
                 )
-            if stat.source == _REMOVED:
+            if stat.source == REMOVED:
                 raise NotFound(f"There is no {path}.")
             return body.read(), stat
 
@@ -250,13 +246,14 @@ class S3Tree:
     def _put_derived(self, path: Path, body: Any, image: Stat | None, over: str | None) -> None:
         """A store without conditional writes takes derived files all the same: they come back."""
         try:
-            self._put(path, body, image, over)
+            self.put(path, body, image, over)
         except Unsupported:
             if over is None:
                 raise
-            self._put(path, body, image, None)
+            self.put(path, body, image, None)
 
-    def _put(self, path: Path, body: Any, image: Stat | None, over: str | None) -> None:
+    def put(self, path: Path, body: Any, image: Stat | None, over: str | None) -> None:
+        """Write an object, only over the rev `over`, or ("") over none; None: over anything."""
         parameters: dict[str, Any] = {"Key": self.key(path), "Body": body}
         if media_type := _MEDIA_TYPES.get(paths.suffix(path.name)):
             parameters["ContentType"] = media_type
@@ -284,99 +281,27 @@ class S3Tree:
     def update(
         self, path: Path, change: Change, seen: tuple[bytes | None, str] | None = None
     ) -> bytes | None:
-        deadline, tries, tried = time.monotonic() + _UPDATE_SECONDS, 0, b""
-        while time.monotonic() < deadline:
-            try:
-                old, rev = seen or self._existing(path)
-                if tries and old == tried:
-                    return old  # it was our own write, whose answer was lost, that was first
-                new = change(old)
-                if new != old:
-                    self._prove_conditions(path)
-                if new is None:
-                    self._delete(path, rev)
-                    return None
-                if new != old:
-                    self._put(path, new, None, rev)
-                return new
-                tried = new or b""
-            except Overtaken:
-                seen, tries = None, tries + 1
-                threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
-        raise StorageUnavailable(f"{path}: other writers were first for too long.")
+        return update(self, self._store.proofs, path, change, seen)
 
-    def _existing(self, path: Path) -> tuple[bytes | None, str]:
-        """What an update finds: bytes and rev. One that is just being removed is waited for."""
-        try:
-            answer = self._call("get_object", Key=self.key(path))
-        except NotFound:
-            return None, ""
+    def fetch(self, path: Path) -> tuple[bytes, Stat]:
+        """An object as it is now, also one that is just being removed."""
+        answer = self._call("get_object", Key=self.key(path))
         stat = _stat(answer, answer["ContentLength"])
         with contextlib.closing(self._stream(answer)) as body:
             if stat.size > DOCUMENT_BYTES:
                 raise Conflict(f"{path} has {stat.size} bytes, more than are read.")
-            data = body.read()
-        if stat.source != _REMOVED:
-            return data, stat.etag
-        if time.time() - stat.mtime_ns / 1e9 < _REMOVING_SECONDS:
-            raise Overtaken(f"{path} is being removed.")
-        return None, stat.etag
+            return body.read(), stat
 
-    def _prove_conditions(self, path: Path) -> None:
-        """`Unsupported` by a store that refuses conditional writes, or silently ignores them.
-
-        Once for each bucket, with an object that is there for a moment.
-        """
-        with self._store.proving:
-            if self.bucket in self._store.proven:
-                return
-            probe = Path(f"{paths.TEMPORARY}{random.getrandbits(64):x}")
-            try:
-                if self._keeps_conditions(probe):
-                    self._store.proven.add(self.bucket)
-                    return
-            except Denied as error:
-                told = f"The store does not allow s3:PutObject on {self.bucket}/{self.key(path)}."
-                raise Denied(told) from error
-            except Unsupported as error:
-                raise Unsupported(_NO_CONDITIONS) from error
-            raise Unsupported(_NO_CONDITIONS)
-
-    def _keeps_conditions(self, probe: Path) -> bool:
-        """Whether two writes are refused whose conditions do not hold."""
-        try:
-            self._put(probe, b"", None, _NEVER)
-        except Overtaken:
-            pass
-        else:
-            self._call("delete_object", Key=self.key(probe))
-            return False
-        self._put(probe, b"", None, "")
-        try:
-            self._put(probe, b"", None, "")
-        except Overtaken:
-            return True
-        finally:
-            self._call("delete_object", Key=self.key(probe))
-        return False
-
-    def _delete(self, path: Path, rev: str) -> None:
-        """Remove what has this rev.
-
-        Not every store has a conditional DELETE (Ceph passes over the condition: seen). So the
-        object is first replaced, conditionally, by an empty one that is marked as removed, which
-        every reader takes for none and every writer waits for.
-        """
-        if rev:
-            self._put(path, b"", Stat(0, 0, etag=_REMOVED), rev)
-            with contextlib.suppress(NotFound):
-                self._call("delete_object", Key=self.key(path))
+    def remove(self, path: Path) -> None:
+        """Remove an object, if it is there."""
+        self._documents.drop(path)
+        with contextlib.suppress(NotFound):
+            self._call("delete_object", Key=self.key(path))
 
     def delete(self, path: Path) -> None:
         """One request to see whether it is there, which a DELETE does not tell, and one more."""
         self.stat(path)
-        self._documents.drop(path)
-        self._call("delete_object", Key=self.key(path))
+        self.remove(path)
 
     def sweep(self, folder: Path, temporary: list[str]) -> int:
         return 0
@@ -387,12 +312,6 @@ class S3Tree:
 
     def device(self) -> int:
         return 0
-
-
-_NO_CONDITIONS = (
-    "The store lacks conditional writes (If-Match, If-None-Match), so an edit could undo another "
-    "that was made at the same time. It can be read; nothing is edited."
-)
 
 
 def _is_held(path: Path) -> bool:

@@ -27,6 +27,7 @@ from lenslet.errors import (
     Unsupported,
     one_line,
 )
+from lenslet.storage.updating import Proofs
 
 # What an operation needs in a policy, where that is not its own name.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
@@ -82,8 +83,7 @@ class Store:
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._silent: dict[str, Unreachable] = {}  # services that did not answer last
         self._trying = threading.Lock()
-        self.proving = threading.Lock()
-        self.proven: set[str] = set()  # buckets that have shown that they keep conditions
+        self.proofs = Proofs()
 
     @property
     def name(self) -> str:
