@@ -23,6 +23,7 @@ from lenslet.errors import (
 )
 from lenslet.folders import Folders
 from lenslet.jobs import IMAGES, Job, Kind, Queue, State
+from lenslet.keys import Keys
 from lenslet.known import Known, Memory
 from lenslet.looker import Looker
 from lenslet.manifest import Problem
@@ -96,6 +97,7 @@ class Indexer:
         )
         self.dead: Callable[[], list[Problem]] = list  # jobs that ended with the dead letters
         self._trouble: dict[str, str] = {}  # by kind of work, why storage refused it last
+        self._keys = Keys(storage, resolver, queue, self._memory, self._reading, self._books)
         self._folders = Folders(
             storage,
             settings,
@@ -117,7 +119,7 @@ class Indexer:
             Kind.IMAGE: self._reading.image,
             Kind.FOLDER: self._folders.look,
             Kind.LOOK: self._folders.look,
-            Kind.KEY: self._folders.key,
+            Kind.KEY: self._keys.look,
             Kind.MANIFEST: self._folders.look,
             Kind.SCAN: self._scan,
             Kind.ROLLUP: self._if_there(self._books.flush),
@@ -223,7 +225,7 @@ class Indexer:
 
     def state(self, job: Job) -> State:
         """How far a job is, with all that follows from it."""
-        return self._folders.state(job)
+        return self._keys.state(job)
 
     def health(self) -> dict[str, Any]:
         """The library's health as of now."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lenslet.health import FolderHealth
 from lenslet.manifest import Dir, Facts
 from lenslet.paths import Path
-from lenslet.pointers import Place
+from lenslet.places import Place
 from lenslet.sight import Stamp
 
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0

@@ -14,7 +14,8 @@ from lenslet.config import Settings
 from lenslet.errors import BrokenPointer, Denied, LensletError, NotFound
 from lenslet.manifest import Dir, Facts, Item, Manifest, Problem
 from lenslet.paths import MANIFEST, Path
-from lenslet.pointers import Place, Resolver, label, read_pointer
+from lenslet.places import Place, label, read_pointer
+from lenslet.pointers import Resolver
 from lenslet.sidecar import Found
 from lenslet.sight import Sight, Stamp
 from lenslet.storage import Listing, Stat, Storage, Tree

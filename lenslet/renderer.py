@@ -16,7 +16,7 @@ from lenslet.config import Settings
 from lenslet.errors import Invalid, NotFound, UnreadableImage, one_line
 from lenslet.manifest import QUARANTINED, Facts
 from lenslet.paths import Path
-from lenslet.pointers import Place
+from lenslet.places import Place
 from lenslet.storage import Stat, Storage
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024  # larger files are hashed as they stream

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from lenslet import manifest, paths
 from lenslet.errors import BrokenPointer, Ignored, NotFound, PointerLoop
 from lenslet.paths import MANIFEST, Path
-from lenslet.pointers import Place, Resolver
+from lenslet.places import Place
+from lenslet.pointers import Resolver
 from lenslet.storage import Listing, Stat, Storage, Tree
 
 Stamp = tuple[int, int, int]

@@ -19,7 +19,8 @@ from lenslet.config import Settings
 from lenslet.errors import BadRequest, LensletError, NotFound, one_line
 from lenslet.jobs import Job, Kind, Sender
 from lenslet.paths import Path
-from lenslet.pointers import Place, Resolver
+from lenslet.places import Place
+from lenslet.pointers import Resolver
 from lenslet.search import Search
 from lenslet.storage import Stat, Storage
 

@@ -19,7 +19,7 @@ from lenslet.errors import (
 )
 from lenslet.jobs import Job, Kind
 from lenslet.paths import Path
-from lenslet.pointers import Place
+from lenslet.places import Place
 from lenslet.resources.common import HEAD_BYTES, JSON, Image, Library, image_param, send
 from lenslet.sidecar import Document, Sidecar
 
