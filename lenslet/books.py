@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lenslet import health, manifest, paths, times
+from lenslet.config import Settings
 from lenslet.errors import NotFound
 from lenslet.health import FolderHealth
 from lenslet.jobs import Job, Kind, Queue
@@ -29,25 +30,20 @@ class Books:
     def __init__(
         self,
         storage: Storage,
+        settings: Settings,
         cache: Tree,
         queue: Queue,
         memory: Memory,
         clock: Callable[[], float] = time.monotonic,
-        *,
-        share: tuple[int, int] = (1, 1),
-        keeps: bool = True,
-        shared: bool = False,
-        dead: Callable[[], list[Problem]] = list,
     ) -> None:
-        """Of several index processes on a bucket (`shared`), one `keeps` the rollup and the report.
+        """Of several index processes on a bucket, one keeps the rollup and the report.
 
-        Each with a `share` of the folders keeps its part of the report. `dead` tells of jobs that
-        ended with the dead letters.
+        Each that has a share of the folders keeps its part of the report.
         """
-        self._shared = shared
-        self._share = share
-        self._keeps = keeps
-        self._dead = dead
+        self._share = settings.shard
+        self._keeps = settings.shard[0] == 1 and settings.scan_seconds > 0
+        self._shared = settings.shard[1] > 1 or bool(settings.jobs_queue_url)
+        self.dead: Callable[[], list[Problem]] = list  # jobs that ended with the dead letters
         self._storage = storage
         self._queue = queue
         self._memory = memory
@@ -206,6 +202,6 @@ class Books:
         """The library's health as of now."""
         folders = sorted(self._memory.all(), key=lambda entry: paths.folder_key(entry[0]))
         shares = [known.health for _, known in folders]
-        dead = FolderHealth.of([], self._dead())
+        dead = FolderHealth.of([], self.dead())
         dead.counts["folders"] = 0
         return health.report([*shares, dead], dict(self._passes))

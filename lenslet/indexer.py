@@ -73,41 +73,15 @@ class Indexer:
         self._started = clock()
         self._memory = Memory()
         self._looker = Looker(storage, settings, resolver, wall)
-        self._reading = Reading(
-            storage,
-            settings,
-            resolver,
-            queue,
-            board,
-            self._memory,
-            told=told,
-            clock=clock,
-            wall=wall,
-        )
-        self._books = Books(
-            storage,
-            cache,
-            queue,
-            self._memory,
-            clock,
-            share=settings.shard,
-            keeps=settings.shard[0] == 1 and settings.scan_seconds > 0,
-            shared=settings.shard[1] > 1 or bool(settings.jobs_queue_url),
-            dead=lambda: self.dead(),
-        )
-        self.dead: Callable[[], list[Problem]] = list  # jobs that ended with the dead letters
         self._trouble: dict[str, str] = {}  # by kind of work, why storage refused it last
-        self._keys = Keys(storage, resolver, queue, self._memory, self._reading, self._books)
+        memory = self._memory
+        self._reading = reading = Reading(
+            storage, settings, resolver, queue, board, memory, told=told, clock=clock, wall=wall
+        )
+        self._books = books = Books(storage, settings, cache, queue, memory, clock)
+        self._keys = Keys(storage, resolver, queue, memory, reading, books)
         self._folders = Folders(
-            storage,
-            settings,
-            resolver,
-            queue,
-            self._memory,
-            self._looker,
-            self._reading,
-            self._books,
-            clock,
+            storage, settings, resolver, queue, memory, self._looker, reading, books, clock
         )
         self._actions = self._table()
 
@@ -126,6 +100,10 @@ class Indexer:
             Kind.COMPACT: self._if_there(self._books.compact),
             Kind.HEALTH: self._if_there(self._books.report),
         }
+
+    def tell_dead_letters(self, dead: Callable[[], list[Problem]]) -> None:
+        """Have health tell of jobs that no host could do."""
+        self._books.dead = dead
 
     def share_images(self, pass_on: PassOn) -> None:
         """Leave new images to whichever host takes them from the queue."""

@@ -17,7 +17,7 @@ from lenslet.paths import MANIFEST, Path
 from lenslet.places import Place, label, read_pointer
 from lenslet.pointers import Resolver
 from lenslet.sidecar import Found
-from lenslet.sight import Sight, Stamp
+from lenslet.sight import Seen, Sight, Stamp
 from lenslet.storage import Listing, Stat, Storage, Tree
 
 _SECOND = 1_000_000_000
@@ -111,17 +111,18 @@ class Looker:
             retry,
         )
         found = Looked(place, seen.stamp, listing, old, Look(old), seen.leftovers)
-        if place.storage.root.remote:
-            dirs, hidden = self._far_dirs(place, listing.folders, old, told or {})
-        else:
-            dirs, hidden = self._dirs(place, listing, found.hidden), []
+        dirs, hidden = self._dirs_of(found, told or {})
         found.look = comparison.look(dirs, self._resolver.ignore.path)
         self._note_rest(found, hidden)
-        found.pages = seen.pages
-        if self._storage.state.remote:
-            found.over = seen.made[MANIFEST].etag if MANIFEST in seen.made else ""
+        found.pages, found.over = seen.pages, self._over(seen)
         found.entry = self._entry(found, pointed=seen.pointed)
         return found
+
+    def _over(self, seen: Seen) -> str | None:
+        """The rev of a manifest's object by the listing; None for one in a file."""
+        if not self._storage.state.remote:
+            return None
+        return seen.made[MANIFEST].etag if MANIFEST in seen.made else ""
 
     def _find(self, place: Place, name: str) -> Found:
         return sidecar.find(place.storage, place.folder.child(name))
@@ -150,16 +151,13 @@ class Looker:
         asked = (edited | (facts.keys() - before.keys())) & listing.files.keys()
         sidecars = {name: self._find(place, name) for name in asked}
         revs = {name: item.get("metaRev", "") for name, item in before.items()}
-        comparison = Comparison(
-            old,
-            listing,
-            _bound(before, facts, listing),
-            {},
-            facts,
-            lambda name: sidecars.get(name) or self._find(place, name),
-            self._wall(),
-            meta_revs=revs | {name: "+".join(found.revs) for name, found in sidecars.items()},
-        )
+        revs |= {name: "+".join(found.revs) for name, found in sidecars.items()}
+        bound = _bound(before, facts, listing)
+
+        def find(name: str) -> Found:
+            return sidecars.get(name) or self._find(place, name)
+
+        comparison = Comparison(old, listing, bound, {}, facts, find, self._wall(), meta_revs=revs)
         names = {*(entry["name"] for entry in old.dirs), *old.hidden, *(told or {})}
         dirs, hidden = self._far_dirs(place, list(names), old, told or {})
         look = comparison.look(dirs, lambda path: False)
@@ -177,6 +175,13 @@ class Looker:
             found.look.renew(old)
 
     # Folders
+
+    def _dirs_of(self, found: Looked, told: Told) -> tuple[list[Dir], list[str]]:
+        """How the folders in a folder show, and which do not."""
+        place, listing = found.place, found.listing
+        if place.storage.root.remote:
+            return self._far_dirs(place, listing.folders, found.old, told)
+        return self._dirs(place, listing, found.hidden), []
 
     def _dirs(self, place: Place, listing: Listing, hidden: dict[Path, int]) -> list[Dir]:
         shown = []

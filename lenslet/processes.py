@@ -120,7 +120,7 @@ def threads_of(
     if settings.jobs_queue_url:
         store = Store(settings, board.count)
         deliveries = Deliveries(store, settings, queue, indexer.state)
-        indexer.dead = lambda: deliveries.dead
+        indexer.tell_dead_letters(lambda: deliveries.dead)
         if settings.scan_seconds:
             indexer.share_images(SharedJobs(store, settings).send_images)
         targets.append(deliveries.run)
