@@ -35,7 +35,7 @@ class Keys:
     def look(self, job: Job) -> None:
         """Look at one file of a bucket that is said to be another now, without any listing."""
         path, name = job.path, job.path.name
-        if name in (*paths.POINTERS, *paths.IGNORE_MARKS):
+        if name in paths.ABOUT_FOLDERS:
             self._queue.put(Job(Kind.LOOK, path.parent))
             return
         image = next(filter(paths.is_item, _images_of(name)), None)
@@ -68,7 +68,8 @@ class Keys:
         """How far a job is, to the manifest that tells of it."""
         path, whole = job.path, job.kind in (Kind.FOLDER, Kind.LOOK, Kind.MANIFEST)
         folder = path if whole else path.parent
-        if self._queue.has(job):
+        about_folder = job.kind is Kind.KEY and path.name in paths.ABOUT_FOLDERS
+        if self._queue.has(job) or (about_folder and self._queue.has(Job(Kind.LOOK, folder))):
             return State.BUSY
         known = self._memory.get(folder)
         if known is None or job.kind in (Kind.ROLLUP, Kind.COMPACT, Kind.HEALTH):

@@ -22,6 +22,7 @@ MANIFEST, ROLLUP, ROLLUP_DELTA, HEALTH = (
 )
 POINTERS = (".lenslet.folder.json", ".lenscat.folder.json")
 IGNORE_MARKS = (".nomedia", ".lensletignore")
+ABOUT_FOLDERS = frozenset((*POINTERS, *IGNORE_MARKS))  # files that tell of the folder they are in
 THUMBNAIL = ".thumbnail"
 SIDECARS = (".lenslet.json", ".json")  # read in this order
 TEMPORARY = ".lenslet-tmp-"

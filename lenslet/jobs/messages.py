@@ -13,7 +13,6 @@ from lenslet.errors import BadRequest, Invalid
 from lenslet.jobs import Job, Kind
 from lenslet.paths import SIDECARS, THUMBNAIL, Path
 
-_TELLING = frozenset((*paths.POINTERS, *paths.IGNORE_MARKS))  # of the folder that they are in
 IMAGES_AT_ONCE = 25  # of a folder, in one message
 
 
@@ -86,7 +85,7 @@ def _of_events(
             yield Job(Kind.KEY, image, force=True)
         elif paths.is_item(path.name):
             yield Job(Kind.KEY, path, rev="" if removed else etag.strip('"'))
-        elif path.name in _TELLING or any(map(paths.is_item, _images_of(path.name))):
+        elif path.name in paths.ABOUT_FOLDERS or any(map(paths.is_item, _images_of(path.name))):
             yield Job(Kind.KEY, path)
 
 
