@@ -26,7 +26,7 @@ from lenslet.folding import (
 )
 from lenslet.manifest import Item
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key, natural_key
-from lenslet.storage import Storage, Tree
+from lenslet.storage import Stat, Storage, Tree
 
 Changes = dict[str, Item]
 _TRIES = 10
@@ -60,14 +60,14 @@ class Rollup:
     def _open(self) -> None:
         """Take up where an earlier process stopped."""
         with contextlib.suppress(StorageUnavailable):
-            times_ns = [stat.mtime_ns for stat in self._read()]
-            if self._storage.state.remote:  # another host's delta tells nothing of this one's
-                times_ns = times_ns[:1]
-            elif len(times_ns) == 1:  # the last process ended between the two: something is lost
-                times_ns = [0] if self._missing and self._delta else times_ns
-            self.written_ns = max(times_ns, default=0)
+            found = self._read()
+            if self._storage.state.remote:
+                found = found[:1]  # another host's delta tells nothing of this one's
+            elif self._missing and self._delta:
+                found = []  # the last process ended between the two: something is lost
+            self.written_ns = max((stat.mtime_ns for stat in found), default=0)
 
-    def _read(self) -> list[Any]:
+    def _read(self) -> list[Stat]:
         """See which rollup there is and what its delta says; the files of both that belong."""
         try:
             head, base = head_at(self._storage, ROLLUP)
@@ -78,7 +78,8 @@ class Rollup:
         delta = self._see_delta()
         return [base, delta] if delta else [base]
 
-    def _see_delta(self) -> Any:
+    def _see_delta(self) -> Stat | None:
+        """See what the delta says; its file, if it is the rollup's."""
         far = self._storage.state.remote
         try:
             head, stat = head_at(self._storage, ROLLUP_DELTA)
