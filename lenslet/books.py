@@ -68,6 +68,11 @@ class Books:
         self._rollup.note_item(item)
         self._flush_later()
 
+    def note_lost(self, path: Path) -> None:
+        """An item is no more, whether or not anybody has noted it before."""
+        self._rollup.note_lost(path)
+        self._flush_later()
+
     def note_foreign(self, known: str | None, now: str) -> bool:
         """Whether a manifest is another than this process has kept, and search is to be told.
 

@@ -35,6 +35,7 @@ _REST_SECONDS = 2.0  # the longest that a folder which is asked for again waits 
 _TELL_SECONDS = 3.0  # until a folder of a bucket tells how its own folders show
 _TRIES = 5
 _AGAIN_SECONDS = 60.0
+_OLD_SECONDS = 5.0  # what was read longer ago may have gone since
 _OTHERS_SECONDS, _OTHERS_TRIES = 5.0, 12  # how long a host waits for another's share
 
 
@@ -157,6 +158,8 @@ class Folders:
         if job.kind is Kind.FOLDER and rest > 0 and not job.force:
             self._queue.put(job, rest)
             return
+        if job.kind is Kind.MANIFEST and self._storage.root.remote:
+            self._check_gone(path, known)
         facts, gone, edited = dict(known.facts), set(known.gone), set(known.edited)
         told = dict(known.told)
         looked = self._look(job, known, facts)
@@ -168,12 +171,14 @@ class Folders:
         for name, learnt in facts.items():
             if known.facts.get(name) is learnt:
                 del known.facts[name]
+                known.read_at.pop(name, None)
         known.gone -= gone
         known.edited -= edited
         for name, entry in told.items():
             if known.told.get(name) is entry:
                 known.told.pop(name, None)
         self._tell(looked, known)
+        self._tell_again(looked, gone, edited)
         if job.kind is Kind.FOLDER:
             known.asked = begun
         known.place, known.stamp = looked.place, looked.stamp
@@ -223,7 +228,6 @@ class Folders:
         far = known.far or (known.place is None and self._storage.root.remote)
         if job.kind is Kind.MANIFEST and far:
             try:
-                self._check_gone(job.path, known)
                 gone, edited = set(known.gone), set(known.edited)
                 looked = self._looker.refresh(job.path, facts, gone, edited, dict(known.told))
             except NotFound:
@@ -238,11 +242,40 @@ class Folders:
         )
 
     def _check_gone(self, path: Path, known: Known) -> None:
-        """What was gone may have come back, and another host may have told of it."""
-        for name in list(known.gone):
-            if not self._looker.is_gone(self._resolver.folder(path), name):
+        """Between seeing and telling, what was gone may have come back and what was read have gone.
+
+        Another host may have told of that already, so the objects are asked.
+        """
+        now = self._clock()
+        old = [name for name, at in list(known.read_at.items()) if now - at > _OLD_SECONDS]
+        if not (known.gone or old):
+            return
+        listed = manifest.load(self._storage, path)
+        revs = {item["name"]: item["rev"] for item in listed.items} if listed else {}
+        for name in [*list(known.gone), *old]:
+            learnt = known.facts.get(name)
+            if learnt and revs.get(name) == learnt.rev:
+                continue
+            rev = self._looker.rev_of(path, name)
+            if learnt and rev != learnt.rev:
+                known.facts.pop(name, None)
+                known.read_at.pop(name, None)
+            if not rev:
+                known.gone.add(name)
+            elif not learnt or rev != learnt.rev:
                 known.gone.discard(name)
-                self._queue.put(Job(Kind.KEY, path.child(name)))
+                self._queue.put(Job(Kind.KEY, path.child(name), rev=rev))
+
+    def _tell_again(self, looked: Looked, gone: set[str], edited: set[str]) -> None:
+        """Have search know of single files also when another host's manifest told of them.
+
+        That host may have ended before search knew.
+        """
+        path, items = looked.place.path, {i["name"]: i for i in looked.look.manifest.items}
+        for name in gone - items.keys():
+            self._books.note_lost(path.child(name))
+        for name in edited & items.keys():
+            self._books.note_item(items[name])
 
     def _unchanged(self, job: Job, known: Known) -> None:
         """A folder of a bucket is as it was; what lies below it may not be."""
@@ -258,6 +291,9 @@ class Folders:
         known.stamp = None
         known.health.problems = [problem]
         known.health.counts[problem.kind] = 1
+        if problem.kind == "brokenPointers" and self._storage.root.remote and known.generation:
+            known.generation = known.children = None  # its manifest is removed, and what it told
+            self._books.note_gone(Path(problem.path))
         if problem.kind == "brokenPointers" and problem.path:
             name = Path(problem.path).name
             self._shows(Path(problem.path), {"name": name, "kind": "leaf-pointer"})

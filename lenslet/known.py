@@ -39,6 +39,7 @@ class Known:
     unserved: list[str] = field(default_factory=list)  # in a bucket: folders that do not show
     health: FolderHealth = field(default_factory=FolderHealth)
     facts: dict[str, Facts] = field(default_factory=dict)  # read, and not in the manifest yet
+    read_at: dict[str, float] = field(default_factory=dict)  # when those were read
     pending: set[str] = field(default_factory=set)  # images that wait to be read
     gone: set[str] = field(default_factory=set)  # objects that are no more, still in the manifest
     sent: set[str] = field(default_factory=set)  # images that any host may read by now

@@ -71,13 +71,13 @@ class Looker:
         """A folder is gone: nothing that tells of it stays."""
         self._sight.forget(path)
 
-    def is_gone(self, place: Place, name: str) -> bool:
-        """Whether an object is not there."""
+    def rev_of(self, path: Path, name: str) -> str:
+        """What an image of a folder is now; nothing when it is not there."""
         try:
-            place.storage.root.stat(place.folder.child(name))
+            place = self._resolver.folder(path)
+            return place.storage.root.stat(place.folder.child(name)).rev
         except NotFound:
-            return True
-        return False
+            return ""
 
     def look(
         self,

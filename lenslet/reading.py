@@ -171,7 +171,9 @@ class Reading:
             self._queue.put(job, SETTLE_SECONDS)
         except (NotFound, BrokenPointer, PointerLoop) as error:
             if isinstance(error, NotFound):
-                self._memory.of(path.parent).gone.add(path.name)
+                known = self._memory.of(path.parent)
+                known.facts.pop(path.name, None)
+                known.gone.add(path.name)
             self._done_with(path)
         except Exception as error:
             reason = one_line(error) or type(error).__name__
@@ -191,6 +193,7 @@ class Reading:
     def _learnt(self, path: Path, facts: Facts, *, waited_for: bool = False) -> None:
         known = self._memory.of(path.parent)
         known.facts[path.name] = facts
+        known.read_at[path.name] = self._clock()
         known.gone.discard(path.name)
         known.retries.pop(path.name, None)
         self.worked = self._clock()

@@ -145,6 +145,14 @@ class Rollup:
                 was = known["was"] if known else item.get("tags", [])
                 self._pending[path] = {**now, "was": was}
 
+    def note_lost(self, path: Path) -> None:
+        """One item is no more."""
+        with self._lock:
+            known = self._pending.get(path) or self._stored.get(path)
+            if self._base and (known is None or "gone" not in known):
+                was = known["was"] if known else []
+                self._pending[path] = {"path": path, "gone": True, "was": was}
+
     def note_gone(self, folder: Path) -> None:
         """`folder` is gone, and all below it."""
         mark = gone_mark(folder)

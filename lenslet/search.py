@@ -227,8 +227,9 @@ class Search:
         far = self._storage.state.remote
         if now - self._asked < self._storage.fresh_seconds:
             return
+        changed = self._changed()
         self._asked = now
-        if not self._changed():
+        if not changed:
             self._stale_since = 0.0
             return
         self._stale_since = self._stale_since or now

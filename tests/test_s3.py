@@ -549,8 +549,10 @@ def test_a_store_that_accepts_and_never_answers_holds_one_thread_alone(make) -> 
 
 def test_a_search_says_when_the_store_refuses_and_there_is_nothing_to_search(make, ours) -> None:
     ours.service.fault("*", ours.bucket, 403, "InvalidAccessKeyId")
-    answer = make(ours).app.get("/search?q=x", status=503)
-    assert "access key" in answer.json["description"]
+    gallery = make(ours, fresh_seconds="60")
+    for _ in range(2):
+        answer = gallery.app.get("/search?q=x", status=503)
+        assert "access key" in answer.json["description"]
 
 
 def test_a_path_longer_than_a_key_may_be_is_not_found(make, bucket) -> None:
@@ -626,6 +628,48 @@ def test_what_is_removed_and_put_again_is_not_lost(make, bucket) -> None:
     one.settle(60)
     assert one.items("d")["b.jpg"]["w"] == 77
     assert sorted(one.found("path:d")) == ["d/a.jpg", "d/b.jpg", "d/c.jpg"]
+
+
+def test_what_is_removed_after_it_was_read_is_not_listed(make, bucket) -> None:
+    """Whoever saw it go: the host that read it, or another."""
+    put(bucket / "d/stays.jpg")
+    one, other = make(bucket), make(bucket)
+    one.index()
+    for name, witness in (("a", one), ("b", other)):
+        path = Path(f"d/{name}.jpg")
+        put(bucket / str(path))
+        one.queue.put(Job(Kind.KEY, path))
+        for _ in range(2):
+            one.indexer.step()  # it is read; the manifest is still to tell
+        (bucket / str(path)).unlink()
+        witness.queue.put(Job(Kind.KEY, path))
+        if witness is other:
+            other.settle(30)
+            one.clock.now += 20
+        one.settle(60)
+    assert set(one.items("d")) == {"stays.jpg"}
+    assert one.found("path:d") == ["d/stays.jpg"]
+
+
+def test_a_job_that_comes_again_tells_search_what_a_dead_host_did_not(make, bucket) -> None:
+    for name in ("goes", "edited", "stays"):
+        put(bucket / f"d/{name}.jpg")
+    make(bucket).index()
+    dead, other = make(bucket, SCAN_SECONDS="0"), make(bucket, SCAN_SECONDS="0")
+    edit = b'{"v": 1, "tags": ["new"], "updatedAt": "2024-01-01T00:00:00Z"}'
+    (bucket / "d/goes.jpg").unlink()
+    put(bucket / "d/edited.jpg.json", edit)
+    jobs = [Job(Kind.KEY, Path("d/goes.jpg")), Job(Kind.KEY, Path("d/edited.jpg.json"))]
+    for job in jobs:
+        dead.queue.put(job)
+    dead.settle(1.5)
+    assert dead.items("d")["edited.jpg"]["tags"] == ["new"]
+    assert [dead.indexer.state(job) for job in jobs] == [State.BUSY] * 2
+    for job in jobs:
+        other.queue.put(job)
+    other.settle(60)
+    assert sorted(other.found("path:d")) == ["d/edited.jpg", "d/stays.jpg"]
+    assert other.found("tag:new") == ["d/edited.jpg"]
 
 
 def test_what_a_failing_store_kept_from_a_manifest_is_told_later(make, ours) -> None:

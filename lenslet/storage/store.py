@@ -70,6 +70,8 @@ _UNAVAILABLE = {
     "RequestTimeout": "The store waited too long for the request.",
 }
 
+_SENDING = "sqs sending"  # while a client of ours waits for the answer
+_READ_SECONDS = {"s3": 5, "sqs": 30, _SENDING: 3}  # a long poll takes 20
 Count = Callable[[str], None]
 
 
@@ -114,7 +116,7 @@ class Store:
             s3={"addressing_style": "path" if endpoint else "auto"},
             max_pool_connections=self._settings.web_threads + self._settings.worker_threads,
             connect_timeout=2,
-            read_timeout=30 if service == "sqs" else 8,  # a long poll of a queue takes 20
+            read_timeout=_READ_SECONDS[service],
             retries={"mode": "adaptive", "total_max_attempts": 3},
             # A newer boto3 adds checksums that older services refuse; TLS and ETags stay.
             request_checksum_calculation="when_required",
@@ -122,14 +124,14 @@ class Store:
         )
         try:
             client: Any = boto3.session.Session().client(
-                service,
+                service.partition(" ")[0],
                 region_name=region or ("us-east-1" if endpoint else None),
                 endpoint_url=endpoint or None,
                 config=config,
             )
         except (BotoCoreError, ValueError) as error:
             raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
-        client.meta.events.register(f"before-send.{service}", self._sent)
+        client.meta.events.register("before-send", self._sent)
         return client
 
     def _sent(self, event_name: str, **_: Any) -> None:
@@ -148,7 +150,8 @@ class Store:
         host = urllib.parse.urlsplit(url)
         named = _SQS_HOST.fullmatch(host.hostname or "")
         region = named[1] if named else self._settings.aws_region
-        client = self._client("sqs", region, f"{host.scheme}://{host.netloc}")
+        service = "sqs" if operation == "receive_message" else _SENDING
+        client = self._client(service, region, f"{host.scheme}://{host.netloc}")
         return self._answer(client, operation, {"QueueUrl": url, **parameters})
 
     def presigned(self, region: str, parameters: dict[str, Any], seconds: int) -> str:
