@@ -264,6 +264,7 @@ def test_a_torn_manifest_counts_as_missing_and_is_made_again(gallery, root) -> N
 
 
 @pytest.mark.parametrize("page", ["-1", "x", "1.0", "", "99999999999999"])
+@pytest.mark.local
 def test_a_bad_page_answers_400(app: TestApp, page: str) -> None:
     assert app.get(f"/folders?page={page}", status=400).json["description"].startswith("page:")
 
@@ -456,6 +457,7 @@ def test_the_mode_of_a_sidecar_is_kept(app: TestApp, root: pathlib.Path) -> None
         ({"updatedAt": "2999-01-01T00:00:00Z"}, 422, "updatedAt"), ({"x": "y" * 300_000}, 413, ""),
     ],
 )  # fmt: skip
+@pytest.mark.local
 def test_a_bad_body_is_refused_naming_the_field(app, root, body, status, field) -> None:
     answer = edit(app, body, status=status)
     assert answer.json["description"].startswith(field)
@@ -671,6 +673,7 @@ def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pat
         "q=" + "x" * 1001,
     ],
 )
+@pytest.mark.local
 def test_a_bad_search_answers_400_naming_the_parameter(app: TestApp, query: str) -> None:
     name = query.partition("=")[0]
     assert app.get(f"/search?{query}", status=400).json["description"].startswith(name)
@@ -752,6 +755,7 @@ def test_every_route_is_also_under_api_and_under_a_sub_path(app: TestApp, root) 
     [("POST", "/item", "DELETE, GET, HEAD, PUT, OPTIONS"), ("PUT", "/thumb", "DELETE, GET, HEAD, POST, OPTIONS"),
      ("POST", "/folders", "GET, HEAD, OPTIONS"), ("DELETE", "/", "GET, HEAD, OPTIONS")],
 )  # fmt: skip
+@pytest.mark.local
 def test_another_method_answers_405_with_what_is_allowed(app, method, route, allowed) -> None:
     answer = app.request(route, method=method, status=405)
     assert answer.headers["Allow"] == allowed
