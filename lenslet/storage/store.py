@@ -9,6 +9,7 @@ import contextlib
 import re
 import threading
 import urllib.parse
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -83,8 +84,8 @@ class Store:
         self._count = count
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str, str], Any] = {}
-        self._silent: dict[str, Unreachable] = {}  # services that did not answer last
-        self._trying = threading.Lock()
+        self._silent: dict[str, Unreachable] = {}  # endpoints that did not answer last
+        self._trying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self.proofs = Proofs()
 
     @property
@@ -180,27 +181,28 @@ class Store:
 
     @contextlib.contextmanager
     def _patience(self, client: Any) -> Iterator[None]:
-        """While the service does not answer, one request at a time waits for it; others fail.
+        """While an endpoint does not answer, one request at a time waits for it; others fail.
 
-        Else a service that accepts connections and says nothing would hold every thread.
+        Else one that accepts connections and says nothing would hold every thread. Another region,
+        to which a pointer leads, is another endpoint.
         """
-        service = client.meta.service_model.service_name
-        silent = self._silent.get(service)
-        if silent and not self._trying.acquire(blocking=False):
+        endpoint = client.meta.endpoint_url
+        silent, trying = self._silent.get(endpoint), self._trying[endpoint]
+        if silent and not trying.acquire(blocking=False):
             raise StorageUnavailable(str(silent))
         try:
             yield
         except Unreachable as error:
-            self._silent[service] = error
+            self._silent[endpoint] = error
             raise
         except LensletError:  # which is an answer
-            self._silent.pop(service, None)
+            self._silent.pop(endpoint, None)
             raise
         else:
-            self._silent.pop(service, None)
+            self._silent.pop(endpoint, None)
         finally:
             if silent:
-                self._trying.release()
+                trying.release()
 
     def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
         """What the service said, in domain words; `NotModified` is an `Overtaken` with 304."""
