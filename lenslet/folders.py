@@ -168,15 +168,7 @@ class Folders:
         known = self._memory.of(path)
         known.stamp = None
         self._looker.keep(looked)
-        for name, learnt in facts.items():
-            if known.facts.get(name) is learnt:
-                del known.facts[name]
-                known.read_at.pop(name, None)
-        known.gone -= gone
-        known.edited -= edited
-        for name, entry in told.items():
-            if known.told.get(name) is entry:
-                known.told.pop(name, None)
+        known.told_of(facts, gone, edited, told)
         self._tell(looked, known)
         self._tell_again(looked, gone, edited)
         if job.kind is Kind.FOLDER:

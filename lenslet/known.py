@@ -61,6 +61,24 @@ class Known:
         """The images of which the manifest is still to tell something."""
         return {*self.pending, *list(self.facts), *self.gone, *self.edited}
 
+    def told_of(
+        self,
+        facts: dict[str, Facts],
+        gone: set[str],
+        edited: set[str],
+        told: dict[str, Dir | None],
+    ) -> None:
+        """The manifest tells of these now; what was learnt since stays."""
+        for name, learnt in facts.items():
+            if self.facts.get(name) is learnt:
+                del self.facts[name]
+                self.read_at.pop(name, None)
+        self.gone -= gone
+        self.edited -= edited
+        for name, entry in told.items():
+            if self.told.get(name) is entry:
+                self.told.pop(name, None)
+
     def failed(self, name: str, reason: str, now: float) -> None:
         """An image could not be read: try again, later and later."""
         tries = self.retries[name].tries + 1 if name in self.retries else 1

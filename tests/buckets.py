@@ -35,11 +35,6 @@ class Service:
             config=Config(s3={"addressing_style": "path"}, max_pool_connections=50),
         )
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether it counts requests and fails when told to."""
-        return self._process is not None
-
     def control(self, what: str, body: Any = None) -> Any:
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(f"{self.endpoint}/test/{what}", data)

@@ -81,17 +81,8 @@ class Queues:
 
 
 @pytest.fixture
-def shared(moto: Service, monkeypatch) -> Iterator[BucketPath]:
-    """A bucket on the server that has queues as well."""
-    for name, value in moto.environ.items():
-        monkeypatch.setenv(name, value)
-    yield moto.bucket()
-    moto.reset()
-
-
-@pytest.fixture
-def queues(shared: BucketPath) -> Queues:
-    return Queues(shared.service, shared.bucket)
+def queues(ours: BucketPath) -> Queues:
+    return Queues(ours.service, ours.bucket)
 
 
 class Host:
@@ -120,30 +111,17 @@ class Host:
 
 
 @pytest.fixture
-def start(tmp_path, shared) -> Iterator[Callable[..., Host]]:
+def start(tmp_path, ours) -> Iterator[Callable[..., Host]]:
     """Starts index processes; everything started is stopped."""
     hosts: list[Host] = []
 
     def start(*flags: str, **settings: str) -> Host:
-        hosts.append(Host(tmp_path / f"host{len(hosts)}", shared, *flags, **settings))
+        hosts.append(Host(tmp_path / f"host{len(hosts)}", ours, *flags, **settings))
         return hosts[-1]
 
     yield start
     for host in hosts:
         host.kill()
-
-
-@pytest.fixture
-def make(tmp_path) -> Iterator[Callable[..., Gallery]]:
-    made: list[Gallery] = []
-
-    def make(root: BucketPath, **settings: str) -> Gallery:
-        made.append(Gallery(root, tmp_path / f"cache{len(made)}", **settings))
-        return made[-1]
-
-    yield make
-    for gallery in made:
-        gallery.close()
 
 
 def manifests(bucket: BucketPath) -> dict[str, dict[str, Any]]:
@@ -170,15 +148,15 @@ def photos(bucket: BucketPath, folders: int, images: int) -> None:
 # Shares
 
 
-def test_three_shares_index_a_bucket_and_one_keeps_the_rollup(make, shared) -> None:
-    photos(shared, 9, 2)
-    hosts = [make(shared, SHARD=f"{number}/3") for number in (1, 2, 3)]
+def test_three_shares_index_a_bucket_and_one_keeps_the_rollup(make, ours) -> None:
+    photos(ours, 9, 2)
+    hosts = [make(ours, SHARD=f"{number}/3") for number in (1, 2, 3)]
     for _ in range(3):
         for host in hosts:
             host.index()
     read = [len(host.told) for host in hosts]
     assert sum(read) == 18 and all(read)
-    assert rendered(shared) == 18
+    assert rendered(ours) == 18
     assert len(hosts[1].found("jpg")) == 18
     assert [d["kind"] for d in hosts[2].folder()["dirs"]] == ["leaf-real"] * 9
     report = hosts[0].app.get("/health").json["library"]
@@ -186,18 +164,18 @@ def test_three_shares_index_a_bucket_and_one_keeps_the_rollup(make, shared) -> N
     assert set(report["shares"]) == {"1/3", "2/3", "3/3"}
 
 
-def test_the_share_of_a_host_that_is_gone_is_looked_into_by_the_others(make, shared) -> None:
-    photos(shared, 4, 1)
-    only = make(shared, SHARD="1/3")
+def test_the_share_of_a_host_that_is_gone_is_looked_into_by_the_others(make, ours) -> None:
+    photos(ours, 4, 1)
+    only = make(ours, SHARD="1/3")
     only.index()
     only.settle(200)
-    assert rendered(shared) == 4
+    assert rendered(ours) == 4
     assert len(only.found("jpg")) == 4
 
 
-def test_an_edit_on_a_host_of_another_share_is_found(make, shared) -> None:
-    photos(shared, 4, 1)
-    one, two = make(shared, SHARD="1/2"), make(shared, SHARD="2/2")
+def test_an_edit_on_a_host_of_another_share_is_found(make, ours) -> None:
+    photos(ours, 4, 1)
+    one, two = make(ours, SHARD="1/2"), make(ours, SHARD="2/2")
     for host in (one, two, one):
         host.index()
     for folder in range(4):
@@ -274,21 +252,21 @@ def test_what_is_no_message_is_left_to_the_dead_letters(body: str) -> None:
 
 
 def test_a_new_object_is_indexed_from_its_event_without_any_listing(
-    make, start, shared, queues
+    make, start, ours, queues
 ) -> None:
-    photos(shared, 2, 2)
-    make(shared).index()
-    queues.announce(shared)
+    photos(ours, 2, 2)
+    make(ours).index()
+    queues.announce(ours)
     start("--no-scan", **queues.settings)
-    put(shared / "d0/1.jpg", jpeg(70, 50))  # replaced
-    put(shared / "d1/new ☃+.jpg", jpeg(90, 60))
-    (shared / "d1/0.jpg").unlink()
+    put(ours / "d0/1.jpg", jpeg(70, 50))  # replaced
+    put(ours / "d1/new ☃+.jpg", jpeg(90, 60))
+    (ours / "d1/0.jpg").unlink()
     edit = b'{"v": 1, "tags": ["synced"], "updatedAt": "2024-01-01T00:00:00Z"}'
-    put(shared / "d0/0.jpg.json", edit)
-    shared.service.reset()
+    put(ours / "d0/0.jpg.json", edit)
+    ours.service.reset()
 
     def done() -> bool:
-        items = manifests(shared)
+        items = manifests(ours)
         return (
             items["d0/1.jpg"]["w"] == 70
             and items.get("d1/new ☃+.jpg", {}).get("hasThumb") is True
@@ -299,30 +277,30 @@ def test_a_new_object_is_indexed_from_its_event_without_any_listing(
     listed = []
 
     def counted() -> bool:
-        listed.append(shared.service.counts().get("LIST", 0))
+        listed.append(ours.service.counts().get("LIST", 0))
         return True
 
     wait_for(lambda: queues.empty and counted())
     own = listed[-1]
     assert own <= 1  # whether the bucket is empty
     assert wait_for(done)
-    put(shared / "brand/new/folder/a.jpg")
-    wait_for(lambda: "brand/new/folder/a.jpg" in manifests(shared) and queues.empty)
+    put(ours / "brand/new/folder/a.jpg")
+    wait_for(lambda: "brand/new/folder/a.jpg" in manifests(ours) and queues.empty)
     wait_for(
         lambda: any(
-            d["name"] == "brand" for d in json.loads((shared / "_index.json").read_bytes())["dirs"]
+            d["name"] == "brand" for d in json.loads((ours / "_index.json").read_bytes())["dirs"]
         )
     )
-    gallery = make(shared)
+    gallery = make(ours)
     found = wait_for(lambda: gallery.found("tag:synced"))
     assert found == ["d0/0.jpg"]
 
 
 def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
-    start, serve, shared, queues
+    start, serve, ours, queues
 ) -> None:
-    photos(shared, 1, 3)
-    server = serve(shared, WORKER_THREADS="0", **queues.settings)
+    photos(ours, 1, 3)
+    server = serve(ours, WORKER_THREADS="0", **queues.settings)
     server.until(lambda: len(server.workers()) == 2)
     assert server.get("/folders?path=d0")[0] == 202
     start("--no-scan", **queues.settings)
@@ -331,43 +309,41 @@ def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
     assert (status, data[:4]) == (200, b"RIFF")
     route = "/item?path=d0/2.jpg"
     assert server.request("PUT", route, {"tags": ["far"]})[0] == 200
-    server.until(lambda: manifests(shared)["d0/2.jpg"].get("tags") == ["far"])
+    server.until(lambda: manifests(ours)["d0/2.jpg"].get("tags") == ["far"])
     assert server.json("/health/workers") == {"alive": False, "problems": []}
     assert server.json("/health")["status"] in ("ok", "degraded")
 
 
-def test_two_hosts_share_new_images_and_a_killed_one_loses_none(
-    start, shared, queues, make
-) -> None:
+def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, queues, make) -> None:
     """One scans and gives the images to the queue; one of the two dies in the middle."""
-    photos(shared, 8, 25)
+    photos(ours, 8, 25)
     hosts = [start(**queues.settings, WORKER_THREADS="2"), start("--no-scan", **queues.settings)]
-    wait_for(lambda: sum(k.endswith(".thumbnail") for k in shared.all_keys()) >= 40, 60)
+    wait_for(lambda: sum(k.endswith(".thumbnail") for k in ours.all_keys()) >= 40, 60)
     hosts[1].kill()
     start("--no-scan", **queues.settings)
-    wait_for(lambda: rendered(shared) == 200 and queues.empty, 90)
+    wait_for(lambda: rendered(ours) == 200 and queues.empty, 90)
     assert queues.count(queues.dead) == 0
-    gallery = make(shared)
+    gallery = make(ours)
     wait_for(lambda: gallery.app.get("/search?q=jpg&limit=1000").json["total"] == 200, 60)
     for host in (hosts[0],):
         assert host.stop() == 0
 
 
 def test_a_job_that_fails_ends_with_the_dead_letters_and_in_health(
-    make, start, shared, queues
+    make, start, ours, queues
 ) -> None:
-    photos(shared, 1, 2)
-    shared.service.fault("GET", "d0/1.jpg", 403, "AccessDenied")
+    photos(ours, 1, 2)
+    ours.service.fault("GET", "d0/1.jpg", 403, "AccessDenied")
     queues.client.send_message(QueueUrl=queues.normal, MessageBody="not a job")
     for client in range(2):
         body = json.dumps({"lenslet": "KEY", "paths": [f"d0/{client}.jpg"]})
         queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
-    fast = Queues(shared.service, shared.bucket)  # the same queues
+    fast = Queues(ours.service, ours.bucket)  # the same queues
     for url in (fast.normal, fast.urgent):
         fast.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "3"})
     start(**queues.settings)
     wait_for(lambda: queues.count(queues.dead) >= 2 and queues.empty, 90)
-    gallery = make(shared)
+    gallery = make(ours)
     again = start(**queues.settings)  # which asks for dead letters when it starts
 
     def told() -> Any:
@@ -381,9 +357,9 @@ def test_a_job_that_fails_ends_with_the_dead_letters_and_in_health(
     assert again.process.poll() is None
 
 
-def test_a_message_is_kept_from_others_while_its_job_takes_long(make, shared, queues) -> None:
-    put(shared / "d/a.jpg")
-    gallery = make(shared, **queues.settings)
+def test_a_message_is_kept_from_others_while_its_job_takes_long(make, ours, queues) -> None:
+    put(ours / "d/a.jpg")
+    gallery = make(ours, **queues.settings)
     store = Store(gallery.settings)
     deliveries = Deliveries(store, gallery.settings, gallery.queue, gallery.indexer.state)
     source = SqsQueue(store, queues.normal)
@@ -400,9 +376,9 @@ def test_a_message_is_kept_from_others_while_its_job_takes_long(make, shared, qu
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
 
 
-def test_a_queue_that_cannot_be_reached_loses_no_request(shared, tmp_path) -> None:
-    put(shared / "d/a.jpg")
+def test_a_queue_that_cannot_be_reached_loses_no_request(ours, tmp_path) -> None:
+    put(ours / "d/a.jpg")
     url = "http://127.0.0.1:9/queue"
-    gallery = Gallery(shared, tmp_path, JOBS_QUEUE_URL=url)
+    gallery = Gallery(ours, tmp_path, JOBS_QUEUE_URL=url)
     assert SharedJobs(Store(gallery.settings), gallery.settings).send(Job(Kind.KEY)) is False
     gallery.close()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import socket
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from buckets import BucketPath, Service, start_moto
@@ -21,32 +20,6 @@ from lenslet.jobs import Job, Kind, State
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]
-
-
-@pytest.fixture
-def make(tmp_path, service: Service) -> Iterator[Callable[..., Gallery]]:
-    """Makes hosts: galleries over a root, each with a cache of its own."""
-    made: list[Gallery] = []
-
-    def make(root: BucketPath | pathlib.Path, **settings: str) -> Gallery:
-        if isinstance(root, pathlib.Path):
-            settings |= {"S3_ENDPOINT": service.endpoint, "AWS_REGION": "us-east-1"}
-            settings |= {"PRESIGN_SECONDS": "0"}
-        made.append(Gallery(root, tmp_path / f"cache{len(made)}", **settings))
-        return made[-1]
-
-    yield make
-    for gallery in made:
-        gallery.close()
-
-
-@pytest.fixture
-def ours(moto: Service, monkeypatch) -> Iterator[BucketPath]:
-    """A bucket on the server that counts and fails when told to, whatever the others run on."""
-    for name, value in moto.environ.items():
-        monkeypatch.setenv(name, value)
-    yield moto.bucket()
-    moto.reset()
 
 
 def counted(bucket: BucketPath, act: Callable[[], object]) -> dict[str, int]:
