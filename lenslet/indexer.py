@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from lenslet import memory
 from lenslet.board import Board
 from lenslet.books import Books
 from lenslet.config import Settings
@@ -72,16 +73,17 @@ class Indexer:
         self._clock = clock
         self._started = clock()
         self._memory = Memory()
+        self._given_back = clock()  # when what was freed was given back to the system
         self._looker = Looker(storage, settings, resolver, wall)
         self._trouble: dict[str, str] = {}  # by kind of work, why storage refused it last
-        memory = self._memory
+        known = self._memory
         self._reading = reading = Reading(
-            storage, settings, resolver, queue, board, memory, told=told, clock=clock, wall=wall
+            storage, settings, resolver, queue, board, known, told=told, clock=clock, wall=wall
         )
-        self._books = books = Books(storage, settings, cache, queue, memory, clock)
-        self._keys = Keys(storage, resolver, queue, memory, reading, books)
+        self._books = books = Books(storage, settings, cache, queue, known, clock)
+        self._keys = Keys(storage, resolver, queue, known, reading, books)
         self._folders = Folders(
-            storage, settings, resolver, queue, memory, self._looker, reading, books, clock
+            storage, settings, resolver, queue, known, self._looker, reading, books, clock
         )
         self._actions = self._table()
 
@@ -113,6 +115,7 @@ class Indexer:
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Work on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
+        memory.keep()
         self._reading.recover(stop)
         if once or self._settings.scan_seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
@@ -139,12 +142,19 @@ class Indexer:
         """Do the next job, if one is due within `wait` seconds; whether there was one."""
         job = self._queue.get(wait)
         if job is None:
+            self._rest()
             return False
         try:
             self._do(job, slot)
         finally:
             self._queue.done(job)
         return True
+
+    def _rest(self) -> None:
+        """Nothing is due: give back what the work since the last rest has needed."""
+        if self._given_back < self._last_work:
+            self._given_back = self._clock()
+            memory.give_back()
 
     def _do(self, job: Job, slot: int) -> None:
         work = "images" if job.kind in IMAGES else job.kind.name

@@ -41,6 +41,7 @@ log = logging.getLogger("lenslet")
 
 FRESH_SECONDS = 2.0  # for so long a request takes what it knows of a bucket's folder as it is
 PULSE_SECONDS = 1.0
+NICENESS = 10  # a tenth of a request process's share of a busy processor
 
 
 @functools.lru_cache(maxsize=1)
@@ -114,7 +115,11 @@ def build_indexer(settings: Settings, queue: Queue, board: Board, **more: Any) -
 def threads_of(
     settings: Settings, queue: Queue, board: Board, stop: threading.Event
 ) -> tuple[Indexer, list[threading.Thread]]:
-    """An index process's loop and the threads that it takes, which end when `stop` is set."""
+    """An index process's loop and the threads that it takes, which end when `stop` is set.
+
+    The process lets those that answer requests pass it from now on.
+    """
+    os.nice(NICENESS)
     indexer = build_indexer(settings, queue, board)
     targets: list[Callable[[threading.Event], None]] = [indexer.run]
     if settings.jobs_queue_url:

@@ -209,7 +209,8 @@ class Reading:
         if at_once:
             self._queue.put(Job(Kind.MANIFEST if known.far else Kind.FOLDER, folder))
         elif not known.pending:
-            self._queue.put(Job(Kind.MANIFEST, folder), SOON / 2)
+            wait = SOON if known.far else min(max(SOON / 10, known.took), SOON)
+            self._queue.put(Job(Kind.MANIFEST, folder), wait / 2)
         else:
             wait = max(SOON if asked else PATIENTLY, 20 * known.took) * (FAR if known.far else 1)
             self._queue.put(Job(Kind.MANIFEST, folder), wait)

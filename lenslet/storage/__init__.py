@@ -139,6 +139,7 @@ class Storage:
     def _forget_spilt(self, path: Path) -> None:
         if self.spill is not None:
             with contextlib.suppress(NotFound):
+                self.spill.stat(path)  # one system call where there is nothing, as usual
                 self.spill.delete(path)
 
     def drop(self, path: Path) -> None:

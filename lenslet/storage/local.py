@@ -73,6 +73,7 @@ class LocalTree:
         self._within = within
         self._root = os.fsencode(self.root)
         self._not_counted: set[str] = set()
+        self._witness = b""  # a name that was at the top, asked for before all are listed
         if within:
             within._not_counted.add(os.path.relpath(self.root, within.root).split(os.sep)[0])
 
@@ -156,8 +157,14 @@ class LocalTree:
             return self._is_empty(fd)
 
     def _is_empty(self, fd: int) -> bool:
+        if self._witness:
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(self._witness, dir_fd=fd, follow_symlinks=False)
+                return False
         with os.scandir(fd) as entries:
-            return all(entry.name in self._not_counted for entry in entries)
+            found = (e.name for e in entries if e.name not in self._not_counted)
+            self._witness = os.fsencode(next(found, ""))
+        return not self._witness
 
     def any_file(self, folder: Path, test: Callable[[str], bool]) -> bool:
         with self._folder(folder) as fd, os.scandir(fd) as entries:
