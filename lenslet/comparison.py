@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lenslet import paths, times
@@ -12,6 +12,8 @@ from lenslet.manifest import QUARANTINED, Dir, Facts, Item, Manifest, Problem
 from lenslet.paths import SIDECARS, THUMBNAIL, Path
 from lenslet.sidecar import Found
 from lenslet.storage import Listing, Stat
+
+Served = Callable[[Path, Iterable[str]], set[str]]  # of a folder's names, those not ignored
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Comparison:
         With `retry`, images that could not be decoded are tried again. `meta_revs` tells the revs
         of the sidecars where the listing does not.
         """
-        self._meta_revs = meta_revs
+        self._meta_revs = meta_revs or _revs_of_sidecars(listing.files, edits)
         self._folder = old.path
         self._old = old
         self._before = {item["name"]: item for item in old.items}
@@ -64,10 +66,10 @@ class Comparison:
         self._now_ns = now_ns
         self._look = Look(Manifest(old.path, generated_at=old.generated_at))
 
-    def look(self, dirs: list[Dir], ignored: Callable[[Path], bool]) -> Look:
+    def look(self, dirs: list[Dir], served: Served) -> Look:
         """The manifest as it should be, what is left to read, and what is wrong."""
         look, manifest = self._look, self._look.manifest
-        for name in self._names(ignored):
+        for name in self._names(served):
             manifest.items.append(self._item(name, self._listing.files[name]))
         manifest.dirs = dirs
         look.changed = manifest.items != self._old.items or dirs != self._old.dirs
@@ -79,12 +81,8 @@ class Comparison:
             self._problem("unusableNames", shown, "the name cannot be part of a path")
         return look
 
-    def _names(self, ignored: Callable[[Path], bool]) -> list[str]:
-        names = {
-            name
-            for name in self._listing.files
-            if paths.is_item(name) and not ignored(self._folder.child(name))
-        }
+    def _names(self, served: Served) -> list[str]:
+        names = served(self._folder, filter(paths.is_item, self._listing.files))
         if names == self._before.keys():
             return list(self._before)
         return sorted(names, key=paths.natural_key)
@@ -103,7 +101,7 @@ class Comparison:
             if bound and before and not same and not facts:
                 self._look.replaced.append(name)
                 bound = False
-        meta_rev = self._meta_rev(name)
+        meta_rev = self._meta_revs.get(name, "")
         kept = same and same["hasThumb"] == bound and _meta_is_known(same, meta_rev)
         if same and kept and not facts:
             item = same
@@ -137,14 +135,6 @@ class Comparison:
             optional["modifiedAt"] = times.of_ns(stat.mtime_ns)
         item.update((key, value) for key, value in optional.items() if value is not None)
         return item
-
-    def _meta_rev(self, name: str) -> str:
-        if self._meta_revs is not None:
-            return self._meta_revs.get(name, "")
-        files = self._listing.files
-        found = (files.get(name + suffix) for suffix in SIDECARS)
-        kept = (self._edits.get(name + suffix) for suffix in SIDECARS)
-        return "+".join(stat.rev for stat in (*found, *kept) if stat)
 
     def _meta(self, name: str, before: Item | None, meta_rev: str) -> Item:
         """An item's keys that tell of its sidecar, which is opened only when it has changed."""
@@ -184,13 +174,13 @@ class Comparison:
 
     def _orphans(self) -> None:
         files = self._listing.files
-        for name in {*files, *self._thumbnails, *self._edits}:
+        for name in {*_ending(files, THUMBNAIL), *self._thumbnails}:
             image = name.removesuffix(THUMBNAIL)
-            if image != name and paths.is_item(image) and image not in files:
+            if image not in files and paths.is_item(image):
                 self._problem("orphanThumbnails", self._folder.child(name), "its image is gone")
-            for suffix in SIDECARS:
-                image = name.removesuffix(suffix)
-                if image != name and paths.is_item(image) and image not in files:
+        for name in {*_ending(files, *SIDECARS), *_ending(self._edits, *SIDECARS)}:
+            for image in map(name.removesuffix, SIDECARS):
+                if image not in files and paths.is_item(image):
                     self._orphan_sidecar(name, image)
                     break
 
@@ -201,6 +191,21 @@ class Comparison:
 
     def _problem(self, kind: str, path: str, reason: str) -> None:
         self._look.problems.append(Problem(kind, path, reason))
+
+
+def _ending(names: Iterable[str], *suffixes: str) -> list[str]:
+    return [name for name in names if name.endswith(suffixes)]
+
+
+def _revs_of_sidecars(*places: Mapping[str, Stat]) -> dict[str, str]:
+    """What stands beside each image that has a sidecar, as the revs of those files."""
+    revs: dict[str, list[str]] = {}
+    for files in places:
+        names = _ending(files, *SIDECARS)
+        for suffix in SIDECARS:
+            for name in _ending(names, suffix):
+                revs.setdefault(name.removesuffix(suffix), []).append(files[name].rev)
+    return {image: "+".join(each) for image, each in revs.items()}
 
 
 def _meta_is_known(item: Item, meta_rev: str) -> bool:

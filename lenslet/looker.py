@@ -112,7 +112,7 @@ class Looker:
         )
         found = Looked(place, seen.stamp, listing, old, Look(old), seen.leftovers)
         dirs, hidden = self._dirs_of(found, told or {})
-        found.look = comparison.look(dirs, self._resolver.ignore.path)
+        found.look = comparison.look(dirs, self._resolver.ignore.served)
         self._note_rest(found, hidden)
         found.pages, found.over = seen.pages, self._over(seen)
         found.entry = self._entry(found, pointed=seen.pointed)
@@ -160,7 +160,7 @@ class Looker:
         comparison = Comparison(old, listing, bound, {}, facts, find, self._wall(), meta_revs=revs)
         names = {*(entry["name"] for entry in old.dirs), *old.hidden, *(told or {})}
         dirs, hidden = self._far_dirs(place, list(names), old, told or {})
-        look = comparison.look(dirs, lambda path: False)
+        look = comparison.look(dirs, lambda folder, names: set(names))
         pages = set(map(manifest.page_name, range(old.page_count)))
         over = old.rev if self._storage.state.remote else None
         found = Looked(place, None, listing, old, look, pages=pages, over=over)

@@ -112,7 +112,7 @@ def _shown(folder: Path) -> str:
 
 def is_page(name: str) -> bool:
     """Whether a file's name is that of a manifest's page."""
-    return _PAGE.fullmatch(name) is not None
+    return name.startswith("_") and _PAGE.fullmatch(name) is not None
 
 
 def page_name(number: int) -> str:
@@ -277,7 +277,7 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
             if not whole_set:
                 head["generatedAt"] = ""
         times.parse(head["generatedAt"] or _LONG_AGO)
-        if not (all(map(_is_item, items)) and all(map(_is_dir, head["dirs"]))):
+        if not (_are_items(items) and all(map(_is_dir, head["dirs"]))):
             return None
         return Manifest(
             folder,
@@ -294,12 +294,20 @@ def load(storage: Storage, folder: Path) -> Manifest | None:
         return None
 
 
-def _is_item(item: object) -> bool:
-    """Whether a line of a manifest is an item: anybody may have written the file."""
-    if not isinstance(item, dict):
+def _are_items(lines: list[Any]) -> bool:
+    """Whether the lines of a manifest are items: anybody may have written the file.
+
+    Each line has its keys and types looked at, each combination of them is judged once.
+    """
+    if not all(isinstance(line, dict) for line in lines):
         return False
-    needed = all(type(item.get(key)) is kind for key, kind in _NEEDED.items())
-    return needed and all(type(item[k]) is t for k, t in _MAY_HAVE.items() if k in item)
+    return all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines}))
+
+
+def _is_shape(shape: tuple[Any, ...]) -> bool:
+    kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
+    needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
+    return needed and all(kinds[key] is kind for key, kind in _MAY_HAVE.items() if key in kinds)
 
 
 def _is_dir(entry: object) -> bool:
@@ -325,7 +333,7 @@ def find(storage: Storage, item: Path) -> Item | None:
         found: Item = orjson.loads(line.removesuffix(b","))
     except orjson.JSONDecodeError:
         return None
-    return found if _is_item(found) else None
+    return found if _are_items([found]) else None
 
 
 def stat_of(item: Item) -> Stat:

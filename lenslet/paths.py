@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lenslet.errors import BadRequest
 
@@ -38,6 +38,7 @@ _IGNORED = frozenset(
         "Thumbs.db",
     }
 )
+_ENDINGS = tuple(MEDIA_TYPES)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _LONGEST_NAME, _LONGEST_PATH = (
@@ -124,19 +125,13 @@ def escaped(name: str) -> str:
     return _UNUSABLE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 
 
-def suffix(name: str) -> str:
-    """The suffix in lower case, with its dot; ``""`` for none."""
-    stem, dot, ending = name.rpartition(".")
-    return f".{ending.lower()}" if dot and stem else ""
-
-
 def is_item(name: str) -> bool:
     """Whether a file of this name is an image that Lenslet serves."""
-    return suffix(name) in MEDIA_TYPES
+    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
 
 
 def media_type(name: str) -> str:
-    return MEDIA_TYPES[suffix(name)]
+    return MEDIA_TYPES["." + name.lower().rpartition(".")[2]]
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -168,6 +163,12 @@ class Ignore:
             or name in _IGNORED
             or any(glob.match(name) for glob in self._names)
         )
+
+    def served(self, folder: Path, names: Iterable[str]) -> set[str]:
+        """Those of a folder's names that are not ignored."""
+        if self._names or self._paths:
+            return {name for name in names if not self.path(folder.child(name))}
+        return {name for name in names if not name.startswith(".") and name not in _IGNORED}
 
     def path(self, path: Path) -> bool:
         """Whether the last segment of a path is ignored there."""

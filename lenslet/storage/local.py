@@ -123,24 +123,24 @@ class LocalTree:
             raise StorageUnavailable("The root is empty: an unmounted disk?")
 
     def listing(self, folder: Path) -> Listing:
-        found = Listing()
+        found, files = Listing(), {}
         with self._folder(folder) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
                 if not usable(name):
                     found.unusable.append(escaped(name))
-                elif entry.is_dir(follow_symlinks=False):
-                    found.folders.append(name)
-                elif not entry.is_file(follow_symlinks=False):
-                    continue
-                elif name.startswith(TEMPORARY):
-                    found.temporary.append(name)
-                else:
+                elif entry.is_file(follow_symlinks=False):
                     try:
                         info = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
                         continue
-                    found.files[name] = Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                    files[name] = Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                elif entry.is_dir(follow_symlinks=False):
+                    found.folders.append(name)
+        found.temporary = [name for name in files if name.startswith(TEMPORARY)]
+        for name in found.temporary:
+            del files[name]
+        found.files = files
         return found
 
     def which(self, folder: Path, names: Iterable[str]) -> set[str]:

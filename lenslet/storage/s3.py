@@ -255,7 +255,7 @@ class S3Tree:
     def put(self, path: Path, body: Any, image: Stat | None, over: str | None) -> None:
         """Write an object, only over the rev `over`, or ("") over none; None: over anything."""
         parameters: dict[str, Any] = {"Key": self.key(path), "Body": body}
-        if media_type := _MEDIA_TYPES.get(paths.suffix(path.name)):
+        if media_type := _MEDIA_TYPES.get("." + path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
         if image:
             parameters["Metadata"] = {"rev": image.rev}
