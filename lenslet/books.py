@@ -18,6 +18,7 @@ from lenslet.rollup import Rollup
 from lenslet.storage import Storage, Tree
 
 COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
+_COMPACT_SHARE = 20  # of the time, at most a twentieth goes to compacting
 COMPACT_BACKLOG = 20_000  # so many changed items are compacted sooner
 REPORT_SECONDS = 2.0
 FAR = 4  # so many times longer where telling costs requests
@@ -51,7 +52,7 @@ class Books:
         self._rollup = Rollup(storage, cache)
         self._far = storage.state.remote
         self._stale = not self._rollup.built
-        self._compacted = float("-inf")
+        self._compacted, self._took = float("-inf"), 0.0
         self._passes: dict[str, dict[str, Any]] = {}
         self._reported: dict[str, Any] = {}
         self.complete = False  # every folder has been seen, so the rollup may be made anew
@@ -100,6 +101,8 @@ class Books:
         if self._rollup.unflushed:
             # In a bucket a folder's parent tells of it before the rollup does.
             self._queue.put(Job(Kind.ROLLUP), _SOON * 2 * FAR if self._far else _SOON)
+        elif self.complete and self._keeps and self._rollup.behind:
+            self._compact_later()
         self._queue.put(Job(Kind.HEALTH), REPORT_SECONDS)
 
     def all_seen(self) -> None:
@@ -112,7 +115,7 @@ class Books:
     @property
     def behind(self) -> bool:
         """Whether the rollup does not know everything yet."""
-        return self._stale or self._rollup.backlog > 0
+        return self._stale or self._rollup.behind
 
     def check(self) -> None:
         """Make what is gone of the two files again, and take over what another process wrote."""
@@ -130,7 +133,7 @@ class Books:
         self._rollup.catch_up(self._items)
         if self._rollup.unflushed:
             self._rollup.flush()
-        if self.complete and self._keeps and self._rollup.backlog:
+        if self.complete and self._keeps and self._rollup.behind:
             self._compact_later()
         if self._rollup.unflushed:
             wait = 10 * (self._clock() - begun)
@@ -141,7 +144,8 @@ class Books:
 
     def _compact_later(self) -> None:
         many = self._rollup.backlog > COMPACT_BACKLOG or (self._far and self._stale)
-        apart = COMPACT_SECONDS_LEAST if many else COMPACT_SECONDS
+        least = max(COMPACT_SECONDS_LEAST, _COMPACT_SHARE * self._took)
+        apart = least if many else max(least, COMPACT_SECONDS)
         wait = self._compacted + apart - self._clock()
         self._queue.put(Job(Kind.COMPACT), max(_SOON, wait))
 
@@ -153,6 +157,7 @@ class Books:
         begun = self._clock()
         count = self._rollup.compact(self._manifests)
         self._compacted, self._stale = self._clock(), False
+        self._took = self._compacted - begun
         self.passed("rollup", begun, items=count)
         self._queue.put(Job(Kind.HEALTH), _SOON)
 

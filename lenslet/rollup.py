@@ -30,6 +30,7 @@ from lenslet.storage import Stat, Storage, Tree
 
 Changes = dict[str, Item]
 _TRIES = 10
+_MEASURED = 1000  # so many items may stand in a delta of which only width and height are news
 _CHUNK = 1 << 20
 
 
@@ -52,6 +53,7 @@ class Rollup:
         self._stored: Changes = {}  # what the delta says
         self._pending: Changes = {}  # what it does not say yet
         self._early: set[Path] = set()  # folders that changed before there was a rollup
+        self._measured = False  # there are more of them, which the next compaction tells of
         self._coming = ""  # the generation that a compaction is writing
         self._missing = False  # there is no delta of this very rollup
         self.written_ns = 0  # mtime of the newer of the two files when they were opened
@@ -94,6 +96,7 @@ class Rollup:
             self._delta = head["generation"]
         self._over = stat.etag if far else None
         self._missing = head.get("base") != self._base
+        self._measured |= not self._missing and "measured" in head
         return None if self._missing else stat
 
     @property
@@ -108,6 +111,11 @@ class Rollup:
     def backlog(self) -> int:
         """How many items the rollup itself does not know yet."""
         return len(self._stored) + len(self._pending)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the rollup itself does not know everything yet."""
+        return self.backlog > 0 or self._measured
 
     def note(self, folder: Path, before: list[Item], after: list[Item]) -> None:
         """The items of `folder` changed from `before` to `after`.
@@ -128,13 +136,22 @@ class Rollup:
             if was is None:
                 changes[item["path"]] = {**shown(item), "was": None}
             elif was is not item and shown(was) != shown(item):
-                changes[item["path"]] = {**shown(item), "was": was.get("tags", [])}
+                if self._can_wait(was, item):
+                    self._measured = True
+                else:
+                    changes[item["path"]] = {**shown(item), "was": was.get("tags", [])}
         for path, was in old.items():
             changes[path] = {"path": path, "gone": True, "was": was.get("tags", [])}
         with self._lock:
             for path, change in changes.items():
                 known = self._pending.get(path) or self._stored.get(path) or change
                 self._pending[path] = {**change, "was": known["was"]}
+
+    def _can_wait(self, was: Item, item: Item) -> bool:
+        """Whether an item was only measured, as the many of a new library are."""
+        size = {"w": item["w"], "h": item["h"]}
+        told = item["path"] in self._pending or item["path"] in self._stored
+        return self.backlog >= _MEASURED and not told and shown(was) | size == shown(item)
 
     def note_item(self, item: Item) -> None:
         """One item is this now."""
@@ -197,7 +214,7 @@ class Rollup:
             self._read()
             with self._lock:
                 known = self._merged(self._stored, self._pending)
-                self._early = set()
+                self._early, self._measured = set(), False
         count = 0
         folders: set[Path] = set()
 
@@ -239,7 +256,8 @@ class Rollup:
             items = sorted(changes.values(), key=lambda item: _order(Path(item["path"])))
             generation = secrets.token_hex(8)
             try:
-                self._write(ROLLUP_DELTA, generation, lambda: items, base=base)  # noqa: B023
+                more = {"measured": "later"} if self._measured else {}
+                self._write(ROLLUP_DELTA, generation, lambda: items, base=base, **more)  # noqa: B023
             except Overtaken:
                 self._see_delta()
                 continue

@@ -125,7 +125,10 @@ class Queue:
     def _put_later(self, job: Job, due: float) -> bool:
         if job.key in self._due:
             earlier, waiting = self._due[job.key]
-            due, job = min(due, earlier), _both(waiting, job)
+            if earlier <= due:
+                self._due[job.key] = earlier, _both(waiting, job)
+                return True
+            job = _both(waiting, job)
         self._due[job.key] = due, job
         heapq.heappush(self._later, (due, next(self._order), job.key))
         self._changed.notify()
