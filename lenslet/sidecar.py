@@ -271,13 +271,15 @@ def edit(storage: Storage, item: Path, change: Change) -> Sidecar | None:
     while True:
         found = find(storage, item)
         path = target(storage, item, found)
-        seen = None
+        seen = draft = None
         if storage.state.remote:  # no lock: the change is tried on what was just seen
             seen = found.raw.get(path, (None, ""))
+        elif document := change(found.sidecar):
+            draft = _encoded(document)
         looks = [found] if seen else []
         try:
             raw = storage.state.update(
-                path, partial(_apply, storage, item, path, change, looks), seen
+                path, partial(_apply, storage, item, path, change, looks), seen, draft
             )
         except _MovedOn:
             continue
@@ -302,6 +304,10 @@ def _apply(
             raise Denied(f"The sidecar of {item} lies in a root that is not written.")
         _remove_hidden(storage.state, item, path)
         return None
+    return _encoded(document)
+
+
+def _encoded(document: Document) -> bytes:
     raw = encode(document)
     if len(raw) > MAX_STORED_BYTES:
         raise Invalid("body", f"the sidecar would have more than {MAX_STORED_BYTES} bytes")

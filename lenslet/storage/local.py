@@ -21,7 +21,7 @@ from lenslet.errors import (
 )
 from lenslet.paths import ROOT, TEMPORARY, Path, escaped, usable
 from lenslet.storage.opening import open_below
-from lenslet.storage.replacing import lock, replace, sweep
+from lenslet.storage.replacing import Replacement, locked, sweep
 from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -232,27 +232,45 @@ class LocalTree:
             _domain_errors(path, writing=True),
         ):
             self._refuse_empty(path.parent, fd)
-            replace(fd, path.name.encode(), data, mtime_ns=mtime_ns)
+            with Replacement(fd, data, mtime_ns=mtime_ns) as new:
+                new.put(path.name.encode())
 
     def update(
-        self, path: Path, change: Change, seen: tuple[bytes | None, str] | None = None
+        self,
+        path: Path,
+        change: Change,
+        seen: tuple[bytes | None, str] | None = None,
+        draft: bytes | None = None,
     ) -> bytes | None:
-        name = path.name.encode()
         with (
             self._folder(path.parent, make=self.private) as fd,
             _domain_errors(path, writing=True),
+            contextlib.ExitStack() as stack,
         ):
             self._refuse_empty(path.parent, fd)
-            lock(fd)
-            old, info = self._existing(path)
-            new = change(old)
-            if new is None:
-                if info:
-                    os.unlink(name, dir_fd=fd)
-            elif new != old:
-                replace(fd, name, new, durable=True, like=info)
-            os.fsync(fd)
+            ready = None
+            if draft is not None:
+                ready = stack.enter_context(Replacement(fd, draft, durable=True))
+            with locked(fd):
+                new = self._change(fd, path, change, ready)
+            os.fsync(fd)  # others' changes may go to disk with this one
             return new
+
+    def _change(
+        self, fd: int, path: Path, change: Change, ready: Replacement | None
+    ) -> bytes | None:
+        name = path.name.encode()
+        old, info = self._existing(path)
+        new = change(old)
+        if new is None:
+            if info:
+                os.unlink(name, dir_fd=fd)
+        elif ready and new == ready.data:
+            ready.put(name, info)
+        elif new != old:
+            with Replacement(fd, new, durable=True) as other:
+                other.put(name, info)
+        return new
 
     def _existing(self, path: Path) -> tuple[bytes | None, os.stat_result | None]:
         try:

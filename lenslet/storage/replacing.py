@@ -9,50 +9,72 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lenslet.errors import Denied, StorageUnavailable
 from lenslet.paths import TEMPORARY
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_SECONDS = 10.0
+_LOCK_PAUSE, _LOCK_PAUSE_MOST = 0.0001, 0.002
 _LEFTOVER_SECONDS, _LEFTOVER_SECONDS_UNLOCKABLE = 1.0, 3600.0
 
 
-def replace(
-    folder: int,
-    name: bytes,
-    data: bytes | Iterable[bytes],
-    *,
-    mtime_ns: int | None = None,
-    durable: bool = False,
-    like: os.stat_result | None = None,
-) -> None:
-    """Write a temporary file, which is locked while its writer lives, and rename it over `name`."""
-    temporary = f"{TEMPORARY}{secrets.token_hex(8)}".encode()
-    fd = os.open(temporary, _NEW, 0o666, dir_fd=folder)
-    try:
+class Replacement:
+    """New content in a temporary file that is locked while its writer lives, until it is `put`.
+
+    Used as a context: what was not put in place by its end is removed.
+    """
+
+    def __init__(
+        self,
+        folder: int,
+        data: bytes | Iterable[bytes],
+        *,
+        mtime_ns: int | None = None,
+        durable: bool = False,
+    ) -> None:
+        self.data = data
+        self._folder = folder
+        self._name = f"{TEMPORARY}{secrets.token_hex(8)}".encode()
+        self._fd = os.open(self._name, _NEW, 0o666, dir_fd=folder)
+        try:
+            self._fill(mtime_ns)
+            if durable:
+                os.fsync(self._fd)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _fill(self, mtime_ns: int | None) -> None:
         with contextlib.suppress(OSError):  # some network mounts have no locks
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if like is not None:
-            _resemble(fd, like)
-        for piece in (data,) if isinstance(data, bytes) else data:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for piece in (self.data,) if isinstance(self.data, bytes) else self.data:
             view = memoryview(piece)
             while view:
-                view = view[os.write(fd, view) :]
+                view = view[os.write(self._fd, view) :]
         if mtime_ns is not None:
-            os.utime(fd, ns=(mtime_ns, mtime_ns))
-            if os.fstat(fd).st_mtime_ns != mtime_ns:
+            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+            if os.fstat(self._fd).st_mtime_ns != mtime_ns:
                 raise Denied("The file system does not keep times to the nanosecond.")
-        if durable:
-            os.fsync(fd)
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
-    finally:
-        os.close(fd)
+
+    def put(self, name: bytes, like: os.stat_result | None = None) -> None:
+        """Take the place of `name`, with the mode and owner of the file `like`."""
+        if like is not None:
+            _resemble(self._fd, like)
+        os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._name = b""
+
+    def __enter__(self) -> Replacement:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._name:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._name, dir_fd=self._folder)
+        finally:
+            os.close(self._fd)
 
 
 def _resemble(fd: int, old: os.stat_result) -> None:
@@ -62,18 +84,24 @@ def _resemble(fd: int, old: os.stat_result) -> None:
         os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
-def lock(folder: int) -> None:
-    """Hold the folder until its descriptor is closed; `StorageUnavailable` after ten seconds."""
+@contextlib.contextmanager
+def locked(folder: int) -> Iterator[None]:
+    """Hold the folder for the others to wait; `StorageUnavailable` after ten seconds of waiting."""
     deadline = time.monotonic() + _LOCK_SECONDS
-    pause = threading.Event()
+    pause, wait = threading.Event(), _LOCK_PAUSE
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            break
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise StorageUnavailable("Another writer holds the folder for too long.") from None
-            pause.wait(0.002)
+            pause.wait(wait)
+            wait = min(2 * wait, _LOCK_PAUSE_MOST)
+    try:
+        yield
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)
 
 
 def sweep(folder: int, name: str) -> bool:

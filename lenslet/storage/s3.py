@@ -279,7 +279,11 @@ class S3Tree:
             self._documents.put(path, body, stat)
 
     def update(
-        self, path: Path, change: Change, seen: tuple[bytes | None, str] | None = None
+        self,
+        path: Path,
+        change: Change,
+        seen: tuple[bytes | None, str] | None = None,
+        draft: bytes | None = None,
     ) -> bytes | None:
         return update(self, self._store.proofs, path, change, seen)
 

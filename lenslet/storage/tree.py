@@ -115,15 +115,20 @@ class Tree(Protocol):
         """
 
     def update(
-        self, path: Path, change: Change, seen: tuple[bytes | None, str] | None = None
+        self,
+        path: Path,
+        change: Change,
+        seen: tuple[bytes | None, str] | None = None,
+        draft: bytes | None = None,
     ) -> bytes | None:
         """Replace a file by what `change` makes of it (None: nothing there), durably.
 
         One change at a time whatever the number of threads, processes and hosts; on return it is
         on disk. `change` may raise to leave everything as it is, and without locks (`remote`) it
         is called again when another writer was first: there `seen` is what the caller has just
-        read, and its rev, so that it is not read twice. `Conflict` when what is there is larger
-        than `DOCUMENT_BYTES`, `Unsupported` by a store that cannot do this safely.
+        read, and its rev, so that it is not read twice. With locks `draft` is what `change` will
+        most likely make: it is on disk before the lock is taken. `Conflict` when what is there is
+        larger than `DOCUMENT_BYTES`, `Unsupported` by a store that cannot do this safely.
         """
 
     def delete(self, path: Path) -> None:
