@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import datetime as dt
+import functools
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -44,6 +45,7 @@ _MAY_HAVE = {
     "tags": list,
 }
 _PAGE = re.compile(r"_index_[0-9]+\.json")
+_HEAD_BYTES = 16 * 1024  # that hold what a manifest tells before its items
 _LONG_AGO = "1970-01-01T00:00:00Z"
 _START, _END = b'{"v":1,"path":', b"}\n"
 
@@ -207,7 +209,7 @@ def drop(storage: Storage, folder: Path) -> None:
 def source(storage: Storage, folder: Path) -> dict[str, Any] | None:
     """Where a folder's manifest says that its images lie, if elsewhere; `NotFound` without one."""
     data, _ = storage.derived(folder.child(MANIFEST), whole(folder))
-    head = data[: 16 * 1024].partition(b',"items":[')[0].partition(b',"dirs":[')[0]
+    head = data[:_HEAD_BYTES].partition(b',"items":[')[0].partition(b',"dirs":[')[0]
     if b',"source":{' not in head:
         return None
     try:
@@ -219,7 +221,7 @@ def source(storage: Storage, folder: Path) -> dict[str, Any] | None:
 
 def _pages(head: bytes) -> tuple[int, str, list[str]]:
     """Page count, generation and first names that an `_index.json` tells; 0 pages for one whole."""
-    if b'"pageCount":' not in head[: 16 * 1024] or b',"items":[' in head[: 16 * 1024]:
+    if head.find(b',"items":[', 0, _HEAD_BYTES) >= 0 or b'"pageCount":' not in head[:_HEAD_BYTES]:
         return 0, "", []
     found = orjson.loads(head)
     return found["pageCount"], found["generatedAt"], found["pages"]
@@ -241,7 +243,7 @@ def read(storage: Storage, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
 
 def _of_generation(folder: Path, generation: str) -> Callable[[bytes, Stat], bool]:
     mark, ours = b'"generatedAt":' + orjson.dumps(generation), whole(folder)
-    return lambda data, stat: ours(data, stat) and mark in data[: 16 * 1024]
+    return lambda data, stat: ours(data, stat) and mark in data[:_HEAD_BYTES]
 
 
 def _of_pages(storage: Storage, folder: Path, head: dict[str, Any]) -> tuple[list[Item], bool]:
@@ -304,6 +306,7 @@ def _are_items(lines: list[Any]) -> bool:
     return all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines}))
 
 
+@functools.lru_cache(maxsize=100)
 def _is_shape(shape: tuple[Any, ...]) -> bool:
     kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
     needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import falcon
 from blake3 import blake3
 
@@ -39,8 +37,8 @@ class Item:
         found = sidecar.find(image.place.storage, image.file)
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
-        document, tag = self._shown(image, found.sidecar)
-        send(req, resp, json.dumps(document, ensure_ascii=False).encode(), JSON, tag)
+        document, tag = _shown(image, found.sidecar, self._current(image))
+        send(req, resp, sidecar.dumps(document), JSON, tag)
 
     on_head = on_get
 
@@ -55,9 +53,9 @@ class Item:
             return _with_facts(merged, current) if "hash" in current else merged
 
         stored = self._edit(image, change)
-        document, tag = self._shown(image, stored)
+        document, tag = _shown(image, stored, current)
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
-        resp.data = json.dumps(document, ensure_ascii=False).encode()
+        resp.data = sidecar.dumps(document)
         resp.set_header("ETag", f'"{tag}"')
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -117,15 +115,16 @@ class Item:
             return 0, 0, None
         return facts.width, facts.height, facts.created_at
 
-    def _shown(self, image: Image, stored: Sidecar | None) -> tuple[Document, str]:
-        """The document that is answered, and its tag."""
-        blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
-        blank["updatedAt"] = times.of_ns(image.stat.mtime_ns)
-        document = {**blank, **(stored.document if stored else {})}
-        document = _with_facts(document, self._current(image))
-        merged = json.dumps([document["exif"], document.get("hash"), document["updatedAt"]])
-        rest = blake3(merged.encode()).hexdigest()[:12]
-        return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
+
+def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
+    """The document that is answered, and its tag."""
+    blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
+    blank["updatedAt"] = times.of_ns(image.stat.mtime_ns)
+    document = {**blank, **(stored.document if stored else {})}
+    document = _with_facts(document, current)
+    merged = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
+    rest = blake3(sidecar.dumps(merged)).hexdigest()[:12]
+    return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
 
 
 def _exif(width: int, height: int, created_at: str | None) -> Document:

@@ -52,7 +52,7 @@ class Storage:
 
     root: Tree
     state: Tree
-    spill: Tree | None = None
+    spill: LocalTree | None = None
     store: Store | None = None
     fresh_seconds: float = 0.0
 
@@ -65,9 +65,7 @@ class Storage:
 
         The spill is asked first: a copy is there only while the other place cannot take it.
         """
-        for tree in (self.spill, self.state):
-            if tree is None:
-                continue
+        for tree in self._places():
             try:
                 data, stat = tree.read(path)
             except (NotFound, Denied):
@@ -75,6 +73,11 @@ class Storage:
             if good(data, stat):
                 return data, stat
         raise NotFound(f"There is no {path} yet.")
+
+    def _places(self) -> tuple[Tree, ...]:
+        if self.spill is None or self.spill.is_unused():
+            return (self.state,)
+        return self.spill, self.state
 
     def open_derived(self, path: Path) -> tuple[BinaryIO, Stat]:
         """The derived file at `path`, open for reading; the caller closes it."""
@@ -89,12 +92,11 @@ class Storage:
         return self._first(path, lambda tree: tree.head(path, size))
 
     def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
-        for tree in (self.spill, self.state):
-            if tree is not None:
-                try:
-                    return ask(tree)
-                except (NotFound, Denied):
-                    continue
+        for tree in self._places():
+            try:
+                return ask(tree)
+            except (NotFound, Denied):
+                continue
         raise NotFound(f"There is no {path} yet.")
 
     def keep(
@@ -137,9 +139,8 @@ class Storage:
             raise Denied(f"{path} is not Lenslet's own and is left as it is.")
 
     def _forget_spilt(self, path: Path) -> None:
-        if self.spill is not None:
+        if self.spill is not None and not self.spill.is_unused():
             with contextlib.suppress(NotFound):
-                self.spill.stat(path)  # one system call where there is nothing, as usual
                 self.spill.delete(path)
 
     def drop(self, path: Path) -> None:

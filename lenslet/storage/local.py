@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import stat as stat_module
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
@@ -24,6 +26,7 @@ from lenslet.storage.opening import open_below
 from lenslet.storage.replacing import Replacement, locked, sweep
 from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
 
+_UNUSED_SECONDS = 1.0
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 
@@ -73,6 +76,8 @@ class LocalTree:
         self._within = within
         self._root = os.fsencode(self.root)
         self._not_counted: set[str] = set()
+        self._asking = threading.Lock()
+        self._unused_until = 0.0
         self._witness = b""  # a name that was at the top, asked for before all are listed
         if within:
             within._not_counted.add(os.path.relpath(self.root, within.root).split(os.sep)[0])
@@ -156,6 +161,20 @@ class LocalTree:
         with self._folder(ROOT) as fd:
             return self._is_empty(fd)
 
+    def is_unused(self) -> bool:
+        """Whether nothing is kept in a private tree; another process's first is seen in a second.
+
+        Asked by each request, so the answer is remembered.
+        """
+        if self._unused_until > time.monotonic():
+            return True
+        with self._asking:
+            with contextlib.suppress(NotFound):
+                if not self.is_empty():
+                    return False
+            self._unused_until = time.monotonic() + _UNUSED_SECONDS
+        return True
+
     def _is_empty(self, fd: int) -> bool:
         if self._witness:
             with contextlib.suppress(FileNotFoundError):
@@ -234,6 +253,9 @@ class LocalTree:
             self._refuse_empty(path.parent, fd)
             with Replacement(fd, data, mtime_ns=mtime_ns) as new:
                 new.put(path.name.encode())
+        if self.private:
+            with self._asking:
+                self._unused_until = 0.0
 
     def update(
         self,
