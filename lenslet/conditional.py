@@ -19,6 +19,8 @@ def not_modified(if_none_match: str | None, tag: str) -> bool:
     """Whether the client has what `tag` (opaque, without quotes) names: weak comparison."""
     if if_none_match is None:
         return False
+    if if_none_match == f'"{tag}"':  # as nearly always
+        return True
     return if_none_match.strip() == "*" or any(each == tag for _, each in _tags(if_none_match))
 
 

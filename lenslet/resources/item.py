@@ -119,9 +119,9 @@ class Item:
 def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
     """The document that is answered, and its tag."""
     blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
-    blank["updatedAt"] = times.of_ns(image.stat.mtime_ns)
-    document = {**blank, **(stored.document if stored else {})}
-    document = _with_facts(document, current)
+    document = _with_facts(blank | (stored.document if stored else {}), current)
+    if "updatedAt" not in document:
+        document["updatedAt"] = times.of_ns(image.stat.mtime_ns)
     merged = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
     rest = blake3(sidecar.dumps(merged)).hexdigest()[:12]
     return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
+from typing import Any
 
 _OPENAT2 = 437  # the same number on every architecture that Linux gave it to
 _RESOLVE_NO_SYMLINKS = 0x04
@@ -32,11 +34,16 @@ class _OpenHow(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@functools.cache
+def _how(flags: int) -> Any:
+    """A pointer to what the kernel is told; it only reads that."""
+    return ctypes.pointer(_OpenHow(_complete(flags), 0, _RESOLVE_NO_SYMLINKS))
+
+
 def open_in_one(root: bytes, path: bytes, flags: int) -> int:
     """A descriptor for `path` below `root`, whose own path must hold no link either."""
     full = root + b"/" + path if path else root
-    how = _OpenHow(_complete(flags), 0, _RESOLVE_NO_SYMLINKS)
-    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, full, ctypes.byref(how), ctypes.sizeof(how))
+    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, full, _how(flags), ctypes.sizeof(_OpenHow))
     if fd < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
