@@ -1,0 +1,325 @@
+"""What the benches share: pictures to measure on, processes with their costs, tables."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import io
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+HERE = pathlib.Path(__file__).parent
+CHECKOUT = HERE.parent.parent
+WORDS = [
+    "beach",
+    "sunset",
+    "harbour",
+    "mountain",
+    "river",
+    "city",
+    "night",
+    "winter",
+    "summer",
+    "garden",
+    "portrait",
+    "wedding",
+    "birthday",
+    "family",
+    "dog",
+    "cat",
+    "boat",
+    "train",
+    "castle",
+    "bridge",
+]
+_PACKAGES = ("pillow", "pyvips", "pyvips-binary", "falcon", "gunicorn", "orjson", "blake3")
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[pathlib.Path]:
+    """An empty folder, in `BENCH_DIR` or the temporary folder, that is removed afterwards."""
+    folder = pathlib.Path(
+        tempfile.mkdtemp(prefix="lenslet-bench-", dir=os.environ.get("BENCH_DIR"))
+    )
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def corpus(name: str) -> list[pathlib.Path]:
+    """Real photos of a folder of `LENSLET_CORPUS`; none where that is not set."""
+    folder = os.environ.get("LENSLET_CORPUS")
+    return sorted((pathlib.Path(folder) / name).iterdir()) if folder else []
+
+
+def picture(width: int, height: int, seed: int) -> Image.Image:
+    """A picture with detail of every size, as photos have it: 1/f noise in three colours."""
+    chance = np.random.default_rng(seed)
+    rows = np.fft.fftfreq(height)[:, None]
+    columns = np.fft.rfftfreq(width)[None, :]
+    falling = 1 / np.maximum(np.hypot(rows, columns), 1 / max(width, height)) ** 1.5
+    light, tint, warmth = (
+        np.fft.irfft2(
+            np.fft.rfft2(chance.standard_normal((height, width))) * falling, (height, width)
+        )
+        for _ in range(3)
+    )
+    light, tint, warmth = (layer / layer.std() for layer in (light, tint, warmth))
+    layers = np.stack([light + 0.3 * warmth, light + 0.2 * tint, light - 0.3 * warmth], axis=-1)
+    return Image.fromarray(np.clip(128 + 52 * layers, 0, 255).astype(np.uint8))
+
+
+def pictures(folder: pathlib.Path, count: int, size: tuple[int, int], suffix: str) -> None:
+    """Draw `count` different pictures of one size into a folder, cut from a few large ones."""
+    folder.mkdir(parents=True)
+    width, height = size
+    large = [picture(2 * width, 2 * height, seed) for seed in range(4)]
+    for number in range(count):
+        step = number // len(large)
+        x, y = step * 37 % (width + 1), step * 53 % (height + 1)
+        image = large[number % len(large)].crop((x, y, x + width, y + height))
+        image.save(folder / f"img{number:05d}{suffix}", quality=85)
+
+
+def settle() -> None:
+    """Wait until new files count as written to their end."""
+    time.sleep(2.1)
+
+
+def forget(folder: pathlib.Path) -> None:
+    """Remove everything derived in a folder and below, and the caches of searches."""
+    for path in folder.rglob("*"):
+        if path.name.endswith((".thumbnail", ".json", ".vips")):
+            path.unlink()
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+class Cost:
+    """What a command cost: wall and CPU seconds, and the most private memory it had, in MB."""
+
+    def __init__(self, command: Sequence[str], **environ: str) -> None:
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environ},
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        ended = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(process.pid, ended))
+        self.megabytes = 0.0
+        watch.start()
+        assert process.stdout
+        self.output = process.stdout.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        self.seconds = time.monotonic() - begun
+        process.returncode = self.status = os.waitstatus_to_exitcode(status)
+        process.stdout.close()
+        ended.set()
+        watch.join()
+        self.cpu = usage.ru_utime + usage.ru_stime
+
+    def _watch(self, pid: int, ended: threading.Event) -> None:
+        while not ended.wait(0.2):
+            with contextlib.suppress(OSError, KeyError):
+                self.megabytes = max(self.megabytes, private_megabytes(pid))
+
+
+def lenslet(command: str, folder: pathlib.Path, **environ: str) -> Cost:
+    return Cost([sys.executable, "-m", "lenslet.cli", command, str(folder)], **environ)
+
+
+def private_megabytes(pid: int) -> float:
+    """A process's share of its memory without that of shared files, in MB (PSS less Pss_File)."""
+    found = {}
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        key, value, *_ = line.split()
+        found[key.rstrip(":")] = int(value)
+    return (found["Pss"] - found["Pss_File"] - found.get("Pss_Shmem", 0)) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Service:
+    """Lenslet, or a peer, under gunicorn, until it is stopped."""
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        port: int,
+        *more: str,
+        cwd: pathlib.Path = CHECKOUT,
+        **environ: str,
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        environ = {"ROOT_PATH": str(root), "PORT": str(port), **environ}
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
+        self._begun = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", *more],
+            env={**os.environ, **environ},
+            cwd=cwd,
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    def started(self, route: str) -> float:
+        """Seconds from the start until a route answers 200."""
+        pause = 0.005
+        while self.process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(self.url + route) as answer:
+                if answer.status == 200:
+                    return time.monotonic() - self._begun
+            time.sleep(pause)
+        self.log.seek(0)
+        raise SystemExit(self.log.read().decode())
+
+    def pids(self) -> list[int]:
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        return [int(pid) for pid in pathlib.Path(children).read_text().split()]
+
+    def cpu(self) -> float:
+        return sum(cpu_seconds(pid) for pid in [self.process.pid, *self.pids()])
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        self.log.close()
+
+
+@contextlib.contextmanager
+def serving(root: pathlib.Path, port: int, *more: str, **how: Any) -> Iterator[Service]:
+    service = Service(root, port, *more, **how)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+class Load(NamedTuple):
+    """Requests a second, and the median and 99th percentile of what each took, in ms."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+_TAKES = re.compile(r"(50|75|90|99)%\s+([\d.]+)(us|ms|s)")
+_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+def load(url: str, seconds: int, *more: str) -> Load:
+    """What `wrk` with one thread and eight connections sees; any answer but 200 and 304 ends it."""
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is needed: apt-get install wrk")
+    command = ["wrk", "-t1", "-c8", f"-d{seconds}s", "--latency", *more, url]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    if not rate or "Non-2xx or 3xx" in told or "Socket errors" in told:
+        raise SystemExit(f"{url}: {told}")
+    takes = {share: float(number) * _MS[unit] for share, number, unit in _TAKES.findall(told)}
+    return Load(float(rate[1]), takes["50"], takes["99"])
+
+
+def links(root: pathlib.Path, count: int, folders: int) -> list[str]:
+    """Make a library of hard links to a hundred tiny images; the paths of the items, in order."""
+    source = root.with_name(f"{root.name}-source")
+    source.mkdir(parents=True)
+    for number in range(100):
+        size, colour = (16 + number % 7, 12 + number % 5), (2 * number, 90, 200 - number)
+        Image.new("RGB", size, colour).save(source / f"{number}.jpg")
+    paths = []
+    for number in range(folders):
+        word, other = WORDS[number % 20], WORDS[(7 * number + 3) % 20]
+        folder = f"{2000 + number // 25}/{number % 25:02d}-{word}-{other}"
+        (root / folder).mkdir(parents=True)
+        for item in range(number * count // folders, (number + 1) * count // folders):
+            paths.append(f"{folder}/IMG_{item:07d}-{WORDS[item * 13 % 20]}.jpg")
+            os.link(source / f"{item % 100}.jpg", root / paths[-1])
+    return paths
+
+
+def until(what: Callable[[], Any], seconds: float = 600.0, pause: float = 0.02) -> float:
+    """Seconds until `what` is true."""
+    begun = time.monotonic()
+    while not what():
+        if time.monotonic() - begun > seconds:
+            raise SystemExit(f"not within {seconds} s")
+        time.sleep(pause)
+    return time.monotonic() - begun
+
+
+def percentiles(values: Iterable[float]) -> tuple[float, float, float]:
+    """p50, p95 and p99."""
+    ordered = sorted(values)
+    if len(ordered) == 1:
+        return ordered[0], ordered[0], ordered[0]
+    cuts = statistics.quantiles(ordered, n=100, method="inclusive")
+    return cuts[49], cuts[94], cuts[98]
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table in Markdown."""
+    print(f"\n## {title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for row in rows:
+        print("|", " | ".join(_shown(cell) for cell in row), "|")
+    sys.stdout.flush()
+
+
+def _shown(cell: object) -> str:
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+
+
+def machine() -> None:
+    """Print the machine and the versions of what is measured."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    found = [f"Python {platform.python_version()}"]
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    print(
+        f"{dt.date.today()}: {os.cpu_count()} cores, {model}, {memory:.0f} GB; {', '.join(found)}"
+    )
+
+
+def webp(image: Image.Image, quality: int) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=quality, method=2)
+    return out.getvalue()
+
+
+def decoded(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")

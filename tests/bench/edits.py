@@ -1,0 +1,117 @@
+"""Durable edits by eight clients against what the disk allows, by turns in one run.
+
+The peer is eight threads that write a file of the same size, fsync it, rename it over the old one
+and fsync its folder. Both touch items at random, of one folder and of forty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+import common
+
+PORT, CLIENTS = 7173, 8
+SCRIPT = """
+local paths = {}
+for line in io.lines("%s") do paths[#paths + 1] = line end
+local number = 0
+request = function()
+  number = number + 1
+  local body = '{"tags": ["beach", "edit ' .. number .. '"], "notes": "Number ' .. number .. '."}'
+  return wrk.format("PUT", "/item?path=" .. paths[math.random(#paths)], nil, body)
+end
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=12, help="how long each load takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--disk", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.disk:
+        disk(pathlib.Path(options.disk).read_text().split("\n"), options.seconds)
+        return
+    common.machine()
+    with common.workplace() as place:
+        rows = [row for folders in (1, 40) for row in measure(place, folders, options)]
+        columns = ("folders", "way", "edits", "a second", "× disk", "p50 ms", "p99 ms", "range")
+        common.table("Edits", columns, rows)
+
+
+def measure(place: pathlib.Path, folders: int, options: argparse.Namespace) -> list[list[object]]:
+    """Edits a second, of Lenslet and of the disk: the median of some rounds."""
+    root, bare = place / f"{folders}-folders", place / f"{folders}-bare"
+    paths = common.links(root, 4000, folders)
+    common.links(bare, 4000, folders)
+    common.lenslet("index", root)
+    (place / "paths").write_text("\n".join(paths))
+    (place / "files").write_text("\n".join(f"{bare / path}.json" for path in paths))
+    (place / "edits.lua").write_text(SCRIPT % (place / "paths"))
+    ours: list[common.Load] = []
+    theirs: list[common.Load] = []
+    command = [sys.executable, __file__, "--disk", str(place / "files")]
+    with common.serving(root, PORT) as service:
+        service.started("/folders")
+        for _ in range(options.rounds):
+            ours.append(common.load(service.url, options.seconds, "-s", str(place / "edits.lua")))
+            told = subprocess.check_output([*command, "--seconds", str(options.seconds)], text=True)
+            theirs.append(common.Load(*map(float, told.split())))
+    base = statistics.median(load.rate for load in theirs)
+    return [
+        [
+            folders,
+            way,
+            int(sum(load.rate for load in loads) * options.seconds),
+            rate := statistics.median(load.rate for load in loads),
+            f"{rate / base:.2f}",
+            statistics.median(load.p50 for load in loads),
+            statistics.median(load.p99 for load in loads),
+            f"{min(loads).rate:.0f}–{max(loads).rate:.0f}",
+        ]
+        for way, loads in (("PUT /item", ours), ("write, fsync, rename, fsync", theirs))
+    ]
+
+
+def disk(names: list[str], seconds: int) -> None:
+    """Print how many files a second eight threads replace durably, and what each takes."""
+    ended = time.monotonic() + seconds
+    takes: list[float] = []
+
+    def replace(seed: int) -> None:
+        chance, data = random.Random(seed), b"x" * 400
+        for number in itertools.count():
+            begun = time.monotonic()
+            if begun > ended:
+                return
+            name = chance.choice(names)
+            fd = os.open(temporary := f"{name}.{seed}-{number}", os.O_WRONLY | os.O_CREAT)
+            os.write(fd, data)
+            os.fsync(fd)
+            os.close(fd)
+            os.rename(temporary, name)
+            folder = os.open(os.path.dirname(name), os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+            takes.append(1000 * (time.monotonic() - begun))
+
+    threads = [threading.Thread(target=replace, args=(seed,)) for seed in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    middle, _, slowest = common.percentiles(takes)
+    print(len(takes) / seconds, middle, slowest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What Lenslet is measured against, each as a program or WSGI application of its own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+THREADS = os.cpu_count() or 1
+
+
+def _each(folder: str, one: Callable[[pathlib.Path], object]) -> None:
+    with ThreadPoolExecutor(THREADS) as threads:
+        for _ in threads.map(one, sorted(pathlib.Path(folder).iterdir())):
+            pass
+
+
+def vips(folder: str) -> None:
+    """Make a thumbnail of each image of a folder with pyvips, beside it."""
+    import pyvips
+
+    def one(path: pathlib.Path) -> None:
+        image = pyvips.Image.thumbnail_buffer(path.read_bytes(), 256, height=256, size="down")
+        data = image.webpsave_buffer(Q=70, effort=2, keep="none")
+        pathlib.Path(f"{path}.vips").write_bytes(data)
+
+    _each(folder, one)
+
+
+def pixels(folder: str) -> None:
+    """Do Lenslet's own decoding, scaling and encoding, and nothing else: the limit of Pillow."""
+    from lenslet import images, memory
+
+    memory.keep()
+
+    def one(path: pathlib.Path) -> None:
+        with path.open("rb") as file:
+            images.render(file, long_edge=256, quality=70, max_pixels=150_000_000)
+
+    _each(folder, one)
+
+
+def decoding(folder: str) -> None:
+    """Only decode, to the size that Lenslet decodes to."""
+    from PIL import Image
+
+    from lenslet import memory
+
+    memory.keep()
+
+    def one(path: pathlib.Path) -> None:
+        with Image.open(path) as image:
+            image.draft(None, (320, 320 * image.height // image.width))
+            image.load()
+
+    _each(folder, one)
+
+
+def bare() -> object:
+    """A Falcon application with one resource that reads the file `BENCH_FILE` and sends it."""
+    import falcon
+
+    name, kind = os.environ["BENCH_FILE"], os.environ["BENCH_TYPE"]
+
+    class Bare:
+        def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+            with open(name, "rb") as file:
+                resp.data = file.read()
+            resp.content_type = kind
+
+    app = falcon.App()
+    app.add_route("/bare", Bare())
+    return app
+
+
+if __name__ == "__main__":
+    {"vips": vips, "pixels": pixels, "decoding": decoding}[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,102 @@
+"""Warm requests against a bare Falcon resource that reads and sends the same file.
+
+Both run under gunicorn with two processes of eight threads, access log off, loaded by turns by
+`wrk -t1 -c8`. Of the eight connections one process may take more than the other, by chance, so the
+loads are many and short, and their mean is shown. The bare resource knows no paths, no ETag and no 304. The peer of `/item` sends the
+sidecar's file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import urllib.parse
+import urllib.request
+
+import common
+
+PORT, PEER_PORT = 7171, 7172
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=2, help="how long each load takes")
+    parser.add_argument("--rounds", type=int, default=8)
+    options = parser.parse_args()
+    common.machine()
+    with common.workplace() as place:
+        root = place / "photos"
+        common.pictures(root, 1000, (400, 300), ".jpg")
+        common.lenslet("index", root)
+        with common.serving(root, PORT) as service:
+            service.started("/folders")
+            edit(service.url)
+            rows = [measure(service.url, root, *each, options) for each in CASES]
+            columns = (
+                "request",
+                "of",
+                "a second",
+                "bare",
+                "× bare",
+                "p50 ms",
+                "p99 ms",
+                "bare p99",
+            )
+            common.table("Requests", columns, rows)
+            memory = [common.private_megabytes(pid) for pid in service.pids()]
+            common.table("Memory", ("process", "MB private"), enumerate(memory))
+
+
+CASES = (
+    ("GET /thumb", "/thumb", "img00500.jpg", "img00500.jpg.thumbnail", "image/webp", False),
+    ("GET /thumb, 304", "/thumb", "img00500.jpg", "img00500.jpg.thumbnail", "image/webp", True),
+    ("GET /folders", "/folders", "", "_index.json", "application/json", False),
+    ("GET /folders, 304", "/folders", "", "_index.json", "application/json", True),
+    ("GET /item", "/item", "img00500.jpg", "img00500.jpg.json", "application/json", False),
+    ("GET /item, 304", "/item", "img00500.jpg", "img00500.jpg.json", "application/json", True),
+)
+
+
+def edit(url: str) -> None:
+    body = json.dumps({"tags": ["beach", "summer"], "notes": "Final pick for the cover."})
+    request = urllib.request.Request(f"{url}/item?path=img00500.jpg", body.encode(), method="PUT")
+    urllib.request.urlopen(request).close()
+
+
+def measure(
+    url: str,
+    root: pathlib.Path,
+    label: str,
+    route: str,
+    path: str,
+    file: str,
+    kind: str,
+    known: bool,
+    options: argparse.Namespace,
+) -> list[object]:
+    """One row: the mean rate of some rounds, of Lenslet and of the bare resource by turns."""
+    asked = f"{url}{route}?{urllib.parse.urlencode({'path': path})}"
+    headers = []
+    if known:
+        with urllib.request.urlopen(asked) as answer:
+            headers = ["-H", f"If-None-Match: {answer.headers['ETag']}"]
+    arguments = ["peers:bare()", "-k", "gthread", "-w", "2", "--threads", "8"]
+    arguments += ["--keep-alive", "15", "-b", f"127.0.0.1:{PEER_PORT}", "--no-control-socket"]
+    ours: list[common.Load] = []
+    theirs: list[common.Load] = []
+    environ = {"BENCH_FILE": str(root / file), "BENCH_TYPE": kind, "PYTHONPATH": str(common.HERE)}
+    with common.serving(common.HERE, PEER_PORT, *arguments, cwd=common.HERE, **environ) as peer:
+        peer.started("/bare")
+        for _ in range(options.rounds):
+            ours.append(common.load(asked, options.seconds, *headers))
+            theirs.append(common.load(f"{peer.url}/bare", options.seconds))
+    rate, middle, slowest = (statistics.mean(values) for values in zip(*ours, strict=True))
+    bare, _, bare_slowest = (statistics.mean(values) for values in zip(*theirs, strict=True))
+    size = f"{(root / file).stat().st_size / 1000:.1f} KB"
+    return [label, size, rate, bare, f"{rate / bare:.2f}", middle, slowest, bare_slowest]
+
+
+if __name__ == "__main__":
+    main()
