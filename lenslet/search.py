@@ -102,18 +102,33 @@ class Segment:
     def hits(self, terms: list[Term], below: Path) -> Iterator[bytes]:
         """The folded lines below a folder that every term agrees with, in order."""
         start, end = self._range(below)
-        seed = max((term.text for term in terms if not term.excludes), key=len, default=b"")
-        while start < end:
-            if seed:
-                at = self._find(seed, start, end)
-                if at < 0:
-                    return
-                start = self._fold.rfind(b"\n", start - 1, at) + 1
-            last = self._fold.find(b"\n", start)
-            line = self._fold[start:last]
-            start = last + 1
-            if all(term.matches(line) for term in terms):
+        texts = {term.text for term in terms if not term.excludes}
+        rest = [term for term in terms if term.excludes or term.field]
+        for first, last in self._lines_with(texts, start, end):
+            line = self._fold[first:last]
+            if all(term.matches(line) for term in rest):
                 yield line
+
+    def _lines_with(self, texts: set[bytes], start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Start and end of each line that holds all of some texts; of every line, for none.
+
+        Whichever text comes next furthest away is leapt to: what the rarest does not share with
+        the others costs nothing.
+        """
+        fold, found = self._fold, dict.fromkeys(texts, -1)
+        while start < end:
+            last = fold.find(b"\n", start)
+            for text, at in found.items():
+                if at < start:
+                    at = found[text] = self._find(text, start, end)
+                    if at < 0:
+                        return
+                if at > last:
+                    start = fold.rfind(b"\n", last, at) + 1
+                    break
+            else:
+                yield start, last
+                start = last + 1
 
     def _find(self, seed: bytes, start: int, end: int) -> int:
         while start < end:
