@@ -73,7 +73,7 @@ class Indexer:
         self._clock = clock
         self._started = clock()
         self._memory = Memory()
-        self._given_back = clock()  # when what was freed was given back to the system
+        self._rests = True
         self._looker = Looker(storage, settings, resolver, wall)
         self._trouble: dict[str, str] = {}  # by kind of work, why storage refused it last
         known = self._memory
@@ -144,6 +144,7 @@ class Indexer:
         if job is None:
             self._rest()
             return False
+        self._rests = False
         try:
             self._do(job, slot)
         finally:
@@ -152,8 +153,8 @@ class Indexer:
 
     def _rest(self) -> None:
         """Nothing is due: give back what the work since the last rest has needed."""
-        if self._given_back < self._last_work:
-            self._given_back = self._clock()
+        if not self._rests:
+            self._rests = True
             memory.give_back()
 
     def _do(self, job: Job, slot: int) -> None:

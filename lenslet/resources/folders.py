@@ -35,7 +35,11 @@ class Folders:
         path = path_param(req)
         page = number_param(req, "page", 0, 0, _LAST_PAGE)
         place = self._library.resolver.folder(path)
-        found = self._read(path, page)
+        try:
+            found = self._read(path, page)
+        except falcon.HTTPNotFound:
+            self._library.nudge(place)  # a page may come with the next image
+            raise
         if found is None:
             send_pending(req, resp, path, url(req, "/folders", path=path, page=page))
             return

@@ -1,0 +1,280 @@
+"""Libraries of 5,000, 50,000 and 500,000 items: indexing, looking again, starting, memory, changes.
+
+The images are tiny and hard links of a hundred, in 500 folders, so that what is measured is
+everything but their pixels. The largest library is also searched, beside `grep` on the same text.
+With `--folder`, one folder of that many items.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+import common
+
+PORT, FOLDERS = 7175, 500
+QUERIES = {
+    "rare": "IMG_0004125",
+    "common": "beach",
+    "absent": "zeppelin",
+    "two words": "harbour 0499",
+    "two common words": "castle wedding",
+    "three words": "2019 wedding dog",
+    "a tag": "tag:keeper",
+    "not ASCII": "žluťoučký",
+    "excluding": "-beach img_0004",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[5000, 50_000, 500_000])
+    parser.add_argument("--folder", type=int, default=100_000, help="0: leave that out")
+    parser.add_argument("--idle", type=int, default=90, help="seconds of watching an idle service")
+    options = parser.parse_args()
+    common.machine()
+    with common.workplace() as place:
+        found = [Library(place / f"{size}", size, options.idle) for size in options.sizes]
+        for title, names in TABLES.items():
+            columns = [f"{library.count:,} items" for library in found]
+            rows = [(name, *(library.seen[name] for library in found)) for name in names]
+            common.table(title, ("", *columns), rows)
+        if found:
+            columns = ("query", "p50 ms", "p95 ms", "grep ms", "× grep", "hits")
+            common.table("Search", columns, found[-1].searches)
+        if options.folder:
+            common.table("One folder", ("", "seconds"), one_folder(place / "one", options.folder))
+
+
+TABLES = {
+    "Indexing": (
+        "first index, s",
+        "items/s",
+        "MB private, most",
+        "again, every file looked at, s",
+        "a cheap pass, CPU s",
+    ),
+    "Service": (
+        "start to first answer, s",
+        "MB private, index process",
+        "MB private, request process, most",
+        "CPU when idle, % of a core",
+    ),
+    "Changes": (
+        "new file, asked: /folders, s",
+        "new file, asked: /search, s",
+        "new file, unasked: /search, s",
+        "edit: /folders, s",
+        "edit: /search, s",
+        "edit: bytes written",
+        "a thumbnail while searched, p99 ms",
+    ),
+}
+
+
+class Library:
+    """One library and what was seen of it."""
+
+    def __init__(self, root: pathlib.Path, count: int, idle: int) -> None:
+        self.root, self.count = root, count
+        self.paths = common.links(root, count, FOLDERS)
+        common.settle()
+        first, again = common.lenslet("index", root), common.lenslet("index", root)
+        self.seen: dict[str, object] = {
+            "first index, s": first.seconds,
+            "items/s": count / first.seconds,
+            "MB private, most": first.megabytes,
+            "again, every file looked at, s": again.seconds,
+        }
+        self.searches: list[list[object]] = []
+        self._watch_passes()
+        with common.serving(root, PORT) as self.service:
+            self._watch_service(idle)
+            self._change()
+            self._search()
+            pids = self._pids()
+            most = max(map(common.private_megabytes, pids[1:]))
+            self.seen["MB private, request process, most"] = most
+            self.seen["MB private, index process"] = common.private_megabytes(pids[0])
+
+    def _watch_passes(self) -> None:
+        """CPU time of the index process for each cheap pass, by having many."""
+        with common.serving(self.root, PORT, SCAN_SECONDS="1") as self.service:
+            self.service.started("/folders")
+            self._rest()
+            index = self._pids()[0]
+            before, begun = common.cpu_seconds(index), time.monotonic()
+            time.sleep(20)
+            passes = time.monotonic() - begun
+            self.seen["a cheap pass, CPU s"] = (common.cpu_seconds(index) - before) / passes
+
+    def _watch_service(self, idle: int) -> None:
+        first = urllib.parse.quote(os.path.dirname(self.paths[-1]))
+        self.seen["start to first answer, s"] = self.service.started(f"/folders?path={first}")
+        self._rest()
+        before = self.service.cpu()
+        time.sleep(idle)
+        self.seen["CPU when idle, % of a core"] = 100 * (self.service.cpu() - before) / idle
+
+    def _change(self) -> None:
+        """Add a file whose folder is asked for and one whose folder is not, and edit an item."""
+        folder, far = (os.path.dirname(self.paths[at]) for at in (0, self.count // 2))
+        image = self.root / self.paths[0]
+        for path in (f"{folder}/new-aardvark.jpg", f"{far}/new-zebra.jpg"):
+            shutil.copyfile(image, self.root / path)  # as a copy is, so not settled at first
+        begun = time.monotonic()
+        common.until(lambda: "new-aardvark.jpg" in self._names(folder), pause=0.1)
+        self.seen["new file, asked: /folders, s"] = time.monotonic() - begun
+        common.until(lambda: self._hits("aardvark"), pause=0.05)
+        self.seen["new file, asked: /search, s"] = time.monotonic() - begun
+        common.until(lambda: self._hits("zebra"), pause=0.1)
+        self.seen["new file, unasked: /search, s"] = time.monotonic() - begun
+        self._rest()
+        self._edit(self.paths[7])
+
+    def _edit(self, path: str) -> None:
+        before = self._written()
+        url = f"{self.service.url}/item?path={urllib.parse.quote(path)}"
+        request = urllib.request.Request(url, b'{"tags": ["keeper"]}', method="PUT")
+        urllib.request.urlopen(request).close()
+        begun = time.monotonic()
+        common.until(lambda: self._hits("tag:keeper"), pause=0.02)
+        self.seen["edit: /search, s"] = time.monotonic() - begun
+        common.until(lambda: b'"keeper"' in self._get(f"/folders?path={os.path.dirname(path)}"))
+        self.seen["edit: /folders, s"] = time.monotonic() - begun
+        self._rest()
+        self.seen["edit: bytes written"] = f"{self._written() - before:,}"
+
+    def _search(self) -> None:
+        """Each query twenty times while a thumbnail is asked for again and again."""
+        text = max(
+            glob.glob(f"{os.environ['XDG_CACHE_HOME']}/**/*.fold", recursive=True), key=_size
+        )
+        ended, takes = threading.Event(), []
+        asker = threading.Thread(target=self._ask_thumbnail, args=(ended, takes))
+        asker.start()
+        for name, query in QUERIES.items():
+            ours, peer = [], []
+            for _ in range(20):
+                begun = time.monotonic()
+                hits = self._hits(query)
+                ours.append(1000 * (time.monotonic() - begun))
+                begun = time.monotonic()
+                # Printed to a pipe: to /dev/null it would end at the first hit.
+                subprocess.run(["grep", "-ac", _longest(query), text], stdout=subprocess.PIPE)
+                peer.append(1000 * (time.monotonic() - begun))
+            middle, slow, _ = common.percentiles(ours)
+            grep, *_ = common.percentiles(peer)
+            self.searches.append([f"{name}: `{query}`", middle, slow, grep, middle / grep, hits])
+        ended.set()
+        asker.join()
+        self.seen["a thumbnail while searched, p99 ms"] = common.percentiles(takes)[2]
+
+    def _ask_thumbnail(self, ended: threading.Event, takes: list[float]) -> None:
+        client = http.client.HTTPConnection("127.0.0.1", PORT)
+        while not ended.wait(0.005):
+            begun = time.monotonic()
+            client.request("GET", f"/thumb?path={urllib.parse.quote(self.paths[-1])}")
+            client.getresponse().read()
+            takes.append(1000 * (time.monotonic() - begun))
+
+    def _rest(self) -> None:
+        """Wait until the index process has nothing to do for some seconds."""
+        common.until(lambda: self._json("/health/workers").get("alive"))
+        quiet = 0
+        while quiet < 4:
+            time.sleep(1)
+            quiet = 0 if self._json("/health/workers")["backlog"] else quiet + 1
+
+    def _get(self, route: str) -> bytes:
+        with urllib.request.urlopen(f"{self.service.url}{route}") as answer:
+            data: bytes = answer.read()
+        return data
+
+    def _json(self, route: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self._get(route))
+        return found
+
+    def _names(self, folder: str) -> list[str]:
+        found = json.loads(self._get(f"/folders?path={urllib.parse.quote(folder)}"))
+        return [item["name"] for item in found["items"]]
+
+    def _hits(self, query: str) -> int:
+        found = json.loads(self._get(f"/search?q={urllib.parse.quote(query)}"))
+        return int(found["total"])
+
+    def _pids(self) -> list[int]:
+        """The index process first."""
+        index = self._json("/health/workers")["pid"]
+        return sorted(self.service.pids(), key=lambda pid: pid != index)
+
+    def _written(self) -> int:
+        """Bytes that all processes have written, to whatever file."""
+        total = 0
+        for pid in self.service.pids():
+            lines = pathlib.Path(f"/proc/{pid}/io").read_text().splitlines()
+            total += int(dict(line.split(": ") for line in lines)["wchar"])
+        return total
+
+
+def _size(path: str) -> int:
+    return os.stat(path).st_size
+
+
+def _longest(query: str) -> str:
+    words = (word.rpartition(":")[2] for word in query.split() if not word.startswith("-"))
+    return max(words, key=len).lower()
+
+
+def one_folder(root: pathlib.Path, count: int) -> list[list[object]]:
+    """A folder of many items: its pages, and how soon a new file shows."""
+    paths = common.links(root, count, 1)
+    folder = os.path.dirname(paths[0])
+    common.settle()
+    cost = common.lenslet("index", root)
+    last = (count - 1) // 5000
+    rows: list[list[object]] = [["first index", cost.seconds]]
+    with common.serving(root, PORT) as service:
+        service.started(f"/folders?path={folder}")
+        for name, page in (("first page", 0), ("last page", last)):
+            takes = []
+            for _ in range(50):
+                begun = time.monotonic()
+                with urllib.request.urlopen(
+                    f"{service.url}/folders?path={folder}&page={page}"
+                ) as a:
+                    a.read()
+                takes.append(time.monotonic() - begun)
+            rows.append([f"{name}, warm, p50", common.percentiles(takes)[0]])
+        time.sleep(10)
+        shutil.copyfile(root / paths[0], root / folder / "ZZZ.jpg")
+        begun = time.monotonic()
+        url = f"{service.url}/folders?path={folder}&page={count // 5000}"
+
+        def shows() -> bool:
+            try:
+                with urllib.request.urlopen(url) as answer:
+                    return b'"ZZZ.jpg"' in answer.read()
+            except urllib.error.HTTPError:
+                return False  # no such page yet
+
+        common.until(shows, pause=0.1)
+        rows.append(["a new file shows after", time.monotonic() - begun])
+        time.sleep(5)
+        index = max(service.pids(), key=common.private_megabytes)
+        rows.append(["MB private, index process", common.private_megabytes(index)])
+    return rows
+
+
+if __name__ == "__main__":
+    main()
