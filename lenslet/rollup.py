@@ -53,7 +53,7 @@ class Rollup:
         self._stored: Changes = {}  # what the delta says
         self._pending: Changes = {}  # what it does not say yet
         self._early: set[Path] = set()  # folders that changed before there was a rollup
-        self._measured = False  # there are more of them, which the next compaction tells of
+        self._measured = 0  # how many more there are, which the next compaction tells of
         self._coming = ""  # the generation that a compaction is writing
         self._missing = False  # there is no delta of this very rollup
         self.written_ns = 0  # mtime of the newer of the two files when they were opened
@@ -96,7 +96,8 @@ class Rollup:
             self._delta = head["generation"]
         self._over = stat.etag if far else None
         self._missing = head.get("base") != self._base
-        self._measured |= not self._missing and "measured" in head
+        if not self._missing and "measured" in head:
+            self._measured = self._measured or 1
         return None if self._missing else stat
 
     @property
@@ -115,7 +116,7 @@ class Rollup:
     @property
     def behind(self) -> bool:
         """Whether the rollup itself does not know everything yet."""
-        return self.backlog > 0 or self._measured
+        return self.backlog + self._measured > 0
 
     def note(self, folder: Path, before: list[Item], after: list[Item]) -> None:
         """The items of `folder` changed from `before` to `after`.
@@ -131,18 +132,20 @@ class Rollup:
             before = []  # it was gone, and is there again
         old = {item["path"]: item for item in before}
         changes: Changes = {}
+        measured = 0
         for item in after:
             was = old.pop(item["path"], None)
             if was is None:
                 changes[item["path"]] = {**shown(item), "was": None}
             elif was is not item and shown(was) != shown(item):
                 if self._can_wait(was, item):
-                    self._measured = True
+                    measured += 1
                 else:
                     changes[item["path"]] = {**shown(item), "was": was.get("tags", [])}
         for path, was in old.items():
             changes[path] = {"path": path, "gone": True, "was": was.get("tags", [])}
         with self._lock:
+            self._measured += measured
             for path, change in changes.items():
                 known = self._pending.get(path) or self._stored.get(path) or change
                 self._pending[path] = {**change, "was": known["was"]}
@@ -214,7 +217,8 @@ class Rollup:
             self._read()
             with self._lock:
                 known = self._merged(self._stored, self._pending)
-                self._early, self._measured = set(), False
+                self._early = set()
+        measured = self._measured  # so many are in the manifests by now
         count = 0
         folders: set[Path] = set()
 
@@ -232,6 +236,7 @@ class Rollup:
         with self._writing:
             self._base = generation
             with self._lock:
+                self._measured -= measured
                 pending = self._pending
                 self._pending = _not_in(known, folders, pending)
             # What was known before the manifests were read is in them.

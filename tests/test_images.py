@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from conftest import CORPUS, draw, encode, exif
@@ -243,3 +245,29 @@ def test_the_orientations_of_the_corpus_look_alike(shape: str) -> None:
     for other in thumbnails[1:]:
         apart = sum(abs(a - b) for a, b in zip(first, other.tobytes(), strict=True)) / len(first)
         assert apart < 6
+
+
+def test_memory_of_one_image_is_kept_for_the_next(tmp_path: pathlib.Path) -> None:
+    """Once warm, an image takes hardly a page from the kernel; `give_back` returns them."""
+    source = tmp_path / "large.webp"
+    Image.effect_noise((1200, 900), 40).convert("RGB").save(source, "WEBP", quality=60, method=0)
+    code = """
+import io, resource, sys
+from lenslet import images, memory
+data = open(sys.argv[1], "rb").read()
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        images.render(io.BytesIO(data), long_edge=256, quality=70, max_pixels=10**8)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // times
+memory.keep()
+faults(3)
+warm = faults(5)
+memory.give_back()
+print(warm, faults(1))
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(source)], check=True, capture_output=True
+    )
+    warm, cold = map(int, told.stdout.split())
+    assert warm < 300 < cold

@@ -744,3 +744,39 @@ def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make
         generations.add(json.loads((root / "_rollup.json").read_text())["generation"])
     assert len(generations) == 1
     assert gallery.found("x") == ["a/x.jpg"]
+
+
+def test_what_a_large_new_library_measures_comes_with_the_next_compaction(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    """The delta stays small, names are found at once, and no width is missing in the end."""
+    for number in range(1500):
+        put(root / f"{number % 3}/img{number}.jpg", jpeg(16, 12))
+    gallery = make_gallery()
+    gallery.index()
+    delta = (root / "_rollup_delta.json").read_bytes()
+    assert delta.count(b"\n") < 1100
+    assert gallery.found("img1499") == ["2/img1499.jpg"]
+    gallery.restart()  # a crash forgets that something is missing, the files do not
+    gallery.settle(400)
+    gallery.index()
+    gallery.settle(400)
+    found = gallery.app.get("/search?q=img&limit=1000").json["items"]
+    found += gallery.app.get("/search?q=img&limit=1000&offset=1000").json["items"]
+    assert [(item["w"], item["h"]) for item in found] == [(16, 12)] * 1500
+
+
+def test_a_page_that_comes_with_the_next_image_is_looked_for(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    """Asking for a page that is not there has the folder looked at."""
+    put(root / "a/1.jpg")
+    put(root / "a/2.jpg")
+    gallery = make_gallery(PAGE_SIZE="2")
+    gallery.index()
+    put(root / "a/3.jpg")
+    gallery.app.get("/folders?path=a&page=1", status=404)
+    gallery.clock.now += 60
+    gallery.settle()
+    page = gallery.app.get("/folders?path=a&page=1").json
+    assert [item["name"] for item in page["items"]] == ["3.jpg"]

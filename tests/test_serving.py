@@ -106,6 +106,16 @@ def test_no_answered_edit_is_lost_when_request_processes_are_killed(serve: Serve
     assert len(tags) < 500
 
 
+def test_the_index_process_lets_request_processes_pass(serve: Serve, root) -> None:
+    """It runs at a lower priority than they do."""
+    server = serve(root)
+    index = server.index_pid()
+    others = server.workers() - {index}
+    usual = {os.getpriority(os.PRIO_PROCESS, pid) for pid in others}
+    assert usual == {os.getpriority(os.PRIO_PROCESS, server.process.pid)}
+    assert os.getpriority(os.PRIO_PROCESS, index) > max(usual)
+
+
 def test_hup_reloads_and_leaves_one_index_process(serve: Serve, root) -> None:
     fill(root, 3)
     server = serve(root)

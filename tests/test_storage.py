@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import environ_of, put, tree
+from conftest import environ_of, put, tree, wait_for
 
 from lenslet import config
 from lenslet.errors import (
@@ -299,3 +300,29 @@ def test_a_state_folder_of_an_ignored_name_may_lie_in_the_root(make_storage, tmp
 def test_a_root_that_does_not_exist_is_refused(make_storage, tmp_path) -> None:
     with pytest.raises(SettingError, match="ROOT_PATH"):
         make_storage(ROOT_PATH=str(tmp_path / "nope"))
+
+
+def test_the_first_file_that_another_process_spills_is_seen(tmp_path: pathlib.Path) -> None:
+    """That nothing is there is remembered for a second only."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.jpg").touch()
+    one, other = (
+        Storage(
+            tree := LocalTree(str(root)), tree, LocalTree(str(tmp_path / "spill"), private=True)
+        )
+        for _ in range(2)
+    )
+    path = Path("a.jpg.thumbnail")
+    with pytest.raises(NotFound):
+        one.stat_derived(path)
+    assert other.spill
+    other.spill.write(path, b"data")
+    assert other.derived(path, lambda data, stat: True)[0] == b"data"
+
+    def seen() -> bool:
+        with contextlib.suppress(NotFound):
+            return one.stat_derived(path).size == 4
+        return False
+
+    wait_for(seen, 3.0)

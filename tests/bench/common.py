@@ -19,6 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -260,6 +261,14 @@ def links(root: pathlib.Path, count: int, folders: int) -> list[str]:
             paths.append(f"{folder}/IMG_{item:07d}-{WORDS[item * 13 % 20]}.jpg")
             os.link(source / f"{item % 100}.jpg", root / paths[-1])
     return paths
+
+
+def bare(file: pathlib.Path, port: int, kind: str = "") -> AbstractContextManager[Service]:
+    """The bare Falcon application under gunicorn with Lenslet's processes and threads."""
+    arguments = ["peers:bare()", "-k", "gthread", "-w", "2", "--threads", "8"]
+    arguments += ["--keep-alive", "15", "-b", f"127.0.0.1:{port}", "--no-control-socket"]
+    environ = {"BENCH_FILE": str(file), "BENCH_TYPE": kind, "PYTHONPATH": str(HERE)}
+    return serving(HERE, port, *arguments, cwd=HERE, **environ)
 
 
 def until(what: Callable[[], Any], seconds: float = 600.0, pause: float = 0.02) -> float:

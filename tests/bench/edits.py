@@ -1,14 +1,13 @@
 """Durable edits by eight clients against what the disk allows, by turns in one run.
 
 The peer is eight threads that write a file of the same size, fsync it, rename it over the old one
-and fsync its folder. Both touch items at random, of one folder and of forty.
+and fsync its folder. A bare Falcon resource does the same with what is put, and nothing else: the
+most that HTTP leaves of it. All touch items at random, of one folder and of forty.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import os
 import pathlib
 import random
 import statistics
@@ -18,8 +17,9 @@ import threading
 import time
 
 import common
+import peers
 
-PORT, CLIENTS = 7173, 8
+PORT, PEER_PORT, CLIENTS = 7173, 7176, 8
 SCRIPT = """
 local paths = {}
 for line in io.lines("%s") do paths[#paths + 1] = line end
@@ -58,15 +58,19 @@ def measure(place: pathlib.Path, folders: int, options: argparse.Namespace) -> l
     (place / "files").write_text("\n".join(f"{bare / path}.json" for path in paths))
     (place / "edits.lua").write_text(SCRIPT % (place / "paths"))
     ours: list[common.Load] = []
-    theirs: list[common.Load] = []
+    plain: list[common.Load] = []
+    disks: list[common.Load] = []
+    script = "-s", str(place / "edits.lua")
     command = [sys.executable, __file__, "--disk", str(place / "files")]
-    with common.serving(root, PORT) as service:
+    with common.serving(root, PORT) as service, common.bare(bare / "any", PEER_PORT) as peer:
         service.started("/folders")
+        time.sleep(1)
         for _ in range(options.rounds):
-            ours.append(common.load(service.url, options.seconds, "-s", str(place / "edits.lua")))
+            ours.append(common.load(service.url, options.seconds, *script))
+            plain.append(common.load(peer.url, options.seconds, *script))
             told = subprocess.check_output([*command, "--seconds", str(options.seconds)], text=True)
-            theirs.append(common.Load(*map(float, told.split())))
-    base = statistics.median(load.rate for load in theirs)
+            disks.append(common.Load(*map(float, told.split())))
+    base = statistics.median(load.rate for load in disks)
     return [
         [
             folders,
@@ -78,7 +82,7 @@ def measure(place: pathlib.Path, folders: int, options: argparse.Namespace) -> l
             statistics.median(load.p99 for load in loads),
             f"{min(loads).rate:.0f}–{max(loads).rate:.0f}",
         ]
-        for way, loads in (("PUT /item", ours), ("write, fsync, rename, fsync", theirs))
+        for way, loads in (("PUT /item", ours), ("bare Falcon", plain), ("the disk", disks))
     ]
 
 
@@ -89,19 +93,12 @@ def disk(names: list[str], seconds: int) -> None:
 
     def replace(seed: int) -> None:
         chance, data = random.Random(seed), b"x" * 400
-        for number in itertools.count():
+        while True:
             begun = time.monotonic()
             if begun > ended:
                 return
             name = chance.choice(names)
-            fd = os.open(temporary := f"{name}.{seed}-{number}", os.O_WRONLY | os.O_CREAT)
-            os.write(fd, data)
-            os.fsync(fd)
-            os.close(fd)
-            os.rename(temporary, name)
-            folder = os.open(os.path.dirname(name), os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            peers.replace(name, data)
             takes.append(1000 * (time.monotonic() - begun))
 
     threads = [threading.Thread(target=replace, args=(seed,)) for seed in range(CLIENTS)]

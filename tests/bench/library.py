@@ -22,6 +22,8 @@ import urllib.request
 
 import common
 
+from lenslet.folding import fold
+
 PORT, FOLDERS = 7175, 500
 QUERIES = {
     "rare": "IMG_0004125",
@@ -233,7 +235,7 @@ def _size(path: str) -> int:
 
 def _longest(query: str) -> str:
     words = (word.rpartition(":")[2] for word in query.split() if not word.startswith("-"))
-    return max(words, key=len).lower()
+    return fold(max(words, key=len))
 
 
 def one_folder(root: pathlib.Path, count: int) -> list[list[object]]:

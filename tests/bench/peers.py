@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,10 +60,10 @@ def decoding(folder: str) -> None:
 
 
 def bare() -> object:
-    """A Falcon application with one resource that reads the file `BENCH_FILE` and sends it."""
+    """A Falcon application that sends the file `BENCH_FILE`, and keeps what is put beside it."""
     import falcon
 
-    name, kind = os.environ["BENCH_FILE"], os.environ["BENCH_TYPE"]
+    name, kind = os.environ["BENCH_FILE"], os.environ.get("BENCH_TYPE")
 
     class Bare:
         def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -70,9 +71,28 @@ def bare() -> object:
                 resp.data = file.read()
             resp.content_type = kind
 
+        def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
+            resp.data = req.bounded_stream.read()
+            path = req.get_param("path", required=True)
+            replace(f"{os.path.dirname(name)}/{path}.json", resp.data)
+
     app = falcon.App()
     app.add_route("/bare", Bare())
+    app.add_route("/item", Bare())
     return app
+
+
+def replace(name: str, data: bytes) -> None:
+    """Replace a file durably: write, fsync, rename, fsync of the folder."""
+    temporary = f"{name}.{threading.get_native_id()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    os.fsync(fd)
+    os.close(fd)
+    os.rename(temporary, name)
+    folder = os.open(os.path.dirname(name), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 
 if __name__ == "__main__":

@@ -82,12 +82,9 @@ def measure(
     if known:
         with urllib.request.urlopen(asked) as answer:
             headers = ["-H", f"If-None-Match: {answer.headers['ETag']}"]
-    arguments = ["peers:bare()", "-k", "gthread", "-w", "2", "--threads", "8"]
-    arguments += ["--keep-alive", "15", "-b", f"127.0.0.1:{PEER_PORT}", "--no-control-socket"]
     ours: list[common.Load] = []
     theirs: list[common.Load] = []
-    environ = {"BENCH_FILE": str(root / file), "BENCH_TYPE": kind, "PYTHONPATH": str(common.HERE)}
-    with common.serving(common.HERE, PEER_PORT, *arguments, cwd=common.HERE, **environ) as peer:
+    with common.bare(root / file, PEER_PORT, kind) as peer:
         peer.started("/bare")
         for _ in range(options.rounds):
             ours.append(common.load(asked, options.seconds, *headers))
