@@ -13,12 +13,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
 
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import (
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 from PIL.Image import Resampling, Transpose
 
 from lenslet import times
 from lenslet.errors import UnreadableImage, one_line
 
+# Imported here lest Pillow import all that it has for the first thumbnail, which takes 40 ms.
+_PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
