@@ -154,7 +154,7 @@ class Books:
         if not self.complete and not (self._storage.state.remote and self._rollup.built):
             self._stale = True
             return
-        begun = self._clock()
+        begun = self._compacted = self._clock()  # what is noted from now on waits for the next
         count = self._rollup.compact(self._manifests)
         self._compacted, self._stale = self._clock(), False
         self._took = self._compacted - begun

@@ -53,7 +53,9 @@ class Comparison:
         With `retry`, images that could not be decoded are tried again. `meta_revs` tells the revs
         of the sidecars where the listing does not.
         """
-        self._meta_revs = meta_revs or _revs_of_sidecars(listing.files, edits)
+        if meta_revs is None:
+            meta_revs = _revs_of_sidecars(listing.files, edits)
+        self._meta_revs = meta_revs
         self._folder = old.path
         self._old = old
         self._before = {item["name"]: item for item in old.items}

@@ -153,7 +153,7 @@ class Indexer:
 
     def _rest(self) -> None:
         """Nothing is due: give back what the work since the last rest has needed."""
-        if not self._rests:
+        if not (self._rests or self._queue.waiting(*IMAGES)):
             self._rests = True
             memory.give_back()
 

@@ -209,6 +209,7 @@ class Reading:
         if at_once:
             self._queue.put(Job(Kind.MANIFEST if known.far else Kind.FOLDER, folder))
         elif not known.pending:
+            # Another may come at once; a small folder is soon told of again.
             wait = SOON if known.far else min(max(SOON / 10, known.took), SOON)
             self._queue.put(Job(Kind.MANIFEST, folder), wait / 2)
         else:

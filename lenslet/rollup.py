@@ -53,7 +53,7 @@ class Rollup:
         self._stored: Changes = {}  # what the delta says
         self._pending: Changes = {}  # what it does not say yet
         self._early: set[Path] = set()  # folders that changed before there was a rollup
-        self._measured = 0  # how many more there are, which the next compaction tells of
+        self._measured = 0  # how many items' width and height only the next compaction will tell
         self._coming = ""  # the generation that a compaction is writing
         self._missing = False  # there is no delta of this very rollup
         self.written_ns = 0  # mtime of the newer of the two files when they were opened
@@ -96,8 +96,9 @@ class Rollup:
             self._delta = head["generation"]
         self._over = stat.etag if far else None
         self._missing = head.get("base") != self._base
-        if not self._missing and "measured" in head:
-            self._measured = self._measured or 1
+        with self._lock:
+            if not self._missing and "measured" in head:
+                self._measured = self._measured or 1
         return None if self._missing else stat
 
     @property
@@ -151,7 +152,12 @@ class Rollup:
                 self._pending[path] = {**change, "was": known["was"]}
 
     def _can_wait(self, was: Item, item: Item) -> bool:
-        """Whether an item was only measured, as the many of a new library are."""
+        """Whether an item was only measured, as the many of a new library are.
+
+        Not in a bucket: the host that compacts might not hear of it.
+        """
+        if self._storage.state.remote:
+            return False
         size = {"w": item["w"], "h": item["h"]}
         told = item["path"] in self._pending or item["path"] in self._stored
         return self.backlog >= _MEASURED and not told and shown(was) | size == shown(item)
@@ -218,7 +224,7 @@ class Rollup:
             with self._lock:
                 known = self._merged(self._stored, self._pending)
                 self._early = set()
-        measured = self._measured  # so many are in the manifests by now
+                measured = self._measured  # so many are in the manifests by now
         count = 0
         folders: set[Path] = set()
 

@@ -26,7 +26,8 @@ Document = dict[str, Any]
 MAX_TAGS, MAX_TAG_CHARACTERS, MAX_NOTES_BYTES = 500, 200, 64 * 1024
 MAX_STORED_BYTES = 1024 * 1024
 FUTURE = dt.timedelta(minutes=5)
-_MANY_DIGITS = re.compile(rb"[0-9]{16}")  # orjson would make a float of so long an integer
+_MANY_DIGITS = re.compile(rb"[0-9]{16}")  # orjson makes a float of an integer over 64 bits
+_ORJSON_LEVELS = 200  # it reads 1,024 and writes 254
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
@@ -85,7 +86,8 @@ def parse(raw: bytes) -> Document | None:
 
 def loads(raw: bytes) -> Any:
     """JSON with integers of any size kept; `ValueError` for NaN, infinities and broken text."""
-    if not _MANY_DIGITS.search(raw):
+    deep = raw.count(b"[") + raw.count(b"{") > _ORJSON_LEVELS
+    if not (deep or _MANY_DIGITS.search(raw)):
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(raw)
     try:
@@ -290,6 +292,8 @@ def edit(storage: Storage, item: Path, change: Change) -> Sidecar | None:
             seen = found.raw.get(path, (None, ""))
         elif document := change(found.sidecar):
             draft = _encoded(document)
+            if found.sidecar and draft == found.sidecar.raw:
+                draft = None
         looks = [found] if seen else []
         try:
             raw = storage.state.update(

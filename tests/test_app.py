@@ -626,6 +626,27 @@ def test_every_term_must_match_somewhere_whatever_the_case_and_accents(gallery, 
         assert sorted(gallery.found(query)) == sorted(wanted), query
 
 
+def test_a_body_of_any_depth_is_kept_or_refused(app: TestApp) -> None:
+    """What can be read can be written again."""
+    for levels in (100, 300, 960, 1000, 1020, 5000):
+        body = b'{"mine": ' + b"[" * levels + b"]" * levels + b"}"
+        answer = app.put("/item?path=a.jpg", body, status="*")
+        assert answer.status_int in (200, 400), (levels, answer.status_int)
+        if answer.status_int == 200:
+            assert app.get("/item?path=a.jpg").json["mine"] is not None
+
+
+@pytest.mark.local
+def test_an_edit_that_changes_nothing_leaves_the_file(app: TestApp, root: pathlib.Path) -> None:
+    body = b'{"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z"}'
+    app.put("/item?path=a.jpg", body)
+    before = app.get("/item?path=a.jpg").headers["ETag"]
+    written = (root / "a.jpg.json").stat().st_mtime_ns
+    app.put("/item?path=a.jpg", body)
+    assert app.get("/item?path=a.jpg").headers["ETag"] == before
+    assert (root / "a.jpg.json").stat().st_mtime_ns == written
+
+
 def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Path) -> None:
     for number in range(12):
         put(root / f"s/n{number}.jpg", jpeg(8, 6, seed=number))
@@ -710,10 +731,12 @@ def test_the_search_index_can_be_rebuilt(gallery: Gallery, root: pathlib.Path) -
     assert [item["path"] for item in rollup["items"]] == ["a.jpg", "sub/b.png", "sub/broken.jpg"]
 
 
-def test_the_folded_copy_is_made_again_when_the_cache_is_lost(gallery: Gallery, root) -> None:
+def test_the_folded_copy_is_made_again_when_the_cache_is_lost(
+    gallery: Gallery, root, tmp_path
+) -> None:
     for file in pathlib.Path(gallery.cache.root).iterdir():
         file.unlink()
-    fresh = Gallery(root, root.parent / "cache")
+    fresh = Gallery(root, tmp_path / "cache")
     assert fresh.found("b.png") == ["sub/b.png"]
     fresh.close()
 

@@ -139,7 +139,7 @@ class Storage:
             raise Denied(f"{path} is not Lenslet's own and is left as it is.")
 
     def _forget_spilt(self, path: Path) -> None:
-        if self.spill is not None and not self.spill.is_unused():
+        if self.spill is not None:
             with contextlib.suppress(NotFound):
                 self.spill.delete(path)
 

@@ -173,14 +173,14 @@ class LocalTree:
             return self._is_empty(fd)
 
     def is_unused(self) -> bool:
-        """Whether nothing is kept in a private tree; another process's first is seen in a second.
+        """Whether nothing is kept in a private tree, asked by each request.
 
-        Asked by each request, so the answer is remembered.
+        Another process's first file is seen within a second.
         """
         if self._unused_until > time.monotonic():
             return True
         with self._asking:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, Denied):
                 if not self.is_empty():
                     return False
             self._unused_until = time.monotonic() + _UNUSED_SECONDS
@@ -192,9 +192,9 @@ class LocalTree:
                 os.stat(self._witness, dir_fd=fd, follow_symlinks=False)
                 return False
         with os.scandir(fd) as entries:
-            found = (e.name for e in entries if e.name not in self._not_counted)
-            self._witness = os.fsencode(next(found, ""))
-        return not self._witness
+            found = next((e.name for e in entries if e.name not in self._not_counted), "")
+        self._witness = os.fsencode(found)
+        return not found
 
     def any_file(self, folder: Path, test: Callable[[str], bool]) -> bool:
         with self._folder(folder) as fd, os.scandir(fd) as entries:
@@ -283,7 +283,8 @@ class LocalTree:
             self._refuse_empty(path.parent, fd)
             ready = None
             if draft is not None:
-                ready = stack.enter_context(Replacement(fd, draft, durable=True))
+                like = _stat_in(fd, path.name.encode())
+                ready = stack.enter_context(Replacement(fd, draft, durable=True, like=like))
             with locked(fd):
                 new = self._change(fd, path, change, ready)
             os.fsync(fd)  # others' changes may go to disk with this one
@@ -298,11 +299,11 @@ class LocalTree:
         if new is None:
             if info:
                 os.unlink(name, dir_fd=fd)
-        elif ready and new == ready.data:
-            ready.put(name, info)
+        elif new != old and ready and new == ready.data:
+            ready.put(name)
         elif new != old:
-            with Replacement(fd, new, durable=True) as other:
-                other.put(name, info)
+            with Replacement(fd, new, durable=True, like=info) as other:
+                other.put(name)
         return new
 
     def _existing(self, path: Path) -> tuple[bytes | None, os.stat_result | None]:
@@ -334,6 +335,13 @@ class LocalTree:
     def device(self) -> int:
         with self._folder(ROOT) as fd:
             return os.fstat(fd).st_dev
+
+
+def _stat_in(folder: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def _regular(info: os.stat_result, path: Path) -> Stat:

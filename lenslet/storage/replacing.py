@@ -33,12 +33,16 @@ class Replacement:
         *,
         mtime_ns: int | None = None,
         durable: bool = False,
+        like: os.stat_result | None = None,
     ) -> None:
+        """`like`: the file whose mode and owner the new one gets before anything is in it."""
         self.data = data
         self._folder = folder
         self._name = f"{TEMPORARY}{secrets.token_hex(8)}".encode()
         self._fd = os.open(self._name, _NEW, 0o666, dir_fd=folder)
         try:
+            if like is not None:
+                _resemble(self._fd, like)
             self._fill(mtime_ns)
             if durable:
                 os.fsync(self._fd)
@@ -58,10 +62,8 @@ class Replacement:
             if os.fstat(self._fd).st_mtime_ns != mtime_ns:
                 raise Denied("The file system does not keep times to the nanosecond.")
 
-    def put(self, name: bytes, like: os.stat_result | None = None) -> None:
-        """Take the place of `name`, with the mode and owner of the file `like`."""
-        if like is not None:
-            _resemble(self._fd, like)
+    def put(self, name: bytes) -> None:
+        """Take the place of `name`."""
         os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._name = b""
 

@@ -141,7 +141,7 @@ class Cost:
         self.cpu = usage.ru_utime + usage.ru_stime
 
     def _watch(self, pid: int, ended: threading.Event) -> None:
-        while not ended.wait(0.2):
+        while not ended.wait(0.05):
             with contextlib.suppress(OSError, KeyError):
                 self.megabytes = max(self.megabytes, private_megabytes(pid))
 
@@ -151,12 +151,12 @@ def lenslet(command: str, folder: pathlib.Path, **environ: str) -> Cost:
 
 
 def private_megabytes(pid: int) -> float:
-    """A process's share of its memory without that of shared files, in MB (PSS less Pss_File)."""
+    """A process's share of its memory without that of files, in MB (PSS less Pss_File)."""
     found = {}
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         key, value, *_ = line.split()
         found[key.rstrip(":")] = int(value)
-    return (found["Pss"] - found["Pss_File"] - found.get("Pss_Shmem", 0)) / 1024
+    return (found["Pss"] - found["Pss_File"]) / 1024
 
 
 def cpu_seconds(pid: int) -> float:
@@ -221,28 +221,38 @@ def serving(root: pathlib.Path, port: int, *more: str, **how: Any) -> Iterator[S
 
 
 class Load(NamedTuple):
-    """Requests a second, and the median and 99th percentile of what each took, in ms."""
+    """Requests a second, percentiles of what each took in ms, and CPU time of each in ms."""
 
     rate: float
     p50: float
+    p95: float
     p99: float
+    cpu: float = 0.0
 
 
-_TAKES = re.compile(r"(50|75|90|99)%\s+([\d.]+)(us|ms|s)")
-_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_DONE = """
+done = function(summary, latency)
+  for _, share in ipairs({50, 95, 99}) do print("takes " .. latency:percentile(share) / 1000) end
+end
+"""
 
 
-def load(url: str, seconds: int, *more: str) -> Load:
+def load(service: Service, route: str, seconds: int, *more: str, script: str = "") -> Load:
     """What `wrk` with one thread and eight connections sees; any answer but 200 and 304 ends it."""
     if not shutil.which("wrk"):
         raise SystemExit("wrk is needed: apt-get install wrk")
-    command = ["wrk", "-t1", "-c8", f"-d{seconds}s", "--latency", *more, url]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    if not rate or "Non-2xx or 3xx" in told or "Socket errors" in told:
-        raise SystemExit(f"{url}: {told}")
-    takes = {share: float(number) * _MS[unit] for share, number, unit in _TAKES.findall(told)}
-    return Load(float(rate[1]), takes["50"], takes["99"])
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script + _DONE)
+        file.flush()
+        command = ["wrk", "-t1", "-c8", f"-d{seconds}s", "-s", file.name, *more]
+        before = service.cpu()
+        ended = subprocess.run([*command, service.url + route], capture_output=True, text=True)
+        cpu = service.cpu() - before
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", ended.stdout)
+    if not rate or "Non-2xx or 3xx" in ended.stdout or "Socket errors" in ended.stdout:
+        raise SystemExit(f"{route}: {ended.stdout} {ended.stderr}")
+    takes = map(float, re.findall(r"takes ([\d.]+)", ended.stdout))
+    return Load(float(rate[1]), *takes, 1000 * cpu / (float(rate[1]) * seconds))
 
 
 def links(root: pathlib.Path, count: int, folders: int) -> list[str]:

@@ -33,16 +33,17 @@ def main() -> None:
         with common.serving(root, PORT) as service:
             service.started("/folders")
             edit(service.url)
-            rows = [measure(service.url, root, *each, options) for each in CASES]
+            rows = [measure(service, root, *each, options) for each in CASES]
+            takes = ("p50 ms", "p95 ms", "p99 ms", "CPU ms")
             columns = (
                 "request",
                 "of",
                 "a second",
                 "bare",
                 "× bare",
-                "p50 ms",
-                "p99 ms",
+                *takes,
                 "bare p99",
+                "bare CPU",
             )
             common.table("Requests", columns, rows)
             memory = [common.private_megabytes(pid) for pid in service.pids()]
@@ -66,7 +67,7 @@ def edit(url: str) -> None:
 
 
 def measure(
-    url: str,
+    service: common.Service,
     root: pathlib.Path,
     label: str,
     route: str,
@@ -77,22 +78,23 @@ def measure(
     options: argparse.Namespace,
 ) -> list[object]:
     """One row: the mean rate of some rounds, of Lenslet and of the bare resource by turns."""
-    asked = f"{url}{route}?{urllib.parse.urlencode({'path': path})}"
+    asked = f"{route}?{urllib.parse.urlencode({'path': path})}"
     headers = []
     if known:
-        with urllib.request.urlopen(asked) as answer:
+        with urllib.request.urlopen(service.url + asked) as answer:
             headers = ["-H", f"If-None-Match: {answer.headers['ETag']}"]
     ours: list[common.Load] = []
     theirs: list[common.Load] = []
     with common.bare(root / file, PEER_PORT, kind) as peer:
         peer.started("/bare")
         for _ in range(options.rounds):
-            ours.append(common.load(asked, options.seconds, *headers))
-            theirs.append(common.load(f"{peer.url}/bare", options.seconds))
-    rate, middle, slowest = (statistics.mean(values) for values in zip(*ours, strict=True))
-    bare, _, bare_slowest = (statistics.mean(values) for values in zip(*theirs, strict=True))
+            ours.append(common.load(service, asked, options.seconds, *headers))
+            theirs.append(common.load(peer, "/bare", options.seconds))
+    mean = common.Load(*map(statistics.mean, zip(*ours, strict=True)))
+    bare = common.Load(*map(statistics.mean, zip(*theirs, strict=True)))
     size = f"{(root / file).stat().st_size / 1000:.1f} KB"
-    return [label, size, rate, bare, f"{rate / bare:.2f}", middle, slowest, bare_slowest]
+    ratio = f"{mean.rate / bare.rate:.2f}"
+    return [label, size, mean.rate, bare.rate, ratio, *mean[1:], bare.p99, bare.cpu]
 
 
 if __name__ == "__main__":
