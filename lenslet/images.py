@@ -29,6 +29,7 @@ from lenslet.errors import UnreadableImage, one_line
 # Imported here lest Pillow import all that it has for the first thumbnail, which takes 40 ms.
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
+_TIMES_HELD = {"WEBP": 4}  # how often Pillow has the picture in memory while it decodes
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 # What Pillow raises for hostile bytes, collected from its plugins and seen on the corpus.
@@ -101,7 +102,7 @@ def render(
             if thumbnail:
                 draft = image.draft(None, _drafted(target))  # JPEG; before all that loads it
                 box = draft[1] if draft else box
-            with budget(image.width * image.height):
+            with budget(image.width * image.height * _TIMES_HELD.get(image.format or "", 1)):
                 return _render(image, size, target, box, quality if thumbnail else 0)
     except UnidentifiedImageError as error:
         raise UnreadableImage("not a JPEG, PNG or WebP image, or its header is damaged") from error

@@ -20,7 +20,7 @@ from lenslet.places import Place
 from lenslet.storage import Stat, Storage
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024  # larger files are hashed as they stream
-PIXELS_AT_ONCE = 60_000_000  # a 24-megapixel image on each of two threads; more decode alone
+PIXELS_AT_ONCE = 45_000_000  # 180 MB; an image with more decodes alone
 _CHUNK = 1 << 20
 
 

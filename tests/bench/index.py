@@ -8,6 +8,7 @@ and encoding without anything around it: what Pillow can do at most.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import pathlib
 import shutil
@@ -16,7 +17,7 @@ import sys
 
 import common
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from skimage.metrics import structural_similarity
 
 from lenslet import images
@@ -141,6 +142,9 @@ def quality(paths: list[pathlib.Path]) -> tuple[float, float, float, float]:
         ours = common.decoded(data)
         with Image.open(path) as image:
             whole = ImageOps.exif_transpose(image).convert("RGB")
+            if profile := image.info.get("icc_profile"):
+                colours = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+                whole = ImageCms.profileToProfile(whole, colours, ImageCms.createProfile("sRGB"))
         reference = common.webp(whole.resize(ours.size, Image.Resampling.LANCZOS), 70)
         sizes.append(len(data) / 1000)
         references.append(len(reference) / 1000)
