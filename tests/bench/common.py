@@ -53,6 +53,9 @@ WORDS = [
 _PACKAGES = ("pillow", "pyvips", "pyvips-binary", "falcon", "gunicorn", "orjson", "blake3")
 
 
+os.environ.setdefault("WEB_CONCURRENCY", "2")
+
+
 @contextlib.contextmanager
 def workplace() -> Iterator[pathlib.Path]:
     """An empty folder, in `BENCH_DIR` or the temporary folder, that is removed afterwards."""
@@ -275,7 +278,15 @@ def links(root: pathlib.Path, count: int, folders: int) -> list[str]:
 
 def bare(file: pathlib.Path, port: int, kind: str = "") -> AbstractContextManager[Service]:
     """The bare Falcon application under gunicorn with Lenslet's processes and threads."""
-    arguments = ["peers:bare()", "-k", "gthread", "-w", "2", "--threads", "8"]
+    arguments = [
+        "peers:bare()",
+        "-k",
+        "gthread",
+        "-w",
+        os.environ["WEB_CONCURRENCY"],
+        "--threads",
+        "8",
+    ]
     arguments += ["--keep-alive", "15", "-b", f"127.0.0.1:{port}", "--no-control-socket"]
     environ = {"BENCH_FILE": str(file), "BENCH_TYPE": kind, "PYTHONPATH": str(HERE)}
     return serving(HERE, port, *arguments, cwd=HERE, **environ)

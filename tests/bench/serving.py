@@ -2,7 +2,8 @@
 
 Both run under gunicorn with two processes of eight threads, access log off, loaded by turns by
 `wrk -t1 -c8`. Of the eight connections one process may take more than the other, by chance, so the
-loads are many and short, and their mean is shown. The bare resource knows no paths, no ETag and no 304. The peer of `/item` sends the
+loads are many and short, and their mean is shown; with `WEB_CONCURRENCY=1` chance has no part in
+it. The bare resource knows no paths, no ETag and no 304. The peer of `/item` sends the
 sidecar's file.
 """
 
