@@ -73,17 +73,17 @@ class Indexer:
         self._clock = clock
         self._started = clock()
         self._memory = Memory()
-        self._rests = True
+        self._rests = True  # nothing was done since memory was given back
         self._looker = Looker(storage, settings, resolver, wall)
         self._trouble: dict[str, str] = {}  # by kind of work, why storage refused it last
-        known = self._memory
+        records = self._memory
         self._reading = reading = Reading(
-            storage, settings, resolver, queue, board, known, told=told, clock=clock, wall=wall
+            storage, settings, resolver, queue, board, records, told=told, clock=clock, wall=wall
         )
-        self._books = books = Books(storage, settings, cache, queue, known, clock)
-        self._keys = Keys(storage, resolver, queue, known, reading, books)
+        self._books = books = Books(storage, settings, cache, queue, records, clock)
+        self._keys = Keys(storage, resolver, queue, records, reading, books)
         self._folders = Folders(
-            storage, settings, resolver, queue, known, self._looker, reading, books, clock
+            storage, settings, resolver, queue, records, self._looker, reading, books, clock
         )
         self._actions = self._table()
 

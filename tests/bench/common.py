@@ -278,15 +278,8 @@ def links(root: pathlib.Path, count: int, folders: int) -> list[str]:
 
 def bare(file: pathlib.Path, port: int, kind: str = "") -> AbstractContextManager[Service]:
     """The bare Falcon application under gunicorn with Lenslet's processes and threads."""
-    arguments = [
-        "peers:bare()",
-        "-k",
-        "gthread",
-        "-w",
-        os.environ["WEB_CONCURRENCY"],
-        "--threads",
-        "8",
-    ]
+    processes = os.environ["WEB_CONCURRENCY"]
+    arguments = ["peers:bare()", "-k", "gthread", "-w", processes, "--threads", "8"]
     arguments += ["--keep-alive", "15", "-b", f"127.0.0.1:{port}", "--no-control-socket"]
     environ = {"BENCH_FILE": str(file), "BENCH_TYPE": kind, "PYTHONPATH": str(HERE)}
     return serving(HERE, port, *arguments, cwd=HERE, **environ)
