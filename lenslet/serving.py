@@ -57,6 +57,16 @@ class Worker(ThreadWorker):
         else:
             super().run()
 
+    def accept(self, listener: Any) -> None:
+        """Let a process that has fewer connections, and was woken as well, be first.
+
+        Else one process takes all of a browser's connections in every third case, and its threads
+        fight for the interpreter: 2,500 requests a second, 8,000 where two processes share them.
+        """
+        if self.nr_conns:
+            os.sched_yield()
+        super().accept(listener)
+
     def handle_quit(self, sig: int, frame: Any) -> None:
         if not self.indexes:
             super().handle_quit(sig, frame)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from conftest import BROKEN_JPEG, Gallery, exif, is_bucket, jpeg, put, tree
 from webtest import TestApp
 
@@ -389,6 +390,19 @@ def test_an_item_without_a_sidecar_has_empty_tags_and_the_images_time(app, root)
     assert (answer.json["tags"], answer.json["notes"], answer.json["updatedBy"]) == ([], "", "")
     assert answer.json["updatedAt"] == times.of_ns((root / "a.jpg").stat().st_mtime_ns)
     assert answer.headers["ETag"].startswith('"0.')
+
+
+def test_items_are_found_in_the_manifest_in_whatever_order_they_are_asked_for(
+    gallery: Gallery, root: pathlib.Path
+) -> None:
+    images = {f"n/{number}.jpg": jpeg(10, 10, seed=number) for number in range(5)}
+    for path, data in images.items():
+        put(root / path, data)
+    gallery.index()
+    for number in (2, 4, 3, 0, 1, 2):
+        path = f"n/{number}.jpg"
+        known = gallery.app.get(f"/item?path={path}").json["hash"]  # which only the manifest tells
+        assert known == "blake3:" + blake3(images[path]).hexdigest()
 
 
 def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -119,6 +120,25 @@ def test_a_link_in_place_of_a_derived_file_is_replaced_and_its_target_is_not(loc
 def test_a_file_larger_than_the_limit_is_not_read(files: Tree) -> None:
     with pytest.raises(Conflict, match="3 bytes"):
         files.read(Path("a/one.txt"), limit=2)
+
+
+def test_a_manifest_held_in_memory_is_what_its_file_is_now(root: pathlib.Path) -> None:
+    files, path = LocalTree(str(root), holds=1000), Path("a/_index.json")
+    for number, data in enumerate((b"first", b"other", b"longer")):
+        put(root / path, data)
+        os.utime(root / path, (number, number))
+        wait_for(lambda: files.stat(path).settled(time.time_ns()))
+        assert [files.read(path)[0] for _ in range(2)] == [data, data]
+    assert files.read(path)[0] is files.read(path)[0]
+    (root / path).unlink()
+    with pytest.raises(NotFound):
+        files.read(path)
+
+
+def test_a_manifest_just_written_is_not_held_for_it_may_change_unseen(root: pathlib.Path) -> None:
+    files, path = LocalTree(str(root), holds=1000), Path("_index.json")
+    put(root / path, b"first")
+    assert files.read(path)[0] is not files.read(path)[0]
 
 
 def test_an_update_sees_what_is_there_and_replaces_it(files: Tree) -> None:

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _HEAD_BYTES = 256 * 1024  # of an object: more than any health report has
+_HELD_BYTES = 8 * 1024 * 1024  # of manifests in a request process: 33 of 1,000 items
 Answer = TypeVar("Answer")
 Check = Callable[[bytes, Stat], bool]
 
@@ -192,15 +193,15 @@ def open_storage(
     `count` hears of each request to a bucket.
     """
     root: Tree
-    store = Store(settings, count)
+    store, holds = Store(settings, count), _HELD_BYTES if fresh_seconds else 0
     if settings.s3_bucket:
         root = S3Tree(store, settings.s3_bucket, settings.s3_prefix, fresh_seconds=fresh_seconds)
     else:
-        root = LocalTree(settings.root_path)
+        root = LocalTree(settings.root_path, holds=holds)
     if settings.state_dir:
         inside = isinstance(root, LocalTree) and _is_below(settings.state_dir, root.root)
         within = root if isinstance(root, LocalTree) and inside else None
-        state = LocalTree(settings.state_dir, private=True, within=within)
+        state = LocalTree(settings.state_dir, private=True, within=within, holds=holds)
         return Storage(root, state, store=store)
     spill = LocalTree(cache_folder(settings, "derived"), private=True)
     return Storage(root, root, spill, store, fresh_seconds if root.remote else 0.0)

@@ -1,4 +1,4 @@
-"""Small documents of a bucket held in memory, so that asking again costs a condition or nothing."""
+"""Small documents held in memory, so that asking again costs a look at the file, or nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from lenslet.paths import Path
+from lenslet.paths import HEALTH, Path
 from lenslet.storage.tree import Stat
 
-_HELD_BYTES = 16 * 1024 * 1024
+
+def is_held(path: Path) -> bool:
+    """Whether a document is one of those asked for again and again: a manifest, the report."""
+    name = path.name
+    return name == HEALTH or (name.startswith("_index") and name.count(".") == 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document's bytes, its file, and when the store said last that it is so."""
+    """A document's bytes, its file, and when it was last seen to be so."""
 
     data: bytes
     stat: Stat
@@ -25,8 +29,9 @@ class Document:
 class Documents:
     """The documents asked for last, within a bound of bytes; safe for threads."""
 
-    def __init__(self, seconds: float) -> None:
-        """A document is taken as it is for `seconds` after it was checked."""
+    def __init__(self, most: int, seconds: float = 0.0) -> None:
+        """At most so many bytes; each is taken as it is for `seconds` after it was checked."""
+        self._most = most
         self._seconds = seconds
         self._lock = threading.Lock()
         self._held: OrderedDict[Path, Document] = OrderedDict()
@@ -40,13 +45,13 @@ class Documents:
 
     def put(self, path: Path, data: bytes, stat: Stat) -> None:
         """This is what the store has now."""
-        if len(data) > _HELD_BYTES // 4:
+        if len(data) > self._most // 4:
             return
         with self._lock:
             self._remove(path)
             self._held[path] = Document(data, stat, time.monotonic())
             self._bytes += len(data)
-            while self._bytes > _HELD_BYTES:
+            while self._bytes > self._most:
                 self._remove(next(iter(self._held)))
 
     def confirm(self, path: Path) -> None:

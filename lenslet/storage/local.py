@@ -22,6 +22,7 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.paths import ROOT, TEMPORARY, Path, escaped, usable
+from lenslet.storage.documents import Documents, is_held
 from lenslet.storage.opening import open_below
 from lenslet.storage.replacing import Replacement, locked, sweep
 from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
@@ -74,17 +75,24 @@ class LocalTree:
 
     A `private` tree is ours alone (`STATE_DIR`, the cache): folders are made as needed. Any other
     is the user's, and nothing is written at the top of one that is empty: a disk is unmounted.
+    With `holds`, so many bytes of manifests are held in memory while their files are as they were.
     """
 
     remote = False
 
     def __init__(
-        self, root: str, *, private: bool = False, within: LocalTree | None = None
+        self,
+        root: str,
+        *,
+        private: bool = False,
+        within: LocalTree | None = None,
+        holds: int = 0,
     ) -> None:
         """A private tree `within` the user's is not made while that one is empty otherwise."""
         self.root = os.path.realpath(root)
         self.private = private
         self._within = within
+        self._documents = Documents(holds)
         self._root = os.fsencode(self.root)
         self._not_counted: set[str] = set()
         self._asking = threading.Lock()
@@ -233,6 +241,17 @@ class LocalTree:
             return open(fd, "rb"), stat
 
     def read(self, path: Path, limit: int | None = None) -> tuple[bytes, Stat]:
+        if not is_held(path):
+            return self._read(path, limit)
+        held, _ = self._documents.get(path)
+        if held and held.stat == self.stat(path):
+            return held.data, held.stat
+        data, stat = self._read(path, limit)
+        if stat.settled(time.time_ns()):
+            self._documents.put(path, data, stat)
+        return data, stat
+
+    def _read(self, path: Path, limit: int | None) -> tuple[bytes, Stat]:
         with _DomainErrors(path):
             fd = self._open(path, os.O_RDONLY)
             try:

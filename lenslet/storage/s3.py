@@ -25,14 +25,15 @@ from lenslet.errors import (
     StorageUnavailable,
     Unsupported,
 )
-from lenslet.paths import HEALTH, MANIFEST, Path, escaped, usable_segment
-from lenslet.storage.documents import Documents
+from lenslet.paths import MANIFEST, Path, escaped, usable_segment
+from lenslet.storage.documents import Documents, is_held
 from lenslet.storage.download import Download, Stream
 from lenslet.storage.store import Store
 from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
 from lenslet.storage.updating import REMOVED, update
 
 _SEEN_SECONDS = 30.0  # for so long a root in which something was seen counts as not empty
+_HELD_BYTES = 16 * 1024 * 1024
 _IN_MEMORY_BYTES = 32 * 1024 * 1024
 _MEDIA_TYPES = {".json": "application/json", paths.THUMBNAIL: "image/webp"}
 
@@ -58,7 +59,7 @@ class S3Tree:
         self.bucket = bucket
         self.prefix = prefix
         self.region = region
-        self._documents = Documents(fresh_seconds)
+        self._documents = Documents(_HELD_BYTES, fresh_seconds)
         self._seen = float("-inf")  # when something was seen last
         self._refused = False  # whether the last write was not allowed
 
@@ -186,7 +187,7 @@ class S3Tree:
         return self._stream(answer)
 
     def read(self, path: Path, limit: int | None = None) -> tuple[bytes, Stat]:
-        if not _is_held(path):
+        if not is_held(path):
             return self._read(path, limit)
         held, fresh = self._documents.get(path)
         if held and fresh:
@@ -273,7 +274,7 @@ class S3Tree:
             raise
         self._refused = False
         self._seen = time.monotonic()
-        if _is_held(path) and isinstance(body, bytes):
+        if is_held(path) and isinstance(body, bytes):
             etag = answer["ETag"].strip('"')
             stat = Stat(len(body), time_of(int(time.time()), etag), etag=etag)
             self._documents.put(path, body, stat)
@@ -316,11 +317,6 @@ class S3Tree:
 
     def device(self) -> int:
         return 0
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a document is one of those asked for again and again."""
-    return path.name.startswith("_index") or path.name == HEALTH
 
 
 def _stat(answer: dict[str, Any], size: int) -> Stat:
