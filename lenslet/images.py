@@ -23,13 +23,13 @@ from PIL import (
 )
 from PIL.Image import Resampling, Transpose
 
-from lenslet import times
+from lenslet import times, webp
 from lenslet.errors import UnreadableImage, one_line
 
 # Imported here lest Pillow import all that it has for the first thumbnail, which takes 40 ms.
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
-_TIMES_HELD = {"WEBP": 4}  # how often Pillow has the picture in memory while it decodes
+_TIMES_HELD = {"WEBP": 2}  # how often the picture is in memory while one with alpha is decoded
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 # What Pillow raises for hostile bytes, collected from its plugins and seen on the corpus.
@@ -103,7 +103,7 @@ def render(
                 draft = image.draft(None, _drafted(target))  # JPEG; before all that loads it
                 box = draft[1] if draft else box
             with budget(image.width * image.height * _TIMES_HELD.get(image.format or "", 1)):
-                return _render(image, size, target, box, quality if thumbnail else 0)
+                return _render(image, source, size, target, box, quality if thumbnail else 0)
     except UnidentifiedImageError as error:
         raise UnreadableImage("not a JPEG, PNG or WebP image, or its header is damaged") from error
     except MemoryError as error:
@@ -154,17 +154,36 @@ def _reason(error: BaseException) -> str:
 
 def _render(
     image: Image.Image,
+    source: BinaryIO,
     size: tuple[int, int],
     target: tuple[int, int],
     box: tuple[float, float, float, float],
     quality: int,
 ) -> tuple[Facts, bytes]:
-    if quality or image.format == "PNG":  # a PNG's EXIF may stand behind its pixels
+    if quality and image.format == "WEBP":
+        image = _webp(image, source)
+    elif quality or image.format == "PNG":  # a PNG's EXIF may stand behind its pixels
         image.load()
     orientation, created_at = _exif(image)
     facts = _facts(size, orientation, created_at)
     scaled = target, box, _filter(size, target)
     return facts, _thumbnail(image, *scaled, orientation, quality) if quality else b""
+
+
+def _webp(image: Image.Image, source: BinaryIO) -> Image.Image:
+    """A WebP with its pixels: RGBA, RGBX where it is opaque.
+
+    Loaded by Pillow when it is animated or damaged: then Pillow says what is wrong.
+    """
+    source.seek(0)
+    found = webp.pixels(source.read(), *image.size)
+    if not found:
+        image.load()
+        return image
+    mode = "RGBA" if image.mode == "RGBA" else "RGBX"
+    picture = Image.frombuffer(mode, image.size, found, "raw", mode, 0, 1)
+    picture.info = image.info
+    return picture
 
 
 def _fit(width: int, height: int, long_edge: int) -> tuple[int, int]:
@@ -196,7 +215,7 @@ def _thumbnail(
         small = small.resize(target, resampling, box=box, reducing_gap=1.5)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
-    small = _srgb(small, profile)
+    small = _srgb(small.convert("RGB") if small.mode == "RGBX" else small, profile)
     if small.mode == "RGBA" and small.getchannel("A").getextrema() == (255, 255):
         small = small.convert("RGB")
     out = io.BytesIO()
@@ -215,12 +234,12 @@ def _filter(size: tuple[int, int], target: tuple[int, int]) -> Resampling:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """The image in a mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
+    """The image in a mode that can be scaled: L, LA, RGB, RGBX, RGBA or CMYK."""
     if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, where Pillow would clip
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data and image.mode not in ("LA", "RGBA"):
         return image.convert("RGBA")
-    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+    if image.mode in ("L", "LA", "RGB", "RGBX", "RGBA", "CMYK"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
 

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    "errors", "times", "memory", "paths", "config", "storage.tree", "storage.opening", "storage.replacing", "storage.local", "storage.documents", "storage.updating", "storage.store", "storage.download", "storage.s3", "storage",
-    "images", "sidecar", "manifest", "places", "pointers", "comparison", "thumbnail", "folding", "rollup", "search", "jobs", "jobs.messages", "jobs.sqs", "board", "health",
+    "errors", "times", "memory", "paths", "config", "storage.tree", "storage.opening", "storage.replacing", "storage.documents", "storage.local", "storage.updating", "storage.store", "storage.download", "storage.s3", "storage",
+    "webp", "images", "sidecar", "manifest", "places", "pointers", "comparison", "thumbnail", "folding", "rollup", "search", "jobs", "jobs.messages", "jobs.sqs", "board", "health",
     "mount", "sight", "looker", "known", "books", "probe", "renderer", "reading", "keys", "folders", "indexer", "conditional", "resources.common", "resources.file",
     "resources.folders", "resources.health", "resources.item", "resources.search", "resources.thumb",
     "resources", "app", "processes", "serving", "demo", "cli",

@@ -11,7 +11,7 @@ import pytest
 from conftest import CORPUS, draw, encode, exif
 from PIL import Image, ImageCms
 
-from lenslet import images
+from lenslet import images, webp
 from lenslet.errors import UnreadableImage
 
 TURNED = {
@@ -24,6 +24,10 @@ TURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+
+
+_WEBP = encode(draw(600, 400), "WEBP")
+BROKEN_WEBP = _WEBP[: len(_WEBP) // 2].ljust(len(_WEBP), b"\0")
 
 
 def render(data: bytes, **options: int) -> tuple[images.Facts, Image.Image]:
@@ -144,6 +148,17 @@ def swapped_profile() -> bytes:
     return bytes(data)
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_still_webp_has_the_pixels_that_pillow_reads(mode: str, lossless: bool) -> None:
+    drawn = draw(301, 203)
+    if mode == "RGBA":
+        drawn.putalpha(drawn.getchannel("R"))
+    data = encode(drawn, "WEBP", lossless=lossless)
+    with Image.open(io.BytesIO(data)) as image:
+        assert webp.pixels(data, *image.size) == image.convert("RGBA").tobytes()
+
+
 def test_the_first_frame_of_an_animation_is_shown() -> None:
     frames = [Image.new("RGB", (80, 60), colour) for colour in ("red", "green", "blue")]
     for kind in ("WEBP", "PNG"):
@@ -195,6 +210,7 @@ def test_exif_that_is_broken_says_nothing_and_harms_nothing() -> None:
         (encode(draw(300, 200), "GIF"), "not a JPEG"),
         (encode(draw(600, 400))[:3000], "cannot be decoded"),
         (encode(draw(600, 400), "PNG")[:600], "cannot be decoded"),
+        (BROKEN_WEBP, "cannot be decoded"),
     ],
 )
 def test_what_cannot_be_decoded_says_why_on_one_line(data: bytes, reason: str) -> None:
