@@ -2,7 +2,7 @@
 
 `lenslet index` hashes, reads EXIF, makes thumbnails, manifests and the rollup; the peer only makes
 thumbnails (WebP, quality 70, effort 2, as many threads). "pixels alone" is our own decoding, scaling
-and encoding without anything around it: what Pillow can do at most.
+and encoding without anything around it: what Pillow can do at most; the last two are parts of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import statistics
 import sys
+from typing import Any
 
 import common
 import numpy as np
@@ -27,8 +28,17 @@ WAYS = {
     "pyvips, thumbnails alone": (str(common.HERE / "peers.py"), "vips"),
     "pixels alone": (str(common.HERE / "peers.py"), "pixels"),
     "decoding alone": (str(common.HERE / "peers.py"), "decoding"),
+    "encoding alone": (str(common.HERE / "peers.py"), "encoding"),
 }
+PATHS = {"VIPS_CONCURRENCY": "1", "PYTHONPATH": str(common.CHECKOUT)}
 PHOTOS = ("cameras", "exif")  # of cameras, and of the web
+LARGE: dict[str, tuple[str, dict[str, Any]]] = {
+    "JPEG": (".jpg", {"quality": 85}),
+    "PNG": (".png", {}),
+    "WebP": (".webp", {"quality": 85}),
+    "WebP with alpha": (".webp", {"quality": 85, "alpha": True}),
+    "WebP, lossless": (".webp", {"lossless": True, "method": 0}),
+}
 PEER = "pyvips, thumbnails alone"
 
 
@@ -50,6 +60,8 @@ def main() -> None:
         common.table("Indexing", columns, rows)
         found = [row for folder in folders for row in scaling(folder, options.rounds)]
         common.table("Threads", ("files", "threads", "items/s", "× one"), found)
+        found = [[kind, *memory(place / kind, how)] for kind, how in LARGE.items()]
+        common.table("Memory for one image of 24 MP", ("image", "MB", "Pillow's load, MB"), found)
     photos = {name: list(filter(is_large_jpeg, common.corpus(name))) for name in PHOTOS}
     rows = [[name, len(paths), *quality(paths)] for name, paths in photos.items() if paths]
     common.table(
@@ -92,11 +104,10 @@ def measure(folder: pathlib.Path, rounds: int) -> list[list[object]]:
     """Items a second in each way: the median of some rounds, and the slowest and fastest."""
     count = len(list(folder.iterdir()))
     common.settle()
-    environ = {"VIPS_CONCURRENCY": "1", "PYTHONPATH": str(common.CHECKOUT)}
     found: dict[str, list[common.Cost]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, command in WAYS.items():
-            cost = common.Cost([sys.executable, *command, str(folder)], **environ)
+            cost = common.Cost([sys.executable, *command, str(folder)], **PATHS)
             if cost.status:
                 raise SystemExit(f"{way} failed on {folder.name}")
             found[way].append(cost)
@@ -115,6 +126,21 @@ def measure(folder: pathlib.Path, rounds: int) -> list[list[object]]:
         ]
         for way, costs in found.items()
     ]
+
+
+def memory(folder: pathlib.Path, how: tuple[str, dict[str, Any]]) -> tuple[float, float]:
+    """The most private memory of `lenslet index` for one image, and of Pillow loading it."""
+    suffix, options = how[0], dict(how[1])
+    folder.mkdir()
+    picture = common.picture(6000, 4000, 1)
+    if options.pop("alpha", False):
+        picture.putalpha(picture.getchannel("R"))
+    picture.save(folder / f"large{suffix}", **options)
+    common.settle()
+    indexed = common.lenslet("index", folder).megabytes
+    common.forget(folder)
+    loaded = common.Cost([sys.executable, *WAYS["decoding alone"], str(folder)], **PATHS)
+    return indexed, loaded.megabytes
 
 
 def scaling(folder: pathlib.Path, rounds: int) -> list[list[object]]:
