@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from lenslet import __version__, demo, health, processes, serving
+from lenslet import __version__, health, processes
 from lenslet.config import Settings
 from lenslet.errors import (
     BrokenPointer,
@@ -90,11 +90,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from lenslet import serving  # which takes 100 ms that no other command needs
+
     serving.Server(prog="lenslet").run()
     return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from lenslet import demo
+
     folder = options.path or "lenslet-demo"
     made = demo.make(folder)
     print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already")

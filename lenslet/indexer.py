@@ -134,7 +134,7 @@ class Indexer:
 
     def _work(self, stop: threading.Event, slot: int, once: bool) -> None:
         while not stop.is_set():
-            self.step(0.2 if once else 1.0, slot)
+            self.step(0.05 if once else 1.0, slot)
             if once and (not self.backlog or self._clock() - self._last_work > _ONCE_SECONDS):
                 return
 

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lenslet import config
-from lenslet.app import WSGIApp, create_app
 from lenslet.board import Board
 from lenslet.config import Settings
 from lenslet.errors import SettingError
@@ -39,7 +38,6 @@ from lenslet.storage.store import Store
 
 log = logging.getLogger("lenslet")
 
-FRESH_SECONDS = 2.0  # for so long a request takes what it knows of a bucket's folder as it is
 PULSE_SECONDS = 1.0
 NICENESS = 10  # a tenth of a request process's share of a busy processor
 
@@ -89,15 +87,6 @@ def reload_settings() -> Settings:
         return latest[0]
     latest[:] = [settings]
     return settings
-
-
-def build() -> WSGIApp:
-    """The WSGI application of a request process."""
-    settings = latest[0] if latest else load_settings()
-    channel, board = shared()
-    storage = open_storage(settings, board.count, fresh_seconds=FRESH_SECONDS)
-    jobs = channel if not settings.jobs_queue_url else SharedJobs(store_of(storage), settings)
-    return create_app(settings, storage, search_cache(settings), jobs, board)
 
 
 def store_of(storage: Storage) -> Store:

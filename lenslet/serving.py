@@ -17,23 +17,35 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
-from lenslet.app import WSGIApp
+from lenslet.app import WSGIApp, create_app
 from lenslet.jobs import Channel, Queue
+from lenslet.jobs.sqs import SharedJobs
 from lenslet.processes import (
     PULSE_SECONDS,
-    build,
     latest,
     load_settings,
     quiet_pillow,
     reload_settings,
+    search_cache,
     shared,
+    store_of,
     threads_of,
 )
-from lenslet.storage import root_name
+from lenslet.storage import open_storage, root_name
 
 log = logging.getLogger("lenslet")
 
+_FRESH_SECONDS = 2.0  # for so long a request takes what it knows of a bucket's folder as it is
 _DRAIN_SECONDS = 20
+
+
+def build() -> WSGIApp:
+    """The WSGI application of a request process."""
+    settings = latest[0] if latest else load_settings()
+    channel, board = shared()
+    storage = open_storage(settings, board.count, fresh_seconds=_FRESH_SECONDS)
+    jobs = channel if not settings.jobs_queue_url else SharedJobs(store_of(storage), settings)
+    return create_app(settings, storage, search_cache(settings), jobs, board)
 
 
 class Worker(ThreadWorker):
@@ -116,7 +128,7 @@ def gunicorn_settings() -> dict[str, Any]:
     shared()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
-        "wsgi_app": "lenslet.processes:build()",
+        "wsgi_app": "lenslet.serving:build()",
         "worker_class": "lenslet.serving.Worker",
         "bind": [f"{host}:{settings.port}"],
         "workers": settings.web_concurrency + bool(settings.worker_threads),

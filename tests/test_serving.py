@@ -382,7 +382,7 @@ def test_a_local_library_does_not_import_boto3(root, tmp_path) -> None:
     put(root / "a.jpg")
     code = (
         "import sys, threading; from lenslet import cli; status = cli.main(['index', sys.argv[1]]);"
-        "from lenslet import processes; processes.build(); "
+        "from lenslet import serving; serving.build(); "
         "print(status, [name for name in sys.modules if name.startswith('boto')])"
     )
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "ROOT_PATH": str(root)}

@@ -110,11 +110,18 @@ def settle() -> None:
 
 
 def forget(folder: pathlib.Path) -> None:
-    """Remove everything derived in a folder and below, and the caches of searches."""
-    for path in folder.rglob("*"):
+    """Take away everything derived in a folder and below, and the caches of searches.
+
+    Nothing is deleted until the end: ext4 without a journal looks for inodes that were not in use
+    lately, which takes a tenth of the next run's time.
+    """
+    cache = pathlib.Path(os.environ["XDG_CACHE_HOME"])
+    trash = pathlib.Path(tempfile.mkdtemp(dir=cache.parent))
+    for number, path in enumerate(folder.rglob("*")):
         if path.name.endswith((".thumbnail", ".json", ".vips")):
-            path.unlink()
-    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+            path.rename(trash / str(number))
+    if cache.exists():
+        cache.rename(trash / "cache")
 
 
 class Cost:
