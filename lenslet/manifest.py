@@ -352,7 +352,7 @@ def _line_start(data: bytes, item: Path) -> int:
     near = _near.get(folder, 0)
     start = data.find(start_of, near)
     if start < 0 and near:
-        start = data.find(start_of, 0, near)
+        start = data.find(start_of, 0, near + len(start_of))
     if start >= 0:
         if len(_near) >= _NEAR_FOLDERS:
             _near.clear()

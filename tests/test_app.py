@@ -405,6 +405,19 @@ def test_items_are_found_in_the_manifest_in_whatever_order_they_are_asked_for(
         assert known == "blake3:" + blake3(images[path]).hexdigest()
 
 
+def test_an_item_is_found_where_it_stands_in_the_manifest_of_now(gallery, root) -> None:
+    for name in (
+        "a-long-name.jpg",
+        "a-long-nam.jpg",
+        "short.jpg",
+    ):  # before or across the old place
+        put(root / "n" / name, jpeg(10, 10))
+        put(root / "n/z.jpg", jpeg(20, 20))
+        gallery.index()
+        assert gallery.app.get("/item?path=n/z.jpg").json["hash"]
+        (root / "n" / name).unlink()
+
+
 def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> None:
     answer = edit(app, {"tags": ["b", "a"], "notes": "Zoë", "updatedBy": "u", "mine": {"x": [1]}})
     text = (root / "a.jpg.json").read_text(encoding="utf-8")

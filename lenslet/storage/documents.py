@@ -45,10 +45,10 @@ class Documents:
 
     def put(self, path: Path, data: bytes, stat: Stat) -> None:
         """This is what the store has now."""
-        if len(data) > self._most // 4:
-            return
         with self._lock:
             self._remove(path)
+            if not 0 < len(data) <= self._most // 4:
+                return
             self._held[path] = Document(data, stat, time.monotonic())
             self._bytes += len(data)
             while self._bytes > self._most:
