@@ -29,7 +29,7 @@ from lenslet.errors import UnreadableImage, one_line
 # Imported here lest Pillow import all that it has for the first thumbnail, which takes 40 ms.
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
-_TIMES_HELD = {"WEBP": 2}  # how often the picture is in memory while one with alpha is decoded
+_TIMES_HELD = {"WEBP": 4}  # how often the picture may be in memory while it is decoded
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 # What Pillow raises for hostile bytes, collected from its plugins and seen on the corpus.
@@ -175,8 +175,10 @@ def _webp(image: Image.Image, source: BinaryIO) -> Image.Image:
 
     Loaded by Pillow when it is animated or damaged: then Pillow says what is wrong.
     """
-    source.seek(0)
-    found = webp.pixels(source.read(), *image.size)
+    found = None
+    if not getattr(image, "is_animated", False):
+        source.seek(0)
+        found = webp.pixels(source.read(), *image.size)
     if not found:
         image.load()
         return image

@@ -70,7 +70,7 @@ class Worker(ThreadWorker):
             super().run()
 
     def accept(self, listener: Any) -> None:
-        """Let a process that has fewer connections, and was woken as well, be first.
+        """Let another process that was woken as well be first, unless this one has none.
 
         Else one process takes all of a browser's connections in every third case, and its threads
         fight for the interpreter: 2,500 requests a second, 8,000 where two processes share them.

@@ -1,7 +1,7 @@
 """The pixels of a still WebP, decoded by the libwebp that Pillow has loaded.
 
 Pillow reads each WebP as an animation, with four copies of the picture in memory: one of 24 MP
-takes 407 MB, and 133 this way.
+takes 317 MB, and 110 this way.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import functools
 import re
 from typing import Any
 
-_LIBRARY = re.compile(r"/.*/libwebp[-.].*")  # libwebpdemux and libwebpmux are others
+_LIBRARY = re.compile(r"/.*/libwebp[-.][^/\n]*$")  # libwebpdemux and libwebpmux are others
 
 
 @functools.cache
 def _decode() -> Any:
-    """`WebPDecodeRGBAInto` of libwebp's simple API; None where Pillow has it built in."""
+    """`WebPDecodeRGBAInto` of libwebp's simple API; None where no libwebp is found."""
     try:
-        with open("/proc/self/maps") as maps:
+        with open("/proc/self/maps", errors="surrogateescape") as maps:  # paths of any bytes
             path = next(found[0] for line in maps if (found := _LIBRARY.search(line)))
         decode = ctypes.CDLL(path).WebPDecodeRGBAInto
     except (OSError, StopIteration, AttributeError):
@@ -30,7 +30,10 @@ def _decode() -> Any:
 
 
 def pixels(data: bytes, width: int, height: int) -> bytearray | None:
-    """Four bytes a pixel: red, green, blue, alpha; None for a damaged file or an animation."""
+    """Four bytes a pixel: red, green, blue, alpha; None where it cannot be done.
+
+    Which is so for a damaged file, for an animation, and where no libwebp is found.
+    """
     decode = _decode()
     if not decode:
         return None

@@ -11,7 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 
-from conftest import BROKEN_JPEG, free_port, jpeg, put, tree
+from conftest import BROKEN_JPEG, draw, encode, free_port, jpeg, put, tree
 
 
 def lenslet(
@@ -57,6 +57,14 @@ def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:
         assert "bad.jpg: cannot be decoded" in ended.stdout
         assert "1 could not be read" in ended.stdout
     assert (root / "good.jpg.thumbnail").exists()
+
+
+def test_a_webp_is_read_whatever_bytes_the_roots_own_name_has(tmp_path) -> None:
+    root = tmp_path / os.fsdecode(b"\xfcrlaub")
+    old(put(root / "a.webp", encode(draw(300, 200), "WEBP")))
+    ended = lenslet(tmp_path, "index", root)
+    assert ended.returncode == 0, ended.stdout
+    assert "1 have thumbnails" in ended.stdout
 
 
 def test_index_and_check_of_a_bucket_say_what_they_did(bucket, tmp_path) -> None:

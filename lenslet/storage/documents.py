@@ -27,7 +27,10 @@ class Document:
 
 
 class Documents:
-    """The documents asked for last, within a bound of bytes; safe for threads."""
+    """The documents read last, within a bound of bytes; safe for threads.
+
+    None is larger than a quarter of that.
+    """
 
     def __init__(self, most: int, seconds: float = 0.0) -> None:
         """At most so many bytes; each is taken as it is for `seconds` after it was checked."""
