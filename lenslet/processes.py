@@ -1,4 +1,4 @@
-"""What a process of Lenslet is put together from: its settings, or its index loop.
+"""What a process of Lenslet is put together from: its settings and its index loop.
 
 Also `worker.py`, the index process alone.
 """

@@ -1,4 +1,4 @@
-"""Gunicorn's settings and worker class: request processes and the index process.
+"""Gunicorn's settings, worker class and application: request processes and the index process.
 
 One arbiter keeps `WEB_CONCURRENCY` request processes and one index process. All are forked from
 it as workers of one class; `pre_fork` gives the index role to the first that finds it free. The

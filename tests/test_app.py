@@ -406,11 +406,8 @@ def test_items_are_found_in_the_manifest_in_whatever_order_they_are_asked_for(
 
 
 def test_an_item_is_found_where_it_stands_in_the_manifest_of_now(gallery, root) -> None:
-    for name in (
-        "a-long-name.jpg",
-        "a-long-nam.jpg",
-        "short.jpg",
-    ):  # before or across the old place
+    """Its line moves by two bytes, less than its own length, and then by more."""
+    for name in ("a-long-name.jpg", "a-long-nam.jpg", "short.jpg"):
         put(root / "n" / name, jpeg(10, 10))
         put(root / "n/z.jpg", jpeg(20, 20))
         gallery.index()

@@ -190,7 +190,8 @@ def open_storage(
 ) -> Storage:
     """The storage that the settings name. The root may be away for now.
 
-    `count` hears of each request to a bucket.
+    `count` hears of each request to a bucket. With `fresh_seconds`, as request processes have it,
+    manifests are held in memory.
     """
     root: Tree
     store, holds = Store(settings, count), _HELD_BYTES if fresh_seconds else 0
