@@ -1,5 +1,5 @@
 """Gunicorn reads this in a checkout; `lenslet serve` uses the same settings without it."""
 
-from lenslet.serving import gunicorn_settings
+from lenslet.run.serving import gunicorn_settings
 
 globals().update(gunicorn_settings())

@@ -1,6 +1,6 @@
 """The index process alone, for a host that only indexes: `python worker.py --help`."""
 
-from lenslet.processes import work
+from lenslet.run import work
 
 if __name__ == "__main__":
     raise SystemExit(work())

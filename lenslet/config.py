@@ -1,4 +1,4 @@
-"""Frozen `Settings` from the environment and a `.env` file; reads nothing else."""
+"""Settings from environment variables and a `.env` file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from lenslet.errors import SettingError
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _URL = re.compile(r"https?://[^\s/]+(/\S*)?")
 
+NO_SHARDS = (
+    "SHARD is no longer supported: several index processes on one bucket need a queue, "
+    "so set JOBS_QUEUE_URL instead"
+)
 _LATER = (
     "API_TOKEN",
     "READ_TOKEN",
@@ -27,12 +31,11 @@ _LATER = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, checked; each field is the environment variable of its name in capitals.
+    """Every setting, checked. Each field is the environment variable of the same name.
 
-    Sizes are bytes or pixels, times are seconds. `cache_dir` follows `XDG_CACHE_HOME`. With a
-    bucket, the root is `s3_prefix` in it and `root_path` says nothing. `shard` is the share of
-    this host's index process, as (2, 3). `worker_threads` 0: no index process; `scan_seconds` 0: it
-    looks for nothing by itself.
+    Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`. With
+    `s3_bucket`, `root_path` is not used. Without `worker_threads` there is no index process here;
+    without `scan_seconds` it does not scan.
     """
 
     root_path: str = "./data"
@@ -59,7 +62,6 @@ class Settings:
     pointer_buckets: tuple[str, ...] = ()
     jobs_queue_url: str = ""
     jobs_urgent_queue_url: str = ""
-    shard: tuple[int, int] = (1, 1)
     cache_dir: str = "~/.cache/lenslet"
 
 
@@ -70,28 +72,20 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
         except ValueError:
             value = kind(high + 1)
         if not low <= value <= high:
-            raise ValueError(f"{'a whole number' if kind is int else 'a number'} {low}–{high}")
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{what} from {low} to {high}")
         return value
 
     return check
 
 
-def _never_or_number(low: float, high: float) -> Callable[[str], float]:
+def _zero_or_number(low: float, high: float) -> Callable[[str], float]:
     number = _number(float, low, high)
 
     def check(text: str) -> float:
         return 0.0 if text.strip() == "0" else float(number(text))
 
     return check
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """The share of one of several index processes, such as 2/3, as two numbers."""
-    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text.strip())
-    share = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= share[0] <= share[1]:
-        raise ValueError("a share such as 2/3: the second of three")
-    return share
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -101,13 +95,13 @@ def _words(text: str) -> tuple[str, ...]:
 def _absolute_folders(text: str) -> tuple[str, ...]:
     folders = _words(text)
     if not all(map(os.path.isabs, folders)):
-        raise ValueError("a comma list of absolute folders")
+        raise ValueError("absolute folders, separated by commas")
     return folders
 
 
 def _filled(text: str) -> str:
     if not text.strip() or "\0" in text:
-        raise ValueError("a value that is not empty")
+        raise ValueError("text that is not empty")
     return text
 
 
@@ -122,7 +116,7 @@ def _buckets(text: str) -> tuple[str, ...]:
 
 
 def _prefix(text: str) -> str:
-    """A prefix as keys begin with it: nothing, or with a `/` at its end and none before."""
+    """Returns a prefix as keys begin with it: empty, or ending with `/`."""
     prefix = text.strip("/")
     if not all(map(paths.usable_segment, prefix.split("/") if prefix else ())):
         raise ValueError("segments joined by /, none of them empty, '.' or '..'")
@@ -154,21 +148,22 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
     "ignore": _words,
     "max_pixels": _number(int, 1, 2_000_000_000),
     "max_file_bytes": _number(int, 1, 2**40),
-    "scan_seconds": _never_or_number(1, 86_400),
+    "scan_seconds": _zero_or_number(1, 86_400),
     "presign_seconds": _number(int, 0, 604_800),
     "pointer_roots": _absolute_folders,
     "pointer_buckets": _buckets,
     "jobs_queue_url": _url,
     "jobs_urgent_queue_url": _url,
-    "shard": _shard,
 }
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
-    """Settings from variables; `SettingError`, one line, for the first that cannot be used."""
+    """Returns the settings; raises `SettingError`, one line, for the first that is wrong."""
     for name in _LATER:
         if environ.get(name):
             raise SettingError(f"{name} is set, and this version of Lenslet does not know it yet")
+    if environ.get("SHARD"):
+        raise SettingError(NO_SHARDS)
     values = _defaults(environ)
     for field, check in _CHECKS.items():
         text = environ.get(field.upper(), "")
@@ -177,18 +172,16 @@ def settings(environ: Mapping[str, str]) -> Settings:
         try:
             values[field] = check(text)
         except ValueError as error:
-            raise SettingError(
-                f"{field.upper()}={text!r} cannot be used: it takes {error}"
-            ) from error
+            raise SettingError(f"{field.upper()}={text!r}: must be {error}") from error
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
     values["cache_dir"] = os.path.join(os.path.expanduser(cache), "lenslet")
     return Settings(**values)
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What an unset setting is where that is not the same for everyone.
+    """Defaults that depend on the host and on where the root is.
 
-    Work on a bucket mostly waits for it, and each look into it costs requests.
+    Threads that work on a bucket mostly wait for it, and each scan of one costs requests.
     """
     cores = os.cpu_count() or 1
     if not environ.get("S3_BUCKET"):
@@ -198,10 +191,10 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def load(environ: Mapping[str, str], folder: str = ".") -> Settings:
-    """Settings from the environment, and from `folder`/.env for what it leaves unset."""
+    """Returns the settings of the environment; `folder`/.env sets what it leaves unset."""
     filed, here = _filed(folder), {name: value for name, value in environ.items() if value}
     if "ROOT_PATH" in here:
-        filed.pop("S3_BUCKET", None)  # a folder named here is not overruled by a bucket there
+        filed.pop("S3_BUCKET", None)  # the environment's folder wins over the file's bucket
     return settings({**filed, **here})
 
 
@@ -217,12 +210,12 @@ def _filed(folder: str) -> dict[str, str]:
 
 
 def credentials(folder: str = ".") -> dict[str, str]:
-    """What `folder`/.env says to boto3: the variables that begin with `AWS_`."""
+    """Returns the variables of `folder`/.env that are for boto3: those that begin with `AWS_`."""
     return {name: value for name, value in _filed(folder).items() if name.startswith("AWS_")}
 
 
 def dotenv(text: str) -> dict[str, str]:
-    """The variables of a `.env` file: `NAME=value` lines, `#` comments, optional quotes."""
+    """Parses a `.env` file: `NAME=value` lines, `#` comments, optional quotes."""
     found: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip().removeprefix("export ").strip()
@@ -230,7 +223,7 @@ def dotenv(text: str) -> dict[str, str]:
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name.isidentifier() or "\0" in value:
-            raise SettingError(f".env line {number} cannot be used: it takes NAME=value")
+            raise SettingError(f".env line {number}: must be NAME=value")
         if value[:1] in ('"', "'") and value.endswith(value[0]) and len(value) > 1:
             value = value[1:-1]
         else:
@@ -240,5 +233,5 @@ def dotenv(text: str) -> dict[str, str]:
 
 
 def names() -> list[str]:
-    """The settings an operator can set, as environment variables."""
+    """Returns the names of all settings, as environment variables."""
     return [field.name.upper() for field in fields(Settings) if field.name in _CHECKS]

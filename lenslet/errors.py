@@ -1,21 +1,21 @@
-"""What can go wrong, in domain words; knows no HTTP.
+"""Errors in domain words. `web/app.py` turns them into HTTP.
 
-``str(error)`` is a sentence that a client may read: it never holds a path of the server.
+`str(error)` is a sentence for the client. It never contains a path of the server.
 """
 
 from __future__ import annotations
 
 
 class LensletError(Exception):
-    """Everything that Lenslet raises on purpose."""
+    """Base class of every error that Lenslet raises on purpose."""
 
 
 class SettingError(LensletError):
-    """A setting that stops the start: one line with its name, its value and what is allowed."""
+    """A setting that stops the start: one line that says what is wrong and what is allowed."""
 
 
 class BadRequest(LensletError):
-    """A request that is malformed; `parameter` names the part at fault."""
+    """A malformed request; `parameter` names the part at fault."""
 
     def __init__(self, parameter: str, reason: str) -> None:
         super().__init__(f"{parameter}: {reason}")
@@ -23,31 +23,31 @@ class BadRequest(LensletError):
 
 
 class NotFound(LensletError):
-    """Nothing is there, or nothing that is served."""
+    """There is nothing at this path, or nothing that is served."""
 
 
 class Ignored(NotFound):
-    """A folder that is marked as no part of the library."""
+    """A folder that is marked as not part of the library."""
 
 
 class NotRegular(NotFound):
-    """Something is there that is no file: a link, a folder, a pipe."""
+    """Something that is not a regular file: a link, a folder, a pipe."""
 
 
 class Denied(LensletError):
-    """The operating system, the store or a `readonly` mark says no."""
+    """The operating system, the store or a `readonly` pointer does not allow it."""
 
 
 class BrokenPointer(Denied):
-    """A pointer folder whose file is unusable or whose target is not allowed."""
+    """A pointer folder whose file is invalid or whose target is not allowed."""
 
 
 class Conflict(LensletError):
-    """A file that is not ours, or not readable, is in the way."""
+    """A file that is not Lenslet's own, or not readable, is in the way."""
 
 
 class PreconditionFailed(LensletError):
-    """`If-Match` or `If-None-Match` does not hold; `stored` is the sidecar as it is, if any."""
+    """`If-Match` or `If-None-Match` does not hold; `stored` is the current sidecar, if any."""
 
     def __init__(self, reason: str, stored: bytes | None = None) -> None:
         super().__init__(reason)
@@ -59,7 +59,7 @@ class TooLarge(LensletError):
 
 
 class RangeNotSatisfiable(LensletError):
-    """A `Range` beyond the end of `size` bytes."""
+    """A `Range` that begins beyond the end of a file of `size` bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"The range lies beyond the {size} bytes of the file.")
@@ -67,7 +67,7 @@ class RangeNotSatisfiable(LensletError):
 
 
 class Invalid(LensletError):
-    """Understood and wrong; `field` names what."""
+    """A value that is understood and wrong; `field` names it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -75,11 +75,15 @@ class Invalid(LensletError):
 
 
 class UnreadableImage(LensletError):
-    """An image that cannot be decoded: one line that says what is wrong with it."""
+    """An image that cannot be decoded; the message says why in one line."""
 
 
 class StorageUnavailable(LensletError):
-    """The store does not answer for now; asking again later may help."""
+    """Storage cannot be used right now. Trying again later may help."""
+
+
+class Unmounted(StorageUnavailable):
+    """The root or `STATE_DIR` is empty or another disk: an unmounted disk?"""
 
 
 class Unreachable(StorageUnavailable):
@@ -87,19 +91,19 @@ class Unreachable(StorageUnavailable):
 
 
 class EmptyObject(LensletError):
-    """No byte of an object is where one was asked for."""
+    """A byte range was requested of an object that has no bytes."""
 
 
-class StorageNonsense(LensletError):
-    """The store answered what no store should answer."""
+class StorageNonsense(StorageUnavailable):
+    """The store sent an answer that is not valid S3."""
 
 
 class Unsupported(LensletError):
-    """The store lacks what is needed: conditional writes."""
+    """The store lacks a feature that is needed: conditional writes."""
 
 
 class Overtaken(LensletError):
-    """Another writer was first: look again at what is there now."""
+    """Another writer was first: read again and retry."""
 
 
 class StorageFull(LensletError):
@@ -107,14 +111,14 @@ class StorageFull(LensletError):
 
 
 class PointerLoop(LensletError):
-    """Pointer folders that lead back to themselves, or too many of them in a row."""
+    """Pointer folders that lead back to themselves, or more than 16 of them in a row."""
 
     def __init__(self, chain: list[str]) -> None:
-        super().__init__("The folder points, in the end, to itself: " + " → ".join(chain))
+        super().__init__("The folder points back to itself: " + " → ".join(chain))
         self.chain = chain
 
 
 def one_line(text: object, limit: int = 200) -> str:
-    """`text` on one line of at most `limit` characters, for a reason that is kept or shown."""
+    """Returns `text` as one line of at most `limit` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""A client's text made a safe `Path`, and the names derived from one; touches no file."""
+"""Paths: parses a client's text into a safe `Path`, and derives names. Touches no file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ MEDIA_TYPES = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-MANIFEST, ROLLUP, ROLLUP_DELTA, HEALTH = (
-    "_index.json",
-    "_rollup.json",
-    "_rollup_delta.json",
-    "_health.json",
-)
+MANIFEST = "_index.json"
+ROLLUP, ROLLUP_DELTA = "_rollup.json", "_rollup_delta.json"
+HEALTH = "_health.json"
 POINTERS = (".lenslet.folder.json", ".lenscat.folder.json")
 IGNORE_MARKS = (".nomedia", ".lensletignore")
-ABOUT_FOLDERS = frozenset((*POINTERS, *IGNORE_MARKS))  # files that tell of the folder they are in
+FOLDER_FILES = (*POINTERS, *IGNORE_MARKS)  # they say something about the folder they are in
 THUMBNAIL = ".thumbnail"
 SIDECARS = (".lenslet.json", ".json")  # read in this order
 TEMPORARY = ".lenslet-tmp-"
@@ -41,14 +38,12 @@ _IGNORED = frozenset(
 _ENDINGS = tuple(MEDIA_TYPES)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
-_LONGEST_NAME, _LONGEST_PATH = (
-    255,
-    3800,
-)  # bytes: what file systems take, less room for our suffixes
+_TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
+_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes: a file system's limits, less our suffixes
 
 
 class Path(str):
-    """Checked segments joined by `/`, relative to the root, which is ``""``."""
+    """Valid segments joined by `/`, relative to the root. The root is the empty path."""
 
     __slots__ = ()
 
@@ -65,15 +60,15 @@ class Path(str):
         return self.split("/") if self else []
 
     def child(self, name: str) -> Path:
-        """The path of `name` in this folder; `name` must be usable."""
+        """Returns the path of `name` in this folder. `name` must be usable."""
         return Path(f"{self}/{name}") if self else Path(name)
 
     def holds(self, other: Path) -> bool:
-        """Whether `other` is this folder or lies below it."""
+        """True if `other` is this folder or is below it."""
         return not self or other == self or other.startswith(self + "/")
 
     def below(self, folder: Path) -> Path:
-        """This path as seen from `folder`, which holds it."""
+        """Returns this path relative to `folder`, which holds it."""
         return Path(self[len(folder) :].lstrip("/"))
 
     def ancestors(self) -> Iterator[Path]:
@@ -88,10 +83,11 @@ ROOT = Path("")
 
 
 def parse(text: str, parameter: str = "path") -> Path:
-    """The safe path a client means; `BadRequest` naming `parameter` for every other text.
+    """Returns the safe path that a client's text means.
 
-    One leading and one trailing `/` are dropped. Refused: empty, `.` and `..` segments, control
-    characters, backslashes, text that is not UTF-8, and more than 255 bytes a name or 3,800 in all.
+    One leading and one trailing `/` are dropped. Raises `BadRequest`, naming `parameter`, for
+    empty, `.` and `..` segments, control characters, backslashes, text that is not UTF-8, names
+    over 255 bytes and paths over 3,800.
     """
     path = text.removeprefix("/").removesuffix("/")
     if not path:
@@ -111,23 +107,28 @@ def parse(text: str, parameter: str = "path") -> Path:
 
 
 def usable(name: str) -> bool:
-    """Whether a name found in a folder can be part of a path."""
+    """True if a name in a folder can be part of a path."""
     return not _UNUSABLE.search(name)
 
 
 def usable_segment(name: str) -> bool:
-    """Whether a name can be one segment of a path, also where file systems set no bounds."""
+    """True if part of a key, which may be any text, can be one segment of a path."""
     return usable(name) and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
 
 
 def escaped(name: str) -> str:
-    """An unusable name so that it can be shown: what cannot stand as it is as `\\xNN`."""
+    """Returns an unusable name in a form that can be shown, with `\\xNN` for bad characters."""
     return _UNUSABLE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 
 
 def is_item(name: str) -> bool:
-    """Whether a file of this name is an image that Lenslet serves."""
+    """True if a file with this name is an image that Lenslet serves."""
     return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+
+
+def is_temporary(name: str) -> bool:
+    """True for the temporary files that Lenslet makes, and for no other."""
+    return name.startswith(TEMPORARY) and _TEMPORARY.fullmatch(name) is not None
 
 
 def media_type(name: str) -> str:
@@ -147,7 +148,7 @@ def folder_key(path: Path) -> list[tuple[list[str | int], str]]:
 
 
 class Ignore:
-    """Which names are not part of the library: the usual clutter and the operator's globs.
+    """Says which names are not part of the library: system clutter and the operator's globs.
 
     A glob with a `/` is matched against the whole path, any other against the name.
     """
@@ -157,7 +158,7 @@ class Ignore:
         self._paths = [re.compile(fnmatch.translate(g.strip("/"))) for g in globs if "/" in g]
 
     def name(self, name: str) -> bool:
-        """Whether a name is ignored wherever it stands."""
+        """True if a name is ignored in every folder."""
         return (
             name.startswith(".")
             or name in _IGNORED
@@ -165,11 +166,11 @@ class Ignore:
         )
 
     def served(self, folder: Path, names: Iterable[str]) -> set[str]:
-        """Those of a folder's names that are not ignored."""
+        """Returns those of a folder's names that are not ignored."""
         if self._names or self._paths:
             return {name for name in names if not self.path(folder.child(name))}
         return {name for name in names if not name.startswith(".") and name not in _IGNORED}
 
     def path(self, path: Path) -> bool:
-        """Whether the last segment of a path is ignored there."""
+        """True if the last segment of a path is ignored."""
         return self.name(path.name) or any(glob.match(path) for glob in self._paths)

@@ -1,9 +1,10 @@
-"""Times as RFC 3339 in UTC with `Z`: read, written, compared."""
+"""Reads and writes times as RFC 3339 in UTC with `Z`."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 
 UTC = dt.timezone.utc
 _RFC3339 = re.compile(
@@ -13,19 +14,30 @@ _RFC3339 = re.compile(
 )
 
 
+class Clock:
+    """The clock of the index process: seconds say what is due, nanoseconds how old a file is."""
+
+    def __call__(self) -> float:
+        return time.monotonic()
+
+    def wall_ns(self) -> int:
+        """Returns the time in nanoseconds since 1970, as files have it."""
+        return time.time_ns()
+
+
 def now() -> dt.datetime:
-    """The present second."""
+    """Returns the current time, to the second."""
     return dt.datetime.now(UTC).replace(microsecond=0)
 
 
 def text(when: dt.datetime) -> str:
-    """`when` as `2025-02-16T23:12:55Z`, with a fraction only where it has one."""
+    """Returns `when` as `2025-02-16T23:12:55Z`, with a fraction only if it has one."""
     moment = when.astimezone(UTC).replace(tzinfo=None)
     return moment.isoformat() + "Z"
 
 
 def parse(value: str) -> dt.datetime:
-    """An RFC 3339 date-time (section 5.6) as UTC; `ValueError` when it is not one."""
+    """Returns an RFC 3339 date-time (section 5.6) in UTC; raises `ValueError` for other text."""
     match = _RFC3339.fullmatch(value)
     if not match:
         raise ValueError(f"{value!r} is not an RFC 3339 time such as 2025-02-16T23:12:55Z")
@@ -42,7 +54,7 @@ def parse(value: str) -> dt.datetime:
 
 
 def of_ns(nanoseconds: int) -> str:
-    """A file's time as text, to the second; times no calendar holds become 1970."""
+    """Returns a file's time as text, to the second; times outside the calendar become 1970."""
     try:
         return text(dt.datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC))
     except (OverflowError, ValueError, OSError):

@@ -119,11 +119,13 @@ class BucketPath:
         return self.read_bytes().decode(encoding)
 
     def exists(self) -> bool:
+        """True unless it is missing, or the empty object that a removed sidecar leaves."""
         try:
-            self.get()["Body"].close()
+            answer = self.get()
         except ClientError:
             return False
-        return True
+        answer["Body"].close()
+        return bool(answer["Metadata"].get("rev") != "removed")
 
     def stat(self) -> types.SimpleNamespace:
         """Its time, in nanoseconds."""

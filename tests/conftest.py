@@ -27,13 +27,13 @@ from PIL import Image, ImageDraw
 from webtest import TestApp
 
 from lenslet import config
-from lenslet.app import create_app
-from lenslet.board import Board
-from lenslet.indexer import Indexer
-from lenslet.jobs import Channel, Job, Kind, Queue
+from lenslet.index.loop import Indexer
+from lenslet.index.queue import Channel, Job, Kind, Queue
+from lenslet.index.status import Status
+from lenslet.library import open_library
 from lenslet.paths import Path
-from lenslet.pointers import Resolver
-from lenslet.storage import LocalTree, open_storage
+from lenslet.times import Clock as RealClock
+from lenslet.web.app import create_app
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORPUS = os.environ.get("LENSLET_CORPUS")
@@ -134,14 +134,19 @@ def read_only(folder: pathlib.Path) -> Iterator[pathlib.Path]:
                 path.chmod(mode)
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
+class Clock(RealClock):
+    """Seconds that pass when a test says so; files just drawn count as settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, real: bool = False) -> None:
         self.now = 1000.0
+        self.real = real
+        self.settling_seconds = 10
 
     def __call__(self) -> float:
-        return self.now
+        return time.monotonic() if self.real else self.now
+
+    def wall_ns(self) -> int:
+        return time.time_ns() + self.settling_seconds * 10**9
 
 
 class Gallery:
@@ -152,57 +157,54 @@ class Gallery:
         fresh_seconds = float(settings.pop("fresh_seconds", "0"))
         environ = {"XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0", **environ_of(root)}
         self.settings = config.settings({**environ, **settings})
-        self.clock, self.channel, self.board = Clock(), Channel(), Board()
-        self.storage = open_storage(self.settings, self.board.count, fresh_seconds=fresh_seconds)
-        self.cache = LocalTree(str(cache / "search"), private=True)
+        self.clock, self.channel, self.status = Clock(), Channel(), Status()
+        self.library = open_library(self.settings, self.status.count, fresh_seconds=fresh_seconds)
         self.told: list[tuple[str, str | None]] = []
         self.restart()
-        self.app = TestApp(
-            create_app(self.settings, self.storage, self.cache, self.channel, self.board)
-        )
+        self.app = TestApp(create_app(self.library, self.channel, self.status))
 
-    def restart(self, clock: Callable[[], float] | None = None) -> None:
+    def restart(self, *, real: bool = False) -> None:
         """A new index loop, as after a crash: it remembers nothing."""
-        self.queue = Queue(clock or self.clock)
+        self.clock.real = real
+        self.queue = Queue(self.clock)
         self.indexer = Indexer(
-            self.storage,
-            self.settings,
-            Resolver(self.storage, self.settings),
-            self.cache,
+            open_library(self.settings, self.status.count),
             self.queue,
-            self.board,
-            told=lambda path, error: self.told.append((path, error)),
-            clock=clock or self.clock,
-            wall=lambda: time.time_ns() + 10_000_000_000,  # files just drawn are settled
+            self.status,
+            self.clock,
+            lambda path, error: self.told.append((path, error)),
         )
 
     def index(self) -> None:
         """Do everything there is to do, as if `SCAN_SECONDS` had passed before."""
-        if self.storage.root.remote:  # where only time tells that a look is due
-            self.clock.now += self.settings.scan_seconds
+        self.clock.now += self.settings.scan_seconds
         self.queue.put(Job(Kind.SCAN))
         self.settle()
 
     def ask(self, path: str = "") -> None:
         """What a request for a folder does behind its answer."""
         self.clock.now += 60
-        self.queue.put(Job(Kind.FOLDER, Path(path)))
+        self.queue.put(Job(Kind.FOLDER, Path(path), asked=True))
         self.settle()
+
+    def step(self) -> bool:
+        """Do the next job, if one is due."""
+        while job := self.channel.receive(0):
+            self.queue.put(job)
+        return self.indexer.step()
 
     def settle(self, seconds: float = 10.0) -> None:
         """Do what is due within some seconds of the loop's own clock."""
-        while job := self.channel.receive(0):
-            self.queue.put(job)
         until = self.clock.now + seconds
         while self.clock.now < until:
-            if not self.indexer.step():
+            if not self.step():
                 self.clock.now += 0.25
-        self.indexer.pulse()
+        self.indexer.beat()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """The loop on its threads and by the real clock, as in the index process."""
-        self.restart(time.monotonic)
+        self.restart(real=True)
         stop = threading.Event()
         runner = threading.Thread(target=self.indexer.run, args=(stop,))
         listener = threading.Thread(target=self._listen, args=(stop,))
@@ -220,7 +222,7 @@ class Gallery:
         while not stop.is_set():
             if job := self.channel.receive(0.05):
                 self.queue.put(job)
-            self.indexer.pulse()
+            self.indexer.beat()
 
     def folder(self, path: str = "") -> dict[str, Any]:
         """The manifest of a folder, which must be there."""

@@ -17,7 +17,7 @@ from conftest import BROKEN_JPEG, Gallery, exif, is_bucket, jpeg, put, tree
 from webtest import TestApp
 
 from lenslet import errors, times
-from lenslet.app import STATUSES, status_of
+from lenslet.web.app import STATUSES, status_of
 
 Make = Callable[..., Gallery]
 TAKEOUT = b'{"title": "IMG_1.jpg", "description": "", "photoTakenTime": {"timestamp": "1"}}'
@@ -758,7 +758,7 @@ def test_the_search_index_can_be_rebuilt(gallery: Gallery, root: pathlib.Path) -
 def test_the_folded_copy_is_made_again_when_the_cache_is_lost(
     gallery: Gallery, root, tmp_path
 ) -> None:
-    for file in pathlib.Path(gallery.cache.root).iterdir():
+    for file in pathlib.Path(gallery.library.cache.root).iterdir():
         file.unlink()
     fresh = Gallery(root, tmp_path / "cache")
     assert fresh.found("b.png") == ["sub/b.png"]

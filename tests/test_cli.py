@@ -18,7 +18,7 @@ def lenslet(
     tmp_path: pathlib.Path, *arguments: object, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
-    command = [sys.executable, "-m", "lenslet.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "lenslet.run.cli", *map(str, arguments)]
     return subprocess.run(
         command, env=environ, capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
@@ -109,7 +109,7 @@ def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tm
     assert list(root.iterdir()) == []
     missing = lenslet(tmp_path, "index", tmp_path / "nope")
     assert missing.returncode == 1
-    assert "ROOT_PATH" in missing.stderr
+    assert f"'{tmp_path / 'nope'}' is not a folder" in missing.stderr
 
 
 def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
@@ -145,7 +145,7 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
 def test_demo_draws_a_gallery_and_serves_it(tmp_path) -> None:
     port, pause = free_port(), threading.Event()
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "lenslet.cli", "demo", "shown", "--port", str(port)]
+    command = [sys.executable, "-m", "lenslet.run.cli", "demo", "shown", "--port", str(port)]
     with subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as demo:
         try:
             for _ in range(300):

@@ -1,4 +1,4 @@
-"""Many hosts on one bucket: shares of the folders, and queues that any host takes jobs from."""
+"""Many hosts on one bucket, and the queues that any host takes jobs from."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import Any
 import boto3
 import pytest
 from buckets import BucketPath, Service
-from conftest import ROOT, Gallery, environ_of, jpeg, put, wait_for
+from conftest import ROOT, environ_of, jpeg, put, wait_for
 
 from lenslet import config
-from lenslet.errors import Invalid
-from lenslet.jobs import Job, Kind, messages
-from lenslet.jobs.sqs import Deliveries, SharedJobs, SqsQueue
+from lenslet.errors import Invalid, StorageUnavailable
+from lenslet.hosts import Consumer, SharedJobs, decode, encode
+from lenslet.index.queue import Job, Kind
 from lenslet.paths import Path
-from lenslet.storage.store import Store
+from lenslet.storage import Client
 
 
 class Queues:
@@ -145,46 +145,6 @@ def photos(bucket: BucketPath, folders: int, images: int) -> None:
             put(bucket / f"d{folder}/{number}.jpg", jpeg(48, 32, seed=number))
 
 
-# Shares
-
-
-def test_three_shares_index_a_bucket_and_one_keeps_the_rollup(make, ours) -> None:
-    photos(ours, 9, 2)
-    hosts = [make(ours, SHARD=f"{number}/3") for number in (1, 2, 3)]
-    for _ in range(3):
-        for host in hosts:
-            host.index()
-    read = [len(host.told) for host in hosts]
-    assert sum(read) == 18 and all(read)
-    assert rendered(ours) == 18
-    assert len(hosts[1].found("jpg")) == 18
-    assert [d["kind"] for d in hosts[2].folder()["dirs"]] == ["leaf-real"] * 9
-    report = hosts[0].app.get("/health").json["library"]
-    assert (report["counts"]["items"], report["counts"]["folders"]) == (18, 10)
-    assert set(report["shares"]) == {"1/3", "2/3", "3/3"}
-
-
-def test_the_share_of_a_host_that_is_gone_is_looked_into_by_the_others(make, ours) -> None:
-    photos(ours, 4, 1)
-    only = make(ours, SHARD="1/3")
-    only.index()
-    only.settle(200)
-    assert rendered(ours) == 4
-    assert len(only.found("jpg")) == 4
-
-
-def test_an_edit_on_a_host_of_another_share_is_found(make, ours) -> None:
-    photos(ours, 4, 1)
-    one, two = make(ours, SHARD="1/2"), make(ours, SHARD="2/2")
-    for host in (one, two, one):
-        host.index()
-    for folder in range(4):
-        two.app.put(f"/item?path=d{folder}/0.jpg", json.dumps({"tags": [f"t{folder}"]}).encode())
-    two.settle(30)
-    for folder in range(4):
-        assert one.found(f"tag:t{folder}") == [f"d{folder}/0.jpg"]
-
-
 # Messages
 
 EVENT = {
@@ -208,10 +168,13 @@ def test_events_of_s3_are_understood_as_they_are_also_through_others() -> None:
     through_sns = {"Type": "Notification", "Message": json.dumps(direct)}
     detail = {"bucket": {"name": "b"}, "object": {"key": "pre/d/a b+é.jpg", "etag": "abc"}}
     through_eventbridge = {"detail-type": "Object Created", "detail": detail}
-    wanted = [Job(Kind.KEY, Path("d/a b+é.jpg"), rev="abc")]
+    wanted = [Job(Kind.FOLDER, Path("d"))]
     for body in (direct, through_sns, through_eventbridge):
-        assert messages.decode(json.dumps(body), "b", "pre/") == wanted
-    assert messages.decode('{"Event": "s3:TestEvent"}', "b", "") == []
+        assert decode(json.dumps(body), "b", "pre/") == wanted
+    assert decode('{"Event": "s3:TestEvent"}', "b", "") == []
+
+
+FOLDER = Job(Kind.FOLDER, Path("e"))
 
 
 @pytest.mark.parametrize(
@@ -223,37 +186,43 @@ def test_events_of_s3_are_understood_as_they_are_also_through_others() -> None:
         (event("x.txt"), []),
         (event("x.jpg", bucket="other"), []),
         (event("a//x.jpg"), []),
-        (event("x.jpg.json"), [Job(Kind.KEY, Path("x.jpg.json"))]),
-        (event("x.jpg.lenslet.json"), [Job(Kind.KEY, Path("x.jpg.lenslet.json"))]),
-        (event("d/.nomedia"), [Job(Kind.KEY, Path("d/.nomedia"))]),
-        (event("x.jpg", "ObjectRemoved:Delete"), [Job(Kind.KEY, Path("x.jpg"))]),
-        (event("x.jpg.thumbnail", "ObjectRemoved:Delete"), [Job(Kind.KEY, Path("x.jpg"), force=True)]),
+        (event("e/x.jpg"), [FOLDER]),
+        (event("e/x.jpg.json"), [FOLDER]),
+        (event("e/x.jpg.lenslet.json"), [FOLDER]),
+        (event("e/.nomedia"), [FOLDER]),
+        (event("e/x.jpg", "ObjectRemoved:Delete"), [FOLDER]),
+        (event("e/x.jpg.thumbnail", "ObjectRemoved:Delete"), [FOLDER]),
     ],
 )  # fmt: skip
 def test_what_lenslet_wrote_itself_is_no_news(record, jobs) -> None:
-    assert messages.decode(json.dumps({"Records": [record]}), "b", "") == jobs
-
-
-@pytest.mark.parametrize("job", [Job(Kind.THUMBNAIL, Path("a/é.jpg"), True), Job(Kind.COMPACT)])
-def test_a_job_comes_back_from_its_message(job: Job) -> None:
-    assert messages.decode(messages.encode(job).decode(), "b", "") == [job]
+    assert decode(json.dumps({"Records": [record]}), "b", "") == jobs
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"lenslet": "NOPE", "paths": []}', '{"lenslet": "KEY", "paths": [".."]}',
+    "job",
+    [
+        Job(Kind.THUMBNAIL, Path("a/é.jpg"), force=True),
+        Job(Kind.FOLDER, Path("a"), asked=True, deep=True),
+        Job(Kind.FOLDER),
+    ],
+)
+def test_a_job_comes_back_from_its_message(job: Job) -> None:
+    assert decode(encode(job).decode(), "b", "") == [job]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"lenslet": "nope", "path": ""}', '{"lenslet": "folder", "path": ".."}',
              '{"Records": [{}]}', '{"Records": 5}', '{"Type": "Notification", "Message": "x"}'],
 )  # fmt: skip
 def test_what_is_no_message_is_left_to_the_dead_letters(body: str) -> None:
     with pytest.raises(Invalid):
-        messages.decode(body, "b", "")
+        decode(body, "b", "")
 
 
 # Queues
 
 
-def test_a_new_object_is_indexed_from_its_event_without_any_listing(
-    make, start, ours, queues
-) -> None:
+def test_a_new_object_is_indexed_from_its_event(make, start, ours, queues) -> None:
     photos(ours, 2, 2)
     make(ours).index()
     queues.announce(ours)
@@ -274,15 +243,6 @@ def test_a_new_object_is_indexed_from_its_event_without_any_listing(
             and items["d0/0.jpg"].get("tags") == ["synced"]
         )
 
-    listed = []
-
-    def counted() -> bool:
-        listed.append(ours.service.counts().get("LIST", 0))
-        return True
-
-    wait_for(lambda: queues.empty and counted())
-    own = listed[-1]
-    assert own <= 1  # whether the bucket is empty
     assert wait_for(done)
     put(ours / "brand/new/folder/a.jpg")
     wait_for(lambda: "brand/new/folder/a.jpg" in manifests(ours) and queues.empty)
@@ -329,56 +289,79 @@ def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, que
         assert host.stop() == 0
 
 
-def test_a_job_that_fails_ends_with_the_dead_letters_and_in_health(
-    make, start, ours, queues
+def test_a_folder_that_fails_ends_with_the_dead_letters_and_health_counts_them(
+    make, serve, ours, queues
 ) -> None:
     photos(ours, 1, 2)
-    ours.service.fault("GET", "d0/1.jpg", 403, "AccessDenied")
+    ours.service.fault("GET", "d0/1.jpg", 403, "AccessDenied", 100_000)
+    for url in (queues.normal, queues.urgent):
+        queues.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
     queues.client.send_message(QueueUrl=queues.normal, MessageBody="not a job")
-    for client in range(2):
-        body = json.dumps({"lenslet": "KEY", "paths": [f"d0/{client}.jpg"]})
-        queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
-    fast = Queues(ours.service, ours.bucket)  # the same queues
-    for url in (fast.normal, fast.urgent):
-        fast.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "3"})
-    start(**queues.settings)
+    body = encode(Job(Kind.FOLDER, Path("d0"))).decode()
+    queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
+    server = serve(ours, **queues.settings)
     wait_for(lambda: queues.count(queues.dead) >= 2 and queues.empty, 90)
-    gallery = make(ours)
-    again = start(**queues.settings)  # which asks for dead letters when it starts
-
-    def told() -> Any:
-        return (gallery.app.get("/health").json["library"] or {})["problems"].get("deadLetters")
-
-    shown = wait_for(told, 60)
-    assert {problem["path"] for problem in shown} == {
-        "d0/1.jpg",
-        "message: not understood (JSONDecodeError)",
-    }
-    assert again.process.poll() is None
+    server.process.send_signal(signal.SIGHUP)  # dead letters are counted at start, and each minute
+    name = queues.dead.rpartition("/")[2]
+    server.until(
+        lambda: f"2 messages in the queue {name}" in str(server.json("/health")["reasons"])
+    )
 
 
-def test_a_message_is_kept_from_others_while_its_job_takes_long(make, ours, queues) -> None:
+def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, queues) -> None:
     put(ours / "d/a.jpg")
     gallery = make(ours, **queues.settings)
-    store = Store(gallery.settings)
-    deliveries = Deliveries(store, gallery.settings, gallery.queue, gallery.indexer.state)
-    source = SqsQueue(store, queues.normal)
-    source.send([messages.encode(Job(Kind.KEY, Path("d/a.jpg")))])
-    assert deliveries.receive(source, 2, 1)
-    until = time.monotonic() + 4
-    while time.monotonic() < until:  # longer than two seconds, and nothing is done
-        deliveries.settle()
-        assert source.receive(10, 0) == []
+    client = Client(gallery.settings)
+    queues.client.send_message(
+        QueueUrl=queues.normal, MessageBody=encode(Job(Kind.FOLDER, Path("d"))).decode()
+    )
+    consumer = Consumer(client, gallery.settings, gallery.queue)
+    stop = threading.Event()
+    runner = threading.Thread(target=consumer.run, args=(stop,))
+    runner.start()
+    until = time.monotonic() + 7  # the queue hides a message for five seconds
+    while time.monotonic() < until:
+        assert queues.count(queues.normal) == 1
+        waiting = queues.attributes(queues.normal, "ApproximateNumberOfMessages")
+        assert waiting["ApproximateNumberOfMessages"] in "01"
         threading.Event().wait(0.2)
     gallery.settle(30)
-    deliveries.settle()
-    assert queues.empty
+    stop.set()
+    wait_for(lambda: queues.empty)
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+    runner.join()
 
 
-def test_a_queue_that_cannot_be_reached_loses_no_request(ours, tmp_path) -> None:
+def test_a_queue_that_cannot_be_reached_delays_no_edit_and_health_says_so(
+    serve, ours, queues
+) -> None:
+    """The edit is stored, and its folder is sent as soon as the queue is there."""
     put(ours / "d/a.jpg")
-    url = "http://127.0.0.1:9/queue"
-    gallery = Gallery(ours, tmp_path, JOBS_QUEUE_URL=url)
-    assert SharedJobs(Store(gallery.settings), gallery.settings).send(Job(Kind.KEY)) is False
-    gallery.close()
+    server = serve(ours, WORKER_THREADS="0", JOBS_QUEUE_URL="http://127.0.0.1:9/queue")
+    begun = time.monotonic()
+    for number in range(3):
+        assert server.request("PUT", "/item?path=d/a.jpg", {"tags": [str(number)]})[0] == 200
+    assert time.monotonic() - begun < 5
+    assert server.get("/folders?path=d")[0] == 503
+    assert server.request("POST", "/folders/d/reindex")[0] == 503
+    assert "queue" in str(server.json("/health")["reasons"])
+
+
+def test_what_a_queue_did_not_take_is_sent_with_the_next_job(make, ours, queues) -> None:
+    gallery = make(ours, **queues.settings)
+    jobs = SharedJobs(Client(gallery.settings), gallery.settings)
+    ours.service.fault("POST", "", 500, "InternalError", 1)
+    with pytest.raises(StorageUnavailable):
+        jobs.send(Job(Kind.FOLDER, Path("first")))
+    assert "queue" in jobs.problem
+    wait_for(lambda: _sent(jobs), 20)
+    assert jobs.problem == ""
+    assert queues.count(queues.normal) == 2
+
+
+def _sent(jobs: SharedJobs) -> bool:
+    try:
+        jobs.send(Job(Kind.FOLDER, Path("second")))
+    except StorageUnavailable:
+        return False
+    return True

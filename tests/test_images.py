@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import pathlib
-import subprocess
-import sys
 
 import pytest
 from conftest import CORPUS, draw, encode, exif
 from PIL import Image, ImageCms
 
-from lenslet import images, webp
+from lenslet import images
 from lenslet.errors import UnreadableImage
 
 TURNED = {
@@ -148,17 +146,6 @@ def swapped_profile() -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("lossless", [False, True])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_a_still_webp_has_the_pixels_that_pillow_reads(mode: str, lossless: bool) -> None:
-    drawn = draw(301, 203)
-    if mode == "RGBA":
-        drawn.putalpha(drawn.getchannel("R"))
-    data = encode(drawn, "WEBP", lossless=lossless)
-    with Image.open(io.BytesIO(data)) as image:
-        assert webp.pixels(data, *image.size) == image.convert("RGBA").tobytes()
-
-
 def test_the_first_frame_of_an_animation_is_shown() -> None:
     frames = [Image.new("RGB", (80, 60), colour) for colour in ("red", "green", "blue")]
     for kind in ("WEBP", "PNG"):
@@ -261,29 +248,3 @@ def test_the_orientations_of_the_corpus_look_alike(shape: str) -> None:
     for other in thumbnails[1:]:
         apart = sum(abs(a - b) for a, b in zip(first, other.tobytes(), strict=True)) / len(first)
         assert apart < 6
-
-
-def test_memory_of_one_image_is_kept_for_the_next(tmp_path: pathlib.Path) -> None:
-    """Once warm, an image takes hardly a page from the kernel; `give_back` returns them."""
-    source = tmp_path / "large.webp"
-    Image.effect_noise((1200, 900), 40).convert("RGB").save(source, "WEBP", quality=60, method=0)
-    code = """
-import io, resource, sys
-from lenslet import images, memory
-data = open(sys.argv[1], "rb").read()
-def faults(times):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(times):
-        images.render(io.BytesIO(data), long_edge=256, quality=70, max_pixels=10**8)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // times
-memory.keep()
-faults(3)
-warm = faults(5)
-memory.give_back()
-print(warm, faults(1))
-"""
-    told = subprocess.run(
-        [sys.executable, "-c", code, str(source)], check=True, capture_output=True
-    )
-    warm, cold = map(int, told.stdout.split())
-    assert warm < 300 < cold

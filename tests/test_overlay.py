@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Gallery, jpeg, put, read_only, tree
 
-from lenslet.jobs import Job, Kind
+from lenslet.index.queue import Job, Kind
 
 Make = Callable[..., Gallery]
 
@@ -107,7 +107,7 @@ def test_a_state_folder_inside_the_root_is_not_part_of_the_library(make_gallery,
     gallery.index()
     assert gallery.folder()["dirs"] == []
     assert set(tree(root)) == {"x.jpg"} | {f".lenslet/{name}" for name in (
-        "_index.json", "_rollup.json", "_rollup_delta.json", "_health.json", "x.jpg.thumbnail",
+        ".lenslet-state", "_index.json", "_rollup.json", "_rollup_delta.json", "_health.json", "x.jpg.thumbnail",
     )}  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_a_rollup_that_cannot_be_replaced_is_kept_whole_in_the_cache(make_galler
     try:
         put(root / "y.jpg", jpeg(90, 60))
         gallery.index()
-        gallery.queue.put(Job(Kind.COMPACT))
+        gallery.queue.put(Job(Kind.SUMMARY, force=True))
         gallery.settle(400)
         assert sorted(gallery.found("jpg")) == ["x.jpg", "y.jpg"]
     finally:

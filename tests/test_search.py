@@ -9,12 +9,14 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenslet import manifest, paths
-from lenslet.folding import fold
+from lenslet import paths
+from lenslet.library import manifest
+from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
-from lenslet.rollup import Rollup
-from lenslet.search import Search
-from lenslet.storage import LocalTree, Storage
+from lenslet.search.folding import fold
+from lenslet.search.query import Search
+from lenslet.search.rollup import Rollup
+from lenslet.storage import LocalTree
 
 WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_size=1, max_size=3)
 ITEMS = st.lists(
@@ -72,11 +74,15 @@ def test_a_query_finds_what_reading_every_item_would(drawn, terms: list[str]) ->
         cache = LocalTree(f"{folder}/cache", private=True)
         pathlib.Path(root.root).mkdir()
         (pathlib.Path(root.root) / "any.txt").touch()
-        storage = Storage(root, root)
-        Rollup(storage, cache).compact(
-            lambda: ((each, [i for i in items if i["path"].parent == each]) for each in folders)
+        Rollup(root, cache).compact(
+            folders,
+            lambda each: Manifest(
+                each,
+                [i for i in items if i["path"].parent == each],
+                generated_at="2024-01-01T00:00:00Z",
+            ),
         )
-        found, count, more, _ = Search(storage, cache).find(" ".join(terms), paths.ROOT, 1000, 0)
+        found, count, more, _ = Search(root, cache).find(" ".join(terms), paths.ROOT, 1000, 0)
     wanted = [
         i["path"]
         for each in folders

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from buckets import Layered
 from conftest import environ_of, put, tree, wait_for
 
 from lenslet import config
@@ -24,10 +25,12 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.paths import ROOT, Path
-from lenslet.storage import LocalTree, S3Tree, Storage, Tree, check_storage, open_storage
+from lenslet.storage import Client, Document, LocalTree, S3Tree, Tree, check_settings, open_tree
 from lenslet.storage import local as local_module
-from lenslet.storage.opening import open_in_one, open_in_steps
-from lenslet.storage.store import Store
+from lenslet.storage.cache import CachedTree
+from lenslet.storage.files import open_in_one, open_in_steps
+from lenslet.storage.overlay import Overlay
+from lenslet.storage.tree import is_ours
 
 WAYS = {"openat2": open_in_one, "steps": open_in_steps}
 
@@ -40,30 +43,49 @@ def local(request, root: pathlib.Path, monkeypatch) -> LocalTree:
     return LocalTree(str(root))
 
 
-@pytest.fixture(params=[*WAYS, "s3", "s3 below a prefix"])
-def files(request, root: pathlib.Path, monkeypatch) -> Tree:
+@pytest.fixture(
+    params=[*WAYS, "s3", "s3 below a prefix", "state", "state over s3", "spare", "cached"]
+)
+def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> Tree:
     """Any tree with one file."""
-    if request.param in WAYS:
-        monkeypatch.setattr(local_module, "open_below", WAYS[request.param])
+    kind, above = request.param, LocalTree(str(tmp_path / "above"), private=True)
+    if "s3" not in kind:
+        monkeypatch.setattr(local_module, "open_below", WAYS.get(kind, open_in_one))
         put(root / "a/one.txt", b"one")
-        return LocalTree(str(root))
-    bucket = request.getfixturevalue("bucket")
-    prefix = "a/pre fix+%/" if "prefix" in request.param else ""
-    put(bucket / f"{prefix}a/one.txt", b"one")
-    return S3Tree(Store(bucket.service.settings(bucket.bucket)), bucket.bucket, prefix)
+        below: Tree = LocalTree(str(root))
+    else:
+        bucket = request.getfixturevalue("bucket")
+        prefix = "a/pre fix+%/" if "prefix" in kind else ""
+        put(bucket / f"{prefix}a/one.txt", b"one")
+        client = Client(bucket.service.settings(bucket.bucket))
+        below = S3Tree(client, bucket.bucket, prefix)
+    if kind == "cached":
+        return CachedTree(below, 1000)
+    if kind.startswith(("state", "spare")):
+        return Overlay(above, below, spare=kind == "spare")
+    return below
+
+
+def replace(files: Tree, path: str, change: Callable[[bytes], bytes | None], **how: bool) -> None:
+    """Replace a document by what `change` makes of it; empty where there is none."""
+
+    def apply(documents: list[Document]) -> tuple[Path, bytes | None]:
+        return Path(path), change((documents[0].data or b"") if documents else b"")
+
+    files.update([Path(path)], apply, **how)
 
 
 def test_what_is_written_is_read_and_listed(files: Tree) -> None:
     image = files.stat(Path("a/one.txt"))
     files.write(Path("a/two.txt"), b"two", image=image)
     data, stat = files.read(Path("a/two.txt"))
-    assert (data, stat.size, stat.is_made_from(image)) == (b"two", 3, True)
+    assert (data, stat.size, stat.made_from(image)) == (b"two", 3, True)
     assert files.stat(Path("a/two.txt")) == stat
     listing = files.listing(Path("a"))
     assert set(listing.files) == {"one.txt", "two.txt"}
     assert listing.files["two.txt"] == stat._replace(source="")  # no listing tells it
     assert files.head(Path("a/two.txt"), 2) == (b"tw", stat)
-    assert files.which(Path("a"), ["one.txt", "three.txt"]) == {"one.txt"}
+    assert files.names(Path("a"), ["one.txt", "three.txt"]) == {"one.txt"}
     assert (files.has_folder(Path("a")), files.has_folder(Path("nope"))) == (True, False)
     assert files.listing(ROOT).folders == ["a"]
     with files.open(Path("a/one.txt"))[0] as file:
@@ -71,7 +93,7 @@ def test_what_is_written_is_read_and_listed(files: Tree) -> None:
 
 
 def test_a_file_of_many_pieces_is_written_whole(files: Tree) -> None:
-    files.write(Path("a/big"), (b"%d," % n for n in range(1000)))
+    files.write(Path("a/big"), lambda: (b"%d," % n for n in range(1000)))
     assert files.read(Path("a/big"))[0].startswith(b"0,1,2,")
 
     def failing():
@@ -79,9 +101,9 @@ def test_a_file_of_many_pieces_is_written_whole(files: Tree) -> None:
         raise StorageUnavailable("gone")
 
     with pytest.raises(StorageUnavailable):
-        files.write(Path("a/big"), failing())
+        files.write(Path("a/big"), failing)
     assert files.read(Path("a/big"))[0].endswith(b"999,")
-    assert files.listing(Path("a")).temporary == []
+    assert files.listing(Path("a")).leftovers == []
 
 
 @pytest.mark.parametrize("path", ["nope", "nope/x", "a", "a/one.txt/x", "a/nope"])
@@ -90,7 +112,7 @@ def test_what_is_not_there_is_not_found(files: Tree, path: str) -> None:
         with pytest.raises(NotFound) as caught:
             ask(Path(path))
         assert files.name not in str(caught.value)
-    with pytest.raises(NotFound):
+    with pytest.raises((NotFound, Denied)):  # a folder may say that it is not a file
         files.delete(Path(path))
 
 
@@ -105,16 +127,68 @@ def test_links_and_pipes_are_not_files(local: LocalTree, root: pathlib.Path, pat
     with pytest.raises(NotFound):
         local.write(Path("linked/new.txt"), b"x")
     with pytest.raises(NotFound):
-        local.update(Path("linked/new.txt"), lambda old: b"x")
+        replace(local, "linked/new.txt", lambda old: b"x")
     assert set(tree(root / "a")) == {"one.txt"}
     assert local.listing(ROOT).files.keys() == set()
 
 
-def test_a_link_in_place_of_a_derived_file_is_replaced_and_its_target_is_not(local, root) -> None:
-    (root / "a/link").symlink_to(root / "a/one.txt")
-    local.write(Path("a/link"), b"new")
+WEBP = b"RIFF\x1a\0\0\0WEBPVP8 " + b"\0" * 14
+OWN = b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[],"dirs":[]}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "ours"),
+    [
+        ("_index.json", OWN, True),
+        ("_health.json", b'{\n  "v": 1,\n  "generatedAt": "2024-01-01T00:00:00Z"\n}\n', True),
+        ("_index_0.json", b'{"generatedAt": "2024-01-01T00:00:00Z", "v": 1}', True),
+        ("_index.json", b"", True),  # what a crash of the machine leaves
+        ("_index_3.json", b"\0" * 100, True),
+        ("_index_0.json", b'{"mine": 1}', False),
+        ("_index_12345.json", b"[]", False),
+        ("_rollup.json", b'{"v": 1}', False),
+        ("_rollup_delta.json", b"not json", False),
+        ("x.jpg.thumbnail", WEBP, True),
+        ("x.jpg.thumbnail", b"\0" * 100, True),
+        ("x.jpg.thumbnail", b"a note of mine", False),
+        ("x.jpg.thumbnail", b"\xff\xd8\xff\xe0JFIF", False),
+        ("x.jpg.thumbnail", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08" + b"\0" * 9, False),  # EXIF
+    ],
+)
+def test_a_file_is_ours_if_its_content_says_so(name: str, head: bytes, ours: bool) -> None:
+    assert is_ours(name, head) is ours
+
+
+@pytest.mark.parametrize(
+    "name", ["_index.json", "_index_7.json", "x.jpg.thumbnail", "_health.json"]
+)
+def test_a_file_that_is_not_ours_is_not_replaced_or_removed(files: Tree, root, name: str) -> None:
+    """A spare tree keeps what it refuses; nothing is ever written over it."""
+    lowest = files.lower if isinstance(files, Overlay) else files
+    lowest = lowest.tree if isinstance(lowest, CachedTree) else lowest
+    foreign = LocalTree(str(root), private=True) if isinstance(lowest, LocalTree) else lowest
+    path = Path(f"a/{name}")
+    foreign.update([path], lambda documents: (path, b"mine"), derived=True)
+    with contextlib.suppress(Denied):
+        files.write(path, OWN)
+    assert foreign.read(path)[0] == b"mine"
+    with contextlib.suppress(NotFound, Denied):
+        files.delete(path)
+    assert foreign.read(path)[0] == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_not_replaced(local: LocalTree, root: pathlib.Path, kind: str) -> None:
+    path = root / "a/_index.json"
+    {
+        "link": lambda: path.symlink_to(root / "a/one.txt"),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }[kind]()
+    with pytest.raises(Denied):
+        local.write(Path("a/_index.json"), OWN)
+    assert not path.is_file() or path.is_symlink()
     assert (root / "a/one.txt").read_bytes() == b"one"
-    assert local.read(Path("a/link"))[0] == b"new"
 
 
 def test_a_file_larger_than_the_limit_is_not_read(files: Tree) -> None:
@@ -123,7 +197,7 @@ def test_a_file_larger_than_the_limit_is_not_read(files: Tree) -> None:
 
 
 def test_a_manifest_held_in_memory_is_what_its_file_is_now(root: pathlib.Path) -> None:
-    files, path = LocalTree(str(root), holds=1000), Path("a/_index.json")
+    files, path = CachedTree(LocalTree(str(root)), 1000), Path("a/_index.json")
     for number, data in enumerate((b"first", b"other", b"longer")):
         put(root / path, data)
         os.utime(root / path, (number, number))
@@ -136,7 +210,7 @@ def test_a_manifest_held_in_memory_is_what_its_file_is_now(root: pathlib.Path) -
 
 
 def test_a_manifest_just_written_is_not_held_for_it_may_change_unseen(root: pathlib.Path) -> None:
-    files, path = LocalTree(str(root), holds=1000), Path("_index.json")
+    files, path = CachedTree(LocalTree(str(root)), 1000), Path("_index.json")
     put(root / path, b"first")
     assert files.read(path)[0] is not files.read(path)[0]
 
@@ -144,33 +218,36 @@ def test_a_manifest_just_written_is_not_held_for_it_may_change_unseen(root: path
 def test_an_update_sees_what_is_there_and_replaces_it(files: Tree) -> None:
     seen = []
 
-    def change(old: bytes | None) -> bytes:
+    def change(old: bytes) -> bytes:
         seen.append(old)
-        return (old or b"") + b"!"
+        return old + b"!"
 
-    path = Path("a/new.txt")
-    assert files.update(path, change) == b"!"
-    assert files.update(path, change) == b"!!"
-    assert seen == [None, b"!"]
-    assert files.update(path, lambda old: None) is None
+    for _ in range(2):
+        replace(files, "a/new.txt", change)
+    assert files.read(Path("a/new.txt"))[0] == b"!!"
+    assert seen == [b"", b"!"]
+    replace(files, "a/new.txt", lambda old: None)
+    assert files.copies([Path("a/new.txt")]) == []
     with pytest.raises(NotFound):
-        files.read(path)
+        files.read(Path("a/new.txt"))
+    replace(files, "a/new.txt", change)
+    assert files.read(Path("a/new.txt"))[0] == b"!"
 
 
 def test_an_update_that_raises_leaves_everything_as_it_is(files: Tree) -> None:
-    def refuse(old: bytes | None) -> bytes:
+    def refuse(old: bytes) -> bytes:
         raise Denied("no")
 
     with pytest.raises(Denied):
-        files.update(Path("a/one.txt"), refuse)
+        replace(files, "a/one.txt", refuse)
     assert files.read(Path("a/one.txt"))[0] == b"one"
-    assert files.listing(Path("a")).temporary == []
+    assert files.listing(Path("a")).leftovers == []
 
 
 def test_updates_at_once_lose_nothing(files: Tree) -> None:
     def add(number: int) -> None:
         for _ in range(10):
-            files.update(Path("a/sum"), lambda old: (old or b"") + b"%d" % number)
+            replace(files, "a/sum", lambda old: old + b"%d" % number)
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -182,9 +259,10 @@ def test_updates_at_once_lose_nothing(files: Tree) -> None:
 
 
 def test_deleting_twice_is_not_found(files: Tree) -> None:
-    files.delete(Path("a/one.txt"))
+    files.write(Path("a/two.txt"), b"two")
+    files.delete(Path("a/two.txt"))
     with pytest.raises(NotFound):
-        files.delete(Path("a/one.txt"))
+        files.delete(Path("a/two.txt"))
 
 
 def test_the_users_tree_is_not_written_when_it_is_empty(tmp_path: pathlib.Path) -> None:
@@ -208,7 +286,7 @@ def test_new_files_follow_the_umask(local: LocalTree, root: pathlib.Path) -> Non
     old = os.umask(0o027)
     try:
         local.write(Path("a/x"), b"")
-        local.update(Path("a/y"), lambda old: b"")
+        replace(local, "a/y", lambda old: b"y")
     finally:
         os.umask(old)
     assert {(root / "a" / name).stat().st_mode & 0o777 for name in "xy"} == {0o640}
@@ -218,7 +296,7 @@ def test_a_disk_that_is_full_says_so_and_keeps_what_was_there(full_disk: pathlib
     files = LocalTree(str(full_disk))
     before = tree(full_disk)
     with pytest.raises(StorageFull):
-        files.update(Path("keep.json"), lambda old: b"x" * 10_000_000)
+        replace(files, "keep.json", lambda old: b"x" * 10_000_000)
     with pytest.raises(StorageFull):
         files.write(Path("keep.json"), b"x" * 10_000_000)
     assert tree(full_disk) == before
@@ -238,27 +316,25 @@ def full_disk(tmp_path: pathlib.Path):
 
 
 @pytest.fixture
-def make_storage(root: pathlib.Path, tmp_path: pathlib.Path) -> Callable[..., Storage]:
+def open_library_tree(root: pathlib.Path, tmp_path: pathlib.Path) -> Callable[..., Tree]:
     put(root / "a/x.jpg")
 
-    def make(**settings: str) -> Storage:
+    def make(**settings: str) -> Tree:
         environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
         found = config.settings(environ)
-        check_storage(found)
-        return open_storage(found)
+        check_settings(found)
+        return open_tree(found, Client(found))
 
     return make
 
 
-def test_derived_files_of_an_overlay_stand_in_the_state_folder(
-    make_storage, root, tmp_path
-) -> None:
+def test_derived_files_are_in_the_state_folder(open_library_tree, root, tmp_path) -> None:
     before = tree(root)
-    storage = make_storage(STATE_DIR=str(tmp_path / "state"))
-    assert storage.keep(Path("a/_index.json"), b"{}") is True
-    assert storage.derived(Path("a/_index.json"), lambda data, stat: True)[0] == b"{}"
+    files = open_library_tree(STATE_DIR=str(tmp_path / "state"))
+    files.write(Path("a/_index.json"), OWN)
+    assert files.read(Path("a/_index.json"))[0] == OWN
     assert tree(root) == before
-    assert set(tree(tmp_path / "state")) == {"a/_index.json"}
+    assert set(tree(tmp_path / "state")) == {".lenslet-state", "a/_index.json"}
 
 
 @pytest.mark.parametrize(
@@ -266,83 +342,72 @@ def test_derived_files_of_an_overlay_stand_in_the_state_folder(
 )
 def test_derived_files_and_edits_have_one_place_wherever_the_root_is(root, tmp_path) -> None:
     put(root / "a/x.jpg")
-    environ = {**environ_of(root), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    storage, path = open_storage(config.settings(environ)), Path("a/x.jpg.thumbnail")
-    image = storage.root.stat(Path("a/x.jpg"))
-    assert storage.keep(path, b"small", image=image) is True
-    data, stat = storage.derived(path, lambda data, stat: stat.is_made_from(image))
-    assert data == b"small"
-    file, opened = storage.open_derived(path)
-    with file:
-        assert (file.read(), opened) == (b"small", stat)
-    assert storage.head_derived(path, 2) == (b"sm", stat)
-    assert storage.state.update(Path("a/x.jpg.json"), lambda old: b"{}") == b"{}"
-    assert storage.state.update(Path("a/x.jpg.json"), lambda old: (old or b"") + b"!") == b"{}!"
-    beside = {"x.jpg.thumbnail", "x.jpg.json"} <= set(storage.root.listing(Path("a")).files)
-    assert beside is not storage.overlaid
-    storage.drop(path)
+    settings = config.settings({**environ_of(root), "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    files, path = open_tree(settings, Client(settings)), Path("a/x.jpg.thumbnail")
+    image = files.stat(Path("a/x.jpg"))
+    files.write(path, WEBP, image=image)
+    data, stat = files.read(path)
+    assert (data, stat.made_from(image)) == (WEBP, True)
+    replace(files, "a/x.jpg.json", lambda old: b"{}")
+    replace(files, "a/x.jpg.json", lambda old: old + b"!")
+    assert [document.data for document in files.copies([Path("a/x.jpg.json")])] == [b"{}!"]
+    beside = {"x.jpg.thumbnail", "x.jpg.json"} <= set(
+        tree(root.below if isinstance(root, Layered) else root / "a")
+    )
+    assert beside is not isinstance(root, Layered)
+    files.delete(path)
     with pytest.raises(NotFound):
-        storage.derived(path, lambda data, stat: True)
-    assert storage.edits_allowed()
+        files.read(path)
+    assert files.writable()
 
 
-def test_what_cannot_stand_in_its_place_stands_in_the_cache_until_it_can(
-    make_storage, root
-) -> None:
-    def ours(data: bytes, stat: object) -> bool:
-        return data.startswith(b"ours")
-
-    storage, path = make_storage(), Path("a/_index.json")
+def test_what_cannot_be_in_its_place_is_in_the_cache_until_it_can(open_library_tree, root) -> None:
+    files, path = open_library_tree(), Path("a/_index.json")
     put(root / "a/_index.json", b"foreign")
-    assert storage.keep(path, b"ours 1", ours=ours) is False
-    assert storage.derived(path, ours)[0] == b"ours 1"
+    files.write(path, OWN)
+    assert (files.read(path)[0], files.is_spare(path)) == (OWN, True)
     assert (root / "a/_index.json").read_bytes() == b"foreign"
     (root / "a/_index.json").unlink()
-    assert storage.keep(path, b"ours 2", ours=ours) is True
-    assert storage.derived(path, ours)[0] == b"ours 2"
-    storage.drop(path)
+    files.write(path, OWN)
+    assert (files.read(path)[0], files.is_spare(path)) == (OWN, False)
+    files.delete(path)
     with pytest.raises(NotFound):
-        storage.drop(path)
+        files.delete(path)
+
+
+def test_a_state_folder_that_was_used_and_is_empty_is_an_unmounted_disk(
+    open_library_tree, root, tmp_path
+) -> None:
+    """Also after a restart, and until its own marker is back."""
+    state = tmp_path / "state"
+    files = open_library_tree(STATE_DIR=str(state))
+    replace(files, "a/x.jpg.json", lambda old: b"{}")
+    state.rename(tmp_path / "away")
+    state.mkdir()
+    for each in (files, open_library_tree(STATE_DIR=str(state))):
+        with pytest.raises(StorageUnavailable, match="STATE_DIR"):
+            replace(each, "a/x.jpg.json", lambda old: b"lost")
+        with pytest.raises(StorageUnavailable, match="STATE_DIR"):
+            each.check()
+    assert list(state.iterdir()) == []
+    state.rmdir()
+    (tmp_path / "away").rename(state)
+    replace(files, "a/x.jpg.json", lambda old: old + b"!")
+    assert (state / "a/x.jpg.json").read_bytes() == b"{}!"
 
 
 @pytest.mark.parametrize("state", ["photos", "photos/state", "."])
 def test_a_state_folder_that_would_mix_with_the_photos_is_refused(
-    make_storage, tmp_path, state
+    open_library_tree, tmp_path, state
 ) -> None:
     with pytest.raises(SettingError, match="STATE_DIR"):
-        make_storage(STATE_DIR=str(tmp_path / state))
+        open_library_tree(STATE_DIR=str(tmp_path / state))
 
 
-def test_a_state_folder_of_an_ignored_name_may_lie_in_the_root(make_storage, tmp_path) -> None:
-    assert make_storage(STATE_DIR=str(tmp_path / "photos/.lenslet")).overlaid
+def test_a_state_folder_of_an_ignored_name_may_be_in_the_root(open_library_tree, tmp_path) -> None:
+    assert open_library_tree(STATE_DIR=str(tmp_path / "photos/.lenslet"))
 
 
-def test_a_root_that_does_not_exist_is_refused(make_storage, tmp_path) -> None:
-    with pytest.raises(SettingError, match="ROOT_PATH"):
-        make_storage(ROOT_PATH=str(tmp_path / "nope"))
-
-
-def test_the_first_file_that_another_process_spills_is_seen(tmp_path: pathlib.Path) -> None:
-    """That nothing is there is remembered for a second only."""
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "a.jpg").touch()
-    one, other = (
-        Storage(
-            tree := LocalTree(str(root)), tree, LocalTree(str(tmp_path / "spill"), private=True)
-        )
-        for _ in range(2)
-    )
-    path = Path("a.jpg.thumbnail")
-    with pytest.raises(NotFound):
-        one.stat_derived(path)
-    assert other.spill
-    other.spill.write(path, b"data")
-    assert other.derived(path, lambda data, stat: True)[0] == b"data"
-
-    def seen() -> bool:
-        with contextlib.suppress(NotFound):
-            return one.stat_derived(path).size == 4
-        return False
-
-    wait_for(seen, 3.0)
+def test_a_root_that_does_not_exist_is_refused(open_library_tree, tmp_path) -> None:
+    with pytest.raises(SettingError, match="nope' is not a folder"):
+        open_library_tree(ROOT_PATH=str(tmp_path / "nope"))

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenslet import conditional, config, paths, times
+from lenslet import config, paths, times
 from lenslet.errors import BadRequest, RangeNotSatisfiable, SettingError
 from lenslet.paths import Ignore, Path
+from lenslet.web import conditional
 
 HOSTILE = [
     "..", "../etc/passwd", "a/../b", "a/..", "./a", "a/./b", "a//b", "//etc/passwd", "a//",

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import os
 import stat as stat_module
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from lenslet.errors import (
@@ -18,24 +16,35 @@ from lenslet.errors import (
     LensletError,
     NotFound,
     NotRegular,
+    Overtaken,
     StorageFull,
     StorageUnavailable,
+    Unmounted,
 )
-from lenslet.paths import ROOT, TEMPORARY, Path, escaped, usable
-from lenslet.storage.documents import Documents, is_held
-from lenslet.storage.opening import open_below
-from lenslet.storage.replacing import Replacement, locked, sweep
-from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
+from lenslet.paths import ROOT, Path, escaped, is_temporary, usable
+from lenslet.storage.files import Replacement, locked, open_below, read_all, sweep
+from lenslet.storage.tree import (
+    DOCUMENT_BYTES,
+    HEAD_BYTES,
+    Change,
+    Data,
+    Document,
+    Listing,
+    Stat,
+    Tree,
+    is_ours,
+)
 
-_UNUSED_SECONDS = 1.0
+MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
+_REMEMBERED_NAMES = 100
 
 
 class _DomainErrors:
-    """The operating system's errors in domain words, naming `path` and never the server's own.
+    """Turns the operating system's errors into domain errors that name `path`.
 
-    A class of its own: five of them in a request cost 7 µs less than generators.
+    A class: five of them in a request cost 7 µs less than generators.
     """
 
     __slots__ = ("_path", "_writing")
@@ -54,7 +63,7 @@ class _DomainErrors:
 
 def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
     if writing and error.errno in _IN_THE_WAY:
-        return Denied(f"{path}: something that is no file is in the way.")
+        return Denied(f"{path}: something that is not a file is in the way.")
     if writing and error.errno == errno.ENAMETOOLONG:
         return Invalid("path", "the name is too long for a file beside it")
     shown = path or "/"
@@ -70,36 +79,25 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
     return StorageUnavailable(f"{shown}: {os.strerror(error.errno or errno.EIO)}.")
 
 
-class LocalTree:
+class LocalTree(Tree):
     """Files below the folder `root`.
 
-    A `private` tree is ours alone (`STATE_DIR`, the cache): folders are made as needed. Any other
-    is the user's, and nothing is written at the top of one that is empty: a disk is unmounted.
-    With `holds`, so many bytes of manifests are held in memory while their files are as they were.
+    In a `private` tree (`STATE_DIR`, the cache) folders are made as needed; any other belongs to
+    the user. `claim`, for `STATE_DIR`, is a file elsewhere that says that the tree has been used:
+    without its marker it then is an unmounted disk. `without` is a name at the top that does not
+    count when the tree is checked for being empty.
     """
 
-    remote = False
-
     def __init__(
-        self,
-        root: str,
-        *,
-        private: bool = False,
-        within: LocalTree | None = None,
-        holds: int = 0,
+        self, root: str, *, private: bool = False, claim: str = "", without: str = ""
     ) -> None:
-        """A private tree `within` the user's is not made while that one is empty otherwise."""
         self.root = os.path.realpath(root)
         self.private = private
-        self._within = within
-        self._documents = Documents(holds)
+        self._claim = claim
+        self._without = without
         self._root = os.fsencode(self.root)
-        self._not_counted: set[str] = set()
-        self._asking = threading.Lock()
-        self._unused_until = 0.0
-        self._witness = b""  # a name that was at the top, asked for before all are listed
-        if within:
-            within._not_counted.add(os.path.relpath(self.root, within.root).split(os.sep)[0])
+        self._device = 0
+        self._names: list[bytes] = []  # some of those at the top, when it was listed last
 
     @property
     def name(self) -> str:
@@ -110,7 +108,7 @@ class LocalTree:
 
     @contextlib.contextmanager
     def _folder(self, folder: Path, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of `folder`, errors translated; with `make`, folders made on the way."""
+        """Opens a folder; `make` creates it first if it is missing."""
         with _DomainErrors(folder):
             try:
                 fd = self._open(folder, _FOLDER)
@@ -125,93 +123,108 @@ class LocalTree:
                 os.close(fd)
 
     def _make(self, folder: Path) -> None:
-        """Make `folder` and those above it; the root itself only in a private tree."""
         if not folder:
             if not self.private:
                 raise FileNotFoundError(errno.ENOENT, "no such root")
-            if self._within:
-                with self._within._folder(ROOT) as above:
-                    self._within._refuse_empty(ROOT, above)
+            self._check_claim()
             os.makedirs(self.root, exist_ok=True)
             return
         with self._folder(folder.parent, make=True) as above:
-            self._refuse_empty(folder.parent, above)
+            if not folder.parent:
+                self._check_top(above)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder.name.encode(), dir_fd=above)
                 os.fsync(above)
 
-    def _refuse_empty(self, folder: Path, fd: int) -> None:
-        if folder or self.private:
+    # The guard
+
+    def check(self) -> None:
+        try:
+            with self._folder(ROOT) as fd:
+                self._check_top(fd)
+        except NotFound as error:
+            if not self.private:
+                raise StorageUnavailable("The root is not there: an unmounted disk?") from error
+            self._check_claim()
+
+    def _check_top(self, fd: int) -> None:
+        """Raises `Unmounted` unless the open top folder is on the disk that was there."""
+        if self.private:
+            if self._claim and not _exists(MARKER.encode(), fd):
+                self._check_claim()
+                self._mark(fd)
             return
-        if self._is_empty(fd):
-            raise StorageUnavailable("The root is empty: an unmounted disk?")
+        if not any(_exists(name, fd) for name in self._names) and self._is_empty(fd):
+            raise Unmounted("The root is empty: an unmounted disk?")
+        device = os.fstat(fd).st_dev
+        if self._device and device != self._device:
+            if not any(_exists(name, fd) for name in self._names):
+                raise Unmounted("The root is on another disk, and nothing known is on it.")
+            self._device = device
 
-    def listing(self, folder: Path) -> Listing:
-        found, files = Listing(), {}
-        with self._folder(folder) as fd, os.scandir(fd) as entries:
-            for entry in entries:
-                name = entry.name
-                if not usable(name):
-                    found.unusable.append(escaped(name))
-                elif entry.is_file(follow_symlinks=False):
-                    try:
-                        info = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    files[name] = Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-                elif entry.is_dir(follow_symlinks=False):
-                    found.folders.append(name)
-        found.temporary = [name for name in files if name.startswith(TEMPORARY)]
-        for name in found.temporary:
-            del files[name]
-        found.files = files
-        return found
-
-    def which(self, folder: Path, names: Iterable[str]) -> set[str]:
-        found = set()
-        with self._folder(folder) as fd:
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    os.stat(name.encode(), dir_fd=fd, follow_symlinks=False)
-                    found.add(name)
-        return found
-
-    def is_empty(self) -> bool:
-        with self._folder(ROOT) as fd:
-            return self._is_empty(fd)
-
-    def is_unused(self) -> bool:
-        """Whether nothing is kept in a private tree, asked by each request.
-
-        Another process's first file is seen within a second.
-        """
-        if self._unused_until > time.monotonic():
-            return True
-        with self._asking:
-            with contextlib.suppress(NotFound, Denied):
-                if not self.is_empty():
-                    return False
-            self._unused_until = time.monotonic() + _UNUSED_SECONDS
-        return True
-
-    def _is_empty(self, fd: int) -> bool:
-        if self._witness:
-            with contextlib.suppress(FileNotFoundError):
-                os.stat(self._witness, dir_fd=fd, follow_symlinks=False)
-                return False
-        with os.scandir(fd) as entries:
-            found = next((e.name for e in entries if e.name not in self._not_counted), "")
-        self._witness = os.fsencode(found)
-        return not found
-
-    def any_file(self, folder: Path, test: Callable[[str], bool]) -> bool:
-        with self._folder(folder) as fd, os.scandir(fd) as entries:
-            return any(
-                test(entry.name) and usable(entry.name) and entry.is_file(follow_symlinks=False)
-                for entry in entries
+    def _check_claim(self) -> None:
+        if self._claim and os.path.exists(self._claim):
+            raise Unmounted(
+                "STATE_DIR does not hold what was written there: an unmounted disk? "
+                f"If it was emptied on purpose, create the file {MARKER} in it."
             )
 
+    def _mark(self, fd: int) -> None:
+        """Leaves the marker in a `STATE_DIR`, and the claim, when it is used first."""
+        os.close(os.open(MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=fd))
+        with contextlib.suppress(OSError), open(self._claim, "wb"):
+            pass
+
+    def _is_empty(self, fd: int) -> bool:
+        with os.scandir(fd) as entries:
+            return all(entry.name == self._without for entry in entries)
+
+    # Reading
+
+    def listing(self, folder: Path) -> Listing:
+        found = Listing()
+        files = found.files
+        with self._folder(folder) as fd:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if not usable(name):
+                        found.unusable.append(escaped(name))
+                    elif entry.is_file(follow_symlinks=False):
+                        try:
+                            info = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        files[name] = Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                    elif entry.is_dir(follow_symlinks=False):
+                        found.folders.append(name)
+            if not folder and not self.private:
+                self._remember(fd, found)
+        found.leftovers = [name for name in files if is_temporary(name)]
+        for name in found.leftovers:
+            del files[name]
+        return found
+
+    def _remember(self, fd: int, found: Listing) -> None:
+        """Remembers the disk and some names at the top, so that `check` knows them again."""
+        self._check_top(fd)
+        names = [name for name in (*found.folders, *found.files) if name != self._without]
+        self._names = [name.encode() for name in names[:_REMEMBERED_NAMES]]
+        self._device = os.fstat(fd).st_dev
+
+    def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
+        with self._folder(folder) as fd:
+            return {name for name in wanted if _exists(name.encode(), fd)}
+
+    def has_folder(self, path: Path) -> bool:
+        try:
+            with self._folder(path):
+                return True
+        except NotFound:
+            return False
+
     def stamp(self, folder: Path) -> int:
+        """The folder's mtime in nanoseconds."""
         with self._folder(folder) as fd:
             return os.fstat(fd).st_mtime_ns
 
@@ -223,13 +236,6 @@ class LocalTree:
             finally:
                 os.close(fd)
 
-    def has_folder(self, path: Path) -> bool:
-        try:
-            with self._folder(path):
-                return True
-        except NotFound:
-            return False
-
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
         with _DomainErrors(path):
             fd = self._open(path, os.O_RDONLY)
@@ -240,120 +246,116 @@ class LocalTree:
                 raise
             return open(fd, "rb"), stat
 
-    def read(self, path: Path, limit: int | None = None) -> tuple[bytes, Stat]:
-        if not is_held(path):
-            return self._read(path, limit)
-        held, _ = self._documents.get(path)
-        if held and held.stat == self.stat(path):
-            return held.data, held.stat
-        data, stat = self._read(path, limit)
-        if stat.settled(time.time_ns()):
-            self._documents.put(path, data, stat)
-        return data, stat
-
-    def _read(self, path: Path, limit: int | None) -> tuple[bytes, Stat]:
-        with _DomainErrors(path):
-            fd = self._open(path, os.O_RDONLY)
-            try:
-                stat = _regular(os.fstat(fd), path)
-                _refuse_larger(path, stat.size, limit)
-                return _read_all(fd, stat.size), stat
-            finally:
-                os.close(fd)
-
     def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
         file, stat = self.open(path)
         with file:
             return file.read(size), stat
 
+    def read_changed(
+        self, path: Path, known: Stat | None, limit: int | None = None
+    ) -> tuple[bytes, Stat] | None:
+        with _DomainErrors(path):
+            fd = self._open(path, os.O_RDONLY)
+            try:
+                stat = _regular(os.fstat(fd), path)
+                if stat == known:
+                    return None
+                if limit is not None and stat.size > limit:
+                    raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
+                return read_all(fd, stat.size), stat
+            finally:
+                os.close(fd)
+
+    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
+        file, now = self.open(path)
+        if now.rev != stat.rev:
+            file.close()
+            raise Overtaken(f"{path} has changed.")
+        file.seek(first)
+        return file
+
+    # Writing
+
     def write(
         self,
         path: Path,
-        data: bytes | Iterable[bytes],
+        data: Data,
         *,
         image: Stat | None = None,
         make: bool = False,
         over: str | None = None,
     ) -> None:
-        mtime_ns = image.mtime_ns if image else None
+        name = path.name.encode()
+        pieces = (data,) if isinstance(data, bytes) else data()
         with (
             self._folder(path.parent, make=make or self.private) as fd,
             _DomainErrors(path, writing=True),
         ):
-            self._refuse_empty(path.parent, fd)
-            with Replacement(fd, data, mtime_ns=mtime_ns) as new:
-                new.put(path.name.encode())
-        if self.private:
-            with self._asking:
-                self._unused_until = 0.0
-
-    def update(
-        self,
-        path: Path,
-        change: Change,
-        seen: tuple[bytes | None, str] | None = None,
-        draft: bytes | None = None,
-    ) -> bytes | None:
-        with (
-            self._folder(path.parent, make=self.private) as fd,
-            _DomainErrors(path, writing=True),
-            contextlib.ExitStack() as stack,
-        ):
-            self._refuse_empty(path.parent, fd)
-            ready = None
-            if draft is not None:
-                like = _stat_in(fd, path.name.encode())
-                ready = stack.enter_context(Replacement(fd, draft, durable=True, like=like))
-            with locked(fd):
-                new = self._change(fd, path, change, ready)
-            os.fsync(fd)  # others' changes may go to disk with this one
-            return new
-
-    def _change(
-        self, fd: int, path: Path, change: Change, ready: Replacement | None
-    ) -> bytes | None:
-        name = path.name.encode()
-        old, info = self._existing(path)
-        new = change(old)
-        if new is None:
-            if info:
-                os.unlink(name, dir_fd=fd)
-        elif new != old and ready and new == ready.data:
-            ready.put(name)
-        elif new != old:
-            with Replacement(fd, new, durable=True, like=info) as other:
-                other.put(name)
-        return new
-
-    def _existing(self, path: Path) -> tuple[bytes | None, os.stat_result | None]:
-        try:
-            fd = self._open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return None, None
-        try:
-            info = os.fstat(fd)
-            _refuse_larger(path, _regular(info, path).size, DOCUMENT_BYTES)
-            return _read_all(fd, info.st_size), info
-        finally:
-            os.close(fd)
+            if not path.parent:
+                self._check_top(fd)
+            _refuse_foreign(fd, path)
+            with Replacement(fd, pieces, mtime_ns=image.mtime_ns if image else None) as new:
+                new.put(name)
 
     def delete(self, path: Path) -> None:
-        name = path.name.encode()
         with self._folder(path.parent) as fd, _DomainErrors(path):
-            os.stat(name, dir_fd=fd, follow_symlinks=False)  # a read-only disk refuses any name
-            os.unlink(name, dir_fd=fd)
+            os.stat(path.name, dir_fd=fd, follow_symlinks=False)  # a read-only disk hides ENOENT
+            _refuse_foreign(fd, path)
+            os.unlink(path.name, dir_fd=fd)
 
-    def sweep(self, folder: Path, temporary: list[str]) -> int:
+    def copies(self, paths: Sequence[Path]) -> list[Document]:
+        found = []
+        for path in paths:
+            try:
+                data, stat = self.read(path, DOCUMENT_BYTES)
+                found.append(Document(path, data, stat.rev))
+            except NotRegular:
+                found.append(Document(path, None, "", f"{path} is not a file"))
+            except (Conflict, Denied) as error:
+                found.append(Document(path, None, "", str(error)))
+            except NotFound:
+                continue
+        return found
+
+    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
+        folder = paths[0].parent
+        with self._folder(folder, make=self.private) as fd:
+            if not folder:
+                self._check_top(fd)
+            with locked(fd):
+                found = change(self.copies(paths))
+                if found is not None:
+                    self._replace(fd, *found, durable=not derived)
+
+    def _replace(self, fd: int, path: Path, data: bytes | None, *, durable: bool) -> None:
+        name = path.name.encode()
+        with _DomainErrors(path, writing=True):
+            if data is None:
+                os.unlink(name, dir_fd=fd)
+            else:
+                like = _stat_in(fd, name)
+                with Replacement(fd, (data,), durable=durable, like=like) as new:
+                    new.put(name)
+            if durable:
+                os.fsync(fd)
+
+    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
         with self._folder(folder) as fd:
-            return sum(sweep(fd, name) for name in temporary)
+            for name in leftovers:
+                sweep(fd, name)
 
-    def writable(self, folder: Path) -> bool:
-        with self._folder(folder) as fd:
-            return os.access(b".", os.W_OK, dir_fd=fd)
+    def writable(self) -> bool:
+        try:
+            with self._folder(ROOT) as fd:
+                return os.access(b".", os.W_OK, dir_fd=fd)
+        except NotFound:
+            if self.private:
+                return True  # the first write creates it
+            raise
 
-    def device(self) -> int:
-        with self._folder(ROOT) as fd:
-            return os.fstat(fd).st_dev
+
+def _exists(name: bytes, folder: int) -> bool:
+    return _stat_in(folder, name) is not None
 
 
 def _stat_in(folder: int, name: bytes) -> os.stat_result | None:
@@ -363,23 +365,24 @@ def _stat_in(folder: int, name: bytes) -> os.stat_result | None:
         return None
 
 
+def _refuse_foreign(folder: int, path: Path) -> None:
+    """Raises `Denied` if the file at `path`, in the open `folder`, is not Lenslet's own."""
+    name = path.name.encode()
+    info = _stat_in(folder, name)
+    if info is None:
+        return
+    if not stat_module.S_ISREG(info.st_mode):
+        raise Denied(f"{path} is not a file, and is left as it is.")
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        head = os.read(fd, HEAD_BYTES)
+    finally:
+        os.close(fd)
+    if not is_ours(path.name, head):
+        raise Denied(f"{path} is not Lenslet's own and is left as it is.")
+
+
 def _regular(info: os.stat_result, path: Path) -> Stat:
     if not stat_module.S_ISREG(info.st_mode):
         raise NotRegular(f"There is no file {path}.")
     return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-
-
-def _refuse_larger(path: Path, size: int, limit: int | None) -> None:
-    if limit is not None and size > limit:
-        raise Conflict(f"{path} has {size} bytes, more than the {limit} that are read.")
-
-
-def _read_all(fd: int, size: int) -> bytes:
-    """To the end of the file: one read where it has not grown, two system calls in all."""
-    data = os.read(fd, size + 1)
-    if len(data) == size:
-        return data
-    parts = [data]
-    while parts[-1]:
-        parts.append(os.read(fd, 1 << 20))
-    return b"".join(parts)

@@ -1,20 +1,22 @@
-"""A tree of files in an S3 bucket, below a prefix. Each call is one request, or says more.
+"""A tree of files in an S3 bucket, below a prefix.
 
-Keys are the paths of files below the prefix, as they are: nothing is escaped. There are no
-folders: one is there while a key begins with its path. Objects are whole by nature.
+Keys are the paths of files below the prefix, unescaped. A folder exists while a key begins with
+its path. Objects are always complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
+import random
 import tempfile
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from lenslet import paths
 from lenslet.errors import (
     Conflict,
     Denied,
@@ -22,327 +24,391 @@ from lenslet.errors import (
     LensletError,
     NotFound,
     Overtaken,
+    StorageNonsense,
     StorageUnavailable,
+    Unmounted,
     Unsupported,
 )
-from lenslet.paths import MANIFEST, Path, escaped, usable_segment
-from lenslet.storage.documents import Documents, is_held
-from lenslet.storage.download import Download, Stream
-from lenslet.storage.store import Store
-from lenslet.storage.tree import DOCUMENT_BYTES, Change, Listing, Stat
-from lenslet.storage.updating import REMOVED, update
+from lenslet.paths import TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
+from lenslet.storage.client import Client
+from lenslet.storage.tree import (
+    DOCUMENT_BYTES,
+    HEAD_BYTES,
+    Change,
+    Data,
+    Document,
+    Listing,
+    Stat,
+    Tree,
+    is_ours,
+)
 
-_SEEN_SECONDS = 30.0  # for so long a root in which something was seen counts as not empty
-_HELD_BYTES = 16 * 1024 * 1024
-_IN_MEMORY_BYTES = 32 * 1024 * 1024
-_MEDIA_TYPES = {".json": "application/json", paths.THUMBNAIL: "image/webp"}
+_SEEN_SECONDS = 30.0  # a bucket in which something was seen counts as not empty for so long
+_UPDATE_SECONDS = 20.0
+_MARKS_AT_ONCE = 20  # keys of a page in which a few names are looked for
+_REMOVED = "removed"  # the `source` of an empty object that stands for a removed sidecar
+_NEVER = "0" * 32  # an ETag that no object has
+_MEDIA_TYPES = {".json": "application/json", THUMBNAIL: "image/webp"}
+_NO_CONDITIONS = (
+    "The store lacks conditional writes (If-Match, If-None-Match), so an edit could undo another "
+    "that was made at the same time. It can be read; nothing can be edited."
+)
 
 
-class S3Tree:
-    """Objects below `prefix` (nothing, or ending with `/`) of `bucket`.
+class Stream(io.RawIOBase):
+    """The body of an answer, read in order; `StorageUnavailable` if it breaks off."""
 
-    Manifests and the health report are held in memory and, for `fresh_seconds` after they were
-    checked, not asked for again.
-    """
+    def __init__(self, body: Any, client: Client) -> None:
+        super().__init__()
+        self._body = body
+        self._client = client
 
-    remote = True
+    def readable(self) -> bool:
+        return True
 
-    def __init__(
-        self,
-        store: Store,
-        bucket: str,
-        prefix: str = "",
-        region: str = "",
-        fresh_seconds: float = 0.0,
-    ) -> None:
-        self._store = store
+    def read(self, size: int | None = None, /) -> bytes:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            data: bytes = self._body.read(None if size is None or size < 0 else size)
+        except BotoCoreError as error:
+            raise self._client.unanswered(error) from error
+        return data
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
+class S3Tree(Tree):
+    """Objects below `prefix` (empty, or ending with `/`) of `bucket`."""
+
+    has_stamps = False
+    is_shared = True
+
+    def __init__(self, client: Client, bucket: str, prefix: str = "", region: str = "") -> None:
+        self._client = client
         self.bucket = bucket
         self.prefix = prefix
         self.region = region
-        self._documents = Documents(_HELD_BYTES, fresh_seconds)
-        self._seen = float("-inf")  # when something was seen last
-        self._refused = False  # whether the last write was not allowed
+        self._seen = float("-inf")  # when something was last seen in the bucket
+        self._refused = False  # the last write was not allowed
 
     @property
     def name(self) -> str:
-        return f"{self._store.name}/{self.bucket}/{self.prefix}".rstrip("/")
+        return f"{self._client.name}/{self.bucket}/{self.prefix}".rstrip("/")
 
-    def key(self, path: Path) -> str:
-        """The key of the object at a path."""
-        return self.prefix + path
-
-    def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+    def _call(self, operation: str, path: Path | None = None, **parameters: Any) -> dict[str, Any]:
+        if path is not None:
+            parameters["Key"] = self.prefix + path
         try:
-            return self._store.call(operation, self.region, Bucket=self.bucket, **parameters)
+            return self._client.call(operation, self.region, Bucket=self.bucket, **parameters)
         except NotFound as error:
-            path = str(parameters.get("Key", ""))[len(self.prefix) :]
             raise NotFound(f"There is no {path or '/'}.") from error
+
+    def check(self) -> None:
+        if time.monotonic() - self._seen >= _SEEN_SECONDS:
+            if not self._has_key(self.prefix):
+                raise Unmounted("The bucket holds nothing under its prefix.")
 
     # Listing
 
     def _pages(self, prefix: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """The pages of a listing, of up to 1,000 keys each."""
+        """Lists keys, up to 1,000 a page."""
         parameters = {"Prefix": prefix, "Delimiter": "/", **parameters}
         while True:
             page = self._call("list_objects_v2", **parameters)
-            if page.get("Contents") or page.get("CommonPrefixes"):
+            if "Name" not in page:
+                raise StorageNonsense("The store sent a listing that is not valid S3.")
+            if _keys_in(page):
                 self._seen = time.monotonic()
             yield page
             if not page.get("IsTruncated"):
                 return
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _beginning(self, folder: Path) -> str:
-        """How the keys below a folder begin."""
+    def _prefix_of(self, folder: Path) -> str:
         return f"{self.prefix}{folder}/" if folder else self.prefix
 
     def listing(self, folder: Path) -> Listing:
-        found, prefix, any_key = Listing(), self._beginning(folder), False
+        found, prefix, any_key = Listing(), self._prefix_of(folder), False
         for page in self._pages(prefix):
+            any_key |= _keys_in(page)
             for entry in page.get("CommonPrefixes", ()):
                 name = entry["Prefix"][len(prefix) : -1]
                 (found.folders if usable_segment(name) else found.unusable).append(name)
-                any_key = True
             for entry in page.get("Contents", ()):
                 name = entry["Key"][len(prefix) :]
-                any_key = True
                 if usable_segment(name):
                     found.files[name] = _stat(entry, entry["Size"])
                 elif name:
                     found.unusable.append(name)
-        if not any_key and not folder:
-            self._seen = float("-inf")
-        elif not any_key:
+        if not any_key and folder:
             raise NotFound(f"There is no {folder}.")
+        if not any_key:
+            self._seen = float("-inf")
         found.unusable = [escaped(name) or "/" for name in found.unusable]
-        self._check_held(folder, found)
         return found
 
-    def _check_held(self, folder: Path, found: Listing) -> None:
-        """A listing says whether what is held of a folder is still so."""
-        path = folder.child(MANIFEST)
-        held, _ = self._documents.get(path)
-        if held and MANIFEST in found.files and found.files[MANIFEST].etag == held.stat.etag:
-            self._documents.confirm(path)
-        else:
-            self._documents.drop(path)
-
-    def which(self, folder: Path, names: Iterable[str]) -> set[str]:
-        wanted = set(names)
-        begin = _common_beginning(wanted)
-        prefix, found = self._beginning(folder), set()
-        for page in self._pages(prefix + begin):
-            found |= {entry["Key"][len(prefix) :] for entry in page.get("Contents", ())} & wanted
+    def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
+        """One request, unless many keys sort between the `wanted` names."""
+        prefix = self._prefix_of(folder)
+        first = min(wanted)
+        before = f"{prefix}{first[:-1]}{chr(ord(first[-1]) - 1)}\U0010ffff"
+        found: set[str] = set()
+        any_key = False
+        for page in self._pages(prefix, StartAfter=before, MaxKeys=_MARKS_AT_ONCE):
+            any_key |= _keys_in(page)
+            names = [entry["Key"][len(prefix) :] for entry in page.get("Contents", ())]
+            found |= {name for name in names if name in wanted}
+            if not names or names[-1] > max(wanted):
+                break
+        if not (any_key or self._has_key(prefix)):
+            raise NotFound(f"There is no {folder}.")
         return found
-
-    def is_empty(self) -> bool:
-        if time.monotonic() - self._seen < _SEEN_SECONDS:
-            return False
-        page = next(self._pages(self.prefix, MaxKeys=1))
-        return not (page.get("Contents") or page.get("CommonPrefixes"))
-
-    def any_file(self, folder: Path, test: Callable[[str], bool]) -> bool:
-        return any(map(test, self.listing(folder).files))
-
-    def stamp(self, folder: Path) -> int:
-        """Nothing tells whether a folder has changed but a listing, so each time another number."""
-        return time.monotonic_ns()
 
     def has_folder(self, path: Path) -> bool:
-        if not path:
-            self.is_empty()
-            return True
-        page = next(self._pages(self._beginning(path), MaxKeys=1))
-        return bool(page.get("Contents") or page.get("CommonPrefixes"))
+        return not path or self._has_key(self._prefix_of(path))
+
+    def _has_key(self, prefix: str) -> bool:
+        return _keys_in(next(self._pages(prefix, MaxKeys=1)))
+
+    def stamp(self, folder: Path) -> int:
+        raise Unsupported("Only a listing tells whether a folder in a bucket has changed.")
 
     # Reading
 
-    def stat(self, path: Path) -> Stat:
-        """By a GET of one byte: the answer to a HEAD would not say why it is refused."""
-        return self.head(path, 1)[1]
+    def _get(self, path: Path, **more: str) -> tuple[Stream, Stat]:
+        answer = self._call("get_object", path, **more)
+        total = answer.get("ContentRange", "").rpartition("/")[2]
+        return Stream(answer["Body"], self._client), _stat(
+            answer, int(total or answer["ContentLength"])
+        )
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        answer = self._call("get_object", Key=self.key(path))
-        stat = _stat(answer, answer["ContentLength"])
-        return Download(self._stream(answer)), stat  # type: ignore[return-value]
+        return self._get(path)  # type: ignore[return-value]
 
-    def _stream(self, answer: dict[str, Any]) -> Stream:
-        return Stream(answer["Body"], self._store)
+    def stat(self, path: Path) -> Stat:
+        """Reads one byte: the answer to a HEAD would not say why it is refused."""
+        return self.head(path, 1)[1]
 
     def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
-        wanted = {"Key": self.key(path), "Range": f"bytes=0-{size - 1}"}
         try:
-            answer = self._call("get_object", **wanted)
-        except EmptyObject:  # no range of it can be asked for
-            answer = self._call("head_object", Key=self.key(path))
-            return b"", _stat(answer, 0)
-        total = answer.get("ContentRange", "").rpartition("/")[2]
-        with contextlib.closing(self._stream(answer)) as body:
-            return body.read(), _stat(answer, int(total or answer["ContentLength"]))
+            body, stat = self._get(path, Range=f"bytes=0-{size - 1}")
+        except EmptyObject:  # it has no range
+            return b"", _stat(self._call("head_object", path), 0)
+        with contextlib.closing(body):
+            return body.read(), stat
 
-    def part(self, path: Path, stat: Stat, first: int, length: int) -> Stream:
-        """`length` bytes of an object as a stream; `Overtaken` when it is no longer `stat`."""
-        wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
-        answer = self._call("get_object", Key=self.key(path), IfMatch=stat.etag, **wanted)
-        return self._stream(answer)
-
-    def read(self, path: Path, limit: int | None = None) -> tuple[bytes, Stat]:
-        if not is_held(path):
-            return self._read(path, limit)
-        held, fresh = self._documents.get(path)
-        if held and fresh:
-            return held.data, held.stat
+    def read_changed(
+        self, path: Path, known: Stat | None, limit: int | None = None
+    ) -> tuple[bytes, Stat] | None:
         try:
-            condition = {"IfNoneMatch": held.stat.etag} if held else {}
-            data, stat = self._read(path, limit, **condition)
-        except Overtaken:
-            assert held is not None  # nothing else answers "not modified"
-            self._documents.confirm(path)
-            return held.data, held.stat
-        except NotFound:
-            self._documents.drop(path)
-            raise
-        self._documents.put(path, data, stat)
-        return data, stat
-
-    def _read(self, path: Path, limit: int | None, **condition: str) -> tuple[bytes, Stat]:
-        answer = self._call("get_object", Key=self.key(path), **condition)
-        stat = _stat(answer, answer["ContentLength"])
-        with contextlib.closing(self._stream(answer)) as body:
+            condition = {"IfNoneMatch": known.etag} if known and known.etag else {}
+            body, stat = self._get(path, **condition)
+        except Overtaken:  # 304
+            return None
+        with contextlib.closing(body):
             if limit is not None and stat.size > limit:
-                raise Conflict(
-                    f"{path} has {stat.size} bytes, more than the {limit} that are read."
-                )
-            if stat.source == REMOVED:
+                raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
+            if stat.source == _REMOVED:
                 raise NotFound(f"There is no {path}.")
             return body.read(), stat
 
-    def presigned(self, path: Path, seconds: int, **answer: str) -> str:
-        """A URL at which a client gets the object for so long, with headers of the `answer`."""
-        wanted = {"Bucket": self.bucket, "Key": self.key(path), **answer}
-        return self._store.presigned(self.region, wanted, seconds)
+    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
+        wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
+        return self._get(path, IfMatch=stat.etag, **wanted)[0]  # type: ignore[return-value]
+
+    def url(self, path: Path, seconds: int, **answer: str) -> str:
+        wanted = {"Bucket": self.bucket, "Key": self.prefix + path, **answer}
+        return self._client.presigned(self.region, wanted, seconds)
 
     # Writing
 
     def write(
         self,
         path: Path,
-        data: bytes | Iterable[bytes],
+        data: Data,
         *,
         image: Stat | None = None,
         make: bool = False,
         over: str | None = None,
     ) -> None:
-        if not path.parent and self.is_empty():
-            raise StorageUnavailable("The root is empty.")
-        if isinstance(data, bytes):
-            self._put_derived(path, data, image, over)
-            return
-        with tempfile.TemporaryFile() as file:
-            for piece in data:
-                file.write(piece)
-            file.seek(0)
-            self._put_derived(path, file, image, over)
+        if not path.parent:
+            self.check()
+        source = image.rev if image else ""
+        with contextlib.closing(_body(data)) as body:
+            if over is not None:
+                try:
+                    self._put_derived(path, body, source, over)
+                except Overtaken:
+                    self._rev_of_ours(path)  # a foreign object is no other writer
+                    raise
+                return
+            # A thumbnail is usually new, any other derived object usually exists.
+            over = "" if path.endswith(THUMBNAIL) else self._rev_of_ours(path)
+            try:
+                self._put_derived(path, body, source, over)
+            except Overtaken:
+                self._put_derived(path, body, source, self._rev_of_ours(path))
 
-    def _put_derived(self, path: Path, body: Any, image: Stat | None, over: str | None) -> None:
-        """A store without conditional writes takes derived files all the same: they come back."""
+    def _rev_of_ours(self, path: Path) -> str:
+        """The rev of the derived object at `path`, "" for none; `Denied` for a foreign one."""
         try:
-            self.put(path, body, image, over)
-        except Unsupported:
-            if over is None:
-                raise
-            self.put(path, body, image, None)
+            head, stat = self.head(path, HEAD_BYTES)
+        except NotFound:
+            return ""
+        if not is_ours(path.name, head):
+            raise Denied(f"{path} is not Lenslet's own and is left as it is.")
+        return stat.etag
 
-    def put(self, path: Path, body: Any, image: Stat | None, over: str | None) -> None:
-        """Write an object, only over the rev `over`, or ("") over none; None: over anything."""
-        parameters: dict[str, Any] = {"Key": self.key(path), "Body": body}
+    def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str) -> None:
+        """A store without conditional writes takes derived objects all the same: they come back."""
+        try:
+            self._put(path, body, source, over)
+        except Unsupported:
+            self._rev_of_ours(path)
+            self._put(path, body, source, None)
+
+    def _put(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
+        """Writes an object over the rev `over`, over none (""), or over anything (None)."""
+        body.seek(0)
+        parameters: dict[str, Any] = {"Body": body}
         if media_type := _MEDIA_TYPES.get("." + path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
-        if image:
-            parameters["Metadata"] = {"rev": image.rev}
+        if source:
+            parameters["Metadata"] = {"rev": source}
         if over is not None:
             parameters |= {"IfMatch": over} if over else {"IfNoneMatch": "*"}
         try:
-            answer = self._call("put_object", **parameters)
+            self._call("put_object", path, **parameters)
         except NotFound as error:
-            raise Overtaken(f"{path} has gone.") from error
+            raise Overtaken(f"{path} was removed.") from error
         except Denied:
             self._refused = True
             raise
-        except LensletError:
-            self._documents.drop(path)
-            raise
         self._refused = False
         self._seen = time.monotonic()
-        if is_held(path) and isinstance(body, bytes):
-            etag = answer["ETag"].strip('"')
-            stat = Stat(len(body), time_of(int(time.time()), etag), etag=etag)
-            self._documents.put(path, body, stat)
-
-    def update(
-        self,
-        path: Path,
-        change: Change,
-        seen: tuple[bytes | None, str] | None = None,
-        draft: bytes | None = None,
-    ) -> bytes | None:
-        return update(self, self._store.proofs, path, change, seen)
-
-    def fetch(self, path: Path) -> tuple[bytes, Stat]:
-        """An object as it is now, also one that is just being removed."""
-        answer = self._call("get_object", Key=self.key(path))
-        stat = _stat(answer, answer["ContentLength"])
-        with contextlib.closing(self._stream(answer)) as body:
-            if stat.size > DOCUMENT_BYTES:
-                raise Conflict(f"{path} has {stat.size} bytes, more than are read.")
-            return body.read(), stat
-
-    def remove(self, path: Path) -> None:
-        """Remove an object, if it is there."""
-        self._documents.drop(path)
-        with contextlib.suppress(NotFound):
-            self._call("delete_object", Key=self.key(path))
 
     def delete(self, path: Path) -> None:
-        """One request to see whether it is there, which a DELETE does not tell, and one more."""
-        self.stat(path)
-        self.remove(path)
+        if not self._rev_of_ours(path):
+            raise NotFound(f"There is no {path}.")
+        self._call("delete_object", path)
 
-    def sweep(self, folder: Path, temporary: list[str]) -> int:
-        return 0
+    def copies(self, paths: Sequence[Path]) -> list[Document]:
+        return [copy for copy, removed in map(self._copy, paths) if copy and not removed]
 
-    def writable(self, folder: Path) -> bool:
-        """Whether the last write was allowed; nothing else can tell."""
+    def _copy(self, path: Path) -> tuple[Document | None, bool]:
+        """A document, and whether it only stands for a removed one."""
+        try:
+            body, stat = self._get(path)
+        except NotFound:
+            return None, False
+        with contextlib.closing(body):
+            if stat.size > DOCUMENT_BYTES:
+                problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
+                return Document(path, None, stat.etag, problem), False
+            return Document(path, body.read(), stat.etag), stat.source == _REMOVED
+
+    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
+        """Compares and swaps: a write that another writer overtakes is tried again.
+
+        A removed document leaves an empty object that is marked as removed. Not every store keeps
+        the condition of a DELETE (Ceph ignores it: seen), and without one a late DELETE would
+        remove what another host has written since.
+        """
+        deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
+        tried: bytes | None = None
+        while time.monotonic() < deadline:
+            found = list(map(self._copy, paths))
+            there = {copy.path: copy for copy, _ in found if copy}
+            if tried is not None and any(copy.data == tried for copy in there.values()):
+                return  # the answer to this write was lost
+            wanted = change([copy for copy, removed in found if copy and not removed])
+            if wanted is None:
+                return
+            path, data = wanted
+            rev = there[path].rev if path in there else ""
+            if not derived:
+                self._prove_conditions(path)
+            try:
+                with contextlib.closing(_body(data or b"")) as body:
+                    put = self._put_derived if derived else self._put
+                    put(path, body, _REMOVED if data is None else "", rev)
+                return
+            except Overtaken:
+                tried, tries = data, tries + 1
+                threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
+        raise StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
+
+    def _prove_conditions(self, path: Path) -> None:
+        """Raises `Unsupported` if the store refuses or silently ignores conditional writes.
+
+        Tried once for each bucket, with an object that exists for a moment.
+        """
+        if self.bucket in self._client.proven:
+            return
+        probe = Path(f"{TEMPORARY}{random.getrandbits(64):016x}")
+        try:
+            kept = self._refuses(probe, _NEVER)
+            if kept:
+                self._put(probe, io.BytesIO(), "", "")
+                kept = self._refuses(probe, "")
+        except Denied as error:
+            where = f"{self.bucket}/{self.prefix}{path}"
+            raise Denied(f"The store does not allow s3:PutObject on {where}.") from error
+        except Unsupported as error:
+            raise Unsupported(_NO_CONDITIONS) from error
+        finally:
+            with contextlib.suppress(LensletError):
+                self._call("delete_object", probe)
+        if not kept:
+            raise Unsupported(_NO_CONDITIONS)
+        self._client.proven.add(self.bucket)
+
+    def _refuses(self, probe: Path, over: str) -> bool:
+        try:
+            self._put(probe, io.BytesIO(), "", over)
+        except Overtaken:
+            return True
+        return False
+
+    def writable(self) -> bool:
+        """True unless the last write was refused; nothing else can tell."""
         return not self._refused
 
-    def device(self) -> int:
-        return 0
+
+def _keys_in(page: dict[str, Any]) -> bool:
+    return bool(page.get("Contents") or page.get("CommonPrefixes"))
+
+
+def _body(data: Data) -> BinaryIO:
+    """The data as a file that can be sent more than once."""
+    if isinstance(data, bytes):
+        return io.BytesIO(data)
+    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        for piece in data():
+            file.write(piece)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _stat(answer: dict[str, Any], size: int) -> Stat:
-    """What a listing or an answer tells of an object.
-
-    Its time has whole seconds, and a fraction that its ETag gives, so that a thumbnail kept in a
-    local folder is bound to the object and not to the second of its writing.
-    """
-    etag = answer["ETag"].removeprefix("W/").strip('"')
-    when: dt.datetime = answer["LastModified"]
-    return Stat(
-        size,
-        time_of(int(when.timestamp()), etag),
-        etag=etag,
-        source=answer.get("Metadata", {}).get("rev", ""),
-    )
+    try:
+        etag = answer["ETag"].removeprefix("W/").strip('"')
+        when: dt.datetime = answer["LastModified"]
+    except KeyError as error:
+        raise StorageNonsense("The store sent an answer that is not valid S3.") from error
+    source = answer.get("Metadata", {}).get("rev", "")
+    return Stat(size, time_of(int(when.timestamp()), etag), etag=etag, source=source)
 
 
 def time_of(seconds: int, etag: str) -> int:
-    """The time in nanoseconds of an object last modified at `seconds`, whose ETag is `etag`."""
+    """The time of an object in nanoseconds: its seconds, and a fraction made from its ETag.
+
+    So a thumbnail in a local folder is bound to the object, not to the second of its writing.
+    """
     return seconds * 1_000_000_000 + zlib.crc32(etag.encode()) % 1_000_000_000
-
-
-def _common_beginning(names: set[str]) -> str:
-    first, last = min(names, default=""), max(names, default="")
-    same = 0
-    while same < min(len(first), len(last)) and first[same] == last[same]:
-        same += 1
-    return first[:same]

@@ -1,22 +1,30 @@
-"""The contract of a tree of files, whatever keeps it; knows neither images nor HTTP."""
+"""The contract of a tree of files, whatever stores it. Knows neither images nor HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import abc
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
-from lenslet.paths import Path
+import orjson
 
-SETTLED_NS = 2_000_000_000  # younger files may still be being written
-DOCUMENT_BYTES = 4 * 1024 * 1024  # a small document beside an image that is larger is not one
+from lenslet.errors import NotFound
+from lenslet.paths import THUMBNAIL, Path
+
+SETTLED_NS = 2_000_000_000  # a younger file may still be being written
+DOCUMENT_BYTES = 4 * 1024 * 1024  # a document beside an image is never larger
+HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
+_OWN_JSON = re.compile(rb'\{\s*"v":\s*1,')
+_METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
 
 
 class Stat(NamedTuple):
-    """What a listing tells of one file: its size in bytes and its times in nanoseconds.
+    """One file: its size in bytes and its times in nanoseconds.
 
-    An object of a bucket has an `etag`, and `source` where its metadata says the `rev` of the
-    image that it was made from, which no listing tells.
+    An object in a bucket has an `etag`, and a `source` if its metadata names the `rev` of the image
+    that it was made from. A listing does not include the metadata.
     """
 
     size: int
@@ -27,118 +35,201 @@ class Stat(NamedTuple):
 
     @property
     def rev(self) -> str:
-        """Changes when the file changes; the same after a copy that keeps modification times."""
+        """Changes when the file changes; survives a copy that keeps modification times."""
         return self.etag or f"{self.mtime_ns:x}-{self.size:x}"
 
     def settled(self, now_ns: int) -> bool:
-        """Whether the last change is two seconds old. A time far in the future says nothing.
-
-        An object is there whole or not at all.
-        """
+        """True if the last change is two seconds old. Objects are always complete."""
         if self.etag:
             return True
         return not any(abs(now_ns - t) < SETTLED_NS for t in (self.mtime_ns, self.ctime_ns))
 
-    def is_made_from(self, image: Stat) -> bool:
-        """Whether a thumbnail's file is bound to `image`: by metadata, or by the same mtime."""
-        return self.source == image.rev if self.etag else self.mtime_ns == image.mtime_ns
+    def made_from(self, image: Stat) -> bool | None:
+        """True if this thumbnail was made from `image`; None if a listing does not tell."""
+        if not self.etag:
+            return self.mtime_ns == image.mtime_ns
+        return self.source == image.rev if self.source else None
 
 
 @dataclass(slots=True)
 class Listing:
-    """A folder's own files and folders, by name; links, pipes and devices are not among them."""
+    """The regular files and the folders directly in a folder, by name.
+
+    `covered` holds files of the root that a file of `STATE_DIR` hides, `leftovers` the names of
+    temporary files, `unusable` names that cannot be part of a path, escaped.
+    """
 
     files: dict[str, Stat] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
-    temporary: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    covered: dict[str, Stat] = field(default_factory=dict)
+
+    def digest(self) -> int:
+        """A number that changes when the listing changes."""
+        files = frozenset(self.files.items()), frozenset(self.covered.items())
+        return hash((files, tuple(self.folders), tuple(self.unusable)))
 
 
-Change = Callable[["bytes | None"], "bytes | None"]
+class Document(NamedTuple):
+    """A document as one tree has it. `data` is None, and `problem` says why, if unreadable."""
+
+    path: Path
+    data: bytes | None
+    rev: str
+    problem: str = ""
+    editable: bool = True  # False: it is in a root that is never written
 
 
-class Tree(Protocol):
+Data = bytes | Callable[[], Iterable[bytes]]  # a function, so that a write can start over
+Change = Callable[[list[Document]], "tuple[Path, bytes | None] | None"]
+
+
+def is_ours(name: str, head: bytes) -> bool:
+    """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
+
+    The one rule for everything that is replaced or removed. `head` is the first 64 KB. A thumbnail
+    is a WebP without metadata, a document is a JSON object with `v` and `generatedAt`. Empty
+    files and zeros are what a crash of the machine leaves of either.
+    """
+    if not head.strip(b"\0 \r\n"):
+        return True
+    if name.endswith(THUMBNAIL):
+        plain = head[12:16] in (b"VP8 ", b"VP8L") or (
+            head[12:16] == b"VP8X" and len(head) > 20 and not head[20] & _METADATA_FLAGS
+        )
+        return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and plain
+    if not (name.startswith("_") and name.endswith(".json")):
+        return True  # a file in a folder of the host's cache
+    if _OWN_JSON.match(head) and b'"generatedAt":' in head:
+        return True
+    try:
+        found = orjson.loads(head)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and "v" in found and "generatedAt" in found
+
+
+class Tree(abc.ABC):
     """Files under paths. Every method raises `NotFound`, `Denied` or `StorageUnavailable`."""
 
-    remote: bool
-    """Whether each call is a request that takes time and money, and other hosts write too."""
+    has_stamps = True
+    """True if looking at one file or folder is cheap. False: every call is a paid request."""
+
+    is_shared = False
+    """True if other hosts write here too."""
+
+    fresh_seconds = 0.0
+    """For so long a cached document is not checked again."""
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
-        """What tells this tree from others: for logs and comparisons, not for clients."""
+        """Identifies the tree in logs and comparisons. Not for clients."""
 
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raises `Unmounted` if the tree is empty or another disk, or what says it is unreachable.
+
+        The one guard against an unmounted disk: nothing is written or forgotten while it raises.
+        """
+
+    @abc.abstractmethod
     def listing(self, folder: Path) -> Listing:
-        """Everything that stands directly in `folder`."""
+        """Lists what is directly in `folder`."""
 
-    def which(self, folder: Path, names: Iterable[str]) -> set[str]:
-        """Those of `names` that stand in `folder`."""
+    @abc.abstractmethod
+    def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
+        """Returns those of the `wanted` names that exist in `folder`."""
 
-    def is_empty(self) -> bool:
-        """Whether there is nothing at all at the root."""
-
-    def any_file(self, folder: Path, test: Callable[[str], bool]) -> bool:
-        """Whether a file whose name passes `test` stands directly in `folder`."""
-
-    def stamp(self, folder: Path) -> int:
-        """A number that moves when names come or go in `folder`: its mtime in nanoseconds."""
-
-    def stat(self, path: Path) -> Stat:
-        """The file at `path`."""
-
+    @abc.abstractmethod
     def has_folder(self, path: Path) -> bool:
-        """Whether `path` is a folder."""
+        """True if `path` is a folder."""
 
+    @abc.abstractmethod
+    def stamp(self, folder: Path) -> int:
+        """A number that changes when names come or go in `folder`. Needs `has_stamps`."""
+
+    @abc.abstractmethod
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        """The file at `path`, for reading; the caller closes it."""
+        """Opens a file for reading; the caller closes it. Only local files can be seeked."""
 
-    def read(self, path: Path, limit: int | None = None) -> tuple[bytes, Stat]:
-        """The whole file at `path`; `Conflict` when it has more than `limit` bytes."""
+    @abc.abstractmethod
+    def stat(self, path: Path) -> Stat:
+        """Returns the size and times of a file."""
 
+    @abc.abstractmethod
     def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
-        """The first `size` bytes of the file at `path`."""
+        """Reads the first `size` bytes of a file."""
 
+    @abc.abstractmethod
+    def read_changed(
+        self, path: Path, known: Stat | None, limit: int | None = None
+    ) -> tuple[bytes, Stat] | None:
+        """Reads a file, unless it is still the `known` one: then returns None.
+
+        `Conflict` if it has more than `limit` bytes.
+        """
+
+    def read(
+        self, path: Path, limit: int | None = None, *, fresh: bool = False
+    ) -> tuple[bytes, Stat]:
+        """Reads a whole file. With `fresh`, no cache answers."""
+        found = self.read_changed(path, None, limit)
+        if found is None:
+            raise NotFound(f"There is no {path}.")
+        return found
+
+    @abc.abstractmethod
+    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
+        """Opens `length` bytes of a file from `first` on; `Overtaken` if it is no longer `stat`."""
+
+    def url(self, path: Path, seconds: int, **answer: str) -> str:
+        """A URL at which a client gets the file for so long; empty if there is none."""
+        return ""
+
+    @abc.abstractmethod
     def write(
         self,
         path: Path,
-        data: bytes | Iterable[bytes],
+        data: Data,
         *,
         image: Stat | None = None,
         make: bool = False,
         over: str | None = None,
     ) -> None:
-        """Put a derived file, of one or many pieces, in place, whole or not at all.
+        """Puts a derived file in place, whole or not at all, without fsync.
 
-        It is not forced to disk: what a crash loses is made again. A thumbnail is bound to its
-        `image`. Folders are made on the way only with `make` or in a private tree; elsewhere a
-        missing one is `NotFound`. Where other hosts write too, `over` is the rev that is replaced,
-        "" for none: `Overtaken` when another writer was first.
+        `Denied` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
+        `make` creates missing folders. `over` is the rev that is replaced ("" for none): where
+        other hosts write too, `Overtaken` says that it is no longer there.
         """
 
-    def update(
-        self,
-        path: Path,
-        change: Change,
-        seen: tuple[bytes | None, str] | None = None,
-        draft: bytes | None = None,
-    ) -> bytes | None:
-        """Replace a file by what `change` makes of it (None: nothing there), durably.
-
-        One change at a time whatever the number of threads, processes and hosts; on return it is
-        on disk. `change` may raise to leave everything as it is, and without locks (`remote`) it
-        is called again when another writer was first: there `seen` is what the caller has just
-        read, and its rev, so that it is not read twice. With locks `draft` is what `change` will
-        most likely make: it is on disk before the lock is taken. `Conflict` when what is there is
-        larger than `DOCUMENT_BYTES`, `Unsupported` by a store that cannot do this safely.
-        """
-
+    @abc.abstractmethod
     def delete(self, path: Path) -> None:
-        """Remove the file at `path`."""
+        """Removes a derived file; `Denied` if it is not Lenslet's own."""
 
-    def sweep(self, folder: Path, temporary: list[str]) -> int:
-        """Remove what dead writers left in `folder`; how many there were."""
+    def is_spare(self, path: Path) -> bool:
+        """True if a file is only in this host's cache because it cannot be where it belongs."""
+        return False
 
-    def writable(self, folder: Path) -> bool:
-        """Whether files can be made in `folder`."""
+    @abc.abstractmethod
+    def copies(self, paths: Sequence[Path]) -> list[Document]:
+        """Reads the documents of one folder that exist, of up to `DOCUMENT_BYTES` each."""
 
-    def device(self) -> int:
-        """A number for the disk that the root is on."""
+    @abc.abstractmethod
+    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
+        """Reads the documents at `paths`, in one folder, and replaces one of them.
+
+        `change` gets the `copies` and returns a path and its new content (None removes it), or
+        None to leave everything. It may raise, and may be called again when another writer was
+        first. No other thread, process or host changes the documents in between. On return the
+        change is on disk, except for a `derived` file. `Unsupported` if a store cannot do this.
+        """
+
+    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:  # noqa: B027 - an option
+        """Removes temporary files of writers that died."""
+
+    @abc.abstractmethod
+    def writable(self) -> bool:
+        """True if documents can be written at the root, as far as that is known."""

@@ -157,7 +157,7 @@ class Cost:
 
 
 def lenslet(command: str, folder: pathlib.Path, **environ: str) -> Cost:
-    return Cost([sys.executable, "-m", "lenslet.cli", command, str(folder)], **environ)
+    return Cost([sys.executable, "-m", "lenslet.run.cli", command, str(folder)], **environ)
 
 
 def private_megabytes(pid: int) -> float:

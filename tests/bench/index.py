@@ -24,7 +24,7 @@ from skimage.metrics import structural_similarity
 from lenslet import images
 
 WAYS = {
-    "lenslet index": ("-m", "lenslet.cli", "index"),
+    "lenslet index": ("-m", "lenslet.run.cli", "index"),
     "pyvips, thumbnails alone": (str(common.HERE / "peers.py"), "vips"),
     "pixels alone": (str(common.HERE / "peers.py"), "pixels"),
     "decoding alone": (str(common.HERE / "peers.py"), "decoding"),

@@ -21,7 +21,6 @@ import urllib.parse
 import urllib.request
 
 import common
-
 from lenslet.folding import fold
 
 PORT, FOLDERS = 7175, 500

@@ -1,0 +1,295 @@
+"""Many hosts on one bucket: jobs travel through SQS queues, and so do the bucket's own events.
+
+A message names a folder to index or a thumbnail that somebody waits for; an event means its folder.
+A message is deleted when its work has ended well. A host that dies deletes nothing: its messages
+return for others when their time is over, and what fails again and again ends as a dead letter.
+Imported only if a queue is set.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import unquote_plus
+
+import orjson
+
+from lenslet import paths
+from lenslet.config import Settings
+from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
+from lenslet.index.queue import Job, Kind, Queue
+from lenslet.paths import FOLDER_FILES, SIDECARS, THUMBNAIL, Path
+from lenslet.storage import Client
+
+log = logging.getLogger("lenslet")
+
+MOST_HELD = 100  # messages that a host works on; the others are for other hosts
+MERGE_SECONDS = 1.0  # events of one folder within this time are one listing
+_LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 20, 5.0, 10.0
+_DEAD_SECONDS = 60.0
+_BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
+_KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
+
+
+# Messages
+
+
+def encode(job: Job) -> bytes:
+    """Returns a job as a message. To rebuild the rollup, the whole library is indexed again."""
+    kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
+    deep = job.deep or job.kind is Kind.SUMMARY
+    flags = {"asked": job.asked, "force": job.force, "deep": deep}
+    return orjson.dumps(
+        {"lenslet": kind, "path": job.path, **{k: v for k, v in flags.items() if v}}
+    )
+
+
+def decode(body: str, bucket: str, prefix: str) -> list[Job]:
+    """Returns the jobs that a message asks for; none for an event that changes nothing.
+
+    Raises `Invalid` for a message that is not understood: it is left for the dead letters.
+    """
+    try:
+        found = orjson.loads(body)
+        if not isinstance(found, dict):
+            raise Invalid("message", "not a JSON object")
+        if "lenslet" not in found:
+            folders = _folders(_events(found), bucket, prefix)
+            return [Job(Kind.FOLDER, path) for path in dict.fromkeys(folders)]
+        asked, force, deep = (found.get(flag) is True for flag in ("asked", "force", "deep"))
+        kind, path = _KINDS[found["lenslet"]], paths.parse(found["path"])
+        return [Job(kind, path, asked, force, deep)]
+    except (orjson.JSONDecodeError, BadRequest, KeyError, TypeError, AttributeError) as error:
+        raise Invalid("message", f"not understood ({type(error).__name__})") from error
+
+
+def _events(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields name, bucket and key of each event: from S3, also through SNS or EventBridge.
+
+    S3 encodes the keys of its notifications as in a form (Amazon S3, "Event message structure");
+    EventBridge does not.
+    """
+    if found.get("Type") == "Notification" and isinstance(found.get("Message"), str):
+        yield from _events(orjson.loads(found["Message"]))
+    elif "detail-type" in found:
+        detail = found["detail"]
+        yield found["detail-type"], detail["bucket"]["name"], detail["object"]["key"]
+    elif found.get("Event") != "s3:TestEvent":
+        for record in found["Records"]:
+            key = unquote_plus(record["s3"]["object"]["key"])
+            yield record["eventName"], record["s3"]["bucket"]["name"], key
+
+
+def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -> Iterator[Path]:
+    """Yields the folders that events are about. Lenslet's own writes are not."""
+    for event, name, key in events:
+        if name != bucket or not key.startswith(prefix):
+            continue
+        try:
+            path = paths.parse(key[len(prefix) :])
+        except BadRequest:
+            continue
+        removed = "Removed" in event or "Deleted" in event
+        image = path.name.removesuffix(THUMBNAIL if removed else "")
+        for suffix in SIDECARS:
+            image = image.removesuffix(suffix)
+        if paths.is_item(image) or path.name in FOLDER_FILES:
+            yield path.parent
+
+
+# Sending and receiving
+
+
+class SharedJobs:
+    """Sends jobs to whichever host takes them; an index host sends folders with many images."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._normal = settings.jobs_queue_url
+        self._urgent = settings.jobs_urgent_queue_url or self._normal
+        self._lock = threading.Lock()
+        self._unsent: dict[tuple[Kind, Path], Job] = {}
+        self._failed = float("-inf")
+        self.problem = ""
+
+    def send(self, job: Job) -> None:
+        """Sends a job. One that cannot be sent is sent with the next, and `problem` says why.
+
+        After a failure no request waits for the queue for ten seconds.
+        """
+        with self._lock:
+            if job.kind is not Kind.THUMBNAIL:  # nobody waits for it any more
+                self._unsent[job.key] = job
+            if time.monotonic() - self._failed < _BREAK_SECONDS:
+                raise StorageUnavailable(self.problem)
+            jobs = {**self._unsent, job.key: job}
+            try:
+                for each in jobs.values():
+                    self._send(each)
+                    self._unsent.pop(each.key, None)
+            except LensletError as error:
+                self._failed = time.monotonic()
+                self.problem = f"The queue does not take jobs: {one_line(error)}"
+                log.warning("%s", self.problem)
+                raise StorageUnavailable(self.problem) from error
+            self.problem = ""
+
+    def _send(self, job: Job) -> None:
+        url = self._urgent if job.asked or job.kind is Kind.THUMBNAIL else self._normal
+        body = encode(job).decode()
+        self._client.call_queue("send_message", url, MessageBody=body)
+
+
+@dataclass(slots=True)
+class Held:
+    """A message that is being worked on here: when others would get it, and what is left of it."""
+
+    url: str
+    receipt: str
+    due: float
+    left: int
+    ok: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Consumer:
+    """Receives messages, puts their jobs in the queue, and deletes them when those have ended."""
+
+    def __init__(self, client: Client, settings: Settings, queue: Queue) -> None:
+        self._client = client
+        urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
+        self._urls = list(dict.fromkeys(filter(None, urls)))
+        self._root = settings.s3_bucket, settings.s3_prefix
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._held: list[Held] = []
+        self._hidden_seconds: dict[str, int] = {}  # how long a queue hides a received message
+        self._problem = ""
+        self._dead_letters = ""
+
+    @property
+    def state(self) -> str:
+        """Why the queues cannot be read, and how many messages no host could do."""
+        return "; ".join(filter(None, (self._problem, self._dead_letters)))
+
+    def run(self, stop: threading.Event) -> None:
+        """Receives from each queue on a thread of its own until `stop` is set."""
+        threads = [
+            threading.Thread(target=self._receive_all, args=(url, stop), name="consumer")
+            for url in self._urls
+        ]
+        for thread in threads:
+            thread.start()
+        looked = float("-inf")
+        while not stop.wait(1.0):
+            self._extend()
+            if time.monotonic() - looked > _DEAD_SECONDS:
+                looked = time.monotonic()
+                self._try(self._count_dead_letters, stop)
+        for thread in threads:
+            thread.join()
+
+    def _try(self, action: Callable[[], Any], stop: threading.Event) -> None:
+        """Does something with a queue; if that fails, health says why, and the thread pauses."""
+        try:
+            action()
+            self._problem = ""
+        except LensletError as error:
+            self._problem = f"The queue cannot be read: {one_line(error)}"
+            log.warning("%s", self._problem)
+            stop.wait(_PAUSE_SECONDS)
+
+    def _receive_all(self, url: str, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self._try(lambda: self.receive(url, _LONG_POLL_SECONDS), stop)
+            if self._room(url) <= 0:
+                stop.wait(0.25)
+
+    def _room(self, url: str) -> int:
+        with self._lock:
+            return MOST_HELD - sum(held.url == url for held in self._held)
+
+    def receive(self, url: str, wait: int) -> None:
+        """Takes up to ten messages, waiting `wait` seconds for the first."""
+        room = self._room(url)
+        if room <= 0:
+            return
+        if url not in self._hidden_seconds:
+            self._hidden_seconds[url] = int(self._attribute(url, "VisibilityTimeout") or 30)
+        answer = self._client.call_queue(
+            "receive_message", url, MaxNumberOfMessages=min(room, _BATCH), WaitTimeSeconds=wait
+        )
+        for message in answer.get("Messages", []):
+            self._take(url, message)
+
+    def _take(self, url: str, message: dict[str, Any]) -> None:
+        try:
+            jobs = decode(message["Body"], *self._root)
+        except Invalid as error:
+            log.warning("queue %s: %s", url, error)
+            return
+        due = time.monotonic() + self._hidden_seconds[url]
+        held = Held(url, message["ReceiptHandle"], due, len(jobs))
+        if not jobs:
+            self._end(held, delete=True)
+            return
+        with self._lock:
+            self._held.append(held)
+        for job in jobs:
+            delay = 0.0 if job.asked or job.kind is Kind.THUMBNAIL else MERGE_SECONDS
+            self._queue.put(replace(job, waiters=(lambda ok: self._ended(held, ok),)), delay)
+
+    def _ended(self, held: Held, ok: bool) -> None:
+        """Deletes a message when all its jobs have ended well; else leaves it for another try."""
+        with held.lock:
+            held.ok &= ok
+            held.left -= 1
+            left = held.left
+        if not left:
+            self._end(held, delete=held.ok)
+
+    def _end(self, held: Held, *, delete: bool) -> None:
+        with self._lock:
+            self._held = [each for each in self._held if each is not held]
+        try:
+            if delete:
+                self._client.call_queue("delete_message", held.url, ReceiptHandle=held.receipt)
+        except LensletError as error:  # it comes again, which is harmless
+            log.warning("queue %s: %s", held.url, one_line(error))
+
+    def _extend(self) -> None:
+        """Keeps messages that are still being worked on from other hosts."""
+        now = time.monotonic()
+        with self._lock:
+            late = [held for held in self._held if held.due - now < _LONG_POLL_SECONDS / 2]
+        for held in late:
+            try:
+                self._client.call_queue(
+                    "change_message_visibility",
+                    held.url,
+                    ReceiptHandle=held.receipt,
+                    VisibilityTimeout=2 * _LONG_POLL_SECONDS,
+                )
+                held.due = now + 2 * _LONG_POLL_SECONDS
+            except LensletError as error:  # another host may have it by now
+                log.warning("queue %s: %s", held.url, one_line(error))
+                held.due = float("inf")
+
+    def _attribute(self, url: str, name: str) -> str:
+        answer = self._client.call_queue("get_queue_attributes", url, AttributeNames=[name])
+        return str(answer.get("Attributes", {}).get(name, ""))
+
+    def _count_dead_letters(self) -> None:
+        found = {}
+        for url in self._urls:
+            policy = self._attribute(url, "RedrivePolicy")
+            if policy:
+                name = orjson.loads(policy)["deadLetterTargetArn"].rpartition(":")[2]
+                dead = f"{url.rpartition('/')[0]}/{name}"
+                found[name] = int(self._attribute(dead, "ApproximateNumberOfMessages") or 0)
+        told = [f"{count} messages in the queue {name}" for name, count in found.items() if count]
+        self._dead_letters = f"dead letters: {', '.join(told)}" if told else ""

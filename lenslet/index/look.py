@@ -1,0 +1,213 @@
+"""Looks at one folder: lists it, reads changed sidecars, compares it with its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lenslet import paths
+from lenslet.errors import Denied, LensletError, NotFound, one_line
+from lenslet.index.compare import (
+    Plan,
+    Snapshot,
+    changed_sidecars,
+    compare,
+    sidecars_of,
+    thumbnails_of,
+)
+from lenslet.index.records import Stamp
+from lenslet.library import Library, manifest, sidecar, thumbnail
+from lenslet.library.health import Problem
+from lenslet.library.location import Location
+from lenslet.library.manifest import Dir, Facts, Item, Manifest
+from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
+from lenslet.storage import Listing, Tree
+from lenslet.times import Clock
+
+
+@dataclass(slots=True)
+class Look:
+    """What a look at a folder found. Nothing is written yet.
+
+    `listing` is of the images' folder, `kept` of the folder where derived files are.
+    """
+
+    location: Location
+    stamps: tuple[Stamp, ...]
+    listing: Listing
+    kept: Listing
+    old: Manifest
+    plan: Plan
+
+    @property
+    def entry(self) -> Dir:
+        """How the folder shows in its parent."""
+        name, location = self.location.path.name, self.location
+        if location.is_pointer:
+            label = {"label": location.label} if location.label else {}
+            return {"name": name, "kind": "leaf-pointer", **label}
+        return {"name": name, "kind": "leaf-real" if self.plan.manifest.items else "branch"}
+
+    @property
+    def children(self) -> frozenset[str]:
+        """The names of the subfolders, hidden ones included."""
+        shown = {entry["name"] for entry in self.plan.manifest.dirs}
+        return frozenset(shown.union(self.plan.manifest.hidden))
+
+
+class Looker:
+    """Looks at folders, and writes what was decided."""
+
+    def __init__(self, library: Library, clock: Clock) -> None:
+        self._tree = library.tree
+        self._locator = library.locator
+        self._page_size = library.settings.page_size
+        self._clock = clock
+
+    def look(
+        self,
+        path: Path,
+        facts: Mapping[str, Facts],
+        known: Mapping[str, Dir | None],
+        *,
+        retry: bool = False,
+        unless: tuple[Stamp, ...] = (),
+    ) -> Look | None:
+        """Compares a folder with its manifest. `known` says how subfolders show.
+
+        `retry` tries undecodable images again. None for a folder in a bucket whose stamps are
+        `unless`: nothing has changed. Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`,
+        `PointerLoop` and `StorageUnavailable`.
+        """
+        here = self._locator.beneath(path)
+        listing, stamp = self._list(here.tree, here.folder)
+        location = self._locator.enter(here, listing.files)
+        stamps = [stamp]
+        kept = listing
+        if here.tree is not self._tree or here.folder != path:
+            kept, stamp = self._list_kept(path)
+            stamps.append(stamp)
+        if location.is_pointer:
+            listing, stamp = self._list(location.tree, location.folder)
+            stamps.append(stamp)
+        if not location.tree.has_stamps and tuple(stamps) == unless:
+            return None
+        old = manifest.load(self._tree, path) if MANIFEST in kept.files else Manifest(path)
+        snapshot = self._snapshot(location, listing, kept, old, known)
+        changed = changed_sidecars(old, snapshot.sidecars)
+        metas = {name: self._meta(location, name) for name in changed}
+        plan = compare(old, snapshot, facts, metas, retry=retry)
+        return Look(location, tuple(stamps), listing, kept, old, plan)
+
+    def stamps(self, path: Path) -> tuple[Stamp, ...]:
+        """Returns the stamps of a folder that is not served."""
+        here = self._locator.beneath(path)
+        value = here.tree.stamp(here.folder) if here.tree.has_stamps else 0
+        return (Stamp(here.tree, here.folder, value),)
+
+    def _list(self, tree: Tree, folder: Path) -> tuple[Listing, Stamp]:
+        """Lists a folder. The stamp is taken before, so that no later change is missed."""
+        if not tree.has_stamps:
+            listing = tree.listing(folder)
+            return listing, Stamp(tree, folder, listing.digest())
+        stamp = tree.stamp(folder)
+        return tree.listing(folder), Stamp(tree, folder, stamp)
+
+    def _list_kept(self, path: Path) -> tuple[Listing, Stamp]:
+        """Lists the folder of the derived files of a pointer's subfolder, which may be missing."""
+        try:
+            return self._list(self._tree, path)
+        except NotFound:
+            return Listing(), Stamp(self._tree, path, 0)
+
+    def _snapshot(
+        self,
+        location: Location,
+        listing: Listing,
+        kept: Listing,
+        old: Manifest,
+        known: Mapping[str, Dir | None],
+    ) -> Snapshot:
+        ignore, path, files = self._locator.ignore, location.path, listing.files
+        served = ignore.served(path, filter(paths.is_item, files))
+        snapshot = Snapshot({name: files[name] for name in served}, self._clock.wall_ns())
+        snapshot.thumbnails = thumbnails_of(kept.files)
+        sidecars = sidecars_of(files, listing.covered)
+        snapshot.sidecars = {name: sidecars[name] for name in sidecars.keys() & served}
+        snapshot.orphans = list(self._orphans(location, listing, snapshot.thumbnails, sidecars))
+        snapshot.unusable = listing.unusable
+        before: dict[str, Dir | None] = {entry["name"]: entry for entry in old.dirs}
+        before |= dict.fromkeys(old.hidden)
+        for name in sorted(listing.folders, key=paths.natural_key):
+            if ignore.path(path.child(name)):
+                continue
+            new = before.get(name, {"name": name, "kind": "branch"})
+            entry = known.get(name, new)
+            if entry:
+                snapshot.dirs.append(entry)
+            else:
+                snapshot.hidden.append(name)
+        return snapshot
+
+    def _meta(self, location: Location, name: str) -> Item:
+        """Reads a sidecar into the keys of an item that describe it."""
+        try:
+            found = sidecar.find(location.tree, location.file(name))
+        except LensletError as error:
+            found = sidecar.Found(unreadable=one_line(error))
+        document = found.sidecar.document if found.sidecar else {}
+        meta: Item = {"hasMeta": found.sidecar is not None}
+        meta.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
+        if found.foreign:
+            meta["foreign"] = True
+        if found.unreadable:
+            meta["metaError"] = found.unreadable
+        return meta
+
+    def _orphans(
+        self,
+        location: Location,
+        listing: Listing,
+        thumbnails: Iterable[str],
+        sidecars: Iterable[str],
+    ) -> Iterable[Problem]:
+        """Yields the files of images that are gone."""
+        path, reason = location.path, "its image is gone"
+        for image in thumbnails:
+            if image not in listing.files and paths.is_item(image):
+                yield Problem("orphanThumbnails", path.child(image + THUMBNAIL), reason)
+        for image in sidecars:
+            if image in listing.files or not paths.is_item(image):
+                continue
+            found = sidecar.find(location.tree, location.file(image))
+            for suffix in SIDECARS:
+                ours = found.unreadable or any(
+                    each.path.endswith(image + suffix) for each in found.ours
+                )
+                if ours and image + suffix in listing.files:
+                    yield Problem("orphanSidecars", path.child(image + suffix), reason)
+
+    def write(self, look: Look) -> None:
+        """Writes the manifest if it changed, and removes what is no longer needed.
+
+        `Overtaken` if another host has written it since.
+        """
+        path, plan = look.location.path, look.plan
+        for name in plan.replaced:
+            with contextlib.suppress(NotFound, Denied):
+                thumbnail.delete(self._tree, path.child(name))
+        if plan.changed:
+            pages = filter(manifest.is_page, look.kept.files)
+            manifest.write(
+                self._tree,
+                plan.manifest,
+                self._page_size,
+                old=look.old,
+                pages=pages,
+                make=bool(look.location.chain),
+            )
+        with contextlib.suppress(LensletError):
+            self._tree.sweep(path, look.kept.leftovers)
+            if look.listing is not look.kept:
+                look.location.tree.sweep(look.location.folder, look.listing.leftovers)

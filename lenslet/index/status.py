@@ -1,0 +1,158 @@
+"""Shared memory in which the index process reports: that it works, on what, and its problems."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import orjson
+
+from lenslet.paths import Path
+
+# Requests to a bucket or a queue, by the names of their operations; any other is "Other".
+OPERATIONS = (
+    "ListObjectsV2",
+    "GetObject",
+    "HeadObject",
+    "PutObject",
+    "DeleteObject",
+    "SendMessageBatch",
+    "ReceiveMessage",
+    "DeleteMessage",
+    "ChangeMessageVisibility",
+    "GetQueueAttributes",
+    "Other",
+)
+
+
+_PROBLEM_CHARACTERS = 250  # at most 1,500 bytes as JSON, so that two fit before the first mark
+
+
+class Mark(NamedTuple):
+    """The image that a thread decodes, or decoded when its process died.
+
+    `since` is in seconds of the monotonic clock.
+    """
+
+    path: Path
+    since: float
+
+
+class Heartbeat(NamedTuple):
+    """The index process's pid (0: none yet), seconds since its last report and since its start."""
+
+    pid: int
+    age: float
+    uptime: float
+    backlog: int
+
+
+class Status:
+    """Shared memory that outlives the index process.
+
+    Anonymous when the master makes it before the fork; in a file for `worker.py`. All processes of
+    a host share the monotonic clock.
+    """
+
+    _HEARTBEAT = struct.Struct("<qddq")
+    _LENGTH, _PROBLEMS_AT = struct.Struct("<h"), 512
+    _MARK = struct.Struct("<di")
+    _MARK_BYTES, SLOTS = 4096, 64
+    _COUNT, _COUNT_SLOTS = struct.Struct("<Q"), 128
+
+    def __init__(self, fd: int = -1) -> None:
+        """Uses anonymous memory, or the file of a descriptor that stays open."""
+        self._counts_at = (1 + self.SLOTS) * self._MARK_BYTES
+        self._lock = threading.Lock()
+        self._used: set[int] = set()
+        size = self._counts_at + self._COUNT_SLOTS * len(OPERATIONS) * self._COUNT.size
+        if fd >= 0:
+            os.ftruncate(fd, size)
+        self._memory = mmap.mmap(fd, size)
+
+    def beat(self, backlog: int, started: float) -> None:
+        """Reports that the index process works, and how much waits."""
+        self._HEARTBEAT.pack_into(self._memory, 0, os.getpid(), time.monotonic(), started, backlog)
+
+    def heartbeat(self) -> Heartbeat:
+        pid, beat, started, backlog = self._HEARTBEAT.unpack_from(self._memory, 0)
+        now = time.monotonic()
+        return Heartbeat(pid, now - beat, now - started, backlog)
+
+    def set_problems(self, storage: str, queue: str) -> None:
+        """Reports what storage and the queue refuse right now; empty if nothing."""
+        data = orjson.dumps([storage[:_PROBLEM_CHARACTERS], queue[:_PROBLEM_CHARACTERS]])
+        first = self._PROBLEMS_AT + self._LENGTH.size
+        self._memory[first : first + len(data)] = data
+        self._LENGTH.pack_into(self._memory, self._PROBLEMS_AT, len(data))
+
+    def problems(self) -> tuple[str, str]:
+        """Returns what storage and the queue refuse; empty while that is being written."""
+        (length,) = self._LENGTH.unpack_from(self._memory, self._PROBLEMS_AT)
+        first = self._PROBLEMS_AT + self._LENGTH.size
+        try:
+            storage, queue = orjson.loads(self._memory[first : first + length])
+        except (orjson.JSONDecodeError, ValueError):
+            return "", ""
+        return storage, queue
+
+    def count(self, operation: str) -> None:
+        """Counts one request of this process."""
+        known = operation if operation in OPERATIONS else OPERATIONS[-1]
+        at = self._count_at(os.getpid() % self._COUNT_SLOTS, OPERATIONS.index(known))
+        with self._lock:
+            (before,) = self._COUNT.unpack_from(self._memory, at)
+            self._COUNT.pack_into(self._memory, at, before + 1)
+
+    def _count_at(self, slot: int, operation: int) -> int:
+        return self._counts_at + (slot * len(OPERATIONS) + operation) * self._COUNT.size
+
+    def counts(self) -> dict[str, int]:
+        """Returns the requests of all processes, by operation."""
+        found = {}
+        for number, operation in enumerate(OPERATIONS):
+            ats = (self._count_at(slot, number) for slot in range(self._COUNT_SLOTS))
+            found[operation] = sum(self._COUNT.unpack_from(self._memory, at)[0] for at in ats)
+        return {operation: count for operation, count in found.items() if count}
+
+    @contextlib.contextmanager
+    def marked(self, path: Path) -> Iterator[None]:
+        """Marks the image that this thread decodes, in case decoding ends the process."""
+        with self._lock:
+            slot = min(set(range(self.SLOTS)) - self._used)
+            self._used.add(slot)
+        self.mark(slot, path)
+        try:
+            yield
+        finally:
+            self.clear(slot)
+
+    def mark(self, slot: int, path: Path) -> None:
+        self._used.add(slot)
+        data = path.encode()
+        start = (1 + slot) * self._MARK_BYTES
+        head = self._MARK.size
+        self._memory[start + head : start + head + len(data)] = data
+        self._MARK.pack_into(self._memory, start, time.monotonic(), len(data))
+
+    def clear(self, slot: int) -> None:
+        self._MARK.pack_into(self._memory, (1 + slot) * self._MARK_BYTES, 0.0, 0)
+        self._used.discard(slot)
+
+    def marks(self) -> dict[int, Mark]:
+        """Returns what each thread decodes, or decoded when its process died."""
+        found = {}
+        for slot in range(self.SLOTS):
+            start = (1 + slot) * self._MARK_BYTES
+            since, length = self._MARK.unpack_from(self._memory, start)
+            if 0 < length <= self._MARK_BYTES - self._MARK.size:
+                first = start + self._MARK.size
+                text = self._memory[first : first + length].decode("utf-8", "replace")
+                found[slot] = Mark(Path(text), since)
+        return found

@@ -1,0 +1,114 @@
+"""What the index process writes about the whole library: the rollup, its delta, the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lenslet import times
+from lenslet.index.queue import Job, Kind, Queue
+from lenslet.index.records import Records
+from lenslet.library import Library, health, manifest
+from lenslet.paths import Path, folder_key
+from lenslet.search.rollup import Rollup
+from lenslet.times import Clock
+
+COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
+COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
+_COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
+
+
+class Summary:
+    """Keeps search and the health report up to date with the records of the folders.
+
+    Of the hosts that share a bucket, only the one that scans `leads`: it writes the rollup and the
+    report. Every host names the folders that it has indexed in the delta.
+    """
+
+    def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
+        self._tree = library.tree
+        self._queue = queue
+        self._records = records
+        self._clock = clock
+        self._leads = library.settings.scan_seconds > 0
+        self._rollup = Rollup(library.tree, library.cache)
+        self._compacted, self._took = clock(), 0.0
+        self._passes: dict[str, dict[str, Any]] = {}
+        self._reported: dict[str, Any] = {}
+
+    def write(self, job: Job) -> None:
+        """Writes what has changed. `force` writes the rollup anew."""
+        self._tree.check()
+        self._flush(everything=False)
+        if not self._leads:
+            return
+        if self._records.complete:
+            if job.force or self._is_due():
+                self._compact()
+            self._report()
+        if self._rollup.delta:
+            self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS_LEAST)
+
+    def _flush(self, *, everything: bool) -> None:
+        """Names the folders in the delta that changed or, if another process has written the
+        rollup, all whose generation is not the rollup's.
+        """
+        everything |= self._rollup.refresh()
+        if self._leads and not (self._records.complete or self._rollup.exists):
+            return  # the first rollup will say it all
+        changed = self._records.take_changed()
+        try:
+            if everything and self._leads and self._records.complete:
+                named = {**self._rollup.generations, **self._rollup.delta}
+                changed |= {path: self._records.generation(path) for path in named}
+                changed |= {path: record.generation for path, record in self._records.all()}
+            self._rollup.flush(changed)
+        except Exception:
+            self._records.give_back(changed)
+            raise
+
+    def _is_due(self) -> bool:
+        if not self._rollup.exists:
+            return True
+        records = [self._records.get(path) for path in self._rollup.delta]
+        items = sum(record.health.counts["items"] for record in records if record)
+        apart = COMPACT_SECONDS_LEAST if items > COMPACT_ITEMS else COMPACT_SECONDS
+        apart = max(apart, _COMPACT_SHARE * self._took)
+        return bool(self._rollup.delta) and self._clock() - self._compacted >= apart
+
+    def _compact(self) -> None:
+        begun = self._clock()
+        folders = [path for path, record in self._records.all() if record.generation]
+        count = self._rollup.compact(folders, self._load)
+        self._compacted, self._took = self._clock(), self._clock() - begun
+        self.passed("rollup", begun, items=count)
+        self._flush(everything=True)
+
+    def _load(self, folder: Path) -> manifest.Manifest:
+        found = manifest.load(self._tree, folder)
+        if not found.generated_at:
+            self._queue.put(Job(Kind.FOLDER, folder))
+        return found
+
+    def finish(self) -> None:
+        """Writes everything now, the rollup too unless it is right as it is."""
+        self.write(Job(Kind.SUMMARY))
+        if self._rollup.delta:
+            self.write(Job(Kind.SUMMARY, force=True))
+
+    def passed(self, name: str, begun: float, **more: int) -> None:
+        """Notes that a pass has ended; the report says when, and how many seconds it took."""
+        seconds = round(self._clock() - begun, 3)
+        self._passes[name] = {"at": times.text(times.now()), "seconds": seconds, **more}
+
+    def _report(self) -> None:
+        """Writes the report, unless it says what it said before."""
+        found = self.report()
+        news = {**found, "passes": {k: v for k, v in self._passes.items() if k != "scan"}}
+        if news != self._reported or health.load(self._tree) is None:
+            health.write(self._tree, found)
+            self._reported = news
+
+    def report(self) -> dict[str, Any]:
+        """Returns the library's health as of now."""
+        records = sorted(self._records.all(), key=lambda entry: folder_key(entry[0]))
+        return health.report((record.health for _, record in records), self._passes)

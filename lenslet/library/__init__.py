@@ -1,0 +1,44 @@
+"""The files beside the images: where they are, how they are read, checked and written.
+
+`location` follows pointer folders, `manifest` is a folder's list of images, `sidecar` the user's
+tags and notes, `thumbnail` a small WebP, `health` the report on the whole library. A `Library` is
+what every process opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lenslet.config import Settings
+from lenslet.library.location import Locator
+from lenslet.storage import Client, LocalTree, Tree, cache_folder, open_tree
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library as a process uses it: its tree, and this host's cache of folded copies."""
+
+    settings: Settings
+    client: Client
+    tree: Tree
+    locator: Locator
+    cache: Tree
+
+
+def open_library(
+    settings: Settings,
+    count: Callable[[str], None] = lambda operation: None,
+    *,
+    patient: bool = False,
+    fresh_seconds: float = 0.0,
+) -> Library:
+    """Opens the library that the settings name.
+
+    `count` is called for each request to a bucket. `patient` is for the index process, whose
+    requests may wait; `fresh_seconds` is for request processes, which cache manifests.
+    """
+    client = Client(settings, count, patient=patient)
+    tree = open_tree(settings, client, fresh_seconds=fresh_seconds)
+    cache = LocalTree(cache_folder(settings, "search"), private=True)
+    return Library(settings, client, tree, Locator(tree, settings, client), cache)

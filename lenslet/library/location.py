@@ -1,0 +1,250 @@
+"""Where a folder's images are: follows pointer folders and refuses ignored ones."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from lenslet import paths
+from lenslet.config import Settings
+from lenslet.errors import (
+    BadRequest,
+    BrokenPointer,
+    Conflict,
+    Denied,
+    Ignored,
+    NotFound,
+    NotRegular,
+    PointerLoop,
+)
+from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
+from lenslet.storage import DOCUMENT_BYTES, Client, LocalTree, S3Tree, Tree, open_other
+
+LONGEST_CHAIN = 16
+_LABEL_CHARACTERS = 500
+_CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A folder of a tree, as a chain of pointers names it. `shown` has no path of the server."""
+
+    tree: str
+    folder: Path
+    shown: str
+
+    def holds(self, other: Spot) -> bool:
+        """True if `other` is this folder or is below it."""
+        mine, theirs = (
+            Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other)
+        )
+        return mine.holds(theirs)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder as the client names it, and the tree and folder that its images are in.
+
+    Derived files are at `path` in the library's own tree; images and sidecars are at `folder` in
+    `tree`. `state` is where `STATE_DIR` keeps the sidecars of `tree`.
+    """
+
+    path: Path
+    tree: Tree
+    folder: Path
+    readonly: bool = False
+    label: str | None = None
+    is_pointer: bool = False  # the folder has a pointer file itself
+    chain: tuple[Spot, ...] = ()  # the pointers that lead here
+    state: Path = ROOT
+
+    def file(self, name: str) -> Path:
+        """Returns where in `tree` the file `name` is."""
+        return self.folder.child(name)
+
+
+class Locator:
+    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket."""
+
+    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
+        self.ignore = Ignore(settings.ignore)
+        self._tree = tree
+        self._settings = settings
+        self._client = client
+        self._lock = threading.Lock()
+        self._cached: dict[Path, tuple[float, Location]] = {}
+
+    def folder(self, path: Path, *, fresh: bool = False) -> Location:
+        """Returns the location of the folder `path`; `fresh` looks at every pointer again.
+
+        Raises `NotFound` if it is missing or ignored, `BrokenPointer` if it, or a folder above it,
+        points nowhere allowed, and `PointerLoop`.
+        """
+        location = Location(ROOT, self._tree, ROOT)
+        for above in () if fresh else (path, *path.ancestors()):
+            known = self._cached.get(above)
+            if known and known[0] > time.monotonic():
+                location = known[1]
+                break
+        if not path and not self._tree.has_folder(ROOT):
+            raise NotFound("There is no root.")
+        for name in path.below(location.path).segments:
+            location = self.enter(self._child(location, name))
+        return location
+
+    def item(self, path: Path, *, fresh: bool = False) -> Location:
+        """Returns the location of the folder with the image `path`; `NotFound` if it is none."""
+        if not paths.is_item(path.name) or self.ignore.path(path):
+            raise NotFound(f"There is no image {path}.")
+        return self.folder(path.parent, fresh=fresh)
+
+    def beneath(self, path: Path) -> Location:
+        """Returns where a folder is by the location of its parent, its own pointer not followed."""
+        if not path:
+            return Location(path, self._tree, ROOT)
+        return self._child(self.folder(path.parent), path.name)
+
+    def _child(self, parent: Location, name: str) -> Location:
+        path = parent.path.child(name)
+        if self.ignore.path(path):
+            raise NotFound(f"There is no folder {path}.")
+        folder = parent.folder.child(name)
+        return replace(parent, path=path, folder=folder, label=None, is_pointer=False)
+
+    def enter(self, here: Location, names: Container[str] | None = None) -> Location:
+        """Follows the pointer in a folder, if it has one. `names` are its files, if known.
+
+        Raises `Ignored` for a folder with an ignore mark, `BrokenPointer` and `PointerLoop`.
+        """
+        location = self._enter(here, names) if here.path else here
+        fast = self._tree.has_stamps and location.tree.has_stamps
+        until = time.monotonic() + (_CACHED_SECONDS if fast else _CACHED_SECONDS_S3)
+        with self._lock:
+            if len(self._cached) >= _CACHED_FOLDERS:
+                self._cached.clear()
+            self._cached[location.path] = (until, location)
+        return location
+
+    def _enter(self, here: Location, names: Container[str] | None = None) -> Location:
+        pointer = _read_pointer(here.tree, here.folder, names)
+        return self._follow(here, pointer) if pointer else here
+
+    def _follow(self, here: Location, pointer: dict[str, Any]) -> Location:
+        where = self._spot(here.tree, here.folder)
+        chain = (*here.chain, where)
+        tree, folder = self._target(here, where, pointer["target"])
+        there = self._spot(tree, folder)
+        if len(chain) > LONGEST_CHAIN or any(map(there.holds, chain)):
+            raise PointerLoop([spot.shown for spot in (*chain, there)])
+        state = ROOT if tree is self._tree else here.state
+        if tree is not self._tree and tree is not here.tree:
+            state = Path(f"{here.state}/{here.folder}".strip("/"))
+        try:
+            found = self._walk(Location(ROOT, tree, ROOT, chain=chain, state=state), folder)
+        except NotFound as error:
+            raise BrokenPointer(
+                f"{where.shown} points to {there.shown}, which does not exist."
+            ) from error
+        readonly = here.readonly or found.readonly or pointer.get("readonly") is True
+        return replace(
+            found, path=here.path, readonly=readonly, label=_label(pointer), is_pointer=True
+        )
+
+    def _walk(self, here: Location, folder: Path) -> Location:
+        """Goes down from the top of a tree, and follows the pointers on the way."""
+        if here.tree is not self._tree:
+            here = self._enter(here)
+        for name in folder.segments:
+            here = self._enter(self._child(here, name))
+        return here
+
+    def _spot(self, tree: Tree, folder: Path) -> Spot:
+        outside = "" if tree is self._tree else f"…/{os.path.basename(tree.name)}/"
+        return Spot(tree.name, folder, f"{outside}{folder}".rstrip("/") or "/")
+
+    def _target(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
+        if target["type"] == "s3":
+            return self._in_bucket(here, where, target)
+        text = target["path"]
+        if not os.path.isabs(text):
+            return here.tree, _relative(text, where)
+        if not here.tree.has_stamps:
+            raise BrokenPointer(f"{where.shown} points from a bucket to a folder of a host.")
+        real = os.path.realpath(text.replace("\0", ""))
+        roots = map(os.path.realpath, self._settings.pointer_roots)
+        if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
+            raise BrokenPointer(
+                f"{where.shown} points outside the root and every one of POINTER_ROOTS."
+            )
+        return self._open(here, LocalTree(real)), ROOT
+
+    def _in_bucket(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
+        """Opens the target in a bucket; the library's own tree if it is there."""
+        bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
+        own = self._settings.s3_bucket
+        if bucket != own and bucket not in self._settings.pointer_buckets:
+            raise BrokenPointer(
+                f"{where.shown} points to a bucket that is not one of POINTER_BUCKETS."
+            )
+        top = Path(self._settings.s3_prefix.rstrip("/"))
+        if bucket == own and top.holds(prefix):
+            return self._tree, prefix.below(top)
+        region = target.get("region", "")
+        return self._open(
+            here, S3Tree(self._client, bucket, f"{prefix}/".lstrip("/"), region)
+        ), ROOT
+
+    def _open(self, here: Location, tree: Tree) -> Tree:
+        return open_other(self._settings, tree, Path(f"{here.state}/{here.folder}".strip("/")))
+
+
+def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:
+    if names is None:
+        names = tree.names(folder, FOLDER_FILES)
+    if any(mark in names for mark in IGNORE_MARKS):
+        raise Ignored(f"There is no folder {folder}.")
+    for name in POINTERS:
+        if name in names:
+            try:
+                raw, _ = tree.read(folder.child(name), DOCUMENT_BYTES)
+            except (NotRegular, Conflict, Denied) as error:
+                raise BrokenPointer(f"The pointer file in {folder} cannot be read.") from error
+            return _checked(raw, folder)
+    return None
+
+
+def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BrokenPointer(f"The pointer file in {folder} is not JSON: {error}.") from error
+    if not isinstance(found, dict) or found.get("kind") != "pointer" or found.get("version") != 1:
+        raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
+    target = found.get("target")
+    if not isinstance(target, dict) or target.get("type") not in ("local", "s3"):
+        raise BrokenPointer(f"The pointer file in {folder} has no target of a known type.")
+    if target["type"] == "local" and not isinstance(target.get("path"), str):
+        raise BrokenPointer(f"The pointer file in {folder} names no path.")
+    if target["type"] == "s3":
+        texts = [target.get(key, "") for key in ("bucket", "prefix", "region")]
+        if not texts[0] or not all(isinstance(text, str) for text in texts):
+            raise BrokenPointer(f"The pointer file in {folder} names no bucket.")
+    return found
+
+
+def _label(pointer: dict[str, Any]) -> str | None:
+    text = pointer.get("label")
+    return text[:_LABEL_CHARACTERS] if isinstance(text, str) else None
+
+
+def _relative(text: str, where: Spot) -> Path:
+    try:
+        return paths.parse("" if text == "." else text)
+    except BadRequest as error:
+        raise BrokenPointer(f"{where.shown} points to an invalid path: {error}") from error

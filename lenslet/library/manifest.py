@@ -1,0 +1,366 @@
+"""A folder's manifest: the list of its images, stored exactly as it is sent."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import datetime as dt
+import functools
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeGuard
+
+import orjson
+
+from lenslet import paths, times
+from lenslet.errors import Denied, NotFound
+from lenslet.paths import MANIFEST, Path
+from lenslet.storage import Stat, Tree, time_of
+from lenslet.storage.tree import HEAD_BYTES, is_ours
+
+Item = dict[str, Any]
+Dir = dict[str, str]
+
+QUARANTINED = "quarantined"  # how the error of an image that kills its reader begins
+_NEEDED = {
+    "path": str,
+    "name": str,
+    "type": str,
+    "w": int,
+    "h": int,
+    "size": int,
+    "hasThumb": bool,
+    "hasMeta": bool,
+    "rev": str,
+}
+_OPTIONAL = {
+    "hash": str,
+    "createdAt": str,
+    "error": str,
+    "modifiedAt": str,
+    "metaRev": str,
+    "metaError": str,
+    "notes": str,
+    "tags": list,
+}
+_PAGE = re.compile(r"_index_[0-9]+\.json")
+_HEAD_BYTES = 8 * 1024  # more than the keys before the items take
+_ITEMS = b',"items":['
+_MOST_ITEMS = 100_000_000
+_LONG_AGO = "1970-01-01T00:00:00Z"
+_START, _END = b'{"v":1,"path":', b"}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What reading one image showed: its upright size in pixels, or the `error` it has."""
+
+    rev: str
+    width: int = 0
+    height: int = 0
+    hash: str | None = None
+    created_at: str | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Manifest:
+    """A folder's images and subfolders, in order.
+
+    `generated_at` is its generation: later for every different content. `hidden` names the
+    subfolders that exist and are not served. `rev` is that of its file, "" for none.
+    """
+
+    path: Path
+    items: list[Item] = field(default_factory=list)
+    dirs: list[Dir] = field(default_factory=list)
+    generated_at: str = ""
+    hidden: list[str] = field(default_factory=list)
+    rev: str = ""
+    has_pages: bool = False
+
+
+class _Head(NamedTuple):
+    """What an `_index.json` says besides items: with pages, the first name on each."""
+
+    generated_at: str
+    item_count: int
+    first_names: list[str]
+
+
+def is_page(name: str) -> bool:
+    """True if a file's name is that of a manifest's page."""
+    return name.startswith("_") and _PAGE.fullmatch(name) is not None
+
+
+def page_name(number: int) -> str:
+    return f"_index_{number}.json"
+
+
+# Writing
+
+
+def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
+    """Returns the files of a manifest by name, `_index.json` last."""
+    items = manifest.items
+    dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
+    if manifest.hidden:
+        dirs += b',"hidden":' + orjson.dumps(manifest.hidden)
+    if len(items) <= page_size:
+        return {MANIFEST: _encode_head(manifest) + _encode_items(items) + dirs + _END}
+    starts = range(0, len(items), page_size)
+    files = {}
+    for page, start in enumerate(starts):
+        head = _encode_head(manifest, page=page, pageCount=len(starts), itemCount=len(items))
+        lines = _encode_items(items[start : start + page_size])
+        files[page_name(page)] = head + lines + (b"" if page else dirs) + _END
+    firsts = orjson.dumps([items[start]["name"] for start in starts])
+    head = _encode_head(manifest, pageCount=len(starts), itemCount=len(items))
+    files[MANIFEST] = head + dirs + b',"pages":' + firsts + _END
+    return files
+
+
+def _encode_head(manifest: Manifest, **more: int) -> bytes:
+    shown = f"{manifest.path}/" if manifest.path else ""
+    head = {"v": 1, "path": shown, "generatedAt": manifest.generated_at, **more}
+    return orjson.dumps(head)[:-1]
+
+
+def _encode_items(items: list[Item]) -> bytes:
+    """One item a line, so that one can be found without parsing the others."""
+    if not items:
+        return b',"items":[]'
+    return b',"items":[\n' + b",\n".join(map(orjson.dumps, items)) + b"\n]"
+
+
+def write(
+    tree: Tree,
+    manifest: Manifest,
+    page_size: int,
+    *,
+    old: Manifest,
+    pages: Iterable[str] = (),
+    make: bool = False,
+) -> None:
+    """Writes a manifest in place of `old`, and removes those of the `pages` no longer needed.
+
+    `make` creates the folder: that of a pointer's subfolder does not exist by itself. `Overtaken`
+    if another host has written it since `old` was read.
+
+    `_index.json` is written last, and a page counts only with an `_index.json` of its own
+    generation. So no reader sees two generations as one.
+    """
+    if len(manifest.items) > page_size:
+        manifest.generated_at = _unique(manifest.generated_at)
+    files = encode(manifest, page_size)
+    for name, data in files.items():
+        over = old.rev if name == MANIFEST else None
+        tree.write(manifest.path.child(name), data, make=make, over=over)
+    for name in set(pages) - files.keys():
+        with contextlib.suppress(NotFound, Denied):
+            tree.delete(manifest.path.child(name))
+
+
+def _unique(generation: str) -> str:
+    """A generation that no other host gives to pages that it writes in the same second."""
+    microseconds = dt.timedelta(microseconds=secrets.randbelow(999_999) + 1)
+    return times.text(times.parse(generation).replace(microsecond=0) + microseconds)
+
+
+def later_than(generation: str, now: dt.datetime) -> str:
+    """A generation: `now`, or the second after `generation` if that is not earlier.
+
+    One more than a day in the future is the work of a wrong clock, and does not count.
+    """
+    if generation and times.parse(generation) < now + dt.timedelta(days=1):
+        now = max(now, times.parse(generation) + dt.timedelta(seconds=1))
+    return times.text(now)
+
+
+def is_later(one: str, other: str) -> bool:
+    """True if generation `one` is later than the `other`, which may be empty."""
+    return bool(one) and (not other or times.parse(one) > times.parse(other))
+
+
+# Reading
+
+
+def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
+    """Reads one page of a manifest as it is sent.
+
+    `NotFound` if the manifest is missing or torn, `IndexError` if it has no such page.
+    """
+    try:
+        return _read(tree, folder, page, fresh=False)
+    except NotFound:  # a cache may have had a page and a head of two generations
+        return _read(tree, folder, page, fresh=True)
+
+
+def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, Stat]:
+    data, stat = _read_file(tree, folder, MANIFEST, fresh=fresh)
+    head = _head_of_pages(data)
+    if page >= (len(head.first_names) if head else 1):
+        raise IndexError(page)
+    if head is None:
+        return data, stat
+    mark = b'"generatedAt":' + orjson.dumps(head.generated_at)
+    data, stat = _read_file(tree, folder, page_name(page), fresh=fresh)
+    if mark not in data[:_HEAD_BYTES]:
+        raise NotFound(f"Page {page} of {folder} is of another generation.")
+    return data, stat
+
+
+def _read_file(tree: Tree, folder: Path, name: str, *, fresh: bool = False) -> tuple[bytes, Stat]:
+    data, stat = tree.read(folder.child(name), fresh=fresh)
+    return _complete(folder, data), stat
+
+
+def _complete(folder: Path, data: bytes) -> bytes:
+    """Returns a file of a manifest; `NotFound` if it is torn or not this folder's."""
+    start = _START + orjson.dumps(f"{folder}/" if folder else "") + b","
+    if not (data.startswith(start) and data.endswith(_END)):
+        raise NotFound(f"The manifest of {folder or '/'} is torn.")
+    return data
+
+
+def _head_of_pages(data: bytes) -> _Head | None:
+    """Parses an `_index.json` that has pages; None if it has its items itself."""
+    if data.find(_ITEMS, 0, _HEAD_BYTES) >= 0:
+        return None
+    return _parse_head(_parse(data))
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NotFound("A manifest is torn.") from error
+    if not isinstance(found, dict):
+        raise NotFound("A manifest is not an object.")
+    return found
+
+
+def _parse_head(found: dict[str, Any]) -> _Head:
+    """Checks what anybody may have written; `NotFound` for nonsense."""
+    generated, pages = found.get("generatedAt"), found.get("pages")
+    count, items = found.get("pageCount"), found.get("itemCount")
+    if not (_are_names(pages) and isinstance(generated, str) and isinstance(items, int)):
+        raise NotFound("A manifest's pages are nonsense.")
+    if count != len(pages) or not 0 < items <= _MOST_ITEMS:
+        raise NotFound("A manifest's pages are nonsense.")
+    return _Head(generated, items, pages)
+
+
+def load(tree: Tree, folder: Path) -> Manifest:
+    """Reads a whole manifest, every page; an empty one if it is missing, torn or nonsense.
+
+    One that is not complete has no `generated_at`, and may lack items.
+    """
+    try:
+        data, stat = tree.read(folder.child(MANIFEST))
+    except NotFound:
+        return Manifest(folder)
+    rev = stat.rev if is_ours(MANIFEST, data[:HEAD_BYTES]) else ""
+    try:
+        return _checked(tree, folder, data, rev)
+    except NotFound:
+        return Manifest(folder, rev=rev)
+
+
+def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
+    found = _parse(_complete(folder, data))
+    items, generated = found.get("items"), found.get("generatedAt")
+    has_pages = items is None
+    if has_pages:
+        head = _parse_head(found)
+        items, same = _load_pages(tree, folder, head)
+        generated = head.generated_at if same else ""
+    dirs, hidden = found.get("dirs"), found.get("hidden", [])
+    if not (_are_items(items) and _are_dirs(dirs) and _are_names(hidden) and _is_time(generated)):
+        raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
+    return Manifest(folder, items, dirs, generated, hidden, rev, has_pages)
+
+
+def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool]:
+    """The items of all pages, and whether the pages are complete and of one generation.
+
+    What a page of another generation says of an image is as true: it is bound to the image's rev.
+    """
+    found: dict[str, Item] = {}
+    same = True
+    for number in range(len(head.first_names)):
+        try:
+            page = _parse(_read_file(tree, folder, page_name(number))[0])
+        except NotFound:
+            same = False
+            continue
+        same &= page.get("generatedAt") == head.generated_at
+        items = page.get("items")
+        if not _are_items(items):
+            raise NotFound("A manifest's page is nonsense.")
+        found |= {item["name"]: item for item in items}
+    return list(found.values()), same and len(found) == head.item_count
+
+
+def _is_time(text: Any) -> TypeGuard[str]:
+    try:
+        times.parse(text or _LONG_AGO)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _are_items(lines: Any) -> TypeGuard[list[Item]]:
+    """True if these are items. Every combination of keys and types is judged once."""
+    if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
+        return False
+    if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):
+        return False
+    return all(_are_names(line["tags"]) for line in lines if "tags" in line)
+
+
+@functools.lru_cache(maxsize=100)
+def _is_shape(shape: tuple[Any, ...]) -> bool:
+    kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
+    needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
+    return needed and all(kinds[key] is kind for key, kind in _OPTIONAL.items() if key in kinds)
+
+
+def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and all(isinstance(entry.get(k), str) for k in ("name", "kind"))
+        for entry in entries
+    )
+
+
+def _are_names(names: Any) -> TypeGuard[list[str]]:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def find(tree: Tree, item: Path) -> Item | None:
+    """Finds one item in its folder's manifest, and parses nothing else; None without one."""
+    try:
+        data, _ = _read_file(tree, item.parent, MANIFEST)
+        head = _head_of_pages(data)
+        if head:
+            keys = [paths.natural_key(name) for name in head.first_names]
+            page = bisect.bisect_right(keys, paths.natural_key(item.name)) - 1
+            data, _ = read(tree, item.parent, max(page, 0))
+        start = data.find(b'\n{"path":' + orjson.dumps(item) + b",")
+        if start < 0:
+            return None
+        found = _parse(data[start + 1 : data.index(b"\n", start + 1)].removesuffix(b","))
+    except (NotFound, IndexError):
+        return None
+    return found if _are_items([found]) else None
+
+
+def stat_of(item: Item) -> Stat:
+    """Returns the object in a bucket that an item describes."""
+    try:
+        when = times.parse(item.get("modifiedAt", _LONG_AGO)).timestamp()
+    except ValueError:
+        when = 0.0
+    return Stat(item["size"], time_of(int(when), item["rev"]), etag=item["rev"])

@@ -1,0 +1,308 @@
+"""An image's sidecar: the user's tags and notes. Read leniently, validated, merged, written."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from blake3 import blake3
+
+from lenslet import times
+from lenslet.errors import Conflict, Denied, Invalid, one_line
+from lenslet.paths import SIDECARS, Path, usable
+from lenslet.storage import Document as File
+from lenslet.storage import Tree
+
+Document = dict[str, Any]
+
+MAX_TAGS, MAX_TAG_CHARACTERS, MAX_NOTES_BYTES = 500, 200, 64 * 1024
+MAX_STORED_BYTES = 1024 * 1024
+FUTURE = dt.timedelta(minutes=5)
+_MANY_DIGITS = re.compile(rb"[0-9]{16}")  # orjson makes a float of an integer over 64 bits
+_ORJSON_LEVELS = 200  # it reads 1,024 and writes 254
+_OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
+_LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The stored tags and notes of one image: parsed, and as bytes in the file `path`."""
+
+    document: Document
+    raw: bytes
+    path: Path
+    editable: bool = True  # False: it is in a root that is never written
+
+    @property
+    def updated(self) -> dt.datetime:
+        return _time(self.document)
+
+
+@dataclass(slots=True)
+class Found:
+    """The JSON files beside an image: its sidecar, foreign files, and what cannot be read."""
+
+    sidecar: Sidecar | None = None
+    unreadable: str = ""
+    ours: list[Sidecar] = field(default_factory=list)
+    foreign: set[str] = field(default_factory=set)  # their suffixes
+
+    def target(self, item: Path) -> Path:
+        """Returns the file that an edit of `item` writes; `Conflict` if one is unreadable."""
+        if self.unreadable:
+            raise Conflict(f"{self.unreadable}. It is left as it is.")
+        if self.sidecar and self.sidecar.editable:
+            return self.sidecar.path
+        aside, usual = SIDECARS
+        if aside in self.foreign:
+            raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
+        return Path(item + (aside if usual in self.foreign else usual))
+
+
+# Parsing
+
+
+def digest(raw: bytes | None) -> str:
+    """Returns the sidecar's part of an ETag: a hash of its bytes, `0` if there is none."""
+    return blake3(raw).hexdigest()[:20] if raw is not None else "0"
+
+
+def parse(raw: bytes) -> Document | None:
+    """Parses a sidecar into today's spelling; None for JSON that is not a sidecar.
+
+    Raises `ValueError`, one line, for what may be a sidecar and cannot be understood.
+    """
+    found = loads(raw)
+    if not isinstance(found, dict) or not _is_int(found.get("v")):
+        return None
+    if not found.keys() & {"tags", "notes", "updatedAt", "updated_at"}:
+        return None
+    if found["v"] > 1:
+        raise ValueError(f"v is {found['v']}, newer than this version of Lenslet knows")
+    document = modern(found)
+    document["tags"] = [] if document.get("tags") is None else document["tags"]
+    if not _is_strings(document["tags"]):
+        raise ValueError("tags is not a list of strings")
+    document["notes"] = document.get("notes") or ""
+    if not isinstance(document["notes"], str):
+        raise ValueError("notes is not a string")
+    return document
+
+
+def loads(raw: bytes) -> Any:
+    """Parses JSON with integers of any size; `ValueError` for NaN, infinities and broken text."""
+    deep = raw.count(b"[") + raw.count(b"{") > _ORJSON_LEVELS
+    if not (deep or _MANY_DIGITS.search(raw)):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(raw)
+    try:
+        found = json.loads(
+            raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite
+        )
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair cannot be written
+        return found
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def encode(document: Document) -> bytes:
+    """Returns a sidecar's bytes: indented and sorted, for people who diff it."""
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def dumps(document: Document) -> bytes:
+    """Returns a document on one line, as it is sent."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(document, ensure_ascii=False).encode()
+
+
+def modern(document: Document) -> Document:
+    """Returns a document with the key names of older files changed to today's, in `exif` too."""
+    renamed = {_OLD_NAMES[k]: v for k, v in document.items() if k in _OLD_NAMES}
+    rest = {k: v for k, v in document.items() if k not in _OLD_NAMES}
+    if isinstance(exif := rest.get("exif"), dict) and "created_at" in exif:
+        rest["exif"] = modern(exif)
+    return renamed | rest
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _time(document: Document) -> dt.datetime:
+    try:
+        return times.parse(document["updatedAt"])
+    except (KeyError, TypeError, ValueError):
+        return _LONG_AGO
+
+
+# Finding
+
+
+def files_of(item: Path) -> list[Path]:
+    """Returns the files that may be the sidecar of `item`, the preferred one first."""
+    return [Path(item + suffix) for suffix in SIDECARS]
+
+
+def find(tree: Tree, item: Path) -> Found:
+    """Reads the JSON files beside the image `item`."""
+    return examine(item, tree.copies(files_of(item)))
+
+
+def examine(item: Path, copies: Iterable[File]) -> Found:
+    """Decides which file is the sidecar. Of a file in `STATE_DIR` and one in the root, the newer.
+
+    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
+    """
+    found = Found()
+    for copy in copies:
+        try:
+            document = parse(copy.data) if copy.data is not None else None
+        except ValueError as error:
+            copy = copy._replace(data=None, problem=f"{copy.path}: {one_line(error)}")
+            document = None
+        hidden = any(each.editable == copy.editable for each in found.ours)
+        if copy.data is None:
+            found.unreadable = found.unreadable or ("" if hidden else copy.problem)
+        elif document is None:
+            found.foreign.add(copy.path[len(item) :])
+        else:
+            found.ours.append(Sidecar(document, copy.data, copy.path, copy.editable))
+            if not hidden and (not found.sidecar or found.ours[-1].updated > found.sidecar.updated):
+                found.sidecar = found.ours[-1]
+    return found
+
+
+# Validating
+
+
+def validate(body: object) -> Document:
+    """Returns a request's body in today's spelling; `Invalid` names the field that is wrong."""
+    if not isinstance(body, dict):
+        raise Invalid("body", "must be a JSON object")
+    document = modern(body)
+    if "v" in document and not (_is_int(document["v"]) and document["v"] == 1):
+        raise Invalid("v", "must be 1")
+    if "tags" in document:
+        document["tags"] = _tags(document["tags"])
+    if "notes" in document:
+        _check_notes(document["notes"])
+    if not isinstance(document.get("updatedBy", ""), str):
+        raise Invalid("updatedBy", "must be a string")
+    if "updatedAt" in document:
+        document["updatedAt"] = _updated_at(document["updatedAt"])
+    return {k: v for k, v in document.items() if k not in ("v", "exif", "hash")}
+
+
+def _tags(value: object) -> list[str]:
+    if not _is_strings(value):
+        raise Invalid("tags", "must be a list of strings")
+    tags = list(dict.fromkeys(tag.strip() for tag in value))  # type: ignore[attr-defined]
+    for tag in tags:
+        if not tag or len(tag) > MAX_TAG_CHARACTERS or not usable(tag.replace("\\", "")):
+            raise Invalid(
+                "tags",
+                f"a tag has 1 to {MAX_TAG_CHARACTERS} characters and no control characters",
+            )
+    return _limited(tags)
+
+
+def _limited(tags: list[str]) -> list[str]:
+    if len(tags) > MAX_TAGS:
+        raise Invalid("tags", f"{len(tags)} tags are more than {MAX_TAGS}")
+    return tags
+
+
+def _check_notes(value: object) -> None:
+    if not isinstance(value, str):
+        raise Invalid("notes", "must be a string")
+    if len(value.encode()) > MAX_NOTES_BYTES:
+        raise Invalid("notes", f"more than {MAX_NOTES_BYTES} bytes")
+
+
+def _updated_at(value: object) -> str:
+    try:
+        moment = times.parse(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise Invalid(
+            "updatedAt", "must be an RFC 3339 time such as 2025-02-16T23:12:55Z"
+        ) from error
+    if moment > times.now() + FUTURE:
+        raise Invalid("updatedAt", "more than five minutes in the future")
+    return times.text(moment)
+
+
+# Editing
+
+
+def merge(stored: Document | None, edit: Document) -> Document:
+    """Returns `stored` after `edit`: the last writer wins, and an older edit only adds its tags.
+
+    Keys that the edit does not name stay as they are. An edit without `updatedAt` is the newest.
+    """
+    old = stored or {}
+    if "updatedAt" in edit and times.parse(edit["updatedAt"]) < _time(old):
+        tags = [*old["tags"], *(tag for tag in edit.get("tags", ()) if tag not in old["tags"])]
+        return {**old, "tags": _limited(tags)}
+    newest = {"updatedAt": times.text(max(times.now(), _time(old)))}
+    empty = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
+    return {**empty, **old, **newest, **edit, "v": 1}
+
+
+Edit = Callable[[Sidecar | None], Document | None]
+
+
+def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
+    """Stores what `change` makes of the sidecar of `item`; None removes it.
+
+    Returns the stored sidecar, which is on disk. No edit of another writer is lost. `Conflict` if
+    an unreadable file is in the way; `Denied` if the sidecar to remove is in a root that is never
+    written.
+    """
+    stored: Sidecar | None = None
+    left = 1
+
+    def apply(copies: list[File]) -> tuple[Path, bytes | None] | None:
+        nonlocal stored, left
+        found = examine(item, copies)
+        path, document = found.target(item), change(found.sidecar)
+        stored, left = None, 0
+        if document is None:
+            if not all(each.editable for each in found.ours):
+                raise Denied(f"The sidecar of {item} is in a root that is never written.")
+            left = len(found.ours) - 1  # first the one that the other hides
+            return (found.ours[-1].path, None) if found.ours else None
+        raw = encode(document)
+        if len(raw) > MAX_STORED_BYTES:
+            raise Invalid("body", f"the sidecar would have more than {MAX_STORED_BYTES} bytes")
+        stored = Sidecar(json.loads(raw), raw, path)
+        is_same = found.sidecar and (found.sidecar.path, found.sidecar.raw) == (path, raw)
+        return None if is_same else (path, raw)
+
+    while left:
+        tree.update(files_of(item), apply)
+    return stored

@@ -1,0 +1,160 @@
+"""The processes: `serving` is gunicorn, `cli` the command line, `demo` draws a sample gallery.
+
+Here is what they share: the settings of a process, an index process, and `worker.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+
+from lenslet import config
+from lenslet.config import Settings
+from lenslet.errors import SettingError
+from lenslet.index.loop import Indexer
+from lenslet.index.queue import Channel, Queue
+from lenslet.index.status import Status
+from lenslet.library import open_library
+from lenslet.storage import Client, cache_folder, check_settings, root_name
+
+log = logging.getLogger("lenslet")
+
+BEAT_SECONDS = 1.0
+NICENESS = 10  # a tenth of a request process's share of a busy processor
+
+
+@functools.lru_cache(maxsize=1)
+def shared() -> tuple[Channel, Status]:
+    """What the processes of one master share. First called in the master, before any fork."""
+    return Channel(), Status()
+
+
+def quiet_pillow() -> None:
+    """Silences Pillow's warnings: an item's `error` says what matters."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+latest: list[Settings] = []  # the last valid settings, in the master before a fork
+
+
+def load_settings() -> Settings:
+    """Returns the settings of a process that starts; a wrong one ends it with one line."""
+    try:
+        settings = config.load(os.environ)
+        for name, value in config.credentials().items():
+            os.environ.setdefault(name, value)
+        check_settings(settings)
+        socket.getaddrinfo(settings.host, settings.port)
+    except SettingError as error:
+        raise SystemExit(f"lenslet: {error}") from error
+    except (OSError, UnicodeError) as error:
+        reason = f"HOST={settings.host!r}: must be an address of this host"
+        raise SystemExit(f"lenslet: {reason}") from error
+    latest[:] = [settings]
+    return settings
+
+
+def reload_settings() -> Settings:
+    """Returns the settings after a HUP; the old ones if the new ones are wrong."""
+    try:
+        settings = config.load(os.environ)
+    except SettingError as error:
+        log.error("the settings stay as they were: %s", error)
+        return latest[0]
+    latest[:] = [settings]
+    return settings
+
+
+def index_process(
+    settings: Settings, queue: Queue, status: Status, stop: threading.Event
+) -> tuple[Indexer, list[threading.Thread]]:
+    """Returns the loop of an index process and its threads, which end when `stop` is set.
+
+    Lowers the priority of this process below those that answer requests.
+    """
+    os.nice(NICENESS)
+    indexer = Indexer(open_library(settings, status.count, patient=True), queue, status)
+    targets: list[Callable[[threading.Event], None]] = [indexer.run]
+    if settings.jobs_queue_url:
+        from lenslet.hosts import Consumer, SharedJobs
+
+        consumer = Consumer(Client(settings, status.count, patient=True), settings, queue)
+        indexer.listen_to(consumer)
+        if settings.scan_seconds:
+            indexer.folders.share = SharedJobs(Client(settings, status.count), settings).send
+        targets.append(consumer.run)
+    threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
+    return indexer, threads
+
+
+# The index process alone
+
+
+def own_status(settings: Settings) -> Status:
+    """Opens a status in a file, which survives a crash; in memory if another process has it."""
+    folder = cache_folder(settings, "worker")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    name = os.path.join(folder, "status")
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return Status()
+    return Status(fd)  # the descriptor, and with it the lock, is kept until the process ends
+
+
+def stop_on_signals() -> threading.Event:
+    """Returns an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _worker_options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="worker.py",
+        description="Index, and answer no requests. Settings are those of the environment.",
+    )
+    parser.add_argument("--shard", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--no-scan",
+        action="store_true",
+        help="only do the jobs of the queue (SCAN_SECONDS=0)",
+    )
+    return parser.parse_args(arguments)
+
+
+def work(arguments: list[str] | None = None) -> int:
+    """Runs `python worker.py`: the index process alone, until SIGTERM or SIGINT."""
+    options = _worker_options(arguments)
+    if options.shard:
+        raise SystemExit(f"lenslet: {config.NO_SHARDS.replace('SHARD', '--shard', 1)}")
+    if options.no_scan:
+        os.environ["SCAN_SECONDS"] = "0"
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    quiet_pillow()
+    settings = load_settings()
+    stop, queue = stop_on_signals(), Queue()
+    indexer, threads = index_process(settings, queue, own_status(settings), stop)
+    for thread in threads:
+        thread.start()
+    log.info("indexing %s", root_name(settings))
+    while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
+        indexer.beat()
+    failed = not stop.is_set()
+    stop.set()
+    queue.wake()
+    for thread in threads:
+        thread.join()
+    return int(failed)

@@ -1,0 +1,292 @@
+"""The form of the rollup, and the folded copies that queries read.
+
+`_rollup.json` holds one item a line and, at its end, the generation of each folder's manifest.
+`_rollup_delta.json` names the folders whose manifest is newer. Each host keeps in its cache a
+folded copy of the rollup and of each folder in the delta, three files with one key:
+
+- `KEY.json`: the items, one a line.
+- `KEY.fold`: for each item a line of its position in `KEY.json`, its name, folder, tags and notes
+  without case and accents.
+- `KEY.terms`: tags and the words of names, with their counts.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+import orjson
+
+from lenslet import times
+from lenslet.errors import NotFound
+from lenslet.library.manifest import Item
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path
+from lenslet.storage import Tree
+
+FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
+_SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
+_CONTROL = re.compile(r"[\x00-\x1f]+")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_MOST_WORDS = 50_000
+# Positions are written in letters that folded text never contains, so that no query finds them.
+_CODE = str.maketrans("0123456789", "GHIJKLMNOP")
+_DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
+_HEAD_BYTES, _CHUNK = 4096, 1 << 20
+_FOLDERS = b'\n],"folders":'
+
+Generations = dict[Path, str]
+
+
+def fold(text: str) -> str:
+    """Removes case and accents; each run of control characters becomes one space."""
+    if text.isascii():
+        return _CONTROL.sub(" ", text).lower()
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    return _CONTROL.sub(" ", plain.casefold())
+
+
+def shown(item: Item) -> Item:
+    """Returns the keys of an item that search shows."""
+    return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN}
+
+
+# The files of the library
+
+
+def encode_rollup(generation: str, items: Iterable[Item], folders: Generations) -> Iterator[bytes]:
+    """Yields the lines of a rollup. `folders` may be filled while `items` is read."""
+    head = {"v": 1, "generatedAt": times.text(times.now()), "generation": generation}
+    line = orjson.dumps(head)[:-1] + b',"items":['
+    comma = b"\n"
+    for item in items:
+        yield line + comma
+        line, comma = orjson.dumps(shown(item)), b",\n"
+    yield line + _FOLDERS + orjson.dumps(list(folders.items())) + b"}\n"
+
+
+def read_head(tree: Tree) -> dict[str, Any]:
+    """Reads what the first line of the rollup says; `NotFound` if there is no rollup of ours."""
+    data, _ = tree.head(Path(ROLLUP), _HEAD_BYTES)
+    return _parse_head(data)
+
+
+def _parse_head(data: bytes) -> dict[str, Any]:
+    line, _, _ = data.partition(b"\n")
+    try:
+        found = orjson.loads(line.removesuffix(b"]") + b"]}")
+    except orjson.JSONDecodeError as error:
+        raise NotFound("The rollup is torn.") from error
+    if not all(isinstance(found.get(key), str) for key in ("generation", "generatedAt")):
+        raise NotFound("The rollup is nonsense.")
+    return dict(found)
+
+
+def read_folders(file: BinaryIO) -> Generations:
+    """Reads the generation of each folder from the end of a rollup; none if it is torn."""
+    size, step = file.seek(0, 2), _CHUNK
+    while True:
+        file.seek(max(0, size - step))
+        _, mark, found = file.read().rpartition(_FOLDERS)
+        if mark or step >= size:
+            break
+        step *= 4
+    try:
+        folders = orjson.loads(found.removesuffix(b"}\n"))
+    except orjson.JSONDecodeError:
+        return {}
+    valid = isinstance(folders, list) and all(map(_is_generation, folders))
+    return {Path(path): generation for path, generation in folders} if valid else {}
+
+
+def _is_generation(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and _is_time(entry[0], entry[1])
+
+
+def _is_time(path: Any, generation: Any) -> bool:
+    try:
+        return isinstance(path, str) and bool(not generation or times.parse(generation))
+    except (TypeError, ValueError):
+        return False
+
+
+def encode_delta(folders: Generations) -> bytes:
+    document = {"v": 1, "generatedAt": times.text(times.now()), "folders": folders}
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def parse_delta(data: bytes) -> Generations:
+    """Returns the folders that a delta names, with their generation, "" for a folder that is gone.
+
+    A torn delta names none.
+    """
+    try:
+        folders = orjson.loads(data)["folders"]
+        valid = all(_is_time(path, generation) for path, generation in folders.items())
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return {}
+    return {Path(path): generation for path, generation in folders.items()} if valid else {}
+
+
+def read_delta(tree: Tree) -> Generations:
+    """Reads the delta; empty if there is none."""
+    try:
+        return parse_delta(tree.read(Path(ROLLUP_DELTA))[0])
+    except NotFound:
+        return {}
+
+
+# The copies in the cache
+
+
+def copy_rollup(tree: Tree, cache: Tree, generation: str) -> str:
+    """Makes this host's copy of the rollup, if it is missing; returns the copy's generation.
+
+    `NotFound` if the rollup is missing or torn. It may be a newer one by now.
+    """
+    if _has_copy(cache, generation):
+        return generation
+    file, _ = tree.open(Path(ROLLUP))
+    with file:
+        first = file.read(_HEAD_BYTES)
+        generation = str(_parse_head(first)["generation"])
+
+        def pieces() -> Iterator[bytes]:
+            yield first
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+        cache.write(Path(f"{generation}.json"), pieces)
+    fold_copy(cache, generation)
+    return generation
+
+
+def _has_copy(cache: Tree, key: str) -> bool:
+    try:
+        cache.stat(Path(f"{key}.terms"))  # the last of the three to be written
+    except NotFound:
+        return False
+    return True
+
+
+def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
+    """Writes the folded lines and the terms of the items in `KEY.json`.
+
+    The terms count what the items add to those that `was` there before. `NotFound` if the file of
+    items is torn.
+    """
+    terms = _Terms()
+
+    def lines() -> Iterator[bytes]:
+        yield b"\n"
+        with cache.open(Path(f"{key}.json"))[0] as file:
+            for position, item in _items_of(file):
+                terms.add(item)
+                yield _folded_line(item, position)
+
+    try:
+        cache.write(Path(f"{key}.fold"), lambda: joined(lines()))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        cache.delete(Path(f"{key}.json"))
+        raise NotFound("The rollup is nonsense.") from error
+    for item in was:
+        terms.remove(item)
+    cache.write(Path(f"{key}.terms"), terms.encode())
+
+
+def fold_folder(cache: Tree, key: str, items: Iterable[Item], was: Iterable[Item]) -> None:
+    """Makes this host's copy of one folder, if it is missing."""
+    if not _has_copy(cache, key):
+        pieces = encode_rollup(key, items, {})
+        cache.write(Path(f"{key}.json"), lambda: joined(pieces))
+        fold_copy(cache, key, was)
+
+
+def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
+    """Yields each item of a copy and the position of its line."""
+    position = len(file.readline())
+    for line in file:
+        if line.startswith(b"{"):
+            yield position, orjson.loads(line.rstrip(b",\n"))
+        position += len(line)
+
+
+def _folded_line(item: Item, position: int) -> bytes:
+    path = Path(item["path"])
+    tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
+    where = f"{position:X}".translate(_CODE)
+    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]))
+    return FIELD.join(fields).encode() + b"\n"
+
+
+def position_of(line: bytes) -> int:
+    """Returns where the item of a folded line is in the file of items."""
+    return int(line[: line.index(b"\x1f")].translate(_DECODE), 16)
+
+
+class _Terms:
+    """Counts tags, as they are written, and the words of names."""
+
+    def __init__(self) -> None:
+        self._tags: Counter[str] = Counter()
+        self._words: Counter[str] = Counter()
+
+    def add(self, item: Item) -> None:
+        self._tags.update(item["tags"])
+        self._words.update(_words_of(item))
+        if len(self._words) > 2 * _MOST_WORDS:  # names that are hashes: keep frequent words
+            self._words = Counter(dict(self._words.most_common(_MOST_WORDS)))
+
+    def remove(self, item: Item) -> None:
+        self._tags.subtract(item["tags"])
+        self._words.subtract(_words_of(item))
+
+    def encode(self) -> bytes:
+        """Returns lines of kind (`t` or `w`), folded text, text and count."""
+        lines = [
+            f"{kind}\t{fold(text)}\t{_CONTROL.sub(' ', text)}\t{count}\n"
+            for kind, counter in (("t", self._tags), ("w", self._words))
+            for text, count in counter.most_common()
+            if count
+        ]
+        return "".join(lines).encode()
+
+
+def _words_of(item: Item) -> set[str]:
+    return set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
+
+
+def forget_copies(cache: Tree, keep: set[str], older_than: float) -> None:
+    """Removes the copies with other keys that are older than so many seconds.
+
+    A process that has one open goes on reading it.
+    """
+    before = time.time_ns() - int(older_than * 1e9)
+    try:
+        found = cache.listing(ROOT)
+    except NotFound:
+        return
+    cache.sweep(ROOT, found.leftovers)
+    for name, stat in found.files.items():
+        if name.partition(".")[0] not in keep and stat.mtime_ns <= before:
+            try:
+                cache.delete(Path(name))
+            except NotFound:
+                continue
+
+
+def joined(pieces: Iterable[bytes], size: int = 256 * 1024) -> Iterator[bytes]:
+    """Joins small pieces to larger ones."""
+    held: list[bytes] = []
+    total = 0
+    for piece in pieces:
+        held.append(piece)
+        total += len(piece)
+        if total >= size:
+            yield b"".join(held)
+            held, total = [], 0
+    yield b"".join(held)

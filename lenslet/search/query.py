@@ -1,0 +1,362 @@
+"""Answers queries: every term, anywhere in a word, whatever the case or accents."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import re
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+from blake3 import blake3
+
+from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.library import manifest
+from lenslet.library.manifest import Item
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
+from lenslet.search.folding import (
+    TAG,
+    copy_rollup,
+    fold,
+    fold_folder,
+    forget_copies,
+    parse_delta,
+    position_of,
+    read_head,
+)
+from lenslet.storage import Stat, Tree
+
+log = logging.getLogger("lenslet")
+
+Answer = TypeVar("Answer")
+_NEVER = "1970-01-01T00:00:00Z"
+COUNTED = 1000  # beyond it `total` is not exact
+_SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
+_KEPT_SECONDS = 600.0  # another process may still read a copy that is no longer current
+_TERM = re.compile(r'(-?)(?:(tag|name|notes|path):)?(?:"([^"]*)"?|(\S+))')
+_FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One folded term: the field it is limited to (0: any), and whether it excludes."""
+
+    text: bytes
+    field: int = 0
+    excludes: bool = False
+
+    def matches(self, line: bytes) -> bool:
+        where = line.split(b"\x1f")[self.field] if self.field else line
+        return (self.text in where) != self.excludes
+
+
+def parse(query: str) -> list[Term]:
+    """Parses words, "phrases", `tag:` `name:` `notes:` `path:`, and `-` to exclude."""
+    terms = []
+    for minus, name, phrase, word in _TERM.findall(query):
+        text = fold(phrase or word).strip()
+        if not text:
+            continue
+        if name == "tag":
+            text = f"{TAG}{text}{TAG}"
+        terms.append(Term(text.encode(), _FIELDS.get(name, 0), bool(minus)))
+    return terms
+
+
+class FoldedCopy:
+    """A host's copy of some items: the items, and a folded line for each."""
+
+    def __init__(self, cache: Tree, key: str, *, keep_open: bool = False) -> None:
+        """With `keep_open` the files stay open, and the folded lines are mapped, not read."""
+        self.key = key
+        self._cache = cache
+        self._items = -1
+        self.fold: bytes | mmap.mmap = b""
+        if keep_open:
+            items, _ = cache.open(Path(f"{key}.json"))
+            self._items = items.fileno()
+            weakref.finalize(self, items.close)  # threads may still read when it is replaced
+            with cache.open(Path(f"{key}.fold"))[0] as file:
+                self.fold = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        else:
+            self.fold = cache.read(Path(f"{key}.fold"))[0]
+
+    def terms(self) -> bytes:
+        return self._cache.read(Path(f"{self.key}.terms"))[0]
+
+    def item(self, line: bytes) -> bytes:
+        """Returns the JSON of the item that a folded line stands for."""
+        start, size = position_of(line), 2048
+        if self._items < 0:
+            with self._cache.open(Path(f"{self.key}.json"))[0] as file:
+                file.seek(start)
+                return file.readline().rstrip(b",\n")
+        while True:
+            data = os.pread(self._items, size, start)
+            end = data.find(b"\n")
+            if end >= 0 or len(data) < size:
+                return data[: end if end >= 0 else None].rstrip(b",")
+            size *= 8
+
+    def items(self, start: int, end: int) -> Iterator[Item]:
+        """Yields the items of the folded lines in a range."""
+        for line in bytes(self.fold[start:end]).splitlines():
+            yield orjson.loads(self.item(line))
+
+    def hits(self, terms: list[Term], start: int, end: int) -> Iterator[bytes]:
+        """Yields the folded lines in a range that every term matches, in order."""
+        texts = {term.text for term in terms if not term.excludes}
+        rest = [term for term in terms if term.excludes or term.field]
+        for first, last in self._lines_with(texts, start, end):
+            line = self.fold[first:last]
+            if all(term.matches(line) for term in rest):
+                yield line
+
+    def _lines_with(self, texts: set[bytes], start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yields start and end of each line that contains all texts.
+
+        Leaps to the text whose next occurrence is furthest away, so that the rarest text decides
+        how much work there is.
+        """
+        found = dict.fromkeys(texts, -1)
+        while start < end:
+            last = self.fold.find(b"\n", start)
+            for text, at in found.items():
+                if at < start:
+                    at = found[text] = self._find(text, start, end)
+                    if at < 0:
+                        return
+                if at > last:
+                    start = self.fold.rfind(b"\n", last, at) + 1
+                    break
+            else:
+                yield start, last
+                start = last + 1
+
+    def _find(self, text: bytes, start: int, end: int) -> int:
+        while start < end:
+            stop = min(end, start + _SLICE)
+            at = self.fold.find(text, start, stop)
+            if at >= 0 or stop == end:
+                return at
+            start = stop - len(text) + 1
+        return -1
+
+    def range_of(self, folder: Path) -> tuple[int, int]:
+        """Returns where the lines of one folder start and end."""
+        key = folder_key(folder)
+        return (
+            self._bisect(lambda other: folder_key(other) >= key),
+            self._bisect(lambda other: folder_key(other) > key),
+        )
+
+    def range_below(self, folder: Path) -> tuple[int, int]:
+        """Returns where the lines of a folder and of all folders below it start and end."""
+        if not folder:
+            return 1, len(self.fold)
+        key = folder_key(folder)
+        return (
+            self._bisect(lambda other: folder_key(other) >= key),
+            self._bisect(lambda other: folder_key(other) > key and not folder.holds(other)),
+        )
+
+    def _bisect(self, reached: Callable[[Path], bool]) -> int:
+        """The start of the first line whose folder is `reached`; lines are in folder order."""
+        low, high = 1, len(self.fold)
+        while low < high:
+            first = self.fold.rfind(b"\n", 0, (low + high) // 2) + 1
+            last = self.fold.find(b"\n", first) + 1
+            item = orjson.loads(self.item(self.fold[first : last - 1]))
+            if reached(Path(item["path"]).parent):
+                high = first
+            else:
+                low = last
+        return low
+
+
+@dataclass(slots=True)
+class _Changed:
+    """A folder that the delta names: the lines of the rollup it replaces, and its own copy."""
+
+    folder: Path
+    start: int
+    end: int
+    key: str
+
+
+@dataclass(slots=True)
+class _View:
+    """The rollup and the changed folders, in order, as they belong together."""
+
+    rollup: FoldedCopy | None = None
+    generated_at: str = _NEVER
+    changed: list[_Changed] = field(default_factory=list)
+
+
+class Search:
+    """Answers queries from the newest rollup and delta. Safe for threads."""
+
+    def __init__(self, tree: Tree, cache: Tree) -> None:
+        self._tree = tree
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._checked = float("-inf")
+        self._seen: tuple[Stat | None, Stat | None] = (None, None)
+        self._view: _View | None = None
+
+    def find(
+        self, query: str, below: Path, limit: int, offset: int
+    ) -> tuple[list[bytes], int, bool, str]:
+        """Finds items below a folder, in the order of folders and names.
+
+        Returns the JSON of `limit` items from `offset` on, the number of all, whether there are
+        more than were counted, and when the rollup was generated.
+        """
+        terms = parse(query)
+        return self._ask(lambda view: self._find(view, terms, below, limit, offset))
+
+    def _ask(self, ask: Callable[[_View], Answer]) -> Answer:
+        """Asks the view of now, and once more if the cache has lost one of its files."""
+        try:
+            return ask(self._current())
+        except NotFound:
+            self._view = None
+            return ask(self._current())
+
+    def _find(
+        self, view: _View, terms: list[Term], below: Path, limit: int, offset: int
+    ) -> tuple[list[bytes], int, bool, str]:
+        found: list[bytes] = []
+        count, enough = 0, max(COUNTED, offset + limit)
+        for copy, line in self._hits(view, terms, below) if terms else ():
+            if count == enough:
+                return found, count, True, view.generated_at
+            if offset <= count < offset + limit:
+                found.append(copy.item(line))
+            count += 1
+        return found, count, False, view.generated_at
+
+    def _hits(
+        self, view: _View, terms: list[Term], below: Path
+    ) -> Iterator[tuple[FoldedCopy, bytes]]:
+        """Goes through the rollup, and looks at each changed folder's copy in its place."""
+        rollup = view.rollup
+        start, end = rollup.range_below(below) if rollup else (0, 0)
+        for changed in view.changed:
+            if not below.holds(changed.folder):
+                continue
+            if rollup:
+                for line in rollup.hits(terms, start, changed.start):
+                    yield rollup, line
+            start = max(start, changed.end)
+            copy = FoldedCopy(self._cache, changed.key)
+            for line in copy.hits(terms, 1, len(copy.fold)):
+                yield copy, line
+        if rollup:
+            for line in rollup.hits(terms, start, end):
+                yield rollup, line
+
+    def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
+        """Suggests tags that contain a text, then words of names that begin with it.
+
+        The most frequent come first.
+        """
+        return self._ask(lambda view: self._suggest(view, fold(text).strip().encode(), limit))
+
+    def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
+        counts: Counter[tuple[str, str]] = Counter()
+        copies = [view.rollup] if view.rollup else []
+        copies += [FoldedCopy(self._cache, changed.key) for changed in view.changed]
+        for copy in copies:
+            for line in copy.terms().splitlines():
+                kind, folded, shown, count = line.split(b"\t")
+                if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
+                    counts[kind.decode(), shown.decode()] += int(count)
+        ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
+        return [{"text": shown, "count": count} for (_, shown), count in ordered if count > 0][
+            :limit
+        ]
+
+    # Keeping up
+
+    def _current(self) -> _View:
+        """The view of now. One thread brings it up to date while others use the old one."""
+        if self._lock.acquire(blocking=self._view is None):
+            try:
+                self._refresh(time.monotonic())
+            except LensletError as error:
+                if self._view is None:
+                    raise
+                log.warning("search answers from an old rollup: %s", one_line(error))
+            finally:
+                self._lock.release()
+        return self._view or _View()
+
+    def _refresh(self, now: float) -> None:
+        """Reads the delta before the rollup: then what the delta no longer names is in it."""
+        if self._view and now - self._checked < self._tree.fresh_seconds:
+            return
+        data, delta = self._read_delta()
+        rollup = self._stat_rollup()
+        self._checked = now
+        if self._view and (delta, rollup) == self._seen:
+            return
+        view, complete = self._open_rollup(), True
+        for folder, generation in sorted(parse_delta(data).items(), key=_by_folder):
+            changed = self._changed(view, folder, generation)
+            complete &= changed is not None
+            view.changed += [changed] if changed else []
+        self._seen, self._view = (delta if complete else None, rollup), view
+        current = {changed.key for changed in view.changed}
+        current |= {view.rollup.key} if view.rollup else set()
+        forget_copies(self._cache, current, _KEPT_SECONDS)
+
+    def _read_delta(self) -> tuple[bytes, Stat | None]:
+        try:
+            return self._tree.read(Path(ROLLUP_DELTA))
+        except NotFound:
+            return b"", None
+
+    def _stat_rollup(self) -> Stat | None:
+        try:
+            return self._tree.stat(Path(ROLLUP))
+        except NotFound:
+            return None
+
+    def _open_rollup(self) -> _View:
+        """The rollup; the one of before if there is none now: it may be an unmounted disk."""
+        old = self._view or _View()
+        try:
+            head = read_head(self._tree)
+            if old.rollup and old.rollup.key == head["generation"]:
+                return _View(old.rollup, old.generated_at)
+            key = copy_rollup(self._tree, self._cache, head["generation"])
+            return _View(FoldedCopy(self._cache, key, keep_open=True), head["generatedAt"])
+        except NotFound:
+            return _View(old.rollup, old.generated_at)
+
+    def _changed(self, view: _View, folder: Path, generation: str) -> _Changed | None:
+        """A changed folder, folded; None while its manifest is being written."""
+        rollup, items = view.rollup, list[Item]()
+        start, end = rollup.range_of(folder) if rollup else (0, 0)
+        if generation:
+            found = manifest.load(self._tree, folder)  # it may be newer than the delta says
+            generation, items = found.generated_at, found.items
+            if not generation:
+                return None
+        name = f"{folder}\0{generation}\0{rollup.key if rollup else ''}"
+        key = blake3(name.encode()).hexdigest()[:20]
+        was = rollup.items(start, end) if rollup else iter(())
+        fold_folder(self._cache, key, items, was)
+        return _Changed(folder, start, end, key)
+
+
+def _by_folder(entry: tuple[Path, str]) -> Any:
+    return folder_key(entry[0])

@@ -1,0 +1,271 @@
+"""Requests to S3 and SQS: one boto3 client a region, errors in domain words, requests counted.
+
+boto3 takes 150 ms and 30 MB, so it is imported when the first request is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+import urllib.parse
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lenslet.config import Settings
+from lenslet.errors import (
+    Denied,
+    EmptyObject,
+    Invalid,
+    LensletError,
+    NotFound,
+    Overtaken,
+    StorageFull,
+    StorageNonsense,
+    StorageUnavailable,
+    Unreachable,
+    Unsupported,
+    one_line,
+)
+
+# The action that a policy must allow, where it is not named after the operation.
+_ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_DENIED = frozenset(
+    {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccessDeniedException"}
+)
+_TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
+_OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+_UNSUPPORTED = frozenset({"NotImplemented", "501"})
+_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
+_CREDENTIALS = {
+    "InvalidAccessKeyId": "The store does not know the access key.",
+    "SignatureDoesNotMatch": "The store does not accept the secret key.",
+    "ExpiredToken": "The credentials for the store have expired.",
+    "ExpiredTokenException": "The credentials for the store have expired.",
+    "TokenRefreshRequired": "The credentials for the store have expired.",
+    "InvalidToken": "The store does not accept the session token.",
+    "InvalidClientTokenId": "The store does not know the access key.",
+    "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
+}
+_NO_QUEUE, _NO_BUCKET = "There is no such queue.", "There is no such bucket."
+_REGION = "The bucket is in another region: set AWS_REGION."
+_SLOW_DOWN, _CANNOT = "The store asks to slow down.", "The store cannot answer right now."
+_UNAVAILABLE = {
+    "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
+    "QueueDoesNotExist": _NO_QUEUE,
+    "NoSuchBucket": _NO_BUCKET,
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "SlowDown": _SLOW_DOWN,
+    "Throttling": _SLOW_DOWN,
+    "ThrottlingException": _SLOW_DOWN,
+    "RequestLimitExceeded": _SLOW_DOWN,
+    "TooManyRequests": _SLOW_DOWN,
+    "429": _SLOW_DOWN,
+    "ServiceUnavailable": _CANNOT,
+    "503": _CANNOT,
+    "InternalError": _CANNOT,
+    "500": _CANNOT,
+    "RequestTimeout": "The store waited too long for the request.",
+}
+_SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+_SENDING = "sqs sending"  # while a client of Lenslet waits for the answer
+_READ_SECONDS = {"s3": 5, "sqs": 30, _SENDING: 2}  # a long poll takes 20
+_KEPT_SECONDS = 10.0  # a client is not replaced sooner, so that bad keys do not cost 150 ms each
+Count = Callable[[str], None]
+
+
+class Client:
+    """Sends requests from any number of threads; `count` is called with each operation's name.
+
+    With `patient`, as the index process is, a throttled request waits (botocore's adaptive
+    retries). Without, it fails soon: 8 threads at 10 % throttling answered 2,014 requests where
+    adaptive retries answered 312.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        count: Count = lambda operation: None,
+        *,
+        patient: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._count = count
+        self._patient = patient
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
+        self._silent: dict[str, Unreachable] = {}  # endpoints that did not answer last
+        self._trying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.proven: set[str] = set()  # buckets that keep the conditions of writes
+
+    @property
+    def name(self) -> str:
+        """Identifies the S3 service."""
+        return self._settings.s3_endpoint or "s3:/"
+
+    def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
+        """Returns the answer to one S3 operation, such as `get_object`.
+
+        Raises `NotFound`, `Denied`, `Overtaken` if a condition does not hold, `Unsupported`,
+        `StorageFull`, `StorageUnavailable` and `StorageNonsense`.
+        """
+        return self._answer(self._s3(region), operation, parameters)
+
+    def call_queue(self, operation: str, url: str, **parameters: Any) -> dict[str, Any]:
+        """Returns the answer to an operation on the SQS queue at a URL; raises as `call` does."""
+        host = urllib.parse.urlsplit(url)
+        named = _SQS_HOST.fullmatch(host.hostname or "")
+        region = named[1] if named else self._settings.aws_region
+        service = _SENDING if operation.startswith("send") else "sqs"
+        client = self._client(service, region, f"{host.scheme}://{host.netloc}")
+        return self._answer(client, operation, {"QueueUrl": url, **parameters})
+
+    def presigned(self, region: str, parameters: dict[str, Any], seconds: int) -> str:
+        """Returns a URL that gets an object for so long. Sends no request."""
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            url: str = self._s3(region).generate_presigned_url(
+                "get_object", Params=parameters, ExpiresIn=seconds
+            )
+        except BotoCoreError as error:
+            raise self.unanswered(error) from error
+        return url
+
+    def _s3(self, region: str) -> Any:
+        return self._client("s3", region or self._settings.aws_region, self._settings.s3_endpoint)
+
+    def _client(self, service: str, region: str, endpoint: str) -> Any:
+        key = service, region, endpoint
+        found = self._clients.get(key)
+        if found is None:
+            with self._lock:
+                found = self._clients.get(key) or (self._make(*key), time.monotonic())
+                self._clients[key] = found
+        return found[0]
+
+    def _make(self, service: str, region: str, endpoint: str) -> Any:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        sending = service == _SENDING
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            max_pool_connections=self._settings.web_threads + self._settings.worker_threads,
+            connect_timeout=1 if sending else 2,
+            read_timeout=_READ_SECONDS[service],
+            retries={
+                "mode": "adaptive" if self._patient else "standard",
+                "total_max_attempts": 1 if sending else 3,
+            },
+            # A newer boto3 adds checksums that older services refuse; TLS and ETags stay.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        try:
+            client: Any = boto3.session.Session().client(
+                service.partition(" ")[0],
+                region_name=region or ("us-east-1" if endpoint else None),
+                endpoint_url=endpoint or None,
+                config=config,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
+        client.meta.events.register("before-send", self._sent)
+        return client
+
+    def _sent(self, event_name: str, **_: Any) -> None:
+        self._count(event_name.rpartition(".")[2])
+
+    def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        with self._one_at_a_time_if_silent(client.meta.endpoint_url):
+            try:
+                answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            except ClientError as error:
+                raise self._translated(error, parameters) from error
+            except (BotoCoreError, ResponseParserError) as error:
+                raise self.unanswered(error) from error
+        return answer
+
+    @contextlib.contextmanager
+    def _one_at_a_time_if_silent(self, endpoint: str) -> Iterator[None]:
+        """While an endpoint does not answer, one request at a time waits and the others fail.
+
+        Otherwise a store that accepts connections and says nothing would block every thread.
+        """
+        silent, trying = self._silent.get(endpoint), self._trying[endpoint]
+        if silent and not trying.acquire(blocking=False):
+            raise StorageUnavailable(str(silent))
+        try:
+            yield
+        except Unreachable as error:
+            self._silent[endpoint] = error
+            raise
+        except LensletError:  # an error is an answer
+            self._silent.pop(endpoint, None)
+            raise
+        else:
+            self._silent.pop(endpoint, None)
+        finally:
+            if silent:
+                trying.release()
+
+    def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
+        code = str(error.response["Error"].get("Code", ""))
+        key = parameters.get("Key", parameters.get("Prefix", ""))
+        where = parameters.get("Bucket", parameters.get("QueueUrl", ""))
+        if code in _MISSING:
+            return NotFound(f"There is no {key or '/'}.")
+        if code == "304":
+            return Overtaken("not modified")
+        if code in _DENIED:
+            service = "sqs" if "QueueUrl" in parameters else "s3"
+            action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
+            return Denied(f"The store does not allow {action} on {where}/{key}.")
+        if code in _CREDENTIALS:
+            self._forget_clients()
+            return StorageUnavailable(_CREDENTIALS[code])
+        if code in _OVERTAKEN:
+            return Overtaken(f"Another writer of {key} was first.")
+        if code in _UNSUPPORTED:
+            return Unsupported("The store does not support this request.")
+        if code in _FULL:
+            return StorageFull(f"{key}: the store has no space left.")
+        if code == "InvalidRange":
+            return EmptyObject(f"{key} has no such range.")
+        if code in _TOO_LONG:
+            if error.operation_name == "PutObject":
+                return Invalid("path", "the name is too long for a file beside it")
+            return NotFound(f"There is no {key}.")
+        if code in _UNAVAILABLE:
+            return StorageUnavailable(f"{_UNAVAILABLE[code]} ({where}, {code})")
+        return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
+
+    def unanswered(self, error: Exception) -> LensletError:
+        """Returns the domain error for an answer that is missing, broken off or not S3."""
+        from botocore import exceptions, parsers
+
+        if isinstance(error, parsers.ResponseParserError):
+            return StorageNonsense("The store sent an answer that is not valid S3.")
+        if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+            self._forget_clients()
+            return StorageUnavailable("No credentials for the store were found.")
+        if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+            return Unreachable(f"The store cannot be reached ({type(error).__name__}).")
+        return StorageUnavailable(f"The store cannot be used: {one_line(error)}")
+
+    def _forget_clients(self) -> None:
+        """Lets a later request look for new credentials."""
+        before = time.monotonic() - _KEPT_SECONDS
+        with self._lock:
+            self._clients = {k: v for k, v in self._clients.items() if v[1] > before}

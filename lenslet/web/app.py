@@ -1,0 +1,159 @@
+"""`create_app`: the routes, the table from errors to HTTP, and the `/api` prefix."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import falcon
+import orjson
+
+from lenslet import errors
+from lenslet.errors import (
+    LensletError,
+    NotFound,
+    PointerLoop,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    StorageUnavailable,
+)
+from lenslet.index.queue import Sender
+from lenslet.index.status import Status
+from lenslet.library import Library
+from lenslet.library.sidecar import digest
+from lenslet.search.query import Search
+from lenslet.web.common import JSON, Service
+from lenslet.web.file import File
+from lenslet.web.folders import Folders, Reindex
+from lenslet.web.health import Health, Index, Live
+from lenslet.web.item import Item
+from lenslet.web.search import RebuildIndex, Suggest
+from lenslet.web.search import Search as SearchItems
+from lenslet.web.thumb import Thumb
+
+log = logging.getLogger("lenslet")
+
+WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+# The HTTP status of each error. The most specific class counts.
+STATUSES: dict[type[LensletError], str] = {
+    errors.BadRequest: falcon.HTTP_400,
+    errors.Denied: falcon.HTTP_403,
+    errors.BrokenPointer: falcon.HTTP_403,
+    errors.NotFound: falcon.HTTP_404,
+    errors.Ignored: falcon.HTTP_404,
+    errors.NotRegular: falcon.HTTP_404,
+    errors.Conflict: falcon.HTTP_409,
+    errors.PreconditionFailed: falcon.HTTP_412,
+    errors.TooLarge: falcon.HTTP_413,
+    errors.RangeNotSatisfiable: falcon.HTTP_416,
+    errors.Invalid: falcon.HTTP_422,
+    errors.EmptyObject: falcon.HTTP_416,
+    errors.UnreadableImage: falcon.HTTP_422,
+    errors.SettingError: falcon.HTTP_500,
+    errors.Unsupported: falcon.HTTP_501,
+    errors.StorageNonsense: falcon.HTTP_502,
+    errors.Overtaken: falcon.HTTP_503,
+    errors.Unmounted: falcon.HTTP_503,
+    errors.StorageUnavailable: falcon.HTTP_503,
+    errors.Unreachable: falcon.HTTP_503,
+    errors.StorageFull: falcon.HTTP_507,
+    errors.PointerLoop: falcon.HTTP_508,
+}
+
+
+def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
+    """Returns the WSGI application over a library.
+
+    `jobs` sends work to the index process, `status` is the memory in which it reports.
+    """
+    service = Service(
+        settings=library.settings,
+        tree=library.tree,
+        locator=library.locator,
+        search=Search(library.tree, library.cache),
+        jobs=jobs,
+        status=status,
+        waiters=threading.BoundedSemaphore(max(1, library.settings.web_threads // 2)),
+    )
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(media_type=JSON)
+    app.req_options.keep_blank_qs_values = True
+    app.req_options.strip_url_path_trailing_slash = True
+    _add_routes(app, service)
+    app.add_error_handler(LensletError, partial(_answer_error, service))
+    app.set_error_serializer(_serialize)
+    return under_api(app)
+
+
+def _add_routes(app: Any, service: Service) -> None:
+    health, file = Health(service), File(service)
+    app.add_route("/", Index())
+    app.add_route("/folders", Folders(service))
+    app.add_route("/folders/{rest:path}", Reindex(service))
+    app.add_route("/item", Item(service))
+    app.add_route("/thumb", Thumb(service))
+    app.add_route("/file", file)
+    app.add_route("/files/{rest:path}", file)
+    app.add_route("/search", SearchItems(service))
+    app.add_route("/search/suggest", Suggest(service))
+    app.add_route("/search/rebuild-index", RebuildIndex(service))
+    app.add_route("/health", health)
+    app.add_route("/health/live", Live())
+    app.add_route("/health/{part}", health)
+
+
+def under_api(app: WSGIApp) -> WSGIApp:
+    """Serves every route under `/api` too. The prefix moves to SCRIPT_NAME, so URLs keep it."""
+
+    def prefixed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/api" or path.startswith("/api/"):
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + "/api"
+            environ["PATH_INFO"] = path[4:] or "/"
+        return app(environ, start_response)
+
+    return prefixed
+
+
+def status_of(error: LensletError) -> str:
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def _answer_error(
+    service: Service,
+    req: falcon.Request,
+    resp: falcon.Response,
+    error: LensletError,
+    params: dict[str, Any],
+) -> None:
+    """Answers an error. What is not found while the root is away is not gone."""
+    if isinstance(error, NotFound) and (away := service.away()):
+        error = StorageUnavailable(away)
+    resp.status = status_of(error)
+    answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
+    if isinstance(error, PointerLoop):
+        answer["chain"] = error.chain
+    if isinstance(error, PreconditionFailed) and error.stored is not None:
+        answer = {**json.loads(error.stored.decode("utf-8-sig")), **answer}
+        resp.set_header("ETag", f'"{digest(error.stored)}"')
+    if isinstance(error, RangeNotSatisfiable):
+        resp.set_header("Content-Range", f"bytes */{error.size}")
+    if resp.status == falcon.HTTP_503:
+        resp.set_header("Retry-After", "5")
+        log.warning("%s %s: %s", req.method, req.path, error)
+    _send(resp, json.dumps(answer, ensure_ascii=False).encode())
+
+
+def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    """Answers Falcon's own errors in the same shape, whatever the client accepts."""
+    description = error.description or f"{req.method} {req.path} cannot be answered."
+    _send(resp, orjson.dumps({"title": error.title, "description": description}))
+
+
+def _send(resp: falcon.Response, data: bytes) -> None:
+    resp.content_type, resp.data = JSON, data
+    resp.cache_control = ["no-store"]

@@ -1,0 +1,216 @@
+"""What the resources share: the library, parameters, answers, and waiting for the index process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import falcon
+import orjson
+
+from lenslet import paths
+from lenslet.config import Settings
+from lenslet.errors import BadRequest, LensletError, NotFound, StorageUnavailable, one_line
+from lenslet.index.queue import Job, Kind, Sender
+from lenslet.index.status import Status
+from lenslet.library import manifest
+from lenslet.library.location import Location, Locator
+from lenslet.paths import Path
+from lenslet.search.query import Search
+from lenslet.storage import Stat, Tree
+from lenslet.web import conditional
+
+JSON = "application/json"
+RETRY_SECONDS = 1
+POLL_SECONDS, POLL_SECONDS_LEAST = 0.02, 0.004  # looking for a file takes 20 µs
+HEAD_BYTES = 64 * 1024  # of an image: size and EXIF are there
+_NUDGE_SECONDS, _NUDGE_SECONDS_S3, _NUDGED_FOLDERS = 1.0, 20.0, 10_000
+_LOOKS_S3 = 3
+_YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that a request is about: where it is, its file, and its item in the manifest.
+
+    For one in a bucket that is not in the manifest yet, `head` is its first bytes.
+    """
+
+    path: Path
+    location: Location
+    stat: Stat
+    item: manifest.Item | None = None
+    head: bytes = b""
+
+    @property
+    def file(self) -> Path:
+        """Where the image is in `location.tree`."""
+        return self.location.file(self.path.name)
+
+
+@dataclass(slots=True)
+class Service:
+    """What the resources work with. `jobs` sends work to the index process."""
+
+    settings: Settings
+    tree: Tree
+    locator: Locator
+    search: Search
+    jobs: Sender
+    status: Status
+    waiters: threading.BoundedSemaphore
+    nudged: dict[Path, float] = field(default_factory=dict)
+
+    def image(self, path: Path, *, fresh: bool = False) -> Image:
+        """Returns an image as its file is now; `NotFound` if there is none.
+
+        In a bucket, as the manifest has it: only what is not indexed yet is requested.
+        """
+        location = self.locator.item(path)
+        if location.chain and fresh:  # the pointer may have become readonly
+            location = self.locator.item(path, fresh=True)
+        tree, file = location.tree, location.file(path.name)
+        if tree.has_stamps:
+            return Image(path, location, tree.stat(file))
+        item = manifest.find(self.tree, path)
+        if item:
+            return Image(path, location, manifest.stat_of(item), item)
+        head, stat = tree.head(file, HEAD_BYTES)
+        return Image(path, location, stat, head=head)
+
+    def known(self, image: Image) -> manifest.Item | None:
+        """Returns an image's item in the manifest, if the image has not changed since."""
+        item = image.item
+        if not (item or image.head):
+            item = manifest.find(self.tree, image.path)
+        return item if item and item["rev"] == image.stat.rev else None
+
+    def away(self) -> str:
+        """Says why the root cannot be used right now; empty if it can."""
+        try:
+            self.tree.check()
+        except LensletError as error:
+            return one_line(error)
+        return ""
+
+    def nudge(self, location: Location) -> None:
+        """Has a folder indexed behind the answer, at most once a second.
+
+        In a bucket, where that costs a listing, three times a minute; never where events come.
+        """
+        if not location.tree.has_stamps and self.settings.jobs_queue_url and not location.chain:
+            return
+        folder, now = location.path, time.monotonic()
+        least = _NUDGE_SECONDS if location.tree.has_stamps else _NUDGE_SECONDS_S3
+        if now - self.nudged.get(folder, float("-inf")) < least:
+            return
+        if len(self.nudged) >= _NUDGED_FOLDERS:
+            self.nudged.clear()
+        self.nudged[folder] = now
+        self.tell(folder)
+
+    def tell(self, folder: Path) -> None:
+        """Has a folder indexed soon. If that cannot be sent, a scan finds the change."""
+        with contextlib.suppress(StorageUnavailable):
+            self.jobs.send(Job(Kind.FOLDER, folder, asked=True))
+
+    def wait(self, seconds: float, look: Callable[[], Found]) -> Found | None:
+        """Returns what `look` finds within `seconds`; None if it raises `NotFound` until then.
+
+        At most half of the threads wait at a time. A bucket is asked three times at most.
+        """
+        shared = self.tree.is_shared
+        pause = max(POLL_SECONDS, seconds / _LOOKS_S3) if shared else POLL_SECONDS_LEAST
+        with self._waiting(seconds) as until:
+            if shared and until:
+                threading.Event().wait(pause)
+            while True:
+                try:
+                    return look()
+                except NotFound:
+                    if time.monotonic() + pause > until:
+                        return None
+                threading.Event().wait(pause)
+                pause = max(pause, min(1.2 * pause, POLL_SECONDS))
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Iterator[float]:
+        if not seconds or not self.waiters.acquire(blocking=False):
+            yield 0.0
+            return
+        try:
+            yield time.monotonic() + seconds
+        finally:
+            self.waiters.release()
+
+
+def path_param(req: falcon.Request) -> Path:
+    """Parses `?path=`, the root if it is absent."""
+    return paths.parse(req.get_param("path", default=""))
+
+
+def image_param(req: falcon.Request) -> Path:
+    """Parses `?path=` of one image; `BadRequest` if it is empty."""
+    path = path_param(req)
+    if not path:
+        raise BadRequest("path", "must be the path of an image")
+    return path
+
+
+def number_param(req: falcon.Request, name: str, default: int, low: int, high: int) -> int:
+    """Parses a whole number; `BadRequest` names the parameter for any other text."""
+    text = req.get_param(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
+        raise BadRequest(name, f"must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def flag_param(req: falcon.Request, name: str) -> bool:
+    """Parses yes or no; the bare name is a yes."""
+    text = (req.get_param(name, default="no") or "").lower()
+    if text not in (*_YES, *_NO):
+        raise BadRequest(name, "must be true or false")
+    return text in _YES
+
+
+def url(req: falcon.Request, route: str, **query: str | int) -> str:
+    """Returns a route's URL as this client reaches it, with the prefix it uses."""
+    encoded = "?" + urlencode(query, quote_via=quote) if query else ""
+    return f"{quote(req.root_path)}{route}{encoded}"
+
+
+def send_json(resp: falcon.Response, document: object) -> None:
+    resp.content_type = JSON
+    resp.data = orjson.dumps(document)
+    resp.cache_control = ["no-store"]
+
+
+def send(
+    req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str
+) -> None:
+    """Sends an answer that the client may keep; 304 if it has it."""
+    resp.set_header("ETag", f'"{tag}"')
+    resp.cache_control = ["no-cache"]
+    if conditional.not_modified(req.get_header("If-None-Match"), tag):
+        resp.status = falcon.HTTP_304
+        return
+    resp.content_type = content_type
+    resp.data = data
+
+
+def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: str) -> None:
+    """Sends 202: the result is being made; the client asks again at `poll`."""
+    resp.status = falcon.HTTP_202
+    resp.set_header("Retry-After", str(RETRY_SECONDS))
+    resp.location = poll
+    send_json(resp, {"status": "pending", "path": path, "poll": poll, "retryAfter": RETRY_SECONDS})

@@ -1,0 +1,106 @@
+"""`/health`: whether everything works. `/`: name and version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from lenslet import __version__
+from lenslet.errors import LensletError, Unmounted
+from lenslet.library import health
+from lenslet.web.common import Service, send_json
+
+PULSE_SECONDS = 10.0
+_PARTS = ("storage", "workers")
+
+
+class Index:
+    """`GET /`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send_json(resp, {"name": "lenslet", "version": __version__})
+
+    on_head = on_get
+
+
+class Live:
+    """`GET /health/live`: 200 while the process serves."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send_json(resp, {"status": "ok"})
+
+    on_head = on_get
+
+
+class Health:
+    """`GET /health`, `GET /health/storage`, `GET /health/workers`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
+        if part and part not in _PARTS:
+            raise falcon.HTTPNotFound(description=f"Health has no part {part}.")
+        found = self._report()
+        if found["status"] == "down":
+            resp.status = falcon.HTTP_503
+            resp.set_header("Retry-After", "5")
+        send_json(resp, found[part] if part else found)
+
+    on_head = on_get
+
+    def _report(self) -> dict[str, Any]:
+        storage, library = self._storage()
+        workers = self._workers()
+        counts = library["counts"] if library else {}
+        listed = [f"{counts[kind]} {kind}" for kind in sorted(health.WORRYING) if counts.get(kind)]
+        reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
+        status = "degraded" if reasons else "ok"
+        return {
+            "status": status if storage["readable"] else "down",
+            "reasons": reasons,
+            "backend": "s3" if self._service.settings.s3_bucket else "local",
+            "workers": workers,
+            "storage": storage,
+            "library": library,
+        }
+
+    def _storage(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Returns how storage is, and the report that the index process writes there."""
+        tree, report = self._service.tree, None
+        found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
+        if self._service.settings.s3_bucket:
+            found["requests"] = self._service.status.counts()
+        try:
+            try:
+                tree.check()
+            except Unmounted as error:
+                found["problems"].append(str(error))
+            found["writable"] = tree.writable()
+            if not found["writable"]:
+                found["problems"].append("the root cannot be written and STATE_DIR is not set")
+            report = health.load(tree)
+        except LensletError as error:
+            found["readable"] = False
+            found["problems"].append(str(error))
+        return found, report
+
+    def _workers(self) -> dict[str, Any]:
+        """Returns how the index process of this host is, and the way to it."""
+        beat, status = self._service.status.heartbeat(), self._service.status
+        problems = [*status.problems(), self._service.jobs.problem]
+        if not beat.pid:
+            missing = "no index process" if self._service.settings.worker_threads else ""
+            return {"alive": False, "problems": list(filter(None, [*problems, missing]))}
+        if beat.age > PULSE_SECONDS:
+            problems.append(f"the index process last reported {beat.age:.0f} s ago")
+        return {
+            "alive": beat.age <= PULSE_SECONDS,
+            "pid": beat.pid,
+            "pulseSeconds": round(beat.age, 1),
+            "upSeconds": round(beat.uptime, 1),
+            "backlog": beat.backlog,
+            "reading": sorted(mark.path for mark in status.marks().values()),
+            "problems": list(filter(None, problems)),
+        }

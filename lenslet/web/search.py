@@ -1,0 +1,71 @@
+"""`/search`: items by words, suggestions, and the request to rebuild the rollup."""
+
+from __future__ import annotations
+
+import falcon
+import orjson
+
+from lenslet.errors import BadRequest
+from lenslet.index.queue import Job, Kind
+from lenslet.paths import ROOT
+from lenslet.web.common import (
+    JSON,
+    Service,
+    number_param,
+    path_param,
+    send_json,
+    send_pending,
+    url,
+)
+
+MAX_QUERY_CHARACTERS = 1000
+_LAST_OFFSET = 10_000_000
+
+
+class Search:
+    """`GET /search?q=&path=&limit=&offset=`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        query, path = _query(req), path_param(req)
+        limit = number_param(req, "limit", 100, 1, 1000)
+        offset = number_param(req, "offset", 0, 0, _LAST_OFFSET)
+        items, total, more, generated = self._service.search.find(query, path, limit, offset)
+        rest = {"total": total, "more": more, "generatedAt": generated}
+        resp.content_type, resp.cache_control = JSON, ["no-cache"]
+        resp.data = b'{"items":[' + b",".join(items) + b"]," + orjson.dumps(rest)[1:]
+
+    on_head = on_get
+
+
+class Suggest:
+    """`GET /search/suggest?q=&limit=`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        limit = number_param(req, "limit", 10, 1, 100)
+        send_json(resp, {"suggestions": self._service.search.suggest(_query(req), limit)})
+
+    on_head = on_get
+
+
+class RebuildIndex:
+    """`POST /search/rebuild-index`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._service.jobs.send(Job(Kind.SUMMARY, force=True))
+        send_pending(req, resp, ROOT, url(req, "/health"))
+
+
+def _query(req: falcon.Request) -> str:
+    query = req.get_param("q", default="")
+    if len(query) > MAX_QUERY_CHARACTERS:
+        raise BadRequest("q", f"longer than {MAX_QUERY_CHARACTERS} characters")
+    return query
