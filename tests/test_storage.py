@@ -27,7 +27,7 @@ from lenslet.errors import (
 from lenslet.paths import ROOT, Path
 from lenslet.storage import Client, Document, LocalTree, S3Tree, Tree, check_settings, open_tree
 from lenslet.storage import local as local_module
-from lenslet.storage.cache import CachedTree
+from lenslet.storage.cache import DocumentCache
 from lenslet.storage.files import open_in_one, open_in_steps
 from lenslet.storage.overlay import Overlay
 from lenslet.storage.tree import is_ours
@@ -60,7 +60,7 @@ def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> T
         client = Client(bucket.service.settings(bucket.bucket))
         below = S3Tree(client, bucket.bucket, prefix)
     if kind == "cached":
-        return CachedTree(below, 1000)
+        below.cache = DocumentCache(1000)
     if kind.startswith(("state", "spare")):
         return Overlay(above, below, spare=kind == "spare")
     return below
@@ -165,7 +165,6 @@ def test_a_file_is_ours_if_its_content_says_so(name: str, head: bytes, ours: boo
 def test_a_file_that_is_not_ours_is_not_replaced_or_removed(files: Tree, root, name: str) -> None:
     """A spare tree keeps what it refuses; nothing is ever written over it."""
     lowest = files.lower if isinstance(files, Overlay) else files
-    lowest = lowest.tree if isinstance(lowest, CachedTree) else lowest
     foreign = LocalTree(str(root), private=True) if isinstance(lowest, LocalTree) else lowest
     path = Path(f"a/{name}")
     foreign.update([path], lambda documents: (path, b"mine"), derived=True)
@@ -197,7 +196,8 @@ def test_a_file_larger_than_the_limit_is_not_read(files: Tree) -> None:
 
 
 def test_a_manifest_held_in_memory_is_what_its_file_is_now(root: pathlib.Path) -> None:
-    files, path = CachedTree(LocalTree(str(root)), 1000), Path("a/_index.json")
+    files, path = LocalTree(str(root)), Path("a/_index.json")
+    files.cache = DocumentCache(1000)
     for number, data in enumerate((b"first", b"other", b"longer")):
         put(root / path, data)
         os.utime(root / path, (number, number))
@@ -210,7 +210,8 @@ def test_a_manifest_held_in_memory_is_what_its_file_is_now(root: pathlib.Path) -
 
 
 def test_a_manifest_just_written_is_not_held_for_it_may_change_unseen(root: pathlib.Path) -> None:
-    files, path = CachedTree(LocalTree(str(root)), 1000), Path("_index.json")
+    files, path = LocalTree(str(root)), Path("_index.json")
+    files.cache = DocumentCache(1000)
     put(root / path, b"first")
     assert files.read(path)[0] is not files.read(path)[0]
 
@@ -270,7 +271,8 @@ def test_the_users_tree_is_not_written_when_it_is_empty(tmp_path: pathlib.Path) 
     files = LocalTree(str(tmp_path / "empty"))
     for path in ("x", "a/b/x"):
         with pytest.raises(StorageUnavailable, match="empty"):
-            files.write(Path(path), b"x", make=True)
+            files.make_folder(Path(path).parent)
+            files.write(Path(path), b"x")
     assert list((tmp_path / "empty").iterdir()) == []
     private = LocalTree(str(tmp_path / "state"), private=True)
     private.write(Path("a/b/x"), b"x")

@@ -198,15 +198,10 @@ class Looker:
             with contextlib.suppress(NotFound, Denied):
                 thumbnail.delete(self._tree, path.child(name))
         if plan.changed:
+            if look.location.chain:  # the folder of a pointer's subfolder may be missing
+                self._tree.make_folder(path)
             pages = filter(manifest.is_page, look.kept.files)
-            manifest.write(
-                self._tree,
-                plan.manifest,
-                self._page_size,
-                old=look.old,
-                pages=pages,
-                make=bool(look.location.chain),
-            )
+            manifest.write(self._tree, plan.manifest, self._page_size, old=look.old, pages=pages)
         with contextlib.suppress(LensletError):
             self._tree.sweep(path, look.kept.leftovers)
             if look.listing is not look.kept:

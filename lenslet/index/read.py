@@ -107,7 +107,7 @@ class Reader:
             raise Unsettled
         if data:
             try:
-                thumbnail.write(self._tree, item, stat, data, make=bool(location.chain))
+                thumbnail.write(self._tree, item, stat, data)
             except Invalid as error:
                 reason = f"no thumbnail can be kept: {one_line(error)}"
                 return Facts(

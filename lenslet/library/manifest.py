@@ -142,12 +142,10 @@ def write(
     *,
     old: Manifest,
     pages: Iterable[str] = (),
-    make: bool = False,
 ) -> None:
     """Writes a manifest in place of `old`, and removes those of the `pages` no longer needed.
 
-    `make` creates the folder: that of a pointer's subfolder does not exist by itself. `Overtaken`
-    if another host has written it since `old` was read.
+    `Overtaken` if another host has written it since `old` was read.
 
     `_index.json` is written last, and a page counts only with an `_index.json` of its own
     generation. So no reader sees two generations as one.
@@ -157,7 +155,7 @@ def write(
     files = encode(manifest, page_size)
     for name, data in files.items():
         over = old.rev if name == MANIFEST else None
-        tree.write(manifest.path.child(name), data, make=make, over=over)
+        tree.write(manifest.path.child(name), data, over=over)
     for name in set(pages) - files.keys():
         with contextlib.suppress(NotFound, Denied):
             tree.delete(manifest.path.child(name))

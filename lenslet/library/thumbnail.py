@@ -24,12 +24,9 @@ def _is_complete(data: bytes) -> bool:
     return data.startswith(b"RIFF") and len(data) == 8 + int.from_bytes(data[4:8], "little")
 
 
-def write(tree: Tree, item: Path, image: Stat, data: bytes, *, make: bool = False) -> None:
-    """Writes a thumbnail, bound to the image that it was made from.
-
-    `make` creates the folder: that of a pointer's subfolder does not exist by itself.
-    """
-    tree.write(path_of(item), data, image=image, make=make)
+def write(tree: Tree, item: Path, image: Stat, data: bytes) -> None:
+    """Writes a thumbnail, bound to the image that it was made from."""
+    tree.write(path_of(item), data, image=image)
 
 
 def delete(tree: Tree, item: Path) -> None:

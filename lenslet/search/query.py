@@ -208,6 +208,7 @@ class Search:
         self._cache = cache
         self._lock = threading.Lock()
         self._checked = float("-inf")
+        self._fresh_seconds = tree.cache.seconds if tree.cache else 0.0
         self._seen: tuple[Stat | None, Stat | None] = (None, None)
         self._view: _View | None = None
 
@@ -301,7 +302,7 @@ class Search:
 
     def _refresh(self, now: float) -> None:
         """Reads the delta before the rollup: then what the delta no longer names is in it."""
-        if self._view and now - self._checked < self._tree.fresh_seconds:
+        if self._view and now - self._checked < self._fresh_seconds:
             return
         data, delta = self._read_delta()
         rollup = self._stat_rollup()

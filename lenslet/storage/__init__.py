@@ -13,7 +13,7 @@ import tempfile
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.storage.cache import CachedTree
+from lenslet.storage.cache import DocumentCache
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.overlay import Overlay
@@ -50,7 +50,8 @@ def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0)
     if settings.s3_bucket:
         bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
         tree = _with_state(settings, bucket, paths.ROOT)
-        return CachedTree(tree, _CACHED_BYTES_S3, 0.0 if settings.state_dir else fresh_seconds)
+        tree.cache = DocumentCache(_CACHED_BYTES_S3, 0.0 if settings.state_dir else fresh_seconds)
+        return tree
     if settings.state_dir:
         root = os.path.realpath(settings.root_path)
         within = os.path.relpath(os.path.realpath(settings.state_dir), root).split(os.sep)[0]
@@ -58,7 +59,9 @@ def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0)
     else:
         cache = LocalTree(cache_folder(settings, "derived"), private=True)
         tree = Overlay(cache, LocalTree(settings.root_path), spare=True)
-    return CachedTree(tree, _CACHED_BYTES) if fresh_seconds else tree
+    if fresh_seconds:
+        tree.cache = DocumentCache(_CACHED_BYTES)
+    return tree
 
 
 def open_other(settings: Settings, tree: Tree, at: paths.Path) -> Tree:

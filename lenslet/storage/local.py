@@ -282,13 +282,12 @@ class LocalTree(Tree):
         data: Data,
         *,
         image: Stat | None = None,
-        make: bool = False,
         over: str | None = None,
     ) -> None:
         name = path.name.encode()
         pieces = (data,) if isinstance(data, bytes) else data()
         with (
-            self._folder(path.parent, make=make or self.private) as fd,
+            self._folder(path.parent, make=self.private) as fd,
             _DomainErrors(path, writing=True),
         ):
             if not path.parent:
@@ -296,6 +295,10 @@ class LocalTree(Tree):
             _refuse_foreign(fd, path)
             with Replacement(fd, pieces, mtime_ns=image.mtime_ns if image else None) as new:
                 new.put(name)
+
+    def make_folder(self, folder: Path) -> None:
+        with self._folder(folder, make=True):
+            pass
 
     def delete(self, path: Path) -> None:
         with self._folder(path.parent) as fd, _DomainErrors(path):

@@ -103,11 +103,10 @@ class Overlay(Tree):
         data: Data,
         *,
         image: Stat | None = None,
-        make: bool = False,
         over: str | None = None,
     ) -> None:
         def write(tree: Tree) -> None:
-            tree.write(path, data, image=image, make=make, over=over)
+            tree.write(path, data, image=image, over=over)
 
         self._write(path, write)
 
@@ -123,6 +122,10 @@ class Overlay(Tree):
             return
         with contextlib.suppress(NotFound):
             self.upper.delete(path)
+
+    def make_folder(self, folder: Path) -> None:
+        if self._spare:  # in an upper one folders are made as needed
+            self.lower.make_folder(folder)
 
     def is_spare(self, path: Path) -> bool:
         if not self._spare:

@@ -231,7 +231,6 @@ class S3Tree(Tree):
         data: Data,
         *,
         image: Stat | None = None,
-        make: bool = False,
         over: str | None = None,
     ) -> None:
         if not path.parent:

@@ -6,12 +6,15 @@ import abc
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import orjson
 
 from lenslet.errors import NotFound
 from lenslet.paths import THUMBNAIL, Path
+
+if TYPE_CHECKING:
+    from lenslet.storage.cache import DocumentCache
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 DOCUMENT_BYTES = 4 * 1024 * 1024  # a document beside an image is never larger
@@ -119,8 +122,8 @@ class Tree(abc.ABC):
     is_shared = False
     """True if other hosts write here too."""
 
-    fresh_seconds = 0.0
-    """For so long a cached document is not checked again."""
+    cache: DocumentCache | None = None
+    """Answers `read` for documents that are read again and again."""
 
     @property
     @abc.abstractmethod
@@ -174,10 +177,22 @@ class Tree(abc.ABC):
     def read(
         self, path: Path, limit: int | None = None, *, fresh: bool = False
     ) -> tuple[bytes, Stat]:
-        """Reads a whole file. With `fresh`, no cache answers."""
-        found = self.read_changed(path, None, limit)
+        """Reads a whole file, from the cache if it is there. `fresh` checks it in any case."""
+        cache = self.cache if self.cache and self.cache.takes(path) else None
+        known = cache.get(path) if cache else None
+        if cache and known and not fresh and cache.is_fresh(known):
+            return known.data, known.stat
+        try:
+            found = self.read_changed(path, known.stat if known else None, limit)
+        except NotFound:
+            if cache:
+                cache.put(path, None)
+            raise
         if found is None:
-            raise NotFound(f"There is no {path}.")
+            assert known is not None  # nothing else is reported as unchanged
+            found = known.data, known.stat
+        if cache:
+            cache.put(path, found)
         return found
 
     @abc.abstractmethod
@@ -195,15 +210,17 @@ class Tree(abc.ABC):
         data: Data,
         *,
         image: Stat | None = None,
-        make: bool = False,
         over: str | None = None,
     ) -> None:
         """Puts a derived file in place, whole or not at all, without fsync.
 
         `Denied` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
-        `make` creates missing folders. `over` is the rev that is replaced ("" for none): where
-        other hosts write too, `Overtaken` says that it is no longer there.
+        `over` is the rev that is replaced ("" for none): where other hosts write too, `Overtaken`
+        says that it is no longer there.
         """
+
+    def make_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket needs none
+        """Creates a folder and those above it, unless they exist."""
 
     @abc.abstractmethod
     def delete(self, path: Path) -> None:
