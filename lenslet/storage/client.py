@@ -32,46 +32,30 @@ from lenslet.errors import (
 
 # The action that a policy must allow, where it is not named after the operation.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
-_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-_DENIED = frozenset(
-    {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccessDeniedException"}
-)
-_TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
-_OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
-_UNSUPPORTED = frozenset({"NotImplemented", "501"})
-_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
+_REGION = "The bucket is in another region: set AWS_REGION."
+_EXPIRED = "The credentials for the store have expired."
+# What an operator can put right, by the store's error code.
 _CREDENTIALS = {
     "InvalidAccessKeyId": "The store does not know the access key.",
-    "SignatureDoesNotMatch": "The store does not accept the secret key.",
-    "ExpiredToken": "The credentials for the store have expired.",
-    "ExpiredTokenException": "The credentials for the store have expired.",
-    "TokenRefreshRequired": "The credentials for the store have expired.",
-    "InvalidToken": "The store does not accept the session token.",
     "InvalidClientTokenId": "The store does not know the access key.",
+    "SignatureDoesNotMatch": "The store does not accept the secret key.",
+    "InvalidToken": "The store does not accept the session token.",
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
     "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
 }
-_NO_QUEUE, _NO_BUCKET = "There is no such queue.", "There is no such bucket."
-_REGION = "The bucket is in another region: set AWS_REGION."
-_SLOW_DOWN, _CANNOT = "The store asks to slow down.", "The store cannot answer right now."
-_UNAVAILABLE = {
-    "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
-    "QueueDoesNotExist": _NO_QUEUE,
-    "NoSuchBucket": _NO_BUCKET,
+_SETTINGS = {
+    "NoSuchBucket": "There is no such bucket.",
+    "QueueDoesNotExist": "There is no such queue.",
+    "AWS.SimpleQueueService.NonExistentQueue": "There is no such queue.",
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
-    "SlowDown": _SLOW_DOWN,
-    "Throttling": _SLOW_DOWN,
-    "ThrottlingException": _SLOW_DOWN,
-    "RequestLimitExceeded": _SLOW_DOWN,
-    "TooManyRequests": _SLOW_DOWN,
-    "429": _SLOW_DOWN,
-    "ServiceUnavailable": _CANNOT,
-    "503": _CANNOT,
-    "InternalError": _CANNOT,
-    "500": _CANNOT,
-    "RequestTimeout": "The store waited too long for the request.",
 }
+_TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
+_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
+_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # while a client of Lenslet waits for the answer
 _READ_SECONDS = {"s3": 5, "sqs": 30, _SENDING: 2}  # a long poll takes 20
@@ -221,34 +205,39 @@ class Client:
                 trying.release()
 
     def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
+        """Returns the domain error for what the store answered, by its code, then its status."""
         code = str(error.response["Error"].get("Code", ""))
+        status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
         key = parameters.get("Key", parameters.get("Prefix", ""))
         where = parameters.get("Bucket", parameters.get("QueueUrl", ""))
-        if code in _MISSING:
-            return NotFound(f"There is no {key or '/'}.")
-        if code == "304":
-            return Overtaken("not modified")
-        if code in _DENIED:
-            service = "sqs" if "QueueUrl" in parameters else "s3"
-            action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
-            return Denied(f"The store does not allow {action} on {where}/{key}.")
         if code in _CREDENTIALS:
             self._forget_clients()
             return StorageUnavailable(_CREDENTIALS[code])
-        if code in _OVERTAKEN:
-            return Overtaken(f"Another writer of {key} was first.")
-        if code in _UNSUPPORTED:
-            return Unsupported("The store does not support this request.")
-        if code in _FULL:
-            return StorageFull(f"{key}: the store has no space left.")
-        if code == "InvalidRange":
-            return EmptyObject(f"{key} has no such range.")
+        if code in _SETTINGS:
+            return StorageUnavailable(f"{_SETTINGS[code]} ({where}, {code})")
         if code in _TOO_LONG:
             if error.operation_name == "PutObject":
                 return Invalid("path", "the name is too long for a file beside it")
             return NotFound(f"There is no {key}.")
-        if code in _UNAVAILABLE:
-            return StorageUnavailable(f"{_UNAVAILABLE[code]} ({where}, {code})")
+        if code in _FULL or status == 507:
+            return StorageFull(f"{key}: the store has no space left.")
+        if code in _THROTTLED or status == 429:
+            return StorageUnavailable(f"The store asks to slow down. ({where}, {code})")
+        match status:
+            case 404:
+                return NotFound(f"There is no {key or '/'}.")
+            case 403:
+                service = "sqs" if "QueueUrl" in parameters else "s3"
+                action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
+                return Denied(f"The store does not allow {action} on {where}/{key}.")
+            case 304 | 409 | 412:
+                return Overtaken(f"Another writer of {key} was first.")
+            case 416:
+                return EmptyObject(f"{key} has no such range.")
+            case 501:
+                return Unsupported("The store does not support this request.")
+            case 500 | 503:
+                return StorageUnavailable(f"The store cannot answer right now. ({where}, {code})")
         return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
 
     def unanswered(self, error: Exception) -> LensletError:
