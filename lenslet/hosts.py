@@ -117,26 +117,32 @@ class SharedJobs:
         self.problem = ""
 
     def send(self, job: Job) -> None:
-        """Sends a job. One that cannot be sent is sent with the next, and `problem` says why.
+        """Sends a job, and those that could not be sent before. `problem` says why it fails.
 
         After a failure no request waits for the queue for ten seconds.
         """
         with self._lock:
-            if job.kind is not Kind.THUMBNAIL:  # nobody waits for it any more
-                self._unsent[job.key] = job
-            if time.monotonic() - self._failed < _BREAK_SECONDS:
-                raise StorageUnavailable(self.problem)
             jobs = {**self._unsent, job.key: job}
-            try:
-                for each in jobs.values():
-                    self._send(each)
-                    self._unsent.pop(each.key, None)
-            except LensletError as error:
-                self._failed = time.monotonic()
-                self.problem = f"The queue does not take jobs: {one_line(error)}"
-                log.warning("%s", self.problem)
-                raise StorageUnavailable(self.problem) from error
-            self.problem = ""
+            self._unsent.clear()
+        if time.monotonic() - self._failed < _BREAK_SECONDS:
+            self._keep(jobs)
+            raise StorageUnavailable(self.problem)
+        try:
+            for key, each in list(jobs.items()):
+                self._send(each)
+                del jobs[key]
+        except LensletError as error:
+            self._failed = time.monotonic()
+            self.problem = f"The queue does not take jobs: {one_line(error)}"
+            log.warning("%s", self.problem)
+            self._keep(jobs)
+            raise StorageUnavailable(self.problem) from error
+        self.problem = ""
+
+    def _keep(self, jobs: dict[tuple[Kind, Path], Job]) -> None:
+        """Keeps folders for later. Nobody waits for a thumbnail any more by then."""
+        with self._lock:
+            self._unsent |= {k: job for k, job in jobs.items() if k[0] is not Kind.THUMBNAIL}
 
     def _send(self, job: Job) -> None:
         url = self._urgent if job.asked or job.kind is Kind.THUMBNAIL else self._normal
