@@ -52,6 +52,9 @@ class Faulty:
                 else:
                     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 status = abs(status)
+                if code == "HTML":  # as a proxy in between
+                    start(f"{status} OK", [("Content-Type", "text/html")])
+                    return [b"<html><body>It works!</body></html>"]
                 start(f"{status} Fault", [("Content-Type", "application/xml")])
                 return [b"" if method == "HEAD" else ERROR.format(code).encode()]
         if method in ("PUT", "DELETE"):

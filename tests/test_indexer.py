@@ -15,7 +15,9 @@ from collections.abc import Callable
 import pytest
 from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree, wait_for
 
+from lenslet.images.alone import ends_its_process
 from lenslet.index.queue import Job, Kind
+from lenslet.index.read import PixelBudget
 from lenslet.index.records import Retry, retries
 from lenslet.paths import Path
 
@@ -537,6 +539,12 @@ def test_leftovers_in_the_state_folder_and_in_the_search_cache_are_removed(
         b'{"v":1,"path":"a/","generatedAt":"soon","items":[],"dirs":[]}\n',
         b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":7,"dirs":[]}\n',
         b'{"v":1,"path":"a/","pageCount":9,"generatedAt":"2024-01-01T00:00:00Z","dirs":[],"pages":[]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":1000000000000000,"itemCount":5,"dirs":[],"pages":["a"]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":"1","itemCount":5,"dirs":[],"pages":["a"]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":1,"itemCount":5,"dirs":[]}\n',
+        b'{"v":1,"path":"a/","generatedAt":7,"items":[],"dirs":[]}\n',
+        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[],"dirs":[],"hidden":[5]}\n',
+        b"[]",
     ],
 )
 def test_a_manifest_of_ours_with_nonsense_in_it_is_made_again(
@@ -545,8 +553,109 @@ def test_a_manifest_of_ours_with_nonsense_in_it_is_made_again(
     put(root / "a/x.jpg")
     put(root / "a/_index.json", manifest)
     gallery = make_gallery()
+    assert gallery.app.get("/folders?path=a").status_int in (200, 202)
+    assert gallery.app.get("/item?path=a/x.jpg").status_int == 200
     gallery.index()
     assert gallery.items("a")["x.jpg"]["hasThumb"] is True
+    gallery.settle(400)
+    assert gallery.found("x") == ["a/x.jpg"]
+
+
+def test_what_is_not_lenslets_own_is_never_replaced_or_removed(make_gallery: Make, root) -> None:
+    """Whatever its name; a folder that needs such a name is kept in the host's cache."""
+    mine = {
+        f"p/{name}": b"mine: " + name.encode()
+        for name in ("_index_0.json", "_index_7.json", "_index_12345.json", "x.jpg.thumbnail",
+                     "gone.jpg.thumbnail", ".lenslet-tmp-notes", ".lenslet-tmp-0123")
+    } | {"_rollup_delta.json": b"[1]", "_health.json": b'{"my": "health"}'}  # fmt: skip
+    for path, data in mine.items():
+        put(root / path, data)
+    for number in range(5):
+        put(root / f"p/img{number}.jpg", jpeg(8, 6, seed=number))
+    put(root / "p/x.jpg")
+    gallery = make_gallery(PAGE_SIZE="4")
+    for _ in range(2):
+        gallery.index()
+        gallery.settle(400)
+    for number in range(5):
+        (root / f"p/img{number}.jpg").unlink()
+    gallery.index()
+    for path in ("p/x.jpg", "p/gone.jpg"):
+        gallery.app.delete(f"/thumb?path={path}", expect_errors=True)
+    gallery.settle(400)
+    after = tree(root)
+    assert {path: after.get(path) for path in mine} == mine
+    assert gallery.items("p")["x.jpg"]["hasThumb"] is True
+    assert gallery.found("x") == ["p/x.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_an_edit_is_refused_while_the_state_folder_is_an_unmounted_disk(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "a.jpg")
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", state], check=True)
+    gallery = make_gallery(STATE_DIR=str(state))
+    try:
+        gallery.index()
+        gallery.app.put("/item?path=a.jpg", b'{"tags": ["kept"]}', status=200)
+    finally:
+        subprocess.run(["umount", "-l", state], check=True)
+    gallery.app.put("/item?path=a.jpg", b'{"tags": ["lost"]}', status=503)
+    gallery.index()
+    assert list(state.iterdir()) == []
+    assert gallery.app.get("/health").json["status"] == "degraded"
+
+
+def test_a_job_that_cannot_be_sent_answers_503(make_gallery: Make, root) -> None:
+    """Nobody is told to wait for work that nobody will do."""
+    put(root / "a/x.jpg")
+    gallery = make_gallery()
+    for _ in range(10_000):
+        answer = gallery.app.post("/folders/a/reindex", expect_errors=True)
+        if answer.status_int != 202:
+            break
+    assert answer.status_int == 503 and answer.headers["Retry-After"]
+    gallery.app.post("/search/rebuild-index", status=503)
+    gallery.app.get("/thumb?path=a/x.jpg", status=503)
+    gallery.app.put("/item?path=a/x.jpg", b"{}", status=200)
+
+
+def test_images_are_admitted_to_decoding_in_the_order_in_which_they_came() -> None:
+    """A large one waits for its turn, and no small one overtakes it."""
+    budget, order = PixelBudget(10), []
+    gate = threading.Event()
+
+    def decode(pixels: int) -> None:
+        with budget(pixels):
+            order.append(pixels)
+            gate.wait(10)
+
+    threads = []
+    for pixels in (4, 48, 1, 2):
+        threads.append(threading.Thread(target=decode, args=(pixels,)))
+        threads[-1].start()
+        threading.Event().wait(0.05)
+    assert order == [4]
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert order == [4, 48, 1, 2]
+
+
+def test_a_suspect_image_is_read_without_the_modules_of_the_working_directory(
+    tmp_path: pathlib.Path, monkeypatch
+) -> None:
+    """A file `blake3.py` in a folder that is served from inside it is not executed."""
+    for name in ("blake3", "orjson", "PIL", "re", "lenslet"):
+        put(tmp_path / f"{name}.py", b"open('executed', 'w')")
+    put(tmp_path / "x.jpg")
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "x.jpg").open("rb") as file:
+        assert ends_its_process(file, long_edge=256, quality=70, max_pixels=10**8) == ""
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_rollup_that_another_process_wrote_is_taken_over(make_gallery: Make, root) -> None:

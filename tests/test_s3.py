@@ -939,7 +939,11 @@ def test_a_pointer_that_is_taken_back_is_obeyed(make, home, bucket) -> None:
     fresh.app.put("/item?path=P/x.jpg", b"{}", status=403)
     fresh.app.get("/file?path=P/x.jpg", status=403)
     assert set(other.all_keys()) == {"x.jpg", "sub/y.jpg"}
+    asked = make(home, POINTER_BUCKETS=f"{other.bucket},{third.bucket}")
+    asked.app.put("/item?path=P/z.jpg", b"{}", status=200)
+    (third / "z.jpg.json").unlink()
     pointer(home / "P", bucket=other.bucket, readonly="yes")
+    asked.app.put("/item?path=P/x.jpg", b"{}", status=403)  # at once, whatever was cached
     gallery.clock.now += 130
     gallery.index()
     fresh = make(home, POINTER_BUCKETS=other.bucket)

@@ -317,11 +317,12 @@ class S3Tree(Tree):
         remove what another host has written since.
         """
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
-        tried: bytes | None = None
+        tried: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
             found = list(map(self._copy, paths))
             there = {copy.path: copy for copy, _ in found if copy}
-            if tried is not None and any(copy.data == tried for copy in there.values()):
+            now = {(copy.path, None if removed else copy.data) for copy, removed in found if copy}
+            if tried in now:
                 return  # the answer to this write was lost
             wanted = change([copy for copy, removed in found if copy and not removed])
             if wanted is None:
@@ -336,7 +337,7 @@ class S3Tree(Tree):
                     put(path, body, _REMOVED if data is None else "", rev)
                 return
             except Overtaken:
-                tried, tries = data, tries + 1
+                tried, tries = wanted, tries + 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
 
