@@ -83,7 +83,7 @@ class Indexer:
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
-        _keep_memory()
+        keep_memory()
         suspects = self._images.take_suspects()
         if once or self._scanner.seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
@@ -123,7 +123,7 @@ class Indexer:
     def _rest(self) -> None:
         if not (self._rests or self._queue.waiting(Kind.THUMBNAIL, Kind.IMAGE)):
             self._rests = True
-            _give_memory_back()
+            give_memory_back()
 
     def _do(self, job: Job) -> None:
         try:
@@ -251,13 +251,13 @@ _KEPT_BYTES = 64 << 20
 _LARGEST_BYTES = 32 << 20  # the most that glibc allows
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Has the C library keep what decoding frees, for the next image."""
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES)
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)

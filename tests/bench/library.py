@@ -21,7 +21,7 @@ import urllib.parse
 import urllib.request
 
 import common
-from lenslet.folding import fold
+from lenslet.search.folding import fold
 
 PORT, FOLDERS = 7175, 500
 C = {**os.environ, "LC_ALL": "C"}

@@ -32,9 +32,10 @@ def vips(folder: str) -> None:
 
 def pixels(folder: str) -> None:
     """Do Lenslet's own decoding, scaling and encoding, and nothing else: the limit of Pillow."""
-    from lenslet import images, memory
+    from lenslet import images
+    from lenslet.index.loop import keep_memory
 
-    memory.keep()
+    keep_memory()
 
     def one(path: pathlib.Path) -> None:
         with path.open("rb") as file:
@@ -47,9 +48,9 @@ def decoding(folder: str) -> None:
     """Only decode, to the size that Lenslet decodes to."""
     from PIL import Image
 
-    from lenslet import memory
+    from lenslet.index.loop import keep_memory
 
-    memory.keep()
+    keep_memory()
 
     def one(path: pathlib.Path) -> None:
         with Image.open(path) as image:
@@ -65,9 +66,9 @@ def encoding(folder: str) -> None:
 
     from PIL import Image
 
-    from lenslet import memory
+    from lenslet.index.loop import keep_memory
 
-    memory.keep()
+    keep_memory()
     paths = sorted(pathlib.Path(folder).iterdir())
     pictures = []
     for path in paths[::50]:
