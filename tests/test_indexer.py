@@ -278,6 +278,18 @@ def test_kinds_of_folders_follow_what_is_in_them(make_gallery: Make, root: pathl
     assert gallery.folder()["dirs"][0] == {"name": "branch", "kind": "leaf-real"}
 
 
+def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
+    make_gallery: Make, root
+) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    put(root / "new/b.jpg")
+    gallery.ask("new")
+    gallery.index()
+    assert gallery.folder()["dirs"] == [{"name": "new", "kind": "leaf-real"}]
+
+
 def test_a_foreign_manifest_is_left_alone_and_the_folder_is_served(
     make_gallery: Make, root
 ) -> None:

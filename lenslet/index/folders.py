@@ -206,11 +206,11 @@ class Folders:
         path, begun = job.path, self._clock()
         facts, failed = run.results()
         news = facts or failed or job.force or record.failed
-        known = {name: self._records.entry(path.child(name)) for name in record.children}
         for _ in range(_TRIES):
             try:
+                unless = () if news else record.stamps
                 look = self._looker.look(
-                    path, facts, known, retry=job.force, unless=() if news else record.stamps
+                    path, facts, self._records.entry, retry=job.force, unless=unless
                 )
             except LensletError as error:
                 self._tree.check()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lenslet import paths
@@ -24,6 +24,8 @@ from lenslet.library.manifest import Dir, Facts, Item, Manifest
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage import Listing, Tree
 from lenslet.times import Clock
+
+Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder shows; the default if new
 
 
 @dataclass(slots=True)
@@ -69,12 +71,12 @@ class Looker:
         self,
         path: Path,
         facts: Mapping[str, Facts],
-        known: Mapping[str, Dir | None],
+        entry: Entry,
         *,
         retry: bool = False,
         unless: tuple[Stamp, ...] = (),
     ) -> Look | None:
-        """Compares a folder with its manifest. `known` says how subfolders show.
+        """Compares a folder with its manifest. `entry` says how each subfolder is shown.
 
         `retry` tries undecodable images again. None for a folder in a bucket whose stamps are
         `unless`: nothing has changed. Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`,
@@ -94,7 +96,7 @@ class Looker:
         if not location.tree.has_stamps and tuple(stamps) == unless:
             return None
         old = manifest.load(self._tree, path) if MANIFEST in kept.files else Manifest(path)
-        snapshot = self._snapshot(location, listing, kept, old, known)
+        snapshot = self._snapshot(location, listing, kept, old, entry)
         changed = changed_sidecars(old, snapshot.sidecars)
         metas = {name: self._meta(location, name) for name in changed}
         plan = compare(old, snapshot, facts, metas, retry=retry)
@@ -127,7 +129,7 @@ class Looker:
         listing: Listing,
         kept: Listing,
         old: Manifest,
-        known: Mapping[str, Dir | None],
+        entry: Entry,
     ) -> Snapshot:
         ignore, path, files = self._locator.ignore, location.path, listing.files
         served = ignore.served(path, filter(paths.is_item, files))
@@ -142,10 +144,9 @@ class Looker:
         for name in sorted(listing.folders, key=paths.natural_key):
             if ignore.path(path.child(name)):
                 continue
-            new = before.get(name, {"name": name, "kind": "branch"})
-            entry = known.get(name, new)
-            if entry:
-                snapshot.dirs.append(entry)
+            shown = entry(path.child(name), before.get(name, {"name": name, "kind": "branch"}))
+            if shown:
+                snapshot.dirs.append(shown)
             else:
                 snapshot.hidden.append(name)
         return snapshot

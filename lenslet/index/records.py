@@ -132,10 +132,10 @@ class Records:
             self._expected[path] = entry
             return True
 
-    def entry(self, path: Path) -> Dir | None:
-        """Returns how a folder is shown in its parent; None if it is not."""
+    def entry(self, path: Path, default: Dir | None = None) -> Dir | None:
+        """Returns how a folder is shown in its parent, None if not; `default` if it is new."""
         record = self._folders.get(path)
-        return record.entry if record else self._expected.get(path)
+        return record.entry if record else self._expected.get(path, default)
 
     def put(self, path: Path, record: Record) -> None:
         with self._lock:

@@ -235,12 +235,14 @@ def _by_path(problem: Problem) -> list[str]:
 def _problems(looker: Looker, path: Path) -> tuple[Dir | None, list[Problem]]:
     """Checks a folder and all below it: how it shows in its parent, and what is wrong."""
     name = {"name": path.name}
+    below: dict[Path, tuple[Dir | None, list[Problem]]] = {}
+
+    def entry(child: Path, default: Dir | None) -> Dir | None:
+        below[child] = _problems(looker, child)
+        return below[child][0]
+
     try:
-        look = looker.look(path, {}, {})
-        assert look is not None  # it was not told what to leave out
-        below = {child: _problems(looker, path.child(child)) for child in look.children}
-        known = {child: entry for child, (entry, _) in below.items()}
-        look = looker.look(path, {}, known) or look
+        look = looker.look(path, {}, entry)
     except Ignored:
         return None, []
     except NotFound:
@@ -249,6 +251,7 @@ def _problems(looker: Looker, path: Path) -> tuple[Dir | None, list[Problem]]:
         return {**name, "kind": "leaf-pointer"}, [Problem("brokenPointers", path, str(error))]
     except LensletError as error:
         return {**name, "kind": "branch"}, [Problem("unreadableFolders", path, str(error))]
+    assert look is not None  # it was not told what to leave out
     found = list(_in_folder(path, look))
     return look.entry, found + [problem for _, some in below.values() for problem in some]
 

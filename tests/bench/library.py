@@ -21,6 +21,7 @@ import urllib.parse
 import urllib.request
 
 import common
+
 from lenslet.search.folding import fold
 
 PORT, FOLDERS = 7175, 500
