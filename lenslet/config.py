@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -27,42 +27,6 @@ _LATER = (
     "LOG_FORMAT",
     "PAGE",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Every setting, checked. Each field is the environment variable of the same name.
-
-    Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`. With
-    `s3_bucket`, `root_path` is not used. Without `worker_threads` there is no index process here;
-    without `scan_seconds` it does not scan.
-    """
-
-    root_path: str = "./data"
-    s3_bucket: str = ""
-    s3_prefix: str = ""
-    s3_endpoint: str = ""
-    aws_region: str = ""
-    state_dir: str = ""
-    host: str = "127.0.0.1"
-    port: int = 7070
-    web_concurrency: int = 2
-    web_threads: int = 8
-    worker_threads: int = 0
-    thumb_long_edge: int = 256
-    thumb_quality: int = 70
-    thumb_wait: float = 0.8
-    page_size: int = 5000
-    ignore: tuple[str, ...] = ()
-    max_pixels: int = 150_000_000
-    max_file_bytes: int = 512 * 1024 * 1024
-    scan_seconds: float = 30.0
-    presign_seconds: int = 900
-    pointer_roots: tuple[str, ...] = ()
-    pointer_buckets: tuple[str, ...] = ()
-    jobs_queue_url: str = ""
-    jobs_urgent_queue_url: str = ""
-    cache_dir: str = "~/.cache/lenslet"
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
@@ -129,32 +93,45 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-_CHECKS: dict[str, Callable[[str], Any]] = {
-    "root_path": _filled,
-    "s3_bucket": _bucket,
-    "s3_prefix": _prefix,
-    "s3_endpoint": _url,
-    "aws_region": str.strip,
-    "state_dir": str,
-    "host": _filled,
-    "port": _number(int, 1, 65535),
-    "web_concurrency": _number(int, 1, 64),
-    "web_threads": _number(int, 1, 256),
-    "worker_threads": _number(int, 0, 64),
-    "thumb_long_edge": _number(int, 16, 4096),
-    "thumb_quality": _number(int, 1, 100),
-    "thumb_wait": _number(float, 0, 30),
-    "page_size": _number(int, 1, 100_000),
-    "ignore": _words,
-    "max_pixels": _number(int, 1, 2_000_000_000),
-    "max_file_bytes": _number(int, 1, 2**40),
-    "scan_seconds": _zero_or_number(1, 86_400),
-    "presign_seconds": _number(int, 0, 604_800),
-    "pointer_roots": _absolute_folders,
-    "pointer_buckets": _buckets,
-    "jobs_queue_url": _url,
-    "jobs_urgent_queue_url": _url,
-}
+def _setting(default: Any, check: Callable[[str], Any]) -> Any:
+    """A field whose value is `check(text)`, which raises `ValueError` with what is allowed."""
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, checked. Each field is the environment variable of the same name.
+
+    Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`. With
+    `s3_bucket`, `root_path` is not used. Without `worker_threads` there is no index process here;
+    without `scan_seconds` it does not scan.
+    """
+
+    root_path: str = _setting("./data", _filled)
+    s3_bucket: str = _setting("", _bucket)
+    s3_prefix: str = _setting("", _prefix)
+    s3_endpoint: str = _setting("", _url)
+    aws_region: str = _setting("", str.strip)
+    state_dir: str = _setting("", str)
+    host: str = _setting("127.0.0.1", _filled)
+    port: int = _setting(7070, _number(int, 1, 65535))
+    web_concurrency: int = _setting(2, _number(int, 1, 64))
+    web_threads: int = _setting(8, _number(int, 1, 256))
+    worker_threads: int = _setting(0, _number(int, 0, 64))
+    thumb_long_edge: int = _setting(256, _number(int, 16, 4096))
+    thumb_quality: int = _setting(70, _number(int, 1, 100))
+    thumb_wait: float = _setting(0.8, _number(float, 0, 30))
+    page_size: int = _setting(5000, _number(int, 1, 100_000))
+    ignore: tuple[str, ...] = _setting((), _words)
+    max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
+    max_file_bytes: int = _setting(512 * 1024 * 1024, _number(int, 1, 2**40))
+    scan_seconds: float = _setting(30.0, _zero_or_number(1, 86_400))
+    presign_seconds: int = _setting(900, _number(int, 0, 604_800))
+    pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
+    pointer_buckets: tuple[str, ...] = _setting((), _buckets)
+    jobs_queue_url: str = _setting("", _url)
+    jobs_urgent_queue_url: str = _setting("", _url)
+    cache_dir: str = "~/.cache/lenslet"
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -165,14 +142,13 @@ def settings(environ: Mapping[str, str]) -> Settings:
     if environ.get("SHARD"):
         raise SettingError(NO_SHARDS)
     values = _defaults(environ)
-    for field, check in _CHECKS.items():
-        text = environ.get(field.upper(), "")
-        if not text:
-            continue
+    for each in _fields():
+        text = environ.get(each.name.upper(), "")
         try:
-            values[field] = check(text)
+            if text:
+                values[each.name] = each.metadata["check"](text)
         except ValueError as error:
-            raise SettingError(f"{field.upper()}={text!r}: must be {error}") from error
+            raise SettingError(f"{each.name.upper()}={text!r}: must be {error}") from error
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
     values["cache_dir"] = os.path.join(os.path.expanduser(cache), "lenslet")
     return Settings(**values)
@@ -234,4 +210,8 @@ def dotenv(text: str) -> dict[str, str]:
 
 def names() -> list[str]:
     """Returns the names of all settings, as environment variables."""
-    return [field.name.upper() for field in fields(Settings) if field.name in _CHECKS]
+    return [each.name.upper() for each in _fields()]
+
+
+def _fields() -> list[Field[Any]]:
+    return [each for each in fields(Settings) if "check" in each.metadata]

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import ast
 import configparser
+import functools
 
 import pytest
 from conftest import ROOT
 
-ORDER = [
-    "errors", "times", "memory", "paths", "config", "storage.tree", "storage.opening", "storage.replacing", "storage.documents", "storage.local", "storage.updating", "storage.store", "storage.download", "storage.s3", "storage",
-    "webp", "images", "sidecar", "manifest", "places", "pointers", "comparison", "thumbnail", "folding", "rollup", "search", "jobs", "jobs.messages", "jobs.sqs", "board", "health",
-    "mount", "sight", "looker", "known", "books", "probe", "renderer", "reading", "keys", "folders", "indexer", "conditional", "resources.common", "resources.file",
-    "resources.folders", "resources.health", "resources.item", "resources.search", "resources.thumb",
-    "resources", "app", "processes", "serving", "demo", "cli",
-]  # fmt: skip
+LAYERS = ["base", "storage", "images", "library", "search", "index", "hosts", "web", "run"]
+BASE = {"", "errors", "times", "paths", "config"}
 HOMES = {
-    "PIL": {"images", "demo"},
-    "gunicorn": {"serving"},
-    "falcon": {"app", "resources"},
-    "boto3": {"storage", "jobs"},
+    "PIL": {"images", "run"},  # run.demo draws
+    "gunicorn": {"run"},
+    "falcon": {"web"},
+    "boto3": {"storage"},
 }
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     package = ROOT / "lenslet"
     found = {}
     for file in package.rglob("*.py"):
         parts = file.relative_to(package).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
-        if name:
-            found[name] = ast.parse(file.read_text())
+        found[name] = ast.parse(file.read_text())
     return found
 
 
@@ -45,22 +41,54 @@ def imported(module: ast.Module) -> set[str]:
     return names
 
 
-def test_every_module_has_its_place_in_the_order() -> None:
-    assert set(modules()) == set(ORDER)
+def layer(name: str) -> str:
+    """The layer of a module, by its dotted name in the package."""
+    return "base" if name in BASE else name.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", ORDER)
+def ours(name: str) -> set[str]:
+    """The modules of the package that a module imports."""
+    found = {each.removeprefix("lenslet.") for each in imported(modules()[name])}
+    return (found & modules().keys()) - {name}
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    assert {layer(name) for name in modules()} == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", modules())
 def test_imports_point_down(name: str) -> None:
-    ours = {each.removeprefix("lenslet.") for each in imported(modules()[name])} & set(ORDER)
-    above = set(ORDER[ORDER.index(name) :]) - {name}
-    below_itself = {each for each in above if each.startswith(f"{name}.")}
-    assert not ours & (above - below_itself)
+    above = {each for each in ours(name) if LAYERS.index(layer(each)) > LAYERS.index(layer(name))}
+    assert above == set()
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """An `__init__` may import the modules of its folder."""
+    left = {
+        name: {each for each in ours(name) if not name.startswith(f"{each}.")} for name in modules()
+    }
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert left == {}
+
+
+def test_only_storage_and_hosts_tell_a_bucket_from_a_folder() -> None:
+    """In at most 15 places of the others."""
+    asked = {
+        f"{name}:{node.lineno}"
+        for name, module in modules().items()
+        if layer(name) not in ("base", "storage", "hosts")
+        for node in ast.walk(module)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("has_stamps", "is_shared", "s3_bucket")
+    }
+    assert len(asked) <= 15, asked
 
 
 @pytest.mark.parametrize(("package", "homes"), HOMES.items())
 def test_third_parties_are_imported_only_where_they_belong(package: str, homes: set[str]) -> None:
     users = {
-        name.partition(".")[0]
+        layer(name)
         for name, module in modules().items()
         if any(each.partition(".")[0] == package for each in imported(module))
     }
@@ -79,7 +107,7 @@ def test_only_the_entry_points_and_what_starts_a_process_read_the_environment() 
         for node in ast.walk(module)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert readers == {"processes", "cli", "probe"}
+    assert readers == {"run", "run.cli", "run.serving"} - {"run.serving"}
 
 
 def test_the_example_settings_are_the_settings_with_their_defaults() -> None:

@@ -27,10 +27,9 @@ from lenslet.errors import (
 from lenslet.paths import ROOT, Path
 from lenslet.storage import Client, Document, LocalTree, S3Tree, Tree, check_settings, open_tree
 from lenslet.storage import local as local_module
-from lenslet.storage.cache import DocumentCache
 from lenslet.storage.files import open_in_one, open_in_steps
 from lenslet.storage.overlay import Overlay
-from lenslet.storage.tree import is_ours
+from lenslet.storage.tree import DocumentCache, is_ours
 
 WAYS = {"openat2": open_in_one, "steps": open_in_steps}
 

@@ -33,9 +33,8 @@ from lenslet.times import Clock
 
 SETTLE_SECONDS = 2.0  # until a file that is being written is looked at again
 SOON, PATIENTLY = 0.5, 5.0  # how long what was read may wait until the manifest says it
-PATIENTLY_S3 = 30.0
 AGAIN_SECONDS = 60.0
-_REST_SECONDS, _REST_SECONDS_S3 = 2.0, 3.0  # the longest rest between two looks at one folder
+_REST_SECONDS = 2.0  # the longest rest between two looks at one folder
 _TURN_SECONDS = 0.1  # a folder of 1,000 images takes 13 ms
 _TRIES = 5
 MOST_IMAGES = 20_000  # that wait to be read; the other folders of a large library wait
@@ -143,8 +142,7 @@ class Folders:
         if not run.is_reading():
             wait = max(wait, min(max(SOON / 10, took), SOON) / 2)  # another may come at once
         elif not (asked and facts and facts.error):
-            patiently = PATIENTLY if self._tree.has_stamps else PATIENTLY_S3
-            wait = max(wait, SOON if run.asked else patiently, 20 * took)
+            wait = max(wait, SOON if run.asked else PATIENTLY, 20 * took)
         self._queue.put(Job(Kind.FOLDER, folder), wait)
         self.resume()
 
@@ -161,9 +159,7 @@ class Folders:
     def index(self, job: Job) -> None:
         """Indexes one folder."""
         record = self._records.get(job.path) or Record()
-        most = _REST_SECONDS if self._tree.has_stamps else _REST_SECONDS_S3
-        least = SOON if self._tree.has_stamps else most
-        rest = record.looked + min(max(least, 5 * record.took), most) - self._clock()
+        rest = record.looked + min(max(SOON, 5 * record.took), _REST_SECONDS) - self._clock()
         if job.asked and not job.force and rest > 0:
             self._queue.put(job, rest)
             return

@@ -103,10 +103,9 @@ class Looker:
         return Look(location, tuple(stamps), listing, kept, old, plan)
 
     def stamps(self, path: Path) -> tuple[Stamp, ...]:
-        """Returns the stamps of a folder that is not served."""
+        """Returns the stamps of a folder that is not served; `Unsupported` in a bucket."""
         here = self._locator.beneath(path)
-        value = here.tree.stamp(here.folder) if here.tree.has_stamps else 0
-        return (Stamp(here.tree, here.folder, value),)
+        return (Stamp(here.tree, here.folder, here.tree.stamp(here.folder)),)
 
     def _list(self, tree: Tree, folder: Path) -> tuple[Listing, Stamp]:
         """Lists a folder. The stamp is taken before, so that no later change is missed."""

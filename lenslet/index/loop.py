@@ -220,7 +220,7 @@ class Scanner:
 
     def _is_old(self, stamp: Stamp, record: Record) -> bool:
         if not stamp.tree.has_stamps:  # only a listing tells; is one due?
-            least = 0.0 if self._library.settings.s3_bucket else S3_SCAN_SECONDS
+            least = 0.0 if stamp.tree is self._library.tree else S3_SCAN_SECONDS
             return self._clock() - record.looked > 0.9 * max(self.seconds, least)
         try:
             return stamp.tree.stamp(stamp.folder) != stamp.value

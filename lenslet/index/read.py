@@ -101,7 +101,7 @@ class Reader:
                 raise Unsettled
             if stat.size > self._settings.max_file_bytes:
                 return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
-            needed = force or not self.has_thumbnail(item, stat)
+            needed = force or not self._has_thumbnail(item, stat)
             facts, data = self._decode(item, file, stat, needed)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # an object cannot change
             raise Unsettled
@@ -115,7 +115,7 @@ class Reader:
                 )
         return facts
 
-    def has_thumbnail(self, item: Path, image: Stat) -> bool:
+    def _has_thumbnail(self, item: Path, image: Stat) -> bool:
         """True if a good thumbnail is there. In a bucket that is not worth a request."""
         if image.etag:
             return False
@@ -213,9 +213,6 @@ class ImageJobs:
             return
         try:
             location = self._locator.item(path)
-            if asked and not job.force and self._has_thumbnail(location, path):
-                self._tell(job, True)
-                return
             facts = self._reader.read(location, path, force=job.force)
         except (Unsettled, NotFound, BrokenPointer, PointerLoop) as error:
             wait = SETTLE_SECONDS if isinstance(error, Unsettled) else 0.0
@@ -231,12 +228,6 @@ class ImageJobs:
             self._listener(path, facts.error)
             self._folders.finish(path, facts, asked=asked)
             self._tell(job, True)
-
-    def _has_thumbnail(self, location: Location, path: Path) -> bool:
-        tree = location.tree
-        return tree.has_stamps and self._reader.has_thumbnail(
-            path, tree.stat(location.file(path.name))
-        )
 
     def _tell(self, job: Job, ok: bool) -> None:
         for waiter in job.waiters:

@@ -13,12 +13,19 @@ import tempfile
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.storage.cache import DocumentCache
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Tree, time_of
-from lenslet.storage.tree import DOCUMENT_BYTES, Change, Document, Listing, Stat, Tree
+from lenslet.storage.tree import (
+    DOCUMENT_BYTES,
+    Change,
+    Document,
+    DocumentCache,
+    Listing,
+    Stat,
+    Tree,
+)
 
 __all__ = [
     "DOCUMENT_BYTES",

@@ -107,9 +107,9 @@ class S3Tree(Tree):
             raise NotFound(f"There is no {path or '/'}.") from error
 
     def check(self) -> None:
-        if time.monotonic() - self._seen >= _SEEN_SECONDS:
-            if not self._has_key(self.prefix):
-                raise Unmounted("The bucket holds nothing under its prefix.")
+        seen = time.monotonic() - self._seen < _SEEN_SECONDS
+        if not (seen or self._has_key(self.prefix)):
+            raise Unmounted("The bucket holds nothing under its prefix.")
 
     # Listing
 

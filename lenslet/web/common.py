@@ -106,10 +106,11 @@ class Service:
 
         In a bucket, where that costs a listing, three times a minute; never where events come.
         """
-        if not location.tree.has_stamps and self.settings.jobs_queue_url and not location.chain:
+        cheap = location.tree.has_stamps
+        if not cheap and self.settings.jobs_queue_url and not location.chain:
             return
         folder, now = location.path, time.monotonic()
-        least = _NUDGE_SECONDS if location.tree.has_stamps else _NUDGE_SECONDS_S3
+        least = _NUDGE_SECONDS if cheap else _NUDGE_SECONDS_S3
         if now - self.nudged.get(folder, float("-inf")) < least:
             return
         if len(self.nudged) >= _NUDGED_FOLDERS:

@@ -60,7 +60,7 @@ class Health:
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
-            "backend": "s3" if self._service.settings.s3_bucket else "local",
+            "backend": "s3" if "requests" in storage else "local",
             "workers": workers,
             "storage": storage,
             "library": library,
