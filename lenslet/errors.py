@@ -114,7 +114,9 @@ class PointerLoop(LensletError):
     """Pointer folders that lead back to themselves, or more than 16 of them in a row."""
 
     def __init__(self, chain: list[str]) -> None:
-        super().__init__("The folder points back to itself: " + " → ".join(chain))
+        super().__init__(
+            "The folder points back to itself, or through too many others: " + " → ".join(chain)
+        )
         self.chain = chain
 
 

@@ -30,6 +30,7 @@ log = logging.getLogger("lenslet")
 MOST_HELD = 100  # messages that a host works on; the others are for other hosts
 MERGE_SECONDS = 1.0  # events of one folder within this time are one listing
 _LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 20, 5.0, 10.0
+_TICK_SECONDS = 0.5
 _DEAD_SECONDS = 60.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
 _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
@@ -191,7 +192,7 @@ class Consumer:
         for thread in threads:
             thread.start()
         looked = float("-inf")
-        while not stop.wait(1.0):
+        while not stop.wait(_TICK_SECONDS):
             self._extend()
             if time.monotonic() - looked > _DEAD_SECONDS:
                 looked = time.monotonic()
@@ -271,16 +272,19 @@ class Consumer:
         """Keeps messages that are still being worked on from other hosts."""
         now = time.monotonic()
         with self._lock:
-            late = [held for held in self._held if held.due - now < _LONG_POLL_SECONDS / 2]
-        for held in late:
+            held_now = list(self._held)
+        for held in held_now:
+            seconds = self._hidden_seconds[held.url]
+            if held.due - now > seconds / 2:
+                continue
             try:
                 self._client.call_queue(
                     "change_message_visibility",
                     held.url,
                     ReceiptHandle=held.receipt,
-                    VisibilityTimeout=2 * _LONG_POLL_SECONDS,
+                    VisibilityTimeout=seconds,
                 )
-                held.due = now + 2 * _LONG_POLL_SECONDS
+                held.due = now + seconds
             except LensletError as error:  # another host may have it by now
                 log.warning("queue %s: %s", held.url, one_line(error))
                 held.due = float("inf")

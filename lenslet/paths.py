@@ -1,4 +1,4 @@
-"""Paths: parses a client's text into a safe `Path`, and derives names. Touches no file."""
+"""Paths and names: which are safe, which are images, ignored or temporary. Touches no file."""
 
 from __future__ import annotations
 
@@ -159,18 +159,18 @@ class Ignore:
 
     def name(self, name: str) -> bool:
         """True if a name is ignored in every folder."""
-        return (
-            name.startswith(".")
-            or name in _IGNORED
-            or any(glob.match(name) for glob in self._names)
-        )
+        return _is_clutter(name) or any(glob.match(name) for glob in self._names)
 
     def served(self, folder: Path, names: Iterable[str]) -> set[str]:
         """Returns those of a folder's names that are not ignored."""
         if self._names or self._paths:
             return {name for name in names if not self.path(folder.child(name))}
-        return {name for name in names if not name.startswith(".") and name not in _IGNORED}
+        return {name for name in names if not _is_clutter(name)}
 
     def path(self, path: Path) -> bool:
         """True if the last segment of a path is ignored."""
         return self.name(path.name) or any(glob.match(path) for glob in self._paths)
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name in _IGNORED

@@ -79,8 +79,7 @@ def test_only_storage_and_hosts_tell_a_bucket_from_a_folder() -> None:
         for name, module in modules().items()
         if layer(name) not in ("base", "storage", "hosts")
         for node in ast.walk(module)
-        if isinstance(node, ast.Attribute)
-        and node.attr in ("has_stamps", "is_shared", "s3_bucket")
+        if isinstance(node, ast.Attribute) and node.attr in ("has_stamps", "is_shared", "s3_bucket")
     }
     assert len(asked) <= 15, asked
 

@@ -295,7 +295,7 @@ def test_a_folder_that_fails_ends_with_the_dead_letters_and_health_counts_them(
     photos(ours, 1, 2)
     ours.service.fault("GET", "d0/1.jpg", 403, "AccessDenied", 100_000)
     for url in (queues.normal, queues.urgent):
-        queues.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+        queues.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "2"})
     queues.client.send_message(QueueUrl=queues.normal, MessageBody="not a job")
     body = encode(Job(Kind.FOLDER, Path("d0"))).decode()
     queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)

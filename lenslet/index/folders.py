@@ -33,7 +33,6 @@ from lenslet.times import Clock
 
 SETTLE_SECONDS = 2.0  # until a file that is being written is looked at again
 SOON, PATIENTLY = 0.5, 5.0  # how long what was read may wait until the manifest says it
-AGAIN_SECONDS = 60.0
 _REST_SECONDS = 2.0  # the longest rest between two looks at one folder
 _TURN_SECONDS = 0.1  # a folder of 1,000 images takes 13 ms
 _TRIES = 5

@@ -1,4 +1,4 @@
-"""What the index process remembers between two runs: a record of each folder, and new images."""
+"""What the index process remembers of folders, and when an image that failed is tried again."""
 
 from __future__ import annotations
 

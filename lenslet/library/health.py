@@ -1,4 +1,4 @@
-"""The health report: what `_health.json` says of a library."""
+"""The health report, `_health.json`. A new kind of problem is added to `KINDS`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def write(tree: Tree, found: dict[str, Any]) -> None:
 
 
 def load(tree: Tree) -> dict[str, Any] | None:
-    """Reads the last report; None if there is none, or none that is complete."""
+    """Reads the last report; None without a complete report."""
     try:
         data, _ = tree.read(Path(HEALTH))
         found = orjson.loads(data)

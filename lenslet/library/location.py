@@ -33,7 +33,7 @@ _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A folder of a tree, as a chain of pointers names it. `shown` has no path of the server."""
+    """A folder of a tree in a chain of pointers. `shown` is its name for clients."""
 
     tree: str
     folder: Path
@@ -52,7 +52,7 @@ class Location:
     """A folder as the client names it, and the tree and folder that its images are in.
 
     Derived files are at `path` in the library's own tree; images and sidecars are at `folder` in
-    `tree`. `state` is where `STATE_DIR` keeps the sidecars of `tree`.
+    `tree`. `state` is the folder inside `STATE_DIR` for the sidecars of `tree`.
     """
 
     path: Path
@@ -84,7 +84,7 @@ class Locator:
         """Returns the location of the folder `path`; `fresh` looks at every pointer again.
 
         Raises `NotFound` if it is missing or ignored, `BrokenPointer` if it, or a folder above it,
-        points nowhere allowed, and `PointerLoop`.
+        points to something that is missing or not allowed, and `PointerLoop`.
         """
         location = Location(ROOT, self._tree, ROOT)
         for above in () if fresh else (path, *path.ancestors()):
@@ -99,13 +99,13 @@ class Locator:
         return location
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
-        """Returns the location of the folder with the image `path`; `NotFound` if it is none."""
+        """Returns the location of an image's folder; `NotFound` if no image can have this name."""
         if not paths.is_item(path.name) or self.ignore.path(path):
             raise NotFound(f"There is no image {path}.")
         return self.folder(path.parent, fresh=fresh)
 
     def beneath(self, path: Path) -> Location:
-        """Returns where a folder is by the location of its parent, its own pointer not followed."""
+        """Returns a folder's location without following its own pointer, only those above it."""
         if not path:
             return Location(path, self._tree, ROOT)
         return self._child(self.folder(path.parent), path.name)
@@ -180,12 +180,12 @@ class Locator:
         roots = map(os.path.realpath, self._settings.pointer_roots)
         if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
             raise BrokenPointer(
-                f"{where.shown} points outside the root and every one of POINTER_ROOTS."
+                f"{where.shown} points to a folder that is not in one of POINTER_ROOTS."
             )
         return self._open(here, LocalTree(real)), ROOT
 
     def _in_bucket(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
-        """Opens the target in a bucket; the library's own tree if it is there."""
+        """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
         bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
         own = self._settings.s3_bucket
         if bucket != own and bucket not in self._settings.pointer_buckets:

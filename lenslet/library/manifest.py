@@ -23,7 +23,7 @@ from lenslet.storage.tree import HEAD_BYTES, is_ours
 Item = dict[str, Any]
 Dir = dict[str, str]
 
-QUARANTINED = "quarantined"  # how the error of an image that kills its reader begins
+QUARANTINED = "quarantined"  # first word of the error of an image that kills its reader
 _NEEDED = {
     "path": str,
     "name": str,
@@ -46,7 +46,7 @@ _OPTIONAL = {
     "tags": list,
 }
 _PAGE = re.compile(r"_index_[0-9]+\.json")
-_HEAD_BYTES = 8 * 1024  # more than the keys before the items take
+_HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
 _MOST_ITEMS = 100_000_000
 _LONG_AGO = "1970-01-01T00:00:00Z"
@@ -69,8 +69,8 @@ class Facts:
 class Manifest:
     """A folder's images and subfolders, in order.
 
-    `generated_at` is its generation: later for every different content. `hidden` names the
-    subfolders that exist and are not served. `rev` is that of its file, "" for none.
+    `generated_at` is its generation: every change of the content gets a later one. `hidden` names
+    the subfolders that exist and are not served. `rev` is that of its file, "" for none.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class Manifest:
 
 
 class _Head(NamedTuple):
-    """What an `_index.json` says besides items: with pages, the first name on each."""
+    """What the `_index.json` of a manifest with pages says; the first name on each page."""
 
     generated_at: str
     item_count: int
@@ -129,7 +129,7 @@ def _encode_head(manifest: Manifest, **more: int) -> bytes:
 
 
 def _encode_items(items: list[Item]) -> bytes:
-    """One item a line, so that one can be found without parsing the others."""
+    """Writes one item per line, so that one can be found without parsing the others."""
     if not items:
         return b',"items":[]'
     return b',"items":[\n' + b",\n".join(map(orjson.dumps, items)) + b"\n]"
@@ -147,8 +147,8 @@ def write(
 
     `Overtaken` if another host has written it since `old` was read.
 
-    `_index.json` is written last, and a page counts only with an `_index.json` of its own
-    generation. So no reader sees two generations as one.
+    `_index.json` is written last, and a page is valid only if `_index.json` has the same
+    generation. So no reader mixes two.
     """
     if len(manifest.items) > page_size:
         manifest.generated_at = _unique(manifest.generated_at)
@@ -162,15 +162,15 @@ def write(
 
 
 def _unique(generation: str) -> str:
-    """A generation that no other host gives to pages that it writes in the same second."""
+    """Adds random microseconds, for two hosts that write pages in the same second."""
     microseconds = dt.timedelta(microseconds=secrets.randbelow(999_999) + 1)
     return times.text(times.parse(generation).replace(microsecond=0) + microseconds)
 
 
 def later_than(generation: str, now: dt.datetime) -> str:
-    """A generation: `now`, or the second after `generation` if that is not earlier.
+    """Returns the later of `now` and one second after `generation`.
 
-    One more than a day in the future is the work of a wrong clock, and does not count.
+    A generation more than a day in the future comes from a wrong clock and is ignored.
     """
     if generation and times.parse(generation) < now + dt.timedelta(days=1):
         now = max(now, times.parse(generation) + dt.timedelta(seconds=1))
@@ -241,7 +241,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _parse_head(found: dict[str, Any]) -> _Head:
-    """Checks what anybody may have written; `NotFound` for nonsense."""
+    """Checks the values, for anybody may have edited the file; `NotFound` for nonsense."""
     generated, pages = found.get("generatedAt"), found.get("pages")
     count, items = found.get("pageCount"), found.get("itemCount")
     if not (_are_names(pages) and isinstance(generated, str) and isinstance(items, int)):
@@ -254,7 +254,7 @@ def _parse_head(found: dict[str, Any]) -> _Head:
 def load(tree: Tree, folder: Path) -> Manifest:
     """Reads a whole manifest, every page; an empty one if it is missing, torn or nonsense.
 
-    One that is not complete has no `generated_at`, and may lack items.
+    An incomplete manifest has no `generated_at`, and may lack items.
     """
     try:
         data, stat = tree.read(folder.child(MANIFEST))
@@ -284,7 +284,7 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
 def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool]:
     """The items of all pages, and whether the pages are complete and of one generation.
 
-    What a page of another generation says of an image is as true: it is bound to the image's rev.
+    Items on a page of another generation are still right, because each names its image's rev.
     """
     found: dict[str, Item] = {}
     same = True
@@ -356,7 +356,7 @@ def find(tree: Tree, item: Path) -> Item | None:
 
 
 def stat_of(item: Item) -> Stat:
-    """Returns the object in a bucket that an item describes."""
+    """Returns the size and times of the object in a bucket that an item describes."""
     try:
         when = times.parse(item.get("modifiedAt", _LONG_AGO)).timestamp()
     except ValueError:

@@ -26,7 +26,7 @@ MAX_TAGS, MAX_TAG_CHARACTERS, MAX_NOTES_BYTES = 500, 200, 64 * 1024
 MAX_STORED_BYTES = 1024 * 1024
 FUTURE = dt.timedelta(minutes=5)
 _MANY_DIGITS = re.compile(rb"[0-9]{16}")  # orjson makes a float of an integer over 64 bits
-_ORJSON_LEVELS = 200  # it reads 1,024 and writes 254
+_ORJSON_LEVELS = 200  # orjson reads 1,024 levels and writes 254; brackets are counted as levels
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
@@ -38,7 +38,7 @@ class Sidecar:
     document: Document
     raw: bytes
     path: Path
-    editable: bool = True  # False: it is in a root that is never written
+    editable: bool = True  # False: it is in a root that Lenslet never writes to
 
     @property
     def updated(self) -> dt.datetime:
@@ -75,7 +75,7 @@ def digest(raw: bytes | None) -> str:
 
 
 def parse(raw: bytes) -> Document | None:
-    """Parses a sidecar into today's spelling; None for JSON that is not a sidecar.
+    """Parses a sidecar, with the current key names; None for JSON that is not a sidecar.
 
     Raises `ValueError`, one line, for what may be a sidecar and cannot be understood.
     """
@@ -174,7 +174,7 @@ def find(tree: Tree, item: Path) -> Found:
 
 
 def examine(item: Path, copies: Iterable[File]) -> Found:
-    """Decides which file is the sidecar. Of a file in `STATE_DIR` and one in the root, the newer.
+    """Decides which file is the sidecar. If `STATE_DIR` and the root both have one, the newer.
 
     In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
     """
@@ -201,7 +201,7 @@ def examine(item: Path, copies: Iterable[File]) -> Found:
 
 
 def validate(body: object) -> Document:
-    """Returns a request's body in today's spelling; `Invalid` names the field that is wrong."""
+    """Returns a request's body with the current key names; `Invalid` names a wrong field."""
     if not isinstance(body, dict):
         raise Invalid("body", "must be a JSON object")
     document = modern(body)
@@ -280,8 +280,8 @@ def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
     """Stores what `change` makes of the sidecar of `item`; None removes it.
 
     Returns the stored sidecar, which is on disk. No edit of another writer is lost. `Conflict` if
-    an unreadable file is in the way; `Denied` if the sidecar to remove is in a root that is never
-    written.
+    an unreadable file is in the way; `Denied` if the sidecar to remove is in a root that
+    Lenslet never writes to.
     """
     stored: Sidecar | None = None
     left = 1
@@ -293,8 +293,10 @@ def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
         stored, left = None, 0
         if document is None:
             if not all(each.editable for each in found.ours):
-                raise Denied(f"The sidecar of {item} is in a root that is never written.")
-            left = len(found.ours) - 1  # first the one that the other hides
+                raise Denied(f"The sidecar of {item} is in a root that Lenslet never writes to.")
+            left = (
+                len(found.ours) - 1
+            )  # the hidden one is removed first, the loop then removes the other
             return (found.ours[-1].path, None) if found.ours else None
         raw = encode(document)
         if len(raw) > MAX_STORED_BYTES:

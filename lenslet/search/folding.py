@@ -1,12 +1,12 @@
-"""The form of the rollup, and the folded copies that queries read.
+"""The formats of the rollup, and of the folded copies that queries read.
 
-`_rollup.json` holds one item a line and, at its end, the generation of each folder's manifest.
+`_rollup.json` holds one item per line and, at its end, the generation of each folder's manifest.
 `_rollup_delta.json` names the folders whose manifest is newer. Each host keeps in its cache a
-folded copy of the rollup and of each folder in the delta, three files with one key:
+folded copy (without case and accents) of the rollup and of each folder in the delta. A copy has
+three files with the same key, the rollup's id or a hash of the folder and its generation:
 
-- `KEY.json`: the items, one a line.
-- `KEY.fold`: for each item a line of its position in `KEY.json`, its name, folder, tags and notes
-  without case and accents.
+- `KEY.json`: the items, one per line.
+- `KEY.fold`: a line for each item: where it is in `KEY.json`, then name, folder, tags and notes.
 - `KEY.terms`: tags and the words of names, with their counts.
 """
 
@@ -146,7 +146,7 @@ def read_delta(tree: Tree) -> Generations:
 def copy_rollup(tree: Tree, cache: Tree, generation: str) -> str:
     """Makes this host's copy of the rollup, if it is missing; returns the copy's generation.
 
-    `NotFound` if the rollup is missing or torn. It may be a newer one by now.
+    `NotFound` if the rollup is missing or torn. If it was replaced meanwhile, copies the newer one.
     """
     if _has_copy(cache, generation):
         return generation
@@ -176,8 +176,8 @@ def _has_copy(cache: Tree, key: str) -> bool:
 def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
     """Writes the folded lines and the terms of the items in `KEY.json`.
 
-    The terms count what the items add to those that `was` there before. `NotFound` if the file of
-    items is torn.
+    The counts of terms are the difference to the items in `was`, and may be negative. `NotFound`
+    if the file of items is torn.
     """
     terms = _Terms()
 
@@ -238,7 +238,7 @@ class _Terms:
     def add(self, item: Item) -> None:
         self._tags.update(item["tags"])
         self._words.update(_words_of(item))
-        if len(self._words) > 2 * _MOST_WORDS:  # names that are hashes: keep frequent words
+        if len(self._words) > 2 * _MOST_WORDS:  # file names that are hashes give endless words
             self._words = Counter(dict(self._words.most_common(_MOST_WORDS)))
 
     def remove(self, item: Item) -> None:
@@ -261,7 +261,7 @@ def _words_of(item: Item) -> set[str]:
 
 
 def forget_copies(cache: Tree, keep: set[str], older_than: float) -> None:
-    """Removes the copies with other keys that are older than so many seconds.
+    """Removes the copies with other keys that are older than `older_than` seconds.
 
     A process that has one open goes on reading it.
     """

@@ -1,4 +1,4 @@
-"""Answers queries: every term, anywhere in a word, whatever the case or accents."""
+"""Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
 from __future__ import annotations
 
@@ -122,8 +122,7 @@ class FoldedCopy:
     def _lines_with(self, texts: set[bytes], start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yields start and end of each line that contains all texts.
 
-        Leaps to the text whose next occurrence is furthest away, so that the rarest text decides
-        how much work there is.
+        If a text next occurs beyond this line, no line before that one contains all: go there.
         """
         found = dict.fromkeys(texts, -1)
         while start < end:
@@ -168,7 +167,7 @@ class FoldedCopy:
         )
 
     def _bisect(self, reached: Callable[[Path], bool]) -> int:
-        """The start of the first line whose folder is `reached`; lines are in folder order."""
+        """The start of the first line for whose folder `reached` is true; lines are in order."""
         low, high = 1, len(self.fold)
         while low < high:
             first = self.fold.rfind(b"\n", 0, (low + high) // 2) + 1
@@ -183,7 +182,7 @@ class FoldedCopy:
 
 @dataclass(slots=True)
 class _Changed:
-    """A folder that the delta names: the lines of the rollup it replaces, and its own copy."""
+    """A folder in the delta: which lines of the rollup it replaces, and the key of its copy."""
 
     folder: Path
     start: int
@@ -193,7 +192,7 @@ class _Changed:
 
 @dataclass(slots=True)
 class _View:
-    """The rollup and the changed folders, in order, as they belong together."""
+    """A rollup and the changed folders that fit it, sorted."""
 
     rollup: FoldedCopy | None = None
     generated_at: str = _NEVER
@@ -224,7 +223,7 @@ class Search:
         return self._ask(lambda view: self._find(view, terms, below, limit, offset))
 
     def _ask(self, ask: Callable[[_View], Answer]) -> Answer:
-        """Asks the view of now, and once more if the cache has lost one of its files."""
+        """Asks the current view, and once more if the cache has lost one of its files."""
         try:
             return ask(self._current())
         except NotFound:
@@ -265,7 +264,7 @@ class Search:
                 yield rollup, line
 
     def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
-        """Suggests tags that contain a text, then words of names that begin with it.
+        """Suggests tags that contain a text, then words of file names that begin with the text.
 
         The most frequent come first.
         """
@@ -288,7 +287,7 @@ class Search:
     # Keeping up
 
     def _current(self) -> _View:
-        """The view of now. One thread brings it up to date while others use the old one."""
+        """The current view. One thread brings it up to date while others use the old one."""
         if self._lock.acquire(blocking=self._view is None):
             try:
                 self._refresh(time.monotonic())
@@ -301,7 +300,7 @@ class Search:
         return self._view or _View()
 
     def _refresh(self, now: float) -> None:
-        """Reads the delta before the rollup: then what the delta no longer names is in it."""
+        """Reads the delta first: a folder that has left it is in the rollup that is read then."""
         if self._view and now - self._checked < self._fresh_seconds:
             return
         data, delta = self._read_delta()
@@ -332,7 +331,7 @@ class Search:
             return None
 
     def _open_rollup(self) -> _View:
-        """The rollup; the one of before if there is none now: it may be an unmounted disk."""
+        """Opens the rollup. If it is missing, the last one stays in use: an unmounted disk?"""
         old = self._view or _View()
         try:
             head = read_head(self._tree)

@@ -1,6 +1,7 @@
 """The rollup of all items and its delta, as the index process writes them.
 
-One rule: a folder whose manifest's generation is not the rollup's belongs in the delta.
+One rule: a folder belongs in the delta if the generation of its manifest differs from the one that
+the rollup lists for it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lenslet.search.folding import (
 from lenslet.storage import Document, Tree
 from lenslet.storage.tree import is_ours
 
-_KEPT_SECONDS = 600.0  # a copy that is no longer current may still be in use for so long
+_KEPT_SECONDS = 600.0  # how long a copy that is no longer current may still be in use
 _CHUNK = 1 << 20
 
 
@@ -50,7 +51,7 @@ class Rollup:
         return bool(self._generation)
 
     def refresh(self) -> bool:
-        """Reads what any process has written; True if something that was known is gone."""
+        """Reads both files; True if the rollup is another one, or folders have left the delta."""
         before, known = self._generation, self.delta
         try:
             generation = str(read_head(self._tree)["generation"])

@@ -1,7 +1,7 @@
 """Trees of files: local folders, S3 buckets, and what is laid over them.
 
-`open_tree` opens the library's own tree from the settings. Others may import `Tree`, `Stat`,
-`Listing`, `Document`, the two kinds of trees, and `Client` for queues, from here.
+`open_tree` opens the library's own tree from the settings. Code outside `storage/` imports what it
+needs from here; the rule of what is Lenslet's own is `is_ours` in `tree`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0) -> Tree:
     """Opens the tree that the settings name. The disk or bucket may be away right now.
 
-    With `fresh_seconds`, as request processes have it, manifests are cached in memory, and those
-    of a bucket are not checked again for so long.
+    Request processes set `fresh_seconds`: they cache manifests in memory, and use one of a bucket
+    for `fresh_seconds` without checking it.
     """
     if settings.s3_bucket:
         bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
@@ -72,7 +72,7 @@ def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0)
 
 
 def open_other(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
-    """Adds `STATE_DIR`, if it is set, to the tree that a pointer at the folder `at` leads to."""
+    """Returns a pointer's target with `STATE_DIR/at` laid over it, if `STATE_DIR` is set."""
     return _with_state(settings, tree, at)
 
 
@@ -125,7 +125,8 @@ def root_name(settings: Settings) -> str:
 def cache_folder(settings: Settings, name: str) -> str:
     """A path in this host's cache for this root alone. The folder above it exists.
 
-    In the temporary folder if the cache cannot be written (a service without a home).
+    It is in the temporary folder if the cache cannot be written, for example for a user without a
+    home.
     """
     root = root_name(settings)
     unique = f"{settings.s3_endpoint} {root}" if settings.s3_bucket else root

@@ -40,7 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _complete(flags: int) -> int:
-    """Adds the flags that every open needs. `openat2` refuses most of them beside `O_PATH`."""
+    """Adds the flags that every open needs. `openat2` refuses most together with `O_PATH`."""
     return flags | (os.O_CLOEXEC if flags & os.O_PATH else _READING)
 
 
@@ -52,7 +52,7 @@ def _how(flags: int) -> Any:
 def open_in_one(root: bytes, path: bytes, flags: int) -> int:
     """Opens `path` below `root` with one system call (Linux 5.6): 2.0 µs for four components.
 
-    No component may be a link, in `root` neither.
+    No component may be a link, not even one of `root`.
     """
     full = root + b"/" + path if path else root
     fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, full, _how(flags), ctypes.sizeof(_OpenHow))
@@ -63,7 +63,7 @@ def open_in_one(root: bytes, path: bytes, flags: int) -> int:
 
 
 def open_in_steps(root: bytes, path: bytes, flags: int) -> int:
-    """Does the same where the kernel or a sandbox lacks `openat2`: 7.2 µs for four components."""
+    """Does it below `root`, where there is no `openat2`: 7.2 µs for four components."""
     folder = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     last = _complete(flags) | os.O_NOFOLLOW
     steps = path.split(b"/") if path else []
@@ -89,7 +89,7 @@ open_below = open_in_one if _has_openat2() else open_in_steps
 
 
 def read_all(fd: int, size: int) -> bytes:
-    """Reads to the end of a file: two system calls if it has the expected `size`."""
+    """Reads to the end of a file: one system call if it has the expected `size`."""
     data = os.read(fd, size + 1)
     if len(data) == size:
         return data

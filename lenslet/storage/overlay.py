@@ -16,7 +16,7 @@ Answer = TypeVar("Answer")
 
 
 class Overlay(Tree):
-    """Shows the files of `upper` before those of `lower`; folders are those of `lower`.
+    """A file in `upper` hides the one in `lower`; the folders are those of `lower`.
 
     `STATE_DIR`: everything is written to `upper`. With `spare`, `upper` is the host's cache and
     takes only the derived files that `lower` refuses: the root is read-only, or a file that is not
@@ -41,9 +41,10 @@ class Overlay(Tree):
     # Reading
 
     def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
-        """The answer of the first tree that has the file. Images are only in the one below.
+        """Returns the answer of the first tree that has the file. Images are only in `lower`.
 
-        A cache that was never needed has no folder: to see that costs a tenth of an open.
+        A cache that was never used has no folder. Checking for that takes a tenth of the time of an
+        `open`.
         """
         if is_item(path.name) or (self._spare and not os.path.isdir(self.upper.root)):
             return ask(self.lower)
@@ -124,7 +125,7 @@ class Overlay(Tree):
             self.upper.delete(path)
 
     def make_folder(self, folder: Path) -> None:
-        if self._spare:  # in an upper one folders are made as needed
+        if self._spare:  # `upper` makes its folders when something is written
             self.lower.make_folder(folder)
 
     def is_spare(self, path: Path) -> bool:
@@ -137,7 +138,7 @@ class Overlay(Tree):
         return True
 
     def delete(self, path: Path) -> None:
-        """`Denied` if the only one is in a tree where nothing can be removed."""
+        """`Denied` if the only copy of the file is in a tree where nothing can be removed."""
         found = False
         with contextlib.suppress(NotFound):
             self.upper.delete(path)
@@ -150,7 +151,7 @@ class Overlay(Tree):
 
     @property
     def lower_for_writes(self) -> Tree:
-        """The tree below, or `upper` again if the one below is never written."""
+        """Returns `lower`, or `upper` if `lower` is never written to."""
         return self.lower if self._spare else self.upper
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:

@@ -43,15 +43,15 @@ from lenslet.storage.tree import (
     is_ours,
 )
 
-_SEEN_SECONDS = 30.0  # a bucket in which something was seen counts as not empty for so long
+_SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
 _UPDATE_SECONDS = 20.0
-_MARKS_AT_ONCE = 20  # keys of a page in which a few names are looked for
+_MARKS_AT_ONCE = 20  # keys that `names` requests per page
 _REMOVED = "removed"  # the `source` of an empty object that stands for a removed sidecar
 _NEVER = "0" * 32  # an ETag that no object has
 _MEDIA_TYPES = {".json": "application/json", THUMBNAIL: "image/webp"}
 _NO_CONDITIONS = (
     "The store lacks conditional writes (If-Match, If-None-Match), so an edit could undo another "
-    "that was made at the same time. It can be read; nothing can be edited."
+    "that was made at the same time. The library can be read, but not edited."
 )
 
 
@@ -114,7 +114,7 @@ class S3Tree(Tree):
     # Listing
 
     def _pages(self, prefix: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Lists keys, up to 1,000 a page."""
+        """Lists keys, up to 1,000 per page."""
         parameters = {"Prefix": prefix, "Delimiter": "/", **parameters}
         while True:
             page = self._call("list_objects_v2", **parameters)
@@ -195,7 +195,7 @@ class S3Tree(Tree):
     def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
         try:
             body, stat = self._get(path, Range=f"bytes=0-{size - 1}")
-        except EmptyObject:  # it has no range
+        except EmptyObject:  # it has no first byte
             return b"", _stat(self._call("head_object", path), 0)
         with contextlib.closing(body):
             return body.read(), stat
@@ -241,7 +241,7 @@ class S3Tree(Tree):
                 try:
                     self._put_derived(path, body, source, over)
                 except Overtaken:
-                    self._rev_of_ours(path)  # a foreign object is no other writer
+                    self._rev_of_ours(path)  # raises `Denied` instead if the object is foreign
                     raise
                 return
             # A thumbnail is usually new, any other derived object usually exists.
@@ -262,7 +262,7 @@ class S3Tree(Tree):
         return stat.etag
 
     def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str) -> None:
-        """A store without conditional writes takes derived objects all the same: they come back."""
+        """Writes also without conditions: a derived object that is lost is made again."""
         try:
             self._put(path, body, source, over)
         except Unsupported:
@@ -270,7 +270,7 @@ class S3Tree(Tree):
             self._put(path, body, source, None)
 
     def _put(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
-        """Writes an object over the rev `over`, over none (""), or over anything (None)."""
+        """Writes an object if its rev is `over`; "": if there is none; None: in any case."""
         body.seek(0)
         parameters: dict[str, Any] = {"Body": body}
         if media_type := _MEDIA_TYPES.get("." + path.rpartition(".")[2]):
@@ -312,9 +312,9 @@ class S3Tree(Tree):
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
         """Compares and swaps: a write that another writer overtakes is tried again.
 
-        A removed document leaves an empty object that is marked as removed. Not every store keeps
-        the condition of a DELETE (Ceph ignores it: seen), and without one a late DELETE would
-        remove what another host has written since.
+        A removed document leaves an empty object that is marked as removed. Some stores ignore the
+        condition of a DELETE (seen with Ceph), and a late DELETE would then remove what another
+        host wrote meanwhile.
         """
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
         tried: tuple[Path, bytes | None] | None = None
@@ -323,7 +323,7 @@ class S3Tree(Tree):
             there = {copy.path: copy for copy, _ in found if copy}
             now = {(copy.path, None if removed else copy.data) for copy, removed in found if copy}
             if tried in now:
-                return  # the answer to this write was lost
+                return  # the last write succeeded, only its answer was lost
             wanted = change([copy for copy, removed in found if copy and not removed])
             if wanted is None:
                 return
@@ -409,6 +409,6 @@ def _stat(answer: dict[str, Any], size: int) -> Stat:
 def time_of(seconds: int, etag: str) -> int:
     """The time of an object in nanoseconds: its seconds, and a fraction made from its ETag.
 
-    So a thumbnail in a local folder is bound to the object, not to the second of its writing.
+    So a thumbnail in `STATE_DIR` tells two objects apart that were written in the same second.
     """
     return seconds * 1_000_000_000 + zlib.crc32(etag.encode()) % 1_000_000_000

@@ -26,8 +26,8 @@ _METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 96
 class Stat(NamedTuple):
     """One file: its size in bytes and its times in nanoseconds.
 
-    An object in a bucket has an `etag`, and a `source` if its metadata names the `rev` of the image
-    that it was made from. A listing does not include the metadata.
+    An object in a bucket has an `etag`. A thumbnail in a bucket also has a `source`, the `rev` of
+    its image, from its metadata; a listing does not include that.
     """
 
     size: int
@@ -38,11 +38,11 @@ class Stat(NamedTuple):
 
     @property
     def rev(self) -> str:
-        """Changes when the file changes; survives a copy that keeps modification times."""
+        """Changes when the file changes; stays the same when it is copied with its time."""
         return self.etag or f"{self.mtime_ns:x}-{self.size:x}"
 
     def settled(self, now_ns: int) -> bool:
-        """True if the last change is two seconds old. Objects are always complete."""
+        """True if the last change is at least two seconds old. Objects are always complete."""
         if self.etag:
             return True
         return not any(abs(now_ns - t) < SETTLED_NS for t in (self.mtime_ns, self.ctime_ns))
@@ -58,8 +58,8 @@ class Stat(NamedTuple):
 class Listing:
     """The regular files and the folders directly in a folder, by name.
 
-    `covered` holds files of the root that a file of `STATE_DIR` hides, `leftovers` the names of
-    temporary files, `unusable` names that cannot be part of a path, escaped.
+    `covered` holds the files of the root that a file in `STATE_DIR` hides, `leftovers` the names of
+    temporary files, `unusable` the escaped form of names that cannot be part of a path.
     """
 
     files: dict[str, Stat] = field(default_factory=dict)
@@ -75,13 +75,13 @@ class Listing:
 
 
 class Document(NamedTuple):
-    """A document as one tree has it. `data` is None, and `problem` says why, if unreadable."""
+    """A document as one tree has it. If it is unreadable, `data` is None and `problem` says why."""
 
     path: Path
     data: bytes | None
     rev: str
     problem: str = ""
-    editable: bool = True  # False: it is in a root that is never written
+    editable: bool = True  # False: it is in a root that Lenslet never writes to
 
 
 Data = bytes | Callable[[], Iterable[bytes]]  # a function, so that a write can start over
@@ -92,8 +92,8 @@ def is_ours(name: str, head: bytes) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
     The one rule for everything that is replaced or removed. `head` is the first 64 KB. A thumbnail
-    is a WebP without metadata, a document is a JSON object with `v` and `generatedAt`. Empty
-    files and zeros are what a crash of the machine leaves of either.
+    is a WebP without metadata, a document is a JSON object with `v` and `generatedAt`. An empty
+    file, or one of zero bytes only, counts as ours: a crash of the machine leaves such files.
     """
     if not head.strip(b"\0 \r\n"):
         return True
@@ -103,7 +103,7 @@ def is_ours(name: str, head: bytes) -> bool:
         )
         return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and plain
     if not (name.startswith("_") and name.endswith(".json")):
-        return True  # a file in a folder of the host's cache
+        return True  # other names are only written in the host's cache
     if _OWN_JSON.match(head) and b'"generatedAt":' in head:
         return True
     try:
@@ -122,10 +122,10 @@ class Cached(NamedTuple):
 
 
 class DocumentCache:
-    """Remembers the documents that were read last, `most` bytes of them. Safe for threads.
+    """Keeps the documents that were read last, at most `most` bytes in total. Safe for threads.
 
-    A document counts as fresh for `seconds` after it was checked. None larger than a quarter of
-    `most` is remembered.
+    A document counts as fresh for `seconds` after it was checked. One that is larger than a quarter
+    of `most` is not kept.
     """
 
     def __init__(self, most: int, seconds: float = 0.0) -> None:
@@ -167,7 +167,7 @@ class Tree(abc.ABC):
     """Files under paths. Every method raises `NotFound`, `Denied` or `StorageUnavailable`."""
 
     has_stamps = True
-    """True if looking at one file or folder is cheap. False: every call is a paid request."""
+    """True if `stamp` works, and looking at one file is cheap. False: each call is a request."""
 
     is_shared = False
     """True if other hosts write here too."""
@@ -182,7 +182,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `Unmounted` if the tree is empty or another disk, or what says it is unreachable.
+        """Raises `Unmounted` if the tree is empty or on another disk, others if it is unreachable.
 
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
@@ -247,10 +247,10 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        """Opens `length` bytes of a file from `first` on; `Overtaken` if it is no longer `stat`."""
+        """Opens `length` bytes of a file from `first`; `Overtaken` if it changed since `stat`."""
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
-        """A URL at which a client gets the file for so long; empty if there is none."""
+        """A URL at which a client gets the file for `seconds` seconds; empty if there is none."""
         return ""
 
     @abc.abstractmethod
@@ -265,8 +265,8 @@ class Tree(abc.ABC):
         """Puts a derived file in place, whole or not at all, without fsync.
 
         `Denied` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
-        `over` is the rev that is replaced ("" for none): where other hosts write too, `Overtaken`
-        says that it is no longer there.
+        `over` is the rev to be replaced, "" if there must be no file. Only a shared tree checks it,
+        and raises `Overtaken` if another rev is there.
         """
 
     def make_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket needs none
@@ -282,7 +282,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        """Reads the documents of one folder that exist, of up to `DOCUMENT_BYTES` each."""
+        """Reads those of the documents that exist. One may exist in two trees."""
 
     @abc.abstractmethod
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
