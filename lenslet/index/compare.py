@@ -189,7 +189,7 @@ def _set_generation(plan: Plan, old: Manifest, now_ns: int) -> None:
     )
     new.generated_at = old.generated_at
     if plan.changed:
-        now = dt.datetime.fromtimestamp(now_ns // _SECOND, times.UTC)
+        now = dt.datetime.fromtimestamp(now_ns / _SECOND, times.UTC)
         new.generated_at = later_than(old.generated_at, now)
 
 

@@ -267,6 +267,9 @@ class Folders:
             self._records.forget(path.child(name))
         shown = {entry["name"]: entry for entry in plan.manifest.dirs}
         new = [n for n in look.children if self._records.expect(path.child(n), shown.get(n))]
+        moved = before.location and before.location.target != look.location.target
+        if moved:  # what was known of the folders below is about others
+            job = replace(job, deep=True, waiters=())
         self._index_children(job, look.children if job.deep else new)
 
     def _put(self, path: Path, record: Record, before: Record) -> None:

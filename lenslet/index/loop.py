@@ -27,7 +27,7 @@ from lenslet.index.records import Record, Records, Stamp
 from lenslet.index.status import Status
 from lenslet.index.summary import Summary
 from lenslet.library import Library
-from lenslet.paths import ROOT
+from lenslet.paths import ROOT, Path
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
@@ -206,7 +206,7 @@ class Scanner:
             self._queue.put(Job(Kind.FOLDER, ROOT))
             return
         for path, record in self._records.all():
-            if self._has_changed(record) or record.has_due_retry(begun):
+            if self._has_changed(path, record) or record.has_due_retry(begun):
                 self._queue.put(Job(Kind.FOLDER, path))
         self._check_watched()
         if self._is_full and not self._queue.waiting(*_WORK):
@@ -215,8 +215,16 @@ class Scanner:
         self._summary.passed("scan", begun)
         self._queue.put(Job(Kind.SUMMARY))
 
-    def _has_changed(self, record: Record) -> bool:
-        return not record.stamps or any(self._is_old(stamp, record) for stamp in record.stamps)
+    def _has_changed(self, path: Path, record: Record) -> bool:
+        if not record.stamps or any(self._is_old(stamp, record) for stamp in record.stamps):
+            return True
+        location = record.location
+        if not (location and location.chain and self._library.tree.has_stamps):
+            return False
+        try:  # a pointer on the way may lead elsewhere now
+            return self._library.locator.folder(path, fresh=True).target != location.target
+        except LensletError:
+            return True
 
     def _is_old(self, stamp: Stamp, record: Record) -> bool:
         if not stamp.tree.has_stamps:  # only a listing tells; is one due?

@@ -31,14 +31,15 @@ class Summary:
         self._clock = clock
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
-        self._compacted, self._took = clock(), 0.0
+        self._compacted = clock(), 0.0  # when, and how long it took
+        self._doubts = True  # search may not know all generations
         self._passes: dict[str, dict[str, Any]] = {}
         self._reported: dict[str, Any] = {}
 
     def write(self, job: Job) -> None:
         """Writes what has changed. `force` writes the rollup anew."""
         self._tree.check()
-        self._flush(everything=False)
+        self._flush()
         if not self._leads:
             return
         if self._records.complete:
@@ -48,20 +49,23 @@ class Summary:
         if self._rollup.delta:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS_LEAST)
 
-    def _flush(self, *, everything: bool) -> None:
-        """Names the folders in the delta that changed or, if another process has written the
-        rollup, all whose generation is not the rollup's.
+    def _flush(self) -> None:
+        """Names the folders that changed in the delta.
+
+        After a start, and when another process wrote the rollup, compares all folders with it.
         """
-        everything |= self._rollup.refresh()
+        self._doubts |= self._rollup.refresh()
         if self._leads and not (self._records.complete or self._rollup.exists):
-            return  # the first rollup will say it all
+            return  # the first rollup will have everything
         changed = self._records.take_changed()
         try:
-            if everything and self._leads and self._records.complete:
+            compares = self._doubts and self._leads and self._records.complete
+            if compares:
                 named = {**self._rollup.generations, **self._rollup.delta}
                 changed |= {path: self._records.generation(path) for path in named}
                 changed |= {path: record.generation for path, record in self._records.all()}
             self._rollup.flush(changed)
+            self._doubts &= not compares
         except Exception:
             self._records.give_back(changed)
             raise
@@ -72,16 +76,18 @@ class Summary:
         records = [self._records.get(path) for path in self._rollup.delta]
         items = sum(record.health.counts["items"] for record in records if record)
         apart = COMPACT_SECONDS_LEAST if items > COMPACT_ITEMS else COMPACT_SECONDS
-        apart = max(apart, _COMPACT_SHARE * self._took)
-        return bool(self._rollup.delta) and self._clock() - self._compacted >= apart
+        when, took = self._compacted
+        apart = max(apart, _COMPACT_SHARE * took)
+        return bool(self._rollup.delta) and self._clock() - when >= apart
 
     def _compact(self) -> None:
         begun = self._clock()
         folders = [path for path, record in self._records.all() if record.generation]
         count = self._rollup.compact(folders, self._load)
-        self._compacted, self._took = self._clock(), self._clock() - begun
+        self._compacted = self._clock(), self._clock() - begun
         self.passed("rollup", begun, items=count)
-        self._flush(everything=True)
+        self._doubts = True
+        self._flush()
 
     def _load(self, folder: Path) -> manifest.Manifest:
         found = manifest.load(self._tree, folder)

@@ -64,6 +64,11 @@ class Location:
     chain: tuple[Spot, ...] = ()  # the pointers that lead here
     state: Path = ROOT
 
+    @property
+    def target(self) -> tuple[str, Path, bool, str | None]:
+        """What a pointer decides; the same for two locations that lead to the same images."""
+        return self.tree.name, self.folder, self.readonly, self.label
+
     def file(self, name: str) -> Path:
         """Returns where in `tree` the file `name` is."""
         return self.folder.child(name)

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import functools
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
@@ -150,8 +149,6 @@ def write(
     `_index.json` is written last, and a page is valid only if `_index.json` has the same
     generation. So no reader mixes two.
     """
-    if len(manifest.items) > page_size:
-        manifest.generated_at = _unique(manifest.generated_at)
     files = encode(manifest, page_size)
     for name, data in files.items():
         over = old.rev if name == MANIFEST else None
@@ -161,19 +158,13 @@ def write(
             tree.delete(manifest.path.child(name))
 
 
-def _unique(generation: str) -> str:
-    """Adds random microseconds, for two hosts that write pages in the same second."""
-    microseconds = dt.timedelta(microseconds=secrets.randbelow(999_999) + 1)
-    return times.text(times.parse(generation).replace(microsecond=0) + microseconds)
-
-
 def later_than(generation: str, now: dt.datetime) -> str:
-    """Returns the later of `now` and one second after `generation`.
+    """Returns the later of `now` and one microsecond after `generation`.
 
     A generation more than a day in the future comes from a wrong clock and is ignored.
     """
     if generation and times.parse(generation) < now + dt.timedelta(days=1):
-        now = max(now, times.parse(generation) + dt.timedelta(seconds=1))
+        now = max(now, times.parse(generation) + dt.timedelta(microseconds=1))
     return times.text(now)
 
 
