@@ -63,7 +63,7 @@ def _absolute_folders(text: str) -> tuple[str, ...]:
     return folders
 
 
-def _filled(text: str) -> str:
+def _not_empty(text: str) -> str:
     if not text.strip() or "\0" in text:
         raise ValueError("text that is not empty")
     return text
@@ -94,7 +94,7 @@ def _url(text: str) -> str:
 
 
 def _setting(default: Any, check: Callable[[str], Any]) -> Any:
-    """A field whose value is `check(text)`, which raises `ValueError` with what is allowed."""
+    """A field with the value `check(text)`; its `ValueError` says which values are allowed."""
     return field(default=default, metadata={"check": check})
 
 
@@ -103,17 +103,17 @@ class Settings:
     """Every setting, checked. Each field is the environment variable of the same name.
 
     Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`. With
-    `s3_bucket`, `root_path` is not used. Without `worker_threads` there is no index process here;
-    without `scan_seconds` it does not scan.
+    `s3_bucket`, `root_path` is not used. With `worker_threads` 0 there is no index process here;
+    with `scan_seconds` 0 it does not scan.
     """
 
-    root_path: str = _setting("./data", _filled)
+    root_path: str = _setting("./data", _not_empty)
     s3_bucket: str = _setting("", _bucket)
     s3_prefix: str = _setting("", _prefix)
     s3_endpoint: str = _setting("", _url)
     aws_region: str = _setting("", str.strip)
     state_dir: str = _setting("", str)
-    host: str = _setting("127.0.0.1", _filled)
+    host: str = _setting("127.0.0.1", _not_empty)
     port: int = _setting(7070, _number(int, 1, 65535))
     web_concurrency: int = _setting(2, _number(int, 1, 64))
     web_threads: int = _setting(8, _number(int, 1, 256))
@@ -135,10 +135,12 @@ class Settings:
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
-    """Returns the settings; raises `SettingError`, one line, for the first that is wrong."""
+    """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""
     for name in _LATER:
         if environ.get(name):
-            raise SettingError(f"{name} is set, and this version of Lenslet does not know it yet")
+            raise SettingError(
+                f"{name} is set, but this version does not support it yet: remove it"
+            )
     if environ.get("SHARD"):
         raise SettingError(NO_SHARDS)
     values = _defaults(environ)
@@ -157,7 +159,7 @@ def settings(environ: Mapping[str, str]) -> Settings:
 def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
     """Defaults that depend on the host and on where the root is.
 
-    Threads that work on a bucket mostly wait for it, and each scan of one costs requests.
+    Threads mostly wait for a bucket, so it gets more; a scan costs requests, so it is rarer.
     """
     cores = os.cpu_count() or 1
     if not environ.get("S3_BUCKET"):
@@ -168,13 +170,13 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def load(environ: Mapping[str, str], folder: str = ".") -> Settings:
     """Returns the settings of the environment; `folder`/.env sets what it leaves unset."""
-    filed, here = _filed(folder), {name: value for name, value in environ.items() if value}
+    filed, here = _read_dotenv(folder), {name: value for name, value in environ.items() if value}
     if "ROOT_PATH" in here:
         filed.pop("S3_BUCKET", None)  # the environment's folder wins over the file's bucket
     return settings({**filed, **here})
 
 
-def _filed(folder: str) -> dict[str, str]:
+def _read_dotenv(folder: str) -> dict[str, str]:
     file = FilePath(folder, ".env")
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -187,7 +189,7 @@ def _filed(folder: str) -> dict[str, str]:
 
 def credentials(folder: str = ".") -> dict[str, str]:
     """Returns the variables of `folder`/.env that are for boto3: those that begin with `AWS_`."""
-    return {name: value for name, value in _filed(folder).items() if name.startswith("AWS_")}
+    return {name: value for name, value in _read_dotenv(folder).items() if name.startswith("AWS_")}
 
 
 def dotenv(text: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ class RangeNotSatisfiable(LensletError):
 
 
 class Invalid(LensletError):
-    """A value that is understood and wrong; `field` names it."""
+    """A well-formed value that is not allowed; `field` names it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -83,7 +83,7 @@ class StorageUnavailable(LensletError):
 
 
 class Unmounted(StorageUnavailable):
-    """The root or `STATE_DIR` is empty or another disk: an unmounted disk?"""
+    """The root or `STATE_DIR` is empty or on another disk, so a disk is probably not mounted."""
 
 
 class Unreachable(StorageUnavailable):

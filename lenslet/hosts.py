@@ -1,6 +1,7 @@
 """Many hosts on one bucket: jobs travel through SQS queues, and so do the bucket's own events.
 
-A message names a folder to index or a thumbnail that somebody waits for; an event means its folder.
+A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
+folder of its object to be indexed.
 A message is deleted when its work has ended well. A host that dies deletes nothing: its messages
 return for others when their time is over, and what fails again and again ends as a dead letter.
 Imported only if a queue is set.
@@ -27,7 +28,7 @@ from lenslet.storage import Client
 
 log = logging.getLogger("lenslet")
 
-MOST_HELD = 100  # messages that a host works on; the others are for other hosts
+MOST_HELD = 100  # messages of each queue that a host works on at a time
 MERGE_SECONDS = 1.0  # events of one folder within this time are one listing
 _LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 20, 5.0, 10.0
 _TICK_SECONDS = 0.5
@@ -40,7 +41,7 @@ _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
 
 
 def encode(job: Job) -> bytes:
-    """Returns a job as a message. To rebuild the rollup, the whole library is indexed again."""
+    """Returns a job as a message. A rebuild of the rollup is sent as "index everything"."""
     kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
     deep = job.deep or job.kind is Kind.SUMMARY
     flags = {"asked": job.asked, "force": job.force, "deep": deep}
@@ -86,7 +87,7 @@ def _events(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -> Iterator[Path]:
-    """Yields the folders that events are about. Lenslet's own writes are not."""
+    """Yields the folders that events are about; skips those of Lenslet's own writes."""
     for event, name, key in events:
         if name != bucket or not key.startswith(prefix):
             continue
@@ -120,11 +121,11 @@ class SharedJobs:
     def send(self, job: Job) -> None:
         """Sends a job, and those that could not be sent before. `problem` says why it fails.
 
-        After a failure no request waits for the queue for ten seconds.
+        For ten seconds after a failure it fails at once.
         """
         with self._lock:
-            jobs = {**self._unsent, job.key: job}
-            self._unsent.clear()
+            jobs, self._unsent = self._unsent, {}
+            jobs[job.key] = jobs[job.key].merged(job) if job.key in jobs else job
         if time.monotonic() - self._failed < _BREAK_SECONDS:
             self._keep(jobs)
             raise StorageUnavailable(self.problem)
@@ -143,7 +144,9 @@ class SharedJobs:
     def _keep(self, jobs: dict[tuple[Kind, Path], Job]) -> None:
         """Keeps folders for later. Nobody waits for a thumbnail any more by then."""
         with self._lock:
-            self._unsent |= {k: job for k, job in jobs.items() if k[0] is not Kind.THUMBNAIL}
+            for key, job in jobs.items():
+                if key[0] is not Kind.THUMBNAIL:
+                    self._unsent[key] = job.merged(self._unsent.get(key, job))
 
     def _send(self, job: Job) -> None:
         url = self._urgent if job.asked or job.kind is Kind.THUMBNAIL else self._normal
@@ -153,7 +156,7 @@ class SharedJobs:
 
 @dataclass(slots=True)
 class Held:
-    """A message that is being worked on here: when others would get it, and what is left of it."""
+    """A message that this host works on: when others can see it, and how many jobs are left."""
 
     url: str
     receipt: str
@@ -166,7 +169,15 @@ class Held:
 class Consumer:
     """Receives messages, puts their jobs in the queue, and deletes them when those have ended."""
 
-    def __init__(self, client: Client, settings: Settings, queue: Queue) -> None:
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        queue: Queue,
+        report: Callable[[str], None] = lambda problem: None,
+    ) -> None:
+        """`report` is called with what is wrong with the queues; empty if nothing is."""
+        self._report = report
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
         self._urls = list(dict.fromkeys(filter(None, urls)))
@@ -177,11 +188,6 @@ class Consumer:
         self._hidden_seconds: dict[str, int] = {}  # how long a queue hides a received message
         self._problem = ""
         self._dead_letters = ""
-
-    @property
-    def state(self) -> str:
-        """Why the queues cannot be read, and how many messages no host could do."""
-        return "; ".join(filter(None, (self._problem, self._dead_letters)))
 
     def run(self, stop: threading.Event) -> None:
         """Receives from each queue on a thread of its own until `stop` is set."""
@@ -194,6 +200,7 @@ class Consumer:
         looked = float("-inf")
         while not stop.wait(_TICK_SECONDS):
             self._extend()
+            self._report("; ".join(filter(None, (self._problem, self._dead_letters))))
             if time.monotonic() - looked > _DEAD_SECONDS:
                 looked = time.monotonic()
                 self._try(self._count_dead_letters, stop)
@@ -269,7 +276,7 @@ class Consumer:
             log.warning("queue %s: %s", held.url, one_line(error))
 
     def _extend(self) -> None:
-        """Keeps messages that are still being worked on from other hosts."""
+        """Hides the messages that this host still works on from others for longer."""
         now = time.monotonic()
         with self._lock:
             held_now = list(self._held)
@@ -287,7 +294,7 @@ class Consumer:
                 held.due = now + seconds
             except LensletError as error:  # another host may have it by now
                 log.warning("queue %s: %s", held.url, one_line(error))
-                held.due = float("inf")
+                held.due = now + seconds
 
     def _attribute(self, url: str, name: str) -> str:
         answer = self._client.call_queue("get_queue_attributes", url, AttributeNames=[name])
@@ -296,10 +303,18 @@ class Consumer:
     def _count_dead_letters(self) -> None:
         found = {}
         for url in self._urls:
-            policy = self._attribute(url, "RedrivePolicy")
+            policy = _parse_policy(self._attribute(url, "RedrivePolicy"))
             if policy:
-                name = orjson.loads(policy)["deadLetterTargetArn"].rpartition(":")[2]
+                name = policy.rpartition(":")[2]
                 dead = f"{url.rpartition('/')[0]}/{name}"
                 found[name] = int(self._attribute(dead, "ApproximateNumberOfMessages") or 0)
-        told = [f"{count} messages in the queue {name}" for name, count in found.items() if count]
-        self._dead_letters = f"dead letters: {', '.join(told)}" if told else ""
+        shown = [f"{count} messages in the queue {name}" for name, count in found.items() if count]
+        self._dead_letters = f"dead letters: {', '.join(shown)}" if shown else ""
+
+
+def _parse_policy(policy: str) -> str:
+    """Returns the name of the dead-letter queue in a redrive policy; empty if there is none."""
+    try:
+        return str(orjson.loads(policy)["deadLetterTargetArn"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""

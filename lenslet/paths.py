@@ -39,7 +39,7 @@ _ENDINGS = tuple(MEDIA_TYPES)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
-_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes: a file system's limits, less our suffixes
+_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes; a path's limit is 4,096 with our suffixes
 
 
 class Path(str):
@@ -112,7 +112,7 @@ def usable(name: str) -> bool:
 
 
 def usable_segment(name: str) -> bool:
-    """True if part of a key, which may be any text, can be one segment of a path."""
+    """Like `usable`, for a part of a key, which can also be empty, `.`, `..` or too long."""
     return usable(name) and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
 
 
@@ -136,14 +136,14 @@ def media_type(name: str) -> str:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sorts `img2` before `img10`, whatever the case; no two names are equal."""
+    """A sort key: `img2` comes before `img10`, case does not count. No two names are equal."""
     parts: list[str | int] = list(_DIGITS.split(name.casefold()))
     parts[1::2] = map(int, parts[1::2])
     return parts, name
 
 
 def folder_key(path: Path) -> list[tuple[list[str | int], str]]:
-    """Sorts folders, each before what lies below it."""
+    """A sort key: a folder comes before the folders below it."""
     return [natural_key(segment) for segment in path.segments]
 
 
@@ -158,7 +158,7 @@ class Ignore:
         self._paths = [re.compile(fnmatch.translate(g.strip("/"))) for g in globs if "/" in g]
 
     def name(self, name: str) -> bool:
-        """True if a name is ignored in every folder."""
+        """True if this name is ignored in whatever folder it is."""
         return _is_clutter(name) or any(glob.match(name) for glob in self._names)
 
     def served(self, folder: Path, names: Iterable[str]) -> set[str]:

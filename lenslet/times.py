@@ -15,13 +15,13 @@ _RFC3339 = re.compile(
 
 
 class Clock:
-    """The clock of the index process: seconds say what is due, nanoseconds how old a file is."""
+    """The clock of the index process. Calling it gives monotonic seconds, for what is due."""
 
     def __call__(self) -> float:
         return time.monotonic()
 
     def wall_ns(self) -> int:
-        """Returns the time in nanoseconds since 1970, as files have it."""
+        """Returns nanoseconds since 1970, to compare with the times of files."""
         return time.time_ns()
 
 

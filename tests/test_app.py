@@ -694,6 +694,7 @@ def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Pa
     assert list(item) == ["path", "name", "type", "w", "h", "size", "rev", "tags", "notes"]
 
 
+@pytest.mark.local
 def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pathlib.Path) -> None:
     data = jpeg(4, 3)
     for number in range(1003):

@@ -491,7 +491,10 @@ def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, ro
     assert gallery.items("a")["slow.jpg"]["hasThumb"] is True
 
 
-@pytest.mark.parametrize("name", ["_index.json", "x.jpg.thumbnail", "_rollup.json", "_health.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["_index.json", "x.jpg.thumbnail", "_rollup.json", "_rollup_delta.json", "_health.json"],
+)
 @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
 def test_what_is_no_file_in_place_of_a_derived_file_is_left_and_worked_around(
     make_gallery: Make, root: pathlib.Path, tmp_path, name: str, kind: str
@@ -693,6 +696,74 @@ def test_an_image_that_fails_is_tried_again_later_and_later(tries: int, wait: fl
     before = {"gone.jpg": gone} | ({"x.jpg": Retry(5.0, tries, "x")} if tries else {})
     found = retries(before, {"x.jpg": "I/O error"}, ["x.jpg", "y.jpg"], 1000.0)
     assert found == {"x.jpg": Retry(1000.0 + wait, tries + 1, "I/O error")}
+
+
+def test_search_follows_a_manifest_that_goes_back_in_time(make_gallery: Make, root) -> None:
+    """As after a restore from a backup, or with a clock that was ahead."""
+    put(root / "a/x.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    backup = tree(root / "a")
+    put(root / "a/x.jpg.json", b'{"v": 1, "tags": ["later"], "updatedAt": "2024-01-01T00:00:00Z"}')
+    gallery.index()
+    gallery.settle(400)
+    assert gallery.found("tag:later") == ["a/x.jpg"]
+    (root / "a/x.jpg.json").unlink()
+    put(root / "a/_index.json", backup["_index.json"])
+    for _ in range(2):
+        gallery.index()
+    assert gallery.found("tag:later") == []
+
+
+def test_a_rollup_cannot_name_files_outside_the_cache(make_gallery: Make, root, tmp_path) -> None:
+    put(root / "a/x.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    victim = put(tmp_path / "victim.json", b"mine")
+    ups = "../" * 12 + str(victim).removesuffix(".json").lstrip("/")
+    head = {"v": 1, "generatedAt": "2024-01-01T00:00:00Z", "generation": ups}
+    put(
+        root / "_rollup.json",
+        json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"items":[\n],"folders":[]}\n',
+    )
+    assert gallery.app.get("/search?q=x").status_int == 200
+    gallery.index()
+    gallery.settle(400)
+    assert gallery.found("x") == ["a/x.jpg"]
+    assert victim.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["json", "fold", "terms"])
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_search_survives_a_cache_that_lost_files(make_gallery: Make, root, kind, how) -> None:
+    """An emptied file is what a power cut leaves of it."""
+    put(root / "a/x.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    for file in pathlib.Path(gallery.library.cache.name).glob(f"*.{kind}"):
+        file.unlink() if how == "removed" else file.write_bytes(b"")
+    for asked in (gallery, make_gallery()):
+        assert asked.found("x") == ["a/x.jpg"]
+
+
+def test_an_edit_through_a_pointer_is_refused_while_the_state_folder_is_away(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "own.jpg")
+    put(tmp_path / "elsewhere/x.jpg")
+    target = {"type": "local", "path": str(tmp_path / "elsewhere")}
+    put(
+        root / "art/.lenslet.folder.json",
+        json.dumps({"version": 1, "kind": "pointer", "target": target}).encode(),
+    )
+    state = tmp_path / "state"
+    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
+    gallery.index()
+    gallery.app.put("/item?path=art/x.jpg", b'{"tags": ["kept"]}', status=200)
+    state.rename(tmp_path / "away")
+    state.mkdir()
+    gallery.app.put("/item?path=art/x.jpg", b'{"tags": ["lost"]}', status=503)
+    assert list(state.iterdir()) == []
 
 
 def test_a_name_too_long_for_a_thumbnail_is_listed_with_all_that_is_known(

@@ -157,6 +157,7 @@ def test_signals_do_not_change_the_number_of_workers(serve: Serve, root) -> None
     """TTOU would end the oldest worker, which is the index process."""
     fill(root, 2)
     server = serve(root)
+    server.until(lambda: len(server.workers()) == 3)
     pid, before = server.index_pid(), server.workers()
     for number in (signal.SIGTTOU, signal.SIGTTOU, signal.SIGTTIN):
         server.process.send_signal(number)

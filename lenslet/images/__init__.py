@@ -32,7 +32,7 @@ from lenslet.errors import UnreadableImage, one_line
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
-_COPIES = {"WEBP": 4}  # how often the decoder may hold the picture in memory
+_COPIES = {"WEBP": 4}  # how many copies of the picture the decoder may hold
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 # Pillow raises these for damaged images: collected from its plugins, and seen on the corpus.
@@ -103,7 +103,9 @@ def render(
             target = _fit(*size, long_edge)
             box = (0.0, 0.0, float(size[0]), float(size[1]))
             if thumbnail:
-                draft = image.draft(None, _drafted(target))  # JPEG; before all that loads it
+                draft = image.draft(
+                    None, _drafted(target)
+                )  # JPEG only; before anything loads the pixels
                 box = draft[1] if draft else box
             with budget(image.width * image.height * _COPIES.get(image.format or "", 1)):
                 return _render(image, size, target, box, quality if thumbnail else 0)

@@ -16,8 +16,8 @@ SECONDS = 40  # then the image counts as one that is never finished
 def ends_its_process(file: BinaryIO, *, long_edge: int, quality: int, max_pixels: int) -> str:
     """Says in words how a process that reads the image dies; empty if it does not.
 
-    A process killed from outside proves nothing about the image that it was reading. One that was
-    started for this image alone does.
+    A process killed from outside proves nothing about the image that it was reading. If a process
+    that only reads this image dies, the image is the likely cause.
     """
     # -I, so that no module in the working directory, which may be served, is imported.
     command = [sys.executable, "-I", os.path.abspath(__file__)]
@@ -26,7 +26,7 @@ def ends_its_process(file: BinaryIO, *, long_edge: int, quality: int, max_pixels
     if ended.returncode >= 0:
         return ""
     if ended.returncode == -signal.SIGALRM:
-        return f"takes over {SECONDS} s"
+        return f"takes more than {SECONDS} s"
     return f"ends its process ({signal.Signals(-ended.returncode).name})"
 
 

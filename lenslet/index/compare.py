@@ -1,4 +1,4 @@
-"""Compares what a folder holds with its manifest: what it should say, what to read, what is wrong.
+"""Compares a folder with its manifest, and decides what the manifest should say.
 
 Pure: nothing here touches a file.
 """
@@ -42,9 +42,9 @@ class Snapshot:
 class Plan:
     """What a comparison decides.
 
-    The manifest as it should be, whether that is `changed`, the images to read (`todo`), those
-    that have the thumbnail of another image (`replaced`), whether one is still being written, and
-    what is wrong.
+    The manifest as it should be, and whether that is `changed`; the images to read (`todo`), those
+    whose thumbnail was made from an earlier file of the same name (`replaced`), whether one is
+    still being written (`unsettled`), and what is wrong.
     """
 
     manifest: Manifest
@@ -56,7 +56,7 @@ class Plan:
 
 
 def changed_sidecars(old: Manifest, sidecars: Mapping[str, str]) -> list[str]:
-    """Returns the images whose sidecar must be read: it is not the one the manifest knows."""
+    """Returns the images whose sidecar differs from the one that the manifest describes."""
     if not sidecars:
         return []
     before = {item["name"]: item for item in old.items}
@@ -64,7 +64,7 @@ def changed_sidecars(old: Manifest, sidecars: Mapping[str, str]) -> list[str]:
 
 
 def _knows_meta(item: Item | None, rev: str) -> bool:
-    """True if an item describes its sidecar; one that could not be read is tried again."""
+    """True if an item describes its sidecar. One that could not be read is read again."""
     return item is not None and item.get("metaRev", "") == rev and "metaError" not in item
 
 
@@ -78,7 +78,7 @@ def compare(
 ) -> Plan:
     """Decides what the manifest of a folder should be, and what is left to do.
 
-    `facts` are of images that were read, `metas` the keys of items that describe the sidecars that
+    `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
     were read. `retry` tries images again that could not be decoded.
     """
     before = {item["name"]: item for item in old.items}
@@ -91,7 +91,7 @@ def compare(
         same = was if was and was["rev"] == stat.rev else None
         bound = _is_bound(snapshot.thumbnails.get(name), stat, same, read)
         if bound and was and not same and not read:
-            plan.replaced.append(name)  # bound by its time to an image that was replaced
+            plan.replaced.append(name)  # the same time, but made from the replaced image
             bound = False
         rev = snapshot.sidecars.get(name, "")
         if same and not read and same["hasThumb"] == bound and _knows_meta(same, rev):
@@ -121,7 +121,7 @@ def _is_bound(thumbnail: Stat | None, stat: Stat, same: Item | None, read: Facts
     if not thumbnail or not thumbnail.size:
         return False
     bound = thumbnail.made_from(stat)
-    if bound is None:  # a listing of a bucket does not tell
+    if bound is None:  # a listing of a bucket does not tell what it was made from
         return bool(read and not read.error) or bool(same and same["hasThumb"])
     return bound
 
@@ -129,7 +129,7 @@ def _is_bound(thumbnail: Stat | None, stat: Stat, same: Item | None, read: Facts
 def _item(
     folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
 ) -> Item:
-    """An item as it is now, but for the keys that describe its sidecar."""
+    """An item as it is now, without the keys that describe its sidecar."""
     known = same or {}
     width, height = known.get("w", 0), known.get("h", 0)
     digest, created, error = known.get("hash"), known.get("createdAt"), known.get("error")
@@ -154,7 +154,7 @@ def _item(
 
 
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
-    """The keys that describe a sidecar: as it was read now or, if it is the same, before."""
+    """The keys that describe a sidecar: as just read or, if it is unchanged, of the old item."""
     if read is not None:
         return {**read, "metaRev": rev}
     if was and rev and _knows_meta(was, rev):
@@ -203,7 +203,7 @@ def thumbnails_of(files: Mapping[str, Stat]) -> dict[str, Stat]:
 
 
 def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
-    """Returns the revs of the files that may be sidecars, joined, by the names of their images."""
+    """Returns for each image name the joined revs of its possible sidecar files."""
     revs: dict[str, list[str]] = {}
     for files in layers:
         names = [name for name in files if name.endswith(SIDECARS)]

@@ -32,13 +32,13 @@ from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
 
 SETTLE_SECONDS = 2.0  # until a file that is being written is looked at again
-SOON, PATIENTLY = 0.5, 5.0  # how long what was read may wait until the manifest says it
+SOON, PATIENTLY = 0.5, 5.0  # from reading an image to its manifest: if somebody waits, and if not
 _REST_SECONDS = 2.0  # the longest rest between two looks at one folder
 _TURN_SECONDS = 0.1  # a folder of 1,000 images takes 13 ms
 _TRIES = 5
-MOST_IMAGES = 20_000  # that wait to be read; the other folders of a large library wait
+MOST_IMAGES = 20_000  # in the queue; folders with more wait in `_unread`
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
-_NOT_KEPT = "cannot be written here; what Lenslet makes of it is in this host's cache"
+_NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
 
 
 class Run:
@@ -56,14 +56,14 @@ class Run:
         self.asked = False
 
     def begin(self, name: str) -> bool:
-        """Notes that an image will be read; False if that is so already."""
+        """Notes that an image will be read; False if it was noted before."""
         with self._lock:
             new = name not in self._reading
             self._reading.add(name)
             return new
 
     def is_reading(self, name: str = "") -> bool:
-        """True if the image, or without a name any image, is still to be read."""
+        """True while this image (no name: any image) is still to be read."""
         return name in self._reading if name else bool(self._reading)
 
     def finish(self, name: str, facts: Facts | None, problem: str) -> None:
@@ -80,12 +80,15 @@ class Run:
         with self._lock:
             return dict(self._facts), dict(self._failed)
 
-    def written(self, facts: dict[str, Facts], failed: dict[str, str]) -> bool:
-        """Drops results that are in the manifest now; True if nothing is left in flight."""
+    def written(self, facts: dict[str, Facts], failed: dict[str, str]) -> None:
+        """Drops results that are in the manifest now."""
         with self._lock:
             self._facts = {n: f for n, f in self._facts.items() if facts.get(n) is not f}
             self._failed = {n: p for n, p in self._failed.items() if n not in failed}
-            return not (self._facts or self._failed or self._reading)
+
+    def is_empty(self) -> bool:
+        """True if nothing is in flight."""
+        return not (self._facts or self._failed or self._reading)
 
     def tell(self, ok: bool) -> None:
         """Tells everyone who waits how the run ended."""
@@ -106,7 +109,9 @@ class Folders:
         self._lock = threading.Lock()
         self._runs: dict[Path, Run] = {}
         self._turn = threading.Lock()
-        self._unread: OrderedDict[Path, None] = OrderedDict()  # folders with more new images
+        self._unread: OrderedDict[Path, None] = (
+            OrderedDict()
+        )  # folders whose new images did not all fit
         self.share: Callable[[Job], None] | None = None  # sends a folder to any host
 
     # What is in flight
@@ -134,12 +139,13 @@ class Folders:
     ) -> None:
         """Takes what reading an image showed; its folder is indexed again after at least `wait`."""
         folder = item.parent
-        run = self._open(folder)
-        run.finish(item.name, facts, problem)
+        with self._lock:
+            run = self._runs.setdefault(folder, Run())
+            run.finish(item.name, facts, problem)
         record = self._records.get(folder)
         took = record.took if record else 0.0
         if not run.is_reading():
-            wait = max(wait, min(max(SOON / 10, took), SOON) / 2)  # another may come at once
+            wait = max(wait, min(max(SOON / 10, took), SOON) / 2)  # another may follow
         elif not (asked and facts and facts.error):
             wait = max(wait, SOON if run.asked else PATIENTLY, 20 * took)
         self._queue.put(Job(Kind.FOLDER, folder), wait)
@@ -172,18 +178,20 @@ class Folders:
         finally:
             if ended is None:
                 run.tell(False)
-        if ended:
-            with self._lock:
+        with self._lock:
+            ended = ended and run.is_empty()  # a thumbnail may have been made meanwhile
+            if ended:
                 self._runs.pop(job.path, None)
+        if ended:
             now = self._records.get(job.path)
             run.tell(not (now and now.failed))
 
     @contextlib.contextmanager
     def _in_turn(self, job: Job) -> Iterator[None]:
-        """Lets one thread at a time look at local folders, for a moment.
+        """Lets background looks at local folders take turns.
 
-        A look is Python for the most part: two at a time took 10 s for 500,000 images, one by one
-        6.6 s. A look that nobody waits for waits at most 0.1 s, in case a disk hangs.
+        A look is mostly Python: two at a time took 10 s for 500,000 images, one by one 6.6 s. After
+        0.1 s a look starts anyway, in case another hangs on a disk.
         """
         waits = self._tree.has_stamps and not job.asked
         held = waits and self._turn.acquire(timeout=_TURN_SECONDS)
@@ -194,7 +202,7 @@ class Folders:
                 self._turn.release()
 
     def _index(self, job: Job, run: Run, record: Record) -> bool:
-        """Looks at a folder and acts on it; True if nothing is left in flight.
+        """Looks at a folder and acts on it; True if nothing is left to do.
 
         The tree is checked after each look: what was seen while a disk went away is not true.
         """
@@ -212,34 +220,34 @@ class Folders:
                 if self._is_passing(error):
                     raise
                 self.give_up(path, error)
-                return run.written(facts, failed)
+                if not isinstance(error, (NotFound, BrokenPointer, PointerLoop)):
+                    run.tell(False)
+                run.written(facts, failed)
+                return True
             self._tree.check()
             if look is None:
                 self._records.put(path, replace(record, looked=self._clock()))
                 self._index_children(job, record.children if job.deep else ())
-                return run.written({}, {})
+                return True
             try:
                 self._looker.write(look)
                 break
             except Overtaken:
                 continue
         else:
-            self._queue.put(job, SETTLE_SECONDS)
+            self._queue.put(replace(job, waiters=()), SETTLE_SECONDS)
             return False
-        done = run.written(facts, failed)
+        run.written(facts, failed)
         self._remember(job, look, record, failed, begun)
-        if self._read_images(job, run, look):
-            done = False
         if look.plan.unsettled:
             self._queue.put(Job(Kind.FOLDER, path), SETTLE_SECONDS)
-        return done
+        return not self._read_images(job, run, look)
 
     def _remember(
         self, job: Job, look: Look, before: Record, failed: dict[str, str], begun: float
     ) -> None:
         path, plan, now = job.path, look.plan, self._clock()
-        names = [item["name"] for item in plan.manifest.items]
-        waiting = retries(before.failed, failed, names, now)
+        waiting = retries(before.failed, failed, plan.todo, now)
         problems = [
             *plan.problems,
             *(Problem("unreadableFiles", path.child(n), r.reason) for n, r in waiting.items()),
@@ -285,9 +293,11 @@ class Folders:
         for name in names:
             child = Job(Kind.FOLDER, job.path.child(name), force=job.force, deep=job.deep)
             if self.share and job.deep and job.waiters:
-                self.share(child)  # it outlives this host
-            else:
-                self._queue.put(child)
+                self.share(child)  # a message survives this host
+                child = Job(Kind.FOLDER, child.path)
+                if self._records.get(child.path):
+                    continue
+            self._queue.put(child)
 
     def _is_passing(self, error: LensletError) -> bool:
         """True if it is the whole bucket that cannot be used right now, and not this folder."""
@@ -340,8 +350,10 @@ class Folders:
             and (job.force or name not in failed or failed[name].due <= now)
         ]
         if self.share and len(todo) > _MANY_IMAGES and not (run.waiters or run.asked):
-            with contextlib.suppress(LensletError):  # then they are read here
-                self.share(Job(Kind.FOLDER, path))
+            with contextlib.suppress(LensletError):  # if it cannot be sent, they are read here
+                self.share(Job(Kind.FOLDER, path, force=job.force))
+                if record:  # look again at the next scan, whatever becomes of the message
+                    self._records.put(path, replace(record, stamps=()))
                 return False
         room = max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))
         for name in todo[:room]:

@@ -25,7 +25,7 @@ from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage import Listing, Tree
 from lenslet.times import Clock
 
-Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder shows; the default if new
+Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder shows, by path and default
 
 
 @dataclass(slots=True)
@@ -78,8 +78,8 @@ class Looker:
     ) -> Look | None:
         """Compares a folder with its manifest. `entry` says how each subfolder is shown.
 
-        `retry` tries undecodable images again. None for a folder in a bucket whose stamps are
-        `unless`: nothing has changed. Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`,
+        `retry` tries undecodable images again. Returns None if a folder in a bucket still has the
+        stamps `unless`. Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`,
         `PointerLoop` and `StorageUnavailable`.
         """
         here = self._locator.beneath(path)
@@ -116,7 +116,7 @@ class Looker:
         return tree.listing(folder), Stamp(tree, folder, stamp)
 
     def _list_kept(self, path: Path) -> tuple[Listing, Stamp]:
-        """Lists the folder of the derived files of a pointer's subfolder, which may be missing."""
+        """Lists the folder of the derived files. Below a pointer it may not exist yet."""
         try:
             return self._list(self._tree, path)
         except NotFound:

@@ -1,7 +1,7 @@
 """The index process's loop: does the jobs of the queue on threads, and finds what changed.
 
-`step()` does one job, `run(stop)` goes on until it is stopped. A scan finds again what a crash
-forgets.
+`step()` does one job, `run(stop)` goes on until it is stopped. A scan finds again what was lost in
+a crash.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import logging
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from lenslet.errors import (
     Denied,
@@ -24,7 +24,7 @@ from lenslet.index.folders import Folders
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import ImageJobs, Listener
 from lenslet.index.records import Record, Records, Stamp
-from lenslet.index.status import Status
+from lenslet.index.status import STORAGE, Status
 from lenslet.index.summary import Summary
 from lenslet.library import Library
 from lenslet.paths import ROOT, Path
@@ -33,20 +33,12 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0
-S3_SCAN_SECONDS = 120.0  # between two listings of a folder in a bucket that a pointer leads to
+S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
 AWAY_SECONDS = 5.0  # between two scans while the root is away
-REPEAT_SECONDS = 10.0  # until a job is repeated that storage refused
+REPEAT_SECONDS = 10.0  # until a job that storage refused is repeated
 STUCK_SECONDS = 60.0
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
 _WORK = (Kind.THUMBNAIL, Kind.FOLDER, Kind.IMAGE)
-
-
-class Queues(Protocol):
-    """The queues of many hosts."""
-
-    @property
-    def state(self) -> str:
-        """What is wrong with them; empty if nothing is."""
 
 
 class Indexer:
@@ -70,14 +62,9 @@ class Indexer:
         self._images = ImageJobs(library, self.folders, status, clock, listener)
         self._summary = Summary(library, queue, records, clock)
         self._scanner = Scanner(library, queue, records, self._summary, clock)
-        self._problems: dict[Kind, str] = {}  # why storage refused each kind of work last
-        self._started = self._worked = time.monotonic()
+        self._problems: dict[Kind, str] = {}  # the last storage error of each kind of work
+        self._worked = time.monotonic()  # when an image was read last
         self._rests = True  # nothing was done since memory was given back
-        self._queues: Queues | None = None
-
-    def listen_to(self, queues: Queues) -> None:
-        """Has the status report what the queues of many hosts refuse."""
-        self._queues = queues
 
     # The loop
 
@@ -103,8 +90,8 @@ class Indexer:
     def _work(self, stop: threading.Event, once: bool) -> None:
         while not stop.is_set():
             self.step(0.05 if once else 1.0)
-            waited = time.monotonic() - self._worked
-            if once and (not self.backlog or waited > _ONCE_SECONDS):
+            rests = time.monotonic() - self._worked > _ONCE_SECONDS
+            if once and (not self.backlog or (rests and self._scanner.is_complete)):
                 return
 
     def step(self, wait: float = 0.0) -> bool:
@@ -143,7 +130,8 @@ class Indexer:
             if isinstance(error, (StorageFull, StorageUnavailable, Denied)):
                 self._problems[job.kind] = one_line(error)
             if job.kind in (Kind.FOLDER, Kind.SUMMARY):
-                self._queue.put(Job(job.kind, job.path, force=job.force), REPEAT_SECONDS)
+                again = Job(job.kind, job.path, force=job.force, deep=job.deep)
+                self._queue.put(again, REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
             if job.kind is Kind.FOLDER:
@@ -155,8 +143,8 @@ class Indexer:
         now = time.monotonic()
         if any(now - mark.since > STUCK_SECONDS for mark in self._status.marks().values()):
             return False
-        self._status.beat(self.backlog, self._started)
-        self._status.set_problems(self.problem, self._queues.state if self._queues else "")
+        self._status.beat(self.backlog)
+        self._status.set_problem(STORAGE, self.problem)
         return True
 
     @property
@@ -188,6 +176,11 @@ class Scanner:
         self.seconds = library.settings.scan_seconds
         self._began_full = float("-inf")
         self._is_full = False  # the full scan that began last has not ended
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every folder has been indexed."""
+        return self._records.complete
 
     def scan(self, job: Job) -> None:
         """Queues the folders that changed; with `force`, and every hour, all folders."""
@@ -238,7 +231,7 @@ class Scanner:
             return True
 
     def _check_watched(self) -> None:
-        """Looks at the images that changed last: writing goes on without a new folder mtime."""
+        """Looks at new images: writing into a file does not change its folder's mtime."""
         watch, locator = self._records.watch, self._library.locator
         for path, rev in watch.all():
             try:
@@ -260,7 +253,7 @@ _LARGEST_BYTES = 32 << 20  # the most that glibc allows
 
 
 def keep_memory() -> None:
-    """Has the C library keep what decoding frees, for the next image."""
+    """Tells the C library to keep freed memory for the next image."""
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES)
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)

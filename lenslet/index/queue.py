@@ -82,7 +82,7 @@ _PATIENCE = {
 class Queue:
     """Jobs by urgency and then age, each at most once, some of them for later. Safe for threads.
 
-    A job that is put again while it runs runs once more afterwards.
+    If a job is put while it is running, it runs once more afterwards.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -132,7 +132,7 @@ class Queue:
         self._changed.notify()
 
     def get(self, wait: float = 0.0) -> Job | None:
-        """Returns the next job, for `done` afterwards; None if none is due within `wait` s."""
+        """Returns the next job; the caller must call `done`. None if none is due in `wait` s."""
         deadline = self._clock() + wait
         with self._changed:
             while True:
@@ -168,7 +168,7 @@ class Queue:
         return self._ready[lane].popitem(last=False)[1][1]
 
     def done(self, job: Job) -> None:
-        """Says that `job` has run; if it was put meanwhile, it may run again."""
+        """Says that `job` has run. If it was put meanwhile, it becomes ready now."""
         with self._changed:
             again = self._running.pop(job.key, None)
             if again:
@@ -206,7 +206,7 @@ class NoSender:
     def send(self, job: Job) -> None:
         raise StorageUnavailable(
             "This host has no index process (WORKER_THREADS=0) and no queue (JOBS_QUEUE_URL): "
-            "the host that indexes finds changes by itself."
+            "another host indexes, and finds the change at its next scan."
         )
 
 

@@ -49,7 +49,7 @@ class Unsettled(Exception):
 
 
 class PixelBudget:
-    """Lets threads decode at the same time while they hold at most `total` pixels together.
+    """Limits the pixels that all threads together hold while decoding to `total`.
 
     First come, first served: a large image waits for its turn, and nobody overtakes it.
     """
@@ -108,15 +108,15 @@ class Reader:
         if data:
             try:
                 thumbnail.write(self._tree, item, stat, data)
-            except Invalid as error:
-                reason = f"no thumbnail can be kept: {one_line(error)}"
+            except Invalid:
+                reason = "no thumbnail can be stored: the name is too long to add .thumbnail"
                 return Facts(
                     stat.rev, facts.width, facts.height, facts.hash, facts.created_at, reason
                 )
         return facts
 
     def _has_thumbnail(self, item: Path, image: Stat) -> bool:
-        """True if a good thumbnail is there. In a bucket that is not worth a request."""
+        """True if a good thumbnail is there. False in a bucket, where asking costs a request."""
         if image.etag:
             return False
         try:
@@ -165,7 +165,7 @@ class Reader:
 
 @contextlib.contextmanager
 def _whole(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
-    """The file as one that can be seeked: in memory if it is small."""
+    """Yields a seekable copy: in memory if small, else the file or a temporary file."""
     if size <= IN_MEMORY_BYTES:
         yield io.BytesIO(file.read())
     elif file.seekable():
@@ -201,7 +201,7 @@ class ImageJobs:
         self._reader = Reader(library, status, clock)
         self._status = status
         self._listener = listener
-        self._suspects: dict[int, Path] = {}  # by their marks; one killed the last process
+        self._suspects: dict[int, Path] = {}  # by slots of the status; one was fatal
 
     def read(self, job: Job) -> None:
         """Reads one image, unless another job has done it meanwhile."""
@@ -240,7 +240,7 @@ class ImageJobs:
         return bool(self._suspects)
 
     def _renew_marks(self) -> None:
-        """Keeps the suspects marked, in case this process dies too, and not as if stuck."""
+        """Keeps the suspects marked, in case this process dies too, with a new time."""
         for slot, path in self._suspects.items():
             self._status.mark(slot, path)
 
@@ -253,7 +253,7 @@ class ImageJobs:
             facts = None
             try:
                 facts = self._reader.try_alone(self._locator.item(path), path)
-            except LensletError as error:
+            except (LensletError, OSError) as error:
                 log.warning("image %s: %s", path, one_line(error))
             if facts:
                 log.error("image %s: %s", path, facts.error)

@@ -19,7 +19,7 @@ WATCHED_IMAGES = 1000
 
 
 class Stamp(NamedTuple):
-    """A folder that was listed, and a number that changes when its listing would."""
+    """A folder that was listed, and a number that changes when its listing may change."""
 
     tree: Tree
     folder: Path
@@ -40,7 +40,7 @@ class Record:
 
     `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
     its manifest, "" if it has none. `looked` is when it was listed, in seconds of the loop's
-    clock, and `took` for how long.
+    clock, and `took` how many seconds that took.
     """
 
     location: Location | None = None
@@ -62,7 +62,7 @@ def retries(
 ) -> dict[str, Retry]:
     """Returns the images to be tried again: those that `failed` now wait longer each time.
 
-    Only images with one of the `names` are still there.
+    `names` are the images still to be read; all others are forgotten.
     """
     found = {name: before[name] for name in names if name in before}
     for name, reason in failed.items():
@@ -109,7 +109,7 @@ class Records:
         self._lock = threading.Lock()
         self._folders: dict[Path, Record] = {}
         self._expected: dict[Path, Dir | None] = {ROOT: None}  # known, and not indexed yet
-        self._changed: set[Path] = set()  # folders of which search is to be told
+        self._changed: set[Path] = set()  # folders that search must still learn of
         self.watch = Watch()
 
     def get(self, path: Path) -> Record | None:
@@ -162,7 +162,7 @@ class Records:
         return {path: self.generation(path) for path in changed}
 
     def give_back(self, changed: Iterable[Path]) -> None:
-        """Takes back changed folders of which search could not be told."""
+        """Takes back changed folders that search must still learn of."""
         with self._lock:
             self._changed.update(changed)
 

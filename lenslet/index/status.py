@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import orjson
-
 from lenslet.paths import Path
 
 # Requests to a bucket or a queue, by the names of their operations; any other is "Other".
@@ -31,7 +29,8 @@ OPERATIONS = (
 )
 
 
-_PROBLEM_CHARACTERS = 250  # at most 1,500 bytes as JSON, so that two fit before the first mark
+STORAGE, QUEUE = 0, 1  # what may have a problem
+_PROBLEM_BYTES = 1024
 
 
 class Mark(NamedTuple):
@@ -57,13 +56,13 @@ class Status:
     """Shared memory that outlives the index process.
 
     Anonymous when the master makes it before the fork; in a file for `worker.py`. All processes of
-    a host share the monotonic clock.
+    a host share the monotonic clock, so their times can be compared.
     """
 
     _HEARTBEAT = struct.Struct("<qddq")
-    _LENGTH, _PROBLEMS_AT = struct.Struct("<h"), 512
+    _LENGTH, _PROBLEMS_AT = struct.Struct("<h"), (512, 2048)
     _MARK = struct.Struct("<di")
-    _MARK_BYTES, SLOTS = 4096, 64
+    _MARK_BYTES, SLOTS = 4096, 128
     _COUNT, _COUNT_SLOTS = struct.Struct("<Q"), 128
 
     def __init__(self, fd: int = -1) -> None:
@@ -76,31 +75,29 @@ class Status:
             os.ftruncate(fd, size)
         self._memory = mmap.mmap(fd, size)
 
-    def beat(self, backlog: int, started: float) -> None:
+    def beat(self, backlog: int) -> None:
         """Reports that the index process works, and how much waits."""
-        self._HEARTBEAT.pack_into(self._memory, 0, os.getpid(), time.monotonic(), started, backlog)
+        pid, _, started, _ = self._HEARTBEAT.unpack_from(self._memory, 0)
+        now = time.monotonic()
+        started = started if pid == os.getpid() else now
+        self._HEARTBEAT.pack_into(self._memory, 0, os.getpid(), now, started, backlog)
 
     def heartbeat(self) -> Heartbeat:
         pid, beat, started, backlog = self._HEARTBEAT.unpack_from(self._memory, 0)
         now = time.monotonic()
         return Heartbeat(pid, now - beat, now - started, backlog)
 
-    def set_problems(self, storage: str, queue: str) -> None:
-        """Reports what storage and the queue refuse right now; empty if nothing."""
-        data = orjson.dumps([storage[:_PROBLEM_CHARACTERS], queue[:_PROBLEM_CHARACTERS]])
-        first = self._PROBLEMS_AT + self._LENGTH.size
+    def set_problem(self, source: int, reason: str) -> None:
+        """Reports what `STORAGE` or the `QUEUE` refuses right now; empty if nothing."""
+        data = reason.encode()[:_PROBLEM_BYTES]
+        first = self._PROBLEMS_AT[source] + self._LENGTH.size
         self._memory[first : first + len(data)] = data
-        self._LENGTH.pack_into(self._memory, self._PROBLEMS_AT, len(data))
+        self._LENGTH.pack_into(self._memory, self._PROBLEMS_AT[source], len(data))
 
-    def problems(self) -> tuple[str, str]:
-        """Returns what storage and the queue refuse; empty while that is being written."""
-        (length,) = self._LENGTH.unpack_from(self._memory, self._PROBLEMS_AT)
-        first = self._PROBLEMS_AT + self._LENGTH.size
-        try:
-            storage, queue = orjson.loads(self._memory[first : first + length])
-        except (orjson.JSONDecodeError, ValueError):
-            return "", ""
-        return storage, queue
+    def problem(self, source: int) -> str:
+        (length,) = self._LENGTH.unpack_from(self._memory, self._PROBLEMS_AT[source])
+        first = self._PROBLEMS_AT[source] + self._LENGTH.size
+        return self._memory[first : first + length].decode("utf-8", "replace")
 
     def count(self, operation: str) -> None:
         """Counts one request of this process."""

@@ -20,8 +20,8 @@ _COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
 class Summary:
     """Keeps search and the health report up to date with the records of the folders.
 
-    Of the hosts that share a bucket, only the one that scans `leads`: it writes the rollup and the
-    report. Every host names the folders that it has indexed in the delta.
+    Of the hosts that share a bucket, only the one that scans is the leader, which writes the rollup
+    and the report. Every host names the folders that it has indexed in the delta.
     """
 
     def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
@@ -61,14 +61,20 @@ class Summary:
         try:
             compares = self._doubts and self._leads and self._records.complete
             if compares:
-                named = {**self._rollup.generations, **self._rollup.delta}
-                changed |= {path: self._records.generation(path) for path in named}
+                gone = {path for path in self._rollup.delta if self._is_gone(path)}
+                changed |= dict.fromkeys({*self._rollup.generations, *gone}, "")
                 changed |= {path: record.generation for path, record in self._records.all()}
             self._rollup.flush(changed)
             self._doubts &= not compares
         except Exception:
             self._records.give_back(changed)
             raise
+
+    def _is_gone(self, path: Path) -> bool:
+        """True if a folder that only the delta knows is not served; it may be another host's."""
+        above = [self._records.get(each) for each in path.ancestors() if each]
+        hidden = any(record and record.entry is None for record in above)
+        return hidden or not manifest.load(self._tree, path).generated_at
 
     def _is_due(self) -> bool:
         if not self._rollup.exists:
@@ -96,7 +102,7 @@ class Summary:
         return found
 
     def finish(self) -> None:
-        """Writes everything now, the rollup too unless it is right as it is."""
+        """Writes everything now, and the rollup if it is out of date."""
         self.write(Job(Kind.SUMMARY))
         if self._rollup.delta:
             self.write(Job(Kind.SUMMARY, force=True))

@@ -242,13 +242,13 @@ def _parse_head(found: dict[str, Any]) -> _Head:
     return _Head(generated, items, pages)
 
 
-def load(tree: Tree, folder: Path) -> Manifest:
+def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
     """Reads a whole manifest, every page; an empty one if it is missing, torn or nonsense.
 
     An incomplete manifest has no `generated_at`, and may lack items.
     """
     try:
-        data, stat = tree.read(folder.child(MANIFEST))
+        data, stat = tree.read(folder.child(MANIFEST), fresh=fresh)
     except NotFound:
         return Manifest(folder)
     rev = stat.rev if is_ours(MANIFEST, data[:HEAD_BYTES]) else ""

@@ -16,25 +16,26 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 from lenslet import config
 from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Channel, Queue
-from lenslet.index.status import Status
+from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
 from lenslet.storage import Client, cache_folder, check_settings, root_name
 
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
-NICENESS = 10  # a tenth of a request process's share of a busy processor
+NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
 
 @functools.lru_cache(maxsize=1)
 def shared() -> tuple[Channel, Status]:
-    """What the processes of one master share. First called in the master, before any fork."""
+    """What the processes of one master share. Must be called first in the master."""
     return Channel(), Status()
 
 
@@ -47,7 +48,7 @@ latest: list[Settings] = []  # the last valid settings, in the master before a f
 
 
 def load_settings() -> Settings:
-    """Returns the settings of a process that starts; a wrong one ends it with one line."""
+    """Returns the settings of a process that starts. A wrong setting ends it with one line."""
     try:
         settings = config.load(os.environ)
         for name, value in config.credentials().items():
@@ -87,10 +88,9 @@ def index_process(
     if settings.jobs_queue_url:
         from lenslet.hosts import Consumer, SharedJobs
 
-        consumer = Consumer(Client(settings, status.count, patient=True), settings, queue)
-        indexer.listen_to(consumer)
-        if settings.scan_seconds:
-            indexer.folders.share = SharedJobs(Client(settings, status.count), settings).send
+        client = Client(settings, status.count, patient=True)
+        consumer = Consumer(client, settings, queue, partial(status.set_problem, QUEUE))
+        indexer.folders.share = SharedJobs(Client(settings, status.count), settings).send
         targets.append(consumer.run)
     threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
     return indexer, threads
@@ -100,7 +100,7 @@ def index_process(
 
 
 def own_status(settings: Settings) -> Status:
-    """Opens a status in a file, which survives a crash; in memory if another process has it."""
+    """Opens a status in a file, which survives a crash; in memory if the file is locked."""
     folder = cache_folder(settings, "worker")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     name = os.path.join(folder, "status")
@@ -124,7 +124,7 @@ def stop_on_signals() -> threading.Event:
 def _worker_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="worker.py",
-        description="Index, and answer no requests. Settings are those of the environment.",
+        description="Only index, do not serve. Settings come from the environment and .env.",
     )
     parser.add_argument("--shard", help=argparse.SUPPRESS)
     parser.add_argument(

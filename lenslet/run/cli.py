@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _set_root(path: str) -> None:
-    """Makes what the command line names the root, whatever the settings say."""
+    """Uses the folder or bucket of the command line as the root."""
     if not path.startswith("s3://"):
         os.environ["ROOT_PATH"] = path
         os.environ.pop("S3_BUCKET", None)
@@ -82,14 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         ("demo", _demo, "draw a small sample gallery (default: ./lenslet-demo) and serve it"),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
-        where = (
-            "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET, ROOT_PATH, ./data)"
-        )
+        where = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
         command.add_argument("path", metavar="PATH", nargs="?", help=where)
         command.set_defaults(run=action)
         if name in ("serve", "demo"):
-            command.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
-            command.add_argument("--port", help="port to listen on (PORT, 7070)")
+            command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
+            command.add_argument("--port", help="port to listen on (default: PORT or 7070)")
     return parser
 
 
@@ -106,7 +104,7 @@ def _demo(options: argparse.Namespace) -> int:
     folder = options.path or "lenslet-demo"
     made = demo.make(folder)
     print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already")
-    os.environ["ROOT_PATH"] = folder
+    _set_root(folder)
     return _serve(options)
 
 
@@ -251,7 +249,7 @@ def _problems(looker: Looker, path: Path) -> tuple[Dir | None, list[Problem]]:
         return {**name, "kind": "leaf-pointer"}, [Problem("brokenPointers", path, str(error))]
     except LensletError as error:
         return {**name, "kind": "branch"}, [Problem("unreadableFolders", path, str(error))]
-    assert look is not None  # it was not told what to leave out
+    assert look is not None  # it returns None only with `unless`
     found = list(_in_folder(path, look))
     return look.entry, found + [problem for _, some in below.values() for problem in some]
 

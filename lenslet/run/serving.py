@@ -32,7 +32,7 @@ from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
-_FRESH_SECONDS = 2.0  # a request does not check a bucket's manifest again for so long
+_FRESH_SECONDS = 2.0  # how long a bucket's manifest is used without checking it
 _DRAIN_SECONDS = 20
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
@@ -75,7 +75,7 @@ class Worker(ThreadWorker):
             super().run()
 
     def accept(self, listener: Any) -> None:
-        """Lets another process accept first, unless this one has no connection.
+        """If this process already has connections, lets another accept first.
 
         Otherwise one process often accepts all connections of a browser, and its threads compete
         for the interpreter: 2,500 requests a second instead of 8,000.
@@ -118,7 +118,7 @@ class Worker(ThreadWorker):
 
 
 def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
-    """Puts jobs of request processes in the queue until `stop` is set; then leaves them there."""
+    """Puts jobs of requests in the queue. One that comes after `stop` goes to the next process."""
     while not stop.is_set():
         job = channel.receive(BEAT_SECONDS / 2)
         if job is not None and stop.is_set():
@@ -138,7 +138,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "bind": [f"{host}:{settings.port}"],
         "workers": settings.web_concurrency + bool(settings.worker_threads),
         "threads": settings.web_threads,
-        "limit_request_line": 8190,  # gunicorn's most: a path may need three times its bytes
+        "limit_request_line": 8190,  # gunicorn's limit: encoded paths are three times as long
         "timeout": 30,
         "graceful_timeout": 20,
         "keepalive": 15,

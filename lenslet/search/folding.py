@@ -32,6 +32,7 @@ _SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_WORDS = 50_000
+_ID = re.compile(r"[0-9a-f]{16}")
 # Positions are written in letters that folded text never contains, so that no query finds them.
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
@@ -81,7 +82,10 @@ def _parse_head(data: bytes) -> dict[str, Any]:
         found = orjson.loads(line.removesuffix(b"]") + b"]}")
     except orjson.JSONDecodeError as error:
         raise NotFound("The rollup is torn.") from error
-    if not all(isinstance(found.get(key), str) for key in ("generation", "generatedAt")):
+    generation, generated_at = found.get("generation"), found.get("generatedAt")
+    if not (isinstance(generation, str) and _ID.fullmatch(generation)):
+        raise NotFound("The rollup is nonsense.")  # the id becomes a file name
+    if not isinstance(generated_at, str):
         raise NotFound("The rollup is nonsense.")
     return dict(found)
 
@@ -166,11 +170,12 @@ def copy_rollup(tree: Tree, cache: Tree, generation: str) -> str:
 
 
 def _has_copy(cache: Tree, key: str) -> bool:
+    """True if the three files are there, and none is what a crash leaves of it."""
     try:
-        cache.stat(Path(f"{key}.terms"))  # the last of the three to be written
+        cache.stat(Path(f"{key}.terms"))  # may be empty
+        return all(cache.stat(Path(f"{key}.{kind}")).size for kind in ("json", "fold"))
     except NotFound:
         return False
-    return True
 
 
 def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:

@@ -347,7 +347,7 @@ class Search:
         rollup, items = view.rollup, list[Item]()
         start, end = rollup.range_of(folder) if rollup else (0, 0)
         if generation:
-            found = manifest.load(self._tree, folder)  # it may be newer than the delta says
+            found = manifest.load(self._tree, folder, fresh=True)  # may be newer than that
             generation, items = found.generated_at, found.items
             if not generation:
                 return None

@@ -31,6 +31,7 @@ from lenslet.storage.tree import is_ours
 
 _KEPT_SECONDS = 600.0  # how long a copy that is no longer current may still be in use
 _CHUNK = 1 << 20
+_MOST_NAMED = 20_000  # folders, about 2 MB
 
 
 class Rollup:
@@ -70,16 +71,16 @@ class Rollup:
         The generation of a folder that is gone is "".
         """
         wanted = self._delta_after(self.delta, changed)
-        if wanted == self.delta:
+        if wanted == self.delta or len(wanted) > _MOST_NAMED:
+            self.delta = wanted  # so many are in the next rollup, which is due
             return
 
         def change(copies: list[Document]) -> tuple[Path, bytes | None]:
             stored: Generations = {}
             for copy in copies:
-                data = copy.data or b""
-                if not is_ours(ROLLUP_DELTA, data):
+                if copy.data is None or not is_ours(ROLLUP_DELTA, copy.data):
                     raise Denied(f"{ROLLUP_DELTA} is not Lenslet's own and is left as it is.")
-                stored = parse_delta(data)
+                stored = parse_delta(copy.data)
             self.delta = self._delta_after(stored, changed)
             return Path(ROLLUP_DELTA), encode_delta(self.delta)
 
@@ -97,9 +98,7 @@ class Rollup:
         }
 
     def _is_news(self, path: Path, generation: str) -> bool:
-        if not generation:
-            return path in self.generations
-        return is_later(generation, self.generations.get(path, ""))
+        return generation != self.generations.get(path, "")
 
     def compact(self, folders: Iterable[Path], load: Callable[[Path], Manifest]) -> int:
         """Writes the rollup anew from the manifests of `folders`; returns the number of items.

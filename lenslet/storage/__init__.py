@@ -14,7 +14,7 @@ from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.storage.client import Client
-from lenslet.storage.local import LocalTree
+from lenslet.storage.local import MARKER, LocalTree
 from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Tree, time_of
 from lenslet.storage.tree import (
@@ -80,8 +80,10 @@ def _with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
     if not settings.state_dir:
         return tree
     state = os.path.realpath(settings.state_dir)
-    claim = "" if at else f"{cache_folder(settings, 'state')}-{_digest(state)}"
-    return Overlay(LocalTree(os.path.join(state, at), private=True, claim=claim), tree)
+    claim = f"{cache_folder(settings, 'state')}-{_digest(state)}"
+    marker = os.path.join(state, MARKER)
+    upper = LocalTree(os.path.join(state, at), private=True, marker=marker, claim=claim)
+    return Overlay(upper, tree)
 
 
 def check_settings(settings: Settings) -> None:

@@ -85,7 +85,7 @@ class Client:
         self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
         self._silent: dict[str, Unreachable] = {}  # endpoints that did not answer the last request
         self._trying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self.proven: set[str] = set()  # buckets that honour conditional writes
+        self.conditions: dict[str, bool] = {}  # whether a bucket honours conditional writes
 
     @property
     def name(self) -> str:

@@ -37,6 +37,7 @@ from lenslet.storage.tree import (
 
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_DOCUMENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 _REMEMBERED_NAMES = 100
 
@@ -83,16 +84,23 @@ class LocalTree(Tree):
     """Files below the folder `root`.
 
     In a `private` tree (`STATE_DIR`, the cache) folders are made as needed; any other belongs to
-    the user. `claim`, only for `STATE_DIR`, is a file in the host's cache, made at the first use:
-    if it exists and the tree has no marker, the disk is not mounted. `without` is a name at the top
-    that does not count when the tree is checked for being empty.
+    the user. `marker` and `claim`, only for `STATE_DIR`, are files in it and in the host's cache,
+    made at the first use: if there is a claim and no marker, the disk is not mounted. `without` is
+    a name at the top that does not count when the tree is checked for being empty.
     """
 
     def __init__(
-        self, root: str, *, private: bool = False, claim: str = "", without: str = ""
+        self,
+        root: str,
+        *,
+        private: bool = False,
+        marker: str = "",
+        claim: str = "",
+        without: str = "",
     ) -> None:
         self.root = os.path.realpath(root)
         self.private = private
+        self._marker = marker
         self._claim = claim
         self._without = without
         self._root = os.fsencode(self.root)
@@ -128,6 +136,7 @@ class LocalTree(Tree):
                 raise FileNotFoundError(errno.ENOENT, "no such root")
             self._check_claim()
             os.makedirs(self.root, exist_ok=True)
+            self._mark()
             return
         with self._folder(folder.parent, make=True) as above:
             if not folder.parent:
@@ -150,9 +159,8 @@ class LocalTree(Tree):
     def _check_top(self, fd: int) -> None:
         """Raises `Unmounted` unless the open top folder is on the disk that was seen before."""
         if self.private:
-            if self._claim and not _exists(MARKER.encode(), fd):
-                self._check_claim()
-                self._mark(fd)
+            self._check_claim()
+            self._mark()
             return
         if not any(_exists(name, fd) for name in self._names) and self._is_empty(fd):
             raise Unmounted("The root is empty: an unmounted disk?")
@@ -163,17 +171,17 @@ class LocalTree(Tree):
             self._device = device
 
     def _check_claim(self) -> None:
-        if self._claim and os.path.exists(self._claim):
+        if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
             raise Unmounted(
                 "STATE_DIR does not hold what was written there: an unmounted disk? "
                 f"If it was emptied on purpose, create the file {MARKER} in it."
             )
 
-    def _mark(self, fd: int) -> None:
+    def _mark(self) -> None:
         """Creates the marker in a `STATE_DIR`, and the claim, at the first use."""
-        os.close(os.open(MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=fd))
-        with contextlib.suppress(OSError), open(self._claim, "wb"):
-            pass
+        if self._claim and not os.path.exists(self._claim):
+            for path in (self._marker, self._claim):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def _is_empty(self, fd: int) -> bool:
         with os.scandir(fd) as entries:
@@ -309,26 +317,20 @@ class LocalTree(Tree):
             os.unlink(path.name, dir_fd=fd)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        found = []
-        for path in paths:
-            try:
-                data, stat = self.read(path, DOCUMENT_BYTES)
-                found.append(Document(path, data, stat.rev))
-            except NotRegular:
-                found.append(Document(path, None, "", f"{path} is not a file"))
-            except (Conflict, Denied) as error:
-                found.append(Document(path, None, "", str(error)))
-            except NotFound:
-                continue
-        return found
+        try:
+            with self._folder(paths[0].parent) as fd:
+                return _documents(fd, paths)
+        except NotFound:
+            return []
 
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
+        """All through one descriptor: the folder may be renamed meanwhile."""
         folder = paths[0].parent
         with self._folder(folder, make=self.private) as fd:
             if not folder:
                 self._check_top(fd)
             with locked(fd):
-                found = change(self.copies(paths))
+                found = change(_documents(fd, paths))
                 if found is not None:
                     self._replace(fd, *found, durable=not derived)
 
@@ -370,6 +372,29 @@ def _stat_in(folder: int, name: bytes) -> os.stat_result | None:
         return None
 
 
+def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
+    """Reads those of the documents that exist in the open `folder`."""
+    found = []
+    for path in paths:
+        try:
+            with _DomainErrors(path):
+                fd = os.open(path.name, _DOCUMENT, dir_fd=folder)
+                try:
+                    stat = _regular(os.fstat(fd), path)
+                    if stat.size > DOCUMENT_BYTES:
+                        raise Conflict(f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}.")
+                    found.append(Document(path, read_all(fd, stat.size), stat.rev))
+                finally:
+                    os.close(fd)
+        except NotRegular:
+            found.append(Document(path, None, "", f"{path} is not a file"))
+        except (Conflict, Denied) as error:
+            found.append(Document(path, None, "", str(error)))
+        except NotFound:
+            continue
+    return found
+
+
 def _refuse_foreign(folder: int, path: Path) -> None:
     """Raises `Denied` if the file at `path`, in the open `folder`, is not Lenslet's own."""
     name = path.name.encode()
@@ -378,7 +403,7 @@ def _refuse_foreign(folder: int, path: Path) -> None:
         return
     if not stat_module.S_ISREG(info.st_mode):
         raise Denied(f"{path} is not a file, and is left as it is.")
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    fd = os.open(name, _DOCUMENT, dir_fd=folder)
     try:
         head = os.read(fd, HEAD_BYTES)
     finally:

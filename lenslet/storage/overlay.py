@@ -59,8 +59,9 @@ class Overlay(Tree):
             above = self.upper.listing(folder)
         except NotFound:
             return found
-        found.covered = {name: found.files[name] for name in above.files if name in found.files}
-        found.files |= above.files
+        files = {name: stat for name, stat in above.files.items() if not is_item(name)}
+        found.covered = {name: found.files[name] for name in files if name in found.files}
+        found.files |= files
         found.leftovers += above.leftovers
         return found
 

@@ -159,9 +159,10 @@ class S3Tree(Tree):
         any_key = False
         for page in self._pages(prefix, StartAfter=before, MaxKeys=_MARKS_AT_ONCE):
             any_key |= _keys_in(page)
-            names = [entry["Key"][len(prefix) :] for entry in page.get("Contents", ())]
-            found |= {name for name in names if name in wanted}
-            if not names or names[-1] > max(wanted):
+            keys = [entry["Key"] for entry in page.get("Contents", ())]
+            found |= {key[len(prefix) :] for key in keys} & set(wanted)
+            keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+            if max(keys, default="") > prefix + max(wanted):
                 break
         if not (any_key or self._has_key(prefix)):
             raise NotFound(f"There is no {folder}.")
@@ -238,6 +239,8 @@ class S3Tree(Tree):
         source = image.rev if image else ""
         with contextlib.closing(_body(data)) as body:
             if over is not None:
+                if not over and not self._has_conditions():
+                    over = self._rev_of_ours(path)
                 try:
                     self._put_derived(path, body, source, over)
                 except Overtaken:
@@ -245,7 +248,8 @@ class S3Tree(Tree):
                     raise
                 return
             # A thumbnail is usually new, any other derived object usually exists.
-            over = "" if path.endswith(THUMBNAIL) else self._rev_of_ours(path)
+            is_new = path.endswith(THUMBNAIL) and self._has_conditions()
+            over = "" if is_new else self._rev_of_ours(path)
             try:
                 self._put_derived(path, body, source, over)
             except Overtaken:
@@ -330,7 +334,7 @@ class S3Tree(Tree):
             path, data = wanted
             rev = there[path].rev if path in there else ""
             if not derived:
-                self._prove_conditions(path)
+                self._check_conditions(path)
             try:
                 with contextlib.closing(_body(data or b"")) as body:
                     put = self._put_derived if derived else self._put
@@ -341,30 +345,31 @@ class S3Tree(Tree):
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
 
-    def _prove_conditions(self, path: Path) -> None:
-        """Raises `Unsupported` if the store refuses or silently ignores conditional writes.
-
-        Tried once for each bucket, with an object that exists for a moment.
-        """
-        if self.bucket in self._client.proven:
-            return
-        probe = Path(f"{TEMPORARY}{random.getrandbits(64):016x}")
+    def _check_conditions(self, path: Path) -> None:
+        """Raises `Unsupported` if the store refuses or silently ignores conditional writes."""
         try:
-            kept = self._refuses(probe, _NEVER)
-            if kept:
-                self._put(probe, io.BytesIO(), "", "")
-                kept = self._refuses(probe, "")
+            if not self._has_conditions():
+                raise Unsupported(_NO_CONDITIONS)
         except Denied as error:
             where = f"{self.bucket}/{self.prefix}{path}"
             raise Denied(f"The store does not allow s3:PutObject on {where}.") from error
-        except Unsupported as error:
-            raise Unsupported(_NO_CONDITIONS) from error
-        finally:
-            with contextlib.suppress(LensletError):
-                self._call("delete_object", probe)
-        if not kept:
-            raise Unsupported(_NO_CONDITIONS)
-        self._client.proven.add(self.bucket)
+
+    def _has_conditions(self) -> bool:
+        """True if conditional writes work. Tried once, with an object that exists for a moment."""
+        if self.bucket not in self._client.conditions:
+            probe = Path(f"{TEMPORARY}{random.getrandbits(64):016x}")
+            try:
+                works = self._refuses(probe, _NEVER)
+                if works:
+                    self._put(probe, io.BytesIO(), "", "")
+                    works = self._refuses(probe, "")
+            except Unsupported:
+                works = False
+            finally:
+                with contextlib.suppress(LensletError):
+                    self._call("delete_object", probe)
+            self._client.conditions[self.bucket] = works
+        return self._client.conditions[self.bucket]
 
     def _refuses(self, probe: Path, over: str) -> bool:
         try:

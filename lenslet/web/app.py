@@ -107,7 +107,7 @@ def _add_routes(app: Any, service: Service) -> None:
 
 
 def under_api(app: WSGIApp) -> WSGIApp:
-    """Serves every route under `/api` too. The prefix moves to SCRIPT_NAME, so URLs keep it."""
+    """Serves every route under `/api` too. It moves to SCRIPT_NAME: URLs begin with it too."""
 
     def prefixed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -130,7 +130,7 @@ def _answer_error(
     error: LensletError,
     params: dict[str, Any],
 ) -> None:
-    """Answers an error. What is not found while the root is away is not gone."""
+    """Answers an error. While the root cannot be used, 404 becomes 503: files may still exist."""
     if isinstance(error, NotFound) and (away := service.away()):
         error = StorageUnavailable(away)
     resp.status = status_of(error)

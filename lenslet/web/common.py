@@ -29,7 +29,7 @@ from lenslet.web import conditional
 JSON = "application/json"
 RETRY_SECONDS = 1
 POLL_SECONDS, POLL_SECONDS_LEAST = 0.02, 0.004  # looking for a file takes 20 µs
-HEAD_BYTES = 64 * 1024  # of an image: size and EXIF are there
+HEAD_BYTES = 64 * 1024  # the first bytes of an image hold its size and EXIF
 _NUDGE_SECONDS, _NUDGE_SECONDS_S3, _NUDGED_FOLDERS = 1.0, 20.0, 10_000
 _LOOKS_S3 = 3
 _YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
@@ -41,7 +41,7 @@ Found = TypeVar("Found")
 class Image:
     """An image that a request is about: where it is, its file, and its item in the manifest.
 
-    For one in a bucket that is not in the manifest yet, `head` is its first bytes.
+    `head` is its first bytes, read only if it is in a bucket and not in the manifest yet.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class Service:
     def image(self, path: Path, *, fresh: bool = False) -> Image:
         """Returns an image as its file is now; `NotFound` if there is none.
 
-        In a bucket, as the manifest has it: only what is not indexed yet is requested.
+        In a bucket the manifest's item is used; only images not indexed yet are requested.
         """
         location = self.locator.item(path)
         if location.chain and fresh:  # the pointer may have become readonly
@@ -102,9 +102,9 @@ class Service:
         return ""
 
     def nudge(self, location: Location) -> None:
-        """Has a folder indexed behind the answer, at most once a second.
+        """Asks for a folder to be indexed, without waiting, at most once a second.
 
-        In a bucket, where that costs a listing, three times a minute; never where events come.
+        In a bucket every 20 s, and not at all if the bucket sends events.
         """
         cheap = location.tree.has_stamps
         if not cheap and self.settings.jobs_queue_url and not location.chain:
@@ -177,7 +177,7 @@ def number_param(req: falcon.Request, name: str, default: int, low: int, high: i
 
 
 def flag_param(req: falcon.Request, name: str) -> bool:
-    """Parses yes or no; the bare name is a yes."""
+    """Parses yes or no; the name without a value means yes."""
     text = (req.get_param(name, default="no") or "").lower()
     if text not in (*_YES, *_NO):
         raise BadRequest(name, "must be true or false")
@@ -199,7 +199,7 @@ def send_json(resp: falcon.Response, document: object) -> None:
 def send(
     req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str
 ) -> None:
-    """Sends an answer that the client may keep; 304 if it has it."""
+    """Sends an answer that the client may keep; 304 if it has this version already."""
     resp.set_header("ETag", f'"{tag}"')
     resp.cache_control = ["no-cache"]
     if conditional.not_modified(req.get_header("If-None-Match"), tag):

@@ -16,7 +16,7 @@ def _tags(header: str) -> list[tuple[bool, str]]:
 
 
 def not_modified(if_none_match: str | None, tag: str) -> bool:
-    """True if the client has what `tag` (opaque, without quotes) names; compares weakly."""
+    """True if the client has the version with this tag (without quotes); compares weakly."""
     if if_none_match is None:
         return False
     if if_none_match == f'"{tag}"':  # the usual case
@@ -25,12 +25,12 @@ def not_modified(if_none_match: str | None, tag: str) -> bool:
 
 
 def sidecar_part(tag: str) -> str:
-    """Returns the part of an item's tag that names its sidecar alone."""
+    """Returns the part of an item's tag that depends on its sidecar only."""
     return tag.partition(".")[0]
 
 
 def write_allowed(if_match: str | None, if_none_match: str | None, sidecar: str) -> bool:
-    """True if both preconditions of a write hold for a sidecar's tag, `0` if there is none.
+    """True if both preconditions hold. `sidecar` is the stored one's tag, `0` if none is stored.
 
     `If-Match` compares strongly, and `*` means any sidecar.
     """

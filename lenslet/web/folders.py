@@ -40,7 +40,7 @@ class Folders:
         try:
             found = self._read(location, page)
         except falcon.HTTPNotFound:
-            self._service.nudge(location)  # a page may come with the next image
+            self._service.nudge(location)  # the folder may have grown, and have this page soon
             raise
         if found is None:
             send_pending(req, resp, path, url(req, "/folders", path=path, page=page))
@@ -60,7 +60,7 @@ class Folders:
             if not path and self._service.away():
                 return self._empty()
         location = self._service.locator.folder(path, fresh=True)
-        if not location.tree.has_folder(location.folder):  # it has gone in this moment
+        if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
         self._service.jobs.send(Job(Kind.FOLDER, path, asked=True))
         return self._service.wait(BUILD_SECONDS, lambda: self._page(path, page))

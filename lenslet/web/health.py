@@ -8,6 +8,7 @@ import falcon
 
 from lenslet import __version__
 from lenslet.errors import LensletError, Unmounted
+from lenslet.index.status import QUEUE, STORAGE
 from lenslet.library import health
 from lenslet.web.common import Service, send_json
 
@@ -79,7 +80,7 @@ class Health:
                 found["problems"].append(str(error))
             found["writable"] = tree.writable()
             if not found["writable"]:
-                found["problems"].append("the root cannot be written and STATE_DIR is not set")
+                found["problems"].append("the root cannot be written: set STATE_DIR")
             report = health.load(tree)
         except LensletError as error:
             found["readable"] = False
@@ -87,9 +88,9 @@ class Health:
         return found, report
 
     def _workers(self) -> dict[str, Any]:
-        """Returns how the index process of this host is, and the way to it."""
+        """Returns how the index process of this host is, and whether jobs reach it."""
         beat, status = self._service.status.heartbeat(), self._service.status
-        problems = [*status.problems(), self._service.jobs.problem]
+        problems = [status.problem(STORAGE), status.problem(QUEUE), self._service.jobs.problem]
         if not beat.pid:
             missing = "no index process" if self._service.settings.worker_threads else ""
             return {"alive": False, "problems": list(filter(None, [*problems, missing]))}

@@ -84,14 +84,14 @@ class Item:
         match, none_match = req.get_header("If-Match"), req.get_header("If-None-Match")
         if not conditional.write_allowed(match, none_match, tag):
             raise PreconditionFailed(
-                "The stored sidecar has changed since the request read it.",
+                "If-Match or If-None-Match does not fit the stored sidecar.",
                 stored.raw if stored else None,
             )
 
     def _current(self, image: Image) -> Document:
-        """Returns `exif` and `hash` as the manifest has them for the image as it is now.
+        """Returns `exif` and `hash` from the manifest, if that describes the current file.
 
-        For one that is not indexed yet, what its first bytes show.
+        Otherwise what the first bytes of the file show.
         """
         item = self._service.known(image)
         if not item or "hash" not in item:
@@ -124,7 +124,7 @@ def _exif(width: int, height: int, created_at: str | None) -> Document:
 
 
 def _with_facts(document: Document, current: Document) -> Document:
-    """Returns a document with the image's facts of now; foreign keys in its `exif` stay."""
+    """Returns a document with the current facts; other keys in its `exif` are kept."""
     old = document.get("exif")
     others = {k: v for k, v in old.items() if k not in _FACTS} if isinstance(old, dict) else {}
     rest = {key: value for key, value in document.items() if key != "hash"}
@@ -135,7 +135,7 @@ def _body(req: falcon.Request) -> object:
     """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
     if (req.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
-    chunked = req.env.get("wsgi.input_terminated")  # then the server ends the body
+    chunked = req.env.get("wsgi.input_terminated")  # then gunicorn ends the body
     raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
     if len(raw) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")

@@ -9,6 +9,7 @@ from blake3 import blake3
 
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.index.queue import Job, Kind
+from lenslet.index.status import STORAGE
 from lenslet.library import thumbnail
 from lenslet.storage import Stat
 from lenslet.web.common import (
@@ -75,7 +76,7 @@ class Thumb:
     def _make(
         self, image: Image, before: Stat | None = None, force: bool = False
     ) -> tuple[bytes, Stat] | None:
-        """Requests a thumbnail and waits for it; None if it takes longer.
+        """Requests a thumbnail and waits for it; None if it takes longer than `THUMB_WAIT`.
 
         Raises `UnreadableImage` if it cannot be made, and `Denied` if the image cannot be read.
         """
@@ -93,7 +94,7 @@ class Thumb:
         if made is None:
             self._refuse_unreadable(replace(image, item=None))
             image.location.tree.head(image.file, 1)  # raises if it cannot be read
-            problem, _ = self._service.status.problems()
+            problem = self._service.status.problem(STORAGE)
             if problem:
                 raise StorageUnavailable(f"Thumbnails cannot be made right now: {problem}")
         return made
