@@ -111,6 +111,7 @@ class Records:
         self._expected: dict[Path, Dir | None] = {ROOT: None}  # known, and not indexed yet
         self._changed: set[Path] = set()  # folders that search must still learn of
         self.watch = Watch()
+        self.version = 0  # changes with every change of a record
 
     def get(self, path: Path) -> Record | None:
         return self._folders.get(path)
@@ -141,6 +142,7 @@ class Records:
         with self._lock:
             before = self._folders.get(path)
             self._folders[path] = record
+            self.version += 1
             self._expected.pop(path, None)
             if before is None or before.generation != record.generation:
                 self._changed.add(path)
@@ -148,6 +150,7 @@ class Records:
     def forget(self, path: Path) -> None:
         """Forgets a folder and all below it."""
         with self._lock:
+            self.version += 1
             for folder in [folder for folder in self._folders if path.holds(folder)]:
                 del self._folders[folder]
                 self._changed.add(folder)

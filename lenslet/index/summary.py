@@ -34,7 +34,7 @@ class Summary:
         self._compacted = clock(), 0.0  # when, and how long it took
         self._doubts = True  # search may not know all generations
         self._passes: dict[str, dict[str, Any]] = {}
-        self._reported: dict[str, Any] = {}
+        self._reported: tuple[Any, Any] = None, None  # the records' version, and what was said
 
     def write(self, job: Job) -> None:
         """Writes what has changed. `force` writes the rollup anew."""
@@ -114,11 +114,16 @@ class Summary:
 
     def _report(self) -> None:
         """Writes the report, unless it says what it said before."""
+        passes = {name: each for name, each in self._passes.items() if name != "scan"}
+        version, reported = self._reported
+        missing = health.load(self._tree) is None
+        if (self._records.version, passes) == version and not missing:
+            return
         found = self.report()
-        news = {**found, "passes": {k: v for k, v in self._passes.items() if k != "scan"}}
-        if news != self._reported or health.load(self._tree) is None:
+        news = {**found, "passes": passes}
+        if news != reported or missing:
             health.write(self._tree, found)
-            self._reported = news
+        self._reported = (self._records.version, passes), news
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
