@@ -339,7 +339,7 @@ class Folders:
         self._put(path, new, before)
 
     def _read_images(self, job: Job, run: Run, look: Look) -> bool:
-        """Queues the images that are to be read, as many as there is room for."""
+        """Queues the new images, as many as there is room for."""
         path, now = job.path, self._clock()
         record = self._records.get(path)
         failed = record.failed if record else {}

@@ -38,7 +38,7 @@ class Job:
     """One thing to do.
 
     `asked`: somebody waits for it. `force`: do it although nothing seems to have changed. `deep`:
-    also for every folder below. `waiters` are told how it ended.
+    also for every folder below. `waiters` are called with whether it ended well.
     """
 
     kind: Kind

@@ -57,7 +57,7 @@ class Summary:
         self._doubts |= self._rollup.refresh()
         if self._leads and not (self._records.complete or self._rollup.exists):
             return  # the first rollup will have everything
-        changed = self._records.take_changed()
+        changed, done = self._records.take_changed(), False
         try:
             compares = self._doubts and self._leads and self._records.complete
             if compares:
@@ -66,9 +66,10 @@ class Summary:
                 changed |= {path: record.generation for path, record in self._records.all()}
             self._rollup.flush(changed)
             self._doubts &= not compares
-        except Exception:
-            self._records.give_back(changed)
-            raise
+            done = True
+        finally:
+            if not done:
+                self._records.give_back(changed)
 
     def _is_gone(self, path: Path) -> bool:
         """True if a folder that only the delta knows is not served; it may be another host's."""
