@@ -41,17 +41,17 @@ class Overlay(Tree):
     # Reading
 
     def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
-        """Returns the answer of the first tree that has the file. Images are only in `lower`.
-
-        A cache that was never used has no folder. Checking for that takes a tenth of the time of an
-        `open`.
-        """
-        if is_item(path.name) or (self._spare and not os.path.isdir(self.upper.root)):
+        """Returns the answer of the first tree that has the file. Images are only in `lower`."""
+        if is_item(path.name) or not self._has_upper():
             return ask(self.lower)
         try:
             return ask(self.upper)
         except (NotFound, Denied):
             return ask(self.lower)
+
+    def _has_upper(self) -> bool:
+        """False if the cache was never used: checking takes a tenth of the time of an `open`."""
+        return not self._spare or os.path.isdir(self.upper.root)
 
     def listing(self, folder: Path) -> Listing:
         found = self.lower.listing(folder)
@@ -72,10 +72,11 @@ class Overlay(Tree):
         return self.lower.has_folder(path)
 
     def stamp(self, folder: Path) -> int:
-        above = 0
-        with contextlib.suppress(NotFound):
-            above = self.upper.stamp(folder)
-        return hash((self.lower.stamp(folder), above))
+        below = self.lower.stamp(folder)
+        if self._has_upper():
+            with contextlib.suppress(NotFound):
+                return hash((below, self.upper.stamp(folder)))
+        return below
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
         return self._first(path, lambda tree: tree.open(path))
