@@ -657,7 +657,7 @@ def test_images_are_admitted_to_decoding_in_the_order_in_which_they_came() -> No
     gate.set()
     for thread in threads:
         thread.join()
-    assert order == [4, 48, 1, 2]
+    assert order[:2] == [4, 48] and sorted(order[2:]) == [1, 2]  # these two at the same time
 
 
 def test_a_suspect_image_is_read_without_the_modules_of_the_working_directory(

@@ -109,9 +109,7 @@ class Folders:
         self._lock = threading.Lock()
         self._runs: dict[Path, Run] = {}
         self._turn = threading.Lock()
-        self._unread: OrderedDict[Path, None] = (
-            OrderedDict()
-        )  # folders whose new images did not all fit
+        self._unread: OrderedDict[Path, None] = OrderedDict()  # their images did not all fit
         self.share: Callable[[Job], None] | None = None  # sends a folder to any host
 
     # What is in flight
