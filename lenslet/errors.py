@@ -90,10 +90,6 @@ class Unreachable(StorageUnavailable):
     """The store does not answer at all."""
 
 
-class EmptyObject(LensletError):
-    """A byte range was requested of an object that has no bytes."""
-
-
 class StorageNonsense(StorageUnavailable):
     """The store sent an answer that is not valid S3."""
 

@@ -26,30 +26,24 @@ from lenslet.errors import (
 )
 from lenslet.paths import ROOT, Path
 from lenslet.storage import Client, Document, LocalTree, S3Tree, Tree, check_settings, open_tree
-from lenslet.storage import local as local_module
-from lenslet.storage.files import open_in_one, open_in_steps
 from lenslet.storage.overlay import Overlay
 from lenslet.storage.tree import DocumentCache, is_ours
 
-WAYS = {"openat2": open_in_one, "steps": open_in_steps}
 
-
-@pytest.fixture(params=WAYS)
-def local(request, root: pathlib.Path, monkeypatch) -> LocalTree:
-    """A local tree with one file, opened in each of the two ways."""
-    monkeypatch.setattr(local_module, "open_below", WAYS[request.param])
+@pytest.fixture
+def local(root: pathlib.Path) -> LocalTree:
+    """A local tree with one file."""
     put(root / "a/one.txt", b"one")
     return LocalTree(str(root))
 
 
 @pytest.fixture(
-    params=[*WAYS, "s3", "s3 below a prefix", "state", "state over s3", "spare", "cached"]
+    params=["local", "s3", "s3 below a prefix", "state", "state over s3", "spare", "cached"]
 )
-def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> Tree:
+def files(request, root: pathlib.Path, tmp_path: pathlib.Path) -> Tree:
     """Any tree with one file."""
     kind, above = request.param, LocalTree(str(tmp_path / "above"), private=True)
     if "s3" not in kind:
-        monkeypatch.setattr(local_module, "open_below", WAYS.get(kind, open_in_one))
         put(root / "a/one.txt", b"one")
         below: Tree = LocalTree(str(root))
     else:

@@ -24,7 +24,7 @@ from lenslet.errors import (
     PointerLoop,
 )
 from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
-from lenslet.storage import DOCUMENT_BYTES, Client, LocalTree, S3Tree, Tree, open_other
+from lenslet.storage import DOCUMENT_BYTES, Client, LocalTree, S3Tree, Tree, with_state
 
 LONGEST_CHAIN = 16
 _LABEL_CHARACTERS = 500
@@ -206,7 +206,7 @@ class Locator:
         ), ROOT
 
     def _open(self, here: Location, tree: Tree) -> Tree:
-        return open_other(self._settings, tree, Path(f"{here.state}/{here.folder}".strip("/")))
+        return with_state(self._settings, tree, Path(f"{here.state}/{here.folder}".strip("/")))
 
 
 def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:

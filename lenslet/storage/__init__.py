@@ -39,10 +39,10 @@ __all__ = [
     "Tree",
     "cache_folder",
     "check_settings",
-    "open_other",
     "open_tree",
     "root_name",
     "time_of",
+    "with_state",
 ]
 
 _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
@@ -56,13 +56,13 @@ def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0)
     """
     if settings.s3_bucket:
         bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
-        tree = _with_state(settings, bucket, paths.ROOT)
+        tree = with_state(settings, bucket, paths.ROOT)
         tree.cache = DocumentCache(_CACHED_BYTES_S3, 0.0 if settings.state_dir else fresh_seconds)
         return tree
     if settings.state_dir:
         root = os.path.realpath(settings.root_path)
         within = os.path.relpath(os.path.realpath(settings.state_dir), root).split(os.sep)[0]
-        tree = _with_state(settings, LocalTree(root, without=within), paths.ROOT)
+        tree = with_state(settings, LocalTree(root, without=within), paths.ROOT)
     else:
         cache = LocalTree(cache_folder(settings, "derived"), private=True)
         tree = Overlay(cache, LocalTree(settings.root_path), spare=True)
@@ -71,12 +71,8 @@ def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0)
     return tree
 
 
-def open_other(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
-    """Returns a pointer's target with `STATE_DIR/at` laid over it, if `STATE_DIR` is set."""
-    return _with_state(settings, tree, at)
-
-
-def _with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
+def with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
+    """Returns a tree with `STATE_DIR/at` laid over it, if `STATE_DIR` is set."""
     if not settings.state_dir:
         return tree
     state = os.path.realpath(settings.state_dir)

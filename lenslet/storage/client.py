@@ -14,44 +14,28 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lenslet import errors
 from lenslet.config import Settings
-from lenslet.errors import (
-    Denied,
-    EmptyObject,
-    Invalid,
-    LensletError,
-    NotFound,
-    Overtaken,
-    StorageFull,
-    StorageNonsense,
-    StorageUnavailable,
-    Unreachable,
-    Unsupported,
-    one_line,
-)
+from lenslet.errors import LensletError, NotFound, StorageUnavailable, Unreachable, one_line
 
 # Policy actions whose name differs from the operation's.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
-_REGION = "The bucket is in another region: set AWS_REGION."
-_EXPIRED = "The credentials for the store have expired."
 # What an operator can put right, by the store's error code.
-_CREDENTIALS = {
+_REASONS = {
     "InvalidAccessKeyId": "The store does not know the access key.",
     "InvalidClientTokenId": "The store does not know the access key.",
     "SignatureDoesNotMatch": "The store does not accept the secret key.",
     "InvalidToken": "The store does not accept the session token.",
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "TokenRefreshRequired": _EXPIRED,
+    "ExpiredToken": "The credentials for the store have expired.",
+    "ExpiredTokenException": "The credentials for the store have expired.",
+    "TokenRefreshRequired": "The credentials for the store have expired.",
     "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
-}
-_SETTINGS = {
     "NoSuchBucket": "There is no such bucket.",
     "QueueDoesNotExist": "There is no such queue.",
     "AWS.SimpleQueueService.NonExistentQueue": "There is no such queue.",
-    "PermanentRedirect": _REGION,
-    "AuthorizationHeaderMalformed": _REGION,
-    "IllegalLocationConstraintException": _REGION,
+    "PermanentRedirect": "The bucket is in another region: set AWS_REGION.",
+    "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_REGION.",
+    "IllegalLocationConstraintException": "The bucket is in another region: set AWS_REGION.",
 }
 _TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
@@ -72,16 +56,12 @@ class Client:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        count: Count = lambda operation: None,
-        *,
-        patient: bool = False,
+        self, settings: Settings, count: Count = lambda operation: None, *, patient: bool = False
     ) -> None:
         self._settings = settings
         self._count = count
         self._patient = patient
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
         self._silent: dict[str, Unreachable] = {}  # endpoints that did not answer the last request
         self._trying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -111,14 +91,10 @@ class Client:
 
     def presigned(self, region: str, parameters: dict[str, Any], seconds: int) -> str:
         """Returns a URL that gets an object for `seconds` seconds. Sends no request."""
-        from botocore.exceptions import BotoCoreError
-
-        try:
+        with self.domain_errors():
             url: str = self._s3(region).generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=seconds
             )
-        except BotoCoreError as error:
-            raise self.unanswered(error) from error
         return url
 
     def _s3(self, region: str) -> Any:
@@ -136,7 +112,6 @@ class Client:
     def _make(self, service: str, region: str, endpoint: str) -> Any:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
 
         sending = service == _SENDING
         config = Config(
@@ -153,15 +128,13 @@ class Client:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        try:
+        with self.domain_errors():
             client: Any = boto3.session.Session().client(
                 service.partition(" ")[0],
                 region_name=region or ("us-east-1" if endpoint else None),
                 endpoint_url=endpoint or None,
                 config=config,
             )
-        except (BotoCoreError, ValueError) as error:
-            raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
         client.meta.events.register("before-send", self._sent)
         return client
 
@@ -169,16 +142,11 @@ class Client:
         self._count(event_name.rpartition(".")[2])
 
     def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
-
-        with self._one_at_a_time_if_silent(client.meta.endpoint_url):
-            try:
-                answer: dict[str, Any] = getattr(client, operation)(**parameters)
-            except ClientError as error:
-                raise self._translated(error, parameters) from error
-            except (BotoCoreError, ResponseParserError) as error:
-                raise self.unanswered(error) from error
+        with (
+            self._one_at_a_time_if_silent(client.meta.endpoint_url),
+            self.domain_errors(**parameters),
+        ):
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
         return answer
 
     @contextlib.contextmanager
@@ -190,19 +158,41 @@ class Client:
         silent, trying = self._silent.get(endpoint), self._trying[endpoint]
         if silent and not trying.acquire(blocking=False):
             raise StorageUnavailable(str(silent))
+        now = None
         try:
             yield
         except Unreachable as error:
-            self._silent[endpoint] = error
+            now = error
             raise
-        except LensletError:  # an error is an answer
-            self._silent.pop(endpoint, None)
-            raise
-        else:
-            self._silent.pop(endpoint, None)
         finally:
+            if now:
+                self._silent[endpoint] = now
+            else:
+                self._silent.pop(endpoint, None)  # an error is an answer
             if silent:
                 trying.release()
+
+    @contextlib.contextmanager
+    def domain_errors(self, **parameters: Any) -> Iterator[None]:
+        """Turns the errors of boto3 into domain errors about a request's `parameters`."""
+        from botocore import exceptions, parsers
+
+        try:
+            yield
+        except exceptions.ClientError as error:
+            raise self._translated(error, parameters) from error
+        except parsers.ResponseParserError as error:
+            raise errors.StorageNonsense(
+                "The store sent an answer that is not valid S3."
+            ) from error
+        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
+            self._forget_clients()
+            raise StorageUnavailable("No credentials for the store were found.") from error
+        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+            name = type(error).__name__
+            raise Unreachable(f"The store cannot be reached ({name}).") from error
+        except (exceptions.BotoCoreError, ValueError) as error:
+            raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
 
     def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
         """Returns the domain error for what the store answered, by its code, then its status."""
@@ -210,17 +200,15 @@ class Client:
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
         key = parameters.get("Key", parameters.get("Prefix", ""))
         where = parameters.get("Bucket", parameters.get("QueueUrl", ""))
-        if code in _CREDENTIALS:
+        if code in _REASONS:
             self._forget_clients()
-            return StorageUnavailable(_CREDENTIALS[code])
-        if code in _SETTINGS:
-            return StorageUnavailable(f"{_SETTINGS[code]} ({where}, {code})")
+            return StorageUnavailable(f"{_REASONS[code]} ({where}, {code})")
         if code in _TOO_LONG:
             if error.operation_name == "PutObject":
-                return Invalid("path", "the name is too long for a file beside it")
+                return errors.Invalid("path", "the name is too long for a file beside it")
             return NotFound(f"There is no {key}.")
         if code in _FULL or status == 507:
-            return StorageFull(f"{key}: the store has no space left.")
+            return errors.StorageFull(f"{key}: the store has no space left.")
         if code in _THROTTLED or status == 429:
             return StorageUnavailable(f"The store asks to slow down. ({where}, {code})")
         match status:
@@ -229,29 +217,16 @@ class Client:
             case 403:
                 service = "sqs" if "QueueUrl" in parameters else "s3"
                 action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
-                return Denied(f"The store does not allow {action} on {where}/{key}.")
+                return errors.Denied(f"The store does not allow {action} on {where}/{key}.")
             case 304 | 409 | 412:
-                return Overtaken(f"Another writer of {key} was first.")
+                return errors.Overtaken(f"Another writer of {key} was first.")
             case 416:
-                return EmptyObject(f"{key} has no such range.")
+                return errors.RangeNotSatisfiable(0)
             case 501:
-                return Unsupported("The store does not support this request.")
+                return errors.Unsupported("The store does not support this request.")
             case 500 | 503:
                 return StorageUnavailable(f"The store cannot answer right now. ({where}, {code})")
-        return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
-
-    def unanswered(self, error: Exception) -> LensletError:
-        """Returns the domain error for an answer that is missing, broken off or not S3."""
-        from botocore import exceptions, parsers
-
-        if isinstance(error, parsers.ResponseParserError):
-            return StorageNonsense("The store sent an answer that is not valid S3.")
-        if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
-            self._forget_clients()
-            return StorageUnavailable("No credentials for the store were found.")
-        if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
-            return Unreachable(f"The store cannot be reached ({type(error).__name__}).")
-        return StorageUnavailable(f"The store cannot be used: {one_line(error)}")
+        return errors.StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
 
     def _forget_clients(self) -> None:
         """Lets a later request look for new credentials."""

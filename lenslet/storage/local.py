@@ -9,20 +9,11 @@ import stat as stat_module
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from lenslet.errors import (
-    Conflict,
-    Denied,
-    Invalid,
-    LensletError,
-    NotFound,
-    NotRegular,
-    Overtaken,
-    StorageFull,
-    StorageUnavailable,
-    Unmounted,
-)
+from lenslet import errors
+from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, Unmounted
 from lenslet.paths import ROOT, Path, escaped, is_temporary, usable
-from lenslet.storage.files import Replacement, locked, open_below, read_all, sweep
+from lenslet.storage import files
+from lenslet.storage.files import open_below, read_all, stat_in
 from lenslet.storage.tree import (
     DOCUMENT_BYTES,
     HEAD_BYTES,
@@ -30,13 +21,13 @@ from lenslet.storage.tree import (
     Data,
     Document,
     Listing,
+    Read,
     Stat,
     Tree,
     is_ours,
 )
 
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _DOCUMENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 _REMEMBERED_NAMES = 100
@@ -66,18 +57,18 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
     if writing and error.errno in _IN_THE_WAY:
         return Denied(f"{path}: something that is not a file is in the way.")
     if writing and error.errno == errno.ENAMETOOLONG:
-        return Invalid("path", "the name is too long for a file beside it")
-    shown = path or "/"
+        return errors.Invalid("path", "the name is too long for a file beside it")
+    shown, reason = path or "/", os.strerror(error.errno or errno.EIO)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ENAMETOOLONG:
             return NotFound(f"There is no {shown}.")
         case errno.EISDIR | errno.ELOOP | errno.ENXIO:
             return NotRegular(f"There is no file {shown}.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return Denied(f"{shown}: {os.strerror(error.errno)}.")
+            return Denied(f"{shown}: {reason}.")
         case errno.ENOSPC | errno.EDQUOT:
-            return StorageFull(f"{shown}: {os.strerror(error.errno)}.")
-    return StorageUnavailable(f"{shown}: {os.strerror(error.errno or errno.EIO)}.")
+            return errors.StorageFull(f"{shown}: {reason}.")
+    return errors.StorageUnavailable(f"{shown}: {reason}.")
 
 
 class LocalTree(Tree):
@@ -103,47 +94,41 @@ class LocalTree(Tree):
         self._marker = marker
         self._claim = claim
         self._without = without
-        self._root = os.fsencode(self.root)
         self._device = 0
-        self._names: list[bytes] = []  # up to 100 names at the top, from the last listing
+        self._names: list[str] = []  # up to 100 names at the top, from the last listing
 
     @property
     def name(self) -> str:
         return self.root
-
-    def _open(self, path: Path, flags: int) -> int:
-        return open_below(self._root, path.encode(), flags)
 
     @contextlib.contextmanager
     def _folder(self, folder: Path, *, make: bool = False) -> Iterator[int]:
         """Opens a folder; `make` creates it first if it is missing."""
         with _DomainErrors(folder):
             try:
-                fd = self._open(folder, _FOLDER)
+                fd = open_below(self.root, folder, os.O_DIRECTORY)
             except FileNotFoundError:
                 if not make:
                     raise
                 self._make(folder)
-                fd = self._open(folder, _FOLDER)
+                fd = open_below(self.root, folder, os.O_DIRECTORY)
             try:
                 yield fd
             finally:
                 os.close(fd)
 
     def _make(self, folder: Path) -> None:
-        if not folder:
-            if not self.private:
-                raise FileNotFoundError(errno.ENOENT, "no such root")
+        if folder:
+            with self._folder(folder.parent, make=True) as above:
+                if not folder.parent:
+                    self._check_top(above)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder.name, dir_fd=above)
+                    os.fsync(above)
+        elif self.private:
             self._check_claim()
             os.makedirs(self.root, exist_ok=True)
             self._mark()
-            return
-        with self._folder(folder.parent, make=True) as above:
-            if not folder.parent:
-                self._check_top(above)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder.name.encode(), dir_fd=above)
-                os.fsync(above)
 
     # The guard
 
@@ -153,7 +138,8 @@ class LocalTree(Tree):
                 self._check_top(fd)
         except NotFound as error:
             if not self.private:
-                raise StorageUnavailable("The root is not there: an unmounted disk?") from error
+                reason = "The root is not there: an unmounted disk?"
+                raise errors.StorageUnavailable(reason) from error
             self._check_claim()
 
     def _check_top(self, fd: int) -> None:
@@ -161,14 +147,12 @@ class LocalTree(Tree):
         if self.private:
             self._check_claim()
             self._mark()
-            return
-        if not any(_exists(name, fd) for name in self._names) and self._is_empty(fd):
-            raise Unmounted("The root is empty: an unmounted disk?")
-        device = os.fstat(fd).st_dev
-        if self._device and device != self._device:
-            if not any(_exists(name, fd) for name in self._names):
+        elif not any(stat_in(fd, name) for name in self._names):
+            with os.scandir(fd) as entries:
+                if all(entry.name == self._without for entry in entries):
+                    raise Unmounted("The root is empty: an unmounted disk?")
+            if self._device not in (0, os.fstat(fd).st_dev):
                 raise Unmounted("The root is on another disk, and nothing known is on it.")
-            self._device = device
 
     def _check_claim(self) -> None:
         if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
@@ -183,15 +167,17 @@ class LocalTree(Tree):
             for path in (self._marker, self._claim):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
-    def _is_empty(self, fd: int) -> bool:
-        with os.scandir(fd) as entries:
-            return all(entry.name == self._without for entry in entries)
+    def _remember(self, fd: int, found: Listing) -> None:
+        """Remembers the disk and some names at the top, so that `check` recognises them."""
+        self._check_top(fd)
+        names = [name for name in (*found.folders, *found.files) if name != self._without]
+        self._names = names[:_REMEMBERED_NAMES]
+        self._device = os.fstat(fd).st_dev
 
     # Reading
 
     def listing(self, folder: Path) -> Listing:
         found = Listing()
-        files = found.files
         with self._folder(folder) as fd:
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -199,30 +185,20 @@ class LocalTree(Tree):
                     if not usable(name):
                         found.unusable.append(escaped(name))
                     elif entry.is_file(follow_symlinks=False):
-                        try:
-                            info = entry.stat(follow_symlinks=False)
-                        except FileNotFoundError:
-                            continue
-                        files[name] = Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                        with contextlib.suppress(FileNotFoundError):
+                            found.files[name] = _stat(entry.stat(follow_symlinks=False))
                     elif entry.is_dir(follow_symlinks=False):
                         found.folders.append(name)
             if not folder and not self.private:
                 self._remember(fd, found)
-        found.leftovers = [name for name in files if is_temporary(name)]
+        found.leftovers = [name for name in found.files if is_temporary(name)]
         for name in found.leftovers:
-            del files[name]
+            del found.files[name]
         return found
-
-    def _remember(self, fd: int, found: Listing) -> None:
-        """Remembers the disk and some names at the top, so that `check` recognises them."""
-        self._check_top(fd)
-        names = [name for name in (*found.folders, *found.files) if name != self._without]
-        self._names = [name.encode() for name in names[:_REMEMBERED_NAMES]]
-        self._device = os.fstat(fd).st_dev
 
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         with self._folder(folder) as fd:
-            return {name for name in wanted if _exists(name.encode(), fd)}
+            return {name for name in wanted if stat_in(fd, name)}
 
     def has_folder(self, path: Path) -> bool:
         try:
@@ -238,39 +214,28 @@ class LocalTree(Tree):
 
     def stat(self, path: Path) -> Stat:
         with _DomainErrors(path):
-            fd = self._open(path, os.O_PATH)
+            fd = open_below(self.root, path, os.O_PATH)
             try:
-                return _regular(os.fstat(fd), path)
+                return _regular(fd, path)
             finally:
                 os.close(fd)
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
         with _DomainErrors(path):
-            fd = self._open(path, os.O_RDONLY)
+            fd = open_below(self.root, path)
             try:
-                stat = _regular(os.fstat(fd), path)
+                stat = _regular(fd, path)
             except LensletError:
                 os.close(fd)
                 raise
             return open(fd, "rb"), stat
 
-    def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
-        file, stat = self.open(path)
-        with file:
-            return file.read(size), stat
-
-    def read_changed(
-        self, path: Path, known: Stat | None, limit: int | None = None
-    ) -> tuple[bytes, Stat] | None:
+    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
         with _DomainErrors(path):
-            fd = self._open(path, os.O_RDONLY)
+            fd = open_below(self.root, path)
             try:
-                stat = _regular(os.fstat(fd), path)
-                if stat == known:
-                    return None
-                if limit is not None and stat.size > limit:
-                    raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
-                return read_all(fd, stat.size), stat
+                stat = _regular(fd, path)
+                return None if stat == known else (_read(fd, path, stat, limit), stat)
             finally:
                 os.close(fd)
 
@@ -278,31 +243,21 @@ class LocalTree(Tree):
         file, now = self.open(path)
         if now.rev != stat.rev:
             file.close()
-            raise Overtaken(f"{path} has changed.")
+            raise errors.Overtaken(f"{path} has changed.")
         file.seek(first)
         return file
 
     # Writing
 
     def write(
-        self,
-        path: Path,
-        data: Data,
-        *,
-        image: Stat | None = None,
-        over: str | None = None,
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
-        name = path.name.encode()
         pieces = (data,) if isinstance(data, bytes) else data()
-        with (
-            self._folder(path.parent, make=self.private) as fd,
-            _DomainErrors(path, writing=True),
-        ):
+        with self._folder(path.parent, make=self.private) as fd, _DomainErrors(path, writing=True):
             if not path.parent:
                 self._check_top(fd)
             _refuse_foreign(fd, path)
-            with Replacement(fd, pieces, mtime_ns=image.mtime_ns if image else None) as new:
-                new.put(name)
+            files.replace(fd, path.name, pieces, mtime_ns=image.mtime_ns if image else None)
 
     def make_folder(self, folder: Path) -> None:
         with self._folder(folder, make=True):
@@ -310,9 +265,8 @@ class LocalTree(Tree):
 
     def delete(self, path: Path) -> None:
         with self._folder(path.parent) as fd, _DomainErrors(path):
-            os.stat(
-                path.name, dir_fd=fd, follow_symlinks=False
-            )  # a read-only disk says EROFS even if there is no file
+            # A read-only disk refuses to unlink even if there is no file.
+            os.stat(path.name, dir_fd=fd, follow_symlinks=False)
             _refuse_foreign(fd, path)
             os.unlink(path.name, dir_fd=fd)
 
@@ -329,27 +283,22 @@ class LocalTree(Tree):
         with self._folder(folder, make=self.private) as fd:
             if not folder:
                 self._check_top(fd)
-            with locked(fd):
+            with files.locked(fd):
                 found = change(_documents(fd, paths))
-                if found is not None:
-                    self._replace(fd, *found, durable=not derived)
-
-    def _replace(self, fd: int, path: Path, data: bytes | None, *, durable: bool) -> None:
-        name = path.name.encode()
-        with _DomainErrors(path, writing=True):
-            if data is None:
-                os.unlink(name, dir_fd=fd)
-            else:
-                like = _stat_in(fd, name)
-                with Replacement(fd, (data,), durable=durable, like=like) as new:
-                    new.put(name)
-            if durable:
-                os.fsync(fd)
+                if found is None:
+                    return
+                path, data = found
+                with _DomainErrors(path, writing=True):
+                    if data is not None:
+                        files.replace(fd, path.name, (data,), durable=not derived)
+                    else:
+                        os.unlink(path.name, dir_fd=fd)
+                        os.fsync(fd)
 
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
         with self._folder(folder) as fd:
             for name in leftovers:
-                sweep(fd, name)
+                files.sweep(fd, name)
 
     def writable(self) -> bool:
         try:
@@ -361,15 +310,21 @@ class LocalTree(Tree):
             raise
 
 
-def _exists(name: bytes, folder: int) -> bool:
-    return _stat_in(folder, name) is not None
+def _stat(info: os.stat_result) -> Stat:
+    return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def _stat_in(folder: int, name: bytes) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
+def _regular(fd: int, path: Path) -> Stat:
+    info = os.fstat(fd)
+    if not stat_module.S_ISREG(info.st_mode):
+        raise NotRegular(f"There is no file {path}.")
+    return _stat(info)
+
+
+def _read(fd: int, path: Path, stat: Stat, limit: int | None) -> bytes:
+    if limit is not None and stat.size > limit:
+        raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
+    return read_all(fd, stat.size)
 
 
 def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
@@ -380,10 +335,8 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
             with _DomainErrors(path):
                 fd = os.open(path.name, _DOCUMENT, dir_fd=folder)
                 try:
-                    stat = _regular(os.fstat(fd), path)
-                    if stat.size > DOCUMENT_BYTES:
-                        raise Conflict(f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}.")
-                    found.append(Document(path, read_all(fd, stat.size), stat.rev))
+                    stat = _regular(fd, path)
+                    found.append(Document(path, _read(fd, path, stat, DOCUMENT_BYTES), stat.rev))
                 finally:
                     os.close(fd)
         except NotRegular:
@@ -397,22 +350,15 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
 
 def _refuse_foreign(folder: int, path: Path) -> None:
     """Raises `Denied` if the file at `path`, in the open `folder`, is not Lenslet's own."""
-    name = path.name.encode()
-    info = _stat_in(folder, name)
+    info = stat_in(folder, path.name)
     if info is None:
         return
     if not stat_module.S_ISREG(info.st_mode):
         raise Denied(f"{path} is not a file, and is left as it is.")
-    fd = os.open(name, _DOCUMENT, dir_fd=folder)
+    fd = os.open(path.name, _DOCUMENT, dir_fd=folder)
     try:
         head = os.read(fd, HEAD_BYTES)
     finally:
         os.close(fd)
     if not is_ours(path.name, head):
         raise Denied(f"{path} is not Lenslet's own and is left as it is.")
-
-
-def _regular(info: os.stat_result, path: Path) -> Stat:
-    if not stat_module.S_ISREG(info.st_mode):
-        raise NotRegular(f"There is no file {path}.")
-    return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)

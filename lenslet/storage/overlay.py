@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar
 from lenslet.errors import Denied, Invalid, NotFound
 from lenslet.paths import Path, is_item
 from lenslet.storage.local import LocalTree
-from lenslet.storage.tree import Change, Data, Document, Listing, Stat, Tree
+from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
 
 Answer = TypeVar("Answer")
 
@@ -29,6 +29,7 @@ class Overlay(Tree):
         self.has_stamps = lower.has_stamps
         self.is_shared = lower.is_shared and spare
         self._spare = spare
+        self._home = lower if spare else upper  # where files belong
 
     @property
     def name(self) -> str:
@@ -84,16 +85,11 @@ class Overlay(Tree):
     def stat(self, path: Path) -> Stat:
         return self._first(path, lambda tree: tree.stat(path))
 
-    def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
-        return self._first(path, lambda tree: tree.head(path, size))
-
-    def read_changed(
-        self, path: Path, known: Stat | None, limit: int | None = None
-    ) -> tuple[bytes, Stat] | None:
+    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
         return self._first(path, lambda tree: tree.read_changed(path, known, limit))
 
     def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        return self._first(path, lambda tree: tree.part(path, stat, first, length))
+        return self.lower.part(path, stat, first, length)
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
         return self.lower.url(path, seconds, **answer)
@@ -101,17 +97,9 @@ class Overlay(Tree):
     # Writing
 
     def write(
-        self,
-        path: Path,
-        data: Data,
-        *,
-        image: Stat | None = None,
-        over: str | None = None,
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
-        def write(tree: Tree) -> None:
-            tree.write(path, data, image=image, over=over)
-
-        self._write(path, write)
+        self._write(path, lambda tree: tree.write(path, data, image=image, over=over))
 
     def _write(self, path: Path, write: Callable[[Tree], None]) -> None:
         """Writes a derived file where it belongs or, if that is refused, to a spare upper."""
@@ -146,15 +134,10 @@ class Overlay(Tree):
             self.upper.delete(path)
             found = True
         try:
-            self.lower_for_writes.delete(path)
+            self._home.delete(path)
         except (NotFound, Denied):
             if not found:
                 raise
-
-    @property
-    def lower_for_writes(self) -> Tree:
-        """Returns `lower`, or `upper` if `lower` is never written to."""
-        return self.lower if self._spare else self.upper
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
         below = self.lower.copies(paths)
@@ -172,9 +155,9 @@ class Overlay(Tree):
             self.upper.update(paths, lambda above: change([*above, *below]))
 
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
-        for tree in (self.upper, self.lower_for_writes):
+        for tree in (self.upper, self._home):
             with contextlib.suppress(NotFound, Denied):
                 tree.sweep(folder, leftovers)
 
     def writable(self) -> bool:
-        return self.lower_for_writes.writable()
+        return self._home.writable()

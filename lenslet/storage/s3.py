@@ -7,7 +7,6 @@ its path. Objects are always complete.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import random
 import tempfile
@@ -17,18 +16,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from lenslet.errors import (
-    Conflict,
-    Denied,
-    EmptyObject,
-    LensletError,
-    NotFound,
-    Overtaken,
-    StorageNonsense,
-    StorageUnavailable,
-    Unmounted,
-    Unsupported,
-)
+from lenslet import errors
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client
 from lenslet.storage.tree import (
@@ -38,6 +27,7 @@ from lenslet.storage.tree import (
     Data,
     Document,
     Listing,
+    Read,
     Stat,
     Tree,
     is_ours,
@@ -48,7 +38,7 @@ _UPDATE_SECONDS = 20.0
 _MARKS_AT_ONCE = 20  # keys that `names` requests per page
 _REMOVED = "removed"  # the `source` of an empty object that stands for a removed sidecar
 _NEVER = "0" * 32  # an ETag that no object has
-_MEDIA_TYPES = {".json": "application/json", THUMBNAIL: "image/webp"}
+_MEDIA_TYPES = {"json": "application/json", THUMBNAIL[1:]: "image/webp"}
 _NO_CONDITIONS = (
     "The store lacks conditional writes (If-Match, If-None-Match), so an edit could undo another "
     "that was made at the same time. The library can be read, but not edited."
@@ -67,13 +57,9 @@ class Stream(io.RawIOBase):
         return True
 
     def read(self, size: int | None = None, /) -> bytes:
-        from botocore.exceptions import BotoCoreError
-
-        try:
+        with self._client.domain_errors():
             data: bytes = self._body.read(None if size is None or size < 0 else size)
-        except BotoCoreError as error:
-            raise self._client.unanswered(error) from error
-        return data
+            return data
 
     def close(self) -> None:
         self._body.close()
@@ -109,20 +95,22 @@ class S3Tree(Tree):
     def check(self) -> None:
         seen = time.monotonic() - self._seen < _SEEN_SECONDS
         if not (seen or self._has_key(self.prefix)):
-            raise Unmounted("The bucket holds nothing under its prefix.")
+            raise errors.Unmounted("The bucket holds nothing under its prefix.")
 
     # Listing
 
-    def _pages(self, prefix: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Lists keys, up to 1,000 per page."""
+    def _pages(self, prefix: str, **parameters: Any) -> Iterator[tuple[list[Any], list[str]]]:
+        """Lists the objects and the prefixes of subfolders, up to 1,000 per page."""
         parameters = {"Prefix": prefix, "Delimiter": "/", **parameters}
         while True:
             page = self._call("list_objects_v2", **parameters)
             if "Name" not in page:
                 raise StorageNonsense("The store sent a listing that is not valid S3.")
-            if _keys_in(page):
+            objects = page.get("Contents", [])
+            prefixes = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+            if objects or prefixes:
                 self._seen = time.monotonic()
-            yield page
+            yield objects, prefixes
             if not page.get("IsTruncated"):
                 return
             parameters["ContinuationToken"] = page["NextContinuationToken"]
@@ -132,12 +120,12 @@ class S3Tree(Tree):
 
     def listing(self, folder: Path) -> Listing:
         found, prefix, any_key = Listing(), self._prefix_of(folder), False
-        for page in self._pages(prefix):
-            any_key |= _keys_in(page)
-            for entry in page.get("CommonPrefixes", ()):
-                name = entry["Prefix"][len(prefix) : -1]
+        for objects, prefixes in self._pages(prefix):
+            any_key |= bool(objects or prefixes)
+            for each in prefixes:
+                name = each[len(prefix) : -1]
                 (found.folders if usable_segment(name) else found.unusable).append(name)
-            for entry in page.get("Contents", ()):
+            for entry in objects:
                 name = entry["Key"][len(prefix) :]
                 if usable_segment(name):
                     found.files[name] = _stat(entry, entry["Size"])
@@ -152,16 +140,14 @@ class S3Tree(Tree):
 
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         """One request, unless many keys sort between the `wanted` names."""
-        prefix = self._prefix_of(folder)
-        first = min(wanted)
+        prefix, first = self._prefix_of(folder), min(wanted)
         before = f"{prefix}{first[:-1]}{chr(ord(first[-1]) - 1)}\U0010ffff"
         found: set[str] = set()
         any_key = False
-        for page in self._pages(prefix, StartAfter=before, MaxKeys=_MARKS_AT_ONCE):
-            any_key |= _keys_in(page)
-            keys = [entry["Key"] for entry in page.get("Contents", ())]
+        for objects, prefixes in self._pages(prefix, StartAfter=before, MaxKeys=_MARKS_AT_ONCE):
+            keys = [*(entry["Key"] for entry in objects), *prefixes]
+            any_key |= bool(keys)
             found |= {key[len(prefix) :] for key in keys} & set(wanted)
-            keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
             if max(keys, default="") > prefix + max(wanted):
                 break
         if not (any_key or self._has_key(prefix)):
@@ -172,44 +158,40 @@ class S3Tree(Tree):
         return not path or self._has_key(self._prefix_of(path))
 
     def _has_key(self, prefix: str) -> bool:
-        return _keys_in(next(self._pages(prefix, MaxKeys=1)))
+        return any(next(self._pages(prefix, MaxKeys=1)))
 
     def stamp(self, folder: Path) -> int:
         raise Unsupported("Only a listing tells whether a folder in a bucket has changed.")
 
     # Reading
 
-    def _get(self, path: Path, **more: str) -> tuple[Stream, Stat]:
+    def _get(self, path: Path, **more: str) -> tuple[BinaryIO, Stat]:
         answer = self._call("get_object", path, **more)
         total = answer.get("ContentRange", "").rpartition("/")[2]
-        return Stream(answer["Body"], self._client), _stat(
-            answer, int(total or answer["ContentLength"])
-        )
+        stream: Any = Stream(answer["Body"], self._client)
+        return stream, _stat(answer, int(total or answer["ContentLength"]))
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        return self._get(path)  # type: ignore[return-value]
+        return self._get(path)
 
     def stat(self, path: Path) -> Stat:
         """Reads one byte: the answer to a HEAD would not say why it is refused."""
         return self.head(path, 1)[1]
 
-    def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
+    def head(self, path: Path, size: int) -> Read:
         try:
             body, stat = self._get(path, Range=f"bytes=0-{size - 1}")
-        except EmptyObject:  # it has no first byte
-            return b"", _stat(self._call("head_object", path), 0)
-        with contextlib.closing(body):
-            return body.read(), stat
+        except errors.RangeNotSatisfiable:  # it is empty
+            body, stat = self._get(path)
+        with body:
+            return body.read(size), stat
 
-    def read_changed(
-        self, path: Path, known: Stat | None, limit: int | None = None
-    ) -> tuple[bytes, Stat] | None:
+    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
         try:
-            condition = {"IfNoneMatch": known.etag} if known and known.etag else {}
-            body, stat = self._get(path, **condition)
+            body, stat = self._get(path, **({"IfNoneMatch": known.etag} if known.etag else {}))
         except Overtaken:  # 304
             return None
-        with contextlib.closing(body):
+        with body:
             if limit is not None and stat.size > limit:
                 raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
             if stat.source == _REMOVED:
@@ -218,7 +200,7 @@ class S3Tree(Tree):
 
     def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
         wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
-        return self._get(path, IfMatch=stat.etag, **wanted)[0]  # type: ignore[return-value]
+        return self._get(path, IfMatch=stat.etag, **wanted)[0]
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
         wanted = {"Bucket": self.bucket, "Key": self.prefix + path, **answer}
@@ -227,29 +209,17 @@ class S3Tree(Tree):
     # Writing
 
     def write(
-        self,
-        path: Path,
-        data: Data,
-        *,
-        image: Stat | None = None,
-        over: str | None = None,
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
         if not path.parent:
             self.check()
         source = image.rev if image else ""
-        with contextlib.closing(_body(data)) as body:
+        with _body(data) as body:
             if over is not None:
-                if not over and not self._has_conditions():
-                    over = self._rev_of_ours(path)
-                try:
-                    self._put_derived(path, body, source, over)
-                except Overtaken:
-                    self._rev_of_ours(path)  # raises `Denied` instead if the object is foreign
-                    raise
+                self._put_derived(path, body, source, over)
                 return
             # A thumbnail is usually new, any other derived object usually exists.
-            is_new = path.endswith(THUMBNAIL) and self._has_conditions()
-            over = "" if is_new else self._rev_of_ours(path)
+            over = "" if path.endswith(THUMBNAIL) else self._rev_of_ours(path)
             try:
                 self._put_derived(path, body, source, over)
             except Overtaken:
@@ -266,18 +236,23 @@ class S3Tree(Tree):
         return stat.etag
 
     def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str) -> None:
-        """Writes also without conditions: a derived object that is lost is made again."""
+        """Writes a derived object, also to a store without conditions: a lost one is made again.
+
+        `Denied`, not `Overtaken`, if a foreign object is in the way.
+        """
+        if not over and not self._has_conditions():
+            over = self._rev_of_ours(path)
         try:
-            self._put(path, body, source, over)
-        except Unsupported:
+            self._put(path, body, source, over if self._has_conditions() else None)
+        except Overtaken:
             self._rev_of_ours(path)
-            self._put(path, body, source, None)
+            raise
 
     def _put(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
         """Writes an object if its rev is `over`; "": if there is none; None: in any case."""
         body.seek(0)
         parameters: dict[str, Any] = {"Body": body}
-        if media_type := _MEDIA_TYPES.get("." + path.rpartition(".")[2]):
+        if media_type := _MEDIA_TYPES.get(path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
         if source:
             parameters["Metadata"] = {"rev": source}
@@ -307,7 +282,7 @@ class S3Tree(Tree):
             body, stat = self._get(path)
         except NotFound:
             return None, False
-        with contextlib.closing(body):
+        with body:
             if stat.size > DOCUMENT_BYTES:
                 problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
                 return Document(path, None, stat.etag, problem), False
@@ -323,27 +298,25 @@ class S3Tree(Tree):
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
         tried: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
-            found = list(map(self._copy, paths))
-            there = {copy.path: copy for copy, _ in found if copy}
-            now = {(copy.path, None if removed else copy.data) for copy, removed in found if copy}
-            if tried in now:
-                return  # the last write succeeded, only its answer was lost
-            wanted = change([copy for copy, removed in found if copy and not removed])
-            if wanted is None:
-                return
-            path, data = wanted
-            rev = there[path].rev if path in there else ""
+            found = [(copy, removed) for copy, removed in map(self._copy, paths) if copy]
+            if tried in [(copy.path, None if removed else copy.data) for copy, removed in found]:
+                return None  # the last write succeeded, only its answer was lost
+            tried = change([copy for copy, removed in found if not removed])
+            if tried is None:
+                return None
+            path, data = tried
+            rev = next((copy.rev for copy, _ in found if copy.path == path), "")
+            put = self._put_derived
             if not derived:
                 self._check_conditions(path)
+                put = self._put
             try:
-                with contextlib.closing(_body(data or b"")) as body:
-                    put = self._put_derived if derived else self._put
-                    put(path, body, _REMOVED if data is None else "", rev)
-                return
+                with _body(data or b"") as body:
+                    return put(path, body, _REMOVED if data is None else "", rev)
             except Overtaken:
-                tried, tries = wanted, tries + 1
+                tries += 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
-        raise StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
+        raise errors.StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
 
     def _check_conditions(self, path: Path) -> None:
         """Raises `Unsupported` if the store refuses or silently ignores conditional writes."""
@@ -366,7 +339,7 @@ class S3Tree(Tree):
             except Unsupported:
                 works = False
             finally:
-                with contextlib.suppress(LensletError):
+                with contextlib.suppress(errors.LensletError):
                     self._call("delete_object", probe)
             self._client.conditions[self.bucket] = works
         return self._client.conditions[self.bucket]
@@ -383,18 +356,13 @@ class S3Tree(Tree):
         return not self._refused
 
 
-def _keys_in(page: dict[str, Any]) -> bool:
-    return bool(page.get("Contents") or page.get("CommonPrefixes"))
-
-
 def _body(data: Data) -> BinaryIO:
     """The data as a file that can be sent more than once."""
     if isinstance(data, bytes):
         return io.BytesIO(data)
     file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
     try:
-        for piece in data():
-            file.write(piece)
+        file.writelines(data())
     except BaseException:
         file.close()
         raise
@@ -403,8 +371,7 @@ def _body(data: Data) -> BinaryIO:
 
 def _stat(answer: dict[str, Any], size: int) -> Stat:
     try:
-        etag = answer["ETag"].removeprefix("W/").strip('"')
-        when: dt.datetime = answer["LastModified"]
+        etag, when = answer["ETag"].removeprefix("W/").strip('"'), answer["LastModified"]
     except KeyError as error:
         raise StorageNonsense("The store sent an answer that is not valid S3.") from error
     source = answer.get("Metadata", {}).get("rev", "")

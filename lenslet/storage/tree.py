@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 import orjson
@@ -52,6 +53,10 @@ class Stat(NamedTuple):
         if not self.etag:
             return self.mtime_ns == image.mtime_ns
         return self.source == image.rev if self.source else None
+
+
+NO_STAT = Stat(-1, 0)  # of no file
+Read = tuple[bytes, Stat]
 
 
 @dataclass(slots=True)
@@ -113,26 +118,18 @@ def is_ours(name: str, head: bytes) -> bool:
     return isinstance(found, dict) and "v" in found and "generatedAt" in found
 
 
-class Cached(NamedTuple):
-    """A document, and when it was checked last, in seconds of the monotonic clock."""
-
-    data: bytes
-    stat: Stat
-    checked: float
-
-
 class DocumentCache:
     """Keeps the documents that were read last, at most `most` bytes in total. Safe for threads.
 
-    A document counts as fresh for `seconds` after it was checked. One that is larger than a quarter
-    of `most` is not kept.
+    A document is used for `seconds` without looking whether it changed. One that is larger than a
+    quarter of `most` is not kept.
     """
 
     def __init__(self, most: int, seconds: float = 0.0) -> None:
         self._most = most
         self.seconds = seconds
         self._lock = threading.Lock()
-        self._documents: OrderedDict[Path, Cached] = OrderedDict()
+        self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
 
     @staticmethod
@@ -141,26 +138,29 @@ class DocumentCache:
         name = path.name
         return name.startswith("_index") or name in (HEALTH, ROLLUP_DELTA)
 
-    def get(self, path: Path) -> Cached | None:
-        return self._documents.get(path)
+    def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
+        """Returns a document. `load` reads it, unless it is still the known one."""
+        data, stat, checked = self._documents.get(path, (b"", NO_STAT, float("-inf")))
+        if not fresh and time.monotonic() - checked < self.seconds:
+            return data, stat
+        try:
+            data, stat = load(stat) or (data, stat)
+        except NotFound:
+            self._keep(path, b"", NO_STAT)
+            raise
+        self._keep(path, data, stat)
+        return data, stat
 
-    def is_fresh(self, document: Cached) -> bool:
-        return time.monotonic() - document.checked < self.seconds
-
-    def put(self, path: Path, found: tuple[bytes, Stat] | None) -> None:
-        """Remembers a document as it is now; None forgets it."""
+    def _keep(self, path: Path, data: bytes, stat: Stat) -> None:
         with self._lock:
             old = self._documents.pop(path, None)
-            self._bytes -= len(old.data) if old else 0
-            if found is None or not 0 < len(found[0]) <= self._most // 4:
-                return
-            if not found[1].settled(time.time_ns()):
-                return  # it may change again unseen
-            self._documents[path] = Cached(*found, time.monotonic())
-            self._bytes += len(found[0])
+            self._bytes -= len(old[0]) if old else 0
+            # One that was just written may change again unseen.
+            if 0 < len(data) <= self._most // 4 and stat.settled(time.time_ns()):
+                self._documents[path] = data, stat, time.monotonic()
+                self._bytes += len(data)
             while self._bytes > self._most:
-                _, last = self._documents.popitem(last=False)
-                self._bytes -= len(last.data)
+                self._bytes -= len(self._documents.popitem(last=False)[1][0])
 
 
 class Tree(abc.ABC):
@@ -211,38 +211,26 @@ class Tree(abc.ABC):
     def stat(self, path: Path) -> Stat:
         """Returns the size and times of a file."""
 
-    @abc.abstractmethod
-    def head(self, path: Path, size: int) -> tuple[bytes, Stat]:
+    def head(self, path: Path, size: int) -> Read:
         """Reads the first `size` bytes of a file."""
+        file, stat = self.open(path)
+        with file:
+            return file.read(size), stat
 
     @abc.abstractmethod
-    def read_changed(
-        self, path: Path, known: Stat | None, limit: int | None = None
-    ) -> tuple[bytes, Stat] | None:
+    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
         """Reads a file, unless it is still the `known` one: then returns None.
 
         `Conflict` if it has more than `limit` bytes.
         """
 
-    def read(
-        self, path: Path, limit: int | None = None, *, fresh: bool = False
-    ) -> tuple[bytes, Stat]:
+    def read(self, path: Path, limit: int | None = None, *, fresh: bool = False) -> Read:
         """Reads a whole file, from the cache if it is there. `fresh` checks it in any case."""
-        cache = self.cache if self.cache and self.cache.takes(path) else None
-        known = cache.get(path) if cache else None
-        if cache and known and not fresh and cache.is_fresh(known):
-            return known.data, known.stat
-        try:
-            found = self.read_changed(path, known.stat if known else None, limit)
-        except NotFound:
-            if cache:
-                cache.put(path, None)
-            raise
-        if found is None:
-            assert known is not None  # nothing else is reported as unchanged
-            found = known.data, known.stat
-        if cache:
-            cache.put(path, found)
+        if self.cache and self.cache.takes(path):
+            load = partial(self.read_changed, path, limit=limit)
+            return self.cache.read(path, load, fresh=fresh)
+        found = self.read_changed(path, NO_STAT, limit)
+        assert found is not None  # no file is like this
         return found
 
     @abc.abstractmethod
@@ -255,12 +243,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def write(
-        self,
-        path: Path,
-        data: Data,
-        *,
-        image: Stat | None = None,
-        over: str | None = None,
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
         """Puts a derived file in place, whole or not at all, without fsync.
 
