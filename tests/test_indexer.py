@@ -18,7 +18,7 @@ from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree, wait_for
 from lenslet.images.alone import ends_its_process
 from lenslet.index.queue import Job, Kind
 from lenslet.index.read import PixelBudget
-from lenslet.index.records import Retry, retries
+from lenslet.index.records import Retry
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]
@@ -478,7 +478,7 @@ def test_a_root_that_goes_away_during_the_walk_is_walked_again(
 
 
 def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, root) -> None:
-    """Writing into a file moves no time of its folder; an image that failed is watched."""
+    """Writing into a file moves no time of its folder; one with a bad image is looked at again."""
     data = jpeg(600, 400)
     photo = put(root / "a/slow.jpg", data[: len(data) // 2])
     gallery = make_gallery()
@@ -487,7 +487,7 @@ def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, ro
     gallery.settle(120)
     with photo.open("ab") as file:
         file.write(data[len(data) // 2 :])
-    gallery.settle(35)
+    gallery.settle(120)
     assert gallery.items("a")["slow.jpg"]["hasThumb"] is True
 
 
@@ -687,15 +687,18 @@ def test_a_rollup_that_another_process_wrote_is_taken_over(make_gallery: Make, r
     assert gallery.found("tag:later") == ["x.jpg"]
 
 
-@pytest.mark.parametrize(
-    ("tries", "wait"), [(0, 60.0), (1, 120.0), (5, 1920.0), (6, 3600.0), (40, 3600.0)]
-)
-def test_an_image_that_fails_is_tried_again_later_and_later(tries: int, wait: float) -> None:
-    """One that went away is not tried any more, nor one that was read."""
-    gone = Retry(5.0, 1, "x")
-    before = {"gone.jpg": gone} | ({"x.jpg": Retry(5.0, tries, "x")} if tries else {})
-    found = retries(before, {"x.jpg": "I/O error"}, ["x.jpg", "y.jpg"], 1000.0)
-    assert found == {"x.jpg": Retry(1000.0 + wait, tries + 1, "I/O error")}
+def test_images_that_fail_are_tried_again_later_and_later() -> None:
+    """From the start if something has changed, and no more when all are good."""
+    now, waits, retry = 1000.0, [], Retry()
+    for _ in range(8):
+        retry = retry.after(now, {"x.jpg": "I/O error"}, broken=False, changed=False)
+        waits.append(retry.due - now)
+        now = retry.due
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    early = retry.after(now - 1, {"y.jpg": "other"}, broken=False, changed=False)
+    assert early == Retry({"y.jpg": "other"}, retry.due, 8)
+    assert retry.after(now, {}, broken=True, changed=True) == Retry({}, now + 60, 1)
+    assert retry.after(now, {}, broken=False, changed=True) == Retry()
 
 
 def test_search_follows_a_manifest_that_goes_back_in_time(make_gallery: Make, root) -> None:

@@ -24,8 +24,8 @@ class Snapshot:
     """What a folder holds at one moment.
 
     `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
-    files beside each image; `dirs` and `hidden` are the subfolders that are shown and those that
-    are not; `orphans` are files of images that are gone.
+    files beside each image; `dirs` are the subfolders that are shown; `orphans` are files of images
+    that are gone.
     """
 
     images: Mapping[str, Stat]
@@ -33,7 +33,6 @@ class Snapshot:
     thumbnails: Mapping[str, Stat] = field(default_factory=dict)
     sidecars: Mapping[str, str] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
     orphans: Sequence[Problem] = ()
     unusable: Sequence[str] = ()
 
@@ -42,14 +41,14 @@ class Snapshot:
 class Plan:
     """What a comparison decides.
 
-    The manifest as it should be, and whether that is `changed`; the images to read (`todo`), those
-    whose thumbnail was made from an earlier file of the same name (`replaced`), whether one is
-    still being written (`unsettled`), and what is wrong.
+    The manifest as it should be, and whether that is `changed`; the images to read, each with
+    whether it needs a thumbnail (`todo`); those whose thumbnail was made from an earlier file of
+    the same name (`replaced`); whether one is still being written (`unsettled`); what is wrong.
     """
 
     manifest: Manifest
     changed: bool = False
-    todo: list[str] = field(default_factory=list)
+    todo: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
@@ -82,7 +81,7 @@ def compare(
     were read. `retry` tries images again that could not be decoded.
     """
     before = {item["name"]: item for item in old.items}
-    plan = Plan(Manifest(old.path, dirs=snapshot.dirs, hidden=snapshot.hidden))
+    plan = Plan(Manifest(old.path, dirs=snapshot.dirs))
     items = plan.manifest.items
     for name in _in_order(snapshot.images, before):
         stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
@@ -170,7 +169,7 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
         plan.problems.append(Problem(kind, item["path"], error))
     if (not error or retry) and (not item["hasThumb"] or "hash" not in item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):
-            plan.todo.append(item["name"])
+            plan.todo[item["name"]] = not item["hasThumb"]
         else:
             plan.unsettled = True
     if "metaRev" in item:
@@ -184,9 +183,7 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
 
 def _set_generation(plan: Plan, old: Manifest, now_ns: int) -> None:
     new = plan.manifest
-    plan.changed = not old.generated_at or (
-        (new.items, new.dirs, new.hidden) != (old.items, old.dirs, old.hidden)
-    )
+    plan.changed = not old.generated_at or (new.items, new.dirs) != (old.items, old.dirs)
     new.generated_at = old.generated_at
     if plan.changed:
         now = dt.datetime.fromtimestamp(now_ns / _SECOND, times.UTC)

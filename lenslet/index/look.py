@@ -17,7 +17,7 @@ from lenslet.index.compare import (
     thumbnails_of,
 )
 from lenslet.index.records import Stamp
-from lenslet.library import Library, manifest, sidecar, thumbnail
+from lenslet.library import Library, manifest, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Facts, Item, Manifest
@@ -32,7 +32,8 @@ Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder shows, by p
 class Look:
     """What a look at a folder found. Nothing is written yet.
 
-    `listing` is of the images' folder, `kept` of the folder where derived files are.
+    `listing` is of the images' folder, `kept` of the folder where derived files are. `children` are
+    the subfolders, each as the manifest shows it, None if it does not.
     """
 
     location: Location
@@ -41,6 +42,7 @@ class Look:
     kept: Listing
     old: Manifest
     plan: Plan
+    children: dict[str, Dir | None]
 
     @property
     def entry(self) -> Dir:
@@ -50,12 +52,6 @@ class Look:
             label = {"label": location.label} if location.label else {}
             return {"name": name, "kind": "leaf-pointer", **label}
         return {"name": name, "kind": "leaf-real" if self.plan.manifest.items else "branch"}
-
-    @property
-    def children(self) -> frozenset[str]:
-        """The names of the subfolders, hidden ones included."""
-        shown = {entry["name"] for entry in self.plan.manifest.dirs}
-        return frozenset(shown.union(self.plan.manifest.hidden))
 
 
 class Looker:
@@ -96,11 +92,19 @@ class Looker:
         if not location.tree.has_stamps and tuple(stamps) == unless:
             return None
         old = manifest.load(self._tree, path) if MANIFEST in kept.files else Manifest(path)
-        snapshot = self._snapshot(location, listing, kept, old, entry)
+        snapshot = self._snapshot(location, listing, kept)
+        before = {each["name"]: each for each in old.dirs}
+        children: dict[str, Dir | None] = {}
+        for name in sorted(listing.folders, key=paths.natural_key):
+            if not self._locator.ignore.path(path.child(name)):
+                # A new subfolder is shown when it has been indexed, at the very first look at once.
+                default = None if old.generated_at else {"name": name, "kind": "branch"}
+                children[name] = entry(path.child(name), before.get(name, default))
+        snapshot.dirs = list(filter(None, children.values()))
         changed = changed_sidecars(old, snapshot.sidecars)
         metas = {name: self._meta(location, name) for name in changed}
         plan = compare(old, snapshot, facts, metas, retry=retry)
-        return Look(location, tuple(stamps), listing, kept, old, plan)
+        return Look(location, tuple(stamps), listing, kept, old, plan, children)
 
     def stamps(self, path: Path) -> tuple[Stamp, ...]:
         """Returns the stamps of a folder that is not served; `Unsupported` in a bucket."""
@@ -122,32 +126,15 @@ class Looker:
         except NotFound:
             return Listing(), Stamp(self._tree, path, 0)
 
-    def _snapshot(
-        self,
-        location: Location,
-        listing: Listing,
-        kept: Listing,
-        old: Manifest,
-        entry: Entry,
-    ) -> Snapshot:
-        ignore, path, files = self._locator.ignore, location.path, listing.files
-        served = ignore.served(path, filter(paths.is_item, files))
+    def _snapshot(self, location: Location, listing: Listing, kept: Listing) -> Snapshot:
+        files = listing.files
+        served = self._locator.ignore.served(location.path, filter(paths.is_item, files))
         snapshot = Snapshot({name: files[name] for name in served}, self._clock.wall_ns())
         snapshot.thumbnails = thumbnails_of(kept.files)
         sidecars = sidecars_of(files, listing.covered)
         snapshot.sidecars = {name: sidecars[name] for name in sidecars.keys() & served}
         snapshot.orphans = list(self._orphans(location, listing, snapshot.thumbnails, sidecars))
         snapshot.unusable = listing.unusable
-        before: dict[str, Dir | None] = {entry["name"]: entry for entry in old.dirs}
-        before |= dict.fromkeys(old.hidden)
-        for name in sorted(listing.folders, key=paths.natural_key):
-            if ignore.path(path.child(name)):
-                continue
-            shown = entry(path.child(name), before.get(name, {"name": name, "kind": "branch"}))
-            if shown:
-                snapshot.dirs.append(shown)
-            else:
-                snapshot.hidden.append(name)
         return snapshot
 
     def _meta(self, location: Location, name: str) -> Item:
@@ -196,7 +183,7 @@ class Looker:
         path, plan = look.location.path, look.plan
         for name in plan.replaced:
             with contextlib.suppress(NotFound, Denied):
-                thumbnail.delete(self._tree, path.child(name))
+                self._tree.delete(path.child(name + THUMBNAIL))
         if plan.changed:
             if look.location.chain:  # the folder of a pointer's subfolder may be missing
                 self._tree.make_folder(path)

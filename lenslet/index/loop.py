@@ -64,7 +64,7 @@ class Indexer:
         self._scanner = Scanner(library, queue, records, self._summary, clock)
         self._problems: dict[Kind, str] = {}  # the last storage error of each kind of work
         self._worked = time.monotonic()  # when an image was read last
-        self._rests = True  # nothing was done since memory was given back
+        self._frees = False  # there is memory to be given back
 
     # The loop
 
@@ -100,7 +100,6 @@ class Indexer:
         if job is None:
             self._rest()
             return False
-        self._rests = False
         try:
             self._do(job)
         finally:
@@ -108,8 +107,8 @@ class Indexer:
         return True
 
     def _rest(self) -> None:
-        if not (self._rests or self._queue.waiting(Kind.THUMBNAIL, Kind.IMAGE)):
-            self._rests = True
+        if self._frees and not self._queue.waiting(Kind.THUMBNAIL, Kind.IMAGE):
+            self._frees = False
             give_memory_back()
 
     def _do(self, job: Job) -> None:
@@ -117,7 +116,7 @@ class Indexer:
             match job.kind:
                 case Kind.THUMBNAIL | Kind.IMAGE:
                     self._images.read(job)
-                    self._worked = time.monotonic()
+                    self._worked, self._frees = time.monotonic(), True
                 case Kind.FOLDER:
                     self.folders.index(job)
                 case Kind.SCAN:
@@ -199,9 +198,8 @@ class Scanner:
             self._queue.put(Job(Kind.FOLDER, ROOT))
             return
         for path, record in self._records.all():
-            if self._has_changed(path, record) or record.has_due_retry(begun):
+            if self._has_changed(path, record) or record.retry.due <= begun:
                 self._queue.put(Job(Kind.FOLDER, path))
-        self._check_watched()
         if self._is_full and not self._queue.waiting(*_WORK):
             self._is_full = False
             self._summary.passed("full", self._began_full)
@@ -229,19 +227,6 @@ class Scanner:
             return stamp.value != 0
         except LensletError:
             return True
-
-    def _check_watched(self) -> None:
-        """Looks at new images: writing into a file does not change its folder's mtime."""
-        watch, locator = self._records.watch, self._library.locator
-        for path, rev in watch.all():
-            try:
-                location = locator.item(path)
-                now = location.tree.stat(location.file(path.name)).rev
-            except LensletError:
-                watch.drop(path)
-                continue
-            if now != rev:
-                self._queue.put(Job(Kind.FOLDER, path.parent))
 
 
 # Left alone, glibc gives an image's buffers back to the kernel and takes them again for the next

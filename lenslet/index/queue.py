@@ -37,8 +37,9 @@ class Kind(enum.IntEnum):
 class Job:
     """One thing to do.
 
-    `asked`: somebody waits for it. `force`: do it although nothing seems to have changed. `deep`:
-    also for every folder below. `waiters` are called with whether it ended well.
+    `asked`: somebody waits for it. `force`: do it although nothing seems to have changed; of an
+    image: make a thumbnail. `deep`: also for every folder below. `waiters` are called with whether
+    it ended well.
     """
 
     kind: Kind

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from blake3 import blake3
@@ -27,10 +29,10 @@ from lenslet.images.alone import ends_its_process
 from lenslet.index.folders import SETTLE_SECONDS, Folders
 from lenslet.index.queue import Job, Kind
 from lenslet.index.status import Status
-from lenslet.library import Library, thumbnail
+from lenslet.library import Library
 from lenslet.library.location import Location
 from lenslet.library.manifest import QUARANTINED, Facts
-from lenslet.paths import Path
+from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage import Stat
 from lenslet.times import Clock
 
@@ -38,8 +40,7 @@ log = logging.getLogger("lenslet")
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024  # a larger file is not held in memory
 PIXELS_AT_ONCE = 45_000_000  # 180 MB; an image with more is decoded alone
-_CHUNK, _HASHED_AT_ONCE = 1 << 20, 8 << 20
-
+_HASHED_AT_ONCE = 8 << 20
 
 Listener = Callable[[Path, "str | None"], None]
 
@@ -89,8 +90,8 @@ class Reader:
         self._clock = clock
         self._budget = PixelBudget()
 
-    def read(self, location: Location, item: Path, *, force: bool = False) -> Facts:
-        """Returns an image's facts. Writes its thumbnail, unless it has one (`force`: anyway).
+    def read(self, location: Location, item: Path, *, thumbnail: bool = True) -> Facts:
+        """Returns an image's facts, and writes its `thumbnail`.
 
         Raises `Unsettled`, and what storage raises: `NotFound`, `Denied`, `StorageFull`.
         """
@@ -101,33 +102,26 @@ class Reader:
                 raise Unsettled
             if stat.size > self._settings.max_file_bytes:
                 return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
-            needed = force or not self._has_thumbnail(item, stat)
-            facts, data = self._decode(item, file, stat, needed)
+            facts, data = self._decode(item, file, stat, thumbnail)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # an object cannot change
             raise Unsettled
         if data:
             try:
-                thumbnail.write(self._tree, item, stat, data)
+                self._tree.write(Path(item + THUMBNAIL), data, image=stat)
             except Invalid:
                 reason = "no thumbnail can be stored: the name is too long to add .thumbnail"
-                return Facts(
-                    stat.rev, facts.width, facts.height, facts.hash, facts.created_at, reason
-                )
+                return replace(facts, error=reason)
         return facts
 
-    def _has_thumbnail(self, item: Path, image: Stat) -> bool:
-        """True if a good thumbnail is there. False in a bucket, where asking costs a request."""
-        if image.etag:
-            return False
-        try:
-            thumbnail.read(self._tree, item, image)
-        except NotFound:
-            return False
-        return True
-
-    def _decode(self, item: Path, file: BinaryIO, stat: Stat, needed: bool) -> tuple[Facts, bytes]:
+    def _decode(
+        self, item: Path, file: BinaryIO, stat: Stat, thumbnail: bool
+    ) -> tuple[Facts, bytes]:
         with _whole(file, stat.size) as source:
-            digest = _hash(source)
+            hasher = blake3()
+            while chunk := source.read(_HASHED_AT_ONCE):
+                hasher.update(chunk)
+            source.seek(0)
+            digest = f"blake3:{hasher.hexdigest()}"
             try:
                 found, data = images.render(
                     source,
@@ -135,7 +129,7 @@ class Reader:
                     quality=self._settings.thumb_quality,
                     max_pixels=self._settings.max_pixels,
                     budget=lambda pixels: self._decoding(item, pixels),
-                    thumbnail=needed,
+                    thumbnail=thumbnail,
                 )
             except UnreadableImage as error:
                 return Facts(stat.rev, hash=digest, error=str(error)), b""
@@ -151,8 +145,7 @@ class Reader:
         """Returns the facts of an image that kills its reader; None for any other image."""
         file, stat = location.tree.open(location.file(item.name))
         with file, tempfile.TemporaryFile() as copy:
-            while chunk := file.read(_CHUNK):
-                copy.write(chunk)
+            shutil.copyfileobj(file, copy)
             copy.seek(0)
             how = ends_its_process(
                 copy,
@@ -172,19 +165,9 @@ def _whole(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
         yield file
     else:
         with tempfile.TemporaryFile() as copy:
-            while chunk := file.read(_CHUNK):
-                copy.write(chunk)
+            shutil.copyfileobj(file, copy)
             copy.seek(0)
             yield copy
-
-
-def _hash(file: BinaryIO) -> str:
-    """Hashes a whole file and goes back to its start."""
-    hasher = blake3()
-    while chunk := file.read(_HASHED_AT_ONCE):
-        hasher.update(chunk)
-    file.seek(0)
-    return f"blake3:{hasher.hexdigest()}"
 
 
 class ImageJobs:
@@ -205,33 +188,36 @@ class ImageJobs:
 
     def read(self, job: Job) -> None:
         """Reads one image, unless another job has done it meanwhile."""
-        path, asked = job.path, job.kind is Kind.THUMBNAIL
-        run = self._folders.run_of(path.parent)
-        is_due = asked or (run is not None and run.is_reading(path.name))
-        if not is_due or path in self._suspects.values():
-            self._tell(job, not is_due)
-            return
+        ok = False
+        try:
+            ok = self._read(job.path, asked=job.kind is Kind.THUMBNAIL, force=job.force)
+        finally:
+            for waiter in job.waiters:
+                waiter(ok)
+
+    def _read(self, path: Path, *, asked: bool, force: bool) -> bool:
+        """Reads an image; False if that is to be done again."""
+        if not (asked or self._folders.is_reading(path)):
+            return True
+        if path in self._suspects.values():
+            return False
         try:
             location = self._locator.item(path)
-            facts = self._reader.read(location, path, force=job.force)
-        except (Unsettled, NotFound, BrokenPointer, PointerLoop) as error:
-            wait = SETTLE_SECONDS if isinstance(error, Unsettled) else 0.0
-            self._folders.finish(path, wait=wait)
-            self._tell(job, not wait)
+            facts = self._reader.read(location, path, thumbnail=asked or force)
+        except Unsettled:
+            self._folders.finish(path, wait=SETTLE_SECONDS)
+            return False
+        except (NotFound, BrokenPointer, PointerLoop):
+            self._folders.finish(path)
+            return True
         except Exception as error:
             reason = one_line(error) or type(error).__name__
             self._listener(path, reason)
             self._folders.finish(path, problem=reason)
-            self._tell(job, False)
             raise
-        else:
-            self._listener(path, facts.error)
-            self._folders.finish(path, facts, asked=asked)
-            self._tell(job, True)
-
-    def _tell(self, job: Job, ok: bool) -> None:
-        for waiter in job.waiters:
-            waiter(ok)
+        self._listener(path, facts.error)
+        self._folders.finish(path, facts, asked=asked)
+        return True
 
     def take_suspects(self) -> bool:
         """Takes the images that the last process was decoding when it died; True if any."""

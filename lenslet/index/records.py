@@ -1,9 +1,8 @@
-"""What the index process remembers of folders, and when an image that failed is tried again."""
+"""What the index process remembers of folders."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from lenslet.paths import ROOT, Path
 from lenslet.storage import Tree
 
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
-WATCHED_IMAGES = 1000
+_NEVER = float("inf")
 
 
 class Stamp(NamedTuple):
@@ -27,11 +26,30 @@ class Stamp(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """An image that could not be read: when it is tried again, in seconds of the loop's clock."""
+    """When a folder is looked at again for its bad images, and how often it was before.
 
-    due: float
-    tries: int
-    reason: str
+    `reasons` says why images could not be read, by name. `due` is in seconds of the loop's clock.
+    """
+
+    reasons: Mapping[str, str] = {}
+    due: float = _NEVER
+    tries: int = 0
+
+    def after(
+        self, now: float, reasons: Mapping[str, str], *, broken: bool, changed: bool
+    ) -> Retry:
+        """Returns the next one: after 1, 2, 4 … minutes, and from the start if something changed.
+
+        `broken`: an image cannot be decoded. It may still be being written, which does not change
+        the stamp of its folder.
+        """
+        if not (reasons or broken):
+            return Retry()
+        if now < self.due and self.tries and not changed:
+            return self._replace(reasons=reasons)
+        tries = 0 if changed else self.tries
+        wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
+        return Retry(reasons, now + wait, tries + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,82 +57,34 @@ class Record:
     """What is remembered of one folder. Replaced as a whole by the run that indexed the folder.
 
     `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
-    its manifest, "" if it has none. `looked` is when it was listed, in seconds of the loop's
-    clock, and `took` how many seconds that took.
+    its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
+    `looked` is when it was listed, in seconds of the loop's clock, and `took` how many seconds that
+    took.
     """
 
     location: Location | None = None
     stamps: tuple[Stamp, ...] = ()
     generation: str = ""
     entry: Dir | None = None
-    children: frozenset[str] = frozenset()
+    children: Mapping[str, Dir | None] = field(default_factory=dict)
     health: FolderHealth = field(default_factory=FolderHealth)
-    failed: Mapping[str, Retry] = field(default_factory=dict)
-    looked: float = float("-inf")
+    retry: Retry = field(default_factory=Retry)
+    looked: float = -_NEVER
     took: float = 0.0
-
-    def has_due_retry(self, now: float) -> bool:
-        return any(retry.due <= now for retry in self.failed.values())
-
-
-def retries(
-    before: Mapping[str, Retry], failed: Mapping[str, str], names: Iterable[str], now: float
-) -> dict[str, Retry]:
-    """Returns the images to be tried again: those that `failed` now wait longer each time.
-
-    `names` are the images still to be read; all others are forgotten.
-    """
-    found = {name: before[name] for name in names if name in before}
-    for name, reason in failed.items():
-        tries = before[name].tries + 1 if name in before else 1
-        wait = min(RETRY_SECONDS * 2 ** (tries - 1), RETRY_SECONDS_MOST)
-        found[name] = Retry(now + wait, tries, reason)
-    return found
-
-
-class Watch:
-    """The images that changed last, by their revs.
-
-    Writing into a file does not change the mtime of its folder, which is all that a scan looks at.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._revs: OrderedDict[Path, str] = OrderedDict()
-
-    def add(self, path: Path, rev: str) -> None:
-        """Watches an image; the one that was added first is dropped if there are too many."""
-        with self._lock:
-            self._revs[path] = rev
-            self._revs.move_to_end(path)
-            if len(self._revs) > WATCHED_IMAGES:
-                self._revs.popitem(last=False)
-
-    def drop(self, path: Path) -> None:
-        with self._lock:
-            self._revs.pop(path, None)
-
-    def all(self) -> list[tuple[Path, str]]:
-        with self._lock:
-            return list(self._revs.items())
 
 
 class Records:
-    """The records of all folders. Safe for threads.
-
-    `watch` are the images that changed last.
-    """
+    """The records of all folders. A folder that was not indexed yet has one too. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folders: dict[Path, Record] = {}
-        self._expected: dict[Path, Dir | None] = {ROOT: None}  # known, and not indexed yet
+        self._folders = {ROOT: Record()}
         self._changed: set[Path] = set()  # folders that search must still learn of
-        self.watch = Watch()
         self.version = 0  # changes with every change of a record
 
-    def get(self, path: Path) -> Record | None:
-        return self._folders.get(path)
+    def get(self, path: Path) -> Record:
+        """Returns the record of a folder, an empty one if it is unknown."""
+        return self._folders.get(path) or Record()
 
     def all(self) -> list[tuple[Path, Record]]:
         with self._lock:
@@ -122,28 +92,24 @@ class Records:
 
     @property
     def complete(self) -> bool:
-        """True if every folder has been indexed."""
-        return not self._expected
+        """True if every known folder has been indexed."""
+        return all(record.looked > -_NEVER for _, record in self.all())
 
     def expect(self, path: Path, entry: Dir | None) -> bool:
-        """Notes a subfolder, as its parent shows it; False if it has a record."""
+        """Notes a subfolder, as its parent shows it; True if it has not been indexed yet."""
         with self._lock:
-            if path in self._folders:
-                return False
-            self._expected[path] = entry
-            return True
+            return self._folders.setdefault(path, Record(entry=entry)).looked == -_NEVER
 
     def entry(self, path: Path, default: Dir | None = None) -> Dir | None:
-        """Returns how a folder is shown in its parent, None if not; `default` if it is new."""
+        """Returns how a folder is shown in its parent, None if not; `default` if it is unknown."""
         record = self._folders.get(path)
-        return record.entry if record else self._expected.get(path, default)
+        return record.entry if record else default
 
     def put(self, path: Path, record: Record) -> None:
         with self._lock:
             before = self._folders.get(path)
             self._folders[path] = record
             self.version += 1
-            self._expected.pop(path, None)
             if before is None or before.generation != record.generation:
                 self._changed.add(path)
 
@@ -151,24 +117,18 @@ class Records:
         """Forgets a folder and all below it."""
         with self._lock:
             self.version += 1
-            for folder in [folder for folder in self._folders if path.holds(folder)]:
-                del self._folders[folder]
-                self._changed.add(folder)
-            for folder in [folder for folder in self._expected if path.holds(folder)]:
-                del self._expected[folder]
-            self._changed.add(path)
+            gone = {path, *filter(path.holds, self._folders)}
+            self._changed |= gone
+            for folder in gone:
+                self._folders.pop(folder, None)
 
     def take_changed(self) -> dict[Path, str]:
         """Returns the changed folders and their generations, "" for none, and forgets them."""
         with self._lock:
             changed, self._changed = self._changed, set()
-        return {path: self.generation(path) for path in changed}
+        return {path: self.get(path).generation for path in changed}
 
     def give_back(self, changed: Iterable[Path]) -> None:
         """Takes back changed folders that search must still learn of."""
         with self._lock:
             self._changed.update(changed)
-
-    def generation(self, path: Path) -> str:
-        record = self._folders.get(path)
-        return record.generation if record else ""

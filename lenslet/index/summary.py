@@ -73,15 +73,14 @@ class Summary:
 
     def _is_gone(self, path: Path) -> bool:
         """True if a folder that only the delta knows is not served; it may be another host's."""
-        above = [self._records.get(each) for each in path.ancestors() if each]
-        hidden = any(record and record.entry is None for record in above)
-        return hidden or not manifest.load(self._tree, path).generated_at
+        above = [self._records.entry(each, {}) for each in path.ancestors() if each]
+        return None in above or not manifest.load(self._tree, path).generated_at
 
     def _is_due(self) -> bool:
         if not self._rollup.exists:
             return True
-        records = [self._records.get(path) for path in self._rollup.delta]
-        items = sum(record.health.counts["items"] for record in records if record)
+        records = map(self._records.get, self._rollup.delta)
+        items = sum(record.health.counts["items"] for record in records)
         apart = COMPACT_SECONDS_LEAST if items > COMPACT_ITEMS else COMPACT_SECONDS
         when, took = self._compacted
         apart = max(apart, _COMPACT_SHARE * took)

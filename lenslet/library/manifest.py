@@ -48,7 +48,6 @@ _PAGE = re.compile(r"_index_[0-9]+\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
 _MOST_ITEMS = 100_000_000
-_LONG_AGO = "1970-01-01T00:00:00Z"
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -68,17 +67,15 @@ class Facts:
 class Manifest:
     """A folder's images and subfolders, in order.
 
-    `generated_at` is its generation: every change of the content gets a later one. `hidden` names
-    the subfolders that exist and are not served. `rev` is that of its file, "" for none.
+    `generated_at` is its generation: every change of the content gets a later one. `rev` is that of
+    its file, "" for none.
     """
 
     path: Path
     items: list[Item] = field(default_factory=list)
     dirs: list[Dir] = field(default_factory=list)
     generated_at: str = ""
-    hidden: list[str] = field(default_factory=list)
     rev: str = ""
-    has_pages: bool = False
 
 
 class _Head(NamedTuple):
@@ -105,8 +102,6 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     """Returns the files of a manifest by name, `_index.json` last."""
     items = manifest.items
     dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
-    if manifest.hidden:
-        dirs += b',"hidden":' + orjson.dumps(manifest.hidden)
     if len(items) <= page_size:
         return {MANIFEST: _encode_head(manifest) + _encode_items(items) + dirs + _END}
     starts = range(0, len(items), page_size)
@@ -135,19 +130,13 @@ def _encode_items(items: list[Item]) -> bytes:
 
 
 def write(
-    tree: Tree,
-    manifest: Manifest,
-    page_size: int,
-    *,
-    old: Manifest,
-    pages: Iterable[str] = (),
+    tree: Tree, manifest: Manifest, page_size: int, *, old: Manifest, pages: Iterable[str] = ()
 ) -> None:
     """Writes a manifest in place of `old`, and removes those of the `pages` no longer needed.
 
-    `Overtaken` if another host has written it since `old` was read.
-
     `_index.json` is written last, and a page is valid only if `_index.json` has the same
-    generation. So no reader mixes two.
+    generation. So no reader mixes two. `Overtaken` if another host has written it since `old` was
+    read.
     """
     files = encode(manifest, page_size)
     for name, data in files.items():
@@ -261,15 +250,14 @@ def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
 def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
     found = _parse(_complete(folder, data))
     items, generated = found.get("items"), found.get("generatedAt")
-    has_pages = items is None
-    if has_pages:
+    if items is None:
         head = _parse_head(found)
         items, same = _load_pages(tree, folder, head)
         generated = head.generated_at if same else ""
-    dirs, hidden = found.get("dirs"), found.get("hidden", [])
-    if not (_are_items(items) and _are_dirs(dirs) and _are_names(hidden) and _is_time(generated)):
+    dirs = found.get("dirs")
+    if not (_are_items(items) and _are_dirs(dirs) and _is_time(generated)):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
-    return Manifest(folder, items, dirs, generated, hidden, rev, has_pages)
+    return Manifest(folder, items, dirs, generated, rev)
 
 
 def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool]:
@@ -295,7 +283,7 @@ def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool
 
 def _is_time(text: Any) -> TypeGuard[str]:
     try:
-        times.parse(text or _LONG_AGO)
+        times.parse(text or times.LONG_AGO)
     except (TypeError, ValueError):
         return False
     return True
@@ -349,7 +337,7 @@ def find(tree: Tree, item: Path) -> Item | None:
 def stat_of(item: Item) -> Stat:
     """Returns the size and times of the object in a bucket that an item describes."""
     try:
-        when = times.parse(item.get("modifiedAt", _LONG_AGO)).timestamp()
+        when = times.parse(item.get("modifiedAt", times.LONG_AGO)).timestamp()
     except ValueError:
         when = 0.0
     return Stat(item["size"], time_of(int(when), item["rev"]), etag=item["rev"])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from blake3 import blake3
 
 from lenslet import times
@@ -25,8 +22,6 @@ Document = dict[str, Any]
 MAX_TAGS, MAX_TAG_CHARACTERS, MAX_NOTES_BYTES = 500, 200, 64 * 1024
 MAX_STORED_BYTES = 1024 * 1024
 FUTURE = dt.timedelta(minutes=5)
-_MANY_DIGITS = re.compile(rb"[0-9]{16}")  # orjson makes a float of an integer over 64 bits
-_ORJSON_LEVELS = 200  # orjson reads 1,024 levels and writes 254; brackets are counted as levels
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
@@ -98,15 +93,11 @@ def parse(raw: bytes) -> Document | None:
 
 def loads(raw: bytes) -> Any:
     """Parses JSON with integers of any size; `ValueError` for NaN, infinities and broken text."""
-    deep = raw.count(b"[") + raw.count(b"{") > _ORJSON_LEVELS
-    if not (deep or _MANY_DIGITS.search(raw)):
-        with contextlib.suppress(orjson.JSONDecodeError):
-            return orjson.loads(raw)
     try:
         found = json.loads(
             raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite
         )
-        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair cannot be written
+        dumps(found)  # half a surrogate pair cannot be written
         return found
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -130,10 +121,7 @@ def encode(document: Document) -> bytes:
 
 def dumps(document: Document) -> bytes:
     """Returns a document on one line, as it is sent."""
-    try:
-        return orjson.dumps(document)
-    except TypeError:  # an integer of more than 64 bits
-        return json.dumps(document, ensure_ascii=False).encode()
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def modern(document: Document) -> Document:

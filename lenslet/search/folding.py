@@ -12,6 +12,7 @@ three files with the same key, the rollup's id or a hash of the folder and its g
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import unicodedata
@@ -67,7 +68,7 @@ def encode_rollup(generation: str, items: Iterable[Item], folders: Generations) 
     for item in items:
         yield line + comma
         line, comma = orjson.dumps(shown(item)), b",\n"
-    yield line + _FOLDERS + orjson.dumps(list(folders.items())) + b"}\n"
+    yield line + _FOLDERS + orjson.dumps(folders, option=orjson.OPT_NON_STR_KEYS) + b"}\n"
 
 
 def read_head(tree: Tree) -> dict[str, Any]:
@@ -82,10 +83,8 @@ def _parse_head(data: bytes) -> dict[str, Any]:
         found = orjson.loads(line.removesuffix(b"]") + b"]}")
     except orjson.JSONDecodeError as error:
         raise NotFound("The rollup is torn.") from error
-    generation, generated_at = found.get("generation"), found.get("generatedAt")
-    if not (isinstance(generation, str) and _ID.fullmatch(generation)):
-        raise NotFound("The rollup is nonsense.")  # the id becomes a file name
-    if not isinstance(generated_at, str):
+    # The id becomes a file name.
+    if not (_ID.fullmatch(str(found.get("generation"))) and "generatedAt" in found):
         raise NotFound("The rollup is nonsense.")
     return dict(found)
 
@@ -97,30 +96,8 @@ def read_folders(file: BinaryIO) -> Generations:
         file.seek(max(0, size - step))
         _, mark, found = file.read().rpartition(_FOLDERS)
         if mark or step >= size:
-            break
+            return parse_delta(b'{"folders":' + found)
         step *= 4
-    try:
-        folders = orjson.loads(found.removesuffix(b"}\n"))
-    except orjson.JSONDecodeError:
-        return {}
-    valid = isinstance(folders, list) and all(map(_is_generation, folders))
-    return {Path(path): generation for path, generation in folders} if valid else {}
-
-
-def _is_generation(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and _is_time(entry[0], entry[1])
-
-
-def _is_time(path: Any, generation: Any) -> bool:
-    try:
-        return isinstance(path, str) and bool(not generation or times.parse(generation))
-    except (TypeError, ValueError):
-        return False
-
-
-def encode_delta(folders: Generations) -> bytes:
-    document = {"v": 1, "generatedAt": times.text(times.now()), "folders": folders}
-    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 def parse_delta(data: bytes) -> Generations:
@@ -129,11 +106,17 @@ def parse_delta(data: bytes) -> Generations:
     A torn delta names none.
     """
     try:
-        folders = orjson.loads(data)["folders"]
-        valid = all(_is_time(path, generation) for path, generation in folders.items())
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        folders = orjson.loads(data)["folders"].items()
+        for _, generation in folders:
+            times.parse(generation or times.LONG_AGO)
+    except (KeyError, TypeError, AttributeError, ValueError):
         return {}
-    return {Path(path): generation for path, generation in folders.items()} if valid else {}
+    return {Path(path): generation or "" for path, generation in folders}
+
+
+def encode_delta(folders: Generations) -> bytes:
+    document = {"v": 1, "generatedAt": times.text(times.now()), "folders": folders}
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 def read_delta(tree: Tree) -> Generations:
@@ -194,7 +177,7 @@ def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
                 yield _folded_line(item, position)
 
     try:
-        cache.write(Path(f"{key}.fold"), lambda: joined(lines()))
+        cache.write(Path(f"{key}.fold"), lines)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         cache.delete(Path(f"{key}.json"))
         raise NotFound("The rollup is nonsense.") from error
@@ -206,8 +189,7 @@ def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
 def fold_folder(cache: Tree, key: str, items: Iterable[Item], was: Iterable[Item]) -> None:
     """Makes this host's copy of one folder, if it is missing."""
     if not _has_copy(cache, key):
-        pieces = encode_rollup(key, items, {})
-        cache.write(Path(f"{key}.json"), lambda: joined(pieces))
+        cache.write(Path(f"{key}.json"), lambda: encode_rollup(key, items, {}))
         fold_copy(cache, key, was)
 
 
@@ -237,28 +219,28 @@ class _Terms:
     """Counts tags, as they are written, and the words of names."""
 
     def __init__(self) -> None:
-        self._tags: Counter[str] = Counter()
-        self._words: Counter[str] = Counter()
+        self.tags: Counter[str] = Counter()
+        self.words: Counter[str] = Counter()
 
     def add(self, item: Item) -> None:
-        self._tags.update(item["tags"])
-        self._words.update(_words_of(item))
-        if len(self._words) > 2 * _MOST_WORDS:  # file names that are hashes give endless words
-            self._words = Counter(dict(self._words.most_common(_MOST_WORDS)))
+        self.tags.update(item["tags"])
+        self.words.update(_words_of(item))
+        if len(self.words) > 2 * _MOST_WORDS:  # file names that are hashes give endless words
+            self.words = Counter(dict(self.words.most_common(_MOST_WORDS)))
 
     def remove(self, item: Item) -> None:
-        self._tags.subtract(item["tags"])
-        self._words.subtract(_words_of(item))
+        self.tags.subtract(item["tags"])
+        self.words.subtract(_words_of(item))
 
     def encode(self) -> bytes:
         """Returns lines of kind (`t` or `w`), folded text, text and count."""
-        lines = [
+        counted = [("t", *entry) for entry in self.tags.most_common()]
+        counted += [("w", *entry) for entry in self.words.most_common()]
+        return "".join(
             f"{kind}\t{fold(text)}\t{_CONTROL.sub(' ', text)}\t{count}\n"
-            for kind, counter in (("t", self._tags), ("w", self._words))
-            for text, count in counter.most_common()
+            for kind, text, count in counted
             if count
-        ]
-        return "".join(lines).encode()
+        ).encode()
 
 
 def _words_of(item: Item) -> set[str]:
@@ -271,27 +253,10 @@ def forget_copies(cache: Tree, keep: set[str], older_than: float) -> None:
     A process that has one open goes on reading it.
     """
     before = time.time_ns() - int(older_than * 1e9)
-    try:
+    with contextlib.suppress(NotFound):  # nothing was ever copied
         found = cache.listing(ROOT)
-    except NotFound:
-        return
-    cache.sweep(ROOT, found.leftovers)
-    for name, stat in found.files.items():
-        if name.partition(".")[0] not in keep and stat.mtime_ns <= before:
-            try:
-                cache.delete(Path(name))
-            except NotFound:
-                continue
-
-
-def joined(pieces: Iterable[bytes], size: int = 256 * 1024) -> Iterator[bytes]:
-    """Joins small pieces to larger ones."""
-    held: list[bytes] = []
-    total = 0
-    for piece in pieces:
-        held.append(piece)
-        total += len(piece)
-        if total >= size:
-            yield b"".join(held)
-            held, total = [], 0
-    yield b"".join(held)
+        cache.sweep(ROOT, found.leftovers)
+        for name, stat in found.files.items():
+            if name.partition(".")[0] not in keep and stat.mtime_ns <= before:
+                with contextlib.suppress(NotFound):
+                    cache.delete(Path(name))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import orjson
 from blake3 import blake3
 
+from lenslet import times
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.library.manifest import Item
@@ -36,8 +37,8 @@ from lenslet.storage import Stat, Tree
 log = logging.getLogger("lenslet")
 
 Answer = TypeVar("Answer")
-_NEVER = "1970-01-01T00:00:00Z"
 COUNTED = 1000  # beyond it `total` is not exact
+_EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _KEPT_SECONDS = 600.0  # another process may still read a copy that is no longer current
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path):)?(?:"([^"]*)"?|(\S+))')
@@ -71,22 +72,19 @@ def parse(query: str) -> list[Term]:
 
 
 class FoldedCopy:
-    """A host's copy of some items: the items, and a folded line for each."""
+    """A host's copy of some items: the items, and a folded line for each.
 
-    def __init__(self, cache: Tree, key: str, *, keep_open: bool = False) -> None:
-        """With `keep_open` the files stay open, and the folded lines are mapped, not read."""
+    Its files stay open, so that it can be used while another process removes them.
+    """
+
+    def __init__(self, cache: Tree, key: str) -> None:
         self.key = key
         self._cache = cache
-        self._items = -1
-        self.fold: bytes | mmap.mmap = b""
-        if keep_open:
-            items, _ = cache.open(Path(f"{key}.json"))
-            self._items = items.fileno()
-            weakref.finalize(self, items.close)  # threads may still read when it is replaced
-            with cache.open(Path(f"{key}.fold"))[0] as file:
-                self.fold = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        else:
-            self.fold = cache.read(Path(f"{key}.fold"))[0]
+        with cache.open(Path(f"{key}.fold"))[0] as file:
+            self.fold = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        items, _ = cache.open(Path(f"{key}.json"))
+        self._items = items.fileno()
+        weakref.finalize(self, items.close)  # threads may still read when it is replaced
 
     def terms(self) -> bytes:
         return self._cache.read(Path(f"{self.key}.terms"))[0]
@@ -94,10 +92,6 @@ class FoldedCopy:
     def item(self, line: bytes) -> bytes:
         """Returns the JSON of the item that a folded line stands for."""
         start, size = position_of(line), 2048
-        if self._items < 0:
-            with self._cache.open(Path(f"{self.key}.json"))[0] as file:
-                file.seek(start)
-                return file.readline().rstrip(b",\n")
         while True:
             data = os.pread(self._items, size, start)
             end = data.find(b"\n")
@@ -194,8 +188,8 @@ class _Changed:
 class _View:
     """A rollup and the changed folders that fit it, sorted."""
 
-    rollup: FoldedCopy | None = None
-    generated_at: str = _NEVER
+    rollup: FoldedCopy
+    generated_at: str
     changed: list[_Changed] = field(default_factory=list)
 
 
@@ -248,20 +242,17 @@ class Search:
     ) -> Iterator[tuple[FoldedCopy, bytes]]:
         """Goes through the rollup, and looks at each changed folder's copy in its place."""
         rollup = view.rollup
-        start, end = rollup.range_below(below) if rollup else (0, 0)
+        start, end = rollup.range_below(below)
         for changed in view.changed:
-            if not below.holds(changed.folder):
-                continue
-            if rollup:
+            if below.holds(changed.folder):
                 for line in rollup.hits(terms, start, changed.start):
                     yield rollup, line
-            start = max(start, changed.end)
-            copy = FoldedCopy(self._cache, changed.key)
-            for line in copy.hits(terms, 1, len(copy.fold)):
-                yield copy, line
-        if rollup:
-            for line in rollup.hits(terms, start, end):
-                yield rollup, line
+                start = max(start, changed.end)
+                copy = FoldedCopy(self._cache, changed.key)
+                for line in copy.hits(terms, 1, len(copy.fold)):
+                    yield copy, line
+        for line in rollup.hits(terms, start, end):
+            yield rollup, line
 
     def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Suggests tags that contain a text, then words of file names that begin with the text.
@@ -272,91 +263,88 @@ class Search:
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
         counts: Counter[tuple[str, str]] = Counter()
-        copies = [view.rollup] if view.rollup else []
-        copies += [FoldedCopy(self._cache, changed.key) for changed in view.changed]
-        for copy in copies:
+        for copy in view.rollup, *(FoldedCopy(self._cache, each.key) for each in view.changed):
             for line in copy.terms().splitlines():
                 kind, folded, shown, count = line.split(b"\t")
                 if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
                     counts[kind.decode(), shown.decode()] += int(count)
         ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
-        return [{"text": shown, "count": count} for (_, shown), count in ordered if count > 0][
-            :limit
-        ]
+        found = [{"text": shown, "count": count} for (_, shown), count in ordered if count > 0]
+        return found[:limit]
 
     # Keeping up
 
     def _current(self) -> _View:
         """The current view. One thread brings it up to date while others use the old one."""
-        if self._lock.acquire(blocking=self._view is None):
+        view = self._view
+        if self._lock.acquire(blocking=view is None):
             try:
-                self._refresh(time.monotonic())
+                view = self._view = self._refresh(self._view)
             except LensletError as error:
-                if self._view is None:
+                if view is None:
                     raise
                 log.warning("search answers from an old rollup: %s", one_line(error))
             finally:
                 self._lock.release()
-        return self._view or _View()
+        assert view  # otherwise this thread has waited for the lock
+        return view
 
-    def _refresh(self, now: float) -> None:
+    def _refresh(self, old: _View | None) -> _View:
         """Reads the delta first: a folder that has left it is in the rollup that is read then."""
-        if self._view and now - self._checked < self._fresh_seconds:
-            return
-        data, delta = self._read_delta()
-        rollup = self._stat_rollup()
+        now = time.monotonic()
+        if old and now - self._checked < self._fresh_seconds:
+            return old
+        data, delta = _there(lambda: self._tree.read(Path(ROLLUP_DELTA))) or (b"", None)
+        rollup = _there(lambda: self._tree.stat(Path(ROLLUP)))
         self._checked = now
-        if self._view and (delta, rollup) == self._seen:
-            return
-        view, complete = self._open_rollup(), True
+        if old and (delta, rollup) == self._seen:
+            return old
+        view, complete = self._open_rollup(old), True
         for folder, generation in sorted(parse_delta(data).items(), key=_by_folder):
             changed = self._changed(view, folder, generation)
             complete &= changed is not None
             view.changed += [changed] if changed else []
-        self._seen, self._view = (delta if complete else None, rollup), view
-        current = {changed.key for changed in view.changed}
-        current |= {view.rollup.key} if view.rollup else set()
+        self._seen = delta if complete else None, rollup
+        current = {view.rollup.key, *(changed.key for changed in view.changed)}
         forget_copies(self._cache, current, _KEPT_SECONDS)
+        return view
 
-    def _read_delta(self) -> tuple[bytes, Stat | None]:
-        try:
-            return self._tree.read(Path(ROLLUP_DELTA))
-        except NotFound:
-            return b"", None
-
-    def _stat_rollup(self) -> Stat | None:
-        try:
-            return self._tree.stat(Path(ROLLUP))
-        except NotFound:
-            return None
-
-    def _open_rollup(self) -> _View:
+    def _open_rollup(self, old: _View | None) -> _View:
         """Opens the rollup. If it is missing, the last one stays in use: an unmounted disk?"""
-        old = self._view or _View()
         try:
             head = read_head(self._tree)
-            if old.rollup and old.rollup.key == head["generation"]:
+            if old and old.rollup.key == head["generation"]:
                 return _View(old.rollup, old.generated_at)
             key = copy_rollup(self._tree, self._cache, head["generation"])
-            return _View(FoldedCopy(self._cache, key, keep_open=True), head["generatedAt"])
+            return _View(FoldedCopy(self._cache, key), head["generatedAt"])
         except NotFound:
-            return _View(old.rollup, old.generated_at)
+            if old:
+                return _View(old.rollup, old.generated_at)
+            fold_folder(self._cache, _EMPTY, (), ())
+            return _View(FoldedCopy(self._cache, _EMPTY), times.LONG_AGO)
 
     def _changed(self, view: _View, folder: Path, generation: str) -> _Changed | None:
         """A changed folder, folded; None while its manifest is being written."""
         rollup, items = view.rollup, list[Item]()
-        start, end = rollup.range_of(folder) if rollup else (0, 0)
+        start, end = rollup.range_of(folder)
         if generation:
             found = manifest.load(self._tree, folder, fresh=True)  # may be newer than that
             generation, items = found.generated_at, found.items
             if not generation:
                 return None
-        name = f"{folder}\0{generation}\0{rollup.key if rollup else ''}"
+        name = f"{folder}\0{generation}\0{rollup.key}"
         key = blake3(name.encode()).hexdigest()[:20]
-        was = rollup.items(start, end) if rollup else iter(())
-        fold_folder(self._cache, key, items, was)
+        fold_folder(self._cache, key, items, rollup.items(start, end))
         return _Changed(folder, start, end, key)
 
 
 def _by_folder(entry: tuple[Path, str]) -> Any:
     return folder_key(entry[0])
+
+
+def _there(ask: Callable[[], Answer]) -> Answer | None:
+    """Returns an answer about a file; None if the file is missing."""
+    try:
+        return ask()
+    except NotFound:
+        return None

@@ -6,9 +6,9 @@ the rollup lists for it.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from lenslet.errors import Denied, NotFound
 from lenslet.library.manifest import Item, Manifest, is_later
@@ -20,7 +20,6 @@ from lenslet.search.folding import (
     encode_rollup,
     fold_copy,
     forget_copies,
-    joined,
     parse_delta,
     read_delta,
     read_folders,
@@ -117,15 +116,16 @@ class Rollup:
                     yield from found.items
 
         generation = secrets.token_hex(8)
-        pieces = joined(encode_rollup(generation, items(), generations))
-        self._cache.write(Path(f"{generation}.json"), lambda: pieces)
+        name = Path(f"{generation}.json")
+        self._cache.write(name, lambda: encode_rollup(generation, items(), generations))
         fold_copy(self._cache, generation)  # so that it can be searched as soon as it is there
-        self._tree.write(Path(ROLLUP), lambda: self._copy_of(generation))
+        with self._cache.open(name)[0] as file:
+
+            def content() -> Iterator[bytes]:
+                file.seek(0)
+                return iter(partial(file.read, _CHUNK), b"")
+
+            self._tree.write(Path(ROLLUP), content)
         self._generation, self.generations = generation, generations
         forget_copies(self._cache, {generation}, _KEPT_SECONDS)
         return count
-
-    def _copy_of(self, generation: str) -> Iterator[bytes]:
-        with contextlib.closing(self._cache.open(Path(f"{generation}.json"))[0]) as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk

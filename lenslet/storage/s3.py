@@ -243,7 +243,10 @@ class S3Tree(Tree):
         if not over and not self._has_conditions():
             over = self._rev_of_ours(path)
         try:
-            self._put(path, body, source, over if self._has_conditions() else None)
+            self._put(path, body, source, over)
+        except Unsupported:
+            self._rev_of_ours(path)
+            self._put(path, body, source, None)
         except Overtaken:
             self._rev_of_ours(path)
             raise

@@ -1,4 +1,4 @@
-"""`create_app`: the routes, the table from errors to HTTP, and the `/api` prefix."""
+"""`create_app`: the routes, each also under `/api`, and the table from errors to HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lenslet.index.status import Status
 from lenslet.library import Library
 from lenslet.library.sidecar import digest
 from lenslet.search.query import Search
-from lenslet.web.common import JSON, Service
+from lenslet.web.common import JSON, Resource, Service
 from lenslet.web.file import File
 from lenslet.web.folders import Folders, Reindex
 from lenslet.web.health import Health, Index, Live
@@ -39,7 +39,23 @@ log = logging.getLogger("lenslet")
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-# The HTTP status of each error. The most specific class counts.
+RESOURCES: dict[str, type[Resource]] = {
+    "/": Index,
+    "/folders": Folders,
+    "/folders/{rest:path}": Reindex,
+    "/item": Item,
+    "/thumb": Thumb,
+    "/file": File,
+    "/files/{rest:path}": File,
+    "/search": SearchItems,
+    "/search/suggest": Suggest,
+    "/search/rebuild-index": RebuildIndex,
+    "/health": Health,
+    "/health/live": Live,
+    "/health/{part}": Health,
+}
+
+# The HTTP status of each error, and of those derived from it. The most specific class counts.
 STATUSES: dict[type[LensletError], str] = {
     errors.BadRequest: falcon.HTTP_400,
     errors.Denied: falcon.HTTP_403,
@@ -77,40 +93,12 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(media_type=JSON)
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True
-    _add_routes(app, service)
+    for route, resource in RESOURCES.items():
+        for prefix in ("", "/api"):
+            app.add_route((prefix + route).rstrip("/") or "/", resource(service))
     app.add_error_handler(LensletError, partial(_answer_error, service))
     app.set_error_serializer(_serialize)
-    return under_api(app)
-
-
-def _add_routes(app: Any, service: Service) -> None:
-    health, file = Health(service), File(service)
-    app.add_route("/", Index())
-    app.add_route("/folders", Folders(service))
-    app.add_route("/folders/{rest:path}", Reindex(service))
-    app.add_route("/item", Item(service))
-    app.add_route("/thumb", Thumb(service))
-    app.add_route("/file", file)
-    app.add_route("/files/{rest:path}", file)
-    app.add_route("/search", SearchItems(service))
-    app.add_route("/search/suggest", Suggest(service))
-    app.add_route("/search/rebuild-index", RebuildIndex(service))
-    app.add_route("/health", health)
-    app.add_route("/health/live", Live())
-    app.add_route("/health/{part}", health)
-
-
-def under_api(app: WSGIApp) -> WSGIApp:
-    """Serves every route under `/api` too. It moves to SCRIPT_NAME: URLs begin with it too."""
-
-    def prefixed(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path == "/api" or path.startswith("/api/"):
-            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + "/api"
-            environ["PATH_INFO"] = path[4:] or "/"
-        return app(environ, start_response)
-
-    return prefixed
+    return app
 
 
 def status_of(error: LensletError) -> str:

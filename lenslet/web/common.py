@@ -24,12 +24,10 @@ from lenslet.library.location import Location, Locator
 from lenslet.paths import Path
 from lenslet.search.query import Search
 from lenslet.storage import Stat, Tree
-from lenslet.web import conditional
 
 JSON = "application/json"
 RETRY_SECONDS = 1
 POLL_SECONDS, POLL_SECONDS_LEAST = 0.02, 0.004  # looking for a file takes 20 µs
-HEAD_BYTES = 64 * 1024  # the first bytes of an image hold its size and EXIF
 _NUDGE_SECONDS, _NUDGE_SECONDS_S3, _NUDGED_FOLDERS = 1.0, 20.0, 10_000
 _LOOKS_S3 = 3
 _YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
@@ -41,14 +39,13 @@ Found = TypeVar("Found")
 class Image:
     """An image that a request is about: where it is, its file, and its item in the manifest.
 
-    `head` is its first bytes, read only if it is in a bucket and not in the manifest yet.
+    The item is looked for only if the image is in a bucket.
     """
 
     path: Path
     location: Location
     stat: Stat
     item: manifest.Item | None = None
-    head: bytes = b""
 
     @property
     def file(self) -> Path:
@@ -81,16 +78,11 @@ class Service:
         if tree.has_stamps:
             return Image(path, location, tree.stat(file))
         item = manifest.find(self.tree, path)
-        if item:
-            return Image(path, location, manifest.stat_of(item), item)
-        head, stat = tree.head(file, HEAD_BYTES)
-        return Image(path, location, stat, head=head)
+        return Image(path, location, manifest.stat_of(item) if item else tree.stat(file), item)
 
     def known(self, image: Image) -> manifest.Item | None:
         """Returns an image's item in the manifest, if the image has not changed since."""
-        item = image.item
-        if not (item or image.head):
-            item = manifest.find(self.tree, image.path)
+        item = image.item or manifest.find(self.tree, image.path)
         return item if item and item["rev"] == image.stat.rev else None
 
     def away(self) -> str:
@@ -153,6 +145,17 @@ class Service:
             self.waiters.release()
 
 
+class Resource:
+    """An endpoint. Every one that answers GET answers HEAD too."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def __init_subclass__(cls) -> None:
+        if hasattr(cls, "on_get"):
+            setattr(cls, "on_head", cls.on_get)  # noqa: B010 - mypy knows no such attribute
+
+
 def path_param(req: falcon.Request) -> Path:
     """Parses `?path=`, the root if it is absent."""
     return paths.parse(req.get_param("path", default=""))
@@ -186,8 +189,9 @@ def flag_param(req: falcon.Request, name: str) -> bool:
 
 def url(req: falcon.Request, route: str, **query: str | int) -> str:
     """Returns a route's URL as this client reaches it, with the prefix it uses."""
+    prefix = req.root_path + ("/api" if req.path.startswith("/api/") else "")
     encoded = "?" + urlencode(query, quote_via=quote) if query else ""
-    return f"{quote(req.root_path)}{route}{encoded}"
+    return f"{quote(prefix)}{route}{encoded}"
 
 
 def send_json(resp: falcon.Response, document: object) -> None:
@@ -200,13 +204,19 @@ def send(
     req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str
 ) -> None:
     """Sends an answer that the client may keep; 304 if it has this version already."""
+    if not sent_unchanged(req, resp, tag):
+        resp.content_type = content_type
+        resp.data = data
+
+
+def sent_unchanged(req: falcon.Request, resp: falcon.Response, tag: str) -> bool:
+    """Sets the ETag; sends 304 if the client has this version (RFC 9110, 13.1.2), then True."""
     resp.set_header("ETag", f'"{tag}"')
     resp.cache_control = ["no-cache"]
-    if conditional.not_modified(req.get_header("If-None-Match"), tag):
+    if any(each in ("*", tag) for each in req.if_none_match or ()):
         resp.status = falcon.HTTP_304
-        return
-    resp.content_type = content_type
-    resp.data = data
+        return True
+    return False
 
 
 def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: str) -> None:

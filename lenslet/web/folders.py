@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import falcon
 
-from lenslet import paths
+from lenslet import paths, times
 from lenslet.errors import NotFound
 from lenslet.index.queue import Job, Kind
 from lenslet.library import manifest
@@ -14,7 +14,7 @@ from lenslet.paths import Path
 from lenslet.storage import Stat
 from lenslet.web.common import (
     JSON,
-    Service,
+    Resource,
     flag_param,
     number_param,
     path_param,
@@ -27,29 +27,24 @@ BUILD_SECONDS = 1.0
 _LAST_PAGE = 1_000_000
 
 
-class Folders:
+class Folders(Resource):
     """`GET /folders?path=&page=`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
         page = number_param(req, "page", 0, 0, _LAST_PAGE)
-        location = self._service.locator.folder(path)
+        location = self.service.locator.folder(path)
         try:
             found = self._read(location, page)
         except falcon.HTTPNotFound:
-            self._service.nudge(location)  # the folder may have grown, and have this page soon
+            self.service.nudge(location)  # the folder may have grown, and have this page soon
             raise
         if found is None:
             send_pending(req, resp, path, url(req, "/folders", path=path, page=page))
             return
         data, stat = found
-        self._service.nudge(location)
+        self.service.nudge(location)
         send(req, resp, data, JSON, f"{stat.rev}-{stat.ctime_ns:x}")
-
-    on_head = on_get
 
     def _read(self, location: Location, page: int) -> tuple[bytes, Stat] | None:
         """Reads a page of the manifest, and waits a second if it is missing; None: not yet."""
@@ -57,31 +52,28 @@ class Folders:
         try:
             return self._page(path, page)
         except NotFound:
-            if not path and self._service.away():
+            if not path and self.service.away():
                 return self._empty()
-        location = self._service.locator.folder(path, fresh=True)
+        location = self.service.locator.folder(path, fresh=True)
         if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
-        self._service.jobs.send(Job(Kind.FOLDER, path, asked=True))
-        return self._service.wait(BUILD_SECONDS, lambda: self._page(path, page))
+        self.service.jobs.send(Job(Kind.FOLDER, path, asked=True))
+        return self.service.wait(BUILD_SECONDS, lambda: self._page(path, page))
 
     def _page(self, path: Path, page: int) -> tuple[bytes, Stat]:
         try:
-            return manifest.read(self._service.tree, path, page)
+            return manifest.read(self.service.tree, path, page)
         except IndexError as error:
             raise falcon.HTTPNotFound(description=f"{path or '/'} has no page {page}.") from error
 
     def _empty(self) -> tuple[bytes, Stat]:
         """An empty root is never written to, so its manifest is made here."""
-        empty = Manifest(paths.ROOT, generated_at="1970-01-01T00:00:00Z")
+        empty = Manifest(paths.ROOT, generated_at=times.LONG_AGO)
         return manifest.encode(empty, 1)[paths.MANIFEST], Stat(0, 0, 0)
 
 
-class Reindex:
+class Reindex(Resource):
     """`POST /folders/<path>/reindex?recursive=`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, rest: str) -> None:
         folder, _, action = f"/{rest}".rpartition("/")
@@ -89,6 +81,6 @@ class Reindex:
             raise falcon.HTTPNotFound(description="Only …/reindex can be posted to.")
         path = paths.parse(folder)
         deep = flag_param(req, "recursive")
-        self._service.locator.folder(path)
-        self._service.jobs.send(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
+        self.service.locator.folder(path)
+        self.service.jobs.send(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))

@@ -10,35 +10,28 @@ from lenslet import __version__
 from lenslet.errors import LensletError, Unmounted
 from lenslet.index.status import QUEUE, STORAGE
 from lenslet.library import health
-from lenslet.web.common import Service, send_json
+from lenslet.web.common import Resource, send_json
 
 PULSE_SECONDS = 10.0
 _PARTS = ("storage", "workers")
 
 
-class Index:
+class Index(Resource):
     """`GET /`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, {"name": "lenslet", "version": __version__})
 
-    on_head = on_get
 
-
-class Live:
+class Live(Resource):
     """`GET /health/live`: 200 while the process serves."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, {"status": "ok"})
 
-    on_head = on_get
 
-
-class Health:
+class Health(Resource):
     """`GET /health`, `GET /health/storage`, `GET /health/workers`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
         if part and part not in _PARTS:
@@ -48,8 +41,6 @@ class Health:
             resp.status = falcon.HTTP_503
             resp.set_header("Retry-After", "5")
         send_json(resp, found[part] if part else found)
-
-    on_head = on_get
 
     def _report(self) -> dict[str, Any]:
         storage, library = self._storage()
@@ -69,10 +60,10 @@ class Health:
 
     def _storage(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Returns how storage is, and the report that the index process writes there."""
-        tree, report = self._service.tree, None
+        tree, report = self.service.tree, None
         found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
-        if self._service.settings.s3_bucket:
-            found["requests"] = self._service.status.counts()
+        if self.service.settings.s3_bucket:
+            found["requests"] = self.service.status.counts()
         try:
             try:
                 tree.check()
@@ -89,10 +80,10 @@ class Health:
 
     def _workers(self) -> dict[str, Any]:
         """Returns how the index process of this host is, and whether jobs reach it."""
-        beat, status = self._service.status.heartbeat(), self._service.status
-        problems = [status.problem(STORAGE), status.problem(QUEUE), self._service.jobs.problem]
+        beat, status = self.service.status.heartbeat(), self.service.status
+        problems = [status.problem(STORAGE), status.problem(QUEUE), self.service.jobs.problem]
         if not beat.pid:
-            missing = "no index process" if self._service.settings.worker_threads else ""
+            missing = "no index process" if self.service.settings.worker_threads else ""
             return {"alive": False, "problems": list(filter(None, [*problems, missing]))}
         if beat.age > PULSE_SECONDS:
             problems.append(f"the index process last reported {beat.age:.0f} s ago")

@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import falcon
 from blake3 import blake3
 
-from lenslet import images, times
-from lenslet.errors import (
-    BadRequest,
-    Conflict,
-    Denied,
-    NotFound,
-    PreconditionFailed,
-    TooLarge,
-    UnreadableImage,
-)
+from lenslet import times
+from lenslet.errors import BadRequest, Conflict, Denied, NotFound, PreconditionFailed, TooLarge
 from lenslet.library import sidecar
 from lenslet.library.sidecar import Document, Sidecar
-from lenslet.web import conditional
-from lenslet.web.common import HEAD_BYTES, JSON, Image, Service, image_param, send
+from lenslet.web.common import JSON, Image, Resource, image_param, send
 
 MAX_BODY_BYTES = 256 * 1024
 _FACTS = ("width", "height", "createdAt")
 
 
-class Item:
+class Item(Resource):
     """`GET`, `PUT` and `DELETE /item?path=`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self._service.image(path)
+        image = self.service.image(path)
         found = sidecar.find(image.location.tree, image.file)
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
         document, tag = _shown(image, found.sidecar, self._current(image))
         send(req, resp, sidecar.dumps(document), JSON, tag)
 
-    on_head = on_get
-
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
-        image = self._service.image(image_param(req), fresh=True)
+        image = self.service.image(image_param(req), fresh=True)
         edit = sidecar.validate(_body(req))
         current = self._current(image)
 
         def change(stored: Sidecar | None) -> Document:
-            self._check(req, stored)
+            _check(req, stored)
             merged = sidecar.merge(stored.document if stored else None, edit)
             return _with_facts(merged, current) if "hash" in current else merged
 
@@ -59,12 +47,12 @@ class Item:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self._service.image(path, fresh=True)
+        image = self.service.image(path, fresh=True)
 
         def change(stored: Sidecar | None) -> None:
             if stored is None:
                 raise NotFound(f"{path} has no sidecar.")
-            self._check(req, stored)
+            _check(req, stored)
 
         self._edit(image, change)
         resp.status = falcon.HTTP_204
@@ -74,38 +62,44 @@ class Item:
         if location.readonly:
             raise Denied(f"{location.path} points to images that are marked readonly.")
         stored = sidecar.edit(location.tree, image.file, change)
-        self._service.tell(image.path.parent)
-        if location.chain and location.tree is self._service.tree:
-            self._service.tell(location.folder)
+        self.service.tell(image.path.parent)
+        if location.chain and location.tree is self.service.tree:
+            self.service.tell(location.folder)
         return stored
-
-    def _check(self, req: falcon.Request, stored: Sidecar | None) -> None:
-        tag = sidecar.digest(stored.raw if stored else None)
-        match, none_match = req.get_header("If-Match"), req.get_header("If-None-Match")
-        if not conditional.write_allowed(match, none_match, tag):
-            raise PreconditionFailed(
-                "If-Match or If-None-Match does not fit the stored sidecar.",
-                stored.raw if stored else None,
-            )
 
     def _current(self, image: Image) -> Document:
         """Returns `exif` and `hash` from the manifest, if that describes the current file.
 
-        Otherwise what the first bytes of the file show.
+        Until an image has been read its width and height are 0, as in a manifest.
         """
-        item = self._service.known(image)
+        item = self.service.known(image)
         if not item or "hash" not in item:
-            self._service.nudge(image.location)
-            return {"exif": _exif(*self._probed(image))}
-        return {"exif": _exif(item["w"], item["h"], item.get("createdAt")), "hash": item["hash"]}
+            self.service.nudge(image.location)
+            return {"exif": {"width": 0, "height": 0}}
+        created = {"createdAt": item["createdAt"]} if "createdAt" in item else {}
+        return {"exif": {"width": item["w"], "height": item["h"], **created}, "hash": item["hash"]}
 
-    def _probed(self, image: Image) -> tuple[int, int, str | None]:
-        try:
-            head = image.head or image.location.tree.head(image.file, HEAD_BYTES)[0]
-            facts = images.probe(head)
-        except (UnreadableImage, Denied):
-            return 0, 0, None
-        return facts.width, facts.height, facts.created_at
+
+def _check(req: falcon.Request, stored: Sidecar | None) -> None:
+    """Raises `PreconditionFailed` unless `If-Match` and `If-None-Match` hold (RFC 9110, 13.1).
+
+    Only the part of a tag that stands for the sidecar counts.
+    """
+    match, none_match = req.if_match, req.if_none_match
+    tag = sidecar.digest(stored.raw if stored else None)
+    strong = [each for each in match or () if not getattr(each, "is_weak", False)]
+    holds = match is None or (stored is not None if "*" in strong else tag in _parts(strong))
+    if none_match is not None:
+        holds &= stored is None if "*" in none_match else tag not in _parts(none_match)
+    if not holds:
+        raise PreconditionFailed(
+            "If-Match or If-None-Match does not fit the stored sidecar.",
+            stored.raw if stored else None,
+        )
+
+
+def _parts(tags: Iterable[str]) -> list[str]:
+    return [tag.partition(".")[0] for tag in tags]
 
 
 def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
@@ -117,10 +111,6 @@ def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Doc
     merged = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
     rest = blake3(sidecar.dumps(merged)).hexdigest()[:12]
     return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
-
-
-def _exif(width: int, height: int, created_at: str | None) -> Document:
-    return {"width": width, "height": height, **({"createdAt": created_at} if created_at else {})}
 
 
 def _with_facts(document: Document, current: Document) -> Document:

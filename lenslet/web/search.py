@@ -10,7 +10,7 @@ from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
 from lenslet.web.common import (
     JSON,
-    Service,
+    Resource,
     number_param,
     path_param,
     send_json,
@@ -22,45 +22,32 @@ MAX_QUERY_CHARACTERS = 1000
 _LAST_OFFSET = 10_000_000
 
 
-class Search:
+class Search(Resource):
     """`GET /search?q=&path=&limit=&offset=`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query, path = _query(req), path_param(req)
         limit = number_param(req, "limit", 100, 1, 1000)
         offset = number_param(req, "offset", 0, 0, _LAST_OFFSET)
-        items, total, more, generated = self._service.search.find(query, path, limit, offset)
+        items, total, more, generated = self.service.search.find(query, path, limit, offset)
         rest = {"total": total, "more": more, "generatedAt": generated}
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = b'{"items":[' + b",".join(items) + b"]," + orjson.dumps(rest)[1:]
 
-    on_head = on_get
 
-
-class Suggest:
+class Suggest(Resource):
     """`GET /search/suggest?q=&limit=`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = number_param(req, "limit", 10, 1, 100)
-        send_json(resp, {"suggestions": self._service.search.suggest(_query(req), limit)})
-
-    on_head = on_get
+        send_json(resp, {"suggestions": self.service.search.suggest(_query(req), limit)})
 
 
-class RebuildIndex:
+class RebuildIndex(Resource):
     """`POST /search/rebuild-index`"""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._service.jobs.send(Job(Kind.SUMMARY, force=True))
+        self.service.jobs.send(Job(Kind.SUMMARY, force=True))
         send_pending(req, resp, ROOT, url(req, "/health"))
 
 

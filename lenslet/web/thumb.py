@@ -10,11 +10,11 @@ from blake3 import blake3
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.index.queue import Job, Kind
 from lenslet.index.status import STORAGE
-from lenslet.library import thumbnail
+from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage import Stat
 from lenslet.web.common import (
     Image,
-    Service,
+    Resource,
     flag_param,
     image_param,
     send,
@@ -27,17 +27,14 @@ WEBP = "image/webp"
 _FOREVER = ["private", "max-age=31536000", "immutable"]
 
 
-class Thumb:
+class Thumb(Resource):
     """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self._service.image(path)
+        image = self.service.image(path)
         try:
-            data, _ = self._kept(image)
+            data, _ = self._read(image)
         except NotFound:
             made = self._make(image)
             if made is None:
@@ -48,30 +45,35 @@ class Thumb:
         if req.get_param("v") == image.stat.rev:
             resp.cache_control = _FOREVER
 
-    on_head = on_get
-
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), flag_param(req, "force")
-        image = self._service.image(path)
+        image = self.service.image(path)
         try:
-            _, before = self._kept(image)
+            _, before = self._read(image)
         except NotFound:
             before = None
-        done = before if before and not force else self._make(image, before, force)
-        if done is None:
+        if (force or not before) and not self._make(image, before, force):
             send_pending(req, resp, path, url(req, "/thumb", path=path))
-            return
-        send_json(resp, {"status": "ready", "path": path, "url": url(req, "/thumb", path=path)})
+        else:
+            send_json(resp, {"status": "ready", "path": path, "url": url(req, "/thumb", path=path)})
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        self._service.locator.item(path)
-        thumbnail.delete(self._service.tree, path)
-        self._service.tell(path.parent)
+        self.service.locator.item(path)
+        self.service.tree.delete(Path(path + THUMBNAIL))
+        self.service.tell(path.parent)
         resp.status = falcon.HTTP_204
 
-    def _kept(self, image: Image) -> tuple[bytes, Stat]:
-        return thumbnail.read(self._service.tree, image.path, image.stat)
+    def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
+        """Reads the thumbnail made from this image; `NotFound` if there is none but `before`.
+
+        A RIFF file is complete if it is as long as its header says (RFC 9649, 2.4).
+        """
+        data, stat = self.service.tree.read(Path(image.path + THUMBNAIL))
+        whole = data.startswith(b"RIFF") and len(data) == 8 + int.from_bytes(data[4:8], "little")
+        if not (whole and stat.made_from(image.stat)) or stat == before:
+            raise NotFound(f"{image.path} has no thumbnail yet.")
+        return data, stat
 
     def _make(
         self, image: Image, before: Stat | None = None, force: bool = False
@@ -82,24 +84,18 @@ class Thumb:
         """
         if not force:
             self._refuse_unreadable(image)
-
-        def look() -> tuple[bytes, Stat]:
-            data, stat = thumbnail.read(self._service.tree, image.path, image.stat)
-            if stat == before:
-                raise NotFound(f"{image.path} still has its old thumbnail.")
-            return data, stat
-
-        self._service.jobs.send(Job(Kind.THUMBNAIL, image.path, force=force))
-        made = self._service.wait(self._service.settings.thumb_wait, look)
+        self.service.jobs.send(Job(Kind.THUMBNAIL, image.path, force=force))
+        seconds = self.service.settings.thumb_wait
+        made = self.service.wait(seconds, lambda: self._read(image, before))
         if made is None:
             self._refuse_unreadable(replace(image, item=None))
             image.location.tree.head(image.file, 1)  # raises if it cannot be read
-            problem = self._service.status.problem(STORAGE)
+            problem = self.service.status.problem(STORAGE)
             if problem:
                 raise StorageUnavailable(f"Thumbnails cannot be made right now: {problem}")
         return made
 
     def _refuse_unreadable(self, image: Image) -> None:
-        item = self._service.known(image)
+        item = self.service.known(image)
         if item and "error" in item:
             raise UnreadableImage(item["error"])
