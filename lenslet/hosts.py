@@ -24,7 +24,7 @@ from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import FOLDER_FILES, SIDECARS, THUMBNAIL, Path
-from lenslet.storage import Client
+from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
 

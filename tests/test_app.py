@@ -267,7 +267,7 @@ def test_a_torn_manifest_counts_as_missing_and_is_made_again(gallery, root) -> N
 @pytest.mark.parametrize("page", ["-1", "x", "1.0", "", "99999999999999"])
 @pytest.mark.local
 def test_a_bad_page_answers_400(app: TestApp, page: str) -> None:
-    assert app.get(f"/folders?page={page}", status=400).json["description"].startswith("page:")
+    assert '"page"' in app.get(f"/folders?page={page}", status=400).json["description"]
 
 
 def test_reindexing_answers_where_to_poll(gallery: Gallery, root: pathlib.Path) -> None:

@@ -25,7 +25,7 @@ from lenslet.errors import Invalid, StorageUnavailable
 from lenslet.hosts import Consumer, SharedJobs, decode, encode
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import Path
-from lenslet.storage import Client
+from lenslet.storage.client import Client
 
 
 class Queues:

@@ -16,7 +16,7 @@ from lenslet.paths import Path
 from lenslet.search.folding import fold
 from lenslet.search.query import Search
 from lenslet.search.rollup import Rollup
-from lenslet.storage import LocalTree
+from lenslet.storage.local import LocalTree
 
 WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_size=1, max_size=3)
 ITEMS = st.lists(

@@ -13,7 +13,7 @@ from lenslet import paths, times
 from lenslet.library.health import Problem
 from lenslet.library.manifest import QUARANTINED, Dir, Facts, Item, Manifest, later_than
 from lenslet.paths import SIDECARS, THUMBNAIL, Path
-from lenslet.storage import Stat
+from lenslet.storage.tree import Stat
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
 _SECOND = 1_000_000_000

@@ -11,17 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from lenslet.errors import (
-    BrokenPointer,
-    Denied,
-    Ignored,
-    LensletError,
-    NotFound,
-    Overtaken,
-    PointerLoop,
-    StorageUnavailable,
-    one_line,
-)
+from lenslet import errors
+from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.look import Look, Looker
 from lenslet.index.queue import Job, Kind, Queue, Waiter
 from lenslet.index.records import Record, Records
@@ -168,7 +159,7 @@ class Folders:
         ok = None
         try:
             ok = self._index(job, run, record)
-        except Overtaken:
+        except errors.Overtaken:
             self._queue.put(replace(job, waiters=()), SETTLE_SECONDS)
             return
         finally:
@@ -205,7 +196,7 @@ class Folders:
                     raise
                 self.give_up(path, error)
                 self._written(run, facts, failed)
-                return isinstance(error, (NotFound, BrokenPointer, PointerLoop))
+                return isinstance(error, (NotFound, errors.BrokenPointer, errors.PointerLoop))
             self._tree.check()
             if look is None:
                 self._records.put(path, replace(before, looked=self._clock()))
@@ -214,7 +205,7 @@ class Folders:
             try:
                 self._looker.write(look)
                 break
-            except Overtaken:  # another host has written the manifest meanwhile
+            except errors.Overtaken:  # another host has written the manifest meanwhile
                 tries += 1
                 if tries == _TRIES:
                     raise
@@ -292,8 +283,8 @@ class Folders:
 
     def _is_passing(self, error: LensletError) -> bool:
         """True if it is the whole bucket that cannot be used right now, and not this folder."""
-        refused = isinstance(error, Denied) and not isinstance(error, BrokenPointer)
-        if self._tree.has_stamps or not (refused or isinstance(error, StorageUnavailable)):
+        refused = isinstance(error, errors.Denied) and not isinstance(error, errors.BrokenPointer)
+        if self._tree.has_stamps or not (refused or isinstance(error, errors.StorageUnavailable)):
             return False
         try:
             self._tree.listing(ROOT)
@@ -305,16 +296,16 @@ class Folders:
         """Remembers that a folder is gone, not served or not readable."""
         before, now = self._records.get(path), self._clock()
         shown = self._records.entry(path)
-        if isinstance(error, NotFound) and not isinstance(error, Ignored):
+        if isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             self._records.forget(path)
             if path and path.name in self._records.get(path.parent).children:
                 self._queue.put(Job(Kind.FOLDER, path.parent), SOON)
             self._queue.put(Job(Kind.SUMMARY), SOON)
-        elif isinstance(error, (Ignored, BrokenPointer, PointerLoop)):
+        elif isinstance(error, (errors.Ignored, errors.BrokenPointer, errors.PointerLoop)):
             self._records.forget(path)
             self._records.expect(path, shown)
             new = Record(looked=now)
-            if isinstance(error, Ignored):
+            if isinstance(error, errors.Ignored):
                 with contextlib.suppress(LensletError):
                     new = replace(new, stamps=self._looker.stamps(path))
             else:

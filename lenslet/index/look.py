@@ -22,7 +22,7 @@ from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Facts, Item, Manifest
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
-from lenslet.storage import Listing, Tree
+from lenslet.storage.tree import Listing, Tree
 from lenslet.times import Clock
 
 Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder shows, by path and default

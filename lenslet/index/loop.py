@@ -12,14 +12,8 @@ import threading
 import time
 from typing import Any
 
-from lenslet.errors import (
-    Denied,
-    LensletError,
-    NotFound,
-    StorageFull,
-    StorageUnavailable,
-    one_line,
-)
+from lenslet import errors
+from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.folders import Folders
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import ImageJobs, Listener
@@ -126,7 +120,7 @@ class Indexer:
             self._problems.pop(job.kind, None)
         except LensletError as error:
             log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", one_line(error))
-            if isinstance(error, (StorageFull, StorageUnavailable, Denied)):
+            if isinstance(error, (errors.StorageFull, errors.StorageUnavailable, errors.Denied)):
                 self._problems[job.kind] = one_line(error)
             if job.kind in (Kind.FOLDER, Kind.SUMMARY):
                 again = Job(job.kind, job.path, force=job.force, deep=job.deep)

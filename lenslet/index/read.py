@@ -15,16 +15,8 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from lenslet import images
-from lenslet.errors import (
-    BrokenPointer,
-    Invalid,
-    LensletError,
-    NotFound,
-    PointerLoop,
-    UnreadableImage,
-    one_line,
-)
+from lenslet import errors, images
+from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images.alone import ends_its_process
 from lenslet.index.folders import SETTLE_SECONDS, Folders
 from lenslet.index.queue import Job, Kind
@@ -33,7 +25,7 @@ from lenslet.library import Library
 from lenslet.library.location import Location
 from lenslet.library.manifest import QUARANTINED, Facts
 from lenslet.paths import THUMBNAIL, Path
-from lenslet.storage import Stat
+from lenslet.storage.tree import Stat
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
@@ -108,7 +100,7 @@ class Reader:
         if data:
             try:
                 self._tree.write(Path(item + THUMBNAIL), data, image=stat)
-            except Invalid:
+            except errors.Invalid:
                 reason = "no thumbnail can be stored: the name is too long to add .thumbnail"
                 return replace(facts, error=reason)
         return facts
@@ -131,7 +123,7 @@ class Reader:
                     budget=lambda pixels: self._decoding(item, pixels),
                     thumbnail=thumbnail,
                 )
-            except UnreadableImage as error:
+            except errors.UnreadableImage as error:
                 return Facts(stat.rev, hash=digest, error=str(error)), b""
         return Facts(stat.rev, found.width, found.height, digest, found.created_at), data
 
@@ -207,7 +199,7 @@ class ImageJobs:
         except Unsettled:
             self._folders.finish(path, wait=SETTLE_SECONDS)
             return False
-        except (NotFound, BrokenPointer, PointerLoop):
+        except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(path)
             return True
         except Exception as error:

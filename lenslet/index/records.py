@@ -11,7 +11,7 @@ from lenslet.library.health import FolderHealth
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir
 from lenslet.paths import ROOT, Path
-from lenslet.storage import Tree
+from lenslet.storage.tree import Tree
 
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
 _NEVER = float("inf")

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from lenslet.config import Settings
 from lenslet.library.location import Locator
-from lenslet.storage import Client, LocalTree, Tree, cache_folder, open_tree
+from lenslet.storage import cache_folder, open_tree
+from lenslet.storage.client import Client
+from lenslet.storage.local import LocalTree
+from lenslet.storage.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import orjson
 from lenslet import times
 from lenslet.errors import NotFound
 from lenslet.paths import HEALTH, Path
-from lenslet.storage import Tree
+from lenslet.storage.tree import Tree
 
 SHOWN = 100
 COUNTS = ("folders", "items", "thumbnailsMissing", "sidecars")

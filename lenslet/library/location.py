@@ -11,20 +11,15 @@ from typing import Any
 
 import orjson
 
-from lenslet import paths
+from lenslet import errors, paths
 from lenslet.config import Settings
-from lenslet.errors import (
-    BadRequest,
-    BrokenPointer,
-    Conflict,
-    Denied,
-    Ignored,
-    NotFound,
-    NotRegular,
-    PointerLoop,
-)
+from lenslet.errors import BadRequest, BrokenPointer, Ignored, NotFound, PointerLoop
 from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
-from lenslet.storage import DOCUMENT_BYTES, Client, LocalTree, S3Tree, Tree, with_state
+from lenslet.storage import with_state
+from lenslet.storage.client import Client
+from lenslet.storage.local import LocalTree
+from lenslet.storage.s3 import S3Tree
+from lenslet.storage.tree import DOCUMENT_BYTES, Tree
 
 LONGEST_CHAIN = 16
 _LABEL_CHARACTERS = 500
@@ -45,6 +40,9 @@ class Spot:
             Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other)
         )
         return mine.holds(theirs)
+
+    def broken(self, reason: str) -> BrokenPointer:
+        return BrokenPointer(f"{self.shown} points to {reason}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +151,7 @@ class Locator:
         try:
             found = self._walk(Location(ROOT, tree, ROOT, chain=chain, state=state), folder)
         except NotFound as error:
-            raise BrokenPointer(
-                f"{where.shown} points to {there.shown}, which does not exist."
-            ) from error
+            raise where.broken(f"{there.shown}, which does not exist") from error
         readonly = here.readonly or found.readonly or pointer.get("readonly") is True
         return replace(
             found, path=here.path, readonly=readonly, label=_label(pointer), is_pointer=True
@@ -180,13 +176,11 @@ class Locator:
         if not os.path.isabs(text):
             return here.tree, _relative(text, where)
         if not here.tree.has_stamps:
-            raise BrokenPointer(f"{where.shown} points from a bucket to a folder of a host.")
+            raise where.broken("a folder of a host, and is in a bucket")
         real = os.path.realpath(text.replace("\0", ""))
         roots = map(os.path.realpath, self._settings.pointer_roots)
         if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
-            raise BrokenPointer(
-                f"{where.shown} points to a folder that is not in one of POINTER_ROOTS."
-            )
+            raise where.broken("a folder that is not in one of POINTER_ROOTS")
         return self._open(here, LocalTree(real)), ROOT
 
     def _in_bucket(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
@@ -194,16 +188,12 @@ class Locator:
         bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
         own = self._settings.s3_bucket
         if bucket != own and bucket not in self._settings.pointer_buckets:
-            raise BrokenPointer(
-                f"{where.shown} points to a bucket that is not one of POINTER_BUCKETS."
-            )
+            raise where.broken("a bucket that is not one of POINTER_BUCKETS")
         top = Path(self._settings.s3_prefix.rstrip("/"))
         if bucket == own and top.holds(prefix):
             return self._tree, prefix.below(top)
-        region = target.get("region", "")
-        return self._open(
-            here, S3Tree(self._client, bucket, f"{prefix}/".lstrip("/"), region)
-        ), ROOT
+        below = f"{prefix}/".lstrip("/")
+        return self._open(here, S3Tree(self._client, bucket, below, target.get("region", ""))), ROOT
 
     def _open(self, here: Location, tree: Tree) -> Tree:
         return with_state(self._settings, tree, Path(f"{here.state}/{here.folder}".strip("/")))
@@ -218,7 +208,7 @@ def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dic
         if name in names:
             try:
                 raw, _ = tree.read(folder.child(name), DOCUMENT_BYTES)
-            except (NotRegular, Conflict, Denied) as error:
+            except (errors.NotRegular, errors.Conflict, errors.Denied) as error:
                 raise BrokenPointer(f"The pointer file in {folder} cannot be read.") from error
             return _checked(raw, folder)
     return None
@@ -227,20 +217,17 @@ def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dic
 def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
     try:
         found = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise BrokenPointer(f"The pointer file in {folder} is not JSON: {error}.") from error
-    if not isinstance(found, dict) or found.get("kind") != "pointer" or found.get("version") != 1:
-        raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
-    target = found.get("target")
-    if not isinstance(target, dict) or target.get("type") not in ("local", "s3"):
-        raise BrokenPointer(f"The pointer file in {folder} has no target of a known type.")
-    if target["type"] == "local" and not isinstance(target.get("path"), str):
-        raise BrokenPointer(f"The pointer file in {folder} names no path.")
-    if target["type"] == "s3":
-        texts = [target.get(key, "") for key in ("bucket", "prefix", "region")]
-        if not texts[0] or not all(isinstance(text, str) for text in texts):
-            raise BrokenPointer(f"The pointer file in {folder} names no bucket.")
-    return found
+        target = found["target"]
+        if target["type"] == "local":
+            texts = [target["path"]]
+        else:
+            texts = [target["bucket"] or None, target.get("prefix", ""), target.get("region", "")]
+        known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
+        if known and (found["kind"], found["version"]) == ("pointer", 1):
+            return dict(found)
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
+    raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
 
 
 def _label(pointer: dict[str, Any]) -> str | None:
@@ -252,4 +239,4 @@ def _relative(text: str, where: Spot) -> Path:
     try:
         return paths.parse("" if text == "." else text)
     except BadRequest as error:
-        raise BrokenPointer(f"{where.shown} points to an invalid path: {error}") from error
+        raise where.broken(f"an invalid path ({error})") from error

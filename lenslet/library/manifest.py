@@ -16,8 +16,8 @@ import orjson
 from lenslet import paths, times
 from lenslet.errors import Denied, NotFound
 from lenslet.paths import MANIFEST, Path
-from lenslet.storage import Stat, Tree, time_of
-from lenslet.storage.tree import HEAD_BYTES, is_ours
+from lenslet.storage.s3 import time_of
+from lenslet.storage.tree import HEAD_BYTES, Stat, Tree, is_ours
 
 Item = dict[str, Any]
 Dir = dict[str, str]

@@ -14,8 +14,8 @@ from blake3 import blake3
 from lenslet import times
 from lenslet.errors import Conflict, Denied, Invalid, one_line
 from lenslet.paths import SIDECARS, Path, usable
-from lenslet.storage import Document as File
-from lenslet.storage import Tree
+from lenslet.storage.tree import Document as File
+from lenslet.storage.tree import Tree
 
 Document = dict[str, Any]
 

@@ -25,7 +25,8 @@ from lenslet.index.loop import Indexer
 from lenslet.index.queue import Channel, Queue
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
-from lenslet.storage import Client, cache_folder, check_settings, root_name
+from lenslet.storage import cache_folder, check_settings, root_name
+from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
 

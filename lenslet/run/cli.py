@@ -12,15 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lenslet import __version__, run
-from lenslet.errors import (
-    BrokenPointer,
-    Ignored,
-    LensletError,
-    NotFound,
-    PointerLoop,
-    one_line,
-)
+from lenslet import __version__, errors, run
+from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Queue
@@ -241,11 +234,11 @@ def _problems(looker: Looker, path: Path) -> tuple[Dir | None, list[Problem]]:
 
     try:
         look = looker.look(path, {}, entry)
-    except Ignored:
+    except errors.Ignored:
         return None, []
     except NotFound:
         return {**name, "kind": "branch"}, []
-    except (BrokenPointer, PointerLoop) as error:
+    except (errors.BrokenPointer, errors.PointerLoop) as error:
         return {**name, "kind": "leaf-pointer"}, [Problem("brokenPointers", path, str(error))]
     except LensletError as error:
         return {**name, "kind": "branch"}, [Problem("unreadableFolders", path, str(error))]

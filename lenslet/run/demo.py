@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from lenslet.errors import SettingError
 from lenslet.library import sidecar
 from lenslet.paths import Path
-from lenslet.storage import LocalTree, Tree
+from lenslet.storage.local import LocalTree
+from lenslet.storage.tree import Tree
 
 _FOLDERS = {
     "Seaside": ("beach", "summer"),

@@ -26,7 +26,7 @@ from lenslet import times
 from lenslet.errors import NotFound
 from lenslet.library.manifest import Item
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path
-from lenslet.storage import Tree
+from lenslet.storage.tree import Tree
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")

@@ -32,7 +32,7 @@ from lenslet.search.folding import (
     position_of,
     read_head,
 )
-from lenslet.storage import Stat, Tree
+from lenslet.storage.tree import Stat, Tree
 
 log = logging.getLogger("lenslet")
 

@@ -25,8 +25,7 @@ from lenslet.search.folding import (
     read_folders,
     read_head,
 )
-from lenslet.storage import Document, Tree
-from lenslet.storage.tree import is_ours
+from lenslet.storage.tree import Document, Tree, is_ours
 
 _KEPT_SECONDS = 600.0  # how long a copy that is no longer current may still be in use
 _CHUNK = 1 << 20

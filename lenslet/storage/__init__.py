@@ -16,34 +16,8 @@ from lenslet.errors import SettingError
 from lenslet.storage.client import Client
 from lenslet.storage.local import MARKER, LocalTree
 from lenslet.storage.overlay import Overlay
-from lenslet.storage.s3 import S3Tree, time_of
-from lenslet.storage.tree import (
-    DOCUMENT_BYTES,
-    Change,
-    Document,
-    DocumentCache,
-    Listing,
-    Stat,
-    Tree,
-)
-
-__all__ = [
-    "DOCUMENT_BYTES",
-    "Change",
-    "Client",
-    "Document",
-    "Listing",
-    "LocalTree",
-    "S3Tree",
-    "Stat",
-    "Tree",
-    "cache_folder",
-    "check_settings",
-    "open_tree",
-    "root_name",
-    "time_of",
-    "with_state",
-]
+from lenslet.storage.s3 import S3Tree
+from lenslet.storage.tree import DocumentCache, Tree
 
 _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 

@@ -13,14 +13,7 @@ import falcon
 import orjson
 
 from lenslet import errors
-from lenslet.errors import (
-    LensletError,
-    NotFound,
-    PointerLoop,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    StorageUnavailable,
-)
+from lenslet.errors import LensletError, NotFound
 from lenslet.index.queue import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
@@ -114,15 +107,15 @@ def _answer_error(
 ) -> None:
     """Answers an error. While the root cannot be used, 404 becomes 503: files may still exist."""
     if isinstance(error, NotFound) and (away := service.away()):
-        error = StorageUnavailable(away)
+        error = errors.StorageUnavailable(away)
     resp.status = status_of(error)
     answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
-    if isinstance(error, PointerLoop):
+    if isinstance(error, errors.PointerLoop):
         answer["chain"] = error.chain
-    if isinstance(error, PreconditionFailed) and error.stored is not None:
+    if isinstance(error, errors.PreconditionFailed) and error.stored is not None:
         answer = {**json.loads(error.stored.decode("utf-8-sig")), **answer}
         resp.set_header("ETag", f'"{digest(error.stored)}"')
-    if isinstance(error, RangeNotSatisfiable):
+    if isinstance(error, errors.RangeNotSatisfiable):
         resp.set_header("Content-Range", f"bytes */{error.size}")
     if resp.status == falcon.HTTP_503:
         resp.set_header("Retry-After", "5")

@@ -23,14 +23,13 @@ from lenslet.library import manifest
 from lenslet.library.location import Location, Locator
 from lenslet.paths import Path
 from lenslet.search.query import Search
-from lenslet.storage import Stat, Tree
+from lenslet.storage.tree import Stat, Tree
 
 JSON = "application/json"
 RETRY_SECONDS = 1
 POLL_SECONDS, POLL_SECONDS_LEAST = 0.02, 0.004  # looking for a file takes 20 µs
 _NUDGE_SECONDS, _NUDGE_SECONDS_S3, _NUDGED_FOLDERS = 1.0, 20.0, 10_000
 _LOOKS_S3 = 3
-_YES, _NO = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
 
 Found = TypeVar("Found")
 
@@ -167,24 +166,6 @@ def image_param(req: falcon.Request) -> Path:
     if not path:
         raise BadRequest("path", "must be the path of an image")
     return path
-
-
-def number_param(req: falcon.Request, name: str, default: int, low: int, high: int) -> int:
-    """Parses a whole number; `BadRequest` names the parameter for any other text."""
-    text = req.get_param(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
-        raise BadRequest(name, f"must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def flag_param(req: falcon.Request, name: str) -> bool:
-    """Parses yes or no; the name without a value means yes."""
-    text = (req.get_param(name, default="no") or "").lower()
-    if text not in (*_YES, *_NO):
-        raise BadRequest(name, "must be true or false")
-    return text in _YES
 
 
 def url(req: falcon.Request, route: str, **query: str | int) -> str:

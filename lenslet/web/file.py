@@ -10,7 +10,7 @@ import falcon
 
 from lenslet import paths
 from lenslet.errors import Overtaken, RangeNotSatisfiable
-from lenslet.storage import Stat
+from lenslet.storage.tree import Stat
 from lenslet.web.common import Image, Resource, image_param, sent_unchanged
 
 

@@ -11,20 +11,10 @@ from lenslet.library import manifest
 from lenslet.library.location import Location
 from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
-from lenslet.storage import Stat
-from lenslet.web.common import (
-    JSON,
-    Resource,
-    flag_param,
-    number_param,
-    path_param,
-    send,
-    send_pending,
-    url,
-)
+from lenslet.storage.tree import Stat
+from lenslet.web.common import JSON, Resource, path_param, send, send_pending, url
 
 BUILD_SECONDS = 1.0
-_LAST_PAGE = 1_000_000
 
 
 class Folders(Resource):
@@ -32,7 +22,7 @@ class Folders(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
-        page = number_param(req, "page", 0, 0, _LAST_PAGE)
+        page = req.get_param_as_int("page", min_value=0, default=0)
         location = self.service.locator.folder(path)
         try:
             found = self._read(location, page)
@@ -80,7 +70,7 @@ class Reindex(Resource):
         if action != "reindex":
             raise falcon.HTTPNotFound(description="Only …/reindex can be posted to.")
         path = paths.parse(folder)
-        deep = flag_param(req, "recursive")
+        deep = req.get_param_as_bool("recursive", default=False)
         self.service.locator.folder(path)
         self.service.jobs.send(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))

@@ -8,15 +8,7 @@ import orjson
 from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
-from lenslet.web.common import (
-    JSON,
-    Resource,
-    number_param,
-    path_param,
-    send_json,
-    send_pending,
-    url,
-)
+from lenslet.web.common import JSON, Resource, path_param, send_json, send_pending, url
 
 MAX_QUERY_CHARACTERS = 1000
 _LAST_OFFSET = 10_000_000
@@ -27,8 +19,8 @@ class Search(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query, path = _query(req), path_param(req)
-        limit = number_param(req, "limit", 100, 1, 1000)
-        offset = number_param(req, "offset", 0, 0, _LAST_OFFSET)
+        limit = req.get_param_as_int("limit", min_value=1, max_value=1000, default=100)
+        offset = req.get_param_as_int("offset", min_value=0, max_value=_LAST_OFFSET, default=0)
         items, total, more, generated = self.service.search.find(query, path, limit, offset)
         rest = {"total": total, "more": more, "generatedAt": generated}
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
@@ -39,7 +31,7 @@ class Suggest(Resource):
     """`GET /search/suggest?q=&limit=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        limit = number_param(req, "limit", 10, 1, 100)
+        limit = req.get_param_as_int("limit", min_value=1, max_value=100, default=10)
         send_json(resp, {"suggestions": self.service.search.suggest(_query(req), limit)})
 
 

@@ -11,17 +11,8 @@ from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.index.queue import Job, Kind
 from lenslet.index.status import STORAGE
 from lenslet.paths import THUMBNAIL, Path
-from lenslet.storage import Stat
-from lenslet.web.common import (
-    Image,
-    Resource,
-    flag_param,
-    image_param,
-    send,
-    send_json,
-    send_pending,
-    url,
-)
+from lenslet.storage.tree import Stat
+from lenslet.web.common import Image, Resource, image_param, send, send_json, send_pending, url
 
 WEBP = "image/webp"
 _FOREVER = ["private", "max-age=31536000", "immutable"]
@@ -46,7 +37,7 @@ class Thumb(Resource):
             resp.cache_control = _FOREVER
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path, force = image_param(req), flag_param(req, "force")
+        path, force = image_param(req), req.get_param_as_bool("force", default=False)
         image = self.service.image(path)
         try:
             _, before = self._read(image)
