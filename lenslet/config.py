@@ -12,48 +12,50 @@ from typing import Any
 from lenslet import paths
 from lenslet.errors import SettingError
 
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
-_URL = re.compile(r"https?://[^\s/]+(/\S*)?")
-
 NO_SHARDS = (
     "SHARD is no longer supported: several index processes on one bucket need a queue, "
     "so set JOBS_QUEUE_URL instead"
 )
-_LATER = (
-    "API_TOKEN",
-    "READ_TOKEN",
-    "CORS_ORIGINS",
-    "ACCEL_PREFIX",
-    "LOG_FORMAT",
-    "PAGE",
-)
+_LATER = ("API_TOKEN", "READ_TOKEN", "CORS_ORIGINS", "ACCEL_PREFIX", "LOG_FORMAT", "PAGE")
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
+    what = f"{'a whole number' if kind is int else 'a number'} from {low} to {high}"
+
     def check(text: str) -> int | float:
         try:
             value = kind(text if text.isascii() else "")
         except ValueError:
             value = kind(high + 1)
         if not low <= value <= high:
-            what = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{what} from {low} to {high}")
+            raise ValueError(what)
         return value
 
     return check
 
 
-def _zero_or_number(low: float, high: float) -> Callable[[str], float]:
-    number = _number(float, low, high)
-
-    def check(text: str) -> float:
-        return 0.0 if text.strip() == "0" else float(number(text))
+def _text(pattern: str, what: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(what)
+        return text
 
     return check
 
 
+_not_empty = _text(r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty")
+_url = _text(r"https?://[^\s/]+(/\S*)?", "a URL such as https://s3.example.org")
+_bucket = _text(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "the name of a bucket, without s3:// and without a prefix"
+)
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _buckets(text: str) -> tuple[str, ...]:
+    return tuple(map(_bucket, _words(text)))
 
 
 def _absolute_folders(text: str) -> tuple[str, ...]:
@@ -63,34 +65,12 @@ def _absolute_folders(text: str) -> tuple[str, ...]:
     return folders
 
 
-def _not_empty(text: str) -> str:
-    if not text.strip() or "\0" in text:
-        raise ValueError("text that is not empty")
-    return text
-
-
-def _bucket(text: str) -> str:
-    if not _BUCKET.fullmatch(text):
-        raise ValueError("the name of a bucket, without s3:// and without a prefix")
-    return text
-
-
-def _buckets(text: str) -> tuple[str, ...]:
-    return tuple(map(_bucket, _words(text)))
-
-
 def _prefix(text: str) -> str:
     """Returns a prefix as keys begin with it: empty, or ending with `/`."""
     prefix = text.strip("/")
     if not all(map(paths.usable_segment, prefix.split("/") if prefix else ())):
         raise ValueError("segments joined by /, none of them empty, '.' or '..'")
     return f"{prefix}/" if prefix else ""
-
-
-def _url(text: str) -> str:
-    if not _URL.fullmatch(text):
-        raise ValueError("a URL such as https://s3.example.org")
-    return text.rstrip("/")
 
 
 def _setting(default: Any, check: Callable[[str], Any]) -> Any:
@@ -125,7 +105,7 @@ class Settings:
     ignore: tuple[str, ...] = _setting((), _words)
     max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
     max_file_bytes: int = _setting(512 * 1024 * 1024, _number(int, 1, 2**40))
-    scan_seconds: float = _setting(30.0, _zero_or_number(1, 86_400))
+    scan_seconds: float = _setting(30.0, _number(float, 0, 86_400))
     presign_seconds: int = _setting(900, _number(int, 0, 604_800))
     pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
     pointer_buckets: tuple[str, ...] = _setting((), _buckets)

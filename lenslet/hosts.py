@@ -124,34 +124,36 @@ class SharedJobs:
         For ten seconds after a failure it fails at once.
         """
         with self._lock:
-            jobs, self._unsent = self._unsent, {}
-            jobs[job.key] = jobs[job.key].merged(job) if job.key in jobs else job
+            self._keep(job)
+            jobs, self._unsent = list(self._unsent.values()), {}
+        try:
+            self._send_all(jobs)
+        except LensletError as error:
+            with self._lock:
+                for each in jobs:
+                    if each.kind is not Kind.THUMBNAIL:  # nobody waits for it any more by then
+                        self._keep(each)
+            raise StorageUnavailable(self.problem) from error
+
+    def _keep(self, job: Job) -> None:
+        self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
+
+    def _send_all(self, jobs: list[Job]) -> None:
+        """Sends jobs and removes those that were sent from the list."""
         if time.monotonic() - self._failed < _BREAK_SECONDS:
-            self._keep(jobs)
             raise StorageUnavailable(self.problem)
         try:
-            for key, each in list(jobs.items()):
-                self._send(each)
-                del jobs[key]
+            while jobs:
+                urgent = jobs[0].asked or jobs[0].kind is Kind.THUMBNAIL
+                url, body = self._urgent if urgent else self._normal, encode(jobs[0]).decode()
+                self._client.call_queue("send_message", url, MessageBody=body)
+                del jobs[0]
+            self.problem = ""
         except LensletError as error:
             self._failed = time.monotonic()
             self.problem = f"The queue does not take jobs: {one_line(error)}"
             log.warning("%s", self.problem)
-            self._keep(jobs)
-            raise StorageUnavailable(self.problem) from error
-        self.problem = ""
-
-    def _keep(self, jobs: dict[tuple[Kind, Path], Job]) -> None:
-        """Keeps folders for later. Nobody waits for a thumbnail any more by then."""
-        with self._lock:
-            for key, job in jobs.items():
-                if key[0] is not Kind.THUMBNAIL:
-                    self._unsent[key] = job.merged(self._unsent.get(key, job))
-
-    def _send(self, job: Job) -> None:
-        url = self._urgent if job.asked or job.kind is Kind.THUMBNAIL else self._normal
-        body = encode(job).decode()
-        self._client.call_queue("send_message", url, MessageBody=body)
+            raise
 
 
 @dataclass(slots=True)
@@ -220,17 +222,13 @@ class Consumer:
     def _receive_all(self, url: str, stop: threading.Event) -> None:
         while not stop.is_set():
             self._try(lambda: self.receive(url, _LONG_POLL_SECONDS), stop)
-            if self._room(url) <= 0:
-                stop.wait(0.25)
-
-    def _room(self, url: str) -> int:
-        with self._lock:
-            return MOST_HELD - sum(held.url == url for held in self._held)
 
     def receive(self, url: str, wait: int) -> None:
         """Takes up to ten messages, waiting `wait` seconds for the first."""
-        room = self._room(url)
+        with self._lock:
+            room = MOST_HELD - sum(held.url == url for held in self._held)
         if room <= 0:
+            threading.Event().wait(0.25)
             return
         if url not in self._hidden_seconds:
             self._hidden_seconds[url] = int(self._attribute(url, "VisibilityTimeout") or 30)
@@ -282,39 +280,32 @@ class Consumer:
             held_now = list(self._held)
         for held in held_now:
             seconds = self._hidden_seconds[held.url]
-            if held.due - now > seconds / 2:
-                continue
-            try:
-                self._client.call_queue(
-                    "change_message_visibility",
-                    held.url,
-                    ReceiptHandle=held.receipt,
-                    VisibilityTimeout=seconds,
-                )
+            if held.due - now < seconds / 2:
                 held.due = now + seconds
-            except LensletError as error:  # another host may have it by now
-                log.warning("queue %s: %s", held.url, one_line(error))
-                held.due = now + seconds
+                try:
+                    self._client.call_queue(
+                        "change_message_visibility",
+                        held.url,
+                        ReceiptHandle=held.receipt,
+                        VisibilityTimeout=seconds,
+                    )
+                except LensletError as error:  # another host may have it by now
+                    log.warning("queue %s: %s", held.url, one_line(error))
 
     def _attribute(self, url: str, name: str) -> str:
         answer = self._client.call_queue("get_queue_attributes", url, AttributeNames=[name])
         return str(answer.get("Attributes", {}).get(name, ""))
 
     def _count_dead_letters(self) -> None:
-        found = {}
+        shown = []
         for url in self._urls:
-            policy = _parse_policy(self._attribute(url, "RedrivePolicy"))
-            if policy:
-                name = policy.rpartition(":")[2]
-                dead = f"{url.rpartition('/')[0]}/{name}"
-                found[name] = int(self._attribute(dead, "ApproximateNumberOfMessages") or 0)
-        shown = [f"{count} messages in the queue {name}" for name, count in found.items() if count]
-        self._dead_letters = f"dead letters: {', '.join(shown)}" if shown else ""
-
-
-def _parse_policy(policy: str) -> str:
-    """Returns the name of the dead-letter queue in a redrive policy; empty if there is none."""
-    try:
-        return str(orjson.loads(policy)["deadLetterTargetArn"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ""
+            try:
+                policy = orjson.loads(self._attribute(url, "RedrivePolicy"))
+                name = policy["deadLetterTargetArn"].rpartition(":")[2]
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                continue  # the queue has no dead-letter queue
+            dead = f"{url.rpartition('/')[0]}/{name}"
+            count = int(self._attribute(dead, "ApproximateNumberOfMessages") or 0)
+            shown += [f"{count} messages in the queue {name}"] if count else []
+        found = ", ".join(dict.fromkeys(shown))
+        self._dead_letters = f"dead letters: {found}" if found else ""

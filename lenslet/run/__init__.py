@@ -49,28 +49,23 @@ latest: list[Settings] = []  # the last valid settings, in the master before a f
 
 
 def load_settings() -> Settings:
-    """Returns the settings of a process that starts. A wrong setting ends it with one line."""
+    """Returns the settings of a process that starts, or after a HUP.
+
+    A wrong setting ends a start with one line. After a HUP the old settings stay.
+    """
     try:
         settings = config.load(os.environ)
         for name, value in config.credentials().items():
             os.environ.setdefault(name, value)
         check_settings(settings)
         socket.getaddrinfo(settings.host, settings.port)
-    except SettingError as error:
-        raise SystemExit(f"lenslet: {error}") from error
-    except (OSError, UnicodeError) as error:
-        reason = f"HOST={settings.host!r}: must be an address of this host"
-        raise SystemExit(f"lenslet: {reason}") from error
-    latest[:] = [settings]
-    return settings
-
-
-def reload_settings() -> Settings:
-    """Returns the settings after a HUP; the old ones if the new ones are wrong."""
-    try:
-        settings = config.load(os.environ)
-    except SettingError as error:
-        log.error("the settings stay as they were: %s", error)
+    except (SettingError, OSError, UnicodeError) as error:
+        reason = str(error)
+        if not isinstance(error, SettingError):
+            reason = f"HOST={settings.host!r}: must be an address of this host"
+        if not latest:
+            raise SystemExit(f"lenslet: {reason}") from error
+        log.error("the settings stay as they were: %s", reason)
         return latest[0]
     latest[:] = [settings]
     return settings

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Queue
-from lenslet.library import health, open_library
+from lenslet.library import Library, health, open_library
 from lenslet.library.health import Problem
 from lenslet.library.manifest import Dir
 from lenslet.paths import ROOT, Path
@@ -30,6 +29,14 @@ _SETTINGS = (
     "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; README.md lists them."
 )
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
+_FAILURES = (
+    "unreadableImages",
+    "quarantined",
+    "unreadableFiles",
+    "unreadableFolders",
+    "unreadableSidecars",
+    "brokenPointers",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,37 +112,34 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 class Progress:
-    """Shows how far indexing is: a bar on a terminal, a line now and then elsewhere."""
+    """Shows how far indexing is: a line that changes on a terminal, a line every 5 s elsewhere."""
 
     def __init__(self) -> None:
         self.done = 0
         self._began = time.monotonic()
         self._shown = 0.0
-        self._bar = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
 
     def count(self, path: Path, error: str | None) -> None:
         self.done += 1
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
+    def __str__(self) -> str:
+        seconds = time.monotonic() - self._began
+        return f"{self.done} read in {seconds:.1f} s ({self.done / max(seconds, 0.001):.0f}/s)"
 
-    def show(self, backlog: int) -> None:
+    def show(self, left: int) -> None:
         now = time.monotonic()
-        if now - self._shown < (_SHOW_SECONDS if self._bar else _SHOW_SECONDS_PLAIN):
-            return
-        self._shown = now
-        rate = self.done / max(self.seconds, 0.001)
-        left = f"{backlog / rate:.0f} s left" if rate else "…"
-        text = f"{self.done} of {self.done + backlog} images, {rate:.0f}/s, {left}"
-        if self._bar:
-            filled = 30 * self.done // max(1, self.done + backlog)
-            text = f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {text}"
-        print(text, end="" if self._bar else "\n", file=sys.stderr, flush=True)
+        if now - self._shown > (_SHOW_SECONDS if self._terminal else _SHOW_SECONDS_PLAIN):
+            self._shown = now
+            self._print(f"{self}, {left} to do")
 
     def end(self) -> None:
-        if self._bar:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if self._terminal:
+            self._print("")
+
+    def _print(self, text: str) -> None:
+        line = f"\r\x1b[K{text}" if self._terminal else f"{text}\n"
+        print(line, end="", file=sys.stderr, flush=True)
 
 
 def _index(options: argparse.Namespace) -> int:
@@ -144,10 +148,7 @@ def _index(options: argparse.Namespace) -> int:
     progress, queue, stop = Progress(), Queue(), threading.Event()
     status = run.own_status(settings)
     library = open_library(settings, status.count, patient=True)
-    try:
-        library.tree.check()
-    except LensletError as error:
-        print(f"{root_name(settings)}: {one_line(error)} Nothing is written.")
+    if not _usable(library, "Nothing is written."):
         return 1
     indexer = Indexer(library, queue, status, listener=progress.count)
     runner = threading.Thread(target=indexer.run, args=(stop,), kwargs={"once": True})
@@ -165,86 +166,71 @@ def _index(options: argparse.Namespace) -> int:
     return _summary(indexer.report(), progress)
 
 
+def _usable(library: Library, more: str = "") -> bool:
+    """True if the root can be used; otherwise says why not."""
+    try:
+        library.tree.check()
+    except LensletError as error:
+        print(f"{root_name(library.settings)}: {one_line(error)} {more}".rstrip())
+        return False
+    return True
+
+
 def _summary(found: dict[str, Any], progress: Progress) -> int:
+    """Says what was indexed and what is wrong; 1 if something could not be read."""
     counts = found["counts"]
-    rate = progress.done / max(progress.seconds, 0.001)
+    undecodable = counts["unreadableImages"] + counts["quarantined"]
+    thumbnails = counts["items"] - counts["thumbnailsMissing"] - undecodable
     print(
-        f"{counts['items']} images in {counts['folders']} folders: "
-        f"{progress.done} read in {progress.seconds:.1f} s ({rate:.0f}/s), "
-        f"{counts['items'] - counts['thumbnailsMissing'] - _undecodable(counts)} have thumbnails"
+        f"{counts['items']} images in {counts['folders']} folders: {progress}, "
+        f"{thumbnails} have thumbnails"
     )
     shown = [p for problems in found["problems"].values() for p in problems]
     for problem in shown:
         print(f"  {problem['path'] or '/'}: {problem['reason']}")
-    failed = sum(counts[kind] for kind in _FAILURES)
     hidden = sum(counts[kind] for kind in health.KINDS) - len(shown)
     if hidden > 0:
         print(f"  … and {hidden} more")
+    failed = sum(counts[kind] for kind in _FAILURES)
     if failed:
         print(f"{failed} could not be read")
     return int(failed > 0)
-
-
-def _undecodable(counts: dict[str, int]) -> int:
-    return counts["unreadableImages"] + counts["quarantined"]
-
-
-_FAILURES = (
-    "unreadableImages",
-    "quarantined",
-    "unreadableFiles",
-    "unreadableFolders",
-    "unreadableSidecars",
-    "brokenPointers",
-)
 
 
 # lenslet check
 
 
 def _check(options: argparse.Namespace) -> int:
-    settings = run.load_settings()
-    library = open_library(settings)
-    try:
-        library.tree.check()
-    except LensletError as error:
-        print(f"{root_name(settings)}: {one_line(error)}")
+    library = open_library(run.load_settings())
+    if not _usable(library):
         return 1
-    counts: Counter[str] = Counter()
-    for kind, path, reason in sorted(_problems(Looker(library, Clock()), ROOT)[1], key=_by_path):
-        counts[kind] += 1
+    looker, found = Looker(library, Clock()), list[Problem]()
+
+    def check(path: Path, default: Dir | None = None) -> Dir | None:
+        """Checks a folder and all below it; returns how it shows in its parent."""
+        entry = {"name": path.name, "kind": "branch"}
+        try:
+            look = looker.look(path, {}, check)
+        except errors.Ignored:
+            return None
+        except NotFound:
+            return entry
+        except (errors.BrokenPointer, errors.PointerLoop) as error:
+            found.append(Problem("brokenPointers", path, str(error)))
+            return {**entry, "kind": "leaf-pointer"}
+        except LensletError as error:
+            found.append(Problem("unreadableFolders", path, str(error)))
+            return entry
+        assert look is not None  # it returns None only with `unless`
+        found.extend(_in_folder(path, look))
+        return look.entry
+
+    check(ROOT)
+    for kind, path, reason in sorted(found, key=lambda problem: problem.path.split("/")):
         print(f"{kind}: {path or '/'}: {one_line(reason)}")
-    if not counts:
+    if not found:
         print("nothing is missing, stale, orphaned, foreign or broken")
-    return int(bool(counts))
-
-
-def _by_path(problem: Problem) -> list[str]:
-    return problem.path.split("/")
-
-
-def _problems(looker: Looker, path: Path) -> tuple[Dir | None, list[Problem]]:
-    """Checks a folder and all below it: how it shows in its parent, and what is wrong."""
-    name = {"name": path.name}
-    below: dict[Path, tuple[Dir | None, list[Problem]]] = {}
-
-    def entry(child: Path, default: Dir | None) -> Dir | None:
-        below[child] = _problems(looker, child)
-        return below[child][0]
-
-    try:
-        look = looker.look(path, {}, entry)
-    except errors.Ignored:
-        return None, []
-    except NotFound:
-        return {**name, "kind": "branch"}, []
-    except (errors.BrokenPointer, errors.PointerLoop) as error:
-        return {**name, "kind": "leaf-pointer"}, [Problem("brokenPointers", path, str(error))]
-    except LensletError as error:
-        return {**name, "kind": "branch"}, [Problem("unreadableFolders", path, str(error))]
-    assert look is not None  # it returns None only with `unless`
-    found = list(_in_folder(path, look))
-    return look.entry, found + [problem for _, some in below.values() for problem in some]
+    return int(bool(found))
 
 
 def _in_folder(path: Path, look: Look) -> Iterator[Problem]:

@@ -18,15 +18,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
 from lenslet.library import open_library
-from lenslet.run import (
-    BEAT_SECONDS,
-    index_process,
-    latest,
-    load_settings,
-    quiet_pillow,
-    reload_settings,
-    shared,
-)
+from lenslet.run import BEAT_SECONDS, index_process, latest, load_settings, quiet_pillow, shared
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
@@ -129,7 +121,7 @@ def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
 
 def gunicorn_settings() -> dict[str, Any]:
     """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`."""
-    settings = reload_settings() if latest else load_settings()
+    settings = load_settings()
     shared()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
