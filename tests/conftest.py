@@ -158,7 +158,7 @@ class Gallery:
         environ = {"XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0", **environ_of(root)}
         self.settings = config.settings({**environ, **settings})
         self.clock, self.channel, self.status = Clock(), Channel(), Status()
-        self.library = open_library(self.settings, self.status.count, fresh_seconds=fresh_seconds)
+        self.library = open_library(self.settings, fresh_seconds=fresh_seconds)
         self.told: list[tuple[str, str | None]] = []
         self.restart()
         self.app = TestApp(create_app(self.library, self.channel, self.status))
@@ -168,7 +168,7 @@ class Gallery:
         self.clock.real = real
         self.queue = Queue(self.clock)
         self.indexer = Indexer(
-            open_library(self.settings, self.status.count),
+            open_library(self.settings),
             self.queue,
             self.status,
             self.clock,

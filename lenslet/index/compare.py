@@ -6,13 +6,13 @@ Pure: nothing here touches a file.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lenslet import paths, times
 from lenslet.library.health import Problem
 from lenslet.library.manifest import QUARANTINED, Dir, Facts, Item, Manifest, later_than
-from lenslet.paths import SIDECARS, THUMBNAIL, Path
+from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import Stat
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
@@ -24,8 +24,7 @@ class Snapshot:
     """What a folder holds at one moment.
 
     `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
-    files beside each image; `dirs` are the subfolders that are shown; `orphans` are files of images
-    that are gone.
+    files beside each image; `dirs` are the subfolders that are shown.
     """
 
     images: Mapping[str, Stat]
@@ -33,8 +32,6 @@ class Snapshot:
     thumbnails: Mapping[str, Stat] = field(default_factory=dict)
     sidecars: Mapping[str, str] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
-    orphans: Sequence[Problem] = ()
-    unusable: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -83,7 +80,8 @@ def compare(
     before = {item["name"]: item for item in old.items}
     plan = Plan(Manifest(old.path, dirs=snapshot.dirs))
     items = plan.manifest.items
-    for name in _in_order(snapshot.images, before):
+    in_order = snapshot.images.keys() == before.keys()
+    for name in before if in_order else sorted(snapshot.images, key=paths.natural_key):
         stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
         if read and read.rev != stat.rev:
             read = None
@@ -100,19 +98,13 @@ def compare(
             item.update(_meta(was, rev, metas.get(name)))
         items.append(item)
         _judge(plan, item, snapshot, retry=retry and name not in facts)
-    _set_generation(plan, old, snapshot.now_ns)
-    plan.problems += snapshot.orphans
-    plan.problems += [
-        Problem("unusableNames", old.path.child(name), "the name cannot be part of a path")
-        for name in snapshot.unusable
-    ]
+    new = plan.manifest
+    plan.changed = not old.generated_at or (new.items, new.dirs) != (old.items, old.dirs)
+    new.generated_at = old.generated_at
+    if plan.changed:
+        now = dt.datetime.fromtimestamp(snapshot.now_ns / _SECOND, times.UTC)
+        new.generated_at = later_than(old.generated_at, now)
     return plan
-
-
-def _in_order(images: Mapping[str, Stat], before: Mapping[str, Item]) -> Iterable[str]:
-    if images.keys() == before.keys():
-        return before
-    return sorted(images, key=paths.natural_key)
 
 
 def _is_bound(thumbnail: Stat | None, stat: Stat, same: Item | None, read: Facts | None) -> bool:
@@ -179,24 +171,6 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
         if item.get("metaError"):
             problem = Problem("unreadableSidecars", item["path"], item["metaError"])
             plan.problems.append(problem)
-
-
-def _set_generation(plan: Plan, old: Manifest, now_ns: int) -> None:
-    new = plan.manifest
-    plan.changed = not old.generated_at or (new.items, new.dirs) != (old.items, old.dirs)
-    new.generated_at = old.generated_at
-    if plan.changed:
-        now = dt.datetime.fromtimestamp(now_ns / _SECOND, times.UTC)
-        new.generated_at = later_than(old.generated_at, now)
-
-
-def thumbnails_of(files: Mapping[str, Stat]) -> dict[str, Stat]:
-    """Returns the thumbnails among some files, by the names of their images."""
-    return {
-        name.removesuffix(THUMBNAIL): stat
-        for name, stat in files.items()
-        if name.endswith(THUMBNAIL)
-    }
 
 
 def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:

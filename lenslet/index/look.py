@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lenslet import paths
@@ -14,7 +14,6 @@ from lenslet.index.compare import (
     changed_sidecars,
     compare,
     sidecars_of,
-    thumbnails_of,
 )
 from lenslet.index.records import Stamp
 from lenslet.library import Library, manifest, sidecar
@@ -104,6 +103,7 @@ class Looker:
         changed = changed_sidecars(old, snapshot.sidecars)
         metas = {name: self._meta(location, name) for name in changed}
         plan = compare(old, snapshot, facts, metas, retry=retry)
+        plan.problems += self._problems(location, listing, kept)
         return Look(location, tuple(stamps), listing, kept, old, plan, children)
 
     def stamps(self, path: Path) -> tuple[Stamp, ...]:
@@ -129,13 +129,17 @@ class Looker:
     def _snapshot(self, location: Location, listing: Listing, kept: Listing) -> Snapshot:
         files = listing.files
         served = self._locator.ignore.served(location.path, filter(paths.is_item, files))
-        snapshot = Snapshot({name: files[name] for name in served}, self._clock.wall_ns())
-        snapshot.thumbnails = thumbnails_of(kept.files)
         sidecars = sidecars_of(files, listing.covered)
-        snapshot.sidecars = {name: sidecars[name] for name in sidecars.keys() & served}
-        snapshot.orphans = list(self._orphans(location, listing, snapshot.thumbnails, sidecars))
-        snapshot.unusable = listing.unusable
-        return snapshot
+        return Snapshot(
+            images={name: files[name] for name in served},
+            now_ns=self._clock.wall_ns(),
+            thumbnails={
+                name.removesuffix(THUMBNAIL): stat
+                for name, stat in kept.files.items()
+                if name.endswith(THUMBNAIL)
+            },
+            sidecars={name: sidecars[name] for name in sidecars.keys() & served},
+        )
 
     def _meta(self, location: Location, name: str) -> Item:
         """Reads a sidecar into the keys of an item that describe it."""
@@ -152,28 +156,22 @@ class Looker:
             meta["metaError"] = found.unreadable
         return meta
 
-    def _orphans(
-        self,
-        location: Location,
-        listing: Listing,
-        thumbnails: Iterable[str],
-        sidecars: Iterable[str],
-    ) -> Iterable[Problem]:
-        """Yields the files of images that are gone."""
+    def _problems(self, location: Location, listing: Listing, kept: Listing) -> Iterator[Problem]:
+        """Yields names that cannot be served, and the files of images that are gone."""
         path, reason = location.path, "its image is gone"
-        for image in thumbnails:
+        for name in listing.unusable:
+            yield Problem("unusableNames", path.child(name), "the name cannot be part of a path")
+        for name in kept.files:
+            image = name.removesuffix(THUMBNAIL)
+            if image != name and image not in listing.files and paths.is_item(image):
+                yield Problem("orphanThumbnails", path.child(name), reason)
+        for image in sidecars_of(listing.files, listing.covered):
             if image not in listing.files and paths.is_item(image):
-                yield Problem("orphanThumbnails", path.child(image + THUMBNAIL), reason)
-        for image in sidecars:
-            if image in listing.files or not paths.is_item(image):
-                continue
-            found = sidecar.find(location.tree, location.file(image))
-            for suffix in SIDECARS:
-                ours = found.unreadable or any(
-                    each.path.endswith(image + suffix) for each in found.ours
-                )
-                if ours and image + suffix in listing.files:
-                    yield Problem("orphanSidecars", path.child(image + suffix), reason)
+                found = sidecar.find(location.tree, location.file(image))
+                ours = {each.path.name for each in found.ours}
+                for name in (image + suffix for suffix in SIDECARS):
+                    if name in listing.files and (found.unreadable or name in ours):
+                        yield Problem("orphanSidecars", path.child(name), reason)
 
     def write(self, look: Look) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.

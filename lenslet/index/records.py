@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ class Records:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folders = {ROOT: Record()}
-        self._changed: set[Path] = set()  # folders that search must still learn of
+        self._gone: set[Path] = set()  # folders that search must still learn of
         self.version = 0  # changes with every change of a record
 
     def get(self, path: Path) -> Record:
@@ -107,28 +107,20 @@ class Records:
 
     def put(self, path: Path, record: Record) -> None:
         with self._lock:
-            before = self._folders.get(path)
             self._folders[path] = record
             self.version += 1
-            if before is None or before.generation != record.generation:
-                self._changed.add(path)
 
     def forget(self, path: Path) -> None:
         """Forgets a folder and all below it."""
         with self._lock:
             self.version += 1
             gone = {path, *filter(path.holds, self._folders)}
-            self._changed |= gone
+            self._gone |= gone
             for folder in gone:
                 self._folders.pop(folder, None)
 
-    def take_changed(self) -> dict[Path, str]:
-        """Returns the changed folders and their generations, "" for none, and forgets them."""
+    def take_gone(self) -> set[Path]:
+        """Returns the folders that were forgotten since it was last called."""
         with self._lock:
-            changed, self._changed = self._changed, set()
-        return {path: self.get(path).generation for path in changed}
-
-    def give_back(self, changed: Iterable[Path]) -> None:
-        """Takes back changed folders that search must still learn of."""
-        with self._lock:
-            self._changed.update(changed)
+            gone, self._gone = self._gone, set()
+        return gone

@@ -13,24 +13,9 @@ from typing import NamedTuple
 
 from lenslet.paths import Path
 
-# Requests to a bucket or a queue, by the names of their operations; any other is "Other".
-OPERATIONS = (
-    "ListObjectsV2",
-    "GetObject",
-    "HeadObject",
-    "PutObject",
-    "DeleteObject",
-    "SendMessageBatch",
-    "ReceiveMessage",
-    "DeleteMessage",
-    "ChangeMessageVisibility",
-    "GetQueueAttributes",
-    "Other",
-)
 STORAGE, QUEUE = 0, 1  # what may have a problem
 _PROBLEM_BYTES, _PATH_BYTES = 1024, 4088
 _MARKS = 128
-_COUNTERS = 128  # processes that count requests, told apart by their pids
 
 
 class _Mark(ctypes.Structure):
@@ -41,11 +26,9 @@ class _Memory(ctypes.Structure):
     _fields_ = (
         ("pid", ctypes.c_int64),
         ("beat", ctypes.c_double),
-        ("started", ctypes.c_double),
         ("backlog", ctypes.c_int64),
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 2),
         ("marks", _Mark * _MARKS),
-        ("counts", ctypes.c_uint64 * len(OPERATIONS) * _COUNTERS),
     )
 
 
@@ -60,11 +43,10 @@ class Mark(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The index process's pid (0: none yet), seconds since its last report and since its start."""
+    """The index process's pid (0: none yet), seconds since its last report, and what waits."""
 
     pid: int
     age: float
-    uptime: float
     backlog: int
 
 
@@ -86,14 +68,12 @@ class Status:
 
     def beat(self, backlog: int) -> None:
         """Reports that the index process works, and how much waits."""
-        memory, now = self._memory, time.monotonic()
-        if memory.pid != os.getpid():
-            memory.pid, memory.started = os.getpid(), now
-        memory.beat, memory.backlog = now, backlog
+        memory = self._memory
+        memory.pid, memory.beat, memory.backlog = os.getpid(), time.monotonic(), backlog
 
     def heartbeat(self) -> Heartbeat:
-        memory, now = self._memory, time.monotonic()
-        return Heartbeat(memory.pid, now - memory.beat, now - memory.started, memory.backlog)
+        memory = self._memory
+        return Heartbeat(memory.pid, time.monotonic() - memory.beat, memory.backlog)
 
     def set_problem(self, source: int, reason: str) -> None:
         """Reports what `STORAGE` or the `QUEUE` refuses right now; empty if nothing."""
@@ -101,17 +81,6 @@ class Status:
 
     def problem(self, source: int) -> str:
         return bytes(self._memory.problems[source].value).decode("utf-8", "replace")
-
-    def count(self, operation: str) -> None:
-        """Counts one request of this process."""
-        known = operation if operation in OPERATIONS else OPERATIONS[-1]
-        with self._lock:
-            self._memory.counts[os.getpid() % _COUNTERS][OPERATIONS.index(known)] += 1
-
-    def counts(self) -> dict[str, int]:
-        """Returns the requests of all processes, by operation."""
-        sums = map(sum, zip(*self._memory.counts, strict=True))
-        return {name: count for name, count in zip(OPERATIONS, sums, strict=True) if count}
 
     @contextlib.contextmanager
     def marked(self, path: Path) -> Iterator[None]:

@@ -8,6 +8,7 @@ from lenslet import times
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.records import Records
 from lenslet.library import Library, health, manifest
+from lenslet.library.manifest import is_later
 from lenslet.paths import Path, folder_key
 from lenslet.search.rollup import Rollup
 from lenslet.times import Clock
@@ -32,7 +33,6 @@ class Summary:
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._compacted = clock(), 0.0  # when, and how long it took
-        self._doubts = True  # search may not know all generations
         self._passes: dict[str, dict[str, Any]] = {}
         self._reported: tuple[Any, Any] = None, None  # the records' version, and what was said
 
@@ -50,31 +50,21 @@ class Summary:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS_LEAST)
 
     def _flush(self) -> None:
-        """Names the folders that changed in the delta.
-
-        After a start, and when another process wrote the rollup, compares all folders with it.
-        """
-        self._doubts |= self._rollup.refresh()
-        if self._leads and not (self._records.complete or self._rollup.exists):
+        """Names the folders in the delta that are not in the rollup as they are now."""
+        rollup, complete = self._rollup, self._records.complete
+        rollup.refresh()
+        if self._leads and not (complete or rollup.exists):
             return  # the first rollup will have everything
-        changed, done = self._records.take_changed(), False
-        try:
-            compares = self._doubts and self._leads and self._records.complete
-            if compares:
-                gone = {path for path in self._rollup.delta if self._is_gone(path)}
-                changed |= dict.fromkeys({*self._rollup.generations, *gone}, "")
-                changed |= {path: record.generation for path, record in self._records.all()}
-            self._rollup.flush(changed)
-            self._doubts &= not compares
-            done = True
-        finally:
-            if not done:
-                self._records.give_back(changed)
-
-    def _is_gone(self, path: Path) -> bool:
-        """True if a folder that only the delta knows is not served; it may be another host's."""
-        above = [self._records.entry(each, {}) for each in path.ancestors() if each]
-        return None in above or not manifest.load(self._tree, path).generated_at
+        now = {path: each.generation for path, each in self._records.all() if each.generation}
+        changed = dict.fromkeys(self._records.take_gone(), "")
+        if self._leads and complete:
+            changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "") | now
+            for path in rollup.delta.keys() - changed.keys():
+                self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
+        else:  # another host may have written later manifests than this one remembers
+            in_rollup = rollup.generations
+            changed |= {p: g for p, g in now.items() if is_later(g, in_rollup.get(p, ""))}
+        rollup.flush(changed)
 
     def _is_due(self) -> bool:
         if not self._rollup.exists:
@@ -92,7 +82,6 @@ class Summary:
         count = self._rollup.compact(folders, self._load)
         self._compacted = self._clock(), self._clock() - begun
         self.passed("rollup", begun, items=count)
-        self._doubts = True
         self._flush()
 
     def _load(self, folder: Path) -> manifest.Manifest:

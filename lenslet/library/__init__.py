@@ -7,7 +7,6 @@ what every process opens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from lenslet.config import Settings
@@ -30,18 +29,14 @@ class Library:
 
 
 def open_library(
-    settings: Settings,
-    count: Callable[[str], None] = lambda operation: None,
-    *,
-    patient: bool = False,
-    fresh_seconds: float = 0.0,
+    settings: Settings, *, patient: bool = False, fresh_seconds: float = 0.0
 ) -> Library:
     """Opens the library that the settings name.
 
-    `count` is called for each request to a bucket. `patient` is for the index process, whose
-    requests may wait; `fresh_seconds` is for request processes, which cache manifests.
+    `patient` is for the index process, whose requests may wait; `fresh_seconds` is for request
+    processes, which cache manifests.
     """
-    client = Client(settings, count, patient=patient)
+    client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds)
     cache = LocalTree(cache_folder(settings, "search"), private=True)
     return Library(settings, client, tree, Locator(tree, settings, client), cache)

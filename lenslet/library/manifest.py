@@ -23,27 +23,9 @@ Item = dict[str, Any]
 Dir = dict[str, str]
 
 QUARANTINED = "quarantined"  # first word of the error of an image that kills its reader
-_NEEDED = {
-    "path": str,
-    "name": str,
-    "type": str,
-    "w": int,
-    "h": int,
-    "size": int,
-    "hasThumb": bool,
-    "hasMeta": bool,
-    "rev": str,
-}
-_OPTIONAL = {
-    "hash": str,
-    "createdAt": str,
-    "error": str,
-    "modifiedAt": str,
-    "metaRev": str,
-    "metaError": str,
-    "notes": str,
-    "tags": list,
-}
+_NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
+_NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
+_OPTIONAL = {"hash", "createdAt", "error", "modifiedAt", "metaRev", "metaError", "notes"}
 _PAGE = re.compile(r"_index_[0-9]+\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
@@ -302,7 +284,8 @@ def _are_items(lines: Any) -> TypeGuard[list[Item]]:
 def _is_shape(shape: tuple[Any, ...]) -> bool:
     kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
     needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
-    return needed and all(kinds[key] is kind for key, kind in _OPTIONAL.items() if key in kinds)
+    tags = kinds.get("tags", list) is list
+    return needed and tags and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
 
 
 def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,25 +91,13 @@ def parse(raw: bytes) -> Document | None:
 
 
 def loads(raw: bytes) -> Any:
-    """Parses JSON with integers of any size; `ValueError` for NaN, infinities and broken text."""
+    """Parses JSON; `ValueError` for NaN, infinities and text that cannot be written as UTF-8."""
     try:
-        found = json.loads(
-            raw.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite
-        )
-        dumps(found)  # half a surrogate pair cannot be written
+        found = json.loads(raw.decode("utf-8-sig"))
+        dumps(found)
         return found
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    if math.isinf(value := float(text)):
-        raise ValueError(f"{text} is too large a number")
-    return value
 
 
 def encode(document: Document) -> bytes:
@@ -121,7 +108,8 @@ def encode(document: Document) -> bytes:
 
 def dumps(document: Document) -> bytes:
     """Returns a document on one line, as it is sent."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
 
 
 def modern(document: Document) -> Document:
@@ -193,54 +181,45 @@ def validate(body: object) -> Document:
     if not isinstance(body, dict):
         raise Invalid("body", "must be a JSON object")
     document = modern(body)
-    if "v" in document and not (_is_int(document["v"]) and document["v"] == 1):
-        raise Invalid("v", "must be 1")
+    version, notes = document.get("v", 1), document.get("notes", "")
+    _require(_is_int(version) and version == 1, "v", "must be 1")
+    _require(isinstance(notes, str), "notes", "must be a string")
+    _require(len(notes.encode()) <= MAX_NOTES_BYTES, "notes", f"more than {MAX_NOTES_BYTES} bytes")
+    _require(isinstance(document.get("updatedBy", ""), str), "updatedBy", "must be a string")
     if "tags" in document:
         document["tags"] = _tags(document["tags"])
-    if "notes" in document:
-        _check_notes(document["notes"])
-    if not isinstance(document.get("updatedBy", ""), str):
-        raise Invalid("updatedBy", "must be a string")
     if "updatedAt" in document:
         document["updatedAt"] = _updated_at(document["updatedAt"])
     return {k: v for k, v in document.items() if k not in ("v", "exif", "hash")}
 
 
-def _tags(value: object) -> list[str]:
-    if not _is_strings(value):
-        raise Invalid("tags", "must be a list of strings")
-    tags = list(dict.fromkeys(tag.strip() for tag in value))  # type: ignore[attr-defined]
+def _require(holds: bool, field: str, reason: str) -> None:
+    if not holds:
+        raise Invalid(field, reason)
+
+
+def _tags(value: Any) -> list[str]:
+    _require(_is_strings(value), "tags", "must be a list of strings")
+    tags = list(dict.fromkeys(tag.strip() for tag in value))
+    allowed = f"a tag has 1 to {MAX_TAG_CHARACTERS} characters and no control characters"
     for tag in tags:
-        if not tag or len(tag) > MAX_TAG_CHARACTERS or not usable(tag.replace("\\", "")):
-            raise Invalid(
-                "tags",
-                f"a tag has 1 to {MAX_TAG_CHARACTERS} characters and no control characters",
-            )
+        valid = 0 < len(tag) <= MAX_TAG_CHARACTERS and usable(tag.replace("\\", ""))
+        _require(valid, "tags", allowed)
     return _limited(tags)
 
 
 def _limited(tags: list[str]) -> list[str]:
-    if len(tags) > MAX_TAGS:
-        raise Invalid("tags", f"{len(tags)} tags are more than {MAX_TAGS}")
+    _require(len(tags) <= MAX_TAGS, "tags", f"{len(tags)} tags are more than {MAX_TAGS}")
     return tags
-
-
-def _check_notes(value: object) -> None:
-    if not isinstance(value, str):
-        raise Invalid("notes", "must be a string")
-    if len(value.encode()) > MAX_NOTES_BYTES:
-        raise Invalid("notes", f"more than {MAX_NOTES_BYTES} bytes")
 
 
 def _updated_at(value: object) -> str:
     try:
         moment = times.parse(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise Invalid(
-            "updatedAt", "must be an RFC 3339 time such as 2025-02-16T23:12:55Z"
-        ) from error
-    if moment > times.now() + FUTURE:
-        raise Invalid("updatedAt", "more than five minutes in the future")
+        reason = "must be an RFC 3339 time such as 2025-02-16T23:12:55Z"
+        raise Invalid("updatedAt", reason) from error
+    _require(moment <= times.now() + FUTURE, "updatedAt", "more than five minutes in the future")
     return times.text(moment)
 
 

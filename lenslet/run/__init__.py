@@ -79,14 +79,14 @@ def index_process(
     Lowers the priority of this process below those that answer requests.
     """
     os.nice(NICENESS)
-    indexer = Indexer(open_library(settings, status.count, patient=True), queue, status)
+    indexer = Indexer(open_library(settings, patient=True), queue, status)
     targets: list[Callable[[threading.Event], None]] = [indexer.run]
     if settings.jobs_queue_url:
         from lenslet.hosts import Consumer, SharedJobs
 
-        client = Client(settings, status.count, patient=True)
+        client = Client(settings, patient=True)
         consumer = Consumer(client, settings, queue, partial(status.set_problem, QUEUE))
-        indexer.folders.share = SharedJobs(Client(settings, status.count), settings).send
+        indexer.folders.share = SharedJobs(Client(settings), settings).send
         targets.append(consumer.run)
     threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
     return indexer, threads

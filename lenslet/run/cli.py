@@ -147,7 +147,7 @@ def _index(options: argparse.Namespace) -> int:
     settings = run.load_settings()
     progress, queue, stop = Progress(), Queue(), threading.Event()
     status = run.own_status(settings)
-    library = open_library(settings, status.count, patient=True)
+    library = open_library(settings, patient=True)
     if not _usable(library, "Nothing is written."):
         return 1
     indexer = Indexer(library, queue, status, listener=progress.count)

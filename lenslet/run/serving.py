@@ -36,7 +36,7 @@ def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     settings = latest[0] if latest else load_settings()
     channel, status = shared()
-    library = open_library(settings, status.count, fresh_seconds=_FRESH_SECONDS)
+    library = open_library(settings, fresh_seconds=_FRESH_SECONDS)
     jobs: Sender = channel if settings.worker_threads else NoSender()
     if settings.jobs_queue_url:
         from lenslet.hosts import SharedJobs

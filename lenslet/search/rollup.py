@@ -49,19 +49,17 @@ class Rollup:
     def exists(self) -> bool:
         return bool(self._generation)
 
-    def refresh(self) -> bool:
-        """Reads both files; True if the rollup is another one, or folders have left the delta."""
-        before, known = self._generation, self.delta
+    def refresh(self) -> None:
+        """Reads both files."""
         try:
             generation = str(read_head(self._tree)["generation"])
-            if generation != before:
+            if generation != self._generation:
                 self._generation = copy_rollup(self._tree, self._cache, generation)
                 with self._cache.open(Path(f"{self._generation}.json"))[0] as file:
                     self.generations = read_folders(file)
         except NotFound:
             self._generation, self.generations = "", {}
         self.delta = read_delta(self._tree)
-        return self._generation != before or not known.keys() <= self.delta.keys()
 
     def flush(self, changed: Generations) -> None:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
@@ -92,11 +90,8 @@ class Rollup:
         return {
             path: generation
             for path, generation in sorted(found.items())
-            if self._is_news(path, generation)
+            if generation != self.generations.get(path, "")
         }
-
-    def _is_news(self, path: Path, generation: str) -> bool:
-        return generation != self.generations.get(path, "")
 
     def compact(self, folders: Iterable[Path], load: Callable[[Path], Manifest]) -> int:
         """Writes the rollup anew from the manifests of `folders`; returns the number of items.

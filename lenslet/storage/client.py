@@ -1,4 +1,4 @@
-"""Requests to S3 and SQS: a boto3 client for each region, domain errors, counted requests.
+"""Requests to S3 and SQS: a boto3 client for each region, and domain errors.
 
 boto3 takes 150 ms and 30 MB, so it is imported when the first request is made.
 """
@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from lenslet import errors
@@ -44,22 +44,18 @@ _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # with short timeouts: a client of Lenslet waits for the answer
 _READ_SECONDS = {"s3": 5, "sqs": 30, _SENDING: 2}  # a long poll takes 20
 _KEPT_SECONDS = 10.0  # with bad keys, not every request pays 150 ms for a new client
-Count = Callable[[str], None]
 
 
 class Client:
-    """Sends requests from any number of threads; `count` is called with each operation's name.
+    """Sends requests from any number of threads.
 
     With `patient`, as the index process is, a throttled request waits (botocore's adaptive
     retries). Without, it fails soon. In the same time, 8 threads at 10 % throttling answered 2,014
     requests, with adaptive retries 312.
     """
 
-    def __init__(
-        self, settings: Settings, count: Count = lambda operation: None, *, patient: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
         self._settings = settings
-        self._count = count
         self._patient = patient
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
@@ -135,11 +131,7 @@ class Client:
                 endpoint_url=endpoint or None,
                 config=config,
             )
-        client.meta.events.register("before-send", self._sent)
         return client
-
-    def _sent(self, event_name: str, **_: Any) -> None:
-        self._count(event_name.rpartition(".")[2])
 
     def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         with (

@@ -22,7 +22,7 @@ class Folders(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
-        page = req.get_param_as_int("page", min_value=0, default=0)
+        page = req.get_param_as_int("page", min_value=0, max_value=1_000_000, default=0)
         location = self.service.locator.folder(path)
         try:
             found = self._read(location, page)

@@ -52,7 +52,7 @@ class Health(Resource):
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
-            "backend": "s3" if "requests" in storage else "local",
+            "backend": "s3" if self.service.settings.s3_bucket else "local",
             "workers": workers,
             "storage": storage,
             "library": library,
@@ -62,8 +62,6 @@ class Health(Resource):
         """Returns how storage is, and the report that the index process writes there."""
         tree, report = self.service.tree, None
         found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
-        if self.service.settings.s3_bucket:
-            found["requests"] = self.service.status.counts()
         try:
             try:
                 tree.check()
@@ -91,7 +89,6 @@ class Health(Resource):
             "alive": beat.age <= PULSE_SECONDS,
             "pid": beat.pid,
             "pulseSeconds": round(beat.age, 1),
-            "upSeconds": round(beat.uptime, 1),
             "backlog": beat.backlog,
             "reading": sorted(mark.path for mark in status.marks().values()),
             "problems": list(filter(None, problems)),
