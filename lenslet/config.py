@@ -1,7 +1,5 @@
 """Settings from environment variables and a `.env` file."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 `str(error)` is a sentence for the client. It never contains a path of the server.
 """
 
-from __future__ import annotations
-
 
 class LensletError(Exception):
     """Base class of every error that Lenslet raises on purpose."""

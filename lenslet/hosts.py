@@ -7,8 +7,6 @@ return for others when their time is over, and what fails again and again ends a
 Imported only if a queue is set.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Reads and writes times as RFC 3339 in UTC with `Z`."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 import time

@@ -759,7 +759,7 @@ def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pat
 @pytest.mark.local
 def test_a_bad_search_answers_400_naming_the_parameter(app: TestApp, query: str) -> None:
     name = query.partition("=")[0]
-    assert app.get(f"/search?{query}", status=400).json["description"].startswith(name)
+    assert name in app.get(f"/search?{query}", status=400).json["description"]
 
 
 def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) -> None:

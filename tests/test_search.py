@@ -13,9 +13,8 @@ from lenslet import paths
 from lenslet.library import manifest
 from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
-from lenslet.search.folding import fold
 from lenslet.search.query import Search
-from lenslet.search.rollup import Rollup
+from lenslet.search.rollup import Rollup, fold
 from lenslet.storage.local import LocalTree
 
 WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_size=1, max_size=3)

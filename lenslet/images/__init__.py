@@ -3,8 +3,6 @@
 The only importer of Pillow, besides the demo. Knows neither paths nor storage.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import io
 import re

@@ -1,7 +1,5 @@
 """Reads one suspect image in a process of its own, to learn whether it kills its reader."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -3,8 +3,6 @@
 Pure: nothing here touches a file.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Indexing a folder twice is harmless, and it is the only repair.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Looks at one folder: lists it, reads changed sidecars, compares it with its manifest."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

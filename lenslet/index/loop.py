@@ -4,8 +4,6 @@
 a crash.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import threading

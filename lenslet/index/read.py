@@ -1,7 +1,5 @@
 """Reads images, each once: hash, size, date and thumbnail."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """Shared memory in which the index process reports: that it works, on what, and its problems."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import mmap

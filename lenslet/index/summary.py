@@ -1,7 +1,5 @@
 """What the index process writes about the whole library: the rollup, its delta, the report."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lenslet import times

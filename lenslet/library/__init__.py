@@ -5,8 +5,6 @@ tags and notes, `thumbnail` a small WebP, `health` the report on the whole libra
 what every process opens.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from lenslet.config import Settings

@@ -1,7 +1,5 @@
 """A folder's manifest: the list of its images, stored exactly as it is sent."""
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import datetime as dt

@@ -1,7 +1,5 @@
 """An image's sidecar: the user's tags and notes. Read leniently, validated, merged, written."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable

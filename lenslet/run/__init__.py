@@ -3,8 +3,6 @@
 Here is what they share: the settings of a process, an index process, and `worker.py`.
 """
 
-from __future__ import annotations
-
 import argparse
 import fcntl
 import functools

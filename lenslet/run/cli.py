@@ -1,7 +1,5 @@
 """The command line: `lenslet serve`, `index`, `check` and `demo`."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

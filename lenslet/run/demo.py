@@ -1,7 +1,5 @@
 """Draws a small sample gallery for a first look. Besides `images`, the only importer of Pillow."""
 
-from __future__ import annotations
-
 import math
 import os
 import random

@@ -5,8 +5,6 @@ workers of one class; `pre_fork` gives the index role to the first that finds it
 and the status are made before any fork, so they outlive every worker.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import select

@@ -1,7 +1,5 @@
 """Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
-from __future__ import annotations
-
 import logging
 import mmap
 import os
@@ -22,7 +20,7 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.library.manifest import Item
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
-from lenslet.search.folding import (
+from lenslet.search.rollup import (
     TAG,
     copy_rollup,
     fold,
@@ -40,7 +38,6 @@ Answer = TypeVar("Answer")
 COUNTED = 1000  # beyond it `total` is not exact
 _EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
-_KEPT_SECONDS = 600.0  # another process may still read a copy that is no longer current
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4}
 
@@ -306,7 +303,7 @@ class Search:
             view.changed += [changed] if changed else []
         self._seen = delta if complete else None, rollup
         current = {view.rollup.key, *(changed.key for changed in view.changed)}
-        forget_copies(self._cache, current, _KEPT_SECONDS)
+        forget_copies(self._cache, current)
         return view
 
     def _open_rollup(self, old: _View | None) -> _View:

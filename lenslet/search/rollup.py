@@ -1,35 +1,272 @@
-"""The rollup of all items and its delta, as the index process writes them.
+"""The formats of the rollup, and of the folded copies that queries read.
 
-One rule: a folder belongs in the delta if the generation of its manifest differs from the one that
-the rollup lists for it.
+`_rollup.json` holds one item per line and, at its end, the generation of each folder's manifest.
+`_rollup_delta.json` names the folders whose manifest is of another generation.
+
+Each host keeps in its cache a folded copy (without case and accents) of the rollup and of each
+folder in the delta. A copy has three files with the same key, the rollup's id or a hash of the
+folder and its generation:
+
+- `KEY.json`: the items, one per line.
+- `KEY.fold`: a line for each item: where it is in `KEY.json`, then name, folder, tags and notes.
+- `KEY.terms`: tags and the words of names, with their counts.
 """
 
-from __future__ import annotations
-
+import contextlib
+import re
 import secrets
+import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any, BinaryIO
 
+import orjson
+
+from lenslet import times
 from lenslet.errors import Denied, NotFound
 from lenslet.library.manifest import Item, Manifest, is_later
-from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
-from lenslet.search.folding import (
-    Generations,
-    copy_rollup,
-    encode_delta,
-    encode_rollup,
-    fold_copy,
-    forget_copies,
-    parse_delta,
-    read_delta,
-    read_folders,
-    read_head,
-)
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.storage.tree import Document, Tree, is_ours
 
+FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
+_SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
+_CONTROL = re.compile(r"[\x00-\x1f]+")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_MOST_WORDS = 50_000
+_MOST_NAMED = 20_000  # folders in a delta, about 2 MB
 _KEPT_SECONDS = 600.0  # how long a copy that is no longer current may still be in use
-_CHUNK = 1 << 20
-_MOST_NAMED = 20_000  # folders, about 2 MB
+_ID = re.compile(r"[0-9a-f]{16}")
+# Positions are written in letters that folded text never contains, so that no query finds them.
+_CODE = str.maketrans("0123456789", "GHIJKLMNOP")
+_DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
+_HEAD_BYTES, _CHUNK = 4096, 1 << 20
+_FOLDERS = b'\n],"folders":'
+
+Generations = dict[Path, str]
+
+
+def fold(text: str) -> str:
+    """Removes case and accents; each run of control characters becomes one space."""
+    if text.isascii():
+        return _CONTROL.sub(" ", text).lower()
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    return _CONTROL.sub(" ", plain.casefold())
+
+
+def shown(item: Item) -> Item:
+    """Returns the keys of an item that search shows."""
+    return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN}
+
+
+# The files of the library
+
+
+def encode_rollup(generation: str, items: Iterable[Item], folders: Generations) -> Iterator[bytes]:
+    """Yields the lines of a rollup. `folders` may be filled while `items` is read."""
+    head = {"v": 1, "generatedAt": times.text(times.now()), "generation": generation}
+    line = orjson.dumps(head)[:-1] + b',"items":['
+    comma = b"\n"
+    for item in items:
+        yield line + comma
+        line, comma = orjson.dumps(shown(item)), b",\n"
+    yield line + _FOLDERS + orjson.dumps(folders, option=orjson.OPT_NON_STR_KEYS) + b"}\n"
+
+
+def read_head(tree: Tree) -> dict[str, Any]:
+    """Reads what the first line of the rollup says; `NotFound` if there is no rollup of ours."""
+    data, _ = tree.head(Path(ROLLUP), _HEAD_BYTES)
+    return _parse_head(data)
+
+
+def _parse_head(data: bytes) -> dict[str, Any]:
+    line, _, _ = data.partition(b"\n")
+    try:
+        found = orjson.loads(line.removesuffix(b"]") + b"]}")
+    except orjson.JSONDecodeError as error:
+        raise NotFound("The rollup is torn.") from error
+    # The id becomes a file name.
+    if not (_ID.fullmatch(str(found.get("generation"))) and "generatedAt" in found):
+        raise NotFound("The rollup is nonsense.")
+    return dict(found)
+
+
+def read_folders(file: BinaryIO) -> Generations:
+    """Reads the generation of each folder from the end of a rollup; none if it is torn."""
+    size, step = file.seek(0, 2), _CHUNK
+    while True:
+        file.seek(max(0, size - step))
+        _, mark, found = file.read().rpartition(_FOLDERS)
+        if mark or step >= size:
+            return parse_delta(b'{"folders":' + found)
+        step *= 4
+
+
+def parse_delta(data: bytes) -> Generations:
+    """Returns the folders that a delta names, with their generation, "" for a folder that is gone.
+
+    A torn delta names none.
+    """
+    try:
+        folders = orjson.loads(data)["folders"].items()
+        for _, generation in folders:
+            times.parse(generation or times.LONG_AGO)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    return {Path(path): generation or "" for path, generation in folders}
+
+
+def encode_delta(folders: Generations) -> bytes:
+    document = {"v": 1, "generatedAt": times.text(times.now()), "folders": folders}
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def read_delta(tree: Tree) -> Generations:
+    """Reads the delta; empty if there is none."""
+    try:
+        return parse_delta(tree.read(Path(ROLLUP_DELTA))[0])
+    except NotFound:
+        return {}
+
+
+# The copies in the cache
+
+
+def copy_rollup(tree: Tree, cache: Tree, generation: str) -> str:
+    """Makes this host's copy of the rollup, if it is missing; returns the copy's generation.
+
+    `NotFound` if the rollup is missing or torn. If it was replaced meanwhile, copies the newer one.
+    """
+    if _has_copy(cache, generation):
+        return generation
+    file, _ = tree.open(Path(ROLLUP))
+    with file:
+        first = file.read(_HEAD_BYTES)
+        generation = str(_parse_head(first)["generation"])
+
+        def pieces() -> Iterator[bytes]:
+            yield first
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+        cache.write(Path(f"{generation}.json"), pieces)
+    fold_copy(cache, generation)
+    return generation
+
+
+def _has_copy(cache: Tree, key: str) -> bool:
+    """True if the three files are there, and none is what a crash leaves of it."""
+    try:
+        cache.stat(Path(f"{key}.terms"))  # may be empty
+        return all(cache.stat(Path(f"{key}.{kind}")).size for kind in ("json", "fold"))
+    except NotFound:
+        return False
+
+
+def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
+    """Writes the folded lines and the terms of the items in `KEY.json`.
+
+    The counts of terms are the difference to the items in `was`, and may be negative. `NotFound`
+    if the file of items is torn.
+    """
+    terms = _Terms()
+
+    def lines() -> Iterator[bytes]:
+        yield b"\n"
+        with cache.open(Path(f"{key}.json"))[0] as file:
+            for position, item in _items_of(file):
+                terms.add(item)
+                yield _folded_line(item, position)
+
+    try:
+        cache.write(Path(f"{key}.fold"), lines)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        cache.delete(Path(f"{key}.json"))
+        raise NotFound("The rollup is nonsense.") from error
+    for item in was:
+        terms.remove(item)
+    cache.write(Path(f"{key}.terms"), terms.encode())
+
+
+def fold_folder(cache: Tree, key: str, items: Iterable[Item], was: Iterable[Item]) -> None:
+    """Makes this host's copy of one folder, if it is missing."""
+    if not _has_copy(cache, key):
+        cache.write(Path(f"{key}.json"), lambda: encode_rollup(key, items, {}))
+        fold_copy(cache, key, was)
+
+
+def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
+    """Yields each item of a copy and the position of its line."""
+    position = len(file.readline())
+    for line in file:
+        if line.startswith(b"{"):
+            yield position, orjson.loads(line.rstrip(b",\n"))
+        position += len(line)
+
+
+def _folded_line(item: Item, position: int) -> bytes:
+    path = Path(item["path"])
+    tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
+    where = f"{position:X}".translate(_CODE)
+    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]))
+    return FIELD.join(fields).encode() + b"\n"
+
+
+def position_of(line: bytes) -> int:
+    """Returns where the item of a folded line is in the file of items."""
+    return int(line[: line.index(b"\x1f")].translate(_DECODE), 16)
+
+
+class _Terms:
+    """Counts tags, as they are written, and the words of names."""
+
+    def __init__(self) -> None:
+        self.tags: Counter[str] = Counter()
+        self.words: Counter[str] = Counter()
+
+    def add(self, item: Item) -> None:
+        self.tags.update(item["tags"])
+        self.words.update(_words_of(item))
+        if len(self.words) > 2 * _MOST_WORDS:  # file names that are hashes give endless words
+            self.words = Counter(dict(self.words.most_common(_MOST_WORDS)))
+
+    def remove(self, item: Item) -> None:
+        self.tags.subtract(item["tags"])
+        self.words.subtract(_words_of(item))
+
+    def encode(self) -> bytes:
+        """Returns lines of kind (`t` or `w`), folded text, text and count."""
+        counted = [("t", *entry) for entry in self.tags.most_common()]
+        counted += [("w", *entry) for entry in self.words.most_common()]
+        return "".join(
+            f"{kind}\t{fold(text)}\t{_CONTROL.sub(' ', text)}\t{count}\n"
+            for kind, text, count in counted
+            if count
+        ).encode()
+
+
+def _words_of(item: Item) -> set[str]:
+    return set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
+
+
+def forget_copies(cache: Tree, keep: set[str]) -> None:
+    """Removes the copies with other keys that are older than ten minutes.
+
+    A process that has one open goes on reading it.
+    """
+    before = time.time_ns() - int(_KEPT_SECONDS * 1e9)
+    with contextlib.suppress(NotFound):  # nothing was ever copied
+        found = cache.listing(ROOT)
+        cache.sweep(ROOT, found.leftovers)
+        for name, stat in found.files.items():
+            if name.partition(".")[0] not in keep and stat.mtime_ns <= before:
+                with contextlib.suppress(NotFound):
+                    cache.delete(Path(name))
+
+
+# The writer
 
 
 class Rollup:
@@ -121,5 +358,5 @@ class Rollup:
 
             self._tree.write(Path(ROLLUP), content)
         self._generation, self.generations = generation, generations
-        forget_copies(self._cache, {generation}, _KEPT_SECONDS)
+        forget_copies(self._cache, {generation})
         return count

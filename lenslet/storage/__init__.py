@@ -4,8 +4,6 @@
 needs from here; the rule of what is Lenslet's own is `is_ours` in `tree`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

@@ -3,8 +3,6 @@
 boto3 takes 150 ms and 30 MB, so it is imported when the first request is made.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

@@ -1,7 +1,5 @@
 """Local files: opened without following links, replaced whole, locked by folder."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

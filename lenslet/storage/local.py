@@ -1,7 +1,5 @@
 """A tree of files in a local folder. Files are written whole, and no link is followed."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

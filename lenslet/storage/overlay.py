@@ -1,7 +1,5 @@
 """A tree laid over another: `STATE_DIR` over the root, or the host's cache over a local root."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence

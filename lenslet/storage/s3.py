@@ -4,8 +4,6 @@ Keys are the paths of files below the prefix, unescaped. A folder exists while a
 its path. Objects are always complete.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import random

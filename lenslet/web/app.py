@@ -1,7 +1,5 @@
 """`create_app`: the routes, each also under `/api`, and the table from errors to HTTP."""
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

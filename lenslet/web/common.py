@@ -1,7 +1,5 @@
 """What the resources share: the library, parameters, answers, and waiting for the index process."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

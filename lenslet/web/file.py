@@ -1,7 +1,5 @@
 """`/file` and `/files/<path>`: the original, whole or one range, or a redirect to the bucket."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import BinaryIO
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """`/folders`: manifests as they are stored, and the request to index a folder now."""
 
-from __future__ import annotations
-
 import falcon
 
 from lenslet import paths, times

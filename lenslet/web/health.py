@@ -1,7 +1,5 @@
 """`/health`: whether everything works. `/`: name and version."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import falcon

@@ -1,7 +1,5 @@
 """`/item`: the tags and notes of one image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import falcon

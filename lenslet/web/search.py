@@ -1,7 +1,5 @@
 """`/search`: items by words, suggestions, and the request to rebuild the rollup."""
 
-from __future__ import annotations
-
 import falcon
 import orjson
 

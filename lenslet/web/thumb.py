@@ -1,7 +1,5 @@
 """`/thumb`: thumbnails from their files. A missing one is requested and waited for a little."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import falcon

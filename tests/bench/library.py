@@ -22,7 +22,7 @@ import urllib.request
 
 import common
 
-from lenslet.search.folding import fold
+from lenslet.search.rollup import fold
 
 PORT, FOLDERS = 7175, 500
 C = {**os.environ, "LC_ALL": "C"}
