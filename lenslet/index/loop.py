@@ -14,7 +14,7 @@ from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.folders import Folders
 from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.read import ImageJobs, Listener
+from lenslet.index.read import Images, Listener
 from lenslet.index.records import Record, Records, Stamp
 from lenslet.index.status import STORAGE, Status
 from lenslet.index.summary import Summary
@@ -51,7 +51,7 @@ class Indexer:
         self._queue = queue
         self._status = status
         self.folders = Folders(library, queue, records, clock)
-        self._images = ImageJobs(library, self.folders, status, clock, listener)
+        self._images = Images(library, self.folders, status, clock, listener)
         self._summary = Summary(library, queue, records, clock)
         self._scanner = Scanner(library, queue, records, self._summary, clock)
         self._problems: dict[Kind, str] = {}  # the last storage error of each kind of work
@@ -107,7 +107,7 @@ class Indexer:
         try:
             match job.kind:
                 case Kind.THUMBNAIL | Kind.IMAGE:
-                    self._images.read(job)
+                    self._images.do(job)
                     self._worked, self._frees = time.monotonic(), True
                 case Kind.FOLDER:
                     self.folders.index(job)

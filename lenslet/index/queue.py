@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -69,8 +69,9 @@ class Job:
         )
 
 
-_LANES = [(kind, later) for kind in Kind for later in (False, True)]
-# The seconds after which a waiting job counts as overdue. The most overdue job is next.
+Lane = tuple[Kind, bool]
+Key = tuple[Kind, Path]
+# The seconds after which a due job counts as overdue: of an asked one, and of any other.
 _PATIENCE = {
     Kind.THUMBNAIL: (0.1, 0.1),
     Kind.FOLDER: (0.5, 5.0),
@@ -81,7 +82,7 @@ _PATIENCE = {
 
 
 class Queue:
-    """Jobs by urgency and then age, each at most once, some of them for later. Safe for threads.
+    """Jobs by urgency and then by when they are due, each at most once. Safe for threads.
 
     If a job is put while it is running, it runs once more afterwards.
     """
@@ -89,103 +90,91 @@ class Queue:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._ready: dict[tuple[Kind, bool], OrderedDict[Path, tuple[float, Job]]] = {
-            lane: OrderedDict() for lane in _LANES
+        self._jobs: dict[Key, tuple[float, Job]] = {}  # those that wait, and when they are due
+        # The due times of each lane; some are of jobs that have moved or are running.
+        self._due: dict[Lane, list[tuple[float, int, Key]]] = {
+            (kind, later): [] for kind in Kind for later in (False, True)
         }
-        self._later: list[tuple[float, int, tuple[Kind, Path]]] = []
-        self._due: dict[tuple[Kind, Path], tuple[float, Job]] = {}
         self._order = itertools.count()
-        self._running: dict[tuple[Kind, Path], Job | None] = {}
+        self._running: set[Key] = set()
+        self._counts = Counter[Kind]()
 
     def put(self, job: Job, delay: float = 0.0) -> None:
         """Adds a job, due in `delay` seconds. One that waits already is merged with it."""
         with self._changed:
-            if delay > 0:
-                self._put_later(job, self._clock() + delay)
+            due = self._clock() + delay
+            if job.key in self._jobs:
+                earlier, waiting = self._jobs[job.key]
+                due, job = min(due, earlier), waiting.merged(job)
             else:
-                self._put_now(job)
+                self._counts[job.kind] += 1
+            self._jobs[job.key] = due, job
+            self._push(job.key)
 
-    def _put_now(self, job: Job) -> None:
-        if job.key in self._running:
-            again = self._running[job.key]
-            self._running[job.key] = again.merged(job) if again else job
-            return
-        since = self._clock()
-        for later in (False, True):
-            ready = self._ready[job.kind, later]
-            if job.path in ready:
-                since, waiting = ready[job.path]
-                job = waiting.merged(job)
-                if job.lane != (job.kind, later):
-                    del ready[job.path]
-        self._ready[job.lane][job.path] = since, job
-        self._changed.notify()
-
-    def _put_later(self, job: Job, due: float) -> None:
-        if job.key in self._due:
-            earlier, waiting = self._due[job.key]
-            if earlier <= due:
-                self._due[job.key] = earlier, waiting.merged(job)
-                return
-            job = waiting.merged(job)
-        self._due[job.key] = due, job
-        heapq.heappush(self._later, (due, next(self._order), job.key))
-        self._changed.notify()
+    def _push(self, key: Key) -> None:
+        due, job = self._jobs[key]
+        if key not in self._running:
+            heapq.heappush(self._due[job.lane], (due, next(self._order), key))
+            self._changed.notify()
 
     def get(self, wait: float = 0.0) -> Job | None:
         """Returns the next job; the caller must call `done`. None if none is due in `wait` s."""
         deadline = self._clock() + wait
         with self._changed:
             while True:
-                now = self._clock()
-                self._promote(now)
-                job = self._next(now)
-                if job:
-                    self._running[job.key] = None
-                    return job
-                until = min(deadline, self._later[0][0] if self._later else deadline)
+                now, heads = self._clock(), self._heads()
+                ready = {lane: now - due for lane, due in heads.items() if due <= now}
+                if ready:
+                    key = heapq.heappop(self._due[_next_lane(ready)])[2]
+                    self._running.add(key)
+                    return self._jobs.pop(key)[1]
+                until = min(deadline, *heads.values()) if heads else deadline
                 if until <= now:
                     return None
                 self._changed.wait(until - now)
 
-    def _promote(self, now: float) -> None:
-        while self._later and self._later[0][0] <= now:
-            due, _, key = heapq.heappop(self._later)
-            if key in self._due and self._due[key][0] == due:
-                self._put_now(self._due.pop(key)[1])
+    def _heads(self) -> dict[Lane, float]:
+        """Returns when the first job of each lane is due."""
+        heads = {}
+        for lane, heap in self._due.items():
+            while heap and not self._is_waiting(lane, *heap[0]):
+                heapq.heappop(heap)
+            if heap:
+                heads[lane] = heap[0][0]
+        return heads
 
-    def _next(self, now: float) -> Job | None:
-        heads = {
-            lane: next(iter(ready.values()))[0] for lane, ready in self._ready.items() if ready
-        }
-        if not heads:
-            return None
-        overdue = {
-            lane: (now - since) / _PATIENCE[lane[0]][lane[1]] for lane, since in heads.items()
-        }
-        lane = max(overdue, key=lambda each: overdue[each])
-        if overdue[lane] <= 1 or min(heads)[0] is Kind.THUMBNAIL:
-            lane = min(heads)
-        return self._ready[lane].popitem(last=False)[1][1]
+    def _is_waiting(self, lane: Lane, due: float, order: int, key: Key) -> bool:
+        waiting = self._jobs.get(key)
+        current = waiting and (waiting[0], waiting[1].lane) == (due, lane)
+        return bool(current) and key not in self._running
 
     def done(self, job: Job) -> None:
-        """Says that `job` has run. If it was put meanwhile, it becomes ready now."""
+        """Says that `job` has run. If it was put meanwhile, it waits again now."""
         with self._changed:
-            again = self._running.pop(job.key, None)
-            if again:
-                self._put_now(again)
+            self._running.discard(job.key)
+            self._counts[job.kind] -= 1
+            if job.key in self._jobs:
+                self._push(job.key)
 
     def waiting(self, *kinds: Kind) -> int:
         """Returns how many jobs of these kinds wait or run."""
-        with self._changed:
-            ready = sum(len(jobs) for (kind, _), jobs in self._ready.items() if kind in kinds)
-            later = sum(kind in kinds for kind, _ in self._due)
-            return ready + later + sum(kind in kinds for kind, _ in self._running)
+        return sum(self._counts[kind] for kind in kinds)
 
     def wake(self) -> None:
         """Wakes every thread that waits in `get`."""
         with self._changed:
             self._changed.notify_all()
+
+
+def _next_lane(ready: dict[Lane, float]) -> Lane:
+    """Returns the most urgent lane, or the most overdue. `ready` has seconds since a job was due.
+
+    A thumbnail comes before all that is overdue.
+    """
+    first = min(ready)
+    overdue = {lane: late / _PATIENCE[lane[0]][lane[1]] for lane, late in ready.items()}
+    latest = max(overdue, key=lambda lane: overdue[lane])
+    return first if overdue[latest] <= 1 or first[0] is Kind.THUMBNAIL else latest
 
 
 class Sender(Protocol):
