@@ -16,9 +16,9 @@ import pytest
 from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree, wait_for
 
 from lenslet.images.alone import ends_its_process
+from lenslet.index.folders import Retry
 from lenslet.index.queue import Job, Kind
 from lenslet.index.read import PixelBudget
-from lenslet.index.records import Retry
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]
