@@ -25,11 +25,10 @@ from lenslet.library.manifest import Dir, Facts
 from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
 
-SETTLE_SECONDS = 2.0  # until a file that is being written is looked at again
+AGAIN_SECONDS = 2.0  # until a folder is indexed again: something is being written in it
 SOON, PATIENTLY = 0.5, 5.0  # from reading an image to its manifest: if somebody waits, and if not
 _REST_SECONDS = 2.0  # the longest rest between two looks at one folder
 _TURN_SECONDS = 0.1  # a folder of 1,000 images takes 13 ms
-_TRIES = 5
 MOST_IMAGES = 20_000  # in the queue; folders with more wait in `_unread`
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
@@ -265,9 +264,9 @@ class Folders:
         ok = None
         try:
             ok = self._index(job, run, record)
-        except errors.Overtaken:
-            self._queue.put(replace(job, waiters=()), SETTLE_SECONDS)
-            return
+        except errors.Overtaken:  # another host has written the manifest meanwhile
+            ok = False
+            self._queue.put(replace(job, waiters=()), AGAIN_SECONDS)
         finally:
             if in_turn:
                 self._turn.release()
@@ -289,36 +288,28 @@ class Folders:
             facts, failed = dict(run.facts), dict(run.failed)
         shown = {name: self._records.entry(path.child(name)) for name in before.children}
         news = facts or failed or job.force or before.retry.tries or shown != before.children
-        tries = 0
-        while True:
-            try:
-                unless = () if news else before.stamps
-                look = self._looker.look(
-                    path, facts, self._records.entry, retry=job.force, unless=unless
-                )
-            except LensletError as error:
-                self._tree.check()
-                if self._is_passing(error):
-                    raise
-                self.give_up(path, error)
-                self._written(run, facts, failed)
-                return isinstance(error, (NotFound, errors.BrokenPointer, errors.PointerLoop))
+        try:
+            unless = () if news else before.stamps
+            look = self._looker.look(
+                path, facts, self._records.entry, retry=job.force, unless=unless
+            )
+        except LensletError as error:
             self._tree.check()
-            if look is None:
-                self._records.put(path, replace(before, looked=self._clock()))
-                self._index_children(job, before.children if job.deep else ())
-                return True
-            try:
-                self._looker.write(look)
-                break
-            except errors.Overtaken:  # another host has written the manifest meanwhile
-                tries += 1
-                if tries == _TRIES:
-                    raise
+            if self._is_passing(error):
+                raise
+            self.give_up(path, error)
+            self._written(run, facts, failed)
+            return isinstance(error, (NotFound, errors.BrokenPointer, errors.PointerLoop))
+        self._tree.check()
+        if look is None:
+            self._records.put(path, replace(before, looked=self._clock()))
+            self._index_children(job, before.children if job.deep else ())
+            return True
+        self._looker.write(look)
         self._written(run, facts, failed)
         self._remember(job, look, before, failed, begun)
         if look.plan.unsettled:
-            self._queue.put(Job(Kind.FOLDER, path), SETTLE_SECONDS)
+            self._queue.put(Job(Kind.FOLDER, path), AGAIN_SECONDS)
         self._read_images(job, run, look, before)
         return True
 

@@ -16,7 +16,7 @@ from blake3 import blake3
 from lenslet import errors, images
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images.alone import ends_its_process
-from lenslet.index.folders import SETTLE_SECONDS, Folders
+from lenslet.index.folders import AGAIN_SECONDS, Folders
 from lenslet.index.queue import Job, Kind
 from lenslet.index.status import Status
 from lenslet.library import Library
@@ -110,7 +110,7 @@ class Images:
         try:
             facts = self._read(path, thumbnail=asked or force)
         except Unsettled:
-            self._folders.finish(path, wait=SETTLE_SECONDS)
+            self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(path)

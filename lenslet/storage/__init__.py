@@ -1,7 +1,7 @@
 """Trees of files: local folders, S3 buckets, and what is laid over them.
 
-`open_tree` opens the library's own tree from the settings. Code outside `storage/` imports what it
-needs from here; the rule of what is Lenslet's own is `is_ours` in `tree`.
+`tree` has the contract that all of them keep, and `is_ours`, the rule of what is Lenslet's own.
+`open_tree` opens the library's own tree from the settings.
 """
 
 import hashlib

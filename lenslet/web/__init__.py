@@ -1,5 +1,4 @@
 """HTTP: one resource class per endpoint, which parses a request and shapes the answer.
 
-`app` has the routes and the table of errors, `common` what resources share, `conditional` the
-rules of HTTP for preconditions and ranges.
+`app` has the routes and the table of errors, `common` what the resources share.
 """

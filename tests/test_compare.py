@@ -1,0 +1,118 @@
+"""`compare`, which decides what a manifest should say: a table of cases, and rules for any input."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenslet import paths, times
+from lenslet.index.look import Plan, Snapshot, compare
+from lenslet.library.manifest import Facts, Item, Manifest
+from lenslet.paths import Path
+from lenslet.storage.tree import Stat
+
+SECOND = 10**9
+NOW = 1_700_000_000 * SECOND
+STAT = Stat(100, NOW - 60 * SECOND, NOW - 60 * SECOND)
+OTHER = Stat(100, NOW - 90 * SECOND, NOW - 60 * SECOND)
+YOUNG = Stat(100, NOW - SECOND, NOW - SECOND)
+READ = Facts(STAT.rev, 40, 30, "blake3:00", None)
+BROKEN = Facts(STAT.rev, hash="blake3:00", error="cannot be decoded")
+
+
+def run(old: Manifest, images: dict[str, Stat], facts=None, metas=None, **more) -> Plan:
+    retry = more.pop("retry", False)
+    return compare(old, Snapshot(images, NOW, **more), facts or {}, metas or {}, retry=retry)
+
+
+def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
+    """The manifest of a folder in which `x.jpg` has been read."""
+    thumbnails = {"x.jpg": thumbnail} if thumbnail else {}
+    return run(
+        Manifest(Path("a")), {"x.jpg": STAT}, {"x.jpg": facts[0]}, thumbnails=thumbnails
+    ).manifest
+
+
+@pytest.mark.parametrize(
+    ("old", "images", "more", "todo", "changed"),
+    [
+        (Manifest(Path("a")), {}, {}, {}, True),  # never indexed
+        (Manifest(Path("a")), {"x.jpg": STAT}, {}, {"x.jpg": True}, True),
+        (Manifest(Path("a")), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": False}, True),
+        (Manifest(Path("a")), {"x.jpg": YOUNG}, {}, {}, True),  # still being written
+        (kept(READ), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {}, False),
+        (kept(READ), {"x.jpg": STAT}, {}, {"x.jpg": True}, True),  # its thumbnail was removed
+        (kept(READ), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT._replace(size=0)}}, {"x.jpg": True}, True),
+        (kept(READ), {"x.jpg": OTHER}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": True}, True),  # replaced
+        (kept(READ), {}, {}, {}, True),  # removed
+        (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {}, {}, False),
+        (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {"retry": True}, {"x.jpg": True}, False),
+        (kept(READ), {"x.jpg": STAT, "y.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"y.jpg": True}, True),
+    ],
+)  # fmt: skip
+def test_what_is_to_be_read_and_whether_the_manifest_changes(
+    old, images, more, todo, changed
+) -> None:
+    plan = run(old, images, **more)
+    assert (plan.todo, plan.changed) == (todo, changed)
+    assert plan.unsettled is (YOUNG in images.values())
+    assert [item["name"] for item in plan.manifest.items] == list(images)
+
+
+def test_what_was_read_of_an_earlier_file_does_not_count() -> None:
+    plan = run(kept(READ), {"x.jpg": OTHER}, {"x.jpg": READ})
+    assert (plan.manifest.items[0]["w"], plan.manifest.items[0]["rev"]) == (0, OTHER.rev)
+
+
+def test_a_thumbnail_of_an_earlier_file_with_the_same_time_is_replaced() -> None:
+    larger = STAT._replace(size=200)
+    plan = run(kept(READ), {"x.jpg": larger}, thumbnails={"x.jpg": STAT})
+    assert (plan.replaced, plan.todo) == (["x.jpg"], {"x.jpg": True})
+
+
+def test_a_sidecar_stays_described_until_it_changes() -> None:
+    meta: Item = {"hasMeta": True, "tags": ["sea"]}
+    images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
+    first = run(
+        kept(READ), images, {}, {"x.jpg": meta}, thumbnails=thumbnails, sidecars={"x.jpg": "1"}
+    )
+    assert (first.changed, first.manifest.items[0]["tags"]) == (True, ["sea"])
+    again = run(first.manifest, images, thumbnails=thumbnails, sidecars={"x.jpg": "1"})
+    assert (again.changed, again.manifest.items) == (False, first.manifest.items)
+    gone = run(first.manifest, images, thumbnails=thumbnails)
+    assert (gone.manifest.items[0]["hasMeta"], "tags" in gone.manifest.items[0]) == (False, False)
+
+
+def test_every_change_of_the_content_gets_a_later_generation() -> None:
+    """Also if the clock went back."""
+    old = kept(READ)
+    ahead = run(Manifest(Path("a"), generated_at="2023-11-14T23:00:00Z"), {"x.jpg": STAT})
+    assert ahead.manifest.generated_at == "2023-11-14T23:00:00.000001Z"
+    new = run(old, {}).manifest
+    assert times.parse(new.generated_at) > times.parse(old.generated_at)
+
+
+NAMES = st.sampled_from(["a.jpg", "B.jpg", "img2.png", "img10.png", "ä.webp"])
+STATS = st.builds(
+    lambda size, age: Stat(size, NOW - age * SECOND, 0), st.integers(1, 3), st.integers(0, 9)
+)
+FOLDERS = st.dictionaries(NAMES, STATS)
+
+
+@given(FOLDERS, FOLDERS, st.dictionaries(NAMES, STATS), st.booleans())
+def test_comparing_again_changes_nothing_and_repeats_what_is_left_to_do(
+    before, images, thumbnails, reads
+) -> None:
+    """Whatever was there before: the plan's manifest is that of its snapshot alone."""
+    old = run(Manifest(Path("a")), before).manifest
+    facts = {name: Facts(stat.rev, 4, 3, "blake3:00") for name, stat in images.items() if reads}
+    plan = run(old, images, facts, thumbnails=thumbnails)
+    assert [i["name"] for i in plan.manifest.items] == sorted(images, key=paths.natural_key)
+    assert {i["name"]: i["rev"] for i in plan.manifest.items} == {
+        n: s.rev for n, s in images.items()
+    }
+    assert plan.todo.keys() <= images.keys()
+    left = {name: stat for name, stat in thumbnails.items() if name not in plan.replaced}
+    again = run(plan.manifest, images, thumbnails=left)
+    assert (again.changed, again.todo, again.replaced) == (False, plan.todo, [])
