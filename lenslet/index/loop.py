@@ -194,15 +194,17 @@ class Summary:
         rollup.refresh()
         if self._leads and not (complete or rollup.exists):
             return  # the first rollup will have everything
+        known = rollup.generations
         now = {path: each.generation for path, each in self._records.all() if each.generation}
         changed = dict.fromkeys(self._records.take_gone(), "")
         if self._leads and complete:
-            changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "") | now
-            for path in rollup.delta.keys() - changed.keys():
+            changed |= dict.fromkeys(known.keys() - now.keys(), "")
+            changed |= {path: each for path, each in now.items() if known.get(path) != each}
+            for path in rollup.delta.keys() - now.keys() - changed.keys():
                 self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
         else:  # another host may have written later manifests than this one remembers
-            in_rollup = rollup.generations
-            changed |= {p: g for p, g in now.items() if is_later(g, in_rollup.get(p, ""))}
+            later = (path for path, each in now.items() if is_later(each, known.get(path, "")))
+            changed |= {path: now[path] for path in later}
         rollup.flush(changed)
 
     def _is_due(self) -> bool:

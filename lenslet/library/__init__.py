@@ -1,8 +1,7 @@
 """The files beside the images: where they are, how they are read, checked and written.
 
 `location` follows pointer folders, `manifest` is a folder's list of images, `sidecar` the user's
-tags and notes, `thumbnail` a small WebP, `health` the report on the whole library. A `Library` is
-what every process opens.
+tags and notes, `health` the report on the whole library. A `Library` is what every process opens.
 """
 
 from dataclasses import dataclass
