@@ -18,7 +18,6 @@ from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener
 from lenslet.index.status import STORAGE, Status
 from lenslet.library import Library, health, manifest
-from lenslet.library.manifest import is_later
 from lenslet.paths import ROOT, Path, folder_key
 from lenslet.search.rollup import Rollup
 from lenslet.times import Clock
@@ -33,6 +32,7 @@ STUCK_SECONDS = 60.0
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
 COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
+_OVERLAP = 60.0  # seconds in which a look that has ended is surely remembered
 _COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
 _WORK = (Kind.THUMBNAIL, Kind.FOLDER, Kind.IMAGE)
 
@@ -171,6 +171,7 @@ class Summary:
         self._clock = clock
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
+        self._flushed = float("-inf")  # when the delta was last compared with the records
         self._compacted = clock(), 0.0  # when, and how long it took
         self._passes: dict[str, dict[str, Any]] = {}
         self._reported: tuple[Any, Any] = None, None  # the records' version, and what was said
@@ -194,18 +195,19 @@ class Summary:
         rollup.refresh()
         if self._leads and not (complete or rollup.exists):
             return  # the first rollup will have everything
-        known = rollup.generations
-        now = {path: each.generation for path, each in self._records.all() if each.generation}
+        begun, known = self._clock(), rollup.generations
+        now = {path: each for path, each in self._records.all() if each.generation}
+        recent = [path for path, each in now.items() if each.looked > self._flushed - _OVERLAP]
         changed = dict.fromkeys(self._records.take_gone(), "")
+        changed |= {path: now[path].generation for path in recent}
         if self._leads and complete:
+            differs = (path for path in now if now[path].generation != known.get(path))
+            changed |= {path: now[path].generation for path in differs}
             changed |= dict.fromkeys(known.keys() - now.keys(), "")
-            changed |= {path: each for path, each in now.items() if known.get(path) != each}
             for path in rollup.delta.keys() - now.keys() - changed.keys():
                 self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
-        else:  # another host may have written later manifests than this one remembers
-            later = (path for path, each in now.items() if is_later(each, known.get(path, "")))
-            changed |= {path: now[path] for path in later}
         rollup.flush(changed)
+        self._flushed = begun
 
     def _is_due(self) -> bool:
         if not self._rollup.exists:
