@@ -64,7 +64,7 @@ def _absolute_folders(text: str) -> tuple[str, ...]:
 
 
 def _prefix(text: str) -> str:
-    """Returns a prefix as keys begin with it: empty, or ending with `/`."""
+    """Returns the prefix that keys begin with: empty, or ending with `/`."""
     prefix = text.strip("/")
     if not all(map(paths.usable_segment, prefix.split("/") if prefix else ())):
         raise ValueError("segments joined by /, none of them empty, '.' or '..'")
@@ -137,7 +137,8 @@ def settings(environ: Mapping[str, str]) -> Settings:
 def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
     """Defaults that depend on the host and on where the root is.
 
-    Threads mostly wait for a bucket, so it gets more; a scan costs requests, so it is rarer.
+    With a bucket, threads mostly wait for the network, so there are more of them. A scan costs
+    requests, so scans are rarer.
     """
     cores = os.cpu_count() or 1
     if not environ.get("S3_BUCKET"):

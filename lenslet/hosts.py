@@ -2,8 +2,9 @@
 
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
 folder of its object to be indexed.
-A message is deleted when its work has ended well. A host that dies deletes nothing: its messages
-return for others when their time is over, and what fails again and again ends as a dead letter.
+A message is deleted when its work has ended well. A host that dies deletes nothing: after the
+queue's visibility timeout others receive its messages. What fails again and again ends as a dead
+letter.
 Imported only if a queue is set.
 """
 
@@ -27,7 +28,7 @@ from lenslet.storage.client import Client
 log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
-MERGE_SECONDS = 1.0  # events of one folder within this time are one listing
+MERGE_SECONDS = 1.0  # events of one folder within this time cause one listing
 _LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 20, 5.0, 10.0
 _TICK_SECONDS = 0.5
 _DEAD_SECONDS = 60.0
@@ -39,7 +40,9 @@ _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
 
 
 def encode(job: Job) -> bytes:
-    """Returns a job as a message. A rebuild of the rollup is sent as "index everything"."""
+    """Returns a job as a message. A rebuild of the rollup becomes "index everything":
+    only the scanning host writes the rollup, when folders have changed.
+    """
     kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
     deep = job.deep or job.kind is Kind.SUMMARY
     flags = {"asked": job.asked, "force": job.force, "deep": deep}
@@ -70,7 +73,7 @@ def decode(body: str, bucket: str, prefix: str) -> list[Job]:
 def _events(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yields name, bucket and key of each event: from S3, also through SNS or EventBridge.
 
-    S3 encodes the keys of its notifications as in a form (Amazon S3, "Event message structure");
+    S3 encodes keys as HTML forms do, with `+` and `%XX` (Amazon S3, "Event message structure").
     EventBridge does not.
     """
     if found.get("Type") == "Notification" and isinstance(found.get("Message"), str):
@@ -105,7 +108,7 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
 
 
 class SharedJobs:
-    """Sends jobs to whichever host takes them; an index host sends folders with many images."""
+    """Sends jobs to whichever host takes them: of a request process all, of an index one some."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client
@@ -137,7 +140,7 @@ class SharedJobs:
         self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
 
     def _send_all(self, jobs: list[Job]) -> None:
-        """Sends jobs and removes those that were sent from the list."""
+        """Sends jobs, and removes each one from the list when it is sent."""
         if time.monotonic() - self._failed < _BREAK_SECONDS:
             raise StorageUnavailable(self.problem)
         try:
@@ -167,7 +170,7 @@ class Held:
 
 
 class Consumer:
-    """Receives messages, puts their jobs in the queue, and deletes them when those have ended."""
+    """Receives messages, queues their jobs, and deletes a message when its jobs have ended well."""
 
     def __init__(
         self,
@@ -272,7 +275,7 @@ class Consumer:
             log.warning("queue %s: %s", held.url, one_line(error))
 
     def _extend(self) -> None:
-        """Hides the messages that this host still works on from others for longer."""
+        """Extends the time in which others cannot receive the messages that this host works on."""
         now = time.monotonic()
         with self._lock:
             held_now = list(self._held)

@@ -39,7 +39,7 @@ _ENDINGS = tuple(MEDIA_TYPES)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
-_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes; a path's limit is 4,096 with our suffixes
+_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes; a whole path may have 4,096
 
 
 class Path(str):
@@ -112,7 +112,7 @@ def usable(name: str) -> bool:
 
 
 def usable_segment(name: str) -> bool:
-    """Like `usable`, for a part of a key, which can also be empty, `.`, `..` or too long."""
+    """Like `usable`, and also False for empty names, `.`, `..` and names over 255 bytes."""
     return usable(name) and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
 
 
@@ -136,7 +136,7 @@ def media_type(name: str) -> str:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """A sort key: `img2` comes before `img10`, case does not count. No two names are equal."""
+    """A sort key, different for each name: `img2` is before `img10`, and case does not count."""
     parts: list[str | int] = list(_DIGITS.split(name.casefold()))
     parts[1::2] = map(int, parts[1::2])
     return parts, name

@@ -784,12 +784,12 @@ def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) 
 
 
 def test_the_search_index_can_be_rebuilt(gallery: Gallery, root: pathlib.Path) -> None:
-    generation = json.loads((root / "_rollup.json").read_text())["generation"]
+    generation = json.loads((root / "_rollup.json").read_text())["id"]
     answer = gallery.app.post("/search/rebuild-index", status=202)
     assert answer.json["poll"] == "/health"
     gallery.settle()
     rollup = json.loads((root / "_rollup.json").read_text())
-    assert rollup["generation"] != generation
+    assert rollup["id"] != generation
     assert [item["path"] for item in rollup["items"]] == ["a.jpg", "sub/b.png", "sub/broken.jpg"]
 
 

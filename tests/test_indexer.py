@@ -724,7 +724,7 @@ def test_a_rollup_cannot_name_files_outside_the_cache(make_gallery: Make, root, 
     gallery.index()
     victim = put(tmp_path / "victim.json", b"mine")
     ups = "../" * 12 + str(victim).removesuffix(".json").lstrip("/")
-    head = {"v": 1, "generatedAt": "2024-01-01T00:00:00Z", "generation": ups}
+    head = {"v": 1, "generatedAt": "2024-01-01T00:00:00Z", "id": ups}
     put(
         root / "_rollup.json",
         json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"items":[\n],"folders":[]}\n',
@@ -919,7 +919,7 @@ def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make
         gallery = make_gallery()
         gallery.restart(real=True)
         gallery.indexer.run(threading.Event(), once=True)
-        generations.add(json.loads((root / "_rollup.json").read_text())["generation"])
+        generations.add(json.loads((root / "_rollup.json").read_text())["id"])
     assert len(generations) == 1
     assert gallery.found("x") == ["a/x.jpg"]
 

@@ -1,4 +1,4 @@
-"""Indexes folders: looks, writes the manifest, has new images read, queues subfolders.
+"""Indexes folders: looks, writes the manifest, queues new images and subfolders.
 
 What is remembered of a folder is a `Record`, what is in flight while it is indexed a `Run`.
 
@@ -26,10 +26,11 @@ from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
 
 AGAIN_SECONDS = 2.0  # until a folder is indexed again: something is being written in it
-SOON, PATIENTLY = 0.5, 5.0  # from reading an image to its manifest: if somebody waits, and if not
+# Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
+SOON, PATIENTLY = 0.5, 5.0
 _REST_SECONDS = 2.0  # the longest rest between two looks at one folder
-_TURN_SECONDS = 0.1  # a folder of 1,000 images takes 13 ms
-MOST_IMAGES = 20_000  # in the queue; folders with more wait in `_unread`
+_TURN_SECONDS = 0.1  # the longest wait for a turn; a look at 1,000 images takes 13 ms
+MOST_IMAGES = 20_000  # in the queue; folders whose images do not fit wait in `_unread`
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
@@ -37,7 +38,7 @@ _NEVER = float("inf")
 
 
 class Retry(NamedTuple):
-    """When a folder is looked at again for its bad images, and how often it was before.
+    """When a folder with bad images is looked at again, and how often that has been tried.
 
     `reasons` says why images could not be read, by name. `due` is in seconds of the loop's clock.
     """
@@ -49,7 +50,7 @@ class Retry(NamedTuple):
     def after(
         self, now: float, reasons: Mapping[str, str], *, broken: bool, changed: bool
     ) -> Retry:
-        """Returns the next one: after 1, 2, 4 … minutes, and from the start if something changed.
+        """Returns the next retry. Waits are 1, 2, 4 … minutes, from 1 again if something changed.
 
         `broken`: an image cannot be decoded. It may still be being written, which does not change
         the stamp of its folder.
@@ -90,7 +91,7 @@ class Records:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folders = {ROOT: Record()}
-        self._gone: set[Path] = set()  # folders that search must still learn of
+        self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self.version = 0  # changes with every change of a record
 
     def get(self, path: Path) -> Record:
@@ -107,7 +108,7 @@ class Records:
         return all(record.looked > -_NEVER for _, record in self.all())
 
     def expect(self, path: Path, entry: Dir | None) -> bool:
-        """Notes a subfolder, as its parent shows it; True if it has not been indexed yet."""
+        """Remembers a subfolder as its parent shows it; True if it has not been indexed yet."""
         with self._lock:
             return self._folders.setdefault(path, Record(entry=entry)).looked == -_NEVER
 
@@ -204,7 +205,8 @@ class Folders:
                 run.failed[item.name] = problem
         took = self._records.get(folder).took
         if not run.reading:
-            wait = max(wait, min(max(SOON / 10, took), SOON) / 2)  # another may follow
+            # If one more follows, both are written at once.
+            wait = max(wait, min(max(SOON / 10, took), SOON) / 2)
         elif not (asked and facts and facts.error):
             wait = max(wait, SOON if run.asked else PATIENTLY, 20 * took)
         self._queue.put(Job(Kind.FOLDER, folder), wait)
@@ -255,9 +257,9 @@ class Folders:
             run = self._runs.setdefault(job.path, Run())
             run.waiters += job.waiters
             run.asked |= job.asked
-        # Background looks at local folders take turns. They are mostly Python: two at a time took
-        # 10 s for 500,000 images, one by one 6.6 s. After 0.1 s a look starts anyway, in case
-        # another hangs on a disk.
+        # If nobody waits, local folders take turns. Looking is mostly Python, which one thread runs
+        # at a time: two folders at once took 10 s for 500,000 images, one by one 6.6 s. After 0.1 s
+        # a folder does not wait any longer, in case another hangs on a disk.
         in_turn = (
             self._tree.has_stamps and not job.asked and self._turn.acquire(True, _TURN_SECONDS)
         )
@@ -353,12 +355,12 @@ class Folders:
             n for n, entry in look.children.items() if self._records.expect(path.child(n), entry)
         ]
         if before.location and before.location.target != look.location.target:
-            # What was known of the folders below is about others.
+            # The pointer leads elsewhere now, so what is remembered of the folders below is wrong.
             job = replace(job, deep=True, waiters=())
         self._index_children(job, look.children if job.deep else new)
 
     def _put(self, path: Path, record: Record, before: Record) -> None:
-        """Replaces a folder's record, and has its parent and the summary follow."""
+        """Replaces a folder's record, and queues its parent and the summary if they change too."""
         shown = self._records.entry(path)
         self._records.put(path, record)
         if path and shown != record.entry:
@@ -370,8 +372,8 @@ class Folders:
         for name in names:
             child = Job(Kind.FOLDER, job.path.child(name), force=job.force, deep=job.deep)
             if self.share and job.deep and job.waiters:
-                self.share(child)  # a message survives this host
-                child = Job(Kind.FOLDER, child.path)
+                self.share(child)  # a message is not lost if this host dies
+                child = Job(Kind.FOLDER, child.path)  # this host must know the folder too
                 if self._records.get(child.path).generation:
                     continue
             self._queue.put(child)

@@ -23,7 +23,7 @@ from lenslet.times import Clock
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
 _SECOND = 1_000_000_000
-Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder shows, by path and default
+Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # path, entry if unknown → entry in the parent
 
 
 class Stamp(NamedTuple):
@@ -80,9 +80,9 @@ class Looker:
     ) -> Look | None:
         """Compares a folder with its manifest. `entry` says how each subfolder is shown.
 
-        `retry` tries undecodable images again. Returns None if a folder in a bucket still has the
-        stamps `unless`. Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`,
-        `PointerLoop` and `StorageUnavailable`.
+        `retry` tries undecodable images again. `unless` are the stamps of the last look; None is
+        returned if a folder in a bucket still has them. Raises `NotFound`, `Ignored`, `Denied`,
+        `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
         """
         here = self._locator.beneath(path)
         listing, stamp = self._list(here.tree, here.folder)
@@ -103,7 +103,7 @@ class Looker:
         children: dict[str, Dir | None] = {}
         for name in sorted(listing.folders, key=paths.natural_key):
             if not self._locator.ignore.path(path.child(name)):
-                # A new subfolder is shown when it has been indexed, at the very first look at once.
+                # A new subfolder is shown when it has been indexed. The first manifest shows all.
                 default = None if old.generated_at else {"name": name, "kind": "branch"}
                 children[name] = entry(path.child(name), before.get(name, default))
         snapshot.dirs = list(filter(None, children.values()))
@@ -149,7 +149,7 @@ class Looker:
         )
 
     def _meta(self, location: Location, name: str) -> Item:
-        """Reads a sidecar into the keys of an item that describe it."""
+        """Reads a sidecar; returns the keys of an item that come from it."""
         try:
             found = sidecar.find(location.tree, location.file(name))
         except LensletError as error:
@@ -190,7 +190,7 @@ class Looker:
             with contextlib.suppress(NotFound, Denied):
                 self._tree.delete(path.child(name + THUMBNAIL))
         if plan.changed:
-            if look.location.chain:  # the folder of a pointer's subfolder may be missing
+            if look.location.chain:  # below a pointer, the folder to write in may not exist yet
                 self._tree.make_folder(path)
             pages = filter(manifest.is_page, look.kept.files)
             manifest.write(self._tree, plan.manifest, self._page_size, old=look.old, pages=pages)
@@ -272,7 +272,7 @@ def compare(
         same = was if was and was["rev"] == stat.rev else None
         bound = _is_bound(snapshot.thumbnails.get(name), stat, same, read)
         if bound and was and not same and not read:
-            plan.replaced.append(name)  # the same time, but made from the replaced image
+            plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
             bound = False
         rev = snapshot.sidecars.get(name, "")
         if same and not read and same["hasThumb"] == bound and _knows_meta(same, rev):
@@ -338,7 +338,7 @@ def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
 
 
 def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
-    """Notes what is left to do for an item, and what is wrong with it."""
+    """Adds to a plan what is left to do for an item, and what is wrong with it."""
     error = item.get("error")
     if error:
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"

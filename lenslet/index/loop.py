@@ -161,7 +161,7 @@ class Summary:
     """Keeps search and the health report up to date with the records of the folders.
 
     Of the hosts that share a bucket, only the one that scans is the leader, which writes the rollup
-    and the report. Every host names the folders that it has indexed in the delta.
+    and the report. Every host adds the folders that it has indexed to the delta.
     """
 
     def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
@@ -190,7 +190,7 @@ class Summary:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS_LEAST)
 
     def _flush(self) -> None:
-        """Names the folders in the delta that are not in the rollup as they are now."""
+        """Adds to the delta the folders whose manifest is not the one in the rollup."""
         rollup, complete = self._rollup, self._records.complete
         rollup.refresh()
         if self._leads and not (complete or rollup.exists):
@@ -240,7 +240,7 @@ class Summary:
             self.write(Job(Kind.SUMMARY, force=True))
 
     def passed(self, name: str, begun: float, **more: int) -> None:
-        """Notes that a pass has ended; the report says when, and how many seconds it took."""
+        """Remembers that a pass has ended; the report says when, and how many seconds it took."""
         seconds = round(self._clock() - begun, 3)
         self._passes[name] = {"at": times.text(times.now()), "seconds": seconds, **more}
 

@@ -37,9 +37,9 @@ class Kind(enum.IntEnum):
 class Job:
     """One thing to do.
 
-    `asked`: somebody waits for it. `force`: do it although nothing seems to have changed; of an
-    image: make a thumbnail. `deep`: also for every folder below. `waiters` are called with whether
-    it ended well.
+    `asked`: somebody waits for it. `force`: do it although nothing seems to have changed. With
+    `IMAGE`: make a thumbnail too. `deep`: also for every folder below. `waiters` are called with
+    whether it ended well.
     """
 
     kind: Kind
@@ -71,7 +71,7 @@ class Job:
 
 Lane = tuple[Kind, bool]
 Key = tuple[Kind, Path]
-# The seconds after which a due job counts as overdue: of an asked one, and of any other.
+# The seconds after which a due job counts as overdue: if it is asked, and if not.
 _PATIENCE = {
     Kind.THUMBNAIL: (0.1, 0.1),
     Kind.FOLDER: (0.5, 5.0),
@@ -167,9 +167,9 @@ class Queue:
 
 
 def _next_lane(ready: dict[Lane, float]) -> Lane:
-    """Returns the most urgent lane, or the most overdue. `ready` has seconds since a job was due.
+    """Returns the most overdue lane or, if none is overdue, the most urgent one.
 
-    A thumbnail comes before all that is overdue.
+    A thumbnail comes before everything. `ready` has the seconds since the first job was due.
     """
     first = min(ready)
     overdue = {lane: late / _PATIENCE[lane[0]][lane[1]] for lane, late in ready.items()}

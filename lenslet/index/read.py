@@ -84,7 +84,7 @@ class Images:
         self._clock = clock
         self._listener = listener
         self._budget = PixelBudget()
-        self._suspects: dict[int, Path] = {}  # by slots of the status; one was fatal
+        self._suspects: dict[int, Path] = {}  # by slot of the status; one ended the last process
         settings = library.settings
         self._how = {
             "long_edge": settings.thumb_long_edge,
@@ -139,7 +139,7 @@ class Images:
                 return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
             with _whole(file, stat.size) as source:
                 facts, data = self._decode(item, source, stat, thumbnail)
-        if not stat.etag and tree.stat(path).rev != stat.rev:  # an object cannot change
+        if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object
             raise Unsettled
         if data:
             try:
@@ -170,7 +170,7 @@ class Images:
 
     @contextlib.contextmanager
     def _decoding(self, item: Path, pixels: int) -> Iterator[None]:
-        """Waits for the budget, and then marks the image: waiting is not being stuck."""
+        """Waits for the budget, and only then marks the image: one that waits is not stuck."""
         with self._budget(pixels), self._status.marked(item):
             yield
 
@@ -181,7 +181,7 @@ class Images:
         return bool(self._suspects)
 
     def _renew_marks(self) -> None:
-        """Keeps the suspects marked, in case this process dies too, with a new time."""
+        """Marks the suspects again, with the current time, in case this process dies too."""
         for slot, path in self._suspects.items():
             self._status.mark(slot, path)
 

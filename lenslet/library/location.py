@@ -28,7 +28,7 @@ _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A folder of a tree in a chain of pointers. `shown` is its name for clients."""
+    """One folder in a chain of pointers, and its tree. `shown` is its name for clients."""
 
     tree: str
     folder: Path
@@ -50,7 +50,7 @@ class Location:
     """A folder as the client names it, and the tree and folder that its images are in.
 
     Derived files are at `path` in the library's own tree; images and sidecars are at `folder` in
-    `tree`. `state` is the folder inside `STATE_DIR` for the sidecars of `tree`.
+    `tree`. `state` is the folder of `STATE_DIR` that is laid over `tree`.
     """
 
     path: Path
@@ -176,7 +176,7 @@ class Locator:
         if not os.path.isabs(text):
             return here.tree, _relative(text, where)
         if not here.tree.has_stamps:
-            raise where.broken("a folder of a host, and is in a bucket")
+            raise where.broken("a folder of this host, which a pointer in a bucket cannot do")
         real = os.path.realpath(text.replace("\0", ""))
         roots = map(os.path.realpath, self._settings.pointer_roots)
         if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):

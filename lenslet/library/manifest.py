@@ -59,7 +59,7 @@ class Manifest:
 
 
 class _Head(NamedTuple):
-    """What the `_index.json` of a manifest with pages says; the first name on each page."""
+    """What the `_index.json` of a manifest with pages says. Each page has a first name."""
 
     generated_at: str
     item_count: int
@@ -243,7 +243,7 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
 def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool]:
     """The items of all pages, and whether the pages are complete and of one generation.
 
-    Items on a page of another generation are still right, because each names its image's rev.
+    An item on a page of another generation is used too: its rev says if it is out of date.
     """
     found: dict[str, Item] = {}
     same = True
@@ -270,7 +270,7 @@ def _is_time(text: Any) -> TypeGuard[str]:
 
 
 def _are_items(lines: Any) -> TypeGuard[list[Item]]:
-    """True if these are items. Every combination of keys and types is judged once."""
+    """True if these are items. Most have the same keys and types, which are checked once."""
     if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
         return False
     if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):

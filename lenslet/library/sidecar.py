@@ -259,9 +259,7 @@ def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
         if document is None:
             if not all(each.editable for each in found.ours):
                 raise Denied(f"The sidecar of {item} is in a root that Lenslet never writes to.")
-            left = (
-                len(found.ours) - 1
-            )  # the hidden one is removed first, the loop then removes the other
+            left = len(found.ours) - 1  # first the hidden one; the loop below does the other
             return (found.ours[-1].path, None) if found.ours else None
         raw = encode(document)
         if len(raw) > MAX_STORED_BYTES:

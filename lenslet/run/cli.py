@@ -239,8 +239,10 @@ def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
     known = {item["name"]: item["rev"] for item in look.old.items}
     for name in look.plan.todo:
         replaced = known.get(name, look.listing.files[name].rev) != look.listing.files[name].rev
-        kind = "staleThumbnail" if replaced else "missingThumbnail"
-        yield Problem(kind, path.child(name), "not made yet")
+        if replaced:
+            yield Problem("staleThumbnail", path.child(name), "made from an earlier image")
+        else:
+            yield Problem("missingThumbnail", path.child(name), "not made yet")
     yield from look.plan.problems
 
 

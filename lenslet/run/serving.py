@@ -128,7 +128,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "bind": [f"{host}:{settings.port}"],
         "workers": settings.web_concurrency + bool(settings.worker_threads),
         "threads": settings.web_threads,
-        "limit_request_line": 8190,  # gunicorn's limit: encoded paths are three times as long
+        "limit_request_line": 8190,  # the most that gunicorn allows; encoded paths are long
         "timeout": 30,
         "graceful_timeout": 20,
         "keepalive": 15,
@@ -154,7 +154,7 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
-    """Gives a new worker the index role if no live worker of its configuration has it."""
+    """Gives a new worker the index role if no live one has it, those from before a HUP aside."""
     worker.indexes = not _has_indexer(server, worker.cfg)
 
 

@@ -113,7 +113,7 @@ class FoldedCopy:
     def _lines_with(self, texts: set[bytes], start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yields start and end of each line that contains all texts.
 
-        If a text next occurs beyond this line, no line before that one contains all: go there.
+        If a text next occurs in a later line, no line before contains all texts: continue there.
         """
         found = dict.fromkeys(texts, -1)
         while start < end:
@@ -183,7 +183,7 @@ class _Changed:
 
 @dataclass(slots=True)
 class _View:
-    """A rollup and the changed folders that fit it, sorted."""
+    """A rollup, and the folders that have changed since, sorted."""
 
     rollup: FoldedCopy
     generated_at: str
@@ -283,11 +283,11 @@ class Search:
                 log.warning("search answers from an old rollup: %s", one_line(error))
             finally:
                 self._lock.release()
-        assert view  # otherwise this thread has waited for the lock
+        assert view  # without an old view, this thread has made one
         return view
 
     def _refresh(self, old: _View | None) -> _View:
-        """Reads the delta first: a folder that has left it is in the rollup that is read then."""
+        """Reads the delta before the rollup: a folder that has left the delta is in the rollup."""
         now = time.monotonic()
         if old and now - self._checked < self._fresh_seconds:
             return old
@@ -307,12 +307,12 @@ class Search:
         return view
 
     def _open_rollup(self, old: _View | None) -> _View:
-        """Opens the rollup. If it is missing, the last one stays in use: an unmounted disk?"""
+        """Opens the rollup. If it is missing, the last one stays in use."""
         try:
             head = read_head(self._tree)
-            if old and old.rollup.key == head["generation"]:
+            if old and old.rollup.key == head["id"]:
                 return _View(old.rollup, old.generated_at)
-            key = copy_rollup(self._tree, self._cache, head["generation"])
+            key = copy_rollup(self._tree, self._cache, head["id"])
             return _View(FoldedCopy(self._cache, key), head["generatedAt"])
         except NotFound:
             if old:
@@ -325,7 +325,7 @@ class Search:
         rollup, items = view.rollup, list[Item]()
         start, end = rollup.range_of(folder)
         if generation:
-            found = manifest.load(self._tree, folder, fresh=True)  # may be newer than that
+            found = manifest.load(self._tree, folder, fresh=True)  # or a newer one
             generation, items = found.generated_at, found.items
             if not generation:
                 return None

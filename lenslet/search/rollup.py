@@ -1,11 +1,11 @@
 """The formats of the rollup, and of the folded copies that queries read.
 
 `_rollup.json` holds one item per line and, at its end, the generation of each folder's manifest.
-`_rollup_delta.json` names the folders whose manifest is of another generation.
+`_rollup_delta.json` names the folders whose manifest has another generation now.
 
 Each host keeps in its cache a folded copy (without case and accents) of the rollup and of each
-folder in the delta. A copy has three files with the same key, the rollup's id or a hash of the
-folder and its generation:
+folder in the delta. A copy has three files that share a key. The key of the rollup is its id, that
+of a folder a hash of the folder, its generation and the rollup's id.
 
 - `KEY.json`: the items, one per line.
 - `KEY.fold`: a line for each item: where it is in `KEY.json`, then name, folder, tags and notes.
@@ -64,9 +64,9 @@ def shown(item: Item) -> Item:
 # The files of the library
 
 
-def encode_rollup(generation: str, items: Iterable[Item], folders: Generations) -> Iterator[bytes]:
+def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -> Iterator[bytes]:
     """Yields the lines of a rollup. `folders` may be filled while `items` is read."""
-    head = {"v": 1, "generatedAt": times.text(times.now()), "generation": generation}
+    head = {"v": 1, "generatedAt": times.text(times.now()), "id": rollup_id}
     line = orjson.dumps(head)[:-1] + b',"items":['
     comma = b"\n"
     for item in items:
@@ -88,7 +88,7 @@ def _parse_head(data: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise NotFound("The rollup is torn.") from error
     # The id becomes a file name.
-    if not (_ID.fullmatch(str(found.get("generation"))) and "generatedAt" in found):
+    if not (_ID.fullmatch(str(found.get("id"))) and "generatedAt" in found):
         raise NotFound("The rollup is nonsense.")
     return dict(found)
 
@@ -134,30 +134,30 @@ def read_delta(tree: Tree) -> Generations:
 # The copies in the cache
 
 
-def copy_rollup(tree: Tree, cache: Tree, generation: str) -> str:
-    """Makes this host's copy of the rollup, if it is missing; returns the copy's generation.
+def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
+    """Makes this host's copy of the rollup, if it is missing; returns its id.
 
     `NotFound` if the rollup is missing or torn. If it was replaced meanwhile, copies the newer one.
     """
-    if _has_copy(cache, generation):
-        return generation
+    if _has_copy(cache, rollup_id):
+        return rollup_id
     file, _ = tree.open(Path(ROLLUP))
     with file:
         first = file.read(_HEAD_BYTES)
-        generation = str(_parse_head(first)["generation"])
+        rollup_id = str(_parse_head(first)["id"])
 
         def pieces() -> Iterator[bytes]:
             yield first
             while chunk := file.read(_CHUNK):
                 yield chunk
 
-        cache.write(Path(f"{generation}.json"), pieces)
-    fold_copy(cache, generation)
-    return generation
+        cache.write(Path(f"{rollup_id}.json"), pieces)
+    fold_copy(cache, rollup_id)
+    return rollup_id
 
 
 def _has_copy(cache: Tree, key: str) -> bool:
-    """True if the three files are there, and none is what a crash leaves of it."""
+    """True if the three files are there, and not empty as after a crash."""
     try:
         cache.stat(Path(f"{key}.terms"))  # may be empty
         return all(cache.stat(Path(f"{key}.{kind}")).size for kind in ("json", "fold"))
@@ -168,8 +168,8 @@ def _has_copy(cache: Tree, key: str) -> bool:
 def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
     """Writes the folded lines and the terms of the items in `KEY.json`.
 
-    The counts of terms are the difference to the items in `was`, and may be negative. `NotFound`
-    if the file of items is torn.
+    Terms are counted in these items minus those in `was`, so that the counts can be added to the
+    rollup's. `NotFound` if the file of items is torn.
     """
     terms = _Terms()
 
@@ -278,24 +278,24 @@ class Rollup:
     def __init__(self, tree: Tree, cache: Tree) -> None:
         self._tree = tree
         self._cache = cache
-        self._generation = ""  # of the rollup that was read last
+        self._id = ""  # of the rollup that was read last
         self.generations: Generations = {}
         self.delta: Generations = {}
 
     @property
     def exists(self) -> bool:
-        return bool(self._generation)
+        return bool(self._id)
 
     def refresh(self) -> None:
         """Reads both files."""
         try:
-            generation = str(read_head(self._tree)["generation"])
-            if generation != self._generation:
-                self._generation = copy_rollup(self._tree, self._cache, generation)
-                with self._cache.open(Path(f"{self._generation}.json"))[0] as file:
+            rollup_id = str(read_head(self._tree)["id"])
+            if rollup_id != self._id:
+                self._id = copy_rollup(self._tree, self._cache, rollup_id)
+                with self._cache.open(Path(f"{self._id}.json"))[0] as file:
                     self.generations = read_folders(file)
         except NotFound:
-            self._generation, self.generations = "", {}
+            self._id, self.generations = "", {}
         self.delta = read_delta(self._tree)
 
     def flush(self, changed: Generations) -> None:
@@ -305,7 +305,7 @@ class Rollup:
         """
         wanted = self._delta_after(self.delta, changed)
         if wanted == self.delta or len(wanted) > _MOST_NAMED:
-            self.delta = wanted  # so many are in the next rollup, which is due
+            self.delta = wanted  # no news; or too many names, and then the next rollup is due
             return
 
         def change(copies: list[Document]) -> tuple[Path, bytes | None]:
@@ -346,10 +346,10 @@ class Rollup:
                     count += len(found.items)
                     yield from found.items
 
-        generation = secrets.token_hex(8)
-        name = Path(f"{generation}.json")
-        self._cache.write(name, lambda: encode_rollup(generation, items(), generations))
-        fold_copy(self._cache, generation)  # so that it can be searched as soon as it is there
+        rollup_id = secrets.token_hex(8)
+        name = Path(f"{rollup_id}.json")
+        self._cache.write(name, lambda: encode_rollup(rollup_id, items(), generations))
+        fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
         with self._cache.open(name)[0] as file:
 
             def content() -> Iterator[bytes]:
@@ -357,6 +357,6 @@ class Rollup:
                 return iter(partial(file.read, _CHUNK), b"")
 
             self._tree.write(Path(ROLLUP), content)
-        self._generation, self.generations = generation, generations
-        forget_copies(self._cache, {generation})
+        self._id, self.generations = rollup_id, generations
+        forget_copies(self._cache, {rollup_id})
         return count

@@ -22,8 +22,8 @@ _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0) -> Tree:
     """Opens the tree that the settings name. The disk or bucket may be away right now.
 
-    Request processes set `fresh_seconds`: they cache manifests in memory, and use one of a bucket
-    for `fresh_seconds` without checking it.
+    Request processes set `fresh_seconds`: they cache manifests in memory. A manifest in a bucket is
+    used for `fresh_seconds` before the bucket is asked again.
     """
     if settings.s3_bucket:
         bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
@@ -56,7 +56,7 @@ def with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
 def check_settings(settings: Settings) -> None:
     """Raises `SettingError` before the start if a folder of the settings cannot be used.
 
-    A bucket is not checked: it may be away right now, as a disk may be.
+    A bucket is not checked: one that is unreachable right now must not stop the start.
     """
     if not settings.s3_bucket and not os.path.isdir(settings.root_path):
         raise SettingError(f"{settings.root_path!r} is not a folder")

@@ -44,7 +44,7 @@ _LEFTOVER_SECONDS, _LEFTOVER_SECONDS_UNLOCKABLE = 1.0, 3600.0
 class _DomainErrors:
     """Turns the operating system's errors into domain errors that name `path`.
 
-    A class, not a generator: five of these in a request then cost 7 µs less.
+    A class, not a `@contextmanager`: a request uses five of them, which saves 7 µs.
     """
 
     __slots__ = ("_path", "_writing")
@@ -83,9 +83,9 @@ class LocalTree(Tree):
     """Files below the folder `root`.
 
     In a `private` tree (`STATE_DIR`, the cache) folders are made as needed; any other belongs to
-    the user. `marker` and `claim`, only for `STATE_DIR`, are files in it and in the host's cache,
-    made at the first use: if there is a claim and no marker, the disk is not mounted. `without` is
-    a name at the top that does not count when the tree is checked for being empty.
+    the user. Only for `STATE_DIR`: `marker` is a file in it, `claim` a file in the host's cache.
+    Both are made at the first use. A claim without a marker means that the disk is not mounted.
+    `without` is a name at the top that does not count when the tree is checked for being empty.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class LocalTree(Tree):
                 if all(entry.name == self._without for entry in entries):
                     raise Unmounted("The root is empty: an unmounted disk?")
             if self._device not in (0, os.fstat(fd).st_dev):
-                raise Unmounted("The root is on another disk, and nothing known is on it.")
+                raise Unmounted("The root is on another disk, without the names it had: unmounted?")
 
     def _check_claim(self) -> None:
         if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
@@ -276,7 +276,7 @@ class LocalTree(Tree):
 
     def delete(self, path: Path) -> None:
         with self._folder(path.parent) as fd, _DomainErrors(path):
-            # A read-only disk refuses to unlink even if there is no file.
+            # First, because on a read-only disk `unlink` says "read-only" also of a missing file.
             os.stat(path.name, dir_fd=fd, follow_symlinks=False)
             _refuse_foreign(fd, path)
             os.unlink(path.name, dir_fd=fd)
@@ -289,7 +289,7 @@ class LocalTree(Tree):
             return []
 
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
-        """All through one descriptor: the folder may be renamed meanwhile."""
+        """Uses one descriptor for everything: the folder may be renamed meanwhile."""
         folder = paths[0].parent
         with self._folder(folder, make=self.private) as fd:
             if not folder:
@@ -381,8 +381,8 @@ def _refuse_foreign(folder: int, path: Path) -> None:
 def open_below(root: str, path: str, flags: int = 0) -> int:
     """Opens `path` below `root` for reading, or with other `flags`; follows no link on the way.
 
-    Goes down one folder at a time, so that nothing outside of `root` is ever reached: 7 µs for four
-    of them.
+    Goes down one folder at a time, so that nothing outside of `root` is ever reached. A path of
+    four names takes 11 µs.
     """
     steps = path.split("/") if path else []
     fd = os.open(root, _PASSING if steps else _READING | flags)
@@ -414,7 +414,8 @@ def _replace(
     mtime_ns: int | None = None,
     durable: bool = False,
 ) -> None:
-    """Puts a file in place, whole or not at all. `durable`: it is on disk, with its old mode.
+    """Puts a file in place, whole or not at all. `durable`: on return it is on disk, and
+    has the mode and owner of the file that it replaces.
 
     The temporary file is locked while its writer lives, so that `sweep` leaves it alone.
     """

@@ -137,7 +137,7 @@ class S3Tree(Tree):
         return found
 
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
-        """One request, unless many keys sort between the `wanted` names."""
+        """Lists from the first wanted name to the last: usually one request."""
         prefix, first = self._prefix_of(folder), min(wanted)
         before = f"{prefix}{first[:-1]}{chr(ord(first[-1]) - 1)}\U0010ffff"
         found: set[str] = set()
@@ -234,7 +234,7 @@ class S3Tree(Tree):
         return stat.etag
 
     def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str) -> None:
-        """Writes a derived object, also to a store without conditions: a lost one is made again.
+        """Writes a derived object, if need be without a condition: it can be made again.
 
         `Denied`, not `Overtaken`, if a foreign object is in the way.
         """
@@ -382,6 +382,7 @@ def _stat(answer: dict[str, Any], size: int) -> Stat:
 def time_of(seconds: int, etag: str) -> int:
     """The time of an object in nanoseconds: its seconds, and a fraction made from its ETag.
 
-    So a thumbnail in `STATE_DIR` tells two objects apart that were written in the same second.
+    A thumbnail in `STATE_DIR` gets its image's time. With the fraction it fits only one of two
+    objects that were written in the same second.
     """
     return seconds * 1_000_000_000 + zlib.crc32(etag.encode()) % 1_000_000_000

@@ -157,7 +157,7 @@ class DocumentCache:
         with self._lock:
             old = self._documents.pop(path, None)
             self._bytes -= len(old[0]) if old else 0
-            # One that was just written may change again unseen.
+            # One that was just written may change again with the same time and size.
             if 0 < len(data) <= self._most // 4 and stat.settled(time.time_ns()):
                 self._documents[path] = data, stat, time.monotonic()
                 self._bytes += len(data)
@@ -184,7 +184,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `Unmounted` if the tree is empty or on another disk, others if it is unreachable.
+        """Raises `Unmounted` if the tree is empty or on another disk, or why it is unreachable.
 
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
@@ -198,7 +198,7 @@ class Tree(abc.ABC):
         """Returns those of the `wanted` names that exist in `folder`."""
 
     def exists(self) -> bool:
-        """False if nothing was ever written to a tree of Lenslet's own."""
+        """False if this is a folder of Lenslet's own that has not been created yet."""
         return True
 
     @abc.abstractmethod
@@ -236,7 +236,7 @@ class Tree(abc.ABC):
             load = partial(self.read_changed, path, limit=limit)
             return self.cache.read(path, load, fresh=fresh)
         found = self.read_changed(path, NO_STAT, limit)
-        assert found is not None  # no file is like this
+        assert found is not None  # no file has this stat
         return found
 
     @abc.abstractmethod
@@ -254,8 +254,8 @@ class Tree(abc.ABC):
         """Puts a derived file in place, whole or not at all, without fsync.
 
         `Denied` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
-        `over` is the rev to be replaced, "" if there must be no file. Only a shared tree checks it,
-        and raises `Overtaken` if another rev is there.
+        `over` is the rev to be replaced, "" if there must be no file, None if that does not matter.
+        Only a shared tree checks it, and raises `Overtaken` if another rev is there.
         """
 
     def make_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket needs none
@@ -327,7 +327,7 @@ class Overlay(Tree):
             return ask(self.lower)
 
     def _has_upper(self) -> bool:
-        """False if the cache was never used: checking takes a tenth of the time of an `open`."""
+        """False if the cache was never used: asked first, because a failing `open` takes longer."""
         return not self._spare or self.upper.exists()
 
     def listing(self, folder: Path) -> Listing:
@@ -404,7 +404,7 @@ class Overlay(Tree):
         return True
 
     def delete(self, path: Path) -> None:
-        """`Denied` if the only copy of the file is in a tree where nothing can be removed."""
+        """`Denied` if the file is only in a root that cannot be written."""
         found = False
         with contextlib.suppress(NotFound):
             self.upper.delete(path)

@@ -66,7 +66,7 @@ class Service:
     def image(self, path: Path, *, fresh: bool = False) -> Image:
         """Returns an image as its file is now; `NotFound` if there is none.
 
-        In a bucket the manifest's item is used; only images not indexed yet are requested.
+        In a bucket, an image that is indexed is described by its item: no request.
         """
         location = self.locator.item(path)
         if location.chain and fresh:  # the pointer may have become readonly
@@ -108,7 +108,7 @@ class Service:
         self.tell(folder)
 
     def tell(self, folder: Path) -> None:
-        """Has a folder indexed soon. If that cannot be sent, a scan finds the change."""
+        """Asks for a folder to be indexed. If the job cannot be sent, a scan finds the change."""
         with contextlib.suppress(StorageUnavailable):
             self.jobs.send(Job(Kind.FOLDER, folder, asked=True))
 
@@ -189,7 +189,7 @@ def send(
 
 
 def sent_unchanged(req: falcon.Request, resp: falcon.Response, tag: str) -> bool:
-    """Sets the ETag; sends 304 if the client has this version (RFC 9110, 13.1.2), then True."""
+    """Sets the ETag. If the client has this version (RFC 9110, 13.1.2), sends 304: True."""
     resp.set_header("ETag", f'"{tag}"')
     resp.cache_control = ["no-cache"]
     if any(each in ("*", tag) for each in req.if_none_match or ()):

@@ -72,7 +72,7 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
 
 
 def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
-    """Returns first byte and length of a single range of `size` bytes; None to send everything.
+    """Returns first byte and length of the wanted range; None if the whole file is wanted.
 
     Other ranges are ignored, as RFC 9110, 14.2 allows. Raises `RangeNotSatisfiable` for one that
     begins beyond the end.

@@ -81,7 +81,7 @@ class Item(Resource):
 def _check(req: falcon.Request, stored: Sidecar | None) -> None:
     """Raises `PreconditionFailed` unless `If-Match` and `If-None-Match` hold (RFC 9110, 13.1).
 
-    Only the part of a tag that stands for the sidecar counts.
+    Of an ETag only the part before the dot counts, which stands for the sidecar.
     """
     match, none_match = req.if_match, req.if_none_match
     tag = sidecar.digest(stored.raw if stored else None)
@@ -101,7 +101,7 @@ def _parts(tags: Iterable[str]) -> list[str]:
 
 
 def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
-    """Returns the document to send, and its tag."""
+    """Returns the document to send, and its ETag."""
     blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
     document = _with_facts(blank | (stored.document if stored else {}), current)
     if "updatedAt" not in document:
@@ -123,7 +123,7 @@ def _body(req: falcon.Request) -> object:
     """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
     if (req.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
-    chunked = req.env.get("wsgi.input_terminated")  # then gunicorn ends the body
+    chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
     raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
     if len(raw) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")

@@ -1,4 +1,4 @@
-"""`/thumb`: thumbnails from their files. A missing one is requested and waited for a little."""
+"""`/thumb`: thumbnails from their files. A missing one is made while the request waits."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ class Thumb(Resource):
         resp.status = falcon.HTTP_204
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
-        """Reads the thumbnail made from this image; `NotFound` if there is none but `before`.
+        """Reads the thumbnail made from this image; `NotFound` if there is none or only `before`.
 
         A RIFF file is complete if it is as long as its header says (RFC 9649, 2.4).
         """
