@@ -37,11 +37,11 @@ class Denied(LensletError):
 
 
 class BrokenPointer(Denied):
-    """A pointer folder whose file is invalid or whose target is not allowed."""
+    """A pointer folder with an invalid file, or a target that is missing or not allowed."""
 
 
 class Conflict(LensletError):
-    """A file that is not Lenslet's own, or not readable, is in the way."""
+    """A document is foreign, unreadable or too large to be used."""
 
 
 class PreconditionFailed(LensletError):
@@ -93,7 +93,7 @@ class StorageNonsense(StorageUnavailable):
 
 
 class Unsupported(LensletError):
-    """The store lacks a feature that is needed: conditional writes."""
+    """The store lacks a feature that is needed, such as conditional writes."""
 
 
 class Overtaken(LensletError):

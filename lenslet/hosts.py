@@ -88,7 +88,7 @@ def _events(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -> Iterator[Path]:
-    """Yields the folders that events are about; skips those of Lenslet's own writes."""
+    """Yields the folders that events are about; ignores writes of derived files."""
     for event, name, key in events:
         if name != bucket or not key.startswith(prefix):
             continue
@@ -108,7 +108,7 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
 
 
 class SharedJobs:
-    """Sends jobs to whichever host takes them: of a request process all, of an index one some."""
+    """Sends jobs to any host: all jobs of a request process, some of an index process."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client = client

@@ -83,7 +83,7 @@ def render(
                     f"{size[0]}×{size[1]} pixels are more than MAX_PIXELS ({max_pixels})"
                 )
             target = _fit(*size, long_edge)
-            # Only JPEG: at 1/2, 1/4 or 1/8 of its size, but at least 1.25 times the thumbnail.
+            # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
             draft = thumbnail and image.draft(None, (target[0] * 5 // 4, target[1] * 5 // 4))
             box = draft[1] if draft else (0.0, 0.0, float(size[0]), float(size[1]))
             with budget(pixels * _COPIES.get(image.format or "", 1)):

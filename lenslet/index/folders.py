@@ -70,7 +70,7 @@ class Record:
 
     `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
     its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
-    `looked` is when it was listed, in seconds of the loop's clock, and `took` how many seconds that
+    `looked` is when indexing ended, in seconds of the loop's clock, and `took` how many seconds it
     took.
     """
 
@@ -281,7 +281,7 @@ class Folders:
         run.end(ok and not self._records.get(job.path).retry.reasons)
 
     def _index(self, job: Job, run: Run, before: Record) -> bool:
-        """Looks at a folder and acts on it; False if it cannot be read.
+        """Looks at a folder and acts on it; False if it is there and cannot be read.
 
         The tree is checked after each look: what was seen while a disk went away is not true.
         """
@@ -316,7 +316,7 @@ class Folders:
         return True
 
     def _written(self, run: Run, facts: dict[str, Facts], failed: dict[str, str]) -> None:
-        """Drops results that are in the manifest now, unless newer ones have come."""
+        """Drops the results that were used, but keeps newer facts."""
         with self._lock:
             run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
             run.failed = {n: p for n, p in run.failed.items() if n not in failed}

@@ -27,7 +27,7 @@ Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # path, entry if unknown â
 
 
 class Stamp(NamedTuple):
-    """A folder that was listed, and a number that changes when its listing may change."""
+    """A folder that was listed, and a number that changes when names come or go in it."""
 
     tree: Tree
     folder: Path

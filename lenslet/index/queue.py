@@ -37,8 +37,8 @@ class Kind(enum.IntEnum):
 class Job:
     """One thing to do.
 
-    `asked`: somebody waits for it. `force`: do it although nothing seems to have changed. With
-    `IMAGE`: make a thumbnail too. `deep`: also for every folder below. `waiters` are called with
+    `asked`: a client asked for it. `force`: do it although nothing seems to have changed. It
+    gives an `IMAGE` a thumbnail. `deep`: also for every folder below. `waiters` are called with
     whether it ended well.
     """
 
@@ -182,7 +182,7 @@ class Sender(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why jobs cannot be sent right now; empty if they can."""
+        """Why jobs could not be sent last; empty if they could."""
 
     def send(self, job: Job) -> None:
         """Sends a job; `StorageUnavailable` if it cannot be taken: the client tries again."""

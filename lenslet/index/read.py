@@ -28,7 +28,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024  # a larger file is not held in memory
-PIXELS_AT_ONCE = 45_000_000  # 180 MB; an image with more is decoded alone
+PIXELS_AT_ONCE = 45_000_000  # 180 MB; an image with more is decoded while no other is
 _HASHED_AT_ONCE = 8 << 20
 
 Listener = Callable[[Path, "str | None"], None]
@@ -39,7 +39,7 @@ class Unsettled(Exception):
 
 
 class PixelBudget:
-    """Limits the pixels that all threads together hold while decoding to `total`.
+    """Limits to `total` the pixels that all threads together hold while they decode.
 
     First come, first served: a large image waits for its turn, and nobody overtakes it.
     """

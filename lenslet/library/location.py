@@ -64,7 +64,7 @@ class Location:
 
     @property
     def target(self) -> tuple[str, Path, bool, str | None]:
-        """What a pointer decides; the same for two locations that lead to the same images."""
+        """What a pointer decides: where the images are, whether they are readonly, the label."""
         return self.tree.name, self.folder, self.readonly, self.label
 
     def file(self, name: str) -> Path:

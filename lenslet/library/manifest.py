@@ -59,7 +59,7 @@ class Manifest:
 
 
 class _Head(NamedTuple):
-    """What the `_index.json` of a manifest with pages says. Each page has a first name."""
+    """What the `_index.json` of a manifest with pages says. Of each page: its first item's name."""
 
     generated_at: str
     item_count: int

@@ -67,7 +67,7 @@ def digest(raw: bytes | None) -> str:
 
 
 def parse(raw: bytes) -> Document | None:
-    """Parses a sidecar, with the current key names; None for JSON that is not a sidecar.
+    """Parses a sidecar and renames old keys; None for JSON that is not a sidecar.
 
     Raises `ValueError`, one line, for what may be a sidecar and cannot be understood.
     """

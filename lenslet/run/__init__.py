@@ -49,7 +49,7 @@ latest: list[Settings] = []  # the last valid settings, in the master before a f
 def load_settings() -> Settings:
     """Returns the settings of a process that starts, or after a HUP.
 
-    A wrong setting ends a start with one line. After a HUP the old settings stay.
+    If one is wrong, a start ends with one line, and after a HUP all stay as they were.
     """
     try:
         settings = config.load(os.environ)

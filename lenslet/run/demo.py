@@ -27,7 +27,7 @@ _EACH = 8
 def make(folder: str) -> int:
     """Draws the sample gallery in a new folder; returns the number of photos.
 
-    0 if it is there already. Raises `SettingError` if something else is.
+    0 if it is there already. Raises `SettingError` if the folder has other files.
     """
     root = FilePath(folder)
     if root.exists() and any(root.iterdir()):

@@ -154,7 +154,7 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
-    """Gives a new worker the index role if no live one has it, those from before a HUP aside."""
+    """Gives a new worker the index role if no live worker since the last HUP has it."""
     worker.indexes = not _has_indexer(server, worker.cfg)
 
 
@@ -172,7 +172,7 @@ def _has_indexer(server: Any, cfg: Any) -> bool:
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:
     """Restores the configured number of workers after TTIN or TTOU.
 
-    TTOU ends the oldest worker, which is the index process.
+    TTOU ends the oldest worker, often the index process.
     """
     if old is not None and new != server.cfg.workers:
         server.log.warning("The number of workers is set by WEB_CONCURRENCY.")

@@ -71,7 +71,7 @@ def parse(query: str) -> list[Term]:
 class FoldedCopy:
     """A host's copy of some items: the items, and a folded line for each.
 
-    Its files stay open, so that it can be used while another process removes them.
+    Items and lines stay open, so that they can be read after another process removed them.
     """
 
     def __init__(self, cache: Tree, key: str) -> None:

@@ -92,7 +92,7 @@ def root_name(settings: Settings) -> str:
 
 
 def cache_folder(settings: Settings, name: str) -> str:
-    """A path in this host's cache for this root alone. The folder above it exists.
+    """Returns the path of `name` in this root's folder of the host's cache, which it creates.
 
     It is in the temporary folder if the cache cannot be written, for example for a user without a
     home.

@@ -19,7 +19,7 @@ from lenslet.errors import Denied, Invalid, NotFound
 from lenslet.paths import HEALTH, ROLLUP_DELTA, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
-DOCUMENT_BYTES = 4 * 1024 * 1024  # a document beside an image is never larger
+DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,')
 _METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
@@ -98,9 +98,9 @@ Change = Callable[[list[Document]], "tuple[Path, bytes | None] | None"]
 def is_ours(name: str, head: bytes) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
-    The one rule for everything that is replaced or removed. `head` is the first 64 KB. A thumbnail
-    is a WebP without metadata, a document is a JSON object with `v` and `generatedAt`. An empty
-    file, or one of zero bytes only, counts as ours: a crash of the machine leaves such files.
+    The one rule for replacing and removing derived files. `head` is the first 64 KB. A thumbnail
+    is a WebP without metadata, a document is a JSON object with `v` and `generatedAt`. A file
+    that is empty or all NUL bytes counts as ours: a crash of the machine leaves such files.
     """
     if not head.strip(b"\0 \r\n"):
         return True
@@ -166,7 +166,7 @@ class DocumentCache:
 
 
 class Tree(abc.ABC):
-    """Files under paths. Every method raises `NotFound`, `Denied` or `StorageUnavailable`."""
+    """Files under paths. Any method may raise `NotFound`, `Denied` or `StorageUnavailable`."""
 
     has_stamps = True
     """True if `stamp` works, and looking at one file is cheap. False: each call is a request."""
@@ -184,7 +184,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `Unmounted` if the tree is empty or on another disk, or why it is unreachable.
+        """Raises `Unmounted` if the tree is empty or on another disk, or the error of using it.
 
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
@@ -241,7 +241,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        """Opens `length` bytes of a file from `first`; `Overtaken` if it changed since `stat`."""
+        """Opens a file at `first`, for `length` bytes or more; `Overtaken` if it is not `stat`."""
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
         """A URL at which a client gets the file for `seconds` seconds; empty if there is none."""
@@ -279,7 +279,7 @@ class Tree(abc.ABC):
 
         `change` gets the `copies` and returns a path and its new content (None removes it), or
         None to leave everything. It may raise, and may be called again when another writer was
-        first. No other thread, process or host changes the documents in between. On return the
+        first. No other change since the documents were read is overwritten. On return the
         change is on disk, except for a `derived` file. `Unsupported` if a store cannot do this.
         """
 
@@ -404,7 +404,7 @@ class Overlay(Tree):
         return True
 
     def delete(self, path: Path) -> None:
-        """`Denied` if the file is only in a root that cannot be written."""
+        """`Denied` if the file is only in a root that cannot be written, and has no `STATE_DIR`."""
         found = False
         with contextlib.suppress(NotFound):
             self.upper.delete(path)

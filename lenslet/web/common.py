@@ -189,7 +189,7 @@ def send(
 
 
 def sent_unchanged(req: falcon.Request, resp: falcon.Response, tag: str) -> bool:
-    """Sets the ETag. If the client has this version (RFC 9110, 13.1.2), sends 304: True."""
+    """Sets the ETag; True if the client has this version and gets 304 (RFC 9110, 13.1.2)."""
     resp.set_header("ETag", f'"{tag}"')
     resp.cache_control = ["no-cache"]
     if any(each in ("*", tag) for each in req.if_none_match or ()):

@@ -28,7 +28,7 @@ class File(Resource):
             _send(req, resp, image, image.location.tree.stat(image.file))
 
     def _redirect(self, req: falcon.Request, resp: falcon.Response, image: Image) -> bool:
-        """Sends the client to the bucket; False if the image is not in one."""
+        """Sends the client to the bucket; False if the image must be sent from here."""
         seconds = self.service.settings.presign_seconds
         if not seconds or req.method == "HEAD":
             return False
@@ -74,8 +74,8 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
 def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
     """Returns first byte and length of the wanted range; None if the whole file is wanted.
 
-    Other ranges are ignored, as RFC 9110, 14.2 allows. Raises `RangeNotSatisfiable` for one that
-    begins beyond the end.
+    Several ranges and other units are ignored, as RFC 9110, 14.2 allows. Raises
+    `RangeNotSatisfiable` for a range that begins beyond the end.
     """
     try:
         wanted = req.range if req.range_unit == "bytes" else None
