@@ -42,10 +42,18 @@ def _text(pattern: str, what: str) -> Callable[[str], str]:
 
 
 _not_empty = _text(r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty")
-_url = _text(r"https?://[^\s/]+(/\S*)?", "a URL such as https://s3.example.org")
+_any_url = _text(r"https?://[^\s/]+(/\S*)?", "a URL such as https://s3.example.org")
 _bucket = _text(
     r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "the name of a bucket, without s3:// and without a prefix"
 )
+
+
+def _url(text: str) -> str:
+    return _any_url(text).rstrip("/")
+
+
+def _scan_seconds(text: str) -> float:
+    return 0.0 if text.strip() == "0" else float(_number(float, 1, 86_400)(text))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -103,7 +111,7 @@ class Settings:
     ignore: tuple[str, ...] = _setting((), _words)
     max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
     max_file_bytes: int = _setting(512 * 1024 * 1024, _number(int, 1, 2**40))
-    scan_seconds: float = _setting(30.0, _number(float, 0, 86_400))
+    scan_seconds: float = _setting(30.0, _scan_seconds)
     presign_seconds: int = _setting(900, _number(int, 0, 604_800))
     pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
     pointer_buckets: tuple[str, ...] = _setting((), _buckets)

@@ -96,7 +96,7 @@ def parse(text: str, parameter: str = "path") -> Path:
         raise BadRequest(
             parameter, "control characters, backslashes and broken UTF-8 are not allowed"
         )
-    if len(path.encode()) > _LONGEST_PATH:
+    if is_too_long(Path(path)):
         raise BadRequest(parameter, f"longer than {_LONGEST_PATH} bytes")
     for segment in path.split("/"):
         if segment in ("", ".", ".."):
@@ -104,6 +104,11 @@ def parse(text: str, parameter: str = "path") -> Path:
         if len(segment.encode()) > _LONGEST_NAME:
             raise BadRequest(parameter, f"a name longer than {_LONGEST_NAME} bytes")
     return Path(path)
+
+
+def is_too_long(path: Path) -> bool:
+    """True if no client can ask for a path because of its length."""
+    return len(path.encode()) > _LONGEST_PATH
 
 
 def usable(name: str) -> bool:

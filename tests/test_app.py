@@ -529,6 +529,7 @@ def test_preconditions_go_by_every_form_of_tag(app, root) -> None:
     edit(app, {"notes": "1"})
     for header, value, status in (
         ("If-Match", '"t", "PART.q"', 200), ("If-Match", 'W/"PART.x"', 412), ("If-Match", "*", 200),
+        ("If-Match", "abc, def", 412), ("If-Match", ",", 412), ("If-Match", '"*"', 412),
         ("If-Match", '"0.x"', 412), ("If-None-Match", '"PART.x"', 412), ("If-None-Match", '"t.x"', 200),
     ):  # fmt: skip
         part = app.get("/item?path=a.jpg").headers["ETag"].strip('"').partition(".")[0]

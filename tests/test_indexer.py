@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import threading
@@ -821,6 +822,75 @@ def test_a_manifest_that_is_missing_when_the_rollup_is_written_is_made_again(
     gallery.settle(400)
     rollup = json.loads((root / "_rollup.json").read_text())
     assert [item["path"] for item in rollup["items"]] == ["a/a.jpg", "b/b.jpg", "c/c.jpg"]
+
+
+def test_folders_too_deep_to_be_asked_for_spoil_nothing_else(make_gallery: Make, root) -> None:
+    """However many images they hold; health names them."""
+    deep = root
+    for _ in range(17):
+        deep = deep / ("x" * 240)
+    deep.parent.parent.mkdir(parents=True)
+    fd = os.open(deep.parent.parent, os.O_RDONLY)
+    for number in range(130):
+        folder = f"{'x' * 240}"
+        if not number:
+            os.mkdir(folder, dir_fd=fd)
+        with open(
+            os.open(f"{folder}/{number}.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=fd), "wb"
+        ) as file:
+            file.write(jpeg(8, 6))
+    os.close(fd)
+    put(root / "zz/good.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    assert gallery.items("zz")["good.jpg"]["hasThumb"] is True
+    library = gallery.app.get("/health").json["library"]
+    assert library["counts"]["unusableNames"] == 1
+
+
+def test_a_new_folder_is_shown_at_once_however_many_others_wait(make_gallery: Make, root) -> None:
+    """But one that is ignored is not, also when nothing is known of it yet."""
+    for number in range(30):
+        put(root / f"d{number}/x.jpg", jpeg(8, 6))
+    put(root / "hidden/.nomedia", b"")
+    gallery = make_gallery()
+    gallery.index()
+    gallery.restart()
+    (root / "new").mkdir()
+    gallery.queue.put(Job(Kind.FOLDER, Path(""), asked=True))
+    gallery.step()
+    names = {entry["name"] for entry in gallery.folder()["dirs"]}
+    assert "new" in names and "hidden" not in names and len(names) == 31
+
+
+def test_a_thumbnail_is_not_made_twice_for_two_who_ask(make_gallery: Make, root) -> None:
+    put(root / "x.jpg")
+    gallery = make_gallery()
+    made = []
+    for _ in range(2):
+        gallery.queue.put(Job(Kind.THUMBNAIL, Path("x.jpg")))
+        gallery.step()
+        made.append((root / "x.jpg.thumbnail").stat().st_ino)
+    assert made[0] == made[1]
+
+
+def test_suggestions_open_one_file_at_a_time(make_gallery: Make, root) -> None:
+    """However many folders have changed since the rollup."""
+    for number in range(120):
+        put(root / f"d{number}/sun.jpg", jpeg(8, 6))
+    gallery = make_gallery()
+    gallery.index()
+    for number in range(120):
+        put(root / f"d{number}/moon.jpg", jpeg(8, 6))
+    gallery.index()
+    gallery.found("moon")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
+    try:
+        found = gallery.app.get("/search/suggest?q=moon", status=200).json["suggestions"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert found == [{"text": "moon", "count": 120}]
 
 
 def test_a_deleted_delta_comes_back_with_what_was_in_it(make_gallery: Make, root) -> None:

@@ -467,6 +467,20 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours)
     assert gallery.app.get("/health").json["status"] == "ok"
 
 
+def test_a_folder_that_another_host_writes_too_is_not_a_failure(make, ours) -> None:
+    """Whoever waits for it is told when it has been done after all."""
+    put(ours / "d/a.jpg")
+    gallery = make(ours)
+    gallery.index()
+    put(ours / "d/b.jpg")
+    ours.service.fault("PUT", "d/_index.json", 412, "PreconditionFailed", 1)
+    ended: list[bool] = []
+    gallery.queue.put(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.settle()
+    assert ended == [True]
+    assert gallery.items("d")["b.jpg"]["hasThumb"] is True
+
+
 def test_a_bucket_that_may_only_be_read_needs_a_state_folder(make, ours, tmp_path) -> None:
     """Without one nothing is indexed and health says so; with one everything works."""
     put(ours / "d/a.jpg")

@@ -263,22 +263,22 @@ class Folders:
         in_turn = (
             self._tree.has_stamps and not job.asked and self._turn.acquire(True, _TURN_SECONDS)
         )
-        ok = None
+        ok, again = None, False
         try:
             ok = self._index(job, run, record)
         except errors.Overtaken:  # another host has written the manifest meanwhile
-            ok = False
+            again = True
             self._queue.put(replace(job, waiters=()), AGAIN_SECONDS)
         finally:
             if in_turn:
                 self._turn.release()
-            if ok is None:
+            if ok is None and not again:
                 run.end(False)
         with self._lock:
-            if run.reading or run.facts or run.failed or job.path in self._unread:
+            if again or run.reading or run.facts or run.failed or job.path in self._unread:
                 return
             self._runs.pop(job.path, None)
-        run.end(ok and not self._records.get(job.path).retry.reasons)
+        run.end(bool(ok) and not self._records.get(job.path).retry.reasons)
 
     def _index(self, job: Job, run: Run, before: Record) -> bool:
         """Looks at a folder and acts on it; False if it is there and cannot be read.

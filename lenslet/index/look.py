@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lenslet import paths, times
-from lenslet.errors import Denied, LensletError, NotFound, one_line
+from lenslet.errors import Denied, Ignored, LensletError, NotFound, one_line
 from lenslet.library import Library, manifest, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
@@ -23,6 +23,7 @@ from lenslet.times import Clock
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
 _SECOND = 1_000_000_000
+_UNKNOWN: Dir = {}
 Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # path, entry if unknown → entry in the parent
 
 
@@ -102,16 +103,31 @@ class Looker:
         before = {each["name"]: each for each in old.dirs}
         children: dict[str, Dir | None] = {}
         for name in sorted(listing.folders, key=paths.natural_key):
-            if not self._locator.ignore.path(path.child(name)):
-                # A new subfolder is shown when it has been indexed. The first manifest shows all.
-                default = None if old.generated_at else {"name": name, "kind": "branch"}
-                children[name] = entry(path.child(name), before.get(name, default))
+            child = path.child(name)
+            if paths.is_too_long(child):
+                listing.unusable.append(name)
+            elif not self._locator.ignore.path(child):
+                shown = entry(child, _UNKNOWN)
+                if shown is _UNKNOWN:
+                    shown = before.get(name) or self._first_entry(child, old)
+                children[name] = shown
         snapshot.dirs = list(filter(None, children.values()))
         changed = changed_sidecars(old, snapshot.sidecars)
         metas = {name: self._meta(location, name) for name in changed}
         plan = compare(old, snapshot, facts, metas, retry=retry)
         plan.problems += self._problems(location, listing, kept)
         return Look(location, tuple(stamps), listing, kept, old, plan, children)
+
+    def _first_entry(self, child: Path, old: Manifest) -> Dir | None:
+        """Returns how a new subfolder is shown. The first manifest of a folder shows all."""
+        if old.generated_at:
+            try:
+                self._locator.folder(child)
+            except Ignored:
+                return None
+            except LensletError:
+                pass  # indexing it will say what is wrong
+        return {"name": child.name, "kind": "branch"}
 
     def stamps(self, path: Path) -> tuple[Stamp, ...]:
         """Returns the stamps of a folder that is not served; `Unsupported` in a bucket."""

@@ -196,9 +196,9 @@ class Summary:
         if self._leads and not (complete or rollup.exists):
             return  # the first rollup will have everything
         begun, known = self._clock(), rollup.generations
+        changed = dict.fromkeys(self._records.take_gone(), "")
         now = {path: each for path, each in self._records.all() if each.generation}
         recent = [path for path, each in now.items() if each.looked > self._flushed - _OVERLAP]
-        changed = dict.fromkeys(self._records.take_gone(), "")
         changed |= {path: now[path].generation for path in recent}
         if self._leads and complete:
             differs = (path for path in now if now[path].generation != known.get(path))

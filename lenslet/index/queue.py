@@ -103,13 +103,16 @@ class Queue:
         """Adds a job, due in `delay` seconds. One that waits already is merged with it."""
         with self._changed:
             due = self._clock() + delay
-            if job.key in self._jobs:
-                earlier, waiting = self._jobs[job.key]
-                due, job = min(due, earlier), waiting.merged(job)
-            else:
+            if job.key not in self._jobs:
                 self._counts[job.kind] += 1
+                self._jobs[job.key] = due, job
+                self._push(job.key)
+                return
+            earlier, waiting = self._jobs[job.key]
+            due, job = min(due, earlier), waiting.merged(job)
             self._jobs[job.key] = due, job
-            self._push(job.key)
+            if (due, job.lane) != (earlier, waiting.lane):
+                self._push(job.key)
 
     def _push(self, key: Key) -> None:
         due, job = self._jobs[key]

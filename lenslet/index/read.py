@@ -22,7 +22,7 @@ from lenslet.index.status import Status
 from lenslet.library import Library
 from lenslet.library.manifest import QUARANTINED, Facts
 from lenslet.paths import THUMBNAIL, Path
-from lenslet.storage.tree import Stat, Tree
+from lenslet.storage.tree import Stat, Tree, read_thumbnail
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
@@ -108,7 +108,7 @@ class Images:
         if path in self._suspects.values():
             return False
         try:
-            facts = self._read(path, thumbnail=asked or force)
+            facts = self._read(path, asked=asked, force=force)
         except Unsettled:
             self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
@@ -129,14 +129,15 @@ class Images:
         path = location.file(item.name)
         return location.tree, path, *location.tree.open(path)
 
-    def _read(self, item: Path, *, thumbnail: bool) -> Facts:
-        """Returns an image's facts, and writes its `thumbnail`."""
+    def _read(self, item: Path, *, asked: bool, force: bool) -> Facts:
+        """Returns an image's facts. Writes its thumbnail if `asked` and missing, or by `force`."""
         tree, path, file, stat = self._open(item)
         with file:
             if not stat.settled(self._clock.wall_ns()):
                 raise Unsettled
             if stat.size > self._library.settings.max_file_bytes:
                 return Facts(stat.rev, error=f"{stat.size} bytes are more than MAX_FILE_BYTES")
+            thumbnail = force or (asked and not self._has_thumbnail(item, stat))
             with _whole(file, stat.size) as source:
                 facts, data = self._decode(item, source, stat, thumbnail)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object
@@ -148,6 +149,14 @@ class Images:
                 reason = "no thumbnail can be stored: the name is too long to add .thumbnail"
                 return replace(facts, error=reason)
         return facts
+
+    def _has_thumbnail(self, item: Path, image: Stat) -> bool:
+        """True if somebody else has made it. False in a bucket, where asking costs a request."""
+        if not image.etag:
+            with contextlib.suppress(NotFound):
+                read_thumbnail(self._library.tree, item, image)
+                return True
+        return False
 
     def _decode(
         self, item: Path, source: BinaryIO, stat: Stat, thumbnail: bool

@@ -86,15 +86,15 @@ class Status:
         with self._lock:
             slot = min(set(range(_MARKS)) - self._used)
             self._used.add(slot)
-        self.mark(slot, path)
         try:
+            self.mark(slot, path)
             yield
         finally:
             self.clear(slot)
 
     def mark(self, slot: int, path: Path) -> None:
         self._used.add(slot)
-        self._memory.marks[slot] = _Mark(time.monotonic(), path.encode())
+        self._memory.marks[slot] = _Mark(time.monotonic(), path.encode()[:_PATH_BYTES])
 
     def clear(self, slot: int) -> None:
         self._memory.marks[slot] = _Mark()
@@ -102,8 +102,9 @@ class Status:
 
     def marks(self) -> dict[int, Mark]:
         """Returns what each thread decodes, or decoded when its process died."""
+        marks = map(_Mark.from_buffer_copy, self._memory.marks)  # others change them meanwhile
         return {
             slot: Mark(Path(mark.path.decode("utf-8", "replace")), mark.since)
-            for slot, mark in enumerate(self._memory.marks)
+            for slot, mark in enumerate(marks)
             if mark.path
         }

@@ -76,15 +76,11 @@ class FoldedCopy:
 
     def __init__(self, cache: Tree, key: str) -> None:
         self.key = key
-        self._cache = cache
         with cache.open(Path(f"{key}.fold"))[0] as file:
             self.fold = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         items, _ = cache.open(Path(f"{key}.json"))
         self._items = items.fileno()
         weakref.finalize(self, items.close)  # threads may still read when it is replaced
-
-    def terms(self) -> bytes:
-        return self._cache.read(Path(f"{self.key}.terms"))[0]
 
     def item(self, line: bytes) -> bytes:
         """Returns the JSON of the item that a folded line stands for."""
@@ -260,8 +256,8 @@ class Search:
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
         counts: Counter[tuple[str, str]] = Counter()
-        for copy in view.rollup, *(FoldedCopy(self._cache, each.key) for each in view.changed):
-            for line in copy.terms().splitlines():
+        for key in view.rollup.key, *(changed.key for changed in view.changed):
+            for line in self._cache.read(Path(f"{key}.terms"))[0].splitlines():
                 kind, folded, shown, count = line.split(b"\t")
                 if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
                     counts[kind.decode(), shown.decode()] += int(count)

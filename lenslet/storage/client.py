@@ -191,7 +191,8 @@ class Client:
         key = parameters.get("Key", parameters.get("Prefix", ""))
         where = parameters.get("Bucket", parameters.get("QueueUrl", ""))
         if code in _REASONS:
-            self._forget_clients()
+            if status == 403 or "Token" in code:
+                self._forget_clients()
             return StorageUnavailable(f"{_REASONS[code]} ({where}, {code})")
         if code in _TOO_LONG:
             if error.operation_name == "PutObject":

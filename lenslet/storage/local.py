@@ -414,10 +414,10 @@ def _replace(
     mtime_ns: int | None = None,
     durable: bool = False,
 ) -> None:
-    """Puts a file in place, whole or not at all. `durable`: on return it is on disk, and
-    has the mode and owner of the file that it replaces.
+    """Puts a file in place, whole or not at all, with the mode of the file that it replaces.
 
-    The temporary file is locked while its writer lives, so that `sweep` leaves it alone.
+    If it is `durable`, it is on disk on return. The temporary file is locked while its writer
+    lives, so that `sweep` leaves it alone.
     """
     temporary = TEMPORARY + secrets.token_hex(8)
     with open(os.open(temporary, _NEW, 0o666, dir_fd=folder), "wb", _BUFFER_BYTES) as file:
@@ -425,12 +425,12 @@ def _replace(
         try:
             with contextlib.suppress(OSError):  # some network mounts have no locks
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _resemble(fd, _stat_in(folder, name))
             file.writelines(pieces)
             file.flush()
             if mtime_ns is not None:
                 _set_mtime(fd, mtime_ns)
             if durable:
-                _resemble(fd, _stat_in(folder, name))
                 os.fsync(fd)
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:

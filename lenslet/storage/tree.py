@@ -120,6 +120,18 @@ def is_ours(name: str, head: bytes) -> bool:
     return isinstance(found, dict) and "v" in found and "generatedAt" in found
 
 
+def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Read:
+    """Reads the thumbnail that was made from `image`, the file of `item`; `NotFound` if none.
+
+    A RIFF file is complete if it is as long as its header says (RFC 9649, 2.4).
+    """
+    data, stat = tree.read(Path(item + THUMBNAIL))
+    whole = data.startswith(b"RIFF") and len(data) == 8 + int.from_bytes(data[4:8], "little")
+    if not (whole and stat.made_from(image)):
+        raise NotFound(f"{item} has no thumbnail yet.")
+    return data, stat
+
+
 class DocumentCache:
     """Keeps the documents that were read last, at most `most` bytes in total. Safe for threads.
 
@@ -363,6 +375,9 @@ class Overlay(Tree):
 
     def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
         return self._first(path, lambda tree: tree.read_changed(path, known, limit))
+
+    def head(self, path: Path, size: int) -> Read:
+        return self._first(path, lambda tree: tree.head(path, size))
 
     def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
         return self.lower.part(path, stat, first, length)

@@ -192,7 +192,8 @@ def sent_unchanged(req: falcon.Request, resp: falcon.Response, tag: str) -> bool
     """Sets the ETag; True if the client has this version and gets 304 (RFC 9110, 13.1.2)."""
     resp.set_header("ETag", f'"{tag}"')
     resp.cache_control = ["no-cache"]
-    if any(each in ("*", tag) for each in req.if_none_match or ()):
+    known = req.get_header("If-None-Match")
+    if known and (known.strip() == "*" or tag in (req.if_none_match or ())):
         resp.status = falcon.HTTP_304
         return True
     return False

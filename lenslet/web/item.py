@@ -83,12 +83,14 @@ def _check(req: falcon.Request, stored: Sidecar | None) -> None:
 
     Of an ETag only the part before the dot counts, which stands for the sidecar.
     """
-    match, none_match = req.if_match, req.if_none_match
-    tag = sidecar.digest(stored.raw if stored else None)
-    strong = [each for each in match or () if not getattr(each, "is_weak", False)]
-    holds = match is None or (stored is not None if "*" in strong else tag in _parts(strong))
+    match, none_match = req.get_header("If-Match"), req.get_header("If-None-Match")
+    tag, holds = sidecar.digest(stored.raw if stored else None), True
+    if match is not None:
+        strong = [each for each in req.if_match or () if not getattr(each, "is_weak", False)]
+        holds = stored is not None if match.strip() == "*" else tag in _parts(strong)
     if none_match is not None:
-        holds &= stored is None if "*" in none_match else tag not in _parts(none_match)
+        tags = _parts(req.if_none_match or ())
+        holds &= stored is None if none_match.strip() == "*" else tag not in tags
     if not holds:
         raise PreconditionFailed(
             "If-Match or If-None-Match does not fit the stored sidecar.",

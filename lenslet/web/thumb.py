@@ -9,7 +9,7 @@ from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.index.queue import Job, Kind
 from lenslet.index.status import STORAGE
 from lenslet.paths import THUMBNAIL, Path
-from lenslet.storage.tree import Stat
+from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.common import Image, Resource, image_param, send, send_json, send_pending, url
 
 WEBP = "image/webp"
@@ -54,13 +54,9 @@ class Thumb(Resource):
         resp.status = falcon.HTTP_204
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
-        """Reads the thumbnail made from this image; `NotFound` if there is none or only `before`.
-
-        A RIFF file is complete if it is as long as its header says (RFC 9649, 2.4).
-        """
-        data, stat = self.service.tree.read(Path(image.path + THUMBNAIL))
-        whole = data.startswith(b"RIFF") and len(data) == 8 + int.from_bytes(data[4:8], "little")
-        if not (whole and stat.made_from(image.stat)) or stat == before:
+        """Reads the thumbnail of this image; `NotFound` if there is none or only `before`."""
+        data, stat = read_thumbnail(self.service.tree, image.path, image.stat)
+        if stat == before:
             raise NotFound(f"{image.path} has no thumbnail yet.")
         return data, stat
 
