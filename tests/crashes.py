@@ -1,4 +1,4 @@
-"""Ends a process where tests want it: at one of its renames or unlinks."""
+"""Ends a process where tests want it, and runs state machines in which that happens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 
 class Crash(BaseException):
@@ -35,3 +38,19 @@ def crash_at(number: int) -> Iterator[None]:
             stack.enter_context(mock.patch.object(os, name, ending(getattr(os, name))))
         with contextlib.suppress(Crash):
             yield
+
+
+def run_machine(machine: type[RuleBasedStateMachine], examples: int) -> None:
+    """Tries other examples each time."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=20,
+            deadline=None,
+            derandomize=False,
+            report_multiple_bugs=False,
+            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from conftest import Gallery, tree
-from crashes import crash_at
+from crashes import crash_at, run_machine
 from folder_model import (
     FOREIGN,
     MARK,
@@ -30,9 +30,8 @@ from folder_model import (
     matches,
     parent,
 )
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from PIL import Image
 
 PLACES = ("", "d2", "D10", "d2/x y", "D10/x y", "d2/x y/zoë")
@@ -254,15 +253,4 @@ class Library(RuleBasedStateMachine):
 
 def test_the_index_says_what_is_in_a_folder_whatever_has_happened_to_it() -> None:
     """Also after crashes at any write, and nothing of the user's is ever changed."""
-    run_state_machine_as_test(
-        Library,
-        settings=settings(
-            max_examples=150,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=False,
-            report_multiple_bugs=False,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(Library, 150)

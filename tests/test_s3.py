@@ -467,6 +467,26 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours)
     assert gallery.app.get("/health").json["status"] == "ok"
 
 
+def test_a_folder_that_is_gone_leaves_search_although_the_store_refused_it_at_first(
+    make, ours
+) -> None:
+    """Also if the host that saw it go does not scan."""
+    put(ours / "d/gone.jpg")
+    put(ours / "e/stays.jpg")
+    leader, other = make(ours), make(ours, SCAN_SECONDS="0")
+    leader.index()
+    leader.settle(400)
+    other.ask("d")
+    for key in (ours / "d").all_keys():
+        (ours / key).unlink()
+    ours.service.fault("PUT", "_rollup_delta.json", 403, "AccessDenied")
+    other.ask("d")
+    assert other.found("gone") == ["d/gone.jpg"]
+    ours.service.reset()
+    other.settle(30)
+    assert other.found("gone") == []
+
+
 def test_a_folder_that_another_host_writes_too_is_not_a_failure(make, ours) -> None:
     """Whoever waits for it is told when it has been done after all."""
     put(ours / "d/a.jpg")

@@ -10,10 +10,9 @@ import tempfile
 from collections import Counter
 
 from conftest import Gallery, draw, encode
-from crashes import crash_at
-from hypothesis import HealthCheck, Phase, settings
+from crashes import crash_at, run_machine
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 IMAGES = {".jpg": encode(draw(8, 6), "JPEG"), ".png": encode(draw(6, 8), "PNG")}
 NAMES = ("one.jpg", "two.jpg", "two.png")
@@ -188,15 +187,4 @@ class TwoServices(RuleBasedStateMachine):
 
 def test_two_services_on_one_root_find_exactly_what_there_is() -> None:
     """Whichever of them takes an edit, whichever of them crashes."""
-    run_state_machine_as_test(
-        TwoServices,
-        settings=settings(
-            max_examples=100,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=False,
-            report_multiple_bugs=False,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(TwoServices, 100)

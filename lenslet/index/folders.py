@@ -131,11 +131,15 @@ class Records:
             for folder in gone:
                 self._folders.pop(folder, None)
 
-    def take_gone(self) -> set[Path]:
-        """Returns the folders that were forgotten since it was last called."""
+    def gone(self) -> set[Path]:
+        """Returns the forgotten folders that search has not learned of."""
         with self._lock:
-            gone, self._gone = self._gone, set()
-        return gone
+            return set(self._gone)
+
+    def search_knows(self, gone: set[Path]) -> None:
+        """Drops folders that search has learned of."""
+        with self._lock:
+            self._gone -= gone
 
 
 @dataclass(slots=True)

@@ -196,10 +196,10 @@ class Summary:
         if self._leads and not (complete or rollup.exists):
             return  # the first rollup will have everything
         begun, known = self._clock(), rollup.generations
-        changed = dict.fromkeys(self._records.take_gone(), "")
+        gone = self._records.gone()
         now = {path: each for path, each in self._records.all() if each.generation}
         recent = [path for path, each in now.items() if each.looked > self._flushed - _OVERLAP]
-        changed |= {path: now[path].generation for path in recent}
+        changed = dict.fromkeys(gone, "") | {path: now[path].generation for path in recent}
         if self._leads and complete:
             differs = (path for path in now if now[path].generation != known.get(path))
             changed |= {path: now[path].generation for path in differs}
@@ -207,6 +207,7 @@ class Summary:
             for path in rollup.delta.keys() - now.keys() - changed.keys():
                 self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
         rollup.flush(changed)
+        self._records.search_knows(gone)
         self._flushed = begun
 
     def _is_due(self) -> bool:

@@ -102,7 +102,7 @@ class Images:
                 waiter(ok)
 
     def _do(self, path: Path, *, asked: bool, force: bool) -> bool:
-        """Reads an image; False if that is to be done again."""
+        """Reads an image; False if it must be read again."""
         if not (asked or self._folders.is_reading(path)):
             return True
         if path in self._suspects.values():

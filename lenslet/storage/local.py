@@ -384,7 +384,7 @@ def _refuse_foreign(folder: int, path: Path) -> None:
 
 
 class _OpenHow(ctypes.Structure):
-    """What `openat2` is told (openat2(2))."""
+    """The `struct open_how` of openat2(2)."""
 
     _fields_ = (
         ("flags", ctypes.c_uint64),
