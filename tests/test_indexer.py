@@ -478,6 +478,21 @@ def test_a_root_that_goes_away_during_the_walk_is_walked_again(
     assert after[0] == before[0]
 
 
+def test_a_new_image_that_is_overwritten_in_place_is_found_unasked(
+    make_gallery: Make, root
+) -> None:
+    """That does not change the time of its folder."""
+    photo = put(root / "a/x.jpg", jpeg(600, 400))
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(100)
+    folder = (root / "a").stat().st_mtime_ns
+    photo.write_bytes(jpeg(300, 500, seed=7))
+    assert (root / "a").stat().st_mtime_ns == folder
+    gallery.settle(300)
+    assert gallery.items("a")["x.jpg"]["w"] == 300
+
+
 def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, root) -> None:
     """Writing into a file moves no time of its folder; one with a bad image is looked at again."""
     data = jpeg(600, 400)
@@ -699,7 +714,12 @@ def test_images_that_fail_are_tried_again_later_and_later() -> None:
     early = retry.after(now - 1, {"y.jpg": "other"}, broken=False, changed=False)
     assert early == Retry({"y.jpg": "other"}, retry.due, 8)
     assert retry.after(now, {}, broken=True, changed=True) == Retry({}, now + 60, 1)
-    assert retry.after(now, {}, broken=False, changed=True) == Retry()
+    retry = retry.after(now, {}, broken=False, changed=True)
+    looks = []
+    while retry.tries:
+        looks.append(retry.due - now)
+        retry = retry.after(retry.due, {}, broken=False, changed=False)
+    assert (looks, retry) == ([60, 180, 420], Retry())
 
 
 def test_search_follows_a_manifest_that_goes_back_in_time(make_gallery: Make, root) -> None:

@@ -34,11 +34,12 @@ MOST_IMAGES = 20_000  # in the queue; folders whose images do not fit wait in `_
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
+_LOOKS_AFTER_CHANGE = 3
 _NEVER = float("inf")
 
 
 class Retry(NamedTuple):
-    """When a folder with bad images is looked at again, and how often that has been tried.
+    """When a folder with new or bad images is looked at again, and how often that has been done.
 
     `reasons` says why images could not be read, by name. `due` is in seconds of the loop's clock.
     """
@@ -52,14 +53,14 @@ class Retry(NamedTuple):
     ) -> Retry:
         """Returns the next retry. Waits are 1, 2, 4 … minutes, from 1 again if something changed.
 
-        `broken`: an image cannot be decoded. It may still be being written, which does not change
-        the stamp of its folder.
+        A folder is looked at three times after a change, and for ever while an image is `broken`
+        or could not be read: writing into a file does not change the stamp of its folder.
         """
-        if not (reasons or broken):
-            return Retry()
-        if now < self.due and self.tries and not changed:
-            return self._replace(reasons=reasons)
         tries = 0 if changed else self.tries
+        if not (reasons or broken or changed or 0 < tries < _LOOKS_AFTER_CHANGE):
+            return Retry()
+        if tries and now < self.due:
+            return self._replace(reasons=reasons)
         wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
         return Retry(reasons, now + wait, tries + 1)
 
@@ -330,12 +331,12 @@ class Folders:
     ) -> None:
         path, plan, now = job.path, look.plan, self._clock()
         manifest, reasons = plan.manifest, {**before.retry.reasons, **failed}
-        broken = self._tree.has_stamps and any("error" in item for item in manifest.items)
+        local = self._tree.has_stamps  # in a bucket every scan sees each image
         retry = before.retry.after(
             now,
             {name: reason for name, reason in reasons.items() if name in plan.todo},
-            broken=broken,
-            changed=plan.changed,
+            broken=local and any("error" in item for item in manifest.items),
+            changed=local and plan.changed,
         )
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]
         if self._tree.is_spare(path.child(MANIFEST)):
