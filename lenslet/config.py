@@ -1,5 +1,7 @@
 """Settings from environment variables and a `.env` file."""
 
+import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +16,9 @@ NO_SHARDS = (
     "SHARD is no longer supported: several index processes on one bucket need a queue, "
     "so set JOBS_QUEUE_URL instead"
 )
-_LATER = ("API_TOKEN", "READ_TOKEN", "CORS_ORIGINS", "ACCEL_PREFIX", "LOG_FORMAT", "PAGE")
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
+_LATER = ("ACCEL_PREFIX", "LOG_FORMAT", "PAGE")
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
@@ -43,6 +47,8 @@ def _text(pattern: str, what: str) -> Callable[[str], str]:
 
 _not_empty = _text(r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty")
 _any_url = _text(r"https?://[^\s/]+(/\S*)?", "a URL such as https://s3.example.org")
+_token = _text(r"[!-~]{8,}", "8 or more printable ASCII characters without spaces")
+_header = _text(r"[A-Za-z][A-Za-z0-9-]*", "the name of a header, such as Remote-User")
 _bucket = _text(
     r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "the name of a bucket, without s3:// and without a prefix"
 )
@@ -71,6 +77,41 @@ def _absolute_folders(text: str) -> tuple[str, ...]:
     return folders
 
 
+def _root(text: str) -> str:
+    return os.path.expanduser(_not_empty(text))
+
+
+def _folder(text: str) -> str:
+    """Returns the absolute folder that a text means; `~` is the user's home."""
+    folder = os.path.expanduser(text)
+    if not os.path.isabs(folder):
+        raise ValueError("an absolute folder, such as /var/lib/lenslet or ~/lenslet")
+    return folder
+
+
+def _networks(text: str) -> tuple[IPNetwork, ...]:
+    try:
+        return tuple(map(ipaddress.ip_network, _words(text)))
+    except ValueError as error:
+        raise ValueError("IP addresses or networks, separated by commas") from error
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _words(text)
+    if not all(re.fullmatch(r"https?://[^/\s*]+", origin) for origin in origins) and origins != (
+        "*",
+    ):
+        raise ValueError("origins such as https://example.org, separated by commas, or * alone")
+    return origins
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(host.lower() for host in _words(text))
+    if not all(re.fullmatch(r"[a-z0-9_.-]+", host) for host in hosts):
+        raise ValueError("host names without a port, separated by commas")
+    return hosts
+
+
 def _prefix(text: str) -> str:
     """Returns the prefix that keys begin with: empty, or ending with `/`."""
     prefix = text.strip("/")
@@ -84,6 +125,11 @@ def _setting(default: Any, check: Callable[[str], Any]) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+def _secret() -> Any:
+    """A token. Neither `repr` nor an error shows it."""
+    return field(default="", repr=False, metadata={"check": _token})
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting, checked. Each field is the environment variable of the same name.
@@ -93,12 +139,12 @@ class Settings:
     with `scan_seconds` 0 it does not scan.
     """
 
-    root_path: str = _setting("./data", _not_empty)
+    root_path: str = _setting("./data", _root)
     s3_bucket: str = _setting("", _bucket)
     s3_prefix: str = _setting("", _prefix)
     s3_endpoint: str = _setting("", _url)
     aws_region: str = _setting("", str.strip)
-    state_dir: str = _setting("", str)
+    state_dir: str = _setting("", _folder)
     host: str = _setting("127.0.0.1", _not_empty)
     port: int = _setting(7070, _number(int, 1, 65535))
     web_concurrency: int = _setting(2, _number(int, 1, 64))
@@ -107,12 +153,19 @@ class Settings:
     thumb_long_edge: int = _setting(256, _number(int, 16, 4096))
     thumb_quality: int = _setting(70, _number(int, 1, 100))
     thumb_wait: float = _setting(0.8, _number(float, 0, 30))
+    img_wait: float = _setting(15.0, _number(float, 0, 60))
     page_size: int = _setting(5000, _number(int, 1, 100_000))
     ignore: tuple[str, ...] = _setting((), _words)
     max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
     max_file_bytes: int = _setting(512 * 1024 * 1024, _number(int, 1, 2**40))
     scan_seconds: float = _setting(30.0, _scan_seconds)
     presign_seconds: int = _setting(900, _number(int, 0, 604_800))
+    api_token: str = _secret()
+    read_token: str = _secret()
+    auth_header: str = _setting("", _header)
+    trusted_proxies: tuple[IPNetwork, ...] = _setting(_LOOPBACK, _networks)
+    allowed_hosts: tuple[str, ...] = _setting((), _hosts)
+    cors_origins: tuple[str, ...] = _setting((), _origins)
     pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
     pointer_buckets: tuple[str, ...] = _setting((), _buckets)
     jobs_queue_url: str = _setting("", _url)
@@ -136,7 +189,8 @@ def settings(environ: Mapping[str, str]) -> Settings:
             if text:
                 values[each.name] = each.metadata["check"](text)
         except ValueError as error:
-            raise SettingError(f"{each.name.upper()}={text!r}: must be {error}") from error
+            shown = f"={text!r}" if each.repr else ""
+            raise SettingError(f"{each.name.upper()}{shown}: must be {error}") from error
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
     values["cache_dir"] = os.path.join(os.path.expanduser(cache), "lenslet")
     return Settings(**values)
@@ -195,6 +249,18 @@ def dotenv(text: str) -> dict[str, str]:
             value = value.partition(" #")[0].rstrip()
         found[name] = value
     return found
+
+
+def misspelt(environ: Mapping[str, str], folder: str = ".") -> list[str]:
+    """Says which variables look like settings and are none, with the setting that is nearest."""
+    found = {name for name in (*environ, *_read_dotenv(folder)) if "_" in name} - {
+        *names(),
+        *_LATER,
+    }
+    near = {name: difflib.get_close_matches(name, names(), 1, 0.85) for name in sorted(found)}
+    return [
+        f"{name} is not a setting: do you mean {known[0]}?" for name, known in near.items() if known
+    ]
 
 
 def names() -> list[str]:

@@ -29,7 +29,7 @@ log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
 MERGE_SECONDS = 1.0  # events of one folder within this time cause one listing
-_LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 20, 5.0, 10.0
+_LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 10, 5.0, 10.0
 _TICK_SECONDS = 0.5
 _DEAD_SECONDS = 60.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")

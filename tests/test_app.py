@@ -17,7 +17,8 @@ from conftest import BROKEN_JPEG, Gallery, exif, is_bucket, jpeg, put, tree
 from webtest import TestApp
 
 from lenslet import errors, times
-from lenslet.web.app import STATUSES, status_of
+from lenslet.web.app import create_app
+from lenslet.web.common import STATUSES, status_of
 
 Make = Callable[..., Gallery]
 TAKEOUT = b'{"title": "IMG_1.jpg", "description": "", "photoTakenTime": {"timestamp": "1"}}'
@@ -223,7 +224,7 @@ def test_a_manifest_is_sent_as_it_is_kept(app: TestApp, root: pathlib.Path) -> N
     item = app.get("/folders").json["items"][0]
     when = ["modifiedAt"] if is_bucket(root) else []
     assert list(item) == ["path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "hash",
-                          "createdAt", "rev", *when]  # fmt: skip
+                          "createdAt", "takenAt", "rev", *when]  # fmt: skip
     assert item["createdAt"] == "2025-02-15T12:32:00Z"
 
 
@@ -312,11 +313,12 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
 
 
 @pytest.mark.local
-def test_no_more_than_half_of_the_request_threads_ever_wait(make_gallery, root) -> None:
-    """Of two who ask at once with two threads, one is answered at once."""
+def test_no_more_requests_wait_than_may(make_gallery, root) -> None:
+    """Of two who ask at once where one may wait, one is answered at once."""
     put(root / "a.jpg")
     put(root / "b.jpg")
-    gallery = make_gallery(WEB_THREADS="2", THUMB_WAIT="1.5")
+    gallery = make_gallery(THUMB_WAIT="1.5")
+    gallery.app = TestApp(create_app(gallery.library, gallery.channel, gallery.status, waiting=1))
     took = []
 
     def ask(name: str) -> None:
@@ -879,3 +881,113 @@ def all_errors(kind: type[errors.LensletError] = errors.LensletError) -> set[typ
 def test_every_error_or_what_it_is_derived_from_has_a_row_in_the_table() -> None:
     assert all(set(each.__mro__) & set(STATUSES) for each in all_errors())
     assert status_of(errors.BrokenPointer("x")).startswith("403")
+
+
+# Tags of many images, sorted and dated search, all of EXIF
+
+
+def test_tags_of_many_images_are_edited_each_with_its_own_result(app, root) -> None:
+    edit(app, {"tags": ["old", "draft"], "notes": "n"}, "a.jpg")
+    body = {
+        "paths": ["a.jpg", "sub/b.png", "sub/none.jpg", "../x.jpg", "a.jpg"],
+        "add": ["new ", "old"],
+        "remove": ["draft"],
+    }
+    results = app.post_json("/items/tags", body, status=200).json["results"]
+    assert [(each["path"], each["status"], each.get("tags")) for each in results] == [
+        ("a.jpg", 200, ["old", "new"]),
+        ("sub/b.png", 200, ["new", "old"]),
+        ("sub/none.jpg", 404, None),
+        ("../x.jpg", 400, None),
+    ]
+    assert results[3]["description"].startswith("paths:")
+    assert app.get("/item?path=a.jpg").json["notes"] == "n"
+    stored = (root / "a.jpg.json").read_bytes()
+    app.post_json("/items/tags", body)
+    assert (root / "a.jpg.json").read_bytes() == stored
+    app.post_json("/items/tags", {"paths": ["sub/broken.jpg"], "remove": ["x"]})
+    assert not (root / "sub/broken.jpg.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], "body"), ({}, "paths"), ({"paths": []}, "paths"), ({"paths": "a.jpg"}, "paths"),
+        ({"paths": ["a.jpg"] * 501}, "paths"), ({"paths": [1]}, "paths"),
+        ({"paths": ["a.jpg"], "add": [""]}, "tags"), ({"paths": ["a.jpg"], "add": "x"}, "add"),
+        ({"paths": ["a.jpg"], "remove": [None]}, "remove"),
+    ],
+)  # fmt: skip
+def test_a_wrong_edit_of_many_is_refused_whole(app, root, body, field) -> None:
+    assert app.post_json("/items/tags", body, status=422).json["description"].startswith(field)
+    assert not (root / "a.jpg.json").exists()
+
+
+DATES = {"2024/one.jpg": "2024:07:01 10:00:00", "2024/two.jpg": "2024:07:15 23:59:59",
+         "2023/three.jpg": "2023:12:31 10:00:00", "img10.jpg": "2024:08:01 00:00:00"}  # fmt: skip
+
+
+@pytest.fixture
+def dated(make_gallery: Make, root) -> Gallery:
+    for name, date in DATES.items():
+        put(root / name, jpeg(exif=exif(DateTimeOriginal=date)))
+    put(root / "img2.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    return gallery
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("date:2024", {"one", "two", "img10"}), ("date:2024-07", {"one", "two"}), ("date:2024-07-15", {"two"}),
+        ("date:2024-07-01..2024-07-14", {"one"}), ("date:2023..2024-07", {"one", "two", "three"}),
+        ("date:2023-12-31..2024", {"one", "two", "three", "img10"}), ("jpg -date:2024", {"three", "img2"}),
+        ("date:2025", set()), ("date:2024 tw", {"two"}), ("20240701", set()), ("date:2024-07-16..2024-07-14", set()),
+    ],
+)  # fmt: skip
+def test_dates_are_searched(dated: Gallery, query, wanted) -> None:
+    found = dated.found(query)
+    assert {path.rpartition("/")[2].removesuffix(".jpg") for path in found} == wanted
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["date:x", "date:24", "date:2024-7", "date:2024..", "date:..2024", "date:2024-07-01T10"],
+)
+def test_what_is_no_date_is_refused(dated: Gallery, query) -> None:
+    assert dated.app.get("/search", {"q": query}, status=400).json["description"].startswith("q:")
+
+
+@pytest.mark.local
+def test_hits_are_sorted_by_folder_name_or_date(dated: Gallery) -> None:
+    by_folder = ["img2.jpg", "img10.jpg", "2023/three.jpg", "2024/one.jpg", "2024/two.jpg"]
+    by_date = ["2023/three.jpg", "2024/one.jpg", "2024/two.jpg", "img10.jpg", "img2.jpg"]
+    by_name = ["img2.jpg", "img10.jpg", "2024/one.jpg", "2023/three.jpg", "2024/two.jpg"]
+    assert dated.found("jpg") == dated.found("", path="/") == by_folder
+    assert dated.found("jpg", order="desc") == by_folder[::-1]
+    assert dated.found("jpg", sort="date") == by_date
+    assert dated.found("jpg", sort="date", order="desc") == [*by_date[3::-1], "img2.jpg"]
+    assert dated.found("jpg", sort="name") == by_name
+    assert dated.found("jpg", sort="date", limit=2, offset=1) == by_date[1:3]
+    for name, value in (("sort", "size"), ("order", "up")):
+        answer = dated.app.get("/search", {"q": "x", name: value}, status=400)
+        assert answer.json["description"].startswith(name)
+
+
+def test_an_empty_query_lists_what_is_below_a_folder(dated: Gallery) -> None:
+    assert dated.found("", path="2024") == ["2024/one.jpg", "2024/two.jpg"]
+    assert dated.found("") == []
+    items = dated.app.get("/search", {"q": "", "path": "2024"}).json["items"]
+    assert items[0]["takenAt"] == "2024-07-01T10:00:00"
+    assert items[0]["createdAt"] == "2024-07-01T10:00:00Z"
+    assert "takenAt" not in dated.app.get("/search", {"q": "img2"}).json["items"][0]
+
+
+def test_all_of_exif_is_read_when_asked_for(app) -> None:
+    full = app.get("/item?path=a.jpg&exif=full").json["exif"]
+    assert full["DateTimeOriginal"] == "2025:02:15 12:32:00"
+    assert (full["width"], full["createdAt"]) == (400, "2025-02-15T12:32:00Z")
+    assert "DateTimeOriginal" not in app.get("/item?path=a.jpg").json["exif"]
+    app.get("/item?path=sub/broken.jpg&exif=full", status=200)

@@ -182,3 +182,55 @@ def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None
     for word in ("serve", "index", "check", "demo", "environment variable"):
         assert word in told
     assert "PATH" in lenslet(tmp_path, "serve", "--help").stdout
+
+
+def test_check_ends_quietly_when_its_reader_goes(root, tmp_path) -> None:
+    for number in range(3000):
+        put(root / f"{number:04d}-a-folder/.lenslet.folder.json", b"{")
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(root)]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as check:
+        assert check.stdout is not None and check.stderr is not None
+        check.stdout.readline()
+        check.stdout.close()
+        assert check.stderr.read() == b""
+
+
+def test_a_name_that_looks_like_a_setting_is_pointed_out(root, tmp_path) -> None:
+    put(root / "a.jpg")
+    (tmp_path / ".env").write_text("SCAN_SECOND=9\nPUID=1000\n")
+    ended = lenslet(tmp_path, "index", root, THUMB_QUALTIY="80")
+    assert ended.stderr.splitlines()[:2] == [
+        "lenslet: SCAN_SECOND is not a setting: do you mean SCAN_SECONDS?",
+        "lenslet: THUMB_QUALTIY is not a setting: do you mean THUMB_QUALITY?",
+    ]
+
+
+def test_a_tilde_is_the_home_of_the_user(tmp_path) -> None:
+    put(tmp_path / "home/photos/a.jpg")
+    names = {"HOME": str(tmp_path / "home"), "ROOT_PATH": "~/photos", "STATE_DIR": "~/state"}
+    assert lenslet(tmp_path, "index", **names).returncode == 0
+    assert (tmp_path / "home/state/_index.json").exists()
+    assert not (tmp_path / "~").exists()
+
+
+def test_demo_has_help_of_its_own_and_prints_once(tmp_path) -> None:
+    assert "./lenslet-demo" in lenslet(tmp_path, "demo", "--help").stdout
+    assert "s3://" not in lenslet(tmp_path, "demo", "--help").stdout
+    port = free_port()
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PORT": str(port)}
+    command = [sys.executable, "-m", "lenslet.run.cli", "demo", "shown", "--host", "::1"]
+    with subprocess.Popen(
+        command,
+        env=environ,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stderr is not None and demo.stdout is not None
+        assert f"http://[::1]:{port}/" in demo.stderr.readline()
+        demo.terminate()
+        assert demo.stdout.read() == "40 photos drawn in shown\n"

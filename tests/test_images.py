@@ -10,7 +10,6 @@ from conftest import CORPUS, draw, encode, exif
 from PIL import Image, ImageCms
 
 from lenslet import images
-from lenslet.errors import UnreadableImage
 
 TURNED = {
     1: None,
@@ -189,28 +188,131 @@ def test_exif_that_is_broken_says_nothing_and_harms_nothing() -> None:
     assert thumbnail.size == (256, 171)
 
 
+def error_of(data: bytes, **options: int) -> images.Facts:
+    """The facts of an image without a thumbnail: what is wrong with it, and what its head says."""
+    settings = {"long_edge": 256, "quality": 70, "max_pixels": 150_000_000, **options}
+    facts, thumbnail = images.render(io.BytesIO(data), **settings)  # type: ignore[arg-type]
+    assert facts.error
+    assert not thumbnail
+    assert "\n" not in facts.error
+    assert "0x" not in facts.error
+    return facts
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not a JPEG"),
-        (b"GIF89a" + b"\0" * 40, "not a JPEG"),
-        (encode(draw(300, 200), "GIF"), "not a JPEG"),
-        (encode(draw(600, 400))[:3000], "cannot be decoded"),
-        (encode(draw(600, 400), "PNG")[:600], "cannot be decoded"),
+        (b"", "the file is empty"),
+        (b"GIF89a" + b"\0" * 40, "this is a GIF file"),
+        (encode(draw(300, 200), "GIF"), "this is a GIF file"),
+        (encode(draw(300, 200), "BMP"), "this is a BMP file"),
+        (encode(draw(300, 200), "TIFF"), "this is a TIFF or a raw file"),
+        (encode(draw(300, 200), "AVIF"), "this is an AVIF file"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "this is a HEIC file"),
+        (b"<?xml version='1.0'?><svg/>", "this is an SVG file"),
+        (b"just text", "not a JPEG, PNG or WebP image"),
         (BROKEN_WEBP, "cannot be decoded"),
     ],
 )
-def test_what_cannot_be_decoded_says_why_on_one_line(data: bytes, reason: str) -> None:
-    with pytest.raises(UnreadableImage, match=reason) as caught:
-        render(data)
-    assert "\n" not in str(caught.value)
-    assert "0x" not in str(caught.value)
+def test_what_cannot_be_decoded_says_what_it_is(data: bytes, reason: str) -> None:
+    assert reason in str(error_of(data).error)
 
 
 def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
-    data = encode(Image.new("1", (4000, 3000)), "PNG")
-    with pytest.raises(UnreadableImage, match="4000×3000 pixels are more than MAX_PIXELS"):
-        render(data, max_pixels=11_999_999)
+    facts = error_of(encode(Image.new("1", (4000, 3000)), "PNG"), max_pixels=11_999_999)
+    assert facts.error == "4000×3000 pixels are more than MAX_PIXELS (11999999)"
+    assert (facts.width, facts.height) == (4000, 3000)
+
+
+TAKEN = exif(DateTimeOriginal="2025:02:15 12:32:00", Orientation=6)
+NOISE = Image.effect_noise((600, 400), 60).convert("RGB")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_jpeg_that_was_cut_off_is_shown_as_far_as_it_goes(options) -> None:
+    data = encode(NOISE, "JPEG", exif=TAKEN, **options)
+    facts, thumbnail = render(data[: len(data) * 2 // 3])
+    assert (facts.width, facts.height, facts.warning) == (400, 600, "truncated")
+    assert facts.created_at == "2025-02-15T12:32:00Z"
+    assert thumbnail.size == (171, 256)
+    for end in (-1, -2):
+        assert render(data[:end])[0].warning == "truncated"
+    assert render(data + b"\0" * 100)[0].warning is None
+
+
+def test_a_png_that_was_cut_off_is_shown_as_far_as_it_goes() -> None:
+    data = encode(NOISE, "PNG")
+    whole = render(data)[1]
+    for end in (-4, -12, -20):
+        _, thumbnail = render(data[:end])
+        assert near(thumbnail.getpixel((200, 100)), whole.getpixel((200, 100)))
+    facts, thumbnail = render(data[: len(data) // 2])
+    assert (facts.width, facts.height, facts.warning) == (600, 400, "truncated")
+    assert near(thumbnail.getpixel((100, 20)), whole.getpixel((100, 20)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_file_that_ends_after_its_head_keeps_its_size(kind) -> None:
+    data = encode(NOISE, kind)
+    start = data.index(b"\xff\xda") + 20 if kind == "JPEG" else data.index(b"IDAT") + 6
+    found, _ = images.render(io.BytesIO(data[:start]), long_edge=256, quality=70, max_pixels=10**8)
+    assert (found.width, found.height) == (600, 400)
+    assert found.error or found.warning == "truncated"
+
+
+def test_small_drawings_are_kept_as_they_are() -> None:
+    image = Image.effect_noise((64, 48), 100).convert("RGB")
+    _, thumbnail = render(encode(image, "PNG"))
+    assert thumbnail.convert("RGB").tobytes() == image.tobytes()
+    _, thumbnail = render(encode(Image.effect_noise((200, 200), 100).convert("RGB"), "PNG"))
+    assert thumbnail.convert("RGB").tobytes() != image.tobytes()
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description
+  xmp:ModifyDate="2024-09-09T09:09:09" xmp:CreateDate="2003-04-05T06:07:08+02:00"/></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize(
+    ("tags", "xmp", "wanted"),
+    [
+        ({"DateTimeOriginal": "2025:02:15 12:32:00"}, b"", "2025-02-15T12:32:00"),
+        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+02:00"}, b"", "2025-02-15T12:32:00+02:00"),
+        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "Z"}, b"", "2025-02-15T12:32:00+00:00"),
+        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+99:00"}, b"", "2025-02-15T12:32:00"),
+        ({"DateTime": "2001:02:03 04:05:06"}, b"", "2001-02-03T04:05:06"),
+        ({"DateTime": "2001:02:03 04:05:06"}, XMP, "2003-04-05T06:07:08+02:00"),
+        ({"DateTimeDigitized": "2001:02:03 04:05:06"}, XMP, "2001-02-03T04:05:06"),
+        ({}, XMP, "2003-04-05T06:07:08+02:00"),
+        ({}, b"<exif:DateTimeOriginal>2002-02-02T02:02:02.5</exif:DateTimeOriginal>" + XMP, "2002-02-02T02:02:02"),
+        ({}, b"xmp:CreateDate='0000-00-00'", None),
+        ({}, b"", None),
+    ],
+)  # fmt: skip
+def test_when_it_was_taken_is_what_the_cameras_clock_showed(tags, xmp, wanted) -> None:
+    options = {"xmp": xmp} if xmp else {}
+    for kind in ("JPEG", "WEBP"):
+        facts, _ = render(encode(draw(30, 20), kind, exif=exif(**tags), **options))
+        assert facts.taken_at == wanted
+
+
+def test_details_are_told_by_the_names_of_exif() -> None:
+    data = Image.Exif()
+    data[0x010F], data[0x0110] = "Maker\0", "Model 1"
+    inner = data.get_ifd(0x8769)
+    inner[0x829A], inner[0x8827], inner[0x920A], inner[0x927C] = (1 / 250), 400, 35.0, b"secret"
+    data.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 15.0), 3: "W", 4: (11.0, 34.0, 30.0)})
+    for kind in ("JPEG", "PNG", "WEBP"):
+        found = images.details(encode(draw(30, 20), kind, exif=data.tobytes()))
+        assert (found["Make"], found["Model"]) == ("Maker", "Model 1")
+        assert (found["ExposureTime"], found["ISOSpeedRatings"], found["FocalLength"]) == (
+            0.004,
+            400,
+            35,
+        )
+        assert (found["GPSLatitude"], found["GPSLongitude"]) == (48.1375, -11.575)
+        assert "MakerNote" not in found
+    for broken in (b"", b"nonsense", encode(draw(30, 20)), b"\xff\xd8\xff\xe1\0\x10Exif\0\0MM"):
+        assert images.details(broken) == {}
 
 
 def corpus(folder: str) -> list[pathlib.Path]:
@@ -230,9 +332,11 @@ def test_every_good_file_of_the_corpus_has_a_thumbnail(file: pathlib.Path) -> No
 
 
 @pytest.mark.parametrize("file", corpus("broken"), ids=lambda file: file.name)
-def test_every_broken_file_of_the_corpus_says_what_is_wrong(file: pathlib.Path) -> None:
-    with pytest.raises(UnreadableImage, match=r"."):
-        render(file.read_bytes())
+def test_every_broken_file_of_the_corpus_is_shown_in_part_or_says_why(file: pathlib.Path) -> None:
+    source = io.BytesIO(file.read_bytes())
+    facts, thumbnail = images.render(source, long_edge=256, quality=70, max_pixels=10**8)
+    assert bool(facts.error) != bool(thumbnail)
+    assert facts.error or facts.warning == "truncated"
 
 
 @pytest.mark.parametrize("shape", ["Landscape", "Portrait"] if CORPUS else [])

@@ -271,12 +271,30 @@ def test_kinds_of_folders_follow_what_is_in_them(make_gallery: Make, root: pathl
     gallery = make_gallery()
     gallery.index()
     assert gallery.folder()["dirs"] == [
-        {"name": "branch", "kind": "branch"},
-        {"name": "leaf", "kind": "leaf-real"},
+        {"name": "branch", "kind": "branch", "cover": "branch/leaf/a.jpg"},
+        {"name": "leaf", "kind": "leaf-real", "cover": "leaf/a.jpg"},
     ]
     put(root / "branch/new.jpg")
     gallery.index()
-    assert gallery.folder()["dirs"][0] == {"name": "branch", "kind": "leaf-real"}
+    shown = {"name": "branch", "kind": "leaf-real", "cover": "branch/new.jpg"}
+    assert gallery.folder()["dirs"][0] == shown
+
+
+def test_the_cover_of_a_folder_is_its_first_image_that_can_be_shown(make_gallery, root) -> None:
+    put(root / "a/b/c/2.jpg")
+    put(root / "a/b/c/1.jpg", BROKEN_JPEG)
+    put(root / "empty/other.txt", b"")
+    gallery = make_gallery()
+    gallery.index()
+    covers = {entry["name"]: entry.get("cover") for entry in gallery.folder()["dirs"]}
+    assert covers == {"a": "a/b/c/2.jpg", "empty": None}
+    put(root / "a/b/0.jpg")
+    gallery.index()
+    assert gallery.folder()["dirs"][0]["cover"] == "a/b/0.jpg"
+    (root / "a/b/0.jpg").unlink()
+    (root / "a/b/c/2.jpg").unlink()
+    gallery.index()
+    assert "cover" not in gallery.folder()["dirs"][0]
 
 
 def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
@@ -288,7 +306,8 @@ def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
     put(root / "new/b.jpg")
     gallery.ask("new")
     gallery.index()
-    assert gallery.folder()["dirs"] == [{"name": "new", "kind": "leaf-real"}]
+    shown = {"name": "new", "kind": "leaf-real", "cover": "new/b.jpg"}
+    assert gallery.folder()["dirs"] == [shown]
 
 
 def test_a_foreign_manifest_is_left_alone_and_the_folder_is_served(
@@ -499,12 +518,13 @@ def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, ro
     photo = put(root / "a/slow.jpg", data[: len(data) // 2])
     gallery = make_gallery()
     gallery.index()
-    assert gallery.items("a")["slow.jpg"]["error"]
+    assert gallery.items("a")["slow.jpg"]["warning"] == "truncated"
     gallery.settle(120)
     with photo.open("ab") as file:
         file.write(data[len(data) // 2 :])
     gallery.settle(120)
     assert gallery.items("a")["slow.jpg"]["hasThumb"] is True
+    assert "warning" not in gallery.items("a")["slow.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from buckets import BucketPath, Service, start_moto
@@ -30,6 +31,10 @@ def counted(bucket: BucketPath, act: Callable[[], object]) -> dict[str, int]:
 
 
 # Few requests
+
+
+def kinds(folder: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["kind"] for entry in folder["dirs"]}
 
 
 def test_indexing_costs_one_listing_a_folder_and_one_get_an_image(make, ours) -> None:
@@ -320,9 +325,11 @@ def test_new_changed_and_removed_objects_are_found_by_the_next_scan(make, bucket
     assert set(items) == {"stays.jpg", "changes.jpg"}
     assert items["stays.jpg"] == before["stays.jpg"]
     assert (items["changes.jpg"]["w"], items["changes.jpg"]["hasThumb"]) == (77, True)
-    assert gallery.folder("d")["dirs"] == [{"name": "new", "kind": "branch"}]
-    assert gallery.folder("d/new")["dirs"] == [{"name": "deep", "kind": "leaf-real"}]
-    assert gallery.folder()["dirs"] == [{"name": "d", "kind": "leaf-real"}]
+    assert gallery.folder("d")["dirs"] == [
+        {"name": "new", "kind": "branch", "cover": "d/new/deep/b.jpg"}
+    ]
+    assert kinds(gallery.folder("d/new")) == {"deep": "leaf-real"}
+    assert kinds(gallery.folder()) == {"d": "leaf-real"}
     gallery.settle(30)
     assert gallery.found("deep") == ["d/new/deep/b.jpg"]
     assert gallery.found("goes") == gallery.found("gone") == []
@@ -346,7 +353,7 @@ def test_an_ignored_folder_of_a_bucket_is_hidden_whole_and_comes_back(make, buck
     assert gallery.found("jpg") == ["a.jpg"]
     (bucket / "d/.nomedia").unlink()
     gallery.index()
-    assert gallery.folder()["dirs"] == [{"name": "d", "kind": "leaf-real"}]
+    assert kinds(gallery.folder()) == {"d": "leaf-real"}
     assert sorted(gallery.found("jpg")) == ["a.jpg", "d/b.jpg", "d/e/c.jpg"]
 
 
@@ -765,7 +772,7 @@ def test_what_is_hidden_when_a_host_starts_is_not_shown(make, bucket) -> None:
     for _ in range(2):
         again.index()
         other.index()
-    assert again.folder()["dirs"] == [{"name": "b", "kind": "leaf-real"}]
+    assert kinds(again.folder()) == {"b": "leaf-real"}
     assert other.found("jpg") == ["b/z.jpg"]
 
 
@@ -791,7 +798,7 @@ def test_folders_that_hosts_find_and_lose_show_as_they_are(make, bucket) -> None
             host.index()
     for _ in range(3):
         for host in (one, other):
-            assert host.folder("p")["dirs"] == [{"name": "c", "kind": "leaf-real"}]
+            assert kinds(host.folder("p")) == {"c": "leaf-real"}
             host.index()
     counts = one.app.get("/health").json["library"]["counts"]
     assert (counts["folders"], counts["items"]) == (3, 2)
@@ -856,10 +863,10 @@ def test_a_pointer_shows_another_bucket_under_its_own_path(make, home, bucket) -
     gallery = make(home, POINTER_BUCKETS=other.bucket)
     gallery.index()
     assert gallery.folder()["dirs"] == [
-        {"name": "ptr", "kind": "leaf-pointer", "label": "Elsewhere"}
+        {"name": "ptr", "kind": "leaf-pointer", "label": "Elsewhere", "cover": "ptr/one.jpg"}
     ]
     assert gallery.items("ptr")["one.jpg"]["hasThumb"] is True
-    assert gallery.folder("ptr")["dirs"] == [{"name": "deep", "kind": "leaf-real"}]
+    assert kinds(gallery.folder("ptr")) == {"deep": "leaf-real"}
     assert gallery.app.get("/thumb?path=ptr/deep/two.jpg").body[:4] == b"RIFF"
     assert gallery.app.get("/file?path=ptr/one.jpg").body == jpeg(90, 60)
     gallery.app.put("/item?path=ptr/deep/two.jpg", b'{"tags": ["far"]}')

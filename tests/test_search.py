@@ -13,7 +13,7 @@ from lenslet import paths
 from lenslet.library import manifest
 from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
-from lenslet.search.query import Search
+from lenslet.search.query import Page, Search
 from lenslet.search.rollup import Rollup, fold
 from lenslet.storage.local import LocalTree
 
@@ -81,7 +81,9 @@ def test_a_query_finds_what_reading_every_item_would(drawn, terms: list[str]) ->
                 generated_at="2024-01-01T00:00:00Z",
             ),
         )
-        found, count, more, _ = Search(root, cache).find(" ".join(terms), paths.ROOT, 1000, 0)
+        found, count, more, _ = Search(root, cache).find(
+            " ".join(terms), paths.ROOT, Page(limit=1000)
+        )
     wanted = [
         i["path"]
         for each in folders

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import os
 import pathlib
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable
 
 import pytest
-from conftest import CORPUS, ROOT, Server, encode, jpeg, put
+from conftest import CORPUS, ROOT, Server, encode, free_port, jpeg, put, wait_for
 from PIL import Image
 
 Serve = Callable[..., Server]
@@ -142,6 +146,110 @@ def test_term_ends_everything_promptly_in_the_middle_of_work(serve: Serve, root)
     check_whole(root)
 
 
+def on_terminal(command: list[str], port: int, **environ: str) -> tuple[int, int]:
+    """Starts a command on a pseudo-terminal of its own; its pid and the terminal."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(
+            sys.executable, [sys.executable, *command], {**os.environ, **environ, "PORT": str(port)}
+        )
+    return pid, terminal
+
+
+def answers(port: int) -> bool:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1) as answer:
+        return bool(answer.status == 200)
+
+
+@pytest.mark.parametrize("command", [["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"]])
+def test_ctrl_c_in_a_terminal_ends_everything_within_two_seconds(root, tmp_path, command) -> None:
+    """A terminal sends the signal to every process, and the master then sends another."""
+    fill(root, 100)
+    for number in range(int(os.environ.get("LENSLET_CTRL_C", "3"))):
+        port = free_port()
+        environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / str(number))}
+        pid, terminal = on_terminal(command, port, **environ)
+        wait_for(lambda port=port: answers(port))
+        forked = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+        children = (
+            wait_for(lambda forked=forked: len(forked.read_text().split()) == 3)
+            and forked.read_text().split()
+        )
+        began = time.monotonic()
+        os.write(terminal, b"\x03")
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal is gone when nobody has it open
+            while data := os.read(terminal, 4096):
+                shown += data
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert time.monotonic() - began < 2
+        assert not [child for child in children if pathlib.Path(f"/proc/{child}").exists()]
+        assert b"Traceback" not in shown and b"SIGKILL" not in shown
+        os.close(terminal)
+    assert sum(b"Lenslet serves" in line for line in shown.splitlines()) <= 1
+    check_whole(root)
+
+
+def test_a_port_in_use_ends_the_start_with_one_sentence(serve: Serve, root, tmp_path) -> None:
+    server = serve(root)
+    for command in (["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"]):
+        environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
+        environ["PORT"] = str(server.port)
+        ended = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        said = (
+            f"lenslet: Port {server.port} is already in use; choose another with --port or PORT.\n"
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", said)
+
+
+def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, root) -> None:
+    """With the index process stopped, 200 pictures wait: more than are allowed to."""
+    names = fill(root, 100)
+    server = serve(root, IMG_WAIT="6")
+    server.until(lambda: server.json("/folders?path=many").get("items"))
+    index = server.index_pid()
+    for name in names:
+        (root / f"{name}.thumbnail").unlink(missing_ok=True)
+    os.kill(index, signal.SIGSTOP)
+    statuses: list[int] = []
+
+    def show(name: str) -> None:
+        route = "/thumb?" + urllib.parse.urlencode({"path": name})
+        statuses.append(server.get(route, Accept="image/avif,image/webp,image/*;q=0.8")[0])
+
+    threads = [threading.Thread(target=show, args=(name,)) for name in (*names, *names)]
+    for thread in threads:
+        thread.start()
+    times = []
+    for _ in range(40):
+        began = time.monotonic()
+        assert server.get("/folders?path=many")[0] == 200
+        times.append(time.monotonic() - began)
+    assert sorted(times)[37] < 0.25, times
+    os.kill(index, signal.SIGCONT)
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 202}
+    assert statuses.count(200) >= 64
+
+
+def test_a_picture_that_cannot_be_made_is_refused_at_once(serve: Serve, root) -> None:
+    os.utime(put(root / "broken.jpg", b"\xff\xd8\xff\xe0 not a photo"), (1, 1))
+    server = serve(root)
+    server.index_pid()
+    began = time.monotonic()
+    assert server.get("/thumb?path=broken.jpg", Accept="image/*")[0] == 422
+    assert server.get("/thumb?path=none.jpg", Accept="image/*")[0] == 404
+    assert time.monotonic() - began < 3
+
+
 def test_an_index_process_that_hangs_is_killed_and_replaced(serve: Serve, root, tmp_path) -> None:
     fill(root, 2)
     conf = tmp_path / "quick.conf.py"
@@ -245,6 +353,7 @@ def probe_of(server: Server) -> int:
         ("HOST", "no such host"),
         ("ROOT_PATH", "/no/such/folder"),
         ("API_TOKEN", "s3cret"),
+        ("STATE_DIR", "state"),
         ("PAGE_SIZE", "0"),
     ],
 )

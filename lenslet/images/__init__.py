@@ -1,18 +1,21 @@
-"""Pixels: `render` reads an image and makes its thumbnail, `alone` tries a suspect image.
+"""Pixels: `render` makes thumbnails, `details` reads EXIF, `alone` tries a suspect image.
 
 The only importer of Pillow, besides the demo. Knows neither paths nor storage.
 """
 
+import contextlib
 import datetime as dt
 import io
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import (
+    ExifTags,
     Image,
     ImageCms,
     JpegImagePlugin,
@@ -23,7 +26,7 @@ from PIL import (
 from PIL.Image import Resampling, Transpose
 
 from lenslet import times
-from lenslet.errors import LensletError, UnreadableImage, one_line
+from lenslet.errors import LensletError, one_line
 
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
@@ -40,7 +43,9 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
+_ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
+_POSITION = {"GPSLatitude": 1, "GPSLongitude": 3}  # each tag is the side; the next is the value
+_LEFT_OUT = {"ExifOffset", "GPSInfo", "JPEGInterchangeFormat", "JPEGInterchangeFormatLength"}
 # DateTimeOriginal, DateTimeDigitized and DateTime, each with its offset (Exif 2.32, 4.6.5 D and F).
 _DATES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x0132, 0x9010))
 _DATE = re.compile(
@@ -48,15 +53,38 @@ _DATE = re.compile(
     r"(?:[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)?)?\s*"
 )
 _OFFSET = re.compile(r"\s*(?:(Z)|([+-])(\d\d):?(\d\d))\s*")
+_XMP_DATES = tuple(
+    re.compile(rb"%s(?:>|=[\"'])([0-9T:.+\-Z]{10,40})" % name)
+    for name in (b"exif:DateTimeOriginal", b"photoshop:DateCreated", b"xmp:CreateDate")
+)
+_OTHERS = (  # how files of other formats begin
+    (rb"GIF8[79]a", "a GIF"),
+    (rb"BM.{4}\0{4}", "a BMP"),
+    (rb"II\*\0|MM\0\*", "a TIFF or a raw"),
+    (rb".{4}ftypavi[fs]", "an AVIF"),
+    (rb".{4}ftyp(hei|hev|mif1|msf1)", "a HEIC"),
+    (rb"\0\0\x01\0", "an ICO"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL"),
+    (rb"\s*<(\?xml|svg)", "an SVG"),
+)
+_SMALL_PIXELS = 16_384  # 64 KB as RGBA
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """An image's upright size in pixels and, if EXIF has it, when it was taken."""
+    """An image's upright size in pixels and, if it says so, when it was taken.
 
-    width: int
-    height: int
-    created_at: str | None
+    `created_at` is in UTC, `taken_at` as the camera's clock showed it. `warning` says what is wrong
+    with an image that can be shown. If it cannot be, `error` says why, and the rest is what its
+    header tells: 0 pixels if it is damaged too.
+    """
+
+    width: int = 0
+    height: int = 0
+    created_at: str | None = None
+    taken_at: str | None = None
+    warning: str | None = None
+    error: str | None = None
 
 
 def render(
@@ -72,38 +100,89 @@ def render(
 
     The thumbnail is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels
     and never enlarged. Decoding happens inside the context `budget(pixels)`; `pixels` is how many
-    the decoder holds at once. Raises `UnreadableImage` if the image cannot be decoded. Errors of
-    reading `source` are passed on.
+    the decoder holds at once. If the image cannot be decoded, the facts have an `error`. Errors of
+    reading `source` are raised.
     """
+    facts = Facts()
     try:
         with Image.open(source, formats=FORMATS) as image:
             size, pixels = image.size, image.width * image.height
+            facts = Facts(*size)
+            if image.format != "PNG":  # its EXIF may come after the pixels
+                orientation, facts = _facts(image)
             if pixels > max_pixels:
-                raise UnreadableImage(
-                    f"{size[0]}×{size[1]} pixels are more than MAX_PIXELS ({max_pixels})"
-                )
+                reason = f"{size[0]}×{size[1]} pixels are more than MAX_PIXELS ({max_pixels})"
+                return replace(facts, error=reason), b""
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
             draft = thumbnail and image.draft(None, (target[0] * 5 // 4, target[1] * 5 // 4))
             box = draft[1] if draft else (0.0, 0.0, float(size[0]), float(size[1]))
             with budget(pixels * _COPIES.get(image.format or "", 1)):
-                if thumbnail or image.format == "PNG":  # its EXIF may come after the pixels
-                    image.load()
-                orientation, created_at = _exif(image)
-                upright = size[::-1] if orientation >= 5 else size
-                facts = Facts(*upright, created_at)
+                if thumbnail or image.format == "PNG":
+                    warning = _decode(image)
+                    if image.format == "PNG":
+                        orientation, facts = _facts(image)
+                    facts = replace(facts, warning=warning)
                 if not thumbnail:
                     return facts, b""
                 return facts, _thumbnail(image, size, target, box, orientation, quality)
-    except UnidentifiedImageError as error:
-        raise UnreadableImage("not a JPEG, PNG or WebP image, or its header is damaged") from error
-    except MemoryError as error:
-        raise UnreadableImage("decoding needs more memory than there is") from error
+    except UnidentifiedImageError:
+        return replace(facts, error=_what_else(source)), b""
+    except MemoryError:
+        return replace(facts, error="decoding needs more memory than there is"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
         storage_failed = isinstance(error, OSError) and error.errno is not None
         if storage_failed or isinstance(error, LensletError):
             raise
-        raise UnreadableImage(f"cannot be decoded: {_reason(error)}") from error
+        return replace(facts, error=f"cannot be decoded: {_reason(error)}"), b""
+
+
+class _Completed:
+    """A JPEG file that ends with the marker for its end, also if that was cut off."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.was_cut = False
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._file.read(size)
+        if data or self.was_cut:
+            return data
+        self.was_cut = True
+        return b"\xff\xd9"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _decode(image: Image.Image) -> str | None:
+    """Decodes an image; returns a warning if only a part could be decoded."""
+    file = _Completed(image.fp)  # type: ignore[attr-defined]
+    if image.format == "JPEG":
+        image.fp = file  # type: ignore[attr-defined]
+    try:
+        image.load()
+        return "truncated" if file.was_cut else None
+    except OSError as error:
+        partly = image.format == "PNG" and "truncated" in str(error).lower()
+        if error.errno is not None or not partly:
+            raise
+        image.tile = []  # type: ignore[attr-defined]  # so that it counts as decoded
+        if not image.getbbox(alpha_only=False):
+            raise
+        return "truncated"
+
+
+def _what_else(source: BinaryIO) -> str:
+    """Says what a file is that is not an image in one of the formats."""
+    source.seek(0)
+    head = source.read(100)
+    if not head:
+        return "the file is empty"
+    for pattern, name in _OTHERS:
+        if re.match(pattern, head, re.DOTALL):
+            return f"this is {name} file; only JPEG, PNG and WebP images are shown"
+    return "not a JPEG, PNG or WebP image, or its header is damaged"
 
 
 def _reason(error: BaseException) -> str:
@@ -145,8 +224,11 @@ def _thumbnail(
     small = _srgb(small, profile)
     if small.mode == "RGBA" and small.getchannel("A").getextrema() == (255, 255):
         small = small.convert("RGB")
+    # Icons and pixel art would be blurred.
+    lossless = image.format != "JPEG" and size == target and size[0] * size[1] <= _SMALL_PIXELS
+    how: dict[str, Any] = {"lossless": True} if lossless else {"quality": quality}
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=quality, method=2, exif=b"", xmp=b"", icc_profile=None)
+    small.save(out, "WEBP", method=2, exif=b"", xmp=b"", icc_profile=None, **how)
     return out.getvalue()
 
 
@@ -184,30 +266,49 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-def _exif(image: Image.Image) -> tuple[int, str | None]:
-    """Reads the orientation (1–8) and the date; EXIF that cannot be read is ignored."""
-    try:
+def _facts(image: Image.Image) -> tuple[int, Facts]:
+    """Reads the orientation (1–8), size and dates; EXIF that cannot be read is ignored."""
+    tags: dict[int, Any] = {}
+    with contextlib.suppress(Exception):  # Pillow raises almost anything for damaged EXIF
         exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
         tags = {**exif, **exif.get_ifd(_EXIF_IFD)}
-    except Exception:  # Pillow raises almost anything for damaged EXIF
-        return 1, None
-    valid = isinstance(orientation, int) and 1 <= orientation <= 8
-    taken = (_moment(tags.get(date), tags.get(offset)) for date, offset in _DATES)
-    return orientation if valid else 1, next(filter(None, taken), None)
+    orientation = tags.get(_ORIENTATION, 1)
+    if not (isinstance(orientation, int) and 1 <= orientation <= 8):
+        orientation = 1
+    width, height = image.size[::-1] if orientation >= 5 else image.size
+    exif_dates = [_moment(tags.get(date), tags.get(offset)) for date, offset in _DATES]
+    created = next(filter(None, exif_dates), None)
+    taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(image), *exif_dates[2:]]), None)
+    created_at = _utc(created) if created else None
+    return orientation, Facts(width, height, created_at, taken.isoformat() if taken else None)
 
 
-def _moment(date: object, offset: object) -> str | None:
-    """Returns an EXIF date and its offset as RFC 3339; None for the many forms of "unknown"."""
+def _xmp_dates(image: Image.Image) -> Iterator[dt.datetime | None]:
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    data = xmp.encode() if isinstance(xmp, str) else xmp
+    for pattern in _XMP_DATES:
+        if found := pattern.search(data):
+            yield _moment(found[1], None)
+
+
+def _moment(date: object, offset: object) -> dt.datetime | None:
+    """Parses a date with its offset, if it has one; None for the many forms of "unknown"."""
     match = _DATE.fullmatch(_ascii(date))
     if not match:
         return None
     *fields, inline = match.groups()
     try:
-        moment = dt.datetime(*(int(field or 0) for field in fields), tzinfo=times.UTC)  # type: ignore[arg-type, misc]
-        return times.text(moment - _offset(inline or _ascii(offset)))
+        zone = _offset(inline or _ascii(offset))
+        moment = dt.datetime(*(int(field or 0) for field in fields), tzinfo=zone)  # type: ignore[arg-type, misc]
+        _utc(moment)
     except (ValueError, OverflowError):
         return None
+    return moment
+
+
+def _utc(moment: dt.datetime) -> str:
+    """Returns a date as text in UTC; one without an offset counts as UTC."""
+    return times.text(moment.replace(tzinfo=moment.tzinfo or times.UTC))
 
 
 def _ascii(value: object) -> str:
@@ -216,9 +317,63 @@ def _ascii(value: object) -> str:
     return value.split("\0")[0] if isinstance(value, str) else ""
 
 
-def _offset(text: str) -> dt.timedelta:
+def _offset(text: str) -> dt.timezone | None:
     match = _OFFSET.fullmatch(text)
-    if not match or match[1] or int(match[3]) > 15 or int(match[4]) > 59:
-        return dt.timedelta()
-    offset = dt.timedelta(hours=int(match[3]), minutes=int(match[4]))
-    return -offset if match[2] == "-" else offset
+    if not match:
+        return None
+    hours, minutes = int(match[3] or 0), int(match[4] or 0)
+    if hours > 15 or minutes > 59:
+        return None
+    offset = dt.timedelta(hours=hours, minutes=minutes)
+    return dt.timezone(-offset if match[2] == "-" else offset)
+
+
+def details(data: bytes) -> dict[str, Any]:
+    """Returns what EXIF says besides the size, by EXIF's own names; none if it cannot be read.
+
+    `data` is a file, or at least its head. Positions are in degrees, negative in the south and the
+    west; texts are cut at 1,000 characters; binary values are left out.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            raw = image.info.get("exif")
+        exif = Image.Exif()
+        exif.load(raw or b"")
+        names = {**exif, **exif.get_ifd(_EXIF_IFD)}
+        found = {ExifTags.TAGS[tag]: value for tag, value in names.items() if tag in ExifTags.TAGS}
+        gps = exif.get_ifd(_GPS_IFD)
+    except Exception:  # Pillow raises almost anything for damaged EXIF
+        return {}
+    for name, tag in _POSITION.items():
+        if degrees := _degrees(gps.get(tag + 1), gps.get(tag)):
+            found[name] = degrees
+    shown = {name: _plain(value) for name, value in found.items() if name not in _LEFT_OUT}
+    return {name: value for name, value in sorted(shown.items()) if value is not None}
+
+
+def _degrees(parts: Any, side: Any) -> float | None:
+    """Returns degrees, minutes and seconds as degrees."""
+    try:
+        degrees, minutes, seconds = map(float, parts)
+        value = round(degrees + minutes / 60 + seconds / 3600, 7)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not math.isfinite(value):
+        return None
+    return -value if side in ("S", "W") else value
+
+
+def _plain(value: Any) -> Any:
+    """Returns an EXIF value as JSON has it; None for others."""
+    if isinstance(value, str):
+        return value.split("\0")[0].strip()[:1000].encode("utf-8", "replace").decode() or None
+    if isinstance(value, tuple):
+        parts = [_plain(each) for each in value[:100]]
+        return None if None in parts else parts
+    if isinstance(value, int) and abs(value) < 2**53:
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return round(number, 7) if math.isfinite(number) else None

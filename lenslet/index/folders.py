@@ -335,7 +335,7 @@ class Folders:
         retry = before.retry.after(
             now,
             {name: reason for name, reason in reasons.items() if name in plan.todo},
-            broken=local and any("error" in item for item in manifest.items),
+            broken=local and any({"error", "warning"} & item.keys() for item in manifest.items),
             changed=local and plan.changed,
         )
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]

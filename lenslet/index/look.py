@@ -57,8 +57,17 @@ class Look:
         name, location = self.location.path.name, self.location
         if location.is_pointer:
             label = {"label": location.label} if location.label else {}
-            return {"name": name, "kind": "leaf-pointer", **label}
-        return {"name": name, "kind": "leaf-real" if self.plan.manifest.items else "branch"}
+            return {"name": name, "kind": "leaf-pointer", **label, **self._cover()}
+        kind = "leaf-real" if self.plan.manifest.items else "branch"
+        return {"name": name, "kind": kind, **self._cover()}
+
+    def _cover(self) -> Dir:
+        """The first image that can be shown, here or in the first subfolder that has one."""
+        manifest = self.plan.manifest
+        own = (item["path"] for item in manifest.items if "error" not in item)
+        below = (entry["cover"] for entry in manifest.dirs if "cover" in entry)
+        cover = next(own, None) or next(below, None)
+        return {"cover": cover} if cover else {}
 
 
 class Looker:
@@ -321,27 +330,36 @@ def _item(
     folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
 ) -> Item:
     """An item as it is now, without the keys that describe its sidecar."""
-    known = same or {}
-    width, height = known.get("w", 0), known.get("h", 0)
-    digest, created, error = known.get("hash"), known.get("createdAt"), known.get("error")
-    if read:
-        width, height, digest = read.width, read.height, read.hash
-        created, error = read.created_at, read.error
+    known = _shown(read) if read else same or {}
     item: Item = {
         "path": folder.child(name),
         "name": name,
         "type": paths.media_type(name),
-        "w": width,
-        "h": height,
+        "w": known.get("w", 0),
+        "h": known.get("h", 0),
         "size": stat.size,
-        "hasThumb": bound and not error,
+        "hasThumb": bound and not known.get("error"),
         "hasMeta": False,
     }
-    optional = {"hash": digest, "createdAt": created, "rev": stat.rev, "error": error}
+    optional = {key: known.get(key) for key in ("hash", "createdAt", "takenAt", "warning", "error")}
+    optional["rev"] = stat.rev
     if stat.etag:
         optional["modifiedAt"] = times.of_ns(stat.mtime_ns)
     item.update((key, value) for key, value in optional.items() if value is not None)
     return item
+
+
+def _shown(facts: Facts) -> Item:
+    """The keys of an item that come from reading its image."""
+    return {
+        "w": facts.width,
+        "h": facts.height,
+        "hash": facts.hash,
+        "createdAt": facts.created_at,
+        "takenAt": facts.taken_at,
+        "warning": facts.warning,
+        "error": facts.error,
+    }
 
 
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import BinaryIO
 
 from blake3 import blake3
@@ -166,16 +166,13 @@ class Images:
             hasher.update(chunk)
         source.seek(0)
         digest = f"blake3:{hasher.hexdigest()}"
-        try:
-            found, data = images.render(
-                source,
-                **self._how,
-                budget=lambda pixels: self._decoding(item, pixels),
-                thumbnail=thumbnail,
-            )
-        except errors.UnreadableImage as error:
-            return Facts(stat.rev, hash=digest, error=str(error)), b""
-        return Facts(stat.rev, found.width, found.height, digest, found.created_at), data
+        found, data = images.render(
+            source,
+            **self._how,
+            budget=lambda pixels: self._decoding(item, pixels),
+            thumbnail=thumbnail,
+        )
+        return Facts(stat.rev, digest, **asdict(found)), data
 
     @contextlib.contextmanager
     def _decoding(self, item: Path, pixels: int) -> Iterator[None]:

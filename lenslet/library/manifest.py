@@ -23,7 +23,8 @@ Dir = dict[str, str]
 QUARANTINED = "quarantined"  # first word of the error of an image that kills its reader
 _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
-_OPTIONAL = {"hash", "createdAt", "error", "modifiedAt", "metaRev", "metaError", "notes"}
+_OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "modifiedAt"}
+_OPTIONAL |= {"metaRev", "metaError", "notes"}
 _PAGE = re.compile(r"_index_[0-9]+\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
@@ -33,13 +34,15 @@ _START, _END = b'{"v":1,"path":', b"}\n"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What reading one image showed: its upright size in pixels, or the `error` it has."""
+    """What reading one image showed: its hash, and what `images.Facts` has."""
 
     rev: str
+    hash: str | None = None
     width: int = 0
     height: int = 0
-    hash: str | None = None
     created_at: str | None = None
+    taken_at: str | None = None
+    warning: str | None = None
     error: str | None = None
 
 

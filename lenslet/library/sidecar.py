@@ -287,6 +287,6 @@ def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
         is_same = found.sidecar and (found.sidecar.path, found.sidecar.raw) == (path, raw)
         return None if is_same else (path, raw)
 
-    while left:
+    while left > 0:
         tree.update(files_of(item), apply)
     return stored

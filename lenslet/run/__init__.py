@@ -65,6 +65,9 @@ def load_settings() -> Settings:
             raise SystemExit(f"lenslet: {reason}") from error
         log.error("the settings stay as they were: %s", reason)
         return latest[0]
+    if not latest:
+        for sentence in config.misspelt(os.environ):
+            print(f"lenslet: {sentence}", file=sys.stderr)
     latest[:] = [settings]
     return settings
 

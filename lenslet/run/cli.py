@@ -24,7 +24,7 @@ from lenslet.times import Clock
 _ABOUT = "Serve a folder of photos over HTTP, with everything it knows in files beside them."
 _SETTINGS = (
     "Every setting is an environment variable or a line of a .env file in the working directory, "
-    "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; README.md lists them."
+    "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
 )
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
 _FAILURES = (
@@ -48,10 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     run.quiet_pillow()
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except LensletError as error:
         raise SystemExit(f"lenslet: {error}") from error
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # as with `lenslet check | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return status
 
 
@@ -69,19 +73,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for name, action, about in (
-        ("serve", _serve, "serve a folder or a bucket until stopped"),
-        ("index", _index, "make every manifest and thumbnail now, and say what failed"),
+    folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
+    for name, action, about, path in (
+        ("serve", _serve, "serve a folder or a bucket until stopped", folder),
+        ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
+        ("check", _check, "say what is missing, stale or broken; change nothing", folder),
         (
-            "check",
-            _check,
-            "say what is missing, stale, orphaned, foreign or broken; change nothing",
+            "demo",
+            _demo,
+            "draw a small sample gallery and serve it",
+            "a new folder for the drawings (default: ./lenslet-demo)",
         ),
-        ("demo", _demo, "draw a small sample gallery (default: ./lenslet-demo) and serve it"),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
-        where = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
-        command.add_argument("path", metavar="PATH", nargs="?", help=where)
+        command.add_argument("path", metavar="PATH", nargs="?", help=path)
         command.set_defaults(run=action)
         if name in ("serve", "demo"):
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
@@ -101,7 +106,8 @@ def _demo(options: argparse.Namespace) -> int:
 
     folder = options.path or "lenslet-demo"
     made = demo.make(folder)
-    print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already")
+    # Flushed, so that forked processes do not print it again.
+    print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already", flush=True)
     _set_root(folder)
     return _serve(options)
 

@@ -5,15 +5,22 @@ workers of one class; `pre_fork` gives the index role to the first that finds it
 and the status are made before any fork, so they outlive every worker.
 """
 
+import errno
+import ipaddress
 import logging
 import os
 import select
+import signal
+import socket
 import threading
+import time
 from typing import Any
 
+from gunicorn import systemd
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
+from lenslet.config import Settings
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
 from lenslet.library import open_library
 from lenslet.run import BEAT_SECONDS, index_process, latest, load_settings, quiet_pillow, shared
@@ -23,11 +30,21 @@ from lenslet.web.app import WSGIApp, create_app
 log = logging.getLogger("lenslet")
 
 _FRESH_SECONDS = 2.0  # how long a bucket's manifest is used without checking it
-_DRAIN_SECONDS = 20
+_DRAIN_SECONDS, _DRAIN_SECONDS_QUICK = 20.0, 1.0
+_WAITING = 64  # requests of a process that wait for thumbnails, on threads besides WEB_THREADS
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
     "edits and new images within its SCAN_SECONDS; set JOBS_QUEUE_URL to tell it at once."
 )
+_NO_TOKEN = (
+    "Everyone who reaches this port may read all photos and edit tags and notes: "
+    "set API_TOKEN, or HOST=127.0.0.1."
+)
+_UNUSABLE_PORTS = {
+    errno.EADDRINUSE: "Port {} is already in use; choose another with --port or PORT.",
+    errno.EACCES: "Port {} needs more rights; choose one above 1023 with --port or PORT.",
+    errno.EADDRNOTAVAIL: "HOST={!r}: must be an address of this host",
+}
 
 
 def build() -> WSGIApp:
@@ -40,17 +57,21 @@ def build() -> WSGIApp:
         from lenslet.hosts import SharedJobs
 
         jobs = SharedJobs(library.client, settings)
-    return create_app(library, jobs, status)
+    return create_app(library, jobs, status, waiting=_WAITING)
 
 
 class Worker(ThreadWorker):
     """A request process or, with the index role, the index process."""
 
     indexes = False
+    _drain_seconds = _DRAIN_SECONDS
+
+    def init_signals(self) -> None:
+        """Leaves SIGINT to the master: a terminal sends it to every process."""
+        super().init_signals()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def init_process(self) -> None:
-        log.handlers, log.propagate = logging.getLogger("gunicorn.error").handlers, False
-        log.setLevel(logging.INFO)
         quiet_pillow()
         super().init_process()
 
@@ -75,9 +96,10 @@ class Worker(ThreadWorker):
         super().accept(listener)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
+        """Ends at once. Nothing is lost: what was not answered was not promised."""
         if not self.indexes:
-            super().handle_quit(sig, frame)
-        self.alive = False
+            os._exit(0)
+        self.alive, self._drain_seconds = False, _DRAIN_SECONDS_QUICK
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
@@ -98,8 +120,11 @@ class Worker(ThreadWorker):
             queue.wake()
         if self.alive and self.is_parent_alive():
             raise RuntimeError("a thread of the index process has ended")
+        until = time.monotonic() + self._drain_seconds
         for thread in threads:
-            thread.join(_DRAIN_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            os._exit(0)
 
     def _sleep(self) -> None:
         """Sleeps until the next beat, or until a signal comes through the wake-up pipe."""
@@ -121,36 +146,73 @@ def gunicorn_settings() -> dict[str, Any]:
     """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`."""
     settings = load_settings()
     shared()
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
         "wsgi_app": "lenslet.run.serving:build()",
         "worker_class": "lenslet.run.serving.Worker",
-        "bind": [f"{host}:{settings.port}"],
+        "bind": [_address(settings)],
         "workers": settings.web_concurrency + bool(settings.worker_threads),
-        "threads": settings.web_threads,
+        "threads": settings.web_threads + _WAITING,
         "limit_request_line": 8190,  # the most that gunicorn allows; encoded paths are long
         "timeout": 30,
         "graceful_timeout": 20,
         "keepalive": 15,
+        "forwarded_allow_ips": ",".join(map(str, settings.trusted_proxies)),
+        "loglevel": "warning",
         "proc_name": "lenslet",
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,
         "control_socket_disable": True,
         "on_starting": on_starting,
+        "when_ready": when_ready,
         "pre_fork": pre_fork,
         "nworkers_changed": nworkers_changed,
     }
 
 
 def on_starting(server: Any) -> None:
-    """Says what is served, once, before anything is forked."""
-    settings = latest[0]
+    """Checks what would fail later, once, before anything is forked."""
+    log.handlers, log.propagate = server.log.error_log.handlers, False
+    log.setLevel(logging.INFO)
     fewest = _fewest()
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
-    root = root_name(settings)
+    has_socket = server.master_pid or systemd.listen_fds(unset_environment=False)
+    if not has_socket:
+        _check_port(latest[0])
+
+
+def when_ready(server: Any) -> None:
+    """Says what is served. The socket is open now."""
+    settings = latest[0]
+    log.info("Lenslet serves %s at http://%s/", root_name(settings), _address(settings))
     if not (settings.worker_threads or settings.jobs_queue_url):
-        server.log.warning("%s", _NO_INDEX)
-    server.log.info("Lenslet serves %s at http://%s:%s/", root, settings.host, settings.port)
+        log.warning("%s", _NO_INDEX)
+    if not (settings.api_token or settings.auth_header or _is_loopback(settings.host)):
+        log.warning("%s", _NO_TOKEN)
+
+
+def _address(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{host}:{settings.port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_port(settings: Settings) -> None:
+    """Ends the start with one sentence; gunicorn would try for five seconds."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            sentence = _UNUSABLE_PORTS.get(error.errno or 0, f"{error}: {{}}")
+            shown = settings.host if error.errno == errno.EADDRNOTAVAIL else settings.port
+            raise SystemExit(f"lenslet: {sentence.format(shown)}") from error
 
 
 def pre_fork(server: Any, worker: Worker) -> None:

@@ -10,19 +10,21 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.errors import BadRequest, LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.library.manifest import Item
-from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key, natural_key
 from lenslet.search.rollup import (
+    FIELD,
     TAG,
     copy_rollup,
+    encode_date,
     fold,
     fold_folder,
     forget_copies,
@@ -38,34 +40,60 @@ Answer = TypeVar("Answer")
 COUNTED = 1000  # beyond it `total` is not exact
 _EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
-_TERM = re.compile(r'(-?)(?:(tag|name|notes|path):)?(?:"([^"]*)"?|(\S+))')
-_FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4}
+_TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
+_FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "date": 5}
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One folded term: the field it is limited to (0: any), and whether it excludes."""
+    """One folded term: the field it is limited to (0: any), and whether it excludes.
+
+    `dates` are the first and the last date that match, as far as they are given.
+    """
 
     text: bytes
     field: int = 0
     excludes: bool = False
+    dates: tuple[bytes, bytes] | None = None
 
     def matches(self, line: bytes) -> bool:
         where = line.split(b"\x1f")[self.field] if self.field else line
-        return (self.text in where) != self.excludes
+        if self.dates is None:
+            return (self.text in where) != self.excludes
+        first, last = self.dates
+        found = bool(where) and first <= where[: len(first)] and where[: len(last)] <= last
+        return found != self.excludes
 
 
 def parse(query: str) -> list[Term]:
-    """Parses words, "phrases", `tag:` `name:` `notes:` `path:`, and `-` to exclude."""
+    """Parses words, "phrases", `tag:` `name:` `notes:` `path:` `date:`, and `-` to exclude.
+
+    Raises `BadRequest` for a date that is not a year, a month, a day, or two of them with `..`.
+    """
     terms = []
     for minus, name, phrase, word in _TERM.findall(query):
         text = fold(phrase or word).strip()
         if not text:
             continue
+        if name == "date":
+            terms.append(_date_term(text, excludes=bool(minus)))
+            continue
         if name == "tag":
             text = f"{TAG}{text}{TAG}"
         terms.append(Term(text.encode(), _FIELDS.get(name, 0), bool(minus)))
     return terms
+
+
+def _date_term(text: str, *, excludes: bool) -> Term:
+    """A term for when an image was taken. Its `text` is what the dates have in common."""
+    first, dots, last = text.partition("..")
+    last = last if dots else first
+    if not all(map(_DATE.fullmatch, (first, last))):
+        raise BadRequest("q", f"date:{text} must be like 2024, 2024-07 or 2024-07-01..2024-07-15")
+    begin, end = encode_date(first), encode_date(last)
+    common = next(begin[:n] for n in range(len(begin), -1, -1) if end.startswith(begin[:n]))
+    return Term(FIELD.encode() + common, _FIELDS["date"], excludes, (begin, end))
 
 
 class FoldedCopy:
@@ -186,6 +214,46 @@ class _View:
     changed: list[_Changed] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which of the hits are wanted, in which order: by `folder` (and name), `name` or `date`."""
+
+    limit: int = 100
+    offset: int = 0
+    sort: str = "folder"
+    descending: bool = False
+
+
+class Found(NamedTuple):
+    """The JSON of a page of items, and the number of all, or whether there are `more`.
+
+    `generated_at` is when the rollup was generated.
+    """
+
+    items: list[bytes]
+    total: int
+    more: bool
+    generated_at: str
+
+
+Hit = tuple[FoldedCopy, bytes]  # a folded line, and the copy it is in
+
+
+def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
+    """Sorts all hits. Items without a date come last."""
+    if page.sort == "folder":
+        return list(hits)[::-1]
+    dated = page.sort == "date"
+
+    def key(hit: Hit) -> Any:
+        fields = hit[1].split(FIELD.encode())
+        date = fields[_FIELDS["date"]] if dated else b""
+        name = natural_key(fields[_FIELDS["name"]].decode())
+        return dated and (not date) != page.descending, date, name
+
+    return sorted(hits, key=key, reverse=page.descending)
+
+
 class Search:
     """Answers queries from the newest rollup and delta. Safe for threads."""
 
@@ -198,16 +266,13 @@ class Search:
         self._seen: tuple[Stat | None, Stat | None] = (None, None)
         self._view: _View | None = None
 
-    def find(
-        self, query: str, below: Path, limit: int, offset: int
-    ) -> tuple[list[bytes], int, bool, str]:
-        """Finds items below a folder, in the order of folders and names.
+    def find(self, query: str, below: Path | None, page: Page) -> Found:
+        """Finds items below a folder, or everywhere if that is None.
 
-        Returns the JSON of `limit` items from `offset` on, the number of all, whether there are
-        more than were counted, and when the rollup was generated.
+        An empty query finds every item below the folder, and nothing everywhere.
         """
         terms = parse(query)
-        return self._ask(lambda view: self._find(view, terms, below, limit, offset))
+        return self._ask(lambda view: self._find(view, terms, below, page))
 
     def _ask(self, ask: Callable[[_View], Answer]) -> Answer:
         """Asks the current view, and once more if the cache has lost one of its files."""
@@ -217,22 +282,27 @@ class Search:
             self._view = None
             return ask(self._current())
 
-    def _find(
-        self, view: _View, terms: list[Term], below: Path, limit: int, offset: int
-    ) -> tuple[list[bytes], int, bool, str]:
-        found: list[bytes] = []
-        count, enough = 0, max(COUNTED, offset + limit)
-        for copy, line in self._hits(view, terms, below) if terms else ():
-            if count == enough:
-                return found, count, True, view.generated_at
-            if offset <= count < offset + limit:
-                found.append(copy.item(line))
-            count += 1
-        return found, count, False, view.generated_at
+    def _find(self, view: _View, terms: list[Term], below: Path | None, page: Page) -> Found:
+        hits: Iterator[Hit] = iter(())
+        if terms or below is not None:
+            hits = self._hits(view, terms, below or ROOT)
+        end, count, more = page.offset + page.limit, 0, False
+        if page.sort != "folder" or page.descending:
+            ordered = _ordered(hits, page)
+            count, found = len(ordered), ordered[page.offset : end]
+        else:
+            found = []
+            for hit in hits:
+                if count == max(COUNTED, end):
+                    more = True
+                    break
+                if page.offset <= count < end:
+                    found.append(hit)
+                count += 1
+        items = [copy.item(line) for copy, line in found]
+        return Found(items, count, more, view.generated_at)
 
-    def _hits(
-        self, view: _View, terms: list[Term], below: Path
-    ) -> Iterator[tuple[FoldedCopy, bytes]]:
+    def _hits(self, view: _View, terms: list[Term], below: Path) -> Iterator[Hit]:
         """Goes through the rollup, and looks at each changed folder's copy in its place."""
         rollup = view.rollup
         start, end = rollup.range_below(below)

@@ -8,7 +8,7 @@ folder in the delta. A copy has three files that share a key. The key of the rol
 of a folder a hash of the folder, its generation and the rollup's id.
 
 - `KEY.json`: the items, one per line.
-- `KEY.fold`: a line for each item: where it is in `KEY.json`, then name, folder, tags and notes.
+- `KEY.fold`: a line for each item: where it is in `KEY.json`, name, folder, tags, notes and date.
 - `KEY.terms`: tags and the words of names, with their counts.
 """
 
@@ -58,7 +58,8 @@ def fold(text: str) -> str:
 
 def shown(item: Item) -> Item:
     """Returns the keys of an item that search shows."""
-    return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN}
+    dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
+    return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN} | dates
 
 
 # The files of the library
@@ -210,8 +211,14 @@ def _folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
     tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
     where = f"{position:X}".translate(_CODE)
-    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]))
+    date = encode_date(str(item.get("takenAt") or item.get("createdAt") or "")[:19])
+    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date.decode())
     return FIELD.join(fields).encode() + b"\n"
+
+
+def encode_date(text: str) -> bytes:
+    """Returns the digits of a date in letters that folded text never contains. They sort alike."""
+    return re.sub(r"\D", "", text).translate(_CODE).encode()
 
 
 def position_of(line: bytes) -> int:

@@ -17,11 +17,13 @@ from lenslet.index.status import Status
 from lenslet.library import Library
 from lenslet.library.sidecar import digest
 from lenslet.search.query import Search
-from lenslet.web.common import JSON, Resource, Service
+from lenslet.web.about import Index, OpenApi
+from lenslet.web.access import Access, Session
+from lenslet.web.common import JSON, Resource, Service, status_of
 from lenslet.web.file import File
 from lenslet.web.folders import Folders, Reindex
-from lenslet.web.health import Health, Index, Live
-from lenslet.web.item import Item
+from lenslet.web.health import Health, Live
+from lenslet.web.item import Item, Tags
 from lenslet.web.search import RebuildIndex, Suggest
 from lenslet.web.search import Search as SearchItems
 from lenslet.web.thumb import Thumb
@@ -32,45 +34,29 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 RESOURCES: dict[str, type[Resource]] = {
     "/": Index,
+    "/openapi.json": OpenApi,
     "/folders": Folders,
     "/folders/{rest:path}": Reindex,
     "/item": Item,
+    "/items/tags": Tags,
     "/thumb": Thumb,
     "/file": File,
     "/files/{rest:path}": File,
     "/search": SearchItems,
     "/search/suggest": Suggest,
     "/search/rebuild-index": RebuildIndex,
+    "/session": Session,
     "/health": Health,
     "/health/live": Live,
     "/health/{part}": Health,
 }
 
-# The HTTP status of each error, and of those derived from it. The most specific class counts.
-STATUSES: dict[type[LensletError], str] = {
-    errors.BadRequest: falcon.HTTP_400,
-    errors.Denied: falcon.HTTP_403,
-    errors.NotFound: falcon.HTTP_404,
-    errors.Conflict: falcon.HTTP_409,
-    errors.PreconditionFailed: falcon.HTTP_412,
-    errors.TooLarge: falcon.HTTP_413,
-    errors.RangeNotSatisfiable: falcon.HTTP_416,
-    errors.Invalid: falcon.HTTP_422,
-    errors.UnreadableImage: falcon.HTTP_422,
-    errors.SettingError: falcon.HTTP_500,
-    errors.Unsupported: falcon.HTTP_501,
-    errors.StorageNonsense: falcon.HTTP_502,
-    errors.Overtaken: falcon.HTTP_503,
-    errors.StorageUnavailable: falcon.HTTP_503,
-    errors.StorageFull: falcon.HTTP_507,
-    errors.PointerLoop: falcon.HTTP_508,
-}
 
-
-def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
+def create_app(library: Library, jobs: Sender, status: Status, *, waiting: int = 4) -> WSGIApp:
     """Returns the WSGI application over a library.
 
-    `jobs` sends work to the index process, `status` is the memory in which it reports.
+    `jobs` sends work to the index process, `status` is the memory in which it reports. At most
+    `waiting` requests wait for thumbnails at a time, each on a thread of the server.
     """
     service = Service(
         settings=library.settings,
@@ -79,9 +65,14 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
         search=Search(library.tree, library.cache),
         jobs=jobs,
         status=status,
-        waiters=threading.BoundedSemaphore(max(1, library.settings.web_threads // 2)),
+        waiters=threading.BoundedSemaphore(waiting),
     )
-    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(media_type=JSON)
+    middleware: list[Any] = [Access(library.settings)]
+    if library.settings.cors_origins:
+        middleware.append(_cors(library.settings.cors_origins))
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
+        media_type=JSON, middleware=middleware
+    )
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True
     for route, resource in RESOURCES.items():
@@ -92,8 +83,14 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     return app
 
 
-def status_of(error: LensletError) -> str:
-    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+def _cors(origins: tuple[str, ...]) -> object:
+    """Lets pages of other sites read answers; with cookies only if the sites are named."""
+    every = "*" in origins
+    return falcon.CORSMiddleware(
+        allow_origins="*" if every else origins,
+        allow_credentials=None if every else origins,
+        expose_headers=("Content-Range", "ETag", "Location", "Retry-After"),
+    )
 
 
 def _answer_error(

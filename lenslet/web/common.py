@@ -12,22 +12,52 @@ from urllib.parse import quote, urlencode
 import falcon
 import orjson
 
-from lenslet import paths
+from lenslet import errors, paths
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, LensletError, NotFound, StorageUnavailable, one_line
+from lenslet.errors import (
+    BadRequest,
+    Denied,
+    LensletError,
+    NotFound,
+    StorageUnavailable,
+    TooLarge,
+    one_line,
+)
 from lenslet.index.queue import Job, Kind, Sender
 from lenslet.index.status import Status
-from lenslet.library import manifest
+from lenslet.library import manifest, sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.paths import Path
 from lenslet.search.query import Search
 from lenslet.storage.tree import Stat, Tree
 
 JSON = "application/json"
+MAX_BODY_BYTES = 256 * 1024
 RETRY_SECONDS = 1
-POLL_SECONDS, POLL_SECONDS_LEAST = 0.02, 0.004  # looking for a file takes 20 µs
+POLL_SECONDS, POLL_SECONDS_LEAST = 0.1, 0.004  # looking for a thumbnail takes 60 µs
+POLL_SECONDS_S3 = 1.0
 _NUDGE_SECONDS, _NUDGE_SECONDS_S3, _NUDGED_FOLDERS = 1.0, 20.0, 10_000
 _LOOKS_S3 = 3
+
+# The HTTP status of each error, and of those derived from it. The most specific class counts.
+STATUSES: dict[type[LensletError], str] = {
+    errors.BadRequest: falcon.HTTP_400,
+    errors.Denied: falcon.HTTP_403,
+    errors.NotFound: falcon.HTTP_404,
+    errors.Conflict: falcon.HTTP_409,
+    errors.PreconditionFailed: falcon.HTTP_412,
+    errors.TooLarge: falcon.HTTP_413,
+    errors.RangeNotSatisfiable: falcon.HTTP_416,
+    errors.Invalid: falcon.HTTP_422,
+    errors.UnreadableImage: falcon.HTTP_422,
+    errors.SettingError: falcon.HTTP_500,
+    errors.Unsupported: falcon.HTTP_501,
+    errors.StorageNonsense: falcon.HTTP_502,
+    errors.Overtaken: falcon.HTTP_503,
+    errors.StorageUnavailable: falcon.HTTP_503,
+    errors.StorageFull: falcon.HTTP_507,
+    errors.PointerLoop: falcon.HTTP_508,
+}
 
 Found = TypeVar("Found")
 
@@ -82,6 +112,17 @@ class Service:
         item = image.item or manifest.find(self.tree, image.path)
         return item if item and item["rev"] == image.stat.rev else None
 
+    def edit(self, image: Image, change: sidecar.Edit) -> sidecar.Sidecar | None:
+        """Edits an image's sidecar, and asks for its folder to be indexed."""
+        location = image.location
+        if location.readonly:
+            raise Denied(f"{location.path} points to images that are marked readonly.")
+        stored = sidecar.edit(location.tree, image.file, change)
+        self.tell(image.path.parent)
+        if location.chain and location.tree is self.tree:
+            self.tell(location.folder)
+        return stored
+
     def away(self) -> str:
         """Says why the root cannot be used right now; empty if it can."""
         try:
@@ -115,10 +156,11 @@ class Service:
     def wait(self, seconds: float, look: Callable[[], Found]) -> Found | None:
         """Returns what `look` finds within `seconds`; None if it raises `NotFound` until then.
 
-        At most half of the threads wait at a time. A bucket is asked three times at most.
+        Only as many requests wait as `waiters` allows. A bucket is asked three times, or once a
+        second.
         """
         shared = self.tree.is_shared
-        pause = max(POLL_SECONDS, seconds / _LOOKS_S3) if shared else POLL_SECONDS_LEAST
+        pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if shared else POLL_SECONDS_LEAST
         with self._waiting(seconds) as until:
             if shared and until:
                 threading.Event().wait(pause)
@@ -142,6 +184,10 @@ class Service:
             self.waiters.release()
 
 
+def status_of(error: LensletError) -> str:
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
 class Resource:
     """An endpoint. Every one that answers GET answers HEAD too."""
 
@@ -160,10 +206,30 @@ def path_param(req: falcon.Request) -> Path:
 
 def image_param(req: falcon.Request) -> Path:
     """Parses `?path=` of one image; `BadRequest` if it is empty."""
-    path = path_param(req)
+    return parse_image(req.get_param("path", default=""))
+
+
+def parse_image(text: str, parameter: str = "path") -> Path:
+    """Parses the path of an image; `BadRequest` if it is empty."""
+    path = paths.parse(text, parameter)
     if not path:
-        raise BadRequest("path", "must be the path of an image")
+        raise BadRequest(parameter, "must be the path of an image")
     return path
+
+
+def read_json(req: falcon.Request) -> object:
+    """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
+    if (req.content_length or 0) > MAX_BODY_BYTES:
+        raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+    chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
+    raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
+    if len(raw) > MAX_BODY_BYTES:
+        raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+    try:
+        found: object = sidecar.loads(raw)
+    except ValueError as error:
+        raise BadRequest("body", f"not JSON: {error}") from error
+    return found
 
 
 def url(req: falcon.Request, route: str, **query: str | int) -> str:

@@ -1,10 +1,9 @@
-"""`/health`: whether everything works. `/`: name and version."""
+"""`/health`: whether everything works."""
 
 from typing import Any
 
 import falcon
 
-from lenslet import __version__
 from lenslet.errors import LensletError, Unmounted
 from lenslet.index.status import QUEUE, STORAGE
 from lenslet.library import health
@@ -12,13 +11,6 @@ from lenslet.web.common import Resource, send_json
 
 PULSE_SECONDS = 10.0
 _PARTS = ("storage", "workers")
-
-
-class Index(Resource):
-    """`GET /`"""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        send_json(resp, {"name": "lenslet", "version": __version__})
 
 
 class Live(Resource):

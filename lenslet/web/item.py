@@ -6,17 +6,28 @@ import falcon
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import BadRequest, Conflict, Denied, NotFound, PreconditionFailed, TooLarge
+from lenslet.errors import Conflict, Invalid, LensletError, NotFound, PreconditionFailed
 from lenslet.library import sidecar
 from lenslet.library.sidecar import Document, Sidecar
-from lenslet.web.common import JSON, Image, Resource, image_param, send
+from lenslet.web.common import (
+    JSON,
+    Image,
+    Resource,
+    image_param,
+    parse_image,
+    read_json,
+    send,
+    send_json,
+    status_of,
+)
 
-MAX_BODY_BYTES = 256 * 1024
+MAX_PATHS = 500
+_HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
 _FACTS = ("width", "height", "createdAt")
 
 
 class Item(Resource):
-    """`GET`, `PUT` and `DELETE /item?path=`"""
+    """`GET`, `PUT` and `DELETE /item?path=`; `GET` with `exif=full` reads all of EXIF"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
@@ -25,11 +36,15 @@ class Item(Resource):
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
         document, tag = _shown(image, found.sidecar, self._current(image))
+        if req.get_param("exif") == "full":
+            document["exif"] |= self._details(image)
         send(req, resp, sidecar.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.image(image_param(req), fresh=True)
-        edit = sidecar.validate(_body(req))
+        edit = sidecar.validate(read_json(req))
+        if req.context.user:
+            edit["updatedBy"] = req.context.user
         current = self._current(image)
 
         def change(stored: Sidecar | None) -> Document:
@@ -37,7 +52,7 @@ class Item(Resource):
             merged = sidecar.merge(stored.document if stored else None, edit)
             return _with_facts(merged, current) if "hash" in current else merged
 
-        stored = self._edit(image, change)
+        stored = self.service.edit(image, change)
         document, tag = _shown(image, stored, current)
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = sidecar.dumps(document)
@@ -52,18 +67,16 @@ class Item(Resource):
                 raise NotFound(f"{path} has no sidecar.")
             _check(req, stored)
 
-        self._edit(image, change)
+        self.service.edit(image, change)
         resp.status = falcon.HTTP_204
 
-    def _edit(self, image: Image, change: sidecar.Edit) -> Sidecar | None:
-        location = image.location
-        if location.readonly:
-            raise Denied(f"{location.path} points to images that are marked readonly.")
-        stored = sidecar.edit(location.tree, image.file, change)
-        self.service.tell(image.path.parent)
-        if location.chain and location.tree is self.service.tree:
-            self.service.tell(location.folder)
-        return stored
+    def _details(self, image: Image) -> Document:
+        """Reads the EXIF of an image now. A WebP has it at its end."""
+        from lenslet import images  # takes 15 MB that few request processes need
+
+        whole = image.path.lower().endswith(".webp")
+        size = _WHOLE_BYTES if whole else _HEAD_BYTES
+        return images.details(image.location.tree.head(image.file, size)[0])
 
     def _current(self, image: Image) -> Document:
         """Returns `exif` and `hash` from the manifest, if that describes the current file.
@@ -76,6 +89,51 @@ class Item(Resource):
             return {"exif": {"width": 0, "height": 0}}
         created = {"createdAt": item["createdAt"]} if "createdAt" in item else {}
         return {"exif": {"width": item["w"], "height": item["h"], **created}, "hash": item["hash"]}
+
+
+class Tags(Resource):
+    """`POST /items/tags`: adds and removes tags of many images."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = read_json(req)
+        if not isinstance(body, dict):
+            raise Invalid("body", "must be a JSON object")
+        paths, add, remove = (_strings(body, name) for name in ("paths", "add", "remove"))
+        if not 0 < len(paths) <= MAX_PATHS:
+            raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
+        add = sidecar.validate({"tags": add})["tags"]
+        user = req.context.user
+        results = [self._result(path, add, remove, user) for path in dict.fromkeys(paths)]
+        send_json(resp, {"results": results})
+
+    def _result(self, text: str, add: list[str], remove: list[str], user: str) -> Document:
+        """Edits one image; returns its tags, or the status and description of an error."""
+
+        def change(stored: Sidecar | None) -> Document | None:
+            old = stored.document["tags"] if stored else []
+            tags = [tag for tag in dict.fromkeys((*old, *add)) if tag not in remove]
+            if tags == old:
+                return stored.document if stored else None
+            edit: Document = {"tags": tags, **({"updatedBy": user} if user else {})}
+            return sidecar.merge(stored.document if stored else None, sidecar.validate(edit))
+
+        try:
+            image = self.service.image(parse_image(text, "paths"), fresh=True)
+            stored = self.service.edit(image, change)
+        except LensletError as error:
+            return {"path": text, "status": int(status_of(error)[:3]), "description": str(error)}
+        return {
+            "path": image.path,
+            "status": 200,
+            "tags": stored.document["tags"] if stored else [],
+        }
+
+
+def _strings(body: Document, name: str) -> list[str]:
+    found = body.get(name, [])
+    if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        raise Invalid(name, "must be a list of strings")
+    return found
 
 
 def _check(req: falcon.Request, stored: Sidecar | None) -> None:
@@ -119,18 +177,3 @@ def _with_facts(document: Document, current: Document) -> Document:
     others = {k: v for k, v in old.items() if k not in _FACTS} if isinstance(old, dict) else {}
     rest = {key: value for key, value in document.items() if key != "hash"}
     return {**rest, **current, "exif": {**others, **current["exif"]}}
-
-
-def _body(req: falcon.Request) -> object:
-    """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
-    if (req.content_length or 0) > MAX_BODY_BYTES:
-        raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
-    chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
-    raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
-    if len(raw) > MAX_BODY_BYTES:
-        raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
-    try:
-        found: object = sidecar.loads(raw)
-    except ValueError as error:
-        raise BadRequest("body", f"not JSON: {error}") from error
-    return found

@@ -6,6 +6,7 @@ import orjson
 from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
+from lenslet.search.query import Page
 from lenslet.web.common import JSON, Resource, path_param, send_json, send_pending, url
 
 MAX_QUERY_CHARACTERS = 1000
@@ -13,16 +14,21 @@ _LAST_OFFSET = 10_000_000
 
 
 class Search(Resource):
-    """`GET /search?q=&path=&limit=&offset=`"""
+    """`GET /search?q=&path=&limit=&offset=&sort=&order=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query, path = _query(req), path_param(req)
-        limit = req.get_param_as_int("limit", min_value=1, max_value=1000, default=100)
-        offset = req.get_param_as_int("offset", min_value=0, max_value=_LAST_OFFSET, default=0)
-        items, total, more, generated = self.service.search.find(query, path, limit, offset)
-        rest = {"total": total, "more": more, "generatedAt": generated}
+        page = Page(
+            limit=req.get_param_as_int("limit", min_value=1, max_value=1000, default=100),
+            offset=req.get_param_as_int("offset", min_value=0, max_value=_LAST_OFFSET, default=0),
+            sort=_choice(req, "sort", ("folder", "name", "date")),
+            descending=_choice(req, "order", ("asc", "desc")) == "desc",
+        )
+        below = path if req.get_param("path") else None  # `/` is the root
+        found = self.service.search.find(query, below, page)
+        rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
-        resp.data = b'{"items":[' + b",".join(items) + b"]," + orjson.dumps(rest)[1:]
+        resp.data = b'{"items":[' + b",".join(found.items) + b"]," + orjson.dumps(rest)[1:]
 
 
 class Suggest(Resource):
@@ -46,3 +52,11 @@ def _query(req: falcon.Request) -> str:
     if len(query) > MAX_QUERY_CHARACTERS:
         raise BadRequest("q", f"longer than {MAX_QUERY_CHARACTERS} characters")
     return query
+
+
+def _choice(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> str:
+    """Parses a parameter with a few allowed values, of which the first is the default."""
+    found = req.get_param(name, default=allowed[0])
+    if found not in allowed:
+        raise BadRequest(name, "must be " + " or ".join(allowed))
+    return found

@@ -25,7 +25,7 @@ class Thumb(Resource):
         try:
             data, _ = self._read(image)
         except NotFound:
-            made = self._make(image)
+            made = self._make(image, most=self.service.settings.img_wait * _is_for_img(req))
             if made is None:
                 send_pending(req, resp, path, url(req, "/thumb", path=path))
                 return
@@ -41,7 +41,7 @@ class Thumb(Resource):
             _, before = self._read(image)
         except NotFound:
             before = None
-        if (force or not before) and not self._make(image, before, force):
+        if (force or not before) and not self._make(image, before, force=force):
             send_pending(req, resp, path, url(req, "/thumb", path=path))
         else:
             send_json(resp, {"status": "ready", "path": path, "url": url(req, "/thumb", path=path)})
@@ -61,26 +61,43 @@ class Thumb(Resource):
         return data, stat
 
     def _make(
-        self, image: Image, before: Stat | None = None, force: bool = False
+        self, image: Image, before: Stat | None = None, *, force: bool = False, most: float = 0.0
     ) -> tuple[bytes, Stat] | None:
-        """Requests a thumbnail and waits for it; None if it takes longer than `THUMB_WAIT`.
+        """Requests a thumbnail and waits for it; None if it takes too long.
 
-        Raises `UnreadableImage` if it cannot be made, and `Denied` if the image cannot be read.
+        It waits for `THUMB_WAIT` seconds, or for `most` if that is longer. Raises `UnreadableImage`
+        if the thumbnail cannot be made, and `Denied` if the image cannot be read.
         """
         if not force:
             self._refuse_unreadable(image)
         self.service.jobs.send(Job(Kind.THUMBNAIL, image.path, force=force))
+
+        def look() -> tuple[bytes, Stat]:
+            try:
+                return self._read(image, before)
+            except NotFound:
+                if not force:
+                    self._refuse_unreadable(replace(image, item=None))
+                raise
+
         seconds = self.service.settings.thumb_wait
-        made = self.service.wait(seconds, lambda: self._read(image, before))
+        made = self.service.wait(seconds, look)
         if made is None:
             self._refuse_unreadable(replace(image, item=None))
             image.location.tree.head(image.file, 1)  # raises if it cannot be read
             problem = self.service.status.problem(STORAGE)
             if problem:
                 raise StorageUnavailable(f"Thumbnails cannot be made right now: {problem}")
+            if most > seconds:
+                made = self.service.wait(most - seconds, look)
         return made
 
     def _refuse_unreadable(self, image: Image) -> None:
         item = self.service.known(image)
         if item and "error" in item:
             raise UnreadableImage(item["error"])
+
+
+def _is_for_img(req: falcon.Request) -> bool:
+    """True if a browser wants to show the answer, and would show 202 as a broken image."""
+    return req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")

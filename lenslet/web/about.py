@@ -1,0 +1,28 @@
+"""`/`: name and version. `/openapi.json`: the description of all routes, a file of the package."""
+
+import importlib.resources
+
+import falcon
+from blake3 import blake3
+
+from lenslet import __version__
+from lenslet.web.common import JSON, Resource, Service, send, send_json, url
+
+
+class Index(Resource):
+    """`GET /`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        openapi = url(req, "/openapi.json")
+        send_json(resp, {"name": "lenslet", "version": __version__, "openapi": openapi})
+
+
+class OpenApi(Resource):
+    """`GET /openapi.json`"""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send(req, resp, self._data, JSON, blake3(self._data).hexdigest()[:20])

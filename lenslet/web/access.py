@@ -1,0 +1,186 @@
+"""Who may send a request: tokens, sessions, a proxy's user names, and which sites may write."""
+
+import functools
+import hmac
+import ipaddress
+import time
+
+import falcon
+
+from lenslet.config import IPNetwork, Settings
+from lenslet.errors import BadRequest, one_line
+from lenslet.web.common import Resource, read_json
+
+SESSION_SECONDS = 30 * 24 * 3600
+_SAFE = ("GET", "HEAD")
+_OPEN = ("/health/live", "/api/health/live")  # for everyone, under any name
+_SESSION = ("/session", "/api/session")
+# Of every answer. Files of the library are never run as pages or scripts, nor shown by other sites.
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+
+
+class Access:
+    """Refuses requests before a resource sees them, and adds the headers of every answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hosts = frozenset((settings.host.lower(), *settings.allowed_hosts))
+        self._has_tokens = bool(settings.api_token or settings.read_token)
+        self._asks = self._has_tokens or bool(settings.auth_header)
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Raises Falcon's errors: 401, 403, or 421 for a host name that is not allowed."""
+        resp.set_headers(_HEADERS)
+        req.context.user = ""
+        if req.method == "OPTIONS" or req.path in _OPEN:  # a preflight has no token
+            return
+        # A page of another site cannot have a token, whatever name it uses for this address.
+        if not self._has_tokens or self._settings.auth_header:
+            self._check_host(req)
+        token = _bearer(req)
+        if req.method not in _SAFE and not token:
+            self._check_site(req)
+        if self._asks and req.path not in _SESSION:
+            self._check_client(req, token)
+
+    def _check_host(self, req: falcon.Request) -> None:
+        """Refuses a name that may lead here without our knowledge (DNS rebinding)."""
+        host = req.env.get("HTTP_HOST", "")
+        if not is_own_host(host, self._hosts):
+            raise falcon.HTTPError(
+                falcon.HTTP_421,
+                description=f"The host {one_line(host)!r} is not known: add it to ALLOWED_HOSTS.",
+            )
+
+    def _check_site(self, req: falcon.Request) -> None:
+        """Refuses a write that another site made a browser send (Fetch Metadata, or `Origin`)."""
+        site, origin = req.get_header("Sec-Fetch-Site"), req.get_header("Origin")
+        if origin is not None and origin in self._settings.cors_origins:
+            return
+        if site is not None:
+            same = site in ("same-origin", "none")
+        else:
+            host = req.env.get("HTTP_HOST", "")
+            same = origin is None or origin.lower().partition("://")[2] == host.lower()
+        if not same:
+            raise falcon.HTTPForbidden(description="Another site must not write here.")
+
+    def _check_client(self, req: falcon.Request, token: str) -> None:
+        settings = self._settings
+        may_write = self._user(req) or _fits(token, settings.api_token)
+        if may_write or self._has_session(req, settings.api_token):
+            return
+        if not (_fits(token, settings.read_token) or self._has_session(req, settings.read_token)):
+            raise falcon.HTTPUnauthorized(
+                description="A valid token is needed.", challenges=["Bearer"]
+            )
+        if req.method not in _SAFE:
+            raise falcon.HTTPForbidden(description="This token allows reading only.")
+
+    def _user(self, req: falcon.Request) -> str:
+        """Returns and remembers the user that a trusted proxy names; empty if there is none."""
+        header, proxies = self._settings.auth_header, self._settings.trusted_proxies
+        if header and is_within(req.remote_addr, proxies):
+            name = req.get_header(header) or ""
+            req.context.user = name.encode("latin-1").decode("utf-8", "replace").strip()
+        return str(req.context.user)
+
+    def _has_session(self, req: falcon.Request, token: str) -> bool:
+        values = req.get_cookie_values(_cookie(self._settings)) or ()
+        return bool(token) and any(is_session(value, token, time.time()) for value in values)
+
+
+class Session(Resource):
+    """`POST /session`, `DELETE /session`: a token as a cookie, so that `<img>` works."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body, settings = read_json(req), self.service.settings
+        sent = body.get("token") if isinstance(body, dict) else None
+        if not isinstance(sent, str):
+            raise BadRequest("token", "must be a string")
+        for token in (settings.api_token, settings.read_token):
+            if _fits(sent, token):
+                self._set(req, resp, session(token, time.time()), SESSION_SECONDS)
+                return
+        raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._set(req, resp, "", 0)
+
+    def _set(self, req: falcon.Request, resp: falcon.Response, value: str, seconds: int) -> None:
+        resp.set_cookie(
+            _cookie(self.service.settings),
+            value,
+            max_age=seconds,
+            path=req.root_path or "/",
+            secure=req.scheme == "https",
+            same_site="Strict",
+        )
+        resp.cache_control = ["no-store"]
+        resp.status = falcon.HTTP_204
+
+
+def _cookie(settings: Settings) -> str:
+    """The name of the cookie. Browsers send it to every port of a host."""
+    return f"lenslet-{settings.port}"
+
+
+def _bearer(req: falcon.Request) -> str:
+    scheme, _, token = (req.auth or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _fits(sent: str, token: str) -> bool:
+    """Compares in constant time."""
+    return bool(token) and hmac.compare_digest(sent.encode(), token.encode())
+
+
+def session(token: str, now: float) -> str:
+    """Returns what a cookie holds: when the session ends, and a signature made with the token."""
+    ends = f"{int(now) + SESSION_SECONDS:x}"
+    return f"{ends}.{_signature(ends, token)}"
+
+
+def is_session(value: str, token: str, now: float) -> bool:
+    """True if a cookie was signed with this token, and has not ended."""
+    ends, _, signature = value.partition(".")
+    return _fits(signature, _signature(ends, token)) and int(ends, 16) > now
+
+
+def _signature(ends: str, token: str) -> str:
+    return hmac.new(token.encode(), f"lenslet session {ends}".encode(), "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=1000)
+def is_own_host(header: str, allowed: frozenset[str]) -> bool:
+    """True if a `Host` header names this machine for certain: no other site can have this name.
+
+    Those are IP addresses, names that always mean this machine (RFC 6761, 6.3), and `allowed` ones.
+    """
+    try:
+        name = falcon.uri.parse_host(header.lower())[0].rstrip(".")
+    except ValueError:
+        return False
+    if name in ("", "localhost") or name.endswith(".localhost") or name in allowed:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=1000)
+def is_within(address: str, networks: tuple[IPNetwork, ...]) -> bool:
+    """True if an IP address is in one of the networks."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in network for network in networks)

@@ -1,0 +1,63 @@
+"""The description of the routes, and what the service really answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+from conftest import ROOT, Server, jpeg, put
+from openapi_spec_validator import validate
+
+from lenslet.web.app import RESOURCES
+
+DOCUMENT = json.loads((ROOT / "lenslet/openapi.json").read_text())
+NAMES = {"/folders/{rest:path}": ["/folders/{path}/reindex"], "/files/{rest:path}": ["/files/{path}"],
+         "/health/{part}": ["/health/storage", "/health/workers"]}  # fmt: skip
+
+
+def test_the_description_is_valid() -> None:
+    validate(DOCUMENT)
+
+
+def test_every_route_and_method_is_described_and_no_other() -> None:
+    served = {
+        (name, method)
+        for route, resource in RESOURCES.items()
+        for name in NAMES.get(route, [route])
+        for method in ("get", "put", "post", "delete")
+        if hasattr(resource, f"on_{method}")
+    }
+    described = {
+        (route, method) for route, methods in DOCUMENT["paths"].items() for method in methods
+    }
+    assert described == served
+
+
+def test_every_route_is_in_the_short_form_of_the_documents() -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    for route in DOCUMENT["paths"]:
+        assert re.search(re.escape(route.split("{")[0]), text), route
+
+
+def test_the_live_service_answers_as_described(
+    serve: Callable[..., Server], root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """schemathesis makes requests from the description, valid and invalid ones."""
+    for name in ("art/2025/foo.webp", "art/a.jpg", "b.png"):
+        os.utime(put(root / name, jpeg()), (1, 1))
+    server = serve(root, THUMB_WAIT="0.1")
+    server.until(lambda: server.json("/search?q=foo").get("total") == 1)
+    command = [
+        str(pathlib.Path(sys.executable).parent / "schemathesis"), "run",
+        f"http://127.0.0.1:{server.port}/openapi.json", "--url", f"http://127.0.0.1:{server.port}",
+        "--max-examples", os.environ.get("LENSLET_EXAMPLES", "10"), "--seed", "1", "--no-color",
+        "--exclude-checks", "positive_data_acceptance", "--generation-codec", "latin-1",
+    ]  # fmt: skip
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+    assert "Traceback" not in server.log.read_text()
