@@ -163,14 +163,14 @@ def _decode(image: Image.Image) -> str | None:
     try:
         image.load()
         return "truncated" if file.was_cut else None
-    except OSError as error:
-        partly = image.format == "PNG" and "truncated" in str(error).lower()
-        if error.errno is not None or not partly:
+    except (OSError, SyntaxError) as error:
+        storage_failed = isinstance(error, OSError) and error.errno is not None
+        if storage_failed or image.format == "WEBP":
             raise
         image.tile = []  # type: ignore[attr-defined]  # so that it counts as decoded
         if not image.getbbox(alpha_only=False):
             raise
-        return "truncated"
+        return "truncated" if "truncated" in str(error).lower() else "damaged"
 
 
 def _what_else(source: BinaryIO) -> str:

@@ -121,7 +121,7 @@ class Progress:
     def __init__(self) -> None:
         self.done = 0
         self._began = time.monotonic()
-        self._shown = 0.0
+        self._shown = self._began
         self._terminal = sys.stderr.isatty()
 
     def count(self, path: Path, error: str | None) -> None:
@@ -135,7 +135,7 @@ class Progress:
         now = time.monotonic()
         if now - self._shown > (_SHOW_SECONDS if self._terminal else _SHOW_SECONDS_PLAIN):
             self._shown = now
-            self._print(f"{self}, {left} to do")
+            self._print(f"{self}, {left} to do" if self.done else "looking for new images")
 
     def end(self) -> None:
         if self._terminal:
