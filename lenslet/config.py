@@ -18,7 +18,7 @@ NO_SHARDS = (
 )
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
-_LATER = ("ACCEL_PREFIX", "LOG_FORMAT", "PAGE")
+_LATER = ("LOG_FORMAT", "PAGE")
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
@@ -47,6 +47,7 @@ def _text(pattern: str, what: str) -> Callable[[str], str]:
 
 _not_empty = _text(r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty")
 _any_url = _text(r"https?://[^\s/]+(/\S*)?", "a URL such as https://s3.example.org")
+_location = _text(r"/[^\s?#]*/", "a path that begins and ends with /, such as /originals/")
 _token = _text(r"[!-~]{8,}", "8 or more printable ASCII characters without spaces")
 _header = _text(r"[A-Za-z][A-Za-z0-9-]*", "the name of a header, such as Remote-User")
 _bucket = _text(
@@ -166,6 +167,7 @@ class Settings:
     trusted_proxies: tuple[IPNetwork, ...] = _setting(_LOOPBACK, _networks)
     allowed_hosts: tuple[str, ...] = _setting((), _hosts)
     cors_origins: tuple[str, ...] = _setting((), _origins)
+    accel_prefix: str = _setting("", _location)
     pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
     pointer_buckets: tuple[str, ...] = _setting((), _buckets)
     jobs_queue_url: str = _setting("", _url)

@@ -18,7 +18,7 @@ class File(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)
         image = self.service.image(path)
-        if self._redirect(req, resp, image):
+        if self._redirect(req, resp, image) or self._hand_over(resp, image):
             return
         try:
             _send(req, resp, image, image.stat)
@@ -44,6 +44,18 @@ class File(Resource):
             resp.location = url
             resp.cache_control = ["private", f"max-age={seconds // 2}"]
         return bool(url)
+
+
+    def _hand_over(self, resp: falcon.Response, image: Image) -> bool:
+        """Lets nginx send a file of the root; False if it must be sent from here."""
+        prefix = self.service.settings.accel_prefix
+        if not prefix or image.location.tree is not self.service.tree:
+            return False
+        if not image.location.tree.has_stamps:
+            return False
+        resp.set_header("X-Accel-Redirect", prefix + quote(image.file))
+        resp.content_type = paths.media_type(image.path.name)
+        return True
 
 
 def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) -> None:

@@ -1,0 +1,258 @@
+"""What `deploy/` has, on a real nginx and in a real browser."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import socketserver
+import ssl
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import ROOT, Server, free_port, jpeg, put, wait_for
+
+Serve = Callable[..., Server]
+DEPLOY = ROOT / "deploy"
+NGINX, CHROMIUM = shutil.which("nginx"), shutil.which("chromium")
+ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%2Fb.jpg", "a?b&c=d.jpg", "😀.jpg", "é.jpg", "%41.jpg", "a;b,c.jpg"]  # fmt: skip
+
+
+class Site:
+    """nginx with `deploy/nginx.conf`, for a user with a password."""
+
+    def __init__(self, port: int) -> None:
+        self.base = f"https://photos.example.org:{port}/photos"
+        self.port = port
+        self.context = ssl.create_default_context()
+        self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
+
+    def ask(
+        self, route: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, Any]:
+        password = b64encode(b"ann:secret").decode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {
+            "Authorization": f"Basic {password}",
+            "Host": f"photos.example.org:{self.port}",
+            **named,
+        }
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}{route}", body, named, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20, context=self.context) as answer:
+                return answer.status, answer.read(), answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read(), error.headers
+
+
+@pytest.fixture
+def site(serve: Serve, root: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[tuple[Site, Server]]:
+    """A library behind nginx, and the service itself."""
+    for name in (*ODD, "sub/x.jpg"):
+        os.utime(put(root / name, jpeg(seed=len(name))), (1, 1))
+    server = serve(
+        root,
+        ALLOWED_HOSTS="photos.example.org",
+        AUTH_HEADER="Remote-User",
+        ACCEL_PREFIX="/originals/",
+    )
+    here, port = tmp_path / "nginx", free_port()
+    here.mkdir()
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=photos.example.org",
+    ]
+    subprocess.run(
+        [*make, "-keyout", here / "key", "-out", here / "cert"], check=True, capture_output=True
+    )
+    secret = subprocess.run(
+        ["openssl", "passwd", "-apr1", "secret"], check=True, capture_output=True, text=True
+    )
+    (here / "users").write_text(f"ann:{secret.stdout}")
+    text = (DEPLOY / "nginx.conf").read_text()
+    for old, new in (
+        ("listen 443", f"listen 127.0.0.1:{port}"),
+        ("127.0.0.1:7070", f"127.0.0.1:{server.port}"),
+        ("/etc/ssl/photos.example.org.pem", here / "cert"),
+        ("/etc/ssl/private/photos.example.org.key", here / "key"),
+        ("/etc/nginx/lenslet.htpasswd", here / "users"),
+        ("alias /srv/photos/", f"alias {root}/"),
+        ("from=/srv/photos", f"from={root}"),
+    ):
+        assert old in text
+        text = text.replace(old, str(new))
+    (here / "conf").write_text(
+        f"user root;\npid {here}/pid;\nerror_log {here}/error;\ndaemon off;\nevents {{}}\n"
+        f"http {{ access_log off; client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;\n"
+        f"fastcgi_temp_path {here}/f; uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;\n{text} }}\n"
+    )
+    nginx = subprocess.Popen([str(NGINX), "-c", str(here / "conf"), "-p", str(here)])
+    found = Site(port)
+    try:
+        wait_for(lambda: found.ask("/photos/health/live")[0] == 200)
+        server.until(lambda: json.loads(found.ask("/photos/search?q=x")[1])["total"] == 1)
+        yield found, server
+    finally:
+        nginx.terminate()
+        nginx.wait()
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_behind_nginx_everything_is_where_it_says(site, root: pathlib.Path) -> None:
+    """Odd names, URLs below the path, 304, who edited, passwords."""
+    nginx, server = site
+    assert nginx.ask("/photos/folders", Authorization="")[0] == 401
+    assert server.get("/folders")[0] == 401
+    folder = json.loads(nginx.ask("/photos/folders")[1])
+    assert {item["name"] for item in folder["items"]} == set(ODD)
+    for name in ODD:
+        query = urllib.parse.urlencode({"path": name})
+        status, body, headers = nginx.ask(f"/photos/thumb?{query}", Accept="image/*")
+        assert (status, body[:4]) == (200, b"RIFF")
+        assert nginx.ask(f"/photos/thumb?{query}", If_None_Match=headers["ETag"])[0] == 304
+        status, body, headers = nginx.ask(f"/photos/file?{query}")
+        assert (status, body) == (200, (root / name).read_bytes())
+        assert headers["Content-Type"] == "image/jpeg"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert nginx.ask(f"/photos/file?{query}", If_None_Match=headers["ETag"])[0] == 304
+        assert nginx.ask(f"/photos/files/{urllib.parse.quote(name, safe='')}")[1] == body
+    assert nginx.ask("/photos/files/sub%2Fx.jpg")[0] == 200
+    status, body, headers = nginx.ask(
+        "/photos/folders/sub/reindex", "POST", b"", Sec_Fetch_Site="same-origin"
+    )
+    assert (status, headers["Location"]) == (202, "/photos/folders?path=sub")
+    assert json.loads(nginx.ask("/photos/")[1])["openapi"] == "/photos/openapi.json"
+    edit = json.dumps({"notes": "n"}).encode()
+    assert (
+        nginx.ask("/photos/item?path=sub/x.jpg", "PUT", edit, Sec_Fetch_Site="cross-site")[0] == 403
+    )
+    origin = f"https://photos.example.org:{nginx.port}"
+    status, body, _ = nginx.ask(
+        "/photos/item?path=sub/x.jpg", "PUT", edit, Origin=origin, Remote_User="eve"
+    )
+    assert (status, json.loads(body)["updatedBy"]) == (200, "ann")
+    etag = nginx.ask("/photos/folders", Accept_Encoding="gzip")[2]["ETag"]
+    assert nginx.ask("/photos/folders", Accept_Encoding="gzip", If_None_Match=etag)[0] == 304
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_nginx_sends_the_originals_itself_also_in_parts(site, root: pathlib.Path, tmp_path) -> None:
+    nginx, server = site
+    data = (root / "sub/x.jpg").read_bytes()
+    direct = server.request("GET", "/file?path=sub/x.jpg", **{"Remote-User": "ann"})
+    assert direct == (200, b"")  # Python sends nothing but the name
+    status, body, headers = nginx.ask("/photos/file?path=sub/x.jpg", Range="bytes=100-199")
+    assert (status, body) == (206, data[100:200])
+    assert headers["Content-Range"] == f"bytes 100-199/{len(data)}"
+    resumed = nginx.ask("/photos/file?path=sub/x.jpg", Range="bytes=200-", If_Range=headers["ETag"])
+    assert (resumed[0], resumed[1]) == (206, data[200:])
+    assert nginx.ask("/originals/sub/x.jpg")[0] == 404
+    put(tmp_path / "outside/secret.jpg")
+    (root / "sub/link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
+    assert nginx.ask("/photos/file?path=sub/link.jpg")[0] == 404
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A page with pictures, and the service behind it, as on one site."""
+
+    behind = 0
+    body = b""
+
+    def do_GET(self) -> None:
+        if self.path == "/page":
+            self._answer(200, {"Content-Type": "text/html"}, self.body)
+            return
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.behind}{self.path}", headers=headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                self._answer(
+                    answer.status, {"Content-Type": answer.headers["Content-Type"]}, answer.read()
+                )
+        except urllib.error.HTTPError as error:
+            with error:
+                self._answer(error.code, {}, error.read())
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+def test_a_page_of_a_new_library_shows_all_its_pictures_at_the_first_visit(
+    serve: Serve, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for visit in range(int(os.environ.get("LENSLET_VISITS", "1"))):
+        names = [f"v{visit}/{number}.jpg" for number in range(24)]
+        for number, name in enumerate(names):
+            os.utime(put(root / name, jpeg(2400, 1800, seed=number)), (1, 1))
+        server = serve(root)
+        pictures = "".join(
+            f'<img src="/thumb?path={name}" onload="n++" onerror="bad++">' for name in names
+        )
+        script = "<script>n=0;bad=0;onload=()=>{document.body.append(`shown ${n} broken ${bad}`)}</script>"
+        page = type("Page", (Page,), {"behind": server.port, "body": (script + pictures).encode()})
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), page) as proxy:
+            proxy.daemon_threads = True
+            thread = threading.Thread(target=proxy.serve_forever)
+            thread.start()
+            command = [
+                str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--timeout=30000", "--dump-dom",
+                f"--user-data-dir={tmp_path}/chromium{visit}", f"http://127.0.0.1:{proxy.server_address[1]}/page",
+            ]  # fmt: skip
+            shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+            proxy.shutdown()
+            thread.join()
+        server.stop()
+        assert re.findall(r"shown \d+ broken \d+", shown)[-1:] == ["shown 24 broken 0"], shown[
+            -500:
+        ]
+
+
+def test_the_service_file_is_valid_and_hardened(tmp_path: pathlib.Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if not analyze:
+        pytest.skip("systemd-analyze is not installed")
+    text = (DEPLOY / "lenslet.service").read_text()
+    program = pathlib.Path(sys.executable).parent / "lenslet"
+    (tmp_path / "lenslet.service").write_text(
+        text.replace("/opt/lenslet/.venv/bin/lenslet", str(program))
+    )
+    shutil.copy(DEPLOY / "lenslet.socket", tmp_path)
+    units = [str(tmp_path / name) for name in ("lenslet.service", "lenslet.socket")]
+    verified = subprocess.run(
+        [analyze, "verify", "--man=no", *units], capture_output=True, text=True
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    limits = [analyze, "security", "--offline=true", "--threshold=20", units[0]]
+    assert subprocess.run(limits, capture_output=True).returncode == 0
