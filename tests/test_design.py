@@ -56,7 +56,7 @@ def test_every_module_belongs_to_a_layer() -> None:
     assert {layer(name) for name in modules()} == set(LAYERS)
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", sorted(modules().keys() - {""}))  # the package's front door
 def test_imports_point_down(name: str) -> None:
     above = {each for each in ours(name) if LAYERS.index(layer(each)) > LAYERS.index(layer(name))}
     assert above == set()

@@ -1,4 +1,4 @@
-"""The processes: `serving` is gunicorn, `cli` the command line, `demo` draws a sample gallery.
+"""The processes: `serving` is gunicorn, `cli` the command line, `embed` for other programs.
 
 Here is what they share: the settings of a process, an index process, and `worker.py`.
 """
@@ -29,6 +29,7 @@ from lenslet.storage.client import Client
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
+FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest without checking it
 NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
 

@@ -23,13 +23,20 @@ from gunicorn.workers.gthread import ThreadWorker
 from lenslet.config import Settings
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
 from lenslet.library import open_library
-from lenslet.run import BEAT_SECONDS, index_process, latest, load_settings, quiet_pillow, shared
+from lenslet.run import (
+    BEAT_SECONDS,
+    FRESH_SECONDS,
+    index_process,
+    latest,
+    load_settings,
+    quiet_pillow,
+    shared,
+)
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
-_FRESH_SECONDS = 2.0  # how long a bucket's manifest is used without checking it
 _DRAIN_SECONDS, _DRAIN_SECONDS_QUICK = 20.0, 1.0
 _WAITING = 64  # requests of a process that wait for thumbnails, on threads besides WEB_THREADS
 _NO_INDEX = (
@@ -51,7 +58,7 @@ def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     settings = latest[0] if latest else load_settings()
     channel, status = shared()
-    library = open_library(settings, fresh_seconds=_FRESH_SECONDS)
+    library = open_library(settings, fresh_seconds=FRESH_SECONDS)
     jobs: Sender = channel if settings.worker_threads else NoSender()
     if settings.jobs_queue_url:
         from lenslet.hosts import SharedJobs

@@ -45,7 +45,6 @@ class File(Resource):
             resp.cache_control = ["private", f"max-age={seconds // 2}"]
         return bool(url)
 
-
     def _hand_over(self, resp: falcon.Response, image: Image) -> bool:
         """Lets nginx send a file of the root; False if it must be sent from here."""
         prefix = self.service.settings.accel_prefix

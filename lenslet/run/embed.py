@@ -1,0 +1,71 @@
+"""Lenslet inside another program, without gunicorn.
+
+`settings` are those of the environment, such as `{"ROOT_PATH": "/srv/photos"}`; the environment and
+`.env` are not read. A wrong one raises `lenslet.errors.SettingError`.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from lenslet import config
+from lenslet.index.loop import Indexer
+from lenslet.index.queue import Job, NoSender, Queue, Sender
+from lenslet.index.status import Status
+from lenslet.library import open_library
+from lenslet.run import BEAT_SECONDS, FRESH_SECONDS, quiet_pillow
+from lenslet.storage import check_settings
+from lenslet.web.app import WSGIApp
+from lenslet.web.app import create_app as application
+
+
+def create_app(settings: Mapping[str, str]) -> WSGIApp:
+    """Returns the WSGI application, and indexes on `WORKER_THREADS` threads of this process.
+
+    Call it once in each process, after any fork. With several processes set `WORKER_THREADS=0` and
+    run `python worker.py` beside them. The threads end with the process: nothing is lost then.
+    """
+    checked = _checked(settings)
+    library, status = open_library(checked, fresh_seconds=FRESH_SECONDS), Status()
+    jobs: Sender = NoSender()
+    if checked.worker_threads:
+        queue, stop = Queue(), threading.Event()
+        indexer = Indexer(open_library(checked, patient=True), queue, status)
+        for target in (indexer.run, lambda never: _beat(indexer, never)):
+            # A program that ends must not wait for them.
+            threading.Thread(target=target, args=(stop,), daemon=True).start()
+        jobs = _Direct(queue)
+    return application(library, jobs, status)
+
+
+def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
+    """Indexes everything once, and returns the report that is in `_health.json`."""
+    library = open_library(_checked(settings), patient=True)
+    library.tree.check()
+    indexer = Indexer(library, Queue(), Status())
+    indexer.run(threading.Event(), once=True)
+    return indexer.report()
+
+
+class _Direct:
+    """Sends jobs to the queue of this process."""
+
+    problem = ""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def send(self, job: Job) -> None:
+        self._queue.put(job)
+
+
+def _beat(indexer: Indexer, stop: threading.Event) -> None:
+    while not stop.wait(BEAT_SECONDS):
+        indexer.beat()
+
+
+def _checked(settings: Mapping[str, str]) -> config.Settings:
+    quiet_pillow()
+    checked = config.settings(settings)
+    check_settings(checked)
+    return checked

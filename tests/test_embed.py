@@ -1,0 +1,69 @@
+"""Lenslet inside another program."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterable
+
+import pytest
+from conftest import ROOT, put, wait_for
+from webtest import TestApp
+
+import lenslet
+from lenslet.errors import SettingError
+
+
+def test_an_application_is_mounted_below_another(root: pathlib.Path, tmp_path) -> None:
+    put(root / "a/one.jpg")
+    os.utime(root / "a/one.jpg", (1, 1))
+    photos = lenslet.create_app({"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)})
+
+    def site(environ, start_response) -> Iterable[bytes]:
+        """A program of somebody else's."""
+        if environ["PATH_INFO"].startswith("/photos/"):
+            environ["SCRIPT_NAME"] += "/photos"
+            environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/photos")
+            return photos(environ, start_response)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"mine"]
+
+    app = TestApp(site)
+    assert app.get("/").text == "mine"
+    assert app.get("/photos/").json["openapi"] == "/photos/openapi.json"
+    wait_for(lambda: app.get("/photos/thumb?path=a/one.jpg").status_int == 200)
+    app.put_json("/photos/item?path=a/one.jpg", {"tags": ["inside"]})
+    wait_for(lambda: app.get("/photos/search?q=tag:inside").json["total"] == 1)
+    assert app.get("/photos/health").json["workers"]["alive"]
+
+
+def test_everything_is_indexed_from_a_program(root: pathlib.Path, tmp_path) -> None:
+    put(root / "a/one.jpg")
+    report = lenslet.index_once({"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)})
+    assert (report["counts"]["items"], report["counts"]["thumbnailsMissing"]) == (1, 0)
+    assert json.loads((root / "_index.json").read_bytes())["dirs"][0]["name"] == "a"
+
+
+def test_a_program_that_ends_does_not_wait(root: pathlib.Path, tmp_path) -> None:
+    for number in range(50):
+        put(root / f"{number}.jpg")
+    code = "import lenslet, sys; lenslet.create_app({'ROOT_PATH': sys.argv[1]})"
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-c", code, root], cwd=ROOT, env=environ, timeout=10, check=True
+    )
+
+
+def test_a_wrong_setting_is_an_error_of_its_own(tmp_path) -> None:
+    for settings in ({"ROOT_PATH": str(tmp_path / "none")}, {"THUMB_QUALITY": "best"}):
+        with pytest.raises(SettingError):
+            lenslet.create_app(settings)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, lenslet; print([m for m in sys.modules if m.split('.')[0] in ('PIL', 'falcon', 'orjson')])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
