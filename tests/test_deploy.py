@@ -256,3 +256,23 @@ def test_the_service_file_is_valid_and_hardened(tmp_path: pathlib.Path) -> None:
     assert (verified.returncode, verified.stderr) == (0, "")
     limits = [analyze, "security", "--offline=true", "--threshold=20", units[0]]
     assert subprocess.run(limits, capture_output=True).returncode == 0
+
+
+def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path) -> None:
+    source, built = tmp_path / "source", tmp_path / "built"
+    names = ["setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
+    shutil.copytree(
+        ROOT / "lenslet", source / "lenslet", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in names:
+        shutil.copy(ROOT / name, source)
+    python = [sys.executable, "-m"]
+    subprocess.run([*python, "build", "--outdir", built, source], check=True, capture_output=True)
+    files = sorted(built.iterdir())
+    assert len(files) == 2
+    subprocess.run([*python, "twine", "check", "--strict", *files], check=True, capture_output=True)
+    target = tmp_path / "installed"
+    install = ["pip", "install", "--no-deps", "--target", target, *built.glob("*.whl")]
+    subprocess.run([*python, *install], check=True, capture_output=True)
+    wanted = {path.name for path in (ROOT / "lenslet").iterdir() if path.suffix != ".pyc"}
+    assert {path.name for path in (target / "lenslet").iterdir()} >= wanted - {"__pycache__"}
