@@ -18,7 +18,7 @@ NO_SHARDS = (
 )
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
-_LATER = ("LOG_FORMAT", "PAGE")
+_LATER = ("PAGE",)
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
@@ -168,6 +168,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting((), _hosts)
     cors_origins: tuple[str, ...] = _setting((), _origins)
     accel_prefix: str = _setting("", _location)
+    log_format: str = _setting("text", _text("text|json", "text or json"))
     pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
     pointer_buckets: tuple[str, ...] = _setting((), _buckets)
     jobs_queue_url: str = _setting("", _url)

@@ -117,6 +117,7 @@ class Indexer:
                     self.folders.index(job)
                 case Kind.SCAN:
                     self._scanner.scan(job)
+                    self._status.scanned()
                 case Kind.SUMMARY:
                     self._summary.write(job)
             self._problems.pop(job.kind, None)

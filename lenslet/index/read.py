@@ -18,7 +18,7 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images.alone import ends_its_process
 from lenslet.index.folders import AGAIN_SECONDS, Folders
 from lenslet.index.queue import Job, Kind
-from lenslet.index.status import Status
+from lenslet.index.status import Count, Status
 from lenslet.library import Library
 from lenslet.library.manifest import QUARANTINED, Facts
 from lenslet.paths import THUMBNAIL, Path
@@ -117,12 +117,17 @@ class Images:
             return True
         except Exception as error:
             reason = one_line(error) or type(error).__name__
-            self._listener(path, reason)
+            self._tell(path, reason)
             self._folders.finish(path, problem=reason)
             raise
-        self._listener(path, facts.error)
+        self._tell(path, facts.error)
         self._folders.finish(path, facts, asked=asked)
         return True
+
+    def _tell(self, path: Path, error: str | None) -> None:
+        """Counts an image that was read, and tells the listener."""
+        self._status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
+        self._listener(path, error)
 
     def _open(self, item: Path) -> tuple[Tree, Path, BinaryIO, Stat]:
         location = self._library.locator.item(item)
@@ -204,7 +209,7 @@ class Images:
                 log.warning("image %s: %s", path, one_line(error))
             if facts:
                 log.error("image %s: %s", path, facts.error)
-                self._listener(path, facts.error)
+                self._tell(path, facts.error)
             del self._suspects[slot]
             self._status.clear(slot)
             self._folders.finish(path, facts)

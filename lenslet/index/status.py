@@ -1,7 +1,8 @@
-"""Shared memory in which the index process reports: that it works, on what, and its problems."""
+"""Shared memory in which processes report: the index process's work and problems, and counts."""
 
 import contextlib
 import ctypes
+import enum
 import mmap
 import os
 import threading
@@ -14,6 +15,7 @@ from lenslet.paths import Path
 STORAGE, QUEUE = 0, 1  # what may have a problem
 _PROBLEM_BYTES, _PATH_BYTES = 1024, 4088
 _MARKS = 128
+ROWS, _CELLS = 128, 320  # processes that count, and counts of each
 
 
 class _Mark(ctypes.Structure):
@@ -27,7 +29,20 @@ class _Memory(ctypes.Structure):
         ("backlog", ctypes.c_int64),
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 2),
         ("marks", _Mark * _MARKS),
+        ("scanned", ctypes.c_double),
+        ("counts", ctypes.c_double * _CELLS * ROWS),
     )
+
+
+class Count(enum.IntEnum):
+    """What is counted. The counts of requests, by route, follow; see `web/metrics.py`."""
+
+    IMAGES_READ = 0
+    IMAGES_FAILED = 1
+    THUMBNAILS_READY = 2  # answered at once
+    THUMBNAILS_WAITED = 3
+    THUMBNAILS_PENDING = 4  # answered 202
+    REQUESTS = 5
 
 
 class Mark(NamedTuple):
@@ -52,11 +67,13 @@ class Status:
     """Shared memory that outlives the index process.
 
     Anonymous when the master makes it before the fork; in a file for `worker.py`. All processes of
-    a host share the monotonic clock, so their times can be compared.
+    a host share the monotonic clock, so their times can be compared. Each process counts in a `row`
+    of its own. One that takes the place of another goes on with its counts.
     """
 
     def __init__(self, fd: int = -1) -> None:
         """Uses anonymous memory, or the file of a descriptor that stays open."""
+        self.row = 0
         self._lock = threading.Lock()
         self._used: set[int] = set()
         size = ctypes.sizeof(_Memory)
@@ -72,6 +89,26 @@ class Status:
     def heartbeat(self) -> Heartbeat:
         memory = self._memory
         return Heartbeat(memory.pid, time.monotonic() - memory.beat, memory.backlog)
+
+    def scanned(self) -> None:
+        """Reports that a scan has ended."""
+        self._memory.scanned = time.monotonic()
+
+    @property
+    def scan_age(self) -> float | None:
+        """Seconds since the last scan; None before the first."""
+        return time.monotonic() - self._memory.scanned if self._memory.scanned else None
+
+    def count(self, *amounts: tuple[int, float]) -> None:
+        """Adds amounts to counts of this process, each by its number."""
+        with self._lock:
+            row = self._memory.counts[self.row]
+            for number, amount in amounts:
+                row[number] += amount
+
+    def total(self, number: int) -> float:
+        """Returns a count of all processes."""
+        return float(sum(row[number] for row in self._memory.counts))
 
     def set_problem(self, source: int, reason: str) -> None:
         """Reports what `STORAGE` or the `QUEUE` refuses right now; empty if nothing."""

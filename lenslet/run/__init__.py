@@ -6,6 +6,7 @@ Here is what they share: the settings of a process, an index process, and `worke
 import argparse
 import fcntl
 import functools
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
-from lenslet import config
+from lenslet import config, times
 from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.index.loop import Indexer
@@ -37,6 +38,21 @@ NICENESS = 10  # on a busy processor, about a tenth of the time of a request pro
 def shared() -> tuple[Channel, Status]:
     """What the processes of one master share. Must be called first in the master."""
     return Channel(), Status()
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats each event as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": times.of_ns(int(record.created * 1e9)),
+            "level": record.levelname.lower(),
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            event["trace"] = self.formatException(record.exc_info)
+        return json.dumps(event, ensure_ascii=False)
 
 
 def quiet_pillow() -> None:
@@ -143,6 +159,8 @@ def work(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     quiet_pillow()
     settings = load_settings()
+    if settings.log_format == "json":
+        logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     stop, queue = stop_on_signals(), Queue()
     indexer, threads = index_process(settings, queue, own_status(settings), stop)
     for thread in threads:

@@ -16,16 +16,19 @@ import threading
 import time
 from typing import Any
 
+import gunicorn.glogging
 from gunicorn import systemd
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
 from lenslet.config import Settings
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
+from lenslet.index.status import ROWS
 from lenslet.library import open_library
 from lenslet.run import (
     BEAT_SECONDS,
     FRESH_SECONDS,
+    JsonFormatter,
     index_process,
     latest,
     load_settings,
@@ -67,10 +70,21 @@ def build() -> WSGIApp:
     return create_app(library, jobs, status, waiting=_WAITING)
 
 
+class Logger(gunicorn.glogging.Logger):
+    """Gunicorn's log, which Lenslet uses too, as text or as JSON."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        if latest[0].log_format == "json":
+            for handler in self.error_log.handlers:
+                handler.setFormatter(JsonFormatter())
+
+
 class Worker(ThreadWorker):
     """A request process or, with the index role, the index process."""
 
     indexes = False
+    row = 0  # of the status, where this process counts
     _drain_seconds = _DRAIN_SECONDS
 
     def init_signals(self) -> None:
@@ -80,6 +94,7 @@ class Worker(ThreadWorker):
 
     def init_process(self) -> None:
         quiet_pillow()
+        shared()[1].row = self.row
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -165,6 +180,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "keepalive": 15,
         "forwarded_allow_ips": ",".join(map(str, settings.trusted_proxies)),
         "loglevel": "warning",
+        "logger_class": Logger,
         "proc_name": "lenslet",
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,
         "control_socket_disable": True,
@@ -223,8 +239,13 @@ def _check_port(settings: Settings) -> None:
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
-    """Gives a new worker the index role if no live worker since the last HUP has it."""
+    """Gives a new worker a row for its counts, and perhaps the index role.
+
+    It has that role if no live worker since the last HUP has it.
+    """
     worker.indexes = not _has_indexer(server, worker.cfg)
+    taken = {each.row for each in server.WORKERS.values()}
+    worker.row = min(set(range(ROWS)) - taken, default=0)
 
 
 def _fewest() -> int:

@@ -24,6 +24,8 @@ from lenslet.web.file import File
 from lenslet.web.folders import Folders, Reindex
 from lenslet.web.health import Health, Live
 from lenslet.web.item import Item, Tags
+from lenslet.web.metrics import Metrics
+from lenslet.web.requests import Requests
 from lenslet.web.search import RebuildIndex, Suggest
 from lenslet.web.search import Search as SearchItems
 from lenslet.web.thumb import Thumb
@@ -49,6 +51,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "/health": Health,
     "/health/live": Live,
     "/health/{part}": Health,
+    "/metrics": Metrics,
 }
 
 
@@ -65,9 +68,10 @@ def create_app(library: Library, jobs: Sender, status: Status, *, waiting: int =
         search=Search(library.tree, library.cache),
         jobs=jobs,
         status=status,
+        requests=Requests(RESOURCES, status),
         waiters=threading.BoundedSemaphore(waiting),
     )
-    middleware: list[Any] = [Access(library.settings)]
+    middleware: list[Any] = [service.requests, Access(library.settings)]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
@@ -79,6 +83,7 @@ def create_app(library: Library, jobs: Sender, status: Status, *, waiting: int =
         for prefix in ("", "/api"):
             app.add_route((prefix + route).rstrip("/") or "/", resource(service))
     app.add_error_handler(LensletError, partial(_answer_error, service))
+    app.add_error_handler(Exception, _answer_defect)
     app.set_error_serializer(_serialize)
     return app
 
@@ -114,8 +119,16 @@ def _answer_error(
         resp.set_header("Content-Range", f"bytes */{error.size}")
     if resp.status == falcon.HTTP_503:
         resp.set_header("Retry-After", "5")
-        log.warning("%s %s: %s", req.method, req.path, error)
+        log.warning("%s %s: %s (request %s)", req.method, req.path, error, req.context.id)
     _send(resp, json.dumps(answer, ensure_ascii=False).encode())
+
+
+def _answer_defect(
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    """Answers what should not happen: 500, with the traceback in the log and not in the answer."""
+    log.error("%s %s failed (request %s)", req.method, req.path, req.context.id, exc_info=error)
+    raise falcon.HTTPInternalServerError(description="An error in Lenslet; the log has more.")
 
 
 def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:

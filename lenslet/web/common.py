@@ -30,6 +30,7 @@ from lenslet.library.location import Location, Locator
 from lenslet.paths import Path
 from lenslet.search.query import Search
 from lenslet.storage.tree import Stat, Tree
+from lenslet.web.requests import Requests
 
 JSON = "application/json"
 MAX_BODY_BYTES = 256 * 1024
@@ -90,6 +91,7 @@ class Service:
     search: Search
     jobs: Sender
     status: Status
+    requests: Requests
     waiters: threading.BoundedSemaphore
     nudged: dict[Path, float] = field(default_factory=dict)
 

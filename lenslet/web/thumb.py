@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.index.queue import Job, Kind
-from lenslet.index.status import STORAGE
+from lenslet.index.status import STORAGE, Count
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.common import Image, Resource, image_param, send, send_json, send_pending, url
@@ -24,8 +24,11 @@ class Thumb(Resource):
         image = self.service.image(path)
         try:
             data, _ = self._read(image)
+            self.service.status.count((Count.THUMBNAILS_READY, 1))
         except NotFound:
             made = self._make(image, most=self.service.settings.img_wait * _is_for_img(req))
+            answer = Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING
+            self.service.status.count((answer, 1))
             if made is None:
                 send_pending(req, resp, path, url(req, "/thumb", path=path))
                 return

@@ -1,0 +1,137 @@
+"""Counts of all processes, ids of requests, and logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from conftest import BROKEN_JPEG, Server, put
+from prometheus_client.parser import text_string_to_metric_families
+from webtest import TestApp
+
+from lenslet.storage.local import LocalTree
+from lenslet.web.app import create_app
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def app_of(make_gallery, root: pathlib.Path) -> Callable[..., TestApp]:
+    """An application; with `breaks` its rollup raises what nobody expects."""
+    put(root / "a.jpg")
+
+    def make(*, breaks: bool = False) -> TestApp:
+        gallery = make_gallery()
+        if breaks:
+            gallery.library = replace(gallery.library, tree=Broken(gallery.library.tree.lower.root))
+            gallery.app = TestApp(create_app(gallery.library, gallery.channel, gallery.status))
+        return gallery.app
+
+    return make
+
+
+class Broken(LocalTree):
+    """A tree with a defect."""
+
+    def stat(self, path):
+        raise RuntimeError("broken")
+
+
+def counts(server: Server) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and labels, as Prometheus's own parser reads them."""
+    text = server.get("/metrics")[1].decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_requests_of_all_processes_are_counted_also_after_one_died(serve: Serve, root) -> None:
+    put(root / "a.jpg")
+    server = serve(root)
+
+    def ask() -> None:
+        for _ in range(25):
+            server.get("/folders")
+            server.get("/api/item?path=none.jpg")
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for pid in server.workers() - {server.index_pid()}:
+        os.kill(pid, signal.SIGKILL)
+    server.until(lambda: server.get("/health/live")[0] == 200)
+    found = counts(server)
+    assert (
+        sum(found.get(("lenslet_requests_total", "/folders", name), 0) for name in ("2xx", "3xx"))
+        == 100
+    )
+    assert found["lenslet_requests_total", "/item", "4xx"] == 100
+    assert found["lenslet_request_seconds_count", "/folders"] == 100
+    assert found["lenslet_request_seconds_bucket", "/folders", "+Inf"] == 100
+    assert 0 < found["lenslet_request_seconds_sum", "/folders"] < 100
+
+
+def test_images_thumbnails_and_the_library_are_counted(serve: Serve, root: pathlib.Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        os.utime(put(root / name), (1, 1))
+    os.utime(put(root / "bad.jpg", BROKEN_JPEG), (1, 1))
+    server = serve(root, SCAN_SECONDS="1")
+    for name in ("a.jpg", "b.jpg", "a.jpg"):
+        assert server.thumbnail(name)[0] == 200
+    found = server.until(
+        lambda: (now := counts(server)).get(("lenslet_library", "unreadableImages")) == 1 and now
+    )
+    assert found["lenslet_images_total", "read"] >= 2
+    assert found["lenslet_images_total", "failed"] >= 1
+    assert found["lenslet_library", "items"] == 3
+    answers = {
+        key[1]: value for key, value in found.items() if key[0] == "lenslet_thumbnails_total"
+    }
+    assert answers["ready"] + answers["waited"] == 3
+    server.until(lambda: counts(server)["lenslet_backlog",] == 0)
+    assert found["lenslet_scan_age_seconds",] < 5
+    assert found["lenslet_index_report_age_seconds",] < 5
+
+
+def test_a_request_has_an_id_and_its_time(app_of) -> None:
+    app = app_of()
+    first, second = app.get("/").headers, app.get("/nothing", status=404).headers
+    assert first["X-Request-Id"] != second["X-Request-Id"]
+    assert first["Server-Timing"].startswith("app;dur=")
+    kept = app.get("/", headers={"X-Request-Id": "abc-1"}).headers
+    assert kept["X-Request-Id"] == "abc-1"
+    for forged in ("a b", "a" * 65, "x\ty"):
+        answer = app.get("/", headers={"X-Request-Id": forged})
+        assert answer.headers["X-Request-Id"] != forged
+
+
+def test_each_event_is_one_line_of_json_with_the_request(serve: Serve, root, tmp_path) -> None:
+    put(root / "a.jpg")
+    server = serve(root, LOG_FORMAT="json", API_TOKEN="a-secret-token")
+    root.rename(tmp_path / "away")
+    headers = {"Authorization": "Bearer a-secret-token", "X-Request-Id": "mine"}
+    assert server.get("/folders?path=x", **headers)[0] == 503
+    server.stop()
+    lines = [line for line in server.log.read_text().splitlines() if "ResourceWarning" not in line]
+    events = [json.loads(line) for line in lines]  # those warnings are on for the tests only
+    assert {"info", "warning"} <= {event["level"] for event in events}
+    assert any("(request mine)" in event["message"] for event in events)
+    assert "a-secret-token" not in server.log.read_text()
+
+
+def test_a_defect_is_answered_without_details_and_logged_with_them(app_of, caplog) -> None:
+    app = app_of(breaks=True)
+    answer = app.get("/search?q=x", status=500)
+    assert answer.json["description"] == "An error in Lenslet; the log has more."
+    assert "RuntimeError: broken" in caplog.text
+    assert answer.headers["X-Request-Id"] in caplog.text
