@@ -1,4 +1,5 @@
-"""The processes: `serving` is gunicorn, `cli` the command line, `embed` for other programs.
+"""The processes: `serving` is gunicorn, `cli` the command line, `embed` for other programs,
+`pool` the threads that answer, `demo` draws a sample gallery.
 
 Here is what they share: the settings of a process, an index process, and `worker.py`.
 """

@@ -6,6 +6,7 @@ and the status are made before any fork, so they outlive every worker.
 """
 
 import errno
+import functools
 import ipaddress
 import logging
 import os
@@ -35,13 +36,14 @@ from lenslet.run import (
     quiet_pillow,
     shared,
 )
+from lenslet.run.pool import Pool
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
 _DRAIN_SECONDS, _DRAIN_SECONDS_QUICK = 20.0, 1.0
-_WAITING = 64  # requests of a process that wait for thumbnails, on threads besides WEB_THREADS
+_WAITING = 64  # requests of a process that may wait for thumbnails at a time
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
     "edits and new images within its SCAN_SECONDS; set JOBS_QUEUE_URL to tell it at once."
@@ -67,7 +69,14 @@ def build() -> WSGIApp:
         from lenslet.hosts import SharedJobs
 
         jobs = SharedJobs(library.client, settings)
-    return create_app(library, jobs, status, waiting=_WAITING)
+    stand_in = _pool(settings.web_threads).stand_in
+    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
+
+
+@functools.cache
+def _pool(threads: int) -> Pool:
+    """The threads of this request process."""
+    return Pool(threads)
 
 
 class Logger(gunicorn.glogging.Logger):
@@ -91,6 +100,9 @@ class Worker(ThreadWorker):
         """Leaves SIGINT to the master: a terminal sends it to every process."""
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def get_thread_pool(self) -> Pool:
+        return _pool(self.cfg.threads)
 
     def init_process(self) -> None:
         quiet_pillow()
@@ -173,7 +185,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "worker_class": "lenslet.run.serving.Worker",
         "bind": [_address(settings)],
         "workers": settings.web_concurrency + bool(settings.worker_threads),
-        "threads": settings.web_threads + _WAITING,
+        "threads": settings.web_threads,
         "limit_request_line": 8190,  # the most that gunicorn allows; encoded paths are long
         "timeout": 30,
         "graceful_timeout": 20,

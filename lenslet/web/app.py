@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -55,11 +56,19 @@ RESOURCES: dict[str, type[Resource]] = {
 }
 
 
-def create_app(library: Library, jobs: Sender, status: Status, *, waiting: int = 4) -> WSGIApp:
+def create_app(
+    library: Library,
+    jobs: Sender,
+    status: Status,
+    *,
+    waiting: int = 4,
+    stand_in: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> WSGIApp:
     """Returns the WSGI application over a library.
 
     `jobs` sends work to the index process, `status` is the memory in which it reports. At most
-    `waiting` requests wait for thumbnails at a time, each on a thread of the server.
+    `waiting` requests wait for thumbnails at a time, each on a thread of the server and in the
+    context `stand_in()`.
     """
     service = Service(
         settings=library.settings,
@@ -70,6 +79,7 @@ def create_app(library: Library, jobs: Sender, status: Status, *, waiting: int =
         status=status,
         requests=Requests(RESOURCES, status),
         waiters=threading.BoundedSemaphore(waiting),
+        stand_in=stand_in,
     )
     middleware: list[Any] = [service.requests, Access(library.settings)]
     if library.settings.cors_origins:

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -93,6 +93,7 @@ class Service:
     status: Status
     requests: Requests
     waiters: threading.BoundedSemaphore
+    stand_in: Callable[[], AbstractContextManager[None]]
     nudged: dict[Path, float] = field(default_factory=dict)
 
     def image(self, path: Path, *, fresh: bool = False) -> Image:
@@ -181,7 +182,8 @@ class Service:
             yield 0.0
             return
         try:
-            yield time.monotonic() + seconds
+            with self.stand_in():
+                yield time.monotonic() + seconds
         finally:
             self.waiters.release()
 
