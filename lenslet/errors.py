@@ -1,6 +1,7 @@
 """Errors in domain words. `web/app.py` turns them into HTTP.
 
-`str(error)` is a sentence for the client. It never contains a path of the server.
+`str(error)` is a sentence for the client, without any path of the server. Only `SettingError` is
+for the operator, and may show one.
 """
 
 

@@ -40,8 +40,10 @@ _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
 
 
 def encode(job: Job) -> bytes:
-    """Returns a job as a message. A rebuild of the rollup becomes "index everything":
-    only the scanning host writes the rollup, when folders have changed.
+    """Returns a job as a message.
+
+    Any host may receive it, but only the one that scans writes the rollup. So a request to rebuild
+    the rollup is sent as "index everything": the scanning host then writes it if folders changed.
     """
     kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
     deep = job.deep or job.kind is Kind.SUMMARY

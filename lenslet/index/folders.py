@@ -39,8 +39,9 @@ _NEVER = float("inf")
 
 
 class Retry(NamedTuple):
-    """When a folder with new or bad images is looked at again, and how often that has been done.
+    """When a folder that changed, or that has bad images, is looked at again.
 
+    `tries` is how many such looks were planned since the last change.
     `reasons` says why images could not be read, by name. `due` is in seconds of the loop's clock.
     """
 

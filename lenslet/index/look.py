@@ -24,7 +24,7 @@ from lenslet.times import Clock
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
 _SECOND = 1_000_000_000
 _UNKNOWN: Dir = {}
-Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # path, entry if unknown → entry in the parent
+Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder is shown in its parent
 
 
 class Stamp(NamedTuple):
@@ -128,7 +128,11 @@ class Looker:
         return Look(location, tuple(stamps), listing, kept, old, plan, children)
 
     def _first_entry(self, child: Path, old: Manifest) -> Dir | None:
-        """Returns how a new subfolder is shown. The first manifest of a folder shows all."""
+        """Returns how a new subfolder is shown.
+
+        The first manifest of a folder shows every subfolder, also ignored ones, until they are
+        indexed.
+        """
         if old.generated_at:
             try:
                 self._locator.folder(child)

@@ -32,7 +32,7 @@ STUCK_SECONDS = 60.0
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
 COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
-_OVERLAP = 60.0  # after so many seconds, the record of a look is surely there
+_OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
 _WORK = (Kind.THUMBNAIL, Kind.FOLDER, Kind.IMAGE)
 

@@ -37,9 +37,9 @@ class Kind(enum.IntEnum):
 class Job:
     """One thing to do.
 
-    `asked`: a client asked for it. `force`: do it although nothing seems to have changed. It
-    gives an `IMAGE` a thumbnail. `deep`: also for every folder below. `waiters` are called with
-    whether it ended well.
+    `asked`: a client asked for it. `force`: do it although nothing seems to have changed. An
+    `IMAGE` gets a thumbnail only with `force`. `deep`: also for every folder below. `waiters` are
+    called with whether it ended well.
     """
 
     kind: Kind
@@ -164,7 +164,7 @@ class Queue:
         return sum(self._counts[kind] for kind in kinds)
 
     def wake(self) -> None:
-        """Wakes every thread that waits in `get`."""
+        """Makes every thread that waits in `get` look at the jobs again."""
         with self._changed:
             self._changed.notify_all()
 
@@ -192,14 +192,14 @@ class Sender(Protocol):
 
 
 class NoSender:
-    """For a host without an index process and without a queue."""
+    """For a process that can reach neither an index process nor a queue."""
 
     problem = ""
 
     def send(self, job: Job) -> None:
         raise StorageUnavailable(
-            "This host has no index process (WORKER_THREADS=0) and no queue (JOBS_QUEUE_URL): "
-            "another host indexes, and finds the change at its next scan."
+            "This process reaches neither an index process (WORKER_THREADS=0) nor a queue "
+            "(JOBS_QUEUE_URL): the change is found at the next scan."
         )
 
 

@@ -1,7 +1,8 @@
 """Lenslet inside another program, without gunicorn.
 
-`settings` are those of the environment, such as `{"ROOT_PATH": "/srv/photos"}`; the environment and
-`.env` are not read. A wrong one raises `lenslet.errors.SettingError`.
+`settings` has the names and values of the environment variables, such as
+`{"ROOT_PATH": "/srv/photos"}`; nothing is taken from the environment or a `.env` file. A wrong
+value raises `lenslet.errors.SettingError`.
 """
 
 import threading

@@ -43,7 +43,7 @@ from lenslet.web.app import WSGIApp, create_app
 log = logging.getLogger("lenslet")
 
 _DRAIN_SECONDS, _DRAIN_SECONDS_QUICK = 20.0, 1.0
-_WAITING = 64  # requests of a process that may wait for thumbnails at a time
+_WAITING = 64  # requests of a process that may wait for a thumbnail or a manifest at a time
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
     "edits and new images within its SCAN_SECONDS; set JOBS_QUEUE_URL to tell it at once."
@@ -204,7 +204,7 @@ def gunicorn_settings() -> dict[str, Any]:
 
 
 def on_starting(server: Any) -> None:
-    """Checks what would fail later, once, before anything is forked."""
+    """Checks once, before anything is forked, what would fail later."""
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
     fewest = _fewest()
@@ -218,10 +218,12 @@ def on_starting(server: Any) -> None:
 def when_ready(server: Any) -> None:
     """Says what is served. The socket is open now."""
     settings = latest[0]
-    log.info("Lenslet serves %s at http://%s/", root_name(settings), _address(settings))
+    root, own = root_name(settings), settings.state_dir or "beside the images"
+    log.info("Lenslet serves %s at http://%s/ (its own files: %s)", root, _address(settings), own)
     if not (settings.worker_threads or settings.jobs_queue_url):
         log.warning("%s", _NO_INDEX)
-    if not (settings.api_token or settings.auth_header or _is_loopback(settings.host)):
+    asks = settings.api_token or settings.read_token or settings.auth_header
+    if not (asks or _is_loopback(settings.host)):
         log.warning("%s", _NO_TOKEN)
 
 

@@ -49,7 +49,7 @@ _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 class Term:
     """One folded term: the field it is limited to (0: any), and whether it excludes.
 
-    `dates` are the first and the last date that match, as far as they are given.
+    `dates` are the first and the last date that match: each a year, a month or a day.
     """
 
     text: bytes
@@ -225,9 +225,10 @@ class Page:
 
 
 class Found(NamedTuple):
-    """The JSON of a page of items, and the number of all, or whether there are `more`.
+    """The JSON of a page of items.
 
-    `generated_at` is when the rollup was generated.
+    `total` is the number of hits; if `more` is true, there are more than that. `generated_at`
+    is when the rollup was generated.
     """
 
     items: list[bytes]
@@ -269,7 +270,7 @@ class Search:
     def find(self, query: str, below: Path | None, page: Page) -> Found:
         """Finds items below a folder, or everywhere if that is None.
 
-        An empty query finds every item below the folder, and nothing everywhere.
+        An empty query finds every item below the folder. Without a folder it finds nothing.
         """
         terms = parse(query)
         return self._ask(lambda view: self._find(view, terms, below, page))
@@ -391,7 +392,7 @@ class Search:
         rollup, items = view.rollup, list[Item]()
         start, end = rollup.range_of(folder)
         if generation:
-            found = manifest.load(self._tree, folder, fresh=True)  # or a newer one
+            found = manifest.load(self._tree, folder, fresh=True)  # may be of a later generation
             generation, items = found.generated_at, found.items
             if not generation:
                 return None

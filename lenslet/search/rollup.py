@@ -217,7 +217,7 @@ def _folded_line(item: Item, position: int) -> bytes:
 
 
 def encode_date(text: str) -> bytes:
-    """Returns the digits of a date in letters that folded text never contains. They sort alike."""
+    """Returns the digits of a date in letters that folded text never contains. Both sort alike."""
     return re.sub(r"\D", "", text).translate(_CODE).encode()
 
 
@@ -312,7 +312,7 @@ class Rollup:
         """
         wanted = self._delta_after(self.delta, changed)
         if wanted == self.delta or len(wanted) > _MOST_NAMED:
-            self.delta = wanted  # no news; or too many names, and then the next rollup is due
+            self.delta = wanted  # no news; or too many names: search knows after the next rollup
             return
 
         def change(copies: list[Document]) -> tuple[Path, bytes | None]:

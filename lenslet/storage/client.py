@@ -69,8 +69,9 @@ class Client:
     def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
         """Returns the answer to one S3 operation, such as `get_object`.
 
-        Raises `NotFound`, `Denied`, `Overtaken` if a condition does not hold, `Unsupported`,
-        `StorageFull`, `StorageUnavailable` and `StorageNonsense`.
+        Raises `NotFound`, `Denied`, `Overtaken` if a condition does not hold, `Invalid` if the key
+        is too long, `RangeNotSatisfiable`, `Unsupported`, `StorageFull`, `StorageUnavailable` and
+        `StorageNonsense`.
         """
         return self._answer(self._s3(region), operation, parameters)
 

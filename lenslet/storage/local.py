@@ -529,7 +529,7 @@ def _locked(folder: int) -> Iterator[None]:
 
 
 def _sweep(folder: int, name: str) -> None:
-    """Removes a temporary file that no living process has locked, or one over an hour old."""
+    """Removes a temporary file that is over a second old and not locked, or over an hour old."""
     with contextlib.suppress(OSError), open(os.open(name, _READING, dir_fd=folder)) as file:
         age = time.time() - os.fstat(file.fileno()).st_ctime
         if age < _LEFTOVER_SECONDS:

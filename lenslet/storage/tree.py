@@ -196,8 +196,9 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `Unmounted` if the tree is empty or on another disk, or the error of using it.
+        """Raises `Unmounted` if the tree is empty or on another disk.
 
+        If the tree cannot be used for another reason, raises the error that says why.
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
 
@@ -291,7 +292,9 @@ class Tree(abc.ABC):
 
         `change` gets the `copies` and returns a path and its new content (None removes it), or
         None to leave everything. It may raise, and may be called again when another writer was
-        first. No other change since the documents were read is overwritten. On return the
+        first. If another writer changes a document after it was read, that
+        change is never overwritten, except of a `derived` file in a store without conditional
+        writes. On return the
         change is on disk, except for a `derived` file. `Unsupported` if a store cannot do this.
         """
 
@@ -419,7 +422,10 @@ class Overlay(Tree):
         return True
 
     def delete(self, path: Path) -> None:
-        """`Denied` if the file is only in a root that cannot be written, and has no `STATE_DIR`."""
+        """Without `STATE_DIR`, `Denied` if the file is only in a root that cannot be written.
+
+        With `STATE_DIR`, `NotFound` if the file is only in the root.
+        """
         found = False
         with contextlib.suppress(NotFound):
             self.upper.delete(path)

@@ -39,7 +39,7 @@ class Access:
         req.context.user = ""
         if req.method == "OPTIONS" or req.path in _OPEN:  # a preflight has no token
             return
-        # A page of another site cannot have a token, whatever name it uses for this address.
+        # If only a token gives access, any name will do: a page of another site has no token.
         if not self._has_tokens or self._settings.auth_header:
             self._check_host(req)
         token = _bearer(req)
@@ -52,9 +52,10 @@ class Access:
         """Refuses a name that may lead here without our knowledge (DNS rebinding)."""
         host = req.env.get("HTTP_HOST", "")
         if not is_own_host(host, self._hosts):
+            name = one_line(host.rpartition(":")[0] or host)
             raise falcon.HTTPError(
                 falcon.HTTP_421,
-                description=f"The host {one_line(host)!r} is not known: add it to ALLOWED_HOSTS.",
+                description=f"The host {name!r} is not known: add it to ALLOWED_HOSTS.",
             )
 
     def _check_site(self, req: falcon.Request) -> None:
@@ -76,9 +77,10 @@ class Access:
         if may_write or self._has_session(req, settings.api_token):
             return
         if not (_fits(token, settings.read_token) or self._has_session(req, settings.read_token)):
-            raise falcon.HTTPUnauthorized(
-                description="A valid token is needed.", challenges=["Bearer"]
-            )
+            reason = "A valid token is needed."
+            if not self._has_tokens:
+                reason = f"No trusted proxy has named a user in the header {settings.auth_header}."
+            raise falcon.HTTPUnauthorized(description=reason, challenges=["Bearer"])
         if req.method not in _SAFE:
             raise falcon.HTTPForbidden(description="This token allows reading only.")
 
@@ -96,7 +98,7 @@ class Access:
 
 
 class Session(Resource):
-    """`POST /session`, `DELETE /session`: a token as a cookie, so that `<img>` works."""
+    """`POST /session`, `DELETE /session`: a cookie, because an `<img>` cannot send a token."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body, settings = read_json(req), self.service.settings

@@ -1,4 +1,4 @@
-"""`create_app`: the routes, each also under `/api`, and the table from errors to HTTP."""
+"""`create_app`: the routes, each also under `/api`, and how errors are answered."""
 
 import json
 import logging
@@ -67,7 +67,7 @@ def create_app(
     """Returns the WSGI application over a library.
 
     `jobs` sends work to the index process, `status` is the memory in which it reports. At most
-    `waiting` requests wait for thumbnails at a time, each on a thread of the server and in the
+    `waiting` requests wait for files at a time, each on a thread of the server and in the
     context `stand_in()`.
     """
     service = Service(

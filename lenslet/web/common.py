@@ -99,7 +99,7 @@ class Service:
     def image(self, path: Path, *, fresh: bool = False) -> Image:
         """Returns an image as its file is now; `NotFound` if there is none.
 
-        In a bucket, an image that is indexed is described by its item: no request.
+        In a bucket, as its item in the manifest says, which may be out of date: no request.
         """
         location = self.locator.item(path)
         if location.chain and fresh:  # the pointer may have become readonly
@@ -159,8 +159,8 @@ class Service:
     def wait(self, seconds: float, look: Callable[[], Found]) -> Found | None:
         """Returns what `look` finds within `seconds`; None if it raises `NotFound` until then.
 
-        Only as many requests wait as `waiters` allows. A bucket is asked three times, or once a
-        second.
+        Only as many requests wait as `waiters` allows. A bucket is asked once a second, or three
+        times if `seconds` is less than 3.
         """
         shared = self.tree.is_shared
         pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if shared else POLL_SECONDS_LEAST

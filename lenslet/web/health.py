@@ -59,7 +59,9 @@ class Health(Resource):
                 found["problems"].append(str(error))
             found["writable"] = tree.writable()
             if not found["writable"]:
-                found["problems"].append("the root cannot be written: set STATE_DIR")
+                apart = self.service.settings.state_dir
+                root = "the root cannot be written: set STATE_DIR"
+                found["problems"].append("STATE_DIR cannot be written" if apart else root)
             report = health.load(tree)
         except LensletError as error:
             found["readable"] = False
