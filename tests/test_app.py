@@ -189,11 +189,8 @@ def test_keys_of_others_inside_exif_are_kept(app, root) -> None:
     put(root / "a.jpg.json", json.dumps(old).encode())
     shown = edit(app, {"notes": "n"}).json["exif"]
     stored = json.loads((root / "a.jpg.json").read_text())["exif"]
-    assert (
-        shown
-        == stored
-        == {"width": 400, "height": 300, "createdAt": "2025-02-15T12:32:00Z", "camera": "Nikon"}
-    )
+    dates = {"createdAt": "2025-02-15T12:32:00Z", "takenAt": "2025-02-15T12:32:00"}
+    assert shown == stored == {"width": 400, "height": 300, **dates, "camera": "Nikon"}
 
 
 def test_tags_of_every_script_are_taken(app) -> None:
@@ -387,7 +384,12 @@ def test_a_thumbnail_can_be_removed_once(gallery: Gallery) -> None:
 
 def test_an_item_without_a_sidecar_has_empty_tags_and_the_images_time(app, root) -> None:
     answer = app.get("/item?path=a.jpg")
-    exif = {"width": 400, "height": 300, "createdAt": "2025-02-15T12:32:00Z"}
+    exif = {
+        "width": 400,
+        "height": 300,
+        "createdAt": "2025-02-15T12:32:00Z",
+        "takenAt": "2025-02-15T12:32:00",
+    }
     assert answer.json["exif"] == exif
     assert (answer.json["tags"], answer.json["notes"], answer.json["updatedBy"]) == ([], "", "")
     assert answer.json["updatedAt"] == times.of_ns((root / "a.jpg").stat().st_mtime_ns)
@@ -954,7 +956,16 @@ def test_dates_are_searched(dated: Gallery, query, wanted) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["date:x", "date:24", "date:2024-7", "date:2024..", "date:..2024", "date:2024-07-01T10"],
+    [
+        "date:x",
+        "date:24",
+        "date:2024-7",
+        "date:2024..",
+        "date:..2024",
+        "date:2024-07-01T10",
+        "date:2024-13",
+        "date:2024-02-32",
+    ],
 )
 def test_what_is_no_date_is_refused(dated: Gallery, query) -> None:
     assert dated.app.get("/search", {"q": query}, status=400).json["description"].startswith("q:")
@@ -991,3 +1002,4 @@ def test_all_of_exif_is_read_when_asked_for(app) -> None:
     assert (full["width"], full["createdAt"]) == (400, "2025-02-15T12:32:00Z")
     assert "DateTimeOriginal" not in app.get("/item?path=a.jpg").json["exif"]
     app.get("/item?path=sub/broken.jpg&exif=full", status=200)
+    assert app.get("/item?path=a.jpg&exif=some", status=400).json["description"].startswith("exif:")

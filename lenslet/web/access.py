@@ -107,24 +107,27 @@ class Session(Resource):
             raise BadRequest("token", "must be a string")
         for token in (settings.api_token, settings.read_token):
             if _fits(sent, token):
-                self._set(req, resp, session(token, time.time()), SESSION_SECONDS)
+                resp.set_cookie(
+                    _cookie(settings),
+                    session(token, time.time()),
+                    max_age=SESSION_SECONDS,
+                    path=req.root_path or "/",
+                    secure=req.scheme == "https",
+                    same_site="Strict",
+                )
+                _done(resp)
                 return
         raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._set(req, resp, "", 0)
+        """Removes this browser's cookie; a copy of it would be valid until its end."""
+        resp.unset_cookie(_cookie(self.service.settings), path=req.root_path or "/")
+        _done(resp)
 
-    def _set(self, req: falcon.Request, resp: falcon.Response, value: str, seconds: int) -> None:
-        resp.set_cookie(
-            _cookie(self.service.settings),
-            value,
-            max_age=seconds,
-            path=req.root_path or "/",
-            secure=req.scheme == "https",
-            same_site="Strict",
-        )
-        resp.cache_control = ["no-store"]
-        resp.status = falcon.HTTP_204
+
+def _done(resp: falcon.Response) -> None:
+    resp.status = falcon.HTTP_204
+    resp.cache_control = ["no-store"]
 
 
 def _cookie(settings: Settings) -> str:

@@ -221,6 +221,14 @@ def parse_image(text: str, parameter: str = "path") -> Path:
     return path
 
 
+def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> str:
+    """Parses a parameter with a few allowed values, of which the first is the default."""
+    found = req.get_param(name, default=allowed[0])
+    if found not in allowed:
+        raise BadRequest(name, "must be " + " or ".join(allowed))
+    return found
+
+
 def read_json(req: falcon.Request) -> object:
     """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
     if (req.content_length or 0) > MAX_BODY_BYTES:

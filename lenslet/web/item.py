@@ -13,6 +13,7 @@ from lenslet.web.common import (
     JSON,
     Image,
     Resource,
+    choice_param,
     image_param,
     parse_image,
     read_json,
@@ -23,7 +24,7 @@ from lenslet.web.common import (
 
 MAX_PATHS = 500
 _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
-_FACTS = ("width", "height", "createdAt")
+_FACTS = ("width", "height", "createdAt", "takenAt")
 
 
 class Item(Resource):
@@ -36,7 +37,7 @@ class Item(Resource):
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
         document, tag = _shown(image, found.sidecar, self._current(image))
-        if req.get_param("exif") == "full":
+        if choice_param(req, "exif", ("", "full")) == "full":
             document["exif"] |= self._details(image)
         send(req, resp, sidecar.dumps(document), JSON, tag)
 
@@ -87,8 +88,8 @@ class Item(Resource):
         if not item or "hash" not in item:
             self.service.nudge(image.location)
             return {"exif": {"width": 0, "height": 0}}
-        created = {"createdAt": item["createdAt"]} if "createdAt" in item else {}
-        return {"exif": {"width": item["w"], "height": item["h"], **created}, "hash": item["hash"]}
+        dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
+        return {"exif": {"width": item["w"], "height": item["h"], **dates}, "hash": item["hash"]}
 
 
 class Tags(Resource):

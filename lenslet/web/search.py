@@ -7,7 +7,15 @@ from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
 from lenslet.search.query import Page
-from lenslet.web.common import JSON, Resource, path_param, send_json, send_pending, url
+from lenslet.web.common import (
+    JSON,
+    Resource,
+    choice_param,
+    path_param,
+    send_json,
+    send_pending,
+    url,
+)
 
 MAX_QUERY_CHARACTERS = 1000
 _LAST_OFFSET = 10_000_000
@@ -21,8 +29,8 @@ class Search(Resource):
         page = Page(
             limit=req.get_param_as_int("limit", min_value=1, max_value=1000, default=100),
             offset=req.get_param_as_int("offset", min_value=0, max_value=_LAST_OFFSET, default=0),
-            sort=_choice(req, "sort", ("folder", "name", "date")),
-            descending=_choice(req, "order", ("asc", "desc")) == "desc",
+            sort=choice_param(req, "sort", ("folder", "name", "date")),
+            descending=choice_param(req, "order", ("asc", "desc")) == "desc",
         )
         below = path if req.get_param("path") else None  # `/` is the root
         found = self.service.search.find(query, below, page)
@@ -52,11 +60,3 @@ def _query(req: falcon.Request) -> str:
     if len(query) > MAX_QUERY_CHARACTERS:
         raise BadRequest("q", f"longer than {MAX_QUERY_CHARACTERS} characters")
     return query
-
-
-def _choice(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> str:
-    """Parses a parameter with a few allowed values, of which the first is the default."""
-    found = req.get_param(name, default=allowed[0])
-    if found not in allowed:
-        raise BadRequest(name, "must be " + " or ".join(allowed))
-    return found
