@@ -58,7 +58,12 @@ def test_a_program_that_ends_does_not_wait(root: pathlib.Path, tmp_path) -> None
 
 
 def test_a_wrong_setting_is_an_error_of_its_own(tmp_path) -> None:
-    for settings in ({"ROOT_PATH": str(tmp_path / "none")}, {"THUMB_QUALITY": "best"}):
+    for settings in (
+        {"ROOT_PATH": str(tmp_path / "none")},
+        {"THUMB_QUALITY": "best"},
+        {"ROOT_PATH": str(tmp_path), "THUMB_WAIT": 1},
+        {"ROOT_PATH": str(tmp_path), "API_TOKNE": "a-long-token"},
+    ):
         with pytest.raises(SettingError):
             lenslet.create_app(settings)
 

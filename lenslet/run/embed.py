@@ -5,11 +5,13 @@
 value raises `lenslet.errors.SettingError`.
 """
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 from lenslet import config
+from lenslet.errors import SettingError
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Job, NoSender, Queue, Sender
 from lenslet.index.status import Status
@@ -67,6 +69,9 @@ def _beat(indexer: Indexer, stop: threading.Event) -> None:
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:
     quiet_pillow()
-    checked = config.settings(settings)
+    for name, value in settings.items():
+        if name not in (*config.names(), "HOME", "XDG_CACHE_HOME") or not isinstance(value, str):
+            raise SettingError(f"{name}: must be the name of a setting, with a text as its value")
+    checked = config.settings({"HOME": os.path.expanduser("~"), **settings})
     check_settings(checked)
     return checked
