@@ -126,6 +126,20 @@ def test_another_site_with_the_token_may_write(make_app) -> None:
     assert ask(app, "PUT", "/item", **headers).status_int == 200
 
 
+JUNK = {"Authorization": "Bearer anything"}
+
+
+def test_a_wrong_token_does_not_let_another_site_write(make_app, root) -> None:
+    """Every site may add this header where `CORS_ORIGINS=*`."""
+    app = make_app(CORS_ORIGINS="*")
+    site = {"Origin": "https://evil.example", "Sec_Fetch_Site": "cross-site", **JUNK}
+    assert ask(app, "PUT", "/item", **site).status_int == 403
+    assert ask(app, "PUT", "/item", Origin="null", Host="", **JUNK).status_int == 403
+    behind = make_app(AUTH_HEADER="Remote-User")
+    assert ask(behind, "PUT", "/item", Remote_User="ann", **site).status_int == 403
+    assert not (root / "a.jpg.json").exists()
+
+
 # Tokens
 
 GUESSES = ["", "Bearer", "Bearer ", f"Bearer {FULL}x", f"Bearer {FULL[:-1]}", f"Basic {FULL}", FULL,
@@ -182,6 +196,9 @@ def test_the_cookie_is_for_the_path_and_scheme_of_the_client(make_app) -> None:
     app = make_app(API_TOKEN=FULL)
     environ = {"SCRIPT_NAME": "/photos", "wsgi.url_scheme": "https"}
     answer = app.post_json("/session", {"token": FULL}, status=204, extra_environ=environ)
+    odd = {**environ, "SCRIPT_NAME": "/x;Domain=evil.example"}
+    cookie = app.post_json("/session", {"token": FULL}, status=204, extra_environ=odd)
+    assert "Domain=" not in cookie.headers["Set-Cookie"]
     assert "Path=/photos" in answer.headers["Set-Cookie"]
     assert "Secure" in answer.headers["Set-Cookie"]
 
@@ -251,6 +268,7 @@ def test_a_named_site_may_ask_and_read(make_app) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == "https://friend.example"
     assert answer.headers["Access-Control-Allow-Credentials"] == "true"
     assert "PUT" in answer.headers["Access-Control-Allow-Methods"]
+    assert "Origin" in answer.headers["Vary"]
     refused = ask(app, "GET", "/item", Origin="https://friend.example")
     assert refused.status_int == 401
     assert refused.headers["Access-Control-Allow-Origin"] == "https://friend.example"

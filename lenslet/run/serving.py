@@ -69,14 +69,13 @@ def build() -> WSGIApp:
         from lenslet.hosts import SharedJobs
 
         jobs = SharedJobs(library.client, settings)
-    stand_in = _pool(settings.web_threads).stand_in
-    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
+    return create_app(library, jobs, status, waiting=_WAITING, stand_in=_pool().stand_in)
 
 
 @functools.cache
-def _pool(threads: int) -> Pool:
+def _pool() -> Pool:
     """The threads of this request process."""
-    return Pool(threads)
+    return Pool(latest[0].web_threads)
 
 
 class Logger(gunicorn.glogging.Logger):
@@ -102,7 +101,7 @@ class Worker(ThreadWorker):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def get_thread_pool(self) -> Pool:
-        return _pool(self.cfg.threads)
+        return _pool()
 
     def init_process(self) -> None:
         quiet_pillow()

@@ -4,6 +4,7 @@ import functools
 import hmac
 import ipaddress
 import time
+from urllib.parse import quote
 
 import falcon
 
@@ -36,6 +37,8 @@ class Access:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Raises Falcon's errors: 401, 403, or 421 for a host name that is not allowed."""
         resp.set_headers(_HEADERS)
+        if self._settings.cors_origins:  # a cache must not give one site's answer to another
+            resp.append_header("Vary", "Origin")
         req.context.user = ""
         if req.method == "OPTIONS" or req.path in _OPEN:  # a preflight has no token
             return
@@ -43,7 +46,7 @@ class Access:
         if not self._has_tokens or self._settings.auth_header:
             self._check_host(req)
         token = _bearer(req)
-        if req.method not in _SAFE and not token:
+        if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
         if self._asks and req.path not in _SESSION:
             self._check_client(req, token)
@@ -66,8 +69,8 @@ class Access:
         if site is not None:
             same = site in ("same-origin", "none")
         else:
-            host = req.env.get("HTTP_HOST", "")
-            same = origin is None or origin.lower().partition("://")[2] == host.lower()
+            host = req.env.get("HTTP_HOST", "").lower()
+            same = origin is None or (host != "" and origin.lower().partition("://")[2] == host)
         if not same:
             raise falcon.HTTPForbidden(description="Another site must not write here.")
 
@@ -111,7 +114,7 @@ class Session(Resource):
                     _cookie(settings),
                     session(token, time.time()),
                     max_age=SESSION_SECONDS,
-                    path=req.root_path or "/",
+                    path=quote(req.root_path) or "/",
                     secure=req.scheme == "https",
                     same_site="Strict",
                 )
@@ -121,7 +124,7 @@ class Session(Resource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Removes this browser's cookie; a copy of it would be valid until its end."""
-        resp.unset_cookie(_cookie(self.service.settings), path=req.root_path or "/")
+        resp.unset_cookie(_cookie(self.service.settings), path=quote(req.root_path) or "/")
         _done(resp)
 
 
