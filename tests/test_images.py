@@ -260,6 +260,15 @@ def test_a_file_that_ends_after_its_head_keeps_its_size(kind) -> None:
     assert found.error or found.warning == "truncated"
 
 
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": TAKEN}])
+def test_a_webp_that_was_cut_off_keeps_its_size(options) -> None:
+    data = encode(NOISE, "WEBP", **options)
+    facts = error_of(data[: len(data) // 2])
+    assert (facts.width, facts.height) == (600, 400)
+    assert facts.error == "the WebP is cut off or damaged"
+    assert error_of(data[:20]).width == 0
+
+
 def test_small_drawings_are_kept_as_they_are() -> None:
     image = Image.effect_noise((64, 48), 100).convert("RGB")
     _, thumbnail = render(encode(image, "PNG"))

@@ -130,7 +130,9 @@ def render(
                     return facts, b""
                 return facts, _thumbnail(image, size, target, box, orientation, quality)
     except UnidentifiedImageError:
-        return replace(facts, error=_what_else(source)), b""
+        source.seek(0)
+        head = source.read(100)
+        return Facts(*_webp_size(head), error=_what_else(head)), b""
     except MemoryError:
         return replace(facts, error="decoding needs more memory than there is"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
@@ -176,12 +178,33 @@ def _decode(image: Image.Image) -> str | None:
         return "truncated" if "truncated" in str(error).lower() else "damaged"
 
 
-def _what_else(source: BinaryIO) -> str:
-    """Says what a file is that is not an image in one of the formats."""
-    source.seek(0)
-    head = source.read(100)
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Returns the size that the header of a WebP tells (RFC 9649, 2.5 to 2.7); 0 × 0 for others.
+
+    Pillow opens no WebP that is cut off.
+    """
+    if len(head) < 30 or head[:4] != b"RIFF":
+        return 0, 0
+    match head[12:16]:
+        case b"VP8X":
+            return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(
+                head[27:30], "little"
+            )
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            sides = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
+            return sides[0] & 0x3FFF, sides[1] & 0x3FFF
+    return 0, 0
+
+
+def _what_else(head: bytes) -> str:
+    """Says what a file is that Pillow does not know as an image in one of the formats."""
     if not head:
         return "the file is empty"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "the WebP is cut off or damaged"
     for pattern, name in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
             return f"this is {name} file; only JPEG, PNG and WebP images are shown"

@@ -1,0 +1,70 @@
+"""What the documents say is so: settings, links, and the commands of the README."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+
+from conftest import ROOT, free_port, jpeg, put, wait_for
+
+from lenslet import config
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_settings_are_those_of_the_table() -> None:
+    rows = re.findall(
+        r"^\| (`[A-Z].*?) \| (.*?) \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
+    )
+    named = [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(named) == sorted([*config.names(), "XDG_CACHE_HOME"])
+    defaults = config.settings({"HOME": "/h"})
+    for names, shown in rows:
+        names, values = re.findall(r"`(\w+)`", names), re.findall(r"`([^`]*)`", shown)
+        for name, value in zip(names, values, strict=False):
+            if name not in ("XDG_CACHE_HOME", "TRUSTED_PROXIES", "AUTH_HEADER"):
+                assert config.settings({name: value, "HOME": "/h"}) == defaults, name
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_first_commands_of_the_readme_work_as_they_stand(tmp_path: pathlib.Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    start, ask = blocks[0], blocks[1]
+    clone, port = tmp_path / "clone", str(free_port())
+    copied = ["lenslet", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
+    clone.mkdir()
+    for name in copied:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, clone / name)
+    put(tmp_path / "home/Pictures/a.jpg", jpeg())
+    environ = {k: v for k, v in os.environ.items() if k not in config.names()}
+    environ |= {"HOME": str(tmp_path / "home"), "PORT": port}
+    with subprocess.Popen(
+        ["bash", "-c", start], cwd=clone, env=environ, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as service:  # fmt: skip
+        try:
+            assert service.stdout is not None
+            said = next(line for line in service.stdout if "Lenslet serves" in line)
+            assert f"{tmp_path}/home/Pictures at http://127.0.0.1:{port}/" in said
+            asked = ask.replace("7070", port)
+            answer = subprocess.run(
+                ["bash", "-c", asked], capture_output=True, text=True, check=True
+            )
+            assert '"name":"a.jpg"' in answer.stdout
+            wait_for(lambda: (tmp_path / "home/Pictures/a.jpg.thumbnail").exists())
+        finally:
+            os.killpg(service.pid, signal.SIGTERM)
