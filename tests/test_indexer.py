@@ -777,7 +777,7 @@ def test_a_rollup_cannot_name_files_outside_the_cache(make_gallery: Make, root, 
     assert victim.read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("kind", ["json", "fold", "terms"])
+@pytest.mark.parametrize("kind", ["json", "lines", "terms"])
 @pytest.mark.parametrize("how", ["removed", "emptied"])
 def test_search_survives_a_cache_that_lost_files(make_gallery: Make, root, kind, how) -> None:
     """An emptied file is what a power cut leaves of it."""

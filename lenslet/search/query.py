@@ -104,7 +104,7 @@ class FoldedCopy:
 
     def __init__(self, cache: Tree, key: str) -> None:
         self.key = key
-        with cache.open(Path(f"{key}.fold"))[0] as file:
+        with cache.open(Path(f"{key}.lines"))[0] as file:
             self.fold = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         items, _ = cache.open(Path(f"{key}.json"))
         self._items = items.fileno()

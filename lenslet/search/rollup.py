@@ -8,7 +8,7 @@ folder in the delta. A copy has three files that share a key. The key of the rol
 of a folder a hash of the folder, its generation and the rollup's id.
 
 - `KEY.json`: the items, one per line.
-- `KEY.fold`: a line for each item: where it is in `KEY.json`, name, folder, tags, notes and date.
+- `KEY.lines`: a line for each item: where it is in `KEY.json`, name, folder, tags, notes and date.
 - `KEY.terms`: tags and the words of names, with their counts.
 """
 
@@ -161,7 +161,7 @@ def _has_copy(cache: Tree, key: str) -> bool:
     """True if the three files are there, and not empty as after a crash."""
     try:
         cache.stat(Path(f"{key}.terms"))  # may be empty
-        return all(cache.stat(Path(f"{key}.{kind}")).size for kind in ("json", "fold"))
+        return all(cache.stat(Path(f"{key}.{kind}")).size for kind in ("json", "lines"))
     except NotFound:
         return False
 
@@ -182,7 +182,7 @@ def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
                 yield _folded_line(item, position)
 
     try:
-        cache.write(Path(f"{key}.fold"), lines)
+        cache.write(Path(f"{key}.lines"), lines)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         cache.delete(Path(f"{key}.json"))
         raise NotFound("The rollup is nonsense.") from error

@@ -161,7 +161,7 @@ class Library:
     def _search(self) -> None:
         """Each query forty times while a thumbnail is asked for again and again."""
         text = max(
-            glob.glob(f"{os.environ['XDG_CACHE_HOME']}/**/*.fold", recursive=True), key=_size
+            glob.glob(f"{os.environ['XDG_CACHE_HOME']}/**/*.lines", recursive=True), key=_size
         )
         ended, takes = threading.Event(), []
         asker = threading.Thread(target=self._ask_thumbnail, args=(ended, takes))
