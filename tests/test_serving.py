@@ -210,7 +210,7 @@ def test_a_port_in_use_ends_the_start_with_one_sentence(serve: Serve, root, tmp_
 
 
 def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, root) -> None:
-    """With the index process stopped, 200 pictures wait: more than are allowed to."""
+    """With the index process stopped, 200 pictures wait."""
     names = fill(root, 100)
     server = serve(root, IMG_WAIT="6")
     server.until(lambda: server.json("/folders?path=many").get("items"))
@@ -237,7 +237,7 @@ def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, r
     for thread in threads:
         thread.join()
     assert set(statuses) <= {200, 202}
-    assert statuses.count(200) >= 64
+    assert statuses.count(200) >= 190
 
 
 def test_a_picture_that_cannot_be_made_is_refused_at_once(serve: Serve, root) -> None:

@@ -43,7 +43,7 @@ from lenslet.web.app import WSGIApp, create_app
 log = logging.getLogger("lenslet")
 
 _DRAIN_SECONDS, _DRAIN_SECONDS_QUICK = 20.0, 1.0
-_WAITING = 64  # requests of a process that may wait for a thumbnail or a manifest at a time
+_WAITING = 128  # requests of a process that may wait for a thumbnail or a manifest at a time
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
     "edits and new images within its SCAN_SECONDS; set JOBS_QUEUE_URL to tell it at once."
