@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 
 def test_the_settings_are_those_of_the_table() -> None:
     rows = re.findall(
-        r"^\| (`[A-Z].*?) \| (.*?) \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
+        r"^\| (`[A-Z][^|]*)\|([^|]*)\|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
     )
     named = [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)]
     assert sorted(named) == sorted([*config.names(), "XDG_CACHE_HOME"])

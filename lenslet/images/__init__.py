@@ -130,15 +130,15 @@ def render(
                     return facts, b""
                 return facts, _thumbnail(image, size, target, box, orientation, quality)
     except UnidentifiedImageError:
-        source.seek(0)
-        head = source.read(100)
-        return Facts(*_webp_size(head), error=_what_else(head)), b""
+        return replace(facts, error=_what_else(_head(source))), b""
     except MemoryError:
         return replace(facts, error="decoding needs more memory than there is"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
         storage_failed = isinstance(error, OSError) and error.errno is not None
         if storage_failed or isinstance(error, LensletError):
             raise
+        if not facts.width and any(size := _webp_size(_head(source))):
+            return Facts(*size, error="the WebP is cut off or damaged"), b""
         return replace(facts, error=f"cannot be decoded: {_reason(error)}"), b""
 
 
@@ -178,6 +178,11 @@ def _decode(image: Image.Image) -> str | None:
         return "truncated" if "truncated" in str(error).lower() else "damaged"
 
 
+def _head(source: BinaryIO) -> bytes:
+    source.seek(0)
+    return source.read(100)
+
+
 def _webp_size(head: bytes) -> tuple[int, int]:
     """Returns the size that the header of a WebP tells (RFC 9649, 2.5 to 2.7); 0 × 0 for others.
 
@@ -203,8 +208,6 @@ def _what_else(head: bytes) -> str:
     """Says what a file is that Pillow does not know as an image in one of the formats."""
     if not head:
         return "the file is empty"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "the WebP is cut off or damaged"
     for pattern, name in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
             return f"this is {name} file; only JPEG, PNG and WebP images are shown"
