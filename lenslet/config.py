@@ -99,9 +99,8 @@ def _networks(text: str) -> tuple[IPNetwork, ...]:
 
 def _origins(text: str) -> tuple[str, ...]:
     origins = _words(text)
-    if not all(re.fullmatch(r"https?://[^/\s*]+", origin) for origin in origins) and origins != (
-        "*",
-    ):
+    named = all(re.fullmatch(r"https?://[^/\s*]+", origin) for origin in origins)
+    if not named and origins != ("*",):
         raise ValueError("origins such as https://example.org, separated by commas, or * alone")
     return origins
 
@@ -256,11 +255,9 @@ def dotenv(text: str) -> dict[str, str]:
 
 def misspelt(environ: Mapping[str, str], folder: str = ".") -> list[str]:
     """Says which variables look like settings and are none, with the setting that is nearest."""
-    found = {name for name in (*environ, *_read_dotenv(folder)) if "_" in name} - {
-        *names(),
-        *_LATER,
-    }
-    near = {name: difflib.get_close_matches(name, names(), 1, 0.85) for name in sorted(found)}
+    given = {name for name in (*environ, *_read_dotenv(folder)) if "_" in name}
+    unknown = sorted(given - {*names(), *_LATER})
+    near = {name: difflib.get_close_matches(name, names(), 1, 0.85) for name in unknown}
     return [
         f"{name} is not a setting: do you mean {known[0]}?" for name, known in near.items() if known
     ]

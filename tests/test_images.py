@@ -335,6 +335,7 @@ def corpus(folder: str) -> list[pathlib.Path]:
 )
 def test_every_good_file_of_the_corpus_has_a_thumbnail(file: pathlib.Path) -> None:
     facts, thumbnail = render(file.read_bytes())
+    assert facts.warning is None
     upright = facts.width / facts.height
     assert max(thumbnail.size) == min(256, max(facts.width, facts.height))
     assert abs(thumbnail.width - thumbnail.height * upright) <= max(1.0, upright)

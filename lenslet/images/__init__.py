@@ -44,10 +44,8 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
-_POSITION = {
-    "GPSLatitude": 1,
-    "GPSLongitude": 3,
-}  # north or south, east or west; the next tag has the degrees
+# These tags say north or south, east or west. The next tag of each has the degrees.
+_POSITION = {"GPSLatitude": 1, "GPSLongitude": 3}
 _LEFT_OUT = {"ExifOffset", "GPSInfo", "JPEGInterchangeFormat", "JPEGInterchangeFormatLength"}
 # DateTimeOriginal, DateTimeDigitized and DateTime, each with its offset (Exif 2.32, 4.6.5 D and F).
 _DATES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x0132, 0x9010))
@@ -192,9 +190,8 @@ def _webp_size(head: bytes) -> tuple[int, int]:
         return 0, 0
     match head[12:16]:
         case b"VP8X":
-            return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(
-                head[27:30], "little"
-            )
+            sides = int.from_bytes(head[24:27], "little"), int.from_bytes(head[27:30], "little")
+            return sides[0] + 1, sides[1] + 1
         case b"VP8L":
             bits = int.from_bytes(head[21:25], "little")
             return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)

@@ -8,6 +8,7 @@ value raises `lenslet.errors.SettingError`.
 import os
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lenslet import config
@@ -34,7 +35,7 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
     if checked.worker_threads:
         queue, stop = Queue(), threading.Event()
         indexer = Indexer(open_library(checked, patient=True), queue, status)
-        for target in (indexer.run, lambda never: _beat(indexer, never)):
+        for target in (indexer.run, partial(_beat, indexer)):
             # A program that ends must not wait for them.
             threading.Thread(target=target, args=(stop,), daemon=True).start()
         jobs = _Direct(queue)

@@ -222,7 +222,7 @@ def parse_image(text: str, parameter: str = "path") -> Path:
 
 
 def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> str:
-    """Parses a parameter with a few allowed values, of which the first is the default."""
+    """Parses a parameter with a few allowed values; the first is the default."""
     found = req.get_param(name, default=allowed[0])
     if found not in allowed:
         raise BadRequest(name, "must be " + " or ".join(allowed))
