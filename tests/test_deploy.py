@@ -98,6 +98,7 @@ def site(serve: Serve, root: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[t
         ("/etc/ssl/photos.example.org.pem", here / "cert"),
         ("/etc/ssl/private/photos.example.org.key", here / "key"),
         ("/etc/nginx/lenslet.htpasswd", here / "users"),
+        ("/var/cache/nginx/lenslet", here / "cache"),
         ("alias /srv/photos/", f"alias {root}/"),
         ("from=/srv/photos", f"from={root}"),
     ):
@@ -172,6 +173,28 @@ def test_nginx_sends_the_originals_itself_also_in_parts(site, root: pathlib.Path
     put(tmp_path / "outside/secret.jpg")
     (root / "sub/link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
     assert nginx.ask("/photos/file?path=sub/link.jpg")[0] == 404
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_nginx_keeps_thumbnails_that_never_change_behind_the_password(site) -> None:
+    nginx, server = site
+    item = next(i for i in json.loads(nginx.ask("/photos/folders?path=sub")[1])["items"])
+    named = "/photos/thumb?path=sub/x.jpg&v="
+    server.until(lambda: nginx.ask(named + "other")[0] == 200)
+
+    def asked() -> int:
+        headers = {"Remote-User": "ann"}
+        text = server.get("/metrics", **headers)[1].decode()
+        return int(re.findall(r'_count\{route="/thumb"\} (\d+)', text)[0])
+
+    before = asked()
+    answers = [nginx.ask(named + item["rev"]) for _ in range(5)]
+    assert {(status, body) for status, body, _ in answers} == {(200, answers[0][1])}
+    assert asked() == before + 1
+    assert nginx.ask(named + item["rev"], Authorization="")[0] == 401
+    for _ in range(2):
+        nginx.ask(named + "other")
+    assert asked() == before + 3  # such an answer may change
 
 
 class Page(http.server.BaseHTTPRequestHandler):
