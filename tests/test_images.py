@@ -252,11 +252,12 @@ def test_a_png_that_was_cut_off_is_shown_as_far_as_it_goes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_file_that_ends_after_its_head_keeps_its_size(kind) -> None:
-    data = encode(NOISE, kind)
+def test_a_file_that_ends_after_its_head_keeps_its_size_and_date(kind) -> None:
+    data = encode(NOISE, kind, exif=exif(DateTimeOriginal="2025:02:15 12:32:00"))
     start = data.index(b"\xff\xda") + 20 if kind == "JPEG" else data.index(b"IDAT") + 6
     found, _ = images.render(io.BytesIO(data[:start]), long_edge=256, quality=70, max_pixels=10**8)
     assert (found.width, found.height) == (600, 400)
+    assert found.taken_at == "2025-02-15T12:32:00"
     assert found.error or found.warning == "truncated"
 
 

@@ -109,7 +109,7 @@ def render(
         with Image.open(source, formats=FORMATS) as image:
             size, pixels = image.size, image.width * image.height
             facts = Facts(*size)
-            if image.format != "PNG":  # its EXIF may come after the pixels
+            if image.format != "PNG" or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image)
             if pixels > max_pixels:
                 reason = f"{size[0]}×{size[1]} pixels are more than MAX_PIXELS ({max_pixels})"
