@@ -18,7 +18,6 @@ NO_SHARDS = (
 )
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
-_LATER = ("PAGE",)
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
@@ -43,6 +42,10 @@ def _text(pattern: str, what: str) -> Callable[[str], str]:
         return text
 
     return check
+
+
+def _switch(text: str) -> bool:
+    return _text("on|off", "on or off")(text) == "on"
 
 
 _not_empty = _text(r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty")
@@ -153,6 +156,8 @@ class Settings:
     thumb_long_edge: int = _setting(256, _number(int, 16, 4096))
     thumb_quality: int = _setting(70, _number(int, 1, 100))
     thumb_wait: float = _setting(0.8, _number(float, 0, 30))
+    preview_bytes: int = _setting(1024**3, _number(int, 16 * 1024**2, 2**50))
+    page: bool = _setting(True, _switch)
     img_wait: float = _setting(15.0, _number(float, 0, 60))
     page_size: int = _setting(5000, _number(int, 1, 100_000))
     ignore: tuple[str, ...] = _setting((), _words)
@@ -177,11 +182,6 @@ class Settings:
 
 def settings(environ: Mapping[str, str]) -> Settings:
     """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""
-    for name in _LATER:
-        if environ.get(name):
-            raise SettingError(
-                f"{name} is set, but this version does not support it yet: remove it"
-            )
     if environ.get("SHARD"):
         raise SettingError(NO_SHARDS)
     values = _defaults(environ)
@@ -256,7 +256,7 @@ def dotenv(text: str) -> dict[str, str]:
 def misspelt(environ: Mapping[str, str], folder: str = ".") -> list[str]:
     """Says which variables look like settings and are none, with the setting that is nearest."""
     given = {name for name in (*environ, *_read_dotenv(folder)) if "_" in name}
-    unknown = sorted(given - {*names(), *_LATER})
+    unknown = sorted(given - set(names()))
     near = {name: difflib.get_close_matches(name, names(), 1, 0.85) for name in unknown}
     return [
         f"{name} is not a setting: do you mean {known[0]}?" for name, known in near.items() if known

@@ -21,7 +21,7 @@ import orjson
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
-from lenslet.index.queue import Job, Kind, Queue
+from lenslet.index.queue import Job, Kind, NoSender, Queue, Sender
 from lenslet.paths import FOLDER_FILES, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
 
@@ -112,7 +112,9 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
 class SharedJobs:
     """Sends jobs to any host: all jobs of a request process, some of an index process."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: Client, settings: Settings, own: Sender | None = None) -> None:
+        """`own` takes previews: they are kept on the host that shows them."""
+        self._own = own or NoSender()
         self._client = client
         self._normal = settings.jobs_queue_url
         self._urgent = settings.jobs_urgent_queue_url or self._normal
@@ -126,6 +128,8 @@ class SharedJobs:
 
         For ten seconds after a failure it fails at once.
         """
+        if job.kind is Kind.PREVIEW:
+            return self._own.send(job)
         with self._lock:
             self._keep(job)
             jobs, self._unsent = list(self._unsent.values()), {}

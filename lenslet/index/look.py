@@ -64,10 +64,12 @@ class Look:
     def _cover(self) -> Dir:
         """The first image that can be shown, here or in the first subfolder that has one."""
         manifest = self.plan.manifest
-        own = (item["path"] for item in manifest.items if "error" not in item)
-        below = (entry["cover"] for entry in manifest.dirs if "cover" in entry)
-        cover = next(own, None) or next(below, None)
-        return {"cover": cover} if cover else {}
+        for item in manifest.items:
+            if "error" not in item:
+                return {"cover": item["path"], "coverRev": item["rev"]}
+        covered = (entry for entry in manifest.dirs if "cover" in entry)
+        below = next(covered, _UNKNOWN)
+        return {key: below[key] for key in ("cover", "coverRev") if key in below}
 
 
 class Looker:

@@ -34,7 +34,7 @@ COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
-_WORK = (Kind.THUMBNAIL, Kind.FOLDER, Kind.IMAGE)
+_WORK = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.FOLDER, Kind.IMAGE)
 
 
 class Indexer:
@@ -103,14 +103,14 @@ class Indexer:
         return True
 
     def _rest(self) -> None:
-        if self._frees and not self._queue.waiting(Kind.THUMBNAIL, Kind.IMAGE):
+        if self._frees and not self._queue.waiting(Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE):
             self._frees = False
             give_memory_back()
 
     def _do(self, job: Job) -> None:
         try:
             match job.kind:
-                case Kind.THUMBNAIL | Kind.IMAGE:
+                case Kind.THUMBNAIL | Kind.PREVIEW | Kind.IMAGE:
                     self._images.do(job)
                     self._worked, self._frees = time.monotonic(), True
                 case Kind.FOLDER:

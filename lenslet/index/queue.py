@@ -27,10 +27,11 @@ class Kind(enum.IntEnum):
     """Kinds of work, most urgent first."""
 
     THUMBNAIL = 0  # of one image; somebody waits for it
-    FOLDER = 1  # index a folder
-    IMAGE = 2  # read one image of a folder
-    SCAN = 3  # look for folders that changed
-    SUMMARY = 4  # tell search and health
+    PREVIEW = 1  # of one image; somebody waits for it
+    FOLDER = 2  # index a folder
+    IMAGE = 3  # read one image of a folder
+    SCAN = 4  # look for folders that changed
+    SUMMARY = 5  # tell search and health
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ Key = tuple[Kind, Path]
 # The seconds after which a due job counts as overdue: if it is asked, and if not.
 _PATIENCE = {
     Kind.THUMBNAIL: (0.1, 0.1),
+    Kind.PREVIEW: (0.3, 0.3),
     Kind.FOLDER: (0.5, 5.0),
     Kind.IMAGE: (30.0, 60.0),
     Kind.SCAN: (10.0, 10.0),

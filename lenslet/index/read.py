@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from typing import BinaryIO
 
 from blake3 import blake3
@@ -30,6 +31,7 @@ log = logging.getLogger("lenslet")
 IN_MEMORY_BYTES = 32 * 1024 * 1024  # a larger file is not held in memory
 PIXELS_AT_ONCE = 45_000_000  # 180 MB; an image with more is decoded while no other is
 _HASHED_AT_ONCE = 8 << 20
+_PREVIEW = {"long_edge": 1600, "quality": 80}
 
 Listener = Callable[[Path, "str | None"], None]
 
@@ -96,7 +98,10 @@ class Images:
         """Reads one image, unless another job has done it meanwhile."""
         ok = False
         try:
-            ok = self._do(job.path, asked=job.kind is Kind.THUMBNAIL, force=job.force)
+            if job.kind is Kind.PREVIEW:
+                ok = self._preview(job.path)
+            else:
+                ok = self._do(job.path, asked=job.kind is Kind.THUMBNAIL, force=job.force)
         finally:
             for waiter in job.waiters:
                 waiter(ok)
@@ -122,6 +127,28 @@ class Images:
             raise
         self._tell(path, facts.error)
         self._folders.finish(path, facts, asked=asked)
+        return True
+
+    def _preview(self, item: Path) -> bool:
+        """Makes a preview. An image that cannot be decoded is read as for a thumbnail."""
+        if item in self._suspects.values():
+            return False
+        tree, path, file, stat = self._open(item)
+        with file:
+            if not stat.settled(self._clock.wall_ns()):
+                return False
+            with contextlib.suppress(NotFound):
+                return bool(self._library.previews.read(item, stat.rev))
+            if stat.size > self._library.settings.max_file_bytes:
+                return self._do(item, asked=True, force=False)
+            with _whole(file, stat.size) as source:
+                how = {**self._how, **_PREVIEW}
+                budget = partial(self._decoding, item)
+                facts, data = images.render(source, **how, budget=budget, thumbnail=True)
+        if facts.error:
+            return self._do(item, asked=True, force=False)
+        if stat.etag or tree.stat(path).rev == stat.rev:
+            self._library.previews.write(item, stat.rev, data)
         return True
 
     def _tell(self, path: Path, error: str | None) -> None:
@@ -174,7 +201,7 @@ class Images:
         found, data = images.render(
             source,
             **self._how,
-            budget=lambda pixels: self._decoding(item, pixels),
+            budget=partial(self._decoding, item),
             thumbnail=thumbnail,
         )
         return Facts(stat.rev, digest, **asdict(found)), data

@@ -15,6 +15,7 @@ from lenslet.paths import Path
 STORAGE, QUEUE = 0, 1  # what may have a problem
 _PROBLEM_BYTES, _PATH_BYTES = 1024, 4088
 _MARKS = 128
+BACKLOG_SECONDS, _BACKLOGS = 2, 150  # the backlog of the last five minutes
 ROWS, _CELLS = 128, 320  # processes that count, and counts of each
 
 
@@ -31,6 +32,8 @@ class _Memory(ctypes.Structure):
         ("marks", _Mark * _MARKS),
         ("scanned", ctypes.c_double),
         ("counts", ctypes.c_double * _CELLS * ROWS),
+        ("step", ctypes.c_int64),
+        ("backlogs", ctypes.c_uint32 * _BACKLOGS),
     )
 
 
@@ -83,12 +86,20 @@ class Status:
 
     def beat(self, backlog: int) -> None:
         """Reports that the index process works, and how much waits."""
-        memory = self._memory
-        memory.pid, memory.beat, memory.backlog = os.getpid(), time.monotonic(), backlog
+        memory, now = self._memory, time.monotonic()
+        step = int(now) // BACKLOG_SECONDS
+        for each in range(max(memory.step, step - _BACKLOGS) + 1, step + 1):
+            memory.backlogs[each % _BACKLOGS] = backlog
+        memory.pid, memory.beat, memory.backlog, memory.step = os.getpid(), now, backlog, step
 
     def heartbeat(self) -> Heartbeat:
         memory = self._memory
         return Heartbeat(memory.pid, time.monotonic() - memory.beat, memory.backlog)
+
+    def backlogs(self) -> list[int]:
+        """Returns what waited, every `BACKLOG_SECONDS` of the last five minutes, oldest first."""
+        first = self._memory.step + 1
+        return [self._memory.backlogs[(first + each) % _BACKLOGS] for each in range(_BACKLOGS)]
 
     def scanned(self) -> None:
         """Reports that a scan has ended."""

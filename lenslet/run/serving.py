@@ -68,7 +68,7 @@ def build() -> WSGIApp:
     if settings.jobs_queue_url:
         from lenslet.hosts import SharedJobs
 
-        jobs = SharedJobs(library.client, settings)
+        jobs = SharedJobs(library.client, settings, jobs)
     return create_app(library, jobs, status, waiting=_WAITING, stand_in=_pool().stand_in)
 
 

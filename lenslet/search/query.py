@@ -88,7 +88,10 @@ def parse(query: str) -> list[Term]:
 def _date_term(text: str, *, excludes: bool) -> Term:
     """A term for when an image was taken. Its `text` is what the dates have in common."""
     first, dots, last = text.partition("..")
-    last = last if dots else first
+    if dots and (first or last):
+        first, last = first or "0000", last or "9999"
+    elif not dots:
+        last = first
     if not all(map(_DATE.fullmatch, (first, last))):
         raise BadRequest("q", f"date:{text} must be like 2024, 2024-07 or 2024-07-01..2024-07-15")
     begin, end = encode_date(first), encode_date(last)
@@ -333,7 +336,11 @@ class Search:
                 if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
                     counts[kind.decode(), shown.decode()] += int(count)
         ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
-        found = [{"text": shown, "count": count} for (_, shown), count in ordered if count > 0]
+        found = [
+            {"text": shown, "count": count, "kind": "tag" if kind == "t" else "name"}
+            for (kind, shown), count in ordered
+            if count > 0
+        ]
         return found[:limit]
 
     # Keeping up

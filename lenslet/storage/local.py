@@ -286,6 +286,11 @@ class LocalTree(Tree):
             _refuse_foreign(fd, path)
             os.unlink(path.name, dir_fd=fd)
 
+    def touch(self, path: Path) -> None:
+        """Sets a file's modification time to now, if the file still exists."""
+        with contextlib.suppress(OSError, NotFound), self._folder(path.parent) as fd:
+            os.utime(path.name, dir_fd=fd, follow_symlinks=False)
+
     def copies(self, paths: Sequence[Path]) -> list[Document]:
         try:
             with self._folder(paths[0].parent) as fd:

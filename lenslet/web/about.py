@@ -1,4 +1,4 @@
-"""`/`: name and version. `/openapi.json`: the description of all routes, a file of the package."""
+"""`/`: the gallery page or, for programs, name and version. `/openapi.json`: all routes."""
 
 import importlib.resources
 
@@ -7,14 +7,19 @@ from blake3 import blake3
 
 from lenslet import __version__
 from lenslet.web.common import JSON, Resource, Service, send, send_json, url
+from lenslet.web.page import send_page, wants_page
 
 
 class Index(Resource):
     """`GET /`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        openapi = url(req, "/openapi.json")
-        send_json(resp, {"name": "lenslet", "version": __version__, "openapi": openapi})
+        resp.append_header("Vary", "Accept")
+        if self.service.settings.page and wants_page(req):
+            send_page(req, resp, self.service)
+        else:
+            openapi = url(req, "/openapi.json")
+            send_json(resp, {"name": "lenslet", "version": __version__, "openapi": openapi})
 
 
 class OpenApi(Resource):

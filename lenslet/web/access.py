@@ -11,6 +11,7 @@ import falcon
 from lenslet.config import IPNetwork, Settings
 from lenslet.errors import BadRequest, one_line
 from lenslet.web.common import Resource, read_json
+from lenslet.web.page import is_page
 
 SESSION_SECONDS = 30 * 24 * 3600
 _SAFE = ("GET", "HEAD")
@@ -33,13 +34,15 @@ class Access:
         self._hosts = frozenset((settings.host.lower(), *settings.allowed_hosts))
         self._has_tokens = bool(settings.api_token or settings.read_token)
         self._asks = self._has_tokens or bool(settings.auth_header)
+        self._shows_page = settings.page
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Raises Falcon's errors: 401, 403, or 421 for a host name that is not allowed."""
         resp.set_headers(_HEADERS)
         if self._settings.cors_origins:  # a cache must not give one site's answer to another
             resp.append_header("Vary", "Origin")
-        req.context.user = ""
+        context = req.context
+        context.user, context.access, context.has_session = "", "write", False
         if req.method == "OPTIONS" or req.path in _OPEN:  # a preflight has no token
             return
         # If only a token gives access, any name will do: a page of another site has no token.
@@ -49,7 +52,12 @@ class Access:
         if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
         if self._asks and req.path not in _SESSION:
-            self._check_client(req, token)
+            try:
+                self._check_client(req, token)
+            except falcon.HTTPUnauthorized:
+                if not (self._shows_page and is_page(req)):
+                    raise
+                req.context.access = "none"
 
     def _check_host(self, req: falcon.Request) -> None:
         """Refuses a name that may lead here without our knowledge (DNS rebinding)."""
@@ -76,10 +84,10 @@ class Access:
 
     def _check_client(self, req: falcon.Request, token: str) -> None:
         settings = self._settings
-        may_write = self._user(req) or _fits(token, settings.api_token)
-        if may_write or self._has_session(req, settings.api_token):
+        if self._user(req) or self._has(req, token, settings.api_token):
             return
-        if not (_fits(token, settings.read_token) or self._has_session(req, settings.read_token)):
+        req.context.access = "read"
+        if not self._has(req, token, settings.read_token):
             reason = "A valid token is needed."
             if not self._has_tokens:
                 reason = f"No trusted proxy has named a user in the header {settings.auth_header}."
@@ -95,9 +103,13 @@ class Access:
             req.context.user = name.encode("latin-1").decode("utf-8", "replace").strip()
         return str(req.context.user)
 
-    def _has_session(self, req: falcon.Request, token: str) -> bool:
+    def _has(self, req: falcon.Request, sent: str, token: str) -> bool:
+        """True if a client has this token, or a session that began with it."""
+        if not token or _fits(sent, token):
+            return bool(token)
         values = req.get_cookie_values(_cookie(self._settings)) or ()
-        return bool(token) and any(is_session(value, token, time.time()) for value in values)
+        req.context.has_session = any(is_session(each, token, time.time()) for each in values)
+        return bool(req.context.has_session)
 
 
 class Session(Resource):

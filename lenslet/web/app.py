@@ -26,10 +26,11 @@ from lenslet.web.folders import Folders, Reindex
 from lenslet.web.health import Health, Live
 from lenslet.web.item import Item, Tags
 from lenslet.web.metrics import Metrics
+from lenslet.web.page import PageFile
 from lenslet.web.requests import Requests
 from lenslet.web.search import RebuildIndex, Suggest
 from lenslet.web.search import Search as SearchItems
-from lenslet.web.thumb import Thumb
+from lenslet.web.thumb import Preview, Thumb
 
 log = logging.getLogger("lenslet")
 
@@ -38,11 +39,13 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 RESOURCES: dict[str, type[Resource]] = {
     "/": Index,
     "/openapi.json": OpenApi,
+    "/page/{version}/{name}": PageFile,
     "/folders": Folders,
     "/folders/{rest:path}": Reindex,
     "/item": Item,
     "/items/tags": Tags,
     "/thumb": Thumb,
+    "/preview": Preview,
     "/file": File,
     "/files/{rest:path}": File,
     "/search": SearchItems,
@@ -75,6 +78,7 @@ def create_app(
         tree=library.tree,
         locator=library.locator,
         search=Search(library.tree, library.cache),
+        previews=library.previews,
         jobs=jobs,
         status=status,
         requests=Requests(RESOURCES, status),

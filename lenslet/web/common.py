@@ -27,6 +27,7 @@ from lenslet.index.queue import Job, Kind, Sender
 from lenslet.index.status import Status
 from lenslet.library import manifest, sidecar
 from lenslet.library.location import Location, Locator
+from lenslet.library.previews import Previews
 from lenslet.paths import Path
 from lenslet.search.query import Search
 from lenslet.storage.tree import Stat, Tree
@@ -89,6 +90,7 @@ class Service:
     tree: Tree
     locator: Locator
     search: Search
+    previews: Previews
     jobs: Sender
     status: Status
     requests: Requests
@@ -156,16 +158,15 @@ class Service:
         with contextlib.suppress(StorageUnavailable):
             self.jobs.send(Job(Kind.FOLDER, folder, asked=True))
 
-    def wait(self, seconds: float, look: Callable[[], Found]) -> Found | None:
+    def wait(self, seconds: float, look: Callable[[], Found], *, costs: bool) -> Found | None:
         """Returns what `look` finds within `seconds`; None if it raises `NotFound` until then.
 
-        Only as many requests wait as `waiters` allows. A bucket is asked once a second, or three
-        times if `seconds` is less than 3.
+        Only as many requests wait as `waiters` allows. If a look `costs` a request to a bucket,
+        it looks once a second, or three times if `seconds` is less than 3.
         """
-        shared = self.tree.is_shared
-        pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if shared else POLL_SECONDS_LEAST
+        pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if costs else POLL_SECONDS_LEAST
         with self._waiting(seconds) as until:
-            if shared and until:
+            if costs and until:
                 threading.Event().wait(pause)
             while True:
                 try:

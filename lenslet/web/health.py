@@ -5,7 +5,7 @@ from typing import Any
 import falcon
 
 from lenslet.errors import LensletError, Unmounted
-from lenslet.index.status import QUEUE, STORAGE
+from lenslet.index.status import BACKLOG_SECONDS, QUEUE, STORAGE, Count
 from lenslet.library import health
 from lenslet.web.common import Resource, send_json
 
@@ -82,6 +82,9 @@ class Health(Resource):
             "pid": beat.pid,
             "pulseSeconds": round(beat.age, 1),
             "backlog": beat.backlog,
+            "backlogs": status.backlogs(),
+            "backlogSeconds": BACKLOG_SECONDS,
+            "imagesRead": int(status.total(Count.IMAGES_READ)),
             "reading": sorted(mark.path for mark in status.marks().values()),
             "problems": list(filter(None, problems)),
         }

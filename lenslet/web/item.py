@@ -39,6 +39,8 @@ class Item(Resource):
         document, tag = _shown(image, found.sidecar, self._current(image))
         if choice_param(req, "exif", ("", "full")) == "full":
             document["exif"] |= self._details(image)
+        if image.location.readonly:
+            resp.set_header("Allow", "GET, HEAD")  # RFC 9110, 10.2.1
         send(req, resp, sidecar.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -1,4 +1,4 @@
-"""`/thumb`: thumbnails from their files. A missing one is made while the request waits."""
+"""`/thumb`, `/preview`: small images from their files, made while the request waits."""
 
 from dataclasses import replace
 
@@ -13,29 +13,83 @@ from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.common import Image, Resource, image_param, send, send_json, send_pending, url
 
 WEBP = "image/webp"
-_FOREVER = ["private", "max-age=31536000", "immutable"]
+FOREVER = ["private", "max-age=31536000", "immutable"]
 
 
-class Thumb(Resource):
-    """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
+class Small(Resource):
+    """What the index process makes of one image: `kind` is the job, `route` where it is."""
+
+    kind: Kind
+    route: str
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
         image = self.service.image(path)
         try:
             data, _ = self._read(image)
-            self.service.status.count((Count.THUMBNAILS_READY, 1))
+            self._count(Count.THUMBNAILS_READY)
         except NotFound:
             made = self._make(image, most=self.service.settings.img_wait * _is_for_img(req))
-            answer = Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING
-            self.service.status.count((answer, 1))
+            self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
             if made is None:
-                send_pending(req, resp, path, url(req, "/thumb", path=path))
+                send_pending(req, resp, path, url(req, self.route, path=path))
                 return
             data, _ = made
         send(req, resp, data, WEBP, blake3(data).hexdigest()[:20])
         if req.get_param("v") == image.stat.rev:
-            resp.cache_control = _FOREVER
+            resp.cache_control = FOREVER
+
+    def _count(self, answer: Count) -> None:
+        if self.kind is Kind.THUMBNAIL:
+            self.service.status.count((answer, 1))
+
+    def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
+        """Reads what was made of this image; `NotFound` if there is nothing or only `before`."""
+        raise NotImplementedError
+
+    def _make(
+        self, image: Image, before: Stat | None = None, *, force: bool = False, most: float = 0.0
+    ) -> tuple[bytes, Stat] | None:
+        """Requests it from the index process and waits for it; None if it takes too long.
+
+        It waits for `THUMB_WAIT` seconds, or for `most` if that is longer. Raises `UnreadableImage`
+        if it cannot be made, and `Denied` if the image cannot be read.
+        """
+        if not force:
+            self._refuse_unreadable(image)
+        self.service.jobs.send(Job(self.kind, image.path, force=force))
+
+        def look() -> tuple[bytes, Stat]:
+            try:
+                return self._read(image, before)
+            except NotFound:
+                if not force:
+                    self._refuse_unreadable(replace(image, item=None))
+                raise
+
+        seconds = self.service.settings.thumb_wait
+        costs = self.kind is Kind.THUMBNAIL and self.service.tree.is_shared
+        made = self.service.wait(seconds, look, costs=costs)
+        if made is None:
+            self._refuse_unreadable(replace(image, item=None))
+            image.location.tree.head(image.file, 1)  # raises if it cannot be read
+            problem = self.service.status.problem(STORAGE)
+            if problem:
+                raise StorageUnavailable(f"No images can be read right now: {problem}")
+            if most > seconds:
+                made = self.service.wait(most - seconds, look, costs=costs)
+        return made
+
+    def _refuse_unreadable(self, image: Image) -> None:
+        item = self.service.known(image)
+        if item and "error" in item:
+            raise UnreadableImage(item["error"])
+
+
+class Thumb(Small):
+    """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
+
+    kind, route = Kind.THUMBNAIL, "/thumb"
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
@@ -57,48 +111,19 @@ class Thumb(Resource):
         resp.status = falcon.HTTP_204
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
-        """Reads the thumbnail of this image; `NotFound` if there is none or only `before`."""
         data, stat = read_thumbnail(self.service.tree, image.path, image.stat)
         if stat == before:
             raise NotFound(f"{image.path} has no thumbnail yet.")
         return data, stat
 
-    def _make(
-        self, image: Image, before: Stat | None = None, *, force: bool = False, most: float = 0.0
-    ) -> tuple[bytes, Stat] | None:
-        """Requests a thumbnail and waits for it; None if it takes too long.
 
-        It waits for `THUMB_WAIT` seconds, or for `most` if that is longer. Raises `UnreadableImage`
-        if the thumbnail cannot be made, and `Denied` if the image cannot be read.
-        """
-        if not force:
-            self._refuse_unreadable(image)
-        self.service.jobs.send(Job(Kind.THUMBNAIL, image.path, force=force))
+class Preview(Small):
+    """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
 
-        def look() -> tuple[bytes, Stat]:
-            try:
-                return self._read(image, before)
-            except NotFound:
-                if not force:
-                    self._refuse_unreadable(replace(image, item=None))
-                raise
+    kind, route = Kind.PREVIEW, "/preview"
 
-        seconds = self.service.settings.thumb_wait
-        made = self.service.wait(seconds, look)
-        if made is None:
-            self._refuse_unreadable(replace(image, item=None))
-            image.location.tree.head(image.file, 1)  # raises if it cannot be read
-            problem = self.service.status.problem(STORAGE)
-            if problem:
-                raise StorageUnavailable(f"Thumbnails cannot be made right now: {problem}")
-            if most > seconds:
-                made = self.service.wait(most - seconds, look)
-        return made
-
-    def _refuse_unreadable(self, image: Image) -> None:
-        item = self.service.known(image)
-        if item and "error" in item:
-            raise UnreadableImage(item["error"])
+    def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
+        return self.service.previews.read(image.path, image.stat.rev)
 
 
 def _is_for_img(req: falcon.Request) -> bool:

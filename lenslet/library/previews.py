@@ -1,0 +1,61 @@
+"""Previews: images made smaller for a screen, in this host's cache."""
+
+import threading
+import time
+
+from blake3 import blake3
+
+from lenslet.errors import NotFound
+from lenslet.paths import ROOT, Path
+from lenslet.storage.local import LocalTree
+from lenslet.storage.tree import Read
+
+_TRIMMED = 0.9  # the share of the limit that is left when it was passed
+_TOUCH_SECONDS = 60.0  # how exactly it is known when a preview was used
+
+
+class Previews:
+    """Previews by image and rev, at most `most` bytes; the least recently used go first.
+
+    A preview's modification time is when it was last used. Safe for threads and processes.
+    """
+
+    def __init__(self, tree: LocalTree, most: int) -> None:
+        self._tree = tree
+        self._most = most
+        self._lock = threading.Lock()
+        self._bytes = float("inf")  # not known before the first write
+
+    def read(self, item: Path, rev: str) -> Read:
+        """Reads the preview of this version of an image; `NotFound` if there is none."""
+        path = _name(item, rev)
+        data, stat = self._tree.read(path)
+        if not data:  # a crash of the machine leaves such files
+            raise NotFound(f"{item} has no preview yet.")
+        if time.time() - stat.mtime_ns / 1e9 > _TOUCH_SECONDS:
+            self._tree.touch(path)
+        return data, stat
+
+    def write(self, item: Path, rev: str, data: bytes) -> None:
+        self._tree.write(_name(item, rev), data)
+        with self._lock:
+            self._bytes += len(data)
+            if self._bytes > self._most:
+                self._trim()
+
+    def _trim(self) -> None:
+        """Removes what was not used for the longest time, and files that were never finished."""
+        found = self._tree.listing(ROOT)
+        self._tree.sweep(ROOT, found.leftovers)
+        self._bytes = sum(stat.size for stat in found.files.values())
+        if self._bytes <= self._most:
+            return
+        for name, stat in sorted(found.files.items(), key=lambda entry: entry[1].mtime_ns):
+            if self._bytes <= _TRIMMED * self._most:
+                return
+            self._tree.delete(ROOT.child(name))
+            self._bytes -= stat.size
+
+
+def _name(item: Path, rev: str) -> Path:
+    return Path(blake3(f"{item}\n{rev}".encode()).hexdigest()[:40] + ".webp")

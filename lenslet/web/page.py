@@ -1,0 +1,105 @@
+"""The gallery page: the files of `lenslet/page`, as browsers load them."""
+
+import functools
+import importlib.resources
+from typing import NamedTuple
+
+import falcon
+from blake3 import blake3
+
+from lenslet.config import Settings
+from lenslet.errors import LensletError
+from lenslet.web.common import Resource, Service, send, sent_unchanged, url
+from lenslet.web.thumb import FOREVER
+
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{buckets}; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+_AWS = "https://*.amazonaws.com"
+
+
+class Page(NamedTuple):
+    """The files by name, and a version that changes with any of them: part of their URLs."""
+
+    version: str
+    files: dict[str, bytes]
+
+
+@functools.cache
+def load() -> Page:
+    """Reads the files of the page, and writes its version into `index.html`."""
+    folder = importlib.resources.files("lenslet").joinpath("page")
+    found = {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
+    modules = (name for name in sorted(found) if name.endswith(".js"))
+    preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)
+    html = found["index.html"].replace(b"{preload}", preload.encode())
+    found["index.html"] = html.replace(b"{version}", version.encode())
+    return Page(version, found)
+
+
+def is_page(req: falcon.Request) -> bool:
+    """True if a request is for a part of the page. It has nothing of the library, so no secrets."""
+    path = req.path.removeprefix("/api")
+    return path.startswith("/page/") or (path in ("", "/") and wants_page(req))
+
+
+def wants_page(req: falcon.Request) -> bool:
+    """True if a browser opens an address; a program that takes anything gets JSON."""
+    return "text/html" in (req.get_header("Accept") or "")
+
+
+def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> None:
+    """Sends `index.html`, which says what this client may do and whether it has a session.
+
+    Its URLs are relative, so its address must end with a slash.
+    """
+    if not req.env.get("PATH_INFO", "").endswith("/"):
+        resp.status = falcon.HTTP_302
+        resp.location = url(req, "/") if req.path != "/api" else url(req, "/api/")
+        return
+    page = load()
+    access = req.context.access
+    if access == "write" and not _is_writable(service):
+        access = "read"
+    session = "yes" if req.context.has_session else "no"
+    data = page.files["index.html"].replace(b"{access}", access.encode())
+    data = data.replace(b"{session}", session.encode())
+    policy = _POLICY.format(buckets=_buckets(service.settings))
+    resp.set_header("Content-Security-Policy", policy)
+    send(req, resp, data, _TYPES["html"], f"{page.version}-{access}-{session}")
+
+
+def _is_writable(service: Service) -> bool:
+    try:
+        return service.tree.writable()
+    except LensletError:
+        return False
+
+
+def _buckets(settings: Settings) -> str:
+    """Returns where `/file` redirects to, for the policy; empty if it does not."""
+    if not (settings.s3_bucket or settings.pointer_buckets) or not settings.presign_seconds:
+        return ""
+    return " " + ("/".join(settings.s3_endpoint.split("/")[:3]) or _AWS)
+
+
+class PageFile(Resource):
+    """`GET /page/<version>/<name>`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, version: str, name: str) -> None:
+        page = load()
+        if not self.service.settings.page or version != page.version or name not in page.files:
+            raise falcon.HTTPNotFound(description=f"The page has no file {name} of this version.")
+        if not sent_unchanged(req, resp, version):
+            resp.content_type = _TYPES[name.rpartition(".")[2]]
+            resp.data = page.files[name]
+        resp.cache_control = FOREVER
