@@ -2,85 +2,75 @@
 
 import { T } from "./strings.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
-  menu: "M3 6h18M3 12h18M3 18h18",
-  search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l5 5",
-  close: "M5 5l14 14M19 5L5 19",
-  left: "M15 4l-8 8 8 8",
-  right: "M9 4l8 8-8 8",
-  star: "M12 3l2.7 5.8 6.3.8-4.6 4.3 1.2 6.3L12 17.1l-5.6 3.1 1.2-6.3L3 9.6l6.3-.8z",
-  info: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 11v6M12 7.2v.1",
-  download: "M12 3v12M7 11l5 5 5-5M4 21h16",
-  link: "M10 14a4 4 0 0 0 6 0l4-4a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-4 4a4 4 0 0 0 6 6l1-1",
-  full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
-  play: "M7 4l13 8-13 8z",
-  pause: "M8 4v16M16 4v16",
-  plus: "M12 5v14M5 12h14",
-  minus: "M5 12h14",
-  check: "M5 12.5l5 5L19 7",
-  health: "M3 12h4l3-8 4 16 3-8h4",
-  help: "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 18v.1",
-  pointer: "M7 17L17 7M9 7h8v8",
-  folder: "M3 6h6l2 3h10v10H3z",
-  calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
+	menu: "M3 6h18M3 12h18M3 18h18",
+	close: "M5 5l14 14M19 5L5 19",
+	left: "M15 4l-8 8 8 8",
+	right: "M9 4l8 8-8 8",
+	star: "M12 3l2.7 5.8 6.3.8-4.6 4.3 1.2 6.3L12 17.1l-5.6 3.1 1.2-6.3L3 9.6l6.3-.8z",
+	info: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 11v6M12 7.2v.1",
+	download: "M12 3v12M7 11l5 5 5-5M4 21h16",
+	link: "M10 14a4 4 0 0 0 6 0l4-4a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-4 4a4 4 0 0 0 6 6l1-1",
+	full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
+	play: "M7 4l13 8-13 8z",
+	pause: "M8 4v16M16 4v16",
+	plus: "M12 5v14M5 12h14",
+	minus: "M5 12h14",
+	check: "M5 12.5l5 5L19 7",
+	health: "M3 12h4l3-8 4 16 3-8h4",
+	help: "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 18v.1",
+	pointer: "M7 17L17 7M9 7h8v8",
+	folder: "M3 6h6l2 3h10v10H3z",
+	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
 };
 
-/** Makes an element. Values that are not text become properties, such as `onclick`. */
-export function h(tag, props = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (typeof value === "string" || typeof value === "number") element.setAttribute(name, value);
-    else if (name in element) element[name] = value;
-    else element.setAttribute(name, "");
-  }
-  put(element, ...children);
-  return element;
+/** Makes an element. Texts become attributes, other values properties such as `onclick`. */
+export function h(tag, props, ...children) {
+	const element = document.createElement(tag);
+	for (const [name, value] of Object.entries(props ?? {})) {
+		if (typeof value === "string") element.setAttribute(name, value);
+		else if (value !== undefined && value !== null) element[name] = value;
+	}
+	return put(element, ...children);
 }
 
 /** Replaces what is in an element. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(9).filter((child) => child || child === 0));
-  return element;
+	element.replaceChildren(...children.flat(9).filter((child) => child || child === 0));
+	return element;
 }
 
 export function svg(tag, attributes, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
+	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+	return put(element, ...children);
 }
 
 export const icon = (name) =>
-  svg("svg", { viewBox: "0 0 24 24", class: `icon ${name}`, "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
+	svg("svg", { viewBox: "0 0 24 24", class: `icon i-${name}`, "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 
 /** Makes a button with an icon; `label` is its name for everyone. */
-export const button = (name, label, onclick, props = {}) =>
-  h("button", { type: "button", class: "icon-button", title: label, "aria-label": label, onclick, ...props }, icon(name));
+export const button = (name, label, onclick, props) =>
+	h("button", { type: "button", class: "icon-button", title: label, "aria-label": label, onclick, ...props }, icon(name));
 
-/** Says something once, for eyes and for screen readers. */
-export function toast(text, kind = "") {
-  const box = document.querySelector("#toast");
-  put(box, h("p", { class: kind }, text));
-  clearTimeout(box.timer);
-  box.timer = setTimeout(() => put(box), 5000);
+export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
+
+/** Says something for a while, for eyes and for screen readers. */
+export function toast(text, kind) {
+	const box = document.querySelector("dialog[open] .toast") ?? document.querySelector(".toast");
+	put(box, h("p", { class: kind }, text));
+	clearTimeout(box.timer);
+	box.timer = setTimeout(() => put(box), 5000);
 }
 
-/** Opens a dialog and returns it. It is removed when it closes. */
+/** Opens a dialog, which is removed when it closes. */
 export function dialog(title, ...content) {
-  const box = h(
-    "dialog",
-    { class: "sheet", "aria-label": title },
-    h("header", {}, h("h2", {}, title), button("close", T.close, () => box.close())),
-    ...content,
-  );
-  box.addEventListener("close", () => box.remove());
-  box.addEventListener("click", (event) => event.target === box && box.close());
-  document.body.append(box);
-  box.showModal();
-  return box;
+	const close = button("close", T.close, () => box.close());
+	const box = h("dialog", { class: "sheet", "aria-label": title }, h("header", {}, h("h2", {}, title), close), content);
+	box.onclose = () => box.remove();
+	document.body.append(box);
+	box.showModal();
 }
 
 /** True while the user types into a field, so that letters are no commands. */
-export const isTyping = (target) => target.matches?.("input, textarea, select");
+export const isTyping = ({ target }) => target.matches?.("input, textarea, select");

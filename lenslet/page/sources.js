@@ -3,192 +3,158 @@
 import { read } from "./api.js";
 
 const SEARCH_PAGE = 200;
-
-/** What a grid needs of an item. Of 100,000, each byte counts. */
-const slim = ({ path, name, w, h, rev, takenAt, createdAt, error, warning, tags, notes }, search) => ({
-  path, name, w, h, rev, error, warning, tags,
-  taken: takenAt ?? createdAt,
-  notes: search ? notes : undefined,
-  ready: w > 0 || error !== undefined,
-});
 export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
-export const day = (item) => item?.taken?.slice(0, 10) ?? "";
+const dayOf = (item) => item?.taken?.slice(0, 10) ?? "";
+
+/** What the grid needs of an item: of 100,000, each byte counts. */
+const slim = ({ path, name, w, h, rev, size, takenAt, createdAt, error, warning, tags, notes }) => {
+	return { path, name, w, h, rev, size, taken: takenAt ?? createdAt, error, warning, tags, notes };
+};
 
 class Source extends EventTarget {
-  items = [];
-  dirs = [];
-  problem = null;
-  opened = false;
-  #stop = new AbortController();
+	items = [];
+	dirs = [];
+	#stop = new AbortController();
 
-  close() {
-    this.#stop.abort();
-  }
+	constructor(path, sort, query) {
+		super();
+		Object.assign(this, { path, sort, query });
+	}
 
-  read(route, params) {
-    return read(route, params, { signal: this.#stop.signal });
-  }
+	/** Stops loading. */
+	close() {
+		this.#stop.abort();
+	}
 
-  changed(name = "change", detail) {
-    if (!this.#stop.signal.aborted) this.dispatchEvent(new CustomEvent(name, { detail }));
-  }
+	async read(route, params) {
+		return (await read(route, params, this.#stop.signal)).data;
+	}
 
-  /** Does something that reads; a failure is kept in `problem`. */
-  async attempt(action) {
-    try {
-      await action();
-      this.problem = null;
-    } catch (error) {
-      if (this.#stop.signal.aborted) return;
-      if (error.status === undefined) throw error;
-      if (!this.opened) this.problem = error;
-    }
-    this.opened = true;
-    this.changed();
-  }
+	/** Does what reads, and says that something has changed; a first failure stays in `problem`. */
+	async attempt(action) {
+		try {
+			await action();
+			this.problem = null;
+		} catch (error) {
+			if (this.#stop.signal.aborted) return;
+			if (error.status === undefined) throw error;
+			if (!this.items.length) this.problem = error;
+		}
+		this.opened = true;
+		this.dispatchEvent(new Event("change"));
+	}
 
-  find(path) {
-    return this.items.findIndex((item) => item?.path === path);
-  }
+	/** The function that gives the day of an item, if days are headings. */
+	get day() {
+		return this.sort.endsWith("date") ? dayOf : undefined;
+	}
+
+	find(path) {
+		return this.items.findIndex((item) => item?.path === path);
+	}
 }
 
-/** A folder: its pages are loaded as they come into view, all of them to sort by date. */
+/** A folder. Its pages are loaded as they come into view; to sort by date, all of them. */
 export class Folder extends Source {
-  #generation;
-  #pageSize = 0;
-  #pages = new Map(); // those that are loaded or being loaded: promises
-  #tries = 0;
+	#generation;
+	#size; // items of a page
+	#pages = new Map(); // promises of those that are loaded or being loaded
 
-  constructor(path, sort) {
-    super();
-    Object.assign(this, { path, sort, kind: "folder" });
-  }
+	/** True while images are being read: their sizes and thumbnails are still to come. */
+	get growing() {
+		return this.items.some((item) => item && !item.w && !item.error);
+	}
 
-  get day() {
-    return this.sort === "name" ? null : day;
-  }
+	/** Loads the folder, or what has changed since. */
+	async refresh() {
+		await this.attempt(async () => {
+			const first = await this.#page();
+			if (first.generatedAt !== this.#generation || this.problem) await this.#take(first);
+		});
+	}
 
-  /** True while images are being read, so that their sizes and thumbnails are still to come. */
-  get growing() {
-    return this.opened && !this.problem && (this.items.some((item) => item && !item.ready) || this.#tries < 2);
-  }
+	#page(page) {
+		return this.read("folders", { path: this.path, page });
+	}
 
-  open() {
-    return this.attempt(async () => this.#take((await this.#page(0)).data));
-  }
+	async #take(first) {
+		const { items: start, pageCount = 1, itemCount = start.length, dirs, generatedAt } = first;
+		const items = new Array(itemCount);
+		const place = (page, from) => from.forEach((item, index) => (items[page * start.length + index] = slim(item)));
+		place(0, start);
+		const pages = new Map([[0]]);
+		for (let page = 1; page < pageCount; page++) {
+			if (!this.day && !this.#pages.has(page)) continue;
+			const next = await this.#page(page);
+			if (next.generatedAt !== generatedAt) return this.#take(await this.#page());
+			place(page, next.items);
+			pages.set(page);
+		}
+		if (this.day) items.sort(this.sort === "date" ? byDate(1) : byDate(-1));
+		[this.items, this.dirs, this.#size, this.#pages, this.#generation] = [items, dirs, start.length, pages, generatedAt];
+	}
 
-  async #page(page) {
-    return this.read("folders", { path: this.path, page: page || undefined });
-  }
+	/** Loads the pages that hold the items from `first` to `last`. */
+	ensure(first, last) {
+		for (let page = Math.floor(first / this.#size); page * this.#size <= last; page++) {
+			if (!this.#pages.has(page)) this.#pages.set(page, this.attempt(() => this.#load(page)));
+		}
+	}
 
-  async #take(first) {
-    this.#generation = first.generatedAt;
-    this.#pageSize = first.pageCount ? first.items.length : Infinity;
-    const loaded = [...this.#pages.keys()].filter((page) => page && page < (first.pageCount ?? 1));
-    this.#pages = new Map([[0, Promise.resolve()]]);
-    const items = new Array(first.itemCount ?? first.items.length).fill(undefined);
-    first.items.forEach((item, index) => (items[index] = slim(item)));
-    const wanted = this.sort === "name" ? loaded : [...Array(first.pageCount ?? 1).keys()].slice(1);
-    for (const page of wanted) {
-      const next = (await this.#page(page)).data;
-      if (next.generatedAt !== this.#generation) return this.#take((await this.#page(0)).data);
-      this.#pages.set(page, Promise.resolve());
-      next.items.forEach((item, index) => (items[page * this.#pageSize + index] = slim(item)));
-      if (this.sort !== "name") this.changed("progress", [page * this.#pageSize + next.items.length, items.length]);
-    }
-    if (this.sort !== "name") sortByDate(items, this.sort);
-    [this.items, this.dirs, this.path] = [items, first.dirs ?? [], first.path.replace(/\/$/, "")];
-  }
+	async #load(page) {
+		try {
+			const { items, generatedAt } = await this.#page(page);
+			if (generatedAt !== this.#generation) return this.#take(await this.#page());
+			items.forEach((item, index) => (this.items[page * this.#size + index] = slim(item)));
+		} catch (error) {
+			this.#pages.delete(page);
+			throw error;
+		}
+	}
 
-  /** Loads the pages that hold the items from `first` to `last`. */
-  ensure(first, last) {
-    if (!Number.isFinite(this.#pageSize)) return;
-    const end = Math.min(last, this.items.length - 1);
-    for (let page = Math.floor(first / this.#pageSize); page <= Math.floor(end / this.#pageSize); page++) {
-      if (!this.#pages.has(page)) this.#pages.set(page, this.attempt(() => this.#load(page)));
-    }
-  }
-
-  async #load(page) {
-    try {
-      const { data } = await this.#page(page);
-      if (data.generatedAt !== this.#generation) return await this.refresh();
-      data.items.forEach((item, index) => (this.items[page * this.#pageSize + index] = slim(item)));
-    } catch (error) {
-      this.#pages.delete(page);
-      throw error;
-    }
-  }
-
-  /** Loads pages until the one that has an item; returns its index, or -1. */
-  async locate(path) {
-    for (let page = 0; this.find(path) < 0 && page * this.#pageSize < this.items.length; page++) {
-      this.ensure(page * this.#pageSize, page * this.#pageSize);
-      await this.#pages.get(page);
-    }
-    return this.find(path);
-  }
-
-  /** Asks whether the folder has changed. */
-  async refresh() {
-    await this.attempt(async () => {
-      const { data } = await this.#page(0);
-      this.#tries++;
-      if (data.generatedAt !== this.#generation || this.problem) await this.#take(data);
-    });
-  }
+	/** Loads pages until one has the item; returns its index, or -1. */
+	async locate(path) {
+		for (let at = 0; this.find(path) < 0 && at < this.items.length; at += this.#size) {
+			this.ensure(at, at);
+			await this.#pages.get(at / this.#size);
+		}
+		return this.find(path);
+	}
 }
 
-/** What a search found, loaded as the end comes into view. */
+/** What a search found, loaded as its end comes into view. */
 export class Search extends Source {
-  total = 0;
-  more = true;
-  growing = false;
-  #loading = false;
+	total = 0;
+	#loading;
 
-  constructor(query, path, sort) {
-    super();
-    Object.assign(this, { query, path, sort, kind: "search" });
-  }
+	/** Loads more, unless all is loaded. */
+	async refresh() {
+		if (this.#loading || this.complete) return;
+		this.#loading = true;
+		const sort = this.sort.replace("-", "");
+		const order = sort === this.sort ? undefined : "desc";
+		const params = { q: this.query, path: this.path || "/", sort, order, limit: SEARCH_PAGE, offset: this.items.length };
+		await this.attempt(async () => {
+			const { items, total, more } = await this.read("search", params);
+			this.items.push(...items.map(slim));
+			[this.total, this.more] = [Math.max(total, this.items.length), more];
+			this.complete = items.length < SEARCH_PAGE;
+		});
+		this.#loading = false;
+	}
 
-  get day() {
-    return this.sort.endsWith("date") ? day : null;
-  }
+	ensure(first, last) {
+		if (last > this.items.length - SEARCH_PAGE / 2) this.refresh();
+	}
 
-  open() {
-    return this.#next();
-  }
-
-  async #next() {
-    if (this.#loading || (this.opened && !this.more)) return;
-    this.#loading = true;
-    const [sort, order] = this.sort.startsWith("-") ? [this.sort.slice(1), "desc"] : [this.sort, undefined];
-    await this.attempt(async () => {
-      const params = { q: this.query, path: this.path || "/", sort, order, limit: SEARCH_PAGE, offset: this.items.length };
-      const { data } = await this.read("search", params);
-      this.items.push(...data.items.map((item) => slim(item, true)));
-      [this.total, this.endless] = [Math.max(data.total, this.items.length), data.more];
-      this.more = data.items.length === SEARCH_PAGE && (data.more || this.items.length < data.total);
-    });
-    this.#loading = false;
-  }
-
-  ensure(first, last) {
-    if (last > this.items.length - SEARCH_PAGE / 2) this.#next();
-  }
-
-  async locate(path) {
-    while (this.find(path) < 0 && this.more && this.items.length < 5000) await this.#next();
-    return this.find(path);
-  }
-
-  async refresh() {}
+	async locate(path) {
+		while (this.find(path) < 0 && !this.complete && !this.problem) await this.refresh();
+		return this.find(path);
+	}
 }
 
-function sortByDate(items, sort) {
-  const sign = sort === "-date" ? -1 : 1;
-  items.sort((one, other) => {
-    if (!one.taken || !other.taken) return !one.taken - !other.taken;
-    return one.taken < other.taken ? -sign : one.taken > other.taken ? sign : 0;
-  });
-}
+/** Items without a date come last. */
+const byDate = (sign) => (one, other) => {
+	if (!one.taken || !other.taken) return !one.taken - !other.taken;
+	return one.taken < other.taken ? -sign : one.taken > other.taken ? sign : 0;
+};

@@ -1,4 +1,4 @@
-// Tags as tokens in a field, and a list of suggestions below any field.
+// Suggestions below a field, and tags as tokens.
 
 import { read } from "./api.js";
 import { button, h, put } from "./dom.js";
@@ -8,124 +8,69 @@ const TYPING_MS = 120;
 let lists = 0;
 
 /**
- * Shows suggestions below a field while one types (the combobox pattern of WAI-ARIA).
- * `word()` is the text to complete, `pick(suggestion)` takes what was chosen, `only` is a kind.
+ * Suggests values for a field while one types, in the browser's own way (`datalist`).
+ * `word()` is the text to complete, `value(suggestion)` the value of the field with it, and
+ * `pick()` is called when one was chosen. Of `kind` are all suggestions, if it is given.
  */
-export function suggest(input, { word, pick, only }) {
-  const list = h("ul", { class: "suggestions", role: "listbox", id: `suggestions-${++lists}`, "aria-label": T.suggestions });
-  list.hidden = true;
-  let found = [];
-  let at = -1;
-  let timer;
-  const mark = (index) => {
-    at = index;
-    [...list.children].forEach((each, number) => each.setAttribute("aria-selected", number === at));
-    if (at >= 0) input.setAttribute("aria-activedescendant", list.children[at].id);
-    else input.removeAttribute("aria-activedescendant");
-  };
-  const show = (suggestions) => {
-    found = suggestions;
-    const rows = found.map((each, index) =>
-      h(
-        "li",
-        {
-          role: "option",
-          id: `${list.id}-${index}`,
-          onpointerdown: (event) => (event.preventDefault(), choose(index)),
-        },
-        h("span", {}, each.text),
-        h("small", {}, number(each.count)),
-      ),
-    );
-    put(list, rows);
-    list.hidden = !found.length;
-    input.setAttribute("aria-expanded", String(!list.hidden));
-    mark(-1);
-  };
-  const choose = (index) => {
-    pick(found[index]);
-    show([]);
-  };
-  const look = async () => {
-    const text = word();
-    if (!text) return show([]);
-    try {
-      const { suggestions } = (await read("search/suggest", { q: text, limit: 20 })).data;
-      if (word() === text && document.activeElement === input) {
-        show(suggestions.filter((each) => !only || each.kind === only).slice(0, 8));
-      }
-    } catch {
-      show([]);
-    }
-  };
-  for (const [name, value] of Object.entries({ role: "combobox", autocomplete: "off", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": list.id })) {
-    input.setAttribute(name, value);
-  }
-  input.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(look, TYPING_MS);
-  });
-  input.addEventListener("blur", () => show([]));
-  input.addEventListener("keydown", (event) => {
-    if (list.hidden) return;
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) mark(((at + step + found.length + 2) % (found.length + 1)) - (at + step < -1 || at + step >= found.length ? 1 : 0));
-    else if (event.key === "Enter" && at >= 0) choose(at);
-    else if (event.key === "Escape") show([]);
-    else return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-  });
-  return list;
+export function suggest(input, { word, value, pick, kind }) {
+	const list = h("datalist", { id: `suggestions-${++lists}` });
+	let timer;
+	const look = async () => {
+		const text = word();
+		try {
+			const { suggestions } = text ? (await read("search/suggest", { q: text, limit: 20 })).data : { suggestions: [] };
+			if (word() !== text) return;
+			const wanted = suggestions.filter((each) => !kind || each.kind === kind);
+			const shown = (each) => `${input.value.slice(0, input.value.length - text.length)}${each.text} (${number(each.count)})`;
+			put(list, wanted.map((each) => h("option", { value: value(each), label: shown(each) })));
+		} catch {
+			put(list); // nobody needs suggestions
+		}
+	};
+	for (const [name, text] of [["list", list.id], ["autocomplete", "off"]]) input.setAttribute(name, text);
+	input.addEventListener("input", ({ inputType }) => {
+		clearTimeout(timer);
+		const typed = inputType && inputType !== "insertReplacementText";
+		if (!typed && [...list.children].some((option) => option.value === input.value)) return pick();
+		timer = setTimeout(look, TYPING_MS);
+	});
+	return list;
 }
 
-/** A field with tags as tokens. `change(tags)` is called with every new list. */
+/** A field for tags. `change(tags)` is called with every new list. */
 export class TagField {
-  #tags = [];
+	tags = [];
 
-  constructor(label, change, readonly = false) {
-    this.change = change;
-    this.readonly = readonly;
-    this.tokens = h("ul", { class: "tokens", "aria-label": label });
-    this.input = h("input", { type: "text", "aria-label": T.addTag, placeholder: T.addTag, maxLength: 200 });
-    const pick = ({ text }) => this.#add(text);
-    const list = suggest(this.input, { word: () => this.input.value.trim(), pick, only: "tag" });
-    this.input.addEventListener("keydown", (event) => {
-      if ((event.key === "Enter" || event.key === ",") && this.input.value.trim()) {
-        event.preventDefault();
-        this.#add(this.input.value);
-      } else if (event.key === "Backspace" && !this.input.value && this.#tags.length) {
-        this.#set(this.#tags.slice(0, -1));
-      }
-    });
-    this.input.addEventListener("blur", () => this.input.value.trim() && this.#add(this.input.value));
-    this.element = h("div", { class: "tag-field" }, this.tokens, readonly ? null : h("div", { class: "combo" }, this.input, list));
-  }
+	constructor(label, change, readonly) {
+		Object.assign(this, { change, readonly });
+		this.tokens = h("ul", { class: "tokens", "aria-label": label });
+		this.input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
+		const pick = () => this.#add();
+		const list = suggest(this.input, { word: () => this.input.value, value: ({ text }) => text, pick, kind: "tag" });
+		this.input.onkeydown = (event) => {
+			const { value } = this.input;
+			if (value && (event.key === "Enter" || event.key === ",")) event.preventDefault(this.#add());
+			else if (!value && event.key === "Backspace") this.#set(this.tags.slice(0, -1));
+		};
+		this.input.onblur = () => this.#add();
+		this.element = h("div", { class: "tag-field" }, this.tokens, readonly ? null : [this.input, list]);
+	}
 
-  get tags() {
-    return this.#tags;
-  }
+	show(tags) {
+		this.tags = [...tags];
+		const remove = (tag) => button("close", T.removeThisTag(tag), () => this.#set(this.tags.filter((each) => each !== tag)));
+		const href = (tag) => `#/?${new URLSearchParams({ q: `tag:"${tag}"` })}`;
+		put(this.tokens, tags.map((tag) => h("li", {}, h("a", { href: href(tag) }, tag), this.readonly ? null : remove(tag))));
+	}
 
-  set tags(tags) {
-    this.#tags = [...tags];
-    const token = (tag) =>
-      h(
-        "li",
-        {},
-        h("a", { href: `#/?${new URLSearchParams({ q: `tag:"${tag}"` })}` }, tag),
-        this.readonly ? null : button("close", T.removeThisTag(tag), () => this.#set(this.#tags.filter((each) => each !== tag))),
-      );
-    put(this.tokens, this.#tags.map(token));
-  }
+	#add() {
+		const tag = this.input.value.trim();
+		this.input.value = "";
+		if (tag && !this.tags.includes(tag)) this.#set([...this.tags, tag]);
+	}
 
-  #add(text) {
-    this.input.value = "";
-    const tag = text.trim();
-    if (tag && !this.#tags.includes(tag)) this.#set([...this.#tags, tag]);
-  }
-
-  #set(tags) {
-    this.tags = tags;
-    this.change(this.#tags);
-  }
+	#set(tags) {
+		this.show(tags);
+		this.change(tags);
+	}
 }

@@ -1,6 +1,6 @@
-// The folders: a tree that loads what is opened, and the tiles above a grid.
+// The folders: a tree that loads what is opened, and the tiles above the grid.
 
-import { read, url } from "./api.js";
+import { read, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { T } from "./strings.js";
 
@@ -8,84 +8,73 @@ export const hrefOf = (path) => `#/${path.split("/").map(encodeURIComponent).joi
 export const folderHref = (path) => (path ? `${hrefOf(path)}/` : "#/");
 const child = (path, name) => (path ? `${path}/${name}` : name);
 
+/** A folder's name, with a mark if it is a pointer. */
+const nameOf = ({ name, label, kind }) => [
+	label || name,
+	kind === "leaf-pointer" ? h("span", { class: "mark", title: T.pointer, role: "img", "aria-label": T.pointer }, icon("pointer")) : null,
+];
+
 export class Tree {
-  #known = new Map(); // path → its subfolders
-  #open = new Set([""]);
-  #here = "";
+	#known = new Map(); // path → its subfolders
+	#open = new Set([""]);
 
-  constructor() {
-    this.element = h("nav", { class: "tree", "aria-label": T.menu });
-  }
+	constructor() {
+		this.element = h("nav", { class: "tree", "aria-label": T.menu });
+	}
 
-  /** Learns a folder's subfolders from its manifest. */
-  learn(path, dirs) {
-    if (JSON.stringify(this.#known.get(path)) === JSON.stringify(dirs)) return;
-    this.#known.set(path, dirs);
-    this.#draw();
-  }
+	/** Learns a folder's subfolders. */
+	learn(path, dirs) {
+		this.#known.set(path, dirs);
+		this.#draw();
+	}
 
-  /** Opens the tree down to a folder, and marks it. */
-  async show(path) {
-    this.#here = path;
-    const parts = path ? path.split("/") : [];
-    const way = ["", ...parts.map((_, index) => parts.slice(0, index + 1).join("/"))].slice(0, -1);
-    for (const each of way) this.#open.add(each);
-    this.#draw();
-    await Promise.all(way.map((each) => this.#load(each)));
-  }
+	/** Opens the tree down to a folder, and marks it. */
+	async show(path) {
+		this.here = path;
+		const parts = path.split("/");
+		const way = ["", ...parts.map((_, index) => parts.slice(0, index + 1).join("/"))].slice(0, path ? -1 : 1);
+		for (const each of way) this.#open.add(each);
+		this.#draw();
+		for (const each of way) if (each !== path) await this.#load(each);
+	}
 
-  async #load(path) {
-    if (this.#known.has(path)) return;
-    try {
-      this.learn(path, (await read("folders", { path })).data.dirs ?? []);
-    } catch {
-      this.learn(path, []);
-    }
-  }
+	async #load(path) {
+		if (this.#known.has(path)) return;
+		const dirs = read("folders", { path }).then(({ data }) => data.dirs);
+		this.learn(path, await dirs.catch(() => []));
+	}
 
-  #draw() {
-    const focused = document.activeElement?.dataset?.key;
-    put(this.element, h("ul", {}, this.#node("", { name: T.allPhotos, kind: "branch" })));
-    if (focused) this.element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
-  }
+	#draw() {
+		const focused = document.activeElement.dataset.key;
+		put(this.element, h("ul", {}, this.#node("", { name: T.allPhotos })));
+		if (focused) this.element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+	}
 
-  #node(path, dir) {
-    const dirs = this.#known.get(path);
-    const open = this.#open.has(path);
-    const toggle = async () => {
-      if (open) this.#open.delete(path);
-      else this.#open.add(path);
-      this.#draw();
-      await this.#load(path);
-    };
-    const leaf = dirs ? !dirs.length : dir.kind === "leaf-pointer";
-    const name = dir.label || dir.name;
-    return h(
-      "li",
-      {},
-      h(
-        "div",
-        { class: path === this.#here ? "here" : "" },
-        leaf
-          ? h("span", { class: "twist" })
-          : h("button", { type: "button", class: "twist", "aria-expanded": String(open), "aria-label": T.expand(name), onclick: toggle, "data-key": `t/${path}` }, icon("right")),
-        h("a", { href: folderHref(path), "aria-current": path === this.#here ? "page" : null, "data-key": `a/${path}` }, name, pointerMark(dir)),
-      ),
-      open && dirs?.length ? h("ul", {}, dirs.map((each) => this.#node(child(path, each.name), each))) : null,
-    );
-  }
+	#node(path, dir) {
+		const [dirs, open] = [this.#known.get(path), this.#open.has(path)];
+		const toggle = () => {
+			if (!this.#open.delete(path)) this.#open.add(path);
+			this.#draw();
+			this.#load(path);
+		};
+		const twist = { type: "button", class: "twist", "aria-expanded": `${open}`, "aria-label": T.expand(dir.name), "data-key": `+${path}` };
+		const current = path === this.here ? { "aria-current": "page" } : {};
+		return h(
+			"li",
+			{},
+			dirs && !dirs.length ? h("span", { class: "twist" }) : h("button", { ...twist, onclick: toggle }, icon("right")),
+			h("a", { href: folderHref(path), "data-key": path, ...current }, nameOf(dir)),
+			open && dirs?.length ? h("ul", {}, dirs.map((each) => this.#node(child(path, each.name), each))) : null,
+		);
+	}
 }
 
-const pointerMark = (dir) =>
-  dir.kind === "leaf-pointer" ? h("span", { class: "pointer-mark", title: T.pointer, role: "img", "aria-label": T.pointer }, icon("pointer")) : null;
-
-/** A tile with the cover and the name of each subfolder. */
+/** Tiles with cover and name of each subfolder. */
 export function folderTiles(path, dirs) {
-  if (!dirs.length) return null;
-  const tile = (dir) => {
-    const cover = dir.cover ? h("img", { alt: "", loading: "lazy", decoding: "async", src: url("thumb", { path: dir.cover, v: dir.coverRev }) }) : null;
-    if (cover) cover.onerror = () => cover.replaceWith(icon("folder"));
-    return h("li", {}, h("a", { href: folderHref(child(path, dir.name)) }, h("span", { class: "cover" }, cover ?? icon("folder")), h("span", { class: "name" }, dir.label || dir.name, pointerMark(dir))));
-  };
-  return h("ul", { class: "folders", "aria-label": T.menu }, dirs.map(tile));
+	const tile = (dir) => {
+		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src: thumbUrl({ path: dir.cover, rev: dir.coverRev }) }) : icon("folder");
+		image.onerror = () => image.replaceWith(icon("folder"));
+		return h("li", {}, h("a", { href: folderHref(child(path, dir.name)) }, h("span", { class: "cover" }, image), h("span", { class: "name" }, nameOf(dir))));
+	};
+	return dirs.length ? h("ul", { class: "folders", "aria-label": T.menu }, dirs.map(tile)) : null;
 }
