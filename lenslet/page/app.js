@@ -1,17 +1,18 @@
 // The page. Its address says what is shown: `#/art/2025/` a folder, `#/art/2025/foo.webp` a photo,
 // `?q=…` a search below the folder (of a photo: below `in=…`), `#health` the state of the service.
 
-import { pause, Problem, write } from "./api.js";
+import { pause, write } from "./api.js";
 import { hasUnsaved } from "./details.js";
 import { button, dialog, h, isTyping, put, textButton, toast } from "./dom.js";
-import { FAVOURITE, Grid } from "./grid.js";
+import * as grid from "./grid.js";
 import { showHealth } from "./health.js";
-import { caption, SearchBox } from "./search.js";
+import * as search from "./search.js";
 import { Folder, parent, Search } from "./sources.js";
 import { number, T } from "./strings.js";
-import { TagField } from "./tags.js";
-import { folderHref, folderTiles, hrefOf, Tree } from "./tree.js";
-import { Viewer } from "./viewer.js";
+import { tagField } from "./tags.js";
+import * as folders from "./tree.js";
+import { folderHref, hrefOf } from "./tree.js";
+import * as viewer from "./viewer.js";
 
 const IMAGE = /\.(jpe?g|png|webp)$/i;
 const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 60000];
@@ -20,93 +21,86 @@ const { access, session } = document.body.dataset;
 const writable = access === "write";
 const wide = matchMedia("(min-width: 56rem)");
 
-// Addresses
-
 let route = {};
-let source;
+let source; // what the grid shows
 let stopHealth;
 
+// Addresses
+
 function parse(hash) {
-	const [way, query] = hash.slice(1).split("?");
+	const [way, params] = hash.slice(1).split("?");
 	if (way === "health") return { health: true };
-	const params = new URLSearchParams(query);
-	const q = params.get("q") ?? undefined;
+	const query = new URLSearchParams(params).get("q") ?? undefined;
 	let path = "";
 	try {
 		path = decodeURIComponent(way).replace(/^\/+|\/+$/g, "");
 	} catch {
 		// an address that was cut shows the root
 	}
-	if (way.endsWith("/") || !IMAGE.test(path)) return { folder: path, query: q };
-	return { item: path, folder: q === undefined ? parent(path) : params.get("in") ?? "", query: q };
+	if (way.endsWith("/") || !IMAGE.test(path)) return { folder: path, query };
+	return { item: path, folder: query === undefined ? parent(path) : new URLSearchParams(params).get("in"), query };
 }
 
-const searchHref = (q, folder) => `${folderHref(folder)}?${new URLSearchParams({ q })}`;
-const listHref = ({ query, folder }) => (query === undefined ? folderHref(folder) : searchHref(query, folder));
-const itemHref = ({ path }) => {
-	const { query, folder } = route;
-	return hrefOf(path) + (query === undefined ? "" : `?${new URLSearchParams({ q: query, in: folder })}`);
-};
+const listHref = ({ query, folder }) => folderHref(folder) + (query === undefined ? "" : `?${new URLSearchParams({ q: query })}`);
+const itemHref = ({ path }) => hrefOf(path) + (route.query === undefined ? "" : `?${new URLSearchParams({ q: route.query, in: route.folder })}`);
 const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 
 // Parts
 
-const tree = new Tree();
-const photos = h("main", { class: "photos", tabIndex: -1 });
-const health = h("main", { class: "health", tabIndex: -1, hidden: true });
-const crumbs = h("nav", { class: "crumbs", "aria-label": T.allPhotos });
-const sorting = h("select", { "aria-label": T.sort, title: T.sort, onchange: () => setSort() });
-const offline = h("p", { class: "offline", role: "alert", hidden: true });
-const bulk = h("section", { class: "bulk", "aria-label": T.tags, hidden: true });
-const search = new SearchBox((query, everywhere) => {
+const health = h("main.health", { tabIndex: -1 });
+const crumbs = h("nav.crumbs", { "aria-label": T.photos });
+const sorting = h("select", { "aria-label": T.sort, title: T.sort });
+const offline = h("p.offline", { role: "alert", hidden: true }, T.offline);
+const bulk = h("section.bulk", { "aria-label": T.tags, hidden: true });
+const { tree } = folders;
+search.begin((query, everywhere) => {
 	const folder = everywhere ? "" : route.folder ?? "";
-	location.hash = query ? searchHref(query, folder) : folderHref(folder);
+	location.hash = listHref({ folder, query: query || undefined });
 });
-const grid = new Grid(photos, { writable, href: itemHref, caption: (item) => caption(item, route.query), selected: drawBulk });
-const viewer = new Viewer({ writable, go: (item) => location.replace(itemHref(item)), close: closed, saved: edited });
+grid.begin({ writable, href: itemHref, caption: (item) => search.caption(item, route.query), selected: drawBulk });
+viewer.begin({ writable, go: (item) => location.replace(itemHref(item)), close: closed, saved: edited });
 
 document.body.append(
-	h("a", { class: "skip", href: "#", onclick: (event) => event.preventDefault(grid.focus(grid.current)) }, T.skip),
 	h(
-		"header",
-		{ class: "top" },
-		button("menu", T.menu, () => showTree(tree.element.hidden)),
+		"header.top",
+		button("menu", T.menu, () => showTree(tree.hidden)),
 		crumbs,
-		search.element,
+		search.box,
 		sorting,
 		button("health", T.health, () => (location.hash = "health")),
 		button("help", T.help, help),
-		session === "yes" ? textButton(T.signOut, signOut) : "",
+		session === "yes" ? textButton(T.signOut, () => write("DELETE", "session", {}).then(() => location.reload())) : "",
 	),
 	offline,
-	h("div", { class: "columns" }, tree.element, photos, health),
+	h("div.columns", tree, grid.view, health),
 	bulk,
-	h("div", { class: "toast", role: "status" }),
 );
 showTree(wide.matches && localStorage.tree !== "no");
+sorting.onchange = () => {
+	localStorage.sort = sorting.value;
+	openList();
+};
 
 function showTree(shown) {
-	tree.element.hidden = !shown;
+	tree.hidden = !shown;
 	if (wide.matches) localStorage.tree = shown ? "yes" : "no";
 }
 
 // What is shown
 
 function go() {
-	const before = route;
+	const before = route.folder;
 	route = parse(location.hash);
 	const { item, folder, query } = route;
 	stopHealth?.abort();
-	[health.hidden, photos.hidden] = [!route.health, Boolean(route.health)];
-	if (!item && viewer.element.open) viewer.element.close();
-	document.title = route.health ? T.health : query && !item ? T.results(query) : nameOf(item ?? folder) || "Lenslet";
+	[health.hidden, grid.view.hidden] = [!route.health, Boolean(route.health)];
+	if (!item && viewer.dialog.open) viewer.dialog.close();
+	document.title = nameOf(item ?? folder ?? T.health) || "Lenslet";
 	if (route.health) {
 		stopHealth = new AbortController();
 		showHealth(health, stopHealth.signal).catch(() => {}); // stopped
-		return drawCrumbs();
-	}
-	if (folder !== source?.path || query !== source?.query) openList();
-	if (!wide.matches && folder !== before.folder) showTree(false);
+	} else if (folder !== source?.path || query !== source.query) openList();
+	if (!wide.matches && folder !== before) showTree(false);
 	if (item) openItem(item);
 	drawCrumbs();
 }
@@ -115,72 +109,65 @@ async function openList() {
 	const { folder, query } = route;
 	source?.close();
 	const names = Object.entries(T.sorts).slice(query === undefined ? 1 : 0);
-	const sort = names.some(([each]) => each === localStorage.sort) ? localStorage.sort : names[0][0];
 	put(sorting, names.map(([value, name]) => h("option", { value }, name)));
-	sorting.value = sort;
-	const mine = (source = query === undefined ? new Folder(folder, sort) : new Search(folder, sort, query));
+	sorting.value = localStorage.sort;
+	if (!sorting.value) sorting.selectedIndex = 0;
+	const mine = query === undefined ? new Folder(folder, sorting.value) : new Search(folder, sorting.value, query);
+	source = mine;
 	mine.addEventListener("change", () => mine === source && drawList());
 	drawAbove();
 	grid.show(mine);
-	tree.show(folder);
+	folders.show(folder);
 	search.show(query ?? "", nameOf(folder), query !== undefined && !folder);
 	await mine.refresh();
-	await pause(SOON_MS);
-	while (mine === source) {
-		if (!document.hidden && mine instanceof Folder) await mine.refresh();
-		await pause(mine.growing ? GROWING_MS : IDLE_MS);
+	// A folder that has changed is answered as it was, and then read again.
+	for (let wait = SOON_MS; mine instanceof Folder && mine === source; wait = mine.growing ? GROWING_MS : IDLE_MS) {
+		await pause(wait);
+		if (!document.hidden) await mine.refresh();
 	}
 }
 
-function setSort() {
-	localStorage.sort = sorting.value;
-	openList();
-}
-
 function drawList() {
-	if (source instanceof Folder && !source.problem) tree.learn(source.path, source.dirs);
+	if (source instanceof Folder && !source.problem) folders.learn(source.path, source.dirs);
 	drawCrumbs();
 	drawAbove();
 	grid.update();
 	const index = source.find(route.item);
-	if (viewer.element.open && index >= 0) viewer.show(source.items[index], index, source);
+	if (viewer.dialog.open && index >= 0) viewer.show(source.items[index], index, source);
 }
 
-/** Draws what stands above the photos: subfolders, and what there is to say. */
+/** Draws what stands above the photos: what there is to say, and the subfolders. */
 function drawAbove() {
-	const { path, dirs, opened } = source;
+	const { path, dirs } = source;
 	const key = JSON.stringify([path, dirs]);
-	if (grid.above.key !== key) put(grid.above, h("div"), opened ? folderTiles(path, dirs) : null);
+	if (grid.above.key !== key) put(grid.above, h("div", { role: "status" }), folders.folderTiles(path, dirs));
 	grid.above.key = key;
-	put(grid.above.firstChild, message());
+	put(grid.above.firstChild, message(source));
 }
 
-function message() {
-	const { problem, opened, query, path, total, more, items, dirs } = source;
-	const hint = (title, text, action) => h("div", { class: "hint", role: "status" }, h("h2", {}, title), h("p", {}, text), action);
-	if (problem?.status === 404) return hint(T.noFolder, T.noFolderHint, h("a", { href: "#/" }, T.toRoot));
-	if (problem) return hint(T.failed, problem.message, textButton(T.retry, openList));
-	if (!opened) return h("p", { class: "quiet", role: "status" }, T.loading);
-	if (query === undefined) return items.length || dirs.length ? null : hint(T.emptyFolder, T.emptyFolderHint);
-	if (items.length) return h("p", { class: "quiet", role: "status" }, T.found(total, more));
-	return hint(T.nothingFound, T.nothingFoundHint, path ? h("a", { href: searchHref(query, "") }, T.everywhere) : null);
+function message({ problem, opened, query, path, total, more, items, dirs }) {
+	const hint = ([title, text], action = "") => h("div.hint", h("h2", title), h("p", text), action);
+	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.photos));
+	if (problem) return hint([T.failed, problem.message], textButton(T.retry, openList));
+	if (!opened) return T.loading;
+	if (query === undefined) return items.length || dirs.length ? "" : hint(T.emptyFolder);
+	if (items.length) return h("p.quiet", T.found(total, more));
+	return hint(T.nothingFound, path && h("a", { href: listHref({ query, folder: "" }) }, T.everywhere));
 }
 
 function drawCrumbs() {
-	const { folder = "", query } = route;
-	const parts = folder.split("/").filter(Boolean);
-	const links = parts.map((name, index) => h("a", { href: folderHref(parts.slice(0, index + 1).join("/")) }, name));
-	const more = route.health ? T.health : query ? T.results(query) : null;
-	const count = !more && source?.items.length ? h("small", {}, number(source.items.length)) : null;
-	put(crumbs, h("a", { href: "#/" }, T.allPhotos), links, more && h("span", {}, more), count);
-	if (!more) [...crumbs.querySelectorAll("a")].at(-1).setAttribute("aria-current", "page");
+	const { folder, query } = route;
+	const links = (folder ? folders.ancestors(folder) : []).map((path) => h("a", { href: folderHref(path) }, nameOf(path)));
+	const end = route.health ? T.health : query && T.results(query);
+	const count = source?.items.length;
+	put(crumbs, h("a", { href: "#/" }, T.photos), links, end ? h("span", end) : count && h("small", number(count)));
 }
 
 // One photo
 
 async function openItem(path) {
 	const mine = source;
-	const show = (index) => viewer.show(mine.items[index] ?? { path, name: nameOf(path), w: 0, h: 0 }, index, mine);
+	const show = (index) => viewer.show(mine.items[index] ?? { path, name: nameOf(path) }, index, mine);
 	show(mine.find(path));
 	while (!mine.opened) await pause(50);
 	const index = await mine.locate(path);
@@ -207,19 +194,13 @@ function edited({ path, base }) {
 function drawBulk() {
 	const { size } = grid.selected;
 	bulk.hidden = !size;
+	const field = (label, key) => {
+		return tagField(label, (tags) => tagAll({ [key]: tags })).element;
+	};
 	if (!bulk.firstChild) {
-		const field = (label, key) => {
-			const made = new TagField(label, (tags) => tags.length && tagAll({ [key]: tags }, made.show([])));
-			return made.element;
-		};
-		put(
-			bulk,
-			h("b", { role: "status" }),
-			button("star", T.favourite, () => tagAll({ add: [FAVOURITE] })),
-			field(T.addTag, "add"),
-			field(T.removeTag, "remove"),
-			button("close", T.clearSelection, () => grid.select([])),
-		);
+		const star = button("star", T.favourite, () => tagAll({ add: [grid.FAVOURITE] }));
+		const clear = button("close", T.clearSelection, () => grid.select([]));
+		put(bulk, h("b", { role: "status" }), star, field(T.addTag, "add"), field(T.removeTag, "remove"), clear);
 	}
 	put(bulk.firstChild, T.selected(size));
 }
@@ -227,16 +208,14 @@ function drawBulk() {
 /** Adds or removes tags on all selected photos, with one request. */
 async function tagAll(change) {
 	const paths = [...grid.selected.keys()];
-	if (paths.length > MOST_PATHS) return toast(T.tooMany(MOST_PATHS), "problem");
+	if (paths.length > MOST_PATHS) return toast(T.tooMany(MOST_PATHS));
 	try {
 		const { results } = (await write("POST", "items/tags", {}, { body: { paths, ...change } })).data;
-		const [failed, done] = [results.filter(({ tags }) => !tags), results.filter(({ tags }) => tags)];
-		for (const { path, tags } of done) edited({ path, base: { tags } });
-		if (failed.length) toast(T.taggedPartly(failed.length, failed[0].description), "problem");
-		else toast(T.tagged(done.length));
+		const failed = results.filter(({ tags }) => !tags);
+		for (const { path, tags } of results) if (tags) edited({ path, base: { tags } });
+		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length));
 	} catch (problem) {
-		if (!(problem instanceof Problem)) throw problem;
-		toast(T.notSaved(problem.message), "problem");
+		toast(T.notSaved(problem.message));
 	}
 }
 
@@ -244,9 +223,9 @@ async function tagAll(change) {
 
 function signIn() {
 	if (document.querySelector(".sheet")) return;
-	const token = h("input", { type: "password", autocomplete: "current-password", required: true });
-	const wrong = h("p", { class: "problem", role: "alert" });
-	const submit = async (event) => {
+	const token = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
+	const wrong = h("p.problem", { role: "alert" });
+	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
 			await write("POST", "session", {}, { body: { token: token.value } });
@@ -255,46 +234,37 @@ function signIn() {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}
 	};
-	const hint = h("p", { class: "quiet" }, T.tokenHint);
-	dialog(T.signIn, h("form", { onsubmit: submit }, h("label", {}, T.token, token), hint, wrong, h("button", {}, T.signIn)));
-	token.focus();
-}
-
-async function signOut() {
-	await write("DELETE", "session");
-	location.reload();
+	dialog(T.signIn, h("form", { onsubmit }, h("label", T.token, token), wrong, h("button", T.signIn)));
 }
 
 function help() {
-	const rows = Object.entries(T.keys).map(([key, does]) => h("tr", {}, h("th", { scope: "row" }, h("kbd", {}, key)), h("td", {}, does)));
-	dialog(T.help, h("table", {}, h("tbody", {}, rows)), h("p", { class: "quiet" }, T.searchHint));
+	const commands = Object.entries(viewer.commands).map(([key, [, label]]) => [key.toUpperCase(), label]);
+	const keys = Object.entries({ ...Object.fromEntries(commands), ...T.keys });
+	const rows = keys.map(([key, what]) => h("tr", h("th", { scope: "row" }, h("kbd", key)), h("td", what)));
+	dialog(T.help, h("table", h("tbody", rows)), h("p.quiet", T.searchHint));
 }
 
 /** Leaves what is shown for what it is part of. */
 function leave() {
+	const { query, folder = "" } = route;
 	if (grid.selected.size) grid.select([]);
-	else if (route.query !== undefined) location.hash = folderHref(route.folder);
-	else location.hash = folderHref(parent(route.folder ?? ""));
+	else location.hash = folderHref(query === undefined ? parent(folder) : folder);
 }
 
 addEventListener("keydown", (event) => {
 	const { key, target } = event;
-	const moves = key.startsWith("Arrow") && [document.body, photos].includes(target);
 	if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
 	if (isTyping(event)) return key === "Escape" && target.blur();
-	const dialogs = document.querySelector("dialog[open]");
+	const starts = key.startsWith("Arrow") && [document.body, grid.view].includes(target);
 	if (key === "?") help();
-	else if (dialogs) return;
+	else if (document.querySelector("dialog[open]")) return;
 	else if (key === "/") search.focus();
 	else if (key === "Escape") leave();
-	else if (moves && !photos.hidden) grid.focus(grid.current);
+	else if (starts && !grid.view.hidden) grid.focus();
 	else return;
 	event.preventDefault();
 });
-document.addEventListener("connection", ({ detail }) => {
-	offline.hidden = !detail;
-	put(offline, T.offline, detail.length > 1 ? ` (${detail})` : "");
-});
+document.addEventListener("connection", ({ detail }) => (offline.hidden = detail));
 document.addEventListener("sign-in", signIn);
 document.addEventListener("visibilitychange", () => !document.hidden && source instanceof Folder && source.refresh());
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());

@@ -24,12 +24,17 @@ const ICONS = {
 	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
 };
 
-/** Makes an element. Texts become attributes, other values properties such as `onclick`. */
-export function h(tag, props, ...children) {
-	const element = document.createElement(tag);
-	for (const [name, value] of Object.entries(props ?? {})) {
-		if (typeof value === "string") element.setAttribute(name, value);
-		else if (value !== undefined && value !== null) element[name] = value;
+/**
+ * Makes an element such as `h("p.quiet", {title}, "text")`. Texts among the properties become
+ * attributes, other values properties such as `onclick`. They may be left out.
+ */
+export function h(tag, ...children) {
+	const [name, ...classes] = tag.split(".");
+	const element = document.createElement(name);
+	element.classList.add(...classes);
+	for (const [key, value] of Object.getPrototypeOf(children[0] ?? "") === Object.prototype ? Object.entries(children.shift()) : []) {
+		if (typeof value === "string") element.setAttribute(key, value);
+		else if (value !== undefined) element[key] = value;
 	}
 	return put(element, ...children);
 }
@@ -51,26 +56,30 @@ export const icon = (name) =>
 
 /** Makes a button with an icon; `label` is its name for everyone. */
 export const button = (name, label, onclick, props) =>
-	h("button", { type: "button", class: "icon-button", title: label, "aria-label": label, onclick, ...props }, icon(name));
+	h("button.icon-button", { type: "button", title: label, "aria-label": label, onclick, ...props }, icon(name));
 
 export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
 
-/** Says something for a while, for eyes and for screen readers. */
-export function toast(text, kind) {
-	const box = document.querySelector("dialog[open] .toast") ?? document.querySelector(".toast");
-	put(box, h("p", { class: kind }, text));
-	clearTimeout(box.timer);
-	box.timer = setTimeout(() => put(box), 5000);
+/** Says something for a while, above everything. */
+export function toast(text) {
+	const box = h("p.toast", { popover: "manual", role: "status" }, text);
+	document.body.append(box);
+	box.showPopover();
+	setTimeout(() => box.remove(), 5000);
 }
 
 /** Opens a dialog, which is removed when it closes. */
 export function dialog(title, ...content) {
 	const close = button("close", T.close, () => box.close());
-	const box = h("dialog", { class: "sheet", "aria-label": title }, h("header", {}, h("h2", {}, title), close), content);
+	const box = h("dialog.sheet", { "aria-label": title }, h("header", h("h2", title), close), content);
 	box.onclose = () => box.remove();
 	document.body.append(box);
 	box.showModal();
 }
+
+/** Loads an image; false if that fails. */
+export const loaded = (image, address) =>
+	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));
 
 /** True while the user types into a field, so that letters are no commands. */
 export const isTyping = ({ target }) => target.matches?.("input, textarea, select");

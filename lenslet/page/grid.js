@@ -1,333 +1,247 @@
-// The grid: of all items only those near the screen are in the page.
+// The grid: justified rows, of which only those near the screen are in the page.
 
 import { pause, thumbUrl, whyNot } from "./api.js";
-import { button, h, icon, put } from "./dom.js";
-import { cells, layOut, rowAt } from "./layout.js";
+import { button, h, icon, loaded, put } from "./dom.js";
+import { layOut, rowAt } from "./layout.js";
 import { T } from "./strings.js";
 
-const AT_ONCE = 4; // a browser opens six connections to a host: two stay free for JSON
-const SETTLE_MS = 60; // a tile that is scrolled past sooner asks for nothing
-const AGAIN_MS = 2000;
-const CAPTION = 40; // pixels
-const DRAG = 8;
-const FINAL = [403, 404, 409, 422];
+const [SETTLE_MS, HIDDEN_MS, AGAIN_MS] = [60, 150, 2000];
+const DRAG = 8; // pixels
 export const FAVOURITE = "favourite";
 
-/** Loads thumbnails: a few at a time, the nearest to the middle of the screen first. */
-class Loader {
-	#waiting = new Set();
-	#active = new Set();
+export const above = h("div"); // what stands above the rows
+const list = h("div.tiles", { role: "list", "aria-label": T.photos });
+export const view = h("main", { tabIndex: -1 }, above, list);
+export const selected = new Map(); // path → item
+let actions, source, frame, lastTop, moved;
+let rows = []; // as `layOut` returns them
+const shown = new Map(); // elements of rows by number
+const tiles = new Map(); // by the index of their item
+let current = 0; // the item that has the focus, or would
+let anchor = 0; // where a range of selected items begins
 
-	add(tile) {
-		this.#waiting.add(tile);
-		this.#next();
-	}
-
-	/** Abandons a tile that has left the screen. */
-	remove(tile) {
-		this.#waiting.delete(tile);
-		if (this.#active.delete(tile)) tile.image.removeAttribute("src");
-		this.#next();
-	}
-
-	#next() {
-		while (this.#active.size < AT_ONCE && this.#waiting.size) {
-			const nearest = [...this.#waiting].reduce((best, tile) => (tile.distance() < best.distance() ? tile : best));
-			this.#waiting.delete(nearest);
-			this.#active.add(nearest);
-			this.#load(nearest);
-		}
-	}
-
-	async #load(tile) {
-		const { image, element } = tile;
-		const address = thumbUrl(tile.item);
-		const loaded = await new Promise((done) => {
-			image.onload = () => done(true);
-			image.onerror = () => done(false);
-			image.src = address;
-		});
-		if (!this.#active.delete(tile)) return;
-		this.#next();
-		if (loaded) return element.classList.add("shown");
-		image.removeAttribute("src");
-		const why = await whyNot(address);
-		if (FINAL.includes(why.status)) return tile.fail(why.message);
-		element.classList.add("waits");
-		await pause(AGAIN_MS);
-		if (element.isConnected) this.add(tile);
-	}
+/** Begins. `chosen` are `writable`, href(item), caption(item), and selected() after each change. */
+export function begin(chosen) {
+	actions = chosen;
+	view.onscroll = () => (frame ??= requestAnimationFrame(render));
+	const resized = new ResizeObserver(update);
+	resized.observe(view);
+	resized.observe(above);
 }
 
-export class Grid {
-	selected = new Map(); // path → item
-	current = 0; // the item that has the focus, or would
-	#source;
-	#layout = { rows: [], height: 0 };
-	#tiles = new Map(); // by item index; headings by the day
-	#loader = new Loader();
-	#anchor = 0; // where a range of selected items begins
-
-	/** `actions`: `writable`, href(item), caption(item), and selected() after each change. */
-	constructor(scroller, actions) {
-		Object.assign(this, { scroller, actions });
-		this.above = h("div");
-		this.list = h("ul", { class: "tiles", "aria-label": T.allPhotos });
-		put(scroller, this.above, this.list);
-		scroller.addEventListener("scroll", () => (this.frame ??= requestAnimationFrame(() => this.#render())), { passive: true });
-		this.list.onkeydown = (event) => this.#key(event);
-		this.#watchMouse();
-		const resized = new ResizeObserver(() => this.update());
-		resized.observe(scroller);
-		resized.observe(this.above);
-	}
-
-	/** Shows another source, from its top. */
-	show(source) {
-		this.#source = source;
-		this.current = this.#anchor = 0;
-		for (const key of this.#tiles.keys()) this.#drop(key);
-		this.select([]);
-		this.scroller.scrollTop = 0;
-		this.update();
-	}
-
-	#drop(key) {
-		const tile = this.#tiles.get(key);
-		this.#tiles.delete(key);
-		clearTimeout(tile.timer);
-		this.#loader.remove(tile);
-		tile.element.remove();
-	}
-
-	/** Computes all positions anew. What is at the top of the screen stays there. */
-	update() {
-		const width = this.list.clientWidth;
-		if (!this.#source || !width) return;
-		const { items, day, query } = this.#source;
-		const { rows: before } = this.#layout;
-		const row = this.#top > 0 && before[rowAt(before, "top", this.#top)];
-		const below = this.#top - row?.top;
-		this.below = query === undefined ? 0 : CAPTION;
-		const target = Math.max(110, Math.min(220, width / 4.5));
-		this.#layout = layOut(items, { width, target, below: this.below, day });
-		this.list.style.height = `${this.#layout.height}px`;
-		const { rows } = this.#layout;
-		if (row && rows.length) this.#top = rows[rowAt(rows, "first", row.first)].top + below;
-		this.#render();
-	}
-
-	/** How far the list is scrolled, in pixels. */
-	get #top() {
-		return this.scroller.scrollTop - this.list.offsetTop;
-	}
-
-	set #top(top) {
-		this.scroller.scrollTop = top + this.list.offsetTop;
-	}
-
-	/** Puts into the page what is near the screen, and takes out the rest. */
-	#render() {
-		this.frame = undefined;
-		const { rows } = this.#layout;
-		const [top, view] = [this.#top, this.scroller.clientHeight];
-		if (top !== this.lastTop) [this.lastTop, this.moved] = [top, performance.now()];
-		this.middle = top + view / 2;
-		const keep = new Set();
-		const first = rowAt(rows, "top", top - view / 2);
-		let number = first;
-		for (; rows[number]?.top < top + 1.5 * view; number++) {
-			const row = rows[number];
-			if (row.day !== undefined) keep.add(this.#heading(row));
-			for (const cell of cells(row, this.#source.items)) keep.add(this.#place(cell, row));
-		}
-		for (const key of this.#tiles.keys()) if (!keep.has(key)) this.#drop(key);
-		if (number > first) this.#source.ensure(rows[first].first, rows[number - 1].first + rows[number - 1].count - 1);
-	}
-
-	#heading({ day, top }) {
-		const key = `day ${day}`;
-		if (!this.#tiles.has(key)) {
-			const element = h("li", { class: "day" }, h("h2", {}, day ? T.day(day) : T.undated));
-			this.#tiles.set(key, { element });
-			this.list.append(element);
-		}
-		this.#tiles.get(key).element.style.transform = `translateY(${top}px)`;
-		return key;
-	}
-
-	#place({ index, left, width }, { top, height }) {
-		const item = this.#source.items[index];
-		if (this.#tiles.has(index) && this.#tiles.get(index).key !== keyOf(item)) this.#drop(index);
-		if (!this.#tiles.has(index)) this.#make(index, item);
-		const tile = this.#tiles.get(index);
-		if (tile.item !== item) tile.update(item);
-		const place = [left, top, width, height].join();
-		if (tile.place !== place) {
-			Object.assign(tile, { place, top });
-			const { style } = tile.element;
-			style.transform = `translate(${left}px, ${top}px)`;
-			[style.width, style.height] = [`${width}px`, `${height + this.below}px`];
-			tile.frame.style.height = `${height}px`;
-		}
-		return index;
-	}
-
-	#make(index, item) {
-		const frame = h("a", { class: "photo", draggable: false, tabIndex: index === this.current ? 0 : -1 });
-		const place = { "aria-setsize": `${this.#source.items.length}`, "aria-posinset": `${index + 1}` };
-		const element = h("li", { class: "tile", ...place }, frame);
-		const tile = { index, element, frame, key: keyOf(item), distance: () => Math.abs(tile.top - this.middle) };
-		this.#tiles.set(index, tile);
-		this.list.append(element);
-		if (!item) return;
-		frame.href = this.actions.href(item);
-		tile.image = h("img", { alt: "", decoding: "async" });
-		put(frame, tile.image, icon("star"));
-		tile.fail = (reason) => put(frame, h("span", { class: "reason" }, h("b", {}, item.name), " ", reason));
-		tile.update = (now) => {
-			tile.item = now;
-			const starred = Boolean(now.tags?.includes(FAVOURITE));
-			frame.ariaLabel = starred ? `${now.name}, ${T.favourite}` : now.name;
-			frame.title = now.warning ? `${now.name}: ${T.warnings[now.warning] ?? now.warning}` : now.name;
-			element.classList.toggle("starred", starred);
-		};
-		tile.update(item);
-		if (this.actions.writable) {
-			const check = (event) => this.#toggle(tile.index, event.shiftKey);
-			element.append(button("check", T.select(item.name), check, { class: "check", tabIndex: -1, role: "checkbox" }));
-			this.#mark(tile);
-		}
-		if (this.below) element.append(this.actions.caption(item));
-		if (item.error) return tile.fail(item.error);
-		const scrolls = performance.now() - this.moved < SETTLE_MS && this.lastTop > 0;
-		tile.timer = setTimeout(() => this.#loader.add(tile), scrolls ? SETTLE_MS : 0);
-	}
-
-	/** Moves the focus to an item, and the screen with it. */
-	focus(index) {
-		const { rows } = this.#layout;
-		if (!rows.length) return;
-		this.current = Math.max(0, Math.min(index, this.#source.items.length - 1));
-		const { top, height } = rows[rowAt(rows, "first", this.current)];
-		const view = this.scroller.clientHeight;
-		if (top < this.#top || top + height > this.#top + view) this.#top = top - (view - height) / 2;
-		this.#render();
-		for (const [key, { frame }] of this.#tiles) if (frame) frame.tabIndex = key === this.current ? 0 : -1;
-		this.#tiles.get(this.current)?.frame.focus({ preventScroll: true });
-	}
-
-	#key(event) {
-		const { key, ctrlKey, metaKey, shiftKey, target } = event;
-		const at = this.#at(target)?.index;
-		const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: Infinity };
-		if (at === undefined || event.altKey) return;
-		if (key === "a" && (ctrlKey || metaKey) && this.actions.writable) this.select(this.#source.items);
-		else if (ctrlKey || metaKey) return;
-		else if (key === " " && this.actions.writable) this.#toggle(at, shiftKey);
-		else if (key in moves) this.focus(moves[key]);
-		else if (key === "ArrowUp" || key === "ArrowDown") this.focus(this.#beside(at, key === "ArrowUp" ? -1 : 1));
-		else return;
-		event.preventDefault();
-	}
-
-	/** Returns the item above (-1) or below (1) another: the nearest one. */
-	#beside(index, step) {
-		const { rows } = this.#layout;
-		const row = (number) => cells(rows[number], this.#source.items);
-		let number = rowAt(rows, "first", index);
-		const middle = ({ left, width }) => left + width / 2;
-		const here = middle(row(number).find((cell) => cell.index === index));
-		do number += step;
-		while (rows[number]?.count === 0);
-		if (!rows[number]) return index;
-		const far = (cell) => Math.abs(middle(cell) - here);
-		return row(number).reduce((best, cell) => (far(cell) < far(best) ? cell : best)).index;
-	}
-
-	#toggle(index, range) {
-		const { items } = this.#source;
-		const chosen = [...this.selected.values()];
-		if (range) {
-			const [first, last] = [Math.min(index, this.#anchor), Math.max(index, this.#anchor)];
-			return this.select([...chosen, ...items.slice(first, last + 1)]);
-		}
-		this.#anchor = index;
-		const { path } = items[index];
-		this.select(this.selected.has(path) ? chosen.filter((item) => item.path !== path) : [...chosen, items[index]]);
-	}
-
-	/** Selects these items, those that are loaded, and no others. */
-	select(items) {
-		this.selected = new Map(items.filter(Boolean).map((item) => [item.path, item]));
-		for (const tile of this.#tiles.values()) this.#mark(tile);
-		this.scroller.classList.toggle("selecting", this.selected.size > 0);
-		this.actions.selected();
-	}
-
-	#mark({ element, item }) {
-		const chosen = this.selected.has(item?.path);
-		element.classList.toggle("selected", chosen);
-		element.querySelector(".check")?.setAttribute("aria-checked", chosen);
-	}
-
-	#at(target) {
-		return [...this.#tiles.values()].find((tile) => tile.item && tile.element.contains(target));
-	}
-
-	/** A click opens, or selects once something is selected; dragging selects what a box touches. */
-	#watchMouse() {
-		let box, boxed;
-		const point = ({ clientX, clientY }) => {
-			const { left, top } = this.list.getBoundingClientRect();
-			return [clientX - left, clientY - top];
-		};
-		this.list.onclick = (event) => {
-			const tile = this.#at(event.target);
-			if (!tile || event.target.closest(".check")) return;
-			this.current = tile.index;
-			const selects = this.actions.writable && (event.ctrlKey || event.metaKey || event.shiftKey || this.selected.size);
-			if (!selects && !boxed) return;
-			event.preventDefault();
-			if (!boxed) this.#toggle(tile.index, event.shiftKey);
-		};
-		this.list.onpointerdown = (event) => {
-			boxed = false;
-			if (event.pointerType !== "mouse" || event.button || !this.actions.writable) return;
-			box = { from: point(event), chosen: event.ctrlKey ? [...this.selected.values()] : [] };
-		};
-		addEventListener("pointermove", (event) => {
-			if (!box) return;
-			const to = point(event);
-			boxed ||= Math.hypot(to[0] - box.from[0], to[1] - box.from[1]) > DRAG;
-			if (!boxed) return;
-			box.element ??= this.list.appendChild(h("li", { class: "box" }));
-			const [left, right] = [Math.min(to[0], box.from[0]), Math.max(to[0], box.from[0])];
-			const [top, bottom] = [Math.min(to[1], box.from[1]), Math.max(to[1], box.from[1])];
-			Object.assign(box.element.style, {
-				transform: `translate(${left}px, ${top}px)`,
-				width: `${right - left}px`,
-				height: `${bottom - top}px`,
-			});
-			this.select([...box.chosen, ...this.#within(left, top, right, bottom)]);
-		});
-		addEventListener("pointerup", () => {
-			box?.element?.remove();
-			box = undefined;
-		});
-	}
-
-	#within(left, top, right, bottom) {
-		const { rows } = this.#layout;
-		const found = [];
-		for (let number = rowAt(rows, "top", top); rows[number]?.top < bottom; number++) {
-			if (rows[number].top + rows[number].height < top) continue;
-			const touched = (cell) => cell.left < right && cell.left + cell.width > left;
-			found.push(...cells(rows[number], this.#source.items).filter(touched));
-		}
-		return found.map(({ index }) => this.#source.items[index]);
-	}
+/** Shows another source, from its top. */
+export function show(other) {
+	source = other;
+	rows = [];
+	current = anchor = view.scrollTop = 0;
+	select([]);
+	update();
 }
 
-/** A tile is made anew only if its image is another one. */
-const keyOf = (item) => item && [item.path, item.rev, item.error].join("\n");
+/** Computes all positions anew. What is at the top of the screen stays there. */
+export function update() {
+	if (!source || !list.clientWidth) return;
+	const focused = list.contains(document.activeElement);
+	const top = view.scrollTop - list.offsetTop;
+	const row = top > 0 && rows[rowAt(rows, "top", top)];
+	const laid = layOut(source, list.clientWidth);
+	rows = laid.rows;
+	list.style.height = `${laid.height}px`;
+	if (row && rows.length) view.scrollTop += rows[rowAt(rows, "first", row.first)].top - row.top;
+	put(list);
+	shown.clear();
+	render();
+	if (focused) tiles.get(current)?.link.focus({ preventScroll: true });
+}
+
+/** Puts into the page the rows near the screen, and takes out the others. */
+function render() {
+	frame = undefined;
+	const [top, height] = [view.scrollTop - list.offsetTop, view.clientHeight];
+	if (top !== lastTop) [lastTop, moved] = [top, performance.now()];
+	const from = rowAt(rows, "top", top - height / 2);
+	let until = from;
+	while (rows[until]?.top < top + 1.5 * height) until++;
+	for (const [number, element] of shown) {
+		if (number >= from && number < until) continue;
+		element.remove();
+		shown.delete(number);
+	}
+	for (let number = from; number < until; number++) if (!shown.has(number)) draw(number);
+	const [first, last] = until ? [rows[from].first, rows[until - 1].first + rows[until - 1].shapes.length - 1] : [0, -1];
+	for (const [index, tile] of tiles) if (index < first || index > last) drop(tile);
+	if (until) source.ensure(first, last);
+}
+
+/** Gives an element its part of the width of a row. */
+const grow = (element, part) => {
+	element.style.flex = `${part} 0 0`;
+	return element;
+};
+
+function draw(number) {
+	const { top, height, first, shapes, rest, day } = rows[number];
+	const content = shapes.map((shape, each) => grow(tileOf(first + each, top), shape));
+	if (day !== undefined) content.push(h("h2", day ? T.day(day) : T.undated));
+	if (rest) content.push(grow(h("div"), rest));
+	const element = h("div.row", { role: "presentation" }, content);
+	Object.assign(element.style, { height: `${height}px`, transform: `translateY(${top}px)` });
+	shown.set(number, element);
+	list.append(element);
+}
+
+/** Returns the element of an item. It is made anew only if the image is another one. */
+function tileOf(index, top) {
+	const item = source.items[index];
+	const key = item && [item.path, item.rev, item.error].join("\n");
+	let tile = tiles.get(index);
+	if (tile && tile.key !== key) tile = drop(tile);
+	tile ??= make(index, item, key, top);
+	if (tile.item !== item) fill(tile, item);
+	return tile.element;
+}
+
+function drop(tile) {
+	tiles.delete(tile.index);
+	clearTimeout(tile.timer);
+	tile.image?.removeAttribute("src"); // the browser abandons it
+}
+
+function make(index, item, key, top) {
+	const link = h("a.photo", { tabIndex: index === current ? 0 : -1 });
+	const place = { role: "listitem", "aria-setsize": `${source.items.length}`, "aria-posinset": `${index + 1}` };
+	const element = h("div.tile", place, link);
+	const tile = { index, key, element, link };
+	tiles.set(index, tile);
+	if (!item) return tile;
+	link.href = actions.href(item);
+	tile.image = h("img", { alt: "", decoding: "async" });
+	put(link, tile.image, icon("star"));
+	const check = { tabIndex: -1, role: "checkbox" };
+	if (actions.writable) element.append(button("check", T.select(item.name), (event) => toggle(index, event.shiftKey), check));
+	if (source.captions) element.append(actions.caption(item));
+	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
+	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;
+	const hidden = top < lastTop || top > lastTop + view.clientHeight;
+	tile.timer = setTimeout(load, hidden ? HIDDEN_MS : scrolls ? SETTLE_MS : 0, tile, item);
+	return tile;
+}
+
+async function load(tile, item) {
+	const { link, image, element } = tile;
+	if (!item.error && (await loaded(image, thumbUrl(item)))) return element.classList.add("shown");
+	const { message, later } = item.error ? { message: item.error } : await whyNot(thumbUrl(item));
+	if (!later) return put(link, h("span.reason", h("b", item.name), " ", message));
+	element.classList.add("waits");
+	await pause(AGAIN_MS);
+	if (element.isConnected) load(tile, item);
+}
+
+/** Shows in a tile what may change while the image stays the same. */
+function fill(tile, item) {
+	const { name, warning, tags } = item;
+	const starred = Boolean(tags?.includes(FAVOURITE));
+	tile.item = item;
+	tile.link.ariaLabel = starred ? `${name}, ${T.favourite}` : name;
+	tile.link.title = warning ? `${name}: ${T.warnings[warning] ?? warning}` : name;
+	tile.element.classList.toggle("starred", starred);
+	mark(tile);
+}
+
+// Focus
+
+/** Moves the focus to an item, the current one if none is given, and the screen with it. */
+export function focus(index = current) {
+	if (!rows.length) return;
+	current = Math.max(0, Math.min(index, source.items.length - 1));
+	const row = rows[rowAt(rows, "first", current)];
+	const top = row.top + list.offsetTop - view.scrollTop;
+	if (top < 0 || top + row.height > view.clientHeight) view.scrollTop += top - (view.clientHeight - row.height) / 2;
+	render();
+	for (const { index, link } of tiles.values()) link.tabIndex = index === current ? 0 : -1;
+	tiles.get(current)?.link.focus({ preventScroll: true });
+}
+
+/** Moves the focus to the row above (-1) or below (1). */
+function step(index, way) {
+	const here = rowAt(rows, "first", index);
+	let next = here + way;
+	while (rows[next]?.shapes.length === 0) next += way;
+	const share = (index - rows[here].first) / rows[here].shapes.length;
+	if (rows[next]) focus(rows[next].first + Math.floor(share * rows[next].shapes.length));
+}
+
+const at = ({ target }) => [...tiles.values()].find(({ item, element }) => item && element.contains(target));
+
+list.onkeydown = (event) => {
+	const { key } = event;
+	const { index } = at(event) ?? {};
+	const command = event.ctrlKey || event.metaKey;
+	const moves = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: Infinity };
+	if (index === undefined || event.altKey) return;
+	if (command && key === "a" && actions.writable) select(source.items);
+	else if (command) return;
+	else if (key === " " && actions.writable) toggle(index, event.shiftKey);
+	else if (key in moves) focus(moves[key]);
+	else if (key === "ArrowUp" || key === "ArrowDown") step(index, key === "ArrowUp" ? -1 : 1);
+	else return;
+	event.preventDefault();
+};
+
+// Selection
+
+/** Selects these items, as far as they are loaded, and no others. */
+export function select(items) {
+	selected.clear();
+	for (const item of items) if (item) selected.set(item.path, item);
+	for (const tile of tiles.values()) mark(tile);
+	list.classList.toggle("selecting", selected.size > 0);
+	actions.selected();
+}
+
+function mark({ element, item }) {
+	const chosen = selected.has(item?.path);
+	element.classList.toggle("selected", chosen);
+	element.querySelector("[role=checkbox]")?.setAttribute("aria-checked", chosen);
+}
+
+function toggle(index, range) {
+	const item = source.items[index];
+	const chosen = [...selected.values()];
+	const [first, last] = [Math.min(index, anchor), Math.max(index, anchor)];
+	if (range) return select([...chosen, ...source.items.slice(first, last + 1)]);
+	anchor = index;
+	select(selected.has(item.path) ? chosen.filter(({ path }) => path !== item.path) : [...chosen, item]);
+}
+
+// A click opens, or selects once something is selected. Dragging selects what a box touches.
+let start, box;
+list.ondragstart = () => false;
+list.onclick = (event) => {
+	const tile = at(event);
+	if (!tile || !event.target.closest("a")) return;
+	current = tile.index;
+	const selects = actions.writable && (event.ctrlKey || event.metaKey || event.shiftKey || selected.size);
+	if (selects || box) event.preventDefault();
+	if (selects && !box) toggle(current, event.shiftKey);
+};
+list.onpointerdown = ({ pointerType, button, x, y, ctrlKey }) => {
+	box = undefined;
+	if (pointerType === "mouse" && !button && actions.writable) start = { x, y, chosen: ctrlKey ? [...selected.values()] : [] };
+};
+addEventListener("pointermove", ({ x, y }) => {
+	if (!start || (!box && Math.hypot(x - start.x, y - start.y) < DRAG)) return;
+	box ??= view.appendChild(h("div.box"));
+	const [left, right] = [Math.min(x, start.x), Math.max(x, start.x)];
+	const [top, bottom] = [Math.min(y, start.y), Math.max(y, start.y)];
+	Object.assign(box.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
+	const touched = [...tiles.values()].filter(({ element }) => {
+		const place = element.getBoundingClientRect();
+		return place.left < right && place.right > left && place.top < bottom && place.bottom > top;
+	});
+	select([...start.chosen, ...touched.map(({ item }) => item)]);
+});
+addEventListener("pointerup", () => {
+	box?.remove();
+	start = undefined;
+});

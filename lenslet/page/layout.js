@@ -1,53 +1,46 @@
 // Justified rows: pure functions from items to positions.
 
-export const GAP = 4;
-const DAY_HEIGHT = 46;
+const [GAP, DAY, CAPTION] = [4, 46, 40]; // pixels; the gap stands in the style sheet too
+const [LOWEST, HIGHEST, IN_A_ROW] = [110, 220, 4.5];
 const [UNKNOWN, NOT_LOADED, NARROWEST, WIDEST] = [1, 4 / 3, 0.5, 3]; // width over height
 
 const shape = (item) => {
 	if (!item) return NOT_LOADED;
-	if (!item.w || !item.h) return UNKNOWN;
-	return Math.min(Math.max(item.w / item.h, NARROWEST), WIDEST);
+	return item.w && item.h ? Math.min(Math.max(item.w / item.h, NARROWEST), WIDEST) : UNKNOWN;
 };
 
 /**
- * Returns rows {top, height, first, count, day} and the height of all. A row with a day is a
- * heading without items. `target` is the height of a row before it is stretched, `below` what a
- * caption needs. Whenever `day(item)` changes, a heading is put in.
+ * Returns the height of all rows, and each as {top, height, first, shapes, rest, day}: the index of
+ * its first item, the relative width of each and of what stays empty. Where `day(item)` changes, a
+ * row with that `day` and without items comes between.
  */
-export function layOut(items, { width, target, below = 0, day }) {
+export function layOut({ items, day, captions }, width) {
 	const rows = [];
-	let [top, first, sum, today] = [0, 0, 0, undefined];
-	const add = (end, height, heading) => {
-		if (end === first && heading === undefined) return;
-		rows.push({ top, height, first, count: end - first, day: heading });
-		top += height + (heading === undefined ? below + GAP : 0);
-		[first, sum] = [end, 0];
+	const target = Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));
+	let [top, first, shapes, sum, today] = [0, 0, [], 0, undefined];
+	const add = (height, row) => {
+		rows.push({ top, height, first, shapes, ...row });
+		top += height + GAP;
+		[first, shapes, sum] = [first + shapes.length, [], 0];
+	};
+	const close = (height) => {
+		const rest = (width - GAP * shapes.length) / height - sum;
+		add(height + (captions ? CAPTION : 0), { rest: Math.max(rest, 0) });
 	};
 	for (let index = 0; index < items.length; index++) {
 		const found = day?.(items[index]);
 		if (found !== today) {
-			add(index, target);
-			add(index, DAY_HEIGHT, found);
+			if (sum) close(target);
+			add(DAY, { day: found });
 			today = found;
 		}
-		sum += shape(items[index]);
-		const room = width - GAP * (index - first);
-		if (sum * target >= room) add(index + 1, room / sum);
+		shapes.push(shape(items[index]));
+		sum += shapes.at(-1);
+		const room = width - GAP * (shapes.length - 1);
+		if (sum * target >= room) close(room / sum);
 	}
-	add(items.length, target);
+	if (sum) close(target);
 	return { rows, height: top };
-}
-
-/** Returns {index, left, width} of each item of a row. */
-export function cells({ first, count, height }, items) {
-	let left = -GAP;
-	let width = 0;
-	return Array.from({ length: count }, (_, each) => {
-		left += width + GAP;
-		width = shape(items[first + each]) * height;
-		return { index: first + each, left, width };
-	});
 }
 
 /** The number of the last row whose `key`, `top` or `first`, is at most `value`. */

@@ -18,7 +18,7 @@ class Source extends EventTarget {
 
 	constructor(path, sort, query) {
 		super();
-		Object.assign(this, { path, sort, query });
+		Object.assign(this, { path, sort, query, captions: query !== undefined });
 	}
 
 	/** Stops loading. */
@@ -30,14 +30,13 @@ class Source extends EventTarget {
 		return (await read(route, params, this.#stop.signal)).data;
 	}
 
-	/** Does what reads, and says that something has changed; a first failure stays in `problem`. */
-	async attempt(action) {
+	/** Loads something and says that it is there. While there is nothing, an error is kept. */
+	async load(action) {
 		try {
 			await action();
-			this.problem = null;
+			this.problem = undefined;
 		} catch (error) {
 			if (this.#stop.signal.aborted) return;
-			if (error.status === undefined) throw error;
 			if (!this.items.length) this.problem = error;
 		}
 		this.opened = true;
@@ -58,7 +57,7 @@ class Source extends EventTarget {
 export class Folder extends Source {
 	#generation;
 	#size; // items of a page
-	#pages = new Map(); // promises of those that are loaded or being loaded
+	#pages = new Map(); // number → promise
 
 	/** True while images are being read: their sizes and thumbnails are still to come. */
 	get growing() {
@@ -66,8 +65,8 @@ export class Folder extends Source {
 	}
 
 	/** Loads the folder, or what has changed since. */
-	async refresh() {
-		await this.attempt(async () => {
+	refresh() {
+		return this.load(async () => {
 			const first = await this.#page();
 			if (first.generatedAt !== this.#generation || this.problem) await this.#take(first);
 		});
@@ -77,35 +76,35 @@ export class Folder extends Source {
 		return this.read("folders", { path: this.path, page });
 	}
 
+	/** Takes the first page. Of the others, what was known is shown until they are loaded. */
 	async #take(first) {
 		const { items: start, pageCount = 1, itemCount = start.length, dirs, generatedAt } = first;
-		const items = new Array(itemCount);
-		const place = (page, from) => from.forEach((item, index) => (items[page * start.length + index] = slim(item)));
-		place(0, start);
+		const items = this.day ? [] : this.items.slice();
 		const pages = new Map([[0]]);
-		for (let page = 1; page < pageCount; page++) {
-			if (!this.day && !this.#pages.has(page)) continue;
+		items.length = itemCount;
+		place(items, 0, start);
+		for (let page = 1; this.day && page < pageCount; page++) {
 			const next = await this.#page(page);
 			if (next.generatedAt !== generatedAt) return this.#take(await this.#page());
-			place(page, next.items);
+			place(items, page * start.length, next.items);
 			pages.set(page);
 		}
-		if (this.day) items.sort(this.sort === "date" ? byDate(1) : byDate(-1));
+		if (this.day) items.sort(byDate(this.sort === "date" ? 1 : -1));
 		[this.items, this.dirs, this.#size, this.#pages, this.#generation] = [items, dirs, start.length, pages, generatedAt];
 	}
 
 	/** Loads the pages that hold the items from `first` to `last`. */
 	ensure(first, last) {
 		for (let page = Math.floor(first / this.#size); page * this.#size <= last; page++) {
-			if (!this.#pages.has(page)) this.#pages.set(page, this.attempt(() => this.#load(page)));
+			if (!this.#pages.has(page)) this.#pages.set(page, this.load(() => this.#load(page)));
 		}
 	}
 
 	async #load(page) {
 		try {
 			const { items, generatedAt } = await this.#page(page);
-			if (generatedAt !== this.#generation) return this.#take(await this.#page());
-			items.forEach((item, index) => (this.items[page * this.#size + index] = slim(item)));
+			if (generatedAt === this.#generation) place(this.items, page * this.#size, items);
+			else await this.#take(await this.#page());
 		} catch (error) {
 			this.#pages.delete(page);
 			throw error;
@@ -122,6 +121,14 @@ export class Folder extends Source {
 	}
 }
 
+const place = (items, from, loaded) => loaded.forEach((item, index) => (items[from + index] = slim(item)));
+
+/** Items without a date come last. */
+const byDate = (sign) => (one, other) => {
+	if (!one.taken || !other.taken) return !one.taken - !other.taken;
+	return sign * (one.taken > other.taken) - sign * (one.taken < other.taken);
+};
+
 /** What a search found, loaded as its end comes into view. */
 export class Search extends Source {
 	total = 0;
@@ -131,12 +138,11 @@ export class Search extends Source {
 	async refresh() {
 		if (this.#loading || this.complete) return;
 		this.#loading = true;
-		const sort = this.sort.replace("-", "");
-		const order = sort === this.sort ? undefined : "desc";
-		const params = { q: this.query, path: this.path || "/", sort, order, limit: SEARCH_PAGE, offset: this.items.length };
-		await this.attempt(async () => {
-			const { items, total, more } = await this.read("search", params);
-			this.items.push(...items.map(slim));
+		const [order, sort] = this.sort.match(/^(-?)(.*)$/).slice(1);
+		const params = { q: this.query, path: this.path || "/", sort, limit: SEARCH_PAGE, offset: this.items.length };
+		await this.load(async () => {
+			const { items, total, more } = await this.read("search", { ...params, order: order && "desc" });
+			place(this.items, this.items.length, items);
 			[this.total, this.more] = [Math.max(total, this.items.length), more];
 			this.complete = items.length < SEARCH_PAGE;
 		});
@@ -152,9 +158,3 @@ export class Search extends Source {
 		return this.find(path);
 	}
 }
-
-/** Items without a date come last. */
-const byDate = (sign) => (one, other) => {
-	if (!one.taken || !other.taken) return !one.taken - !other.taken;
-	return one.taken < other.taken ? -sign : one.taken > other.taken ? sign : 0;
-};

@@ -1,25 +1,20 @@
 // Every text that the page shows, in English. A translation is one more file like this.
 
 export const number = (value) => value.toLocaleString();
-const many = (count, one, more) => `${number(count)} ${count === 1 ? one : more}`;
-const photos = (count) => many(count, "photo", "photos");
+const many = (count) => `${number(count)} ${count === 1 ? "photo" : "photos"}`;
 
 export const T = {
-	allPhotos: "Photos",
+	photos: "Photos",
 	close: "Close",
 	retry: "Try again",
 	menu: "Folders",
 	loading: "Loading…",
-	skip: "Skip to the photos",
 
 	// Folders and the grid
 	pointer: "Shows the photos of another place",
 	expand: (name) => `Subfolders of ${name}`,
-	emptyFolder: "No photos here yet",
-	emptyFolderHint: "Copy JPEG, PNG or WebP files into this folder: they appear by themselves.",
-	noFolder: "This folder does not exist",
-	noFolderHint: "It may have been renamed or removed.",
-	toRoot: "Go to all folders",
+	emptyFolder: ["No photos here yet", "Copy JPEG, PNG or WebP files into this folder: they appear by themselves."],
+	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
 	sort: "Sort by",
 	sorts: { folder: "Folder", name: "Name", date: "Date taken", "-date": "Newest first" },
 	day: (date) => new Date(`${date}T12:00`).toLocaleDateString([], { dateStyle: "full" }),
@@ -31,9 +26,9 @@ export const T = {
 	addTag: "Add a tag",
 	removeTag: "Remove a tag",
 	clearSelection: "Clear the selection",
-	tagged: (count) => `${photos(count)} changed`,
-	taggedPartly: (failed, reason) => `${photos(failed)} not changed: ${reason}`,
-	tooMany: (most) => `At most ${photos(most)} can be changed at once`,
+	tagged: (count) => `${many(count)} changed`,
+	notTagged: (count, reason) => `${many(count)} not changed: ${reason}`,
+	tooMany: (most) => `Not more than ${many(most)} at once`,
 
 	// One photo
 	viewer: "Photo",
@@ -43,11 +38,10 @@ export const T = {
 	zoomOut: "Zoom out",
 	fullScreen: "Full screen",
 	play: "Slideshow",
-	pause: "Stop the slideshow",
-	download: "Download the original",
+	download: "Download",
 	copyLink: "Copy link",
 	copied: "Link copied",
-	notCopied: "This browser copies only from https: the link is the address of this page",
+	notCopied: "The link is the address of this page",
 	favourite: "Favourite",
 	position: (at, all) => `${number(at)} of ${number(all)}`,
 	notShown: "This photo cannot be shown:",
@@ -65,7 +59,7 @@ export const T = {
 		edited: "Last edit",
 		hash: "Hash",
 	},
-	by: (date, user) => (user ? `${date} by ${user}` : date),
+	by: (date, user) => `${date} by ${user}`,
 	moment: (text) => text && new Date(text).toLocaleString([], { dateStyle: "long", timeStyle: "short" }),
 	warnings: { truncated: "The end of the file is missing", damaged: "A part cannot be decoded" },
 	bytes: (count) => `${(count / 1e6).toLocaleString([], { maximumSignificantDigits: 2 })} MB`,
@@ -76,9 +70,7 @@ export const T = {
 	conflict: "Somebody else has changed the notes meanwhile",
 	mine: "Yours",
 	theirs: "Theirs",
-	keepMine: "Keep yours",
-	keepTheirs: "Keep theirs",
-	keepBoth: "Keep both",
+	keep: ["Keep yours", "Keep theirs", "Keep both"],
 
 	// Search
 	search: "Search photos",
@@ -89,9 +81,8 @@ export const T = {
 	dates: "Dates",
 	from: "Taken from",
 	until: "Taken until",
-	found: (count, more) => (more ? `More than ${photos(count)}` : photos(count)),
-	nothingFound: "Nothing found",
-	nothingFoundHint: "Every word must match. Try fewer words, or search everywhere.",
+	found: (count, more) => `${more ? "More than " : ""}${many(count)}`,
+	nothingFound: ["Nothing found", "Every word must match. Try fewer words, or search everywhere."],
 	results: (query) => `Search: ${query}`,
 
 	// Health
@@ -104,7 +95,7 @@ export const T = {
 	dead: "Not working",
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
 	thumbnails: (made, all) => `Thumbnails: ${number(made)} of ${number(all)}`,
-	progress: (left, rate, time) => `${left ? `${number(left)} to do` : "Nothing to do"}${rate ? `, ${number(rate)} a second` : ""}${time && `, ${time} left`}`,
+	progress: (left, rate, time) => (left ? `${number(left)} to do, ${number(rate)} a second, ${time} left` : "Nothing to do"),
 	duration: (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`),
 	plot: (minutes, most) => `Work that waited in the last ${minutes} minutes, at most ${number(most)}`,
 	problems: "Problems",
@@ -113,10 +104,10 @@ export const T = {
 	kinds: {
 		orphanSidecars: ["Tags and notes without a photo", "Move the photo back beside its .json file, or remove that file."],
 		orphanThumbnails: ["Thumbnails without a photo", "They can be deleted."],
-		foreignJson: ["JSON files of another program", "Nothing to do: Lenslet leaves them alone."],
-		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file. Nothing is written to it until then."],
+		foreignJson: ["JSON of another program", "Nothing to do: it is left alone."],
+		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file: it is not written until then."],
 		unusableNames: ["Names that cannot be shown", "Rename these files or folders."],
-		brokenPointers: ["Pointers that lead nowhere", "Mend .lenslet.folder.json, or allow its target: POINTER_ROOTS, POINTER_BUCKETS."],
+		brokenPointers: ["Pointers that lead nowhere", "Mend .lenslet.folder.json, or allow its target in the settings."],
 		quarantined: ["Photos that crash what reads them", "Replace the file by a good copy."],
 		unreadableImages: ["Photos that cannot be decoded", "Replace the file by a good copy."],
 		unreadableFiles: ["Files that cannot be read", "Let Lenslet's user read them, or look after the disk."],
@@ -127,8 +118,7 @@ export const T = {
 	// Getting in, and getting through
 	signIn: "Sign in",
 	signOut: "Sign out",
-	token: "Token",
-	tokenHint: "The API_TOKEN or READ_TOKEN of this service.",
+	token: "API_TOKEN or READ_TOKEN of this service",
 	badToken: "This token is not valid.",
 	offline: "Lenslet does not answer. Trying again…",
 	failed: "This did not work",
@@ -141,14 +131,7 @@ export const T = {
 		Space: "Select it; with Shift, all up to it",
 		"Ctrl A": "Select all that is loaded",
 		"Home End": "First, last photo",
-		Esc: "Close, clear the selection, go up",
-		F: "Favourite",
-		I: "Details",
-		"+ − 0": "Zoom in, out, whole photo",
-		P: "Slideshow",
-		S: "Full screen",
-		D: "Download",
-		C: "Copy link",
+		Escape: "Close, clear the selection, go up",
 		"?": "This list",
 	},
 };

@@ -8,69 +8,54 @@ const TYPING_MS = 120;
 let lists = 0;
 
 /**
- * Suggests values for a field while one types, in the browser's own way (`datalist`).
- * `word()` is the text to complete, `value(suggestion)` the value of the field with it, and
- * `pick()` is called when one was chosen. Of `kind` are all suggestions, if it is given.
+ * Suggests values for a field while one types, in the browser's own way (`datalist`): `word()` is
+ * the text to complete, `value(suggestion)` the field with it, `pick()` is called with a choice.
  */
-export function suggest(input, { word, value, pick, kind }) {
+export function suggest(input, { word, value, pick }) {
 	const list = h("datalist", { id: `suggestions-${++lists}` });
 	let timer;
 	const look = async () => {
 		const text = word();
-		try {
-			const { suggestions } = text ? (await read("search/suggest", { q: text, limit: 20 })).data : { suggestions: [] };
-			if (word() !== text) return;
-			const wanted = suggestions.filter((each) => !kind || each.kind === kind);
-			const shown = (each) => `${input.value.slice(0, input.value.length - text.length)}${each.text} (${number(each.count)})`;
-			put(list, wanted.map((each) => h("option", { value: value(each), label: shown(each) })));
-		} catch {
-			put(list); // nobody needs suggestions
-		}
+		const found = text ? (await read("search/suggest", { q: text })).data.suggestions : [];
+		const before = input.value.slice(0, input.value.length - text.length);
+		const option = (each) => h("option", { value: value(each), label: `${before}${each.text} (${number(each.count)})` });
+		if (word() === text) put(list, found.map(option));
 	};
-	for (const [name, text] of [["list", list.id], ["autocomplete", "off"]]) input.setAttribute(name, text);
-	input.addEventListener("input", ({ inputType }) => {
+	input.setAttribute("list", list.id);
+	input.autocomplete = "off";
+	input.addEventListener("input", ({ inputType = "insertReplacementText" }) => {
 		clearTimeout(timer);
-		const typed = inputType && inputType !== "insertReplacementText";
-		if (!typed && [...list.children].some((option) => option.value === input.value)) return pick();
-		timer = setTimeout(look, TYPING_MS);
+		const known = [...list.children].some((option) => option.value === input.value);
+		if (known && inputType === "insertReplacementText") pick();
+		else timer = setTimeout(look, TYPING_MS);
 	});
 	return list;
 }
 
-/** A field for tags. `change(tags)` is called with every new list. */
-export class TagField {
-	tags = [];
-
-	constructor(label, change, readonly) {
-		Object.assign(this, { change, readonly });
-		this.tokens = h("ul", { class: "tokens", "aria-label": label });
-		this.input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
-		const pick = () => this.#add();
-		const list = suggest(this.input, { word: () => this.input.value, value: ({ text }) => text, pick, kind: "tag" });
-		this.input.onkeydown = (event) => {
-			const { value } = this.input;
-			if (value && (event.key === "Enter" || event.key === ",")) event.preventDefault(this.#add());
-			else if (!value && event.key === "Backspace") this.#set(this.tags.slice(0, -1));
-		};
-		this.input.onblur = () => this.#add();
-		this.element = h("div", { class: "tag-field" }, this.tokens, readonly ? null : [this.input, list]);
-	}
-
-	show(tags) {
-		this.tags = [...tags];
-		const remove = (tag) => button("close", T.removeThisTag(tag), () => this.#set(this.tags.filter((each) => each !== tag)));
-		const href = (tag) => `#/?${new URLSearchParams({ q: `tag:"${tag}"` })}`;
-		put(this.tokens, tags.map((tag) => h("li", {}, h("a", { href: href(tag) }, tag), this.readonly ? null : remove(tag))));
-	}
-
-	#add() {
-		const tag = this.input.value.trim();
-		this.input.value = "";
-		if (tag && !this.tags.includes(tag)) this.#set([...this.tags, tag]);
-	}
-
-	#set(tags) {
-		this.show(tags);
-		this.change(tags);
-	}
+/** Returns a field for tags: its element, and `show(tags)`. `change(tags)` is called with a new list. */
+export function tagField(label, change, writable = true) {
+	let tags = [];
+	const tokens = h("ul.tokens", { "aria-label": T.tags });
+	const input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
+	const token = (tag) => {
+		const remove = () => change(tags.filter((each) => each !== tag));
+		const link = h("a", { href: `#/?${new URLSearchParams({ q: `tag:"${tag}"` })}` }, tag);
+		return h("li", link, writable ? button("close", T.removeThisTag(tag), remove) : "");
+	};
+	const add = () => {
+		const tag = input.value.trim();
+		input.value = "";
+		if (tag && !tags.includes(tag)) change([...tags, tag]);
+	};
+	const list = suggest(input, { word: () => input.value, value: ({ text }) => text, pick: add });
+	input.onblur = add;
+	input.onkeydown = (event) => {
+		if (input.value && [",", "Enter"].includes(event.key)) event.preventDefault(add());
+		else if (!input.value && event.key === "Backspace") change(tags.slice(0, -1));
+	};
+	const show = (now) => {
+		if (now.join("\n") !== tags.join("\n")) put(tokens, now.map(token));
+		tags = now;
+	};
+	return { show, element: h("div.tag-field", tokens, writable ? [input, list] : "") };
 }

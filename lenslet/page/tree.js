@@ -6,67 +6,63 @@ import { T } from "./strings.js";
 
 export const hrefOf = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
 export const folderHref = (path) => (path ? `${hrefOf(path)}/` : "#/");
-const child = (path, name) => (path ? `${path}/${name}` : name);
+export const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
+const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
 /** A folder's name, with a mark if it is a pointer. */
 const nameOf = ({ name, label, kind }) => [
 	label || name,
-	kind === "leaf-pointer" ? h("span", { class: "mark", title: T.pointer, role: "img", "aria-label": T.pointer }, icon("pointer")) : null,
+	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img", "aria-label": T.pointer }, icon("pointer")) : "",
 ];
 
-export class Tree {
-	#known = new Map(); // path → its subfolders
-	#open = new Set([""]);
+const known = new Map(); // path → its subfolders
+const open = new Set([""]);
+export const tree = h("nav.tree", { "aria-label": T.menu });
+let here;
 
-	constructor() {
-		this.element = h("nav", { class: "tree", "aria-label": T.menu });
-	}
+/** Learns a folder's subfolders. */
+export function learn(path, dirs) {
+	known.set(path, dirs);
+	draw();
+}
 
-	/** Learns a folder's subfolders. */
-	learn(path, dirs) {
-		this.#known.set(path, dirs);
-		this.#draw();
+/** Marks a folder, and opens the tree down to it. */
+export function show(path) {
+	here = path;
+	for (const each of ["", ...ancestors(path)]) {
+		open.add(each);
+		if (each !== path) load(each);
 	}
+	draw();
+}
 
-	/** Opens the tree down to a folder, and marks it. */
-	async show(path) {
-		this.here = path;
-		const parts = path.split("/");
-		const way = ["", ...parts.map((_, index) => parts.slice(0, index + 1).join("/"))].slice(0, path ? -1 : 1);
-		for (const each of way) this.#open.add(each);
-		this.#draw();
-		for (const each of way) if (each !== path) await this.#load(each);
-	}
+async function load(path) {
+	if (known.has(path)) return;
+	const { data } = await read("folders", { path }).catch(() => ({ data: { dirs: [] } }));
+	learn(path, data.dirs);
+}
 
-	async #load(path) {
-		if (this.#known.has(path)) return;
-		const dirs = read("folders", { path }).then(({ data }) => data.dirs);
-		this.learn(path, await dirs.catch(() => []));
-	}
+function draw() {
+	const { key } = document.activeElement.dataset;
+	put(tree, h("ul", node("", { name: T.photos })));
+	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
 
-	#draw() {
-		const focused = document.activeElement.dataset.key;
-		put(this.element, h("ul", {}, this.#node("", { name: T.allPhotos })));
-		if (focused) this.element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
-	}
-
-	#node(path, dir) {
-		const [dirs, open] = [this.#known.get(path), this.#open.has(path)];
-		const toggle = () => {
-			if (!this.#open.delete(path)) this.#open.add(path);
-			this.#draw();
-			this.#load(path);
-		};
-		const twist = { type: "button", class: "twist", "aria-expanded": `${open}`, "aria-label": T.expand(dir.name), "data-key": `+${path}` };
-		const current = path === this.here ? { "aria-current": "page" } : {};
-		return h(
-			"li",
-			{},
-			dirs && !dirs.length ? h("span", { class: "twist" }) : h("button", { ...twist, onclick: toggle }, icon("right")),
-			h("a", { href: folderHref(path), "data-key": path, ...current }, nameOf(dir)),
-			open && dirs?.length ? h("ul", {}, dirs.map((each) => this.#node(child(path, each.name), each))) : null,
-		);
-	}
+function node(path, dir) {
+	const [dirs, opened] = [known.get(path), open.has(path)];
+	const onclick = () => {
+		if (!open.delete(path)) open.add(path);
+		draw();
+		load(path);
+	};
+	const twist = { onclick, "aria-expanded": `${opened}`, "aria-label": T.expand(dir.name), "data-key": `+${path}` };
+	const current = path === here ? { "aria-current": "page" } : {};
+	return h(
+		"li",
+		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
+		h("a", { href: folderHref(path), "data-key": path, ...current }, nameOf(dir)),
+		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
+	);
 }
 
 /** Tiles with cover and name of each subfolder. */
@@ -74,7 +70,7 @@ export function folderTiles(path, dirs) {
 	const tile = (dir) => {
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src: thumbUrl({ path: dir.cover, rev: dir.coverRev }) }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
-		return h("li", {}, h("a", { href: folderHref(child(path, dir.name)) }, h("span", { class: "cover" }, image), h("span", { class: "name" }, nameOf(dir))));
+		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", nameOf(dir))));
 	};
-	return dirs.length ? h("ul", { class: "folders", "aria-label": T.menu }, dirs.map(tile)) : null;
+	return dirs.length ? h("ul.folders", { "aria-label": T.menu }, dirs.map(tile)) : "";
 }

@@ -1,257 +1,214 @@
 // One photo, large: its thumbnail at once, then the preview, and the file itself when zoomed in.
 
 import { fileUrl, pause, previewUrl, thumbUrl, whyNot } from "./api.js";
-import { Details } from "./details.js";
-import { button, h, icon, isTyping, put, toast } from "./dom.js";
+import * as details from "./details.js";
+import { button, h, icon, isTyping, loaded, put, toast } from "./dom.js";
 import { FAVOURITE } from "./grid.js";
 import { T } from "./strings.js";
 
 const PREVIEW_EDGE = 1600;
 const [SLIDE_MS, AGAIN_MS] = [5000, 1000];
-const [STEP, MOST_ZOOM, SWIPE] = [1.6, 8, 50];
-const PASSING = [0, 200, 202, 502, 503, 504]; // an image that was not sent may come later
+const [ZOOM, MOST_ZOOM, SCROLL, SWIPE] = [1.6, 8, 80, 50];
 const wide = matchMedia("(min-width: 60rem)");
 
-export class Viewer {
-	#zoom = 1;
-	#ahead; // images of the neighbours, kept so that the browser loads them
+/** What one can do, by key: an icon, its name, a function. */
+export const commands = {
+	Escape: ["close", T.close, () => dialog.close()],
+	f: ["star", T.favourite, toggleStar],
+	"-": ["minus", T.zoomOut, () => zoomTo(zoom / ZOOM)],
+	"+": ["plus", T.zoomIn, () => zoomTo(zoom * ZOOM)],
+	p: ["play", T.play, () => play(!timer)],
+	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : dialog.requestFullscreen())],
+	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name }).click()],
+	c: ["link", T.copyLink, copyLink],
+	i: ["info", T.details, () => showDetails(details.panel.hidden)],
+};
+const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));
+const [close, star, , , playing, , , , info] = buttons;
+const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
+const [title, position, stage] = [h("b"), h("span.quiet"), h("div.stage")];
+const area = h("div.area", { tabIndex: -1 }, stage);
+export const dialog = h(
+	"dialog.viewer",
+	{ "aria-label": T.viewer },
+	h("header", close, title, position, buttons.slice(1)),
+	h("div.body", h("div.frame", area, previous, next), details.panel),
+);
+let actions, item, index, source, photo, sharp, timer;
+let zoom = 1;
+let ahead; // the neighbours' images, kept so that they are loaded
 
-	/** `actions`: `writable`, go(item), close(), saved(edit). */
-	constructor(actions) {
-		this.actions = actions;
-		this.title = h("span", { class: "title" });
-		this.position = h("span", { class: "position" });
-		this.stage = h("div", { class: "stage" });
-		this.area = h("div", { class: "area", tabIndex: -1 }, this.stage);
-		this.details = new Details(actions.writable, (edit) => this.#saved(edit));
-		this.star = button("star", T.favourite, () => this.#toggleStar());
-		this.info = button("info", T.details, () => this.#showDetails(this.details.element.hidden));
-		this.playing = button("play", T.play, () => this.#play(!this.timer));
-		this.download = h("a", { class: "icon-button", title: T.download, "aria-label": T.download }, icon("download"));
-		this.previous = button("left", T.previous, () => this.step(-1), { class: "icon-button side left" });
-		this.next = button("right", T.next, () => this.step(1), { class: "icon-button side right" });
-		this.element = h(
-			"dialog",
-			{ class: "viewer", "aria-label": T.viewer, onclose: () => this.#closed(), onkeydown: (event) => this.#key(event) },
-			h(
-				"header",
-				{},
-				button("close", T.close, () => this.element.close()),
-				this.title,
-				this.position,
-				this.star,
-				button("minus", T.zoomOut, () => this.#zoomTo(this.#zoom / STEP)),
-				button("plus", T.zoomIn, () => this.#zoomTo(this.#zoom * STEP)),
-				this.playing,
-				button("full", T.fullScreen, () => this.#fullScreen()),
-				this.download,
-				button("link", T.copyLink, () => this.#copyLink()),
-				this.info,
-			),
-			h("div", { class: "body" }, h("div", { class: "frame" }, this.area, this.previous, this.next), this.details.element),
-			h("div", { class: "toast", role: "status" }),
-		);
-		this.#watchPointer();
-		this.#showDetails(wide.matches && localStorage.details !== "no");
-		document.body.append(this.element);
+/** Begins. `chosen` are `writable`, go(item), close(), saved(edit). */
+export function begin(chosen) {
+	actions = chosen;
+	details.begin(actions.writable, saved);
+	showDetails(wide.matches && localStorage.details !== "no");
+	document.body.append(dialog);
+}
+
+/** Shows an item; `place` is its index, -1 while that is not known. */
+export function show(other, place, from) {
+	const known = item?.path === other.path && item.rev === other.rev;
+	[item, index, source] = [other, place, from];
+	if (!dialog.open) {
+		dialog.showModal();
+		area.focus();
 	}
-
-	/** Shows an item; `index` is -1 while its place in the source is not known. */
-	show(item, index, source) {
-		const known = this.item?.path === item.path && this.item.rev === item.rev;
-		Object.assign(this, { item, index, source });
-		if (!this.element.open) {
-			this.element.showModal();
-			this.area.focus();
-		}
-		if (!known) {
-			this.star.hidden = true;
-			this.download.href = fileUrl(item);
-			this.download.download = item.name;
-			put(this.title, item.name);
-			this.details.show(item);
-			this.#load(item);
-		}
-		const count = source.total ?? source.items.length;
-		put(this.position, index >= 0 ? T.position(index + 1, count) : "");
-		this.previous.disabled = index <= 0;
-		this.next.disabled = index < 0 || index >= count - 1;
-		const near = [index + 1, index - 1].map((each) => index >= 0 && source.items[each]).filter((each) => each && !each.error);
-		this.#ahead = near.map((each) => h("img", { src: previewUrl(each) }));
+	if (!known) {
+		star.hidden = true;
+		put(title, item.name);
+		details.show(item);
+		load();
 	}
+	const count = source.total ?? source.items.length;
+	put(position, index >= 0 ? T.position(index + 1, count) : "");
+	previous.disabled = index <= 0;
+	next.disabled = index < 0 || index >= count - 1;
+	const near = [source.items[index + 1], source.items[index - 1]].filter((each) => index >= 0 && each && !each.error);
+	ahead = near.map((each) => h("img", { src: previewUrl(each) }));
+}
 
-	async #load(item) {
-		const thumb = h("img", { alt: "", src: thumbUrl(item) });
-		const photo = h("img", { class: "large", alt: item.name, draggable: false });
-		Object.assign(this, { photo, loaded: false });
-		put(this.stage, item.error ? null : thumb, photo);
-		this.#fit(item);
-		this.#zoomTo(1);
-		for (let tries = 0; ; tries++) {
-			// Where no previews can be made, the file will do.
-			const address = tries % 2 ? fileUrl(item) : previewUrl(item);
-			const shown = await new Promise((done) => {
-				photo.onload = () => done(true);
-				photo.onerror = () => done(false);
-				photo.src = address;
-			});
-			if (this.photo !== photo) return;
-			if (shown) break;
-			const why = await whyNot(address);
-			if (this.photo !== photo) return;
-			if (!PASSING.includes(why.status)) return put(this.stage, h("p", { class: "reason" }, h("b", {}, T.notShown), " ", why.message));
-			await pause(AGAIN_MS);
-		}
-		this.#fit(item);
-		photo.classList.add("shown");
-		thumb.remove();
-		this.loaded = true;
-		this.#sharpen();
+async function load() {
+	const mine = h("img.large", { alt: item.name, draggable: false });
+	const [preview, file] = [previewUrl(item), fileUrl(item)];
+	photo = mine;
+	put(stage, item.error ? "" : h("img", { alt: "", src: thumbUrl(item) }), mine);
+	fit();
+	zoomTo(1);
+	for (let tries = 0; ; tries++) {
+		const address = tries % 2 ? file : preview; // where no previews can be made, the file will do
+		if (await loaded(mine, address)) break;
+		const { message, later } = await whyNot(address);
+		if (photo !== mine) return;
+		if (!later) return put(stage, h("p.reason", h("b", T.notShown), " ", message));
+		await pause(AGAIN_MS);
 	}
+	if (photo !== mine) return;
+	fit();
+	put(stage, mine);
+	sharpen();
+}
 
-	/** Gives the stage the shape of the photo, and at most its size. */
-	#fit({ w, h }) {
-		const { style } = this.stage;
-		const [width, height] = w ? [w, h] : [this.photo.naturalWidth || 1, this.photo.naturalHeight || 1];
-		style.setProperty("--shape", width / height);
-		style.setProperty("--most", `${Math.max(width, 256)}px`);
+/** Gives the stage the shape of the photo, and at most its size. */
+function fit() {
+	const [width, height] = item.w ? [item.w, item.h] : [photo.naturalWidth || 1, photo.naturalHeight || 1];
+	stage.style.setProperty("--shape", width / height);
+	stage.style.setProperty("--most", `${Math.max(width, 256)}px`);
+}
+
+function step(by) {
+	if (index < 0) return;
+	source.ensure(index + by, index + by);
+	if (source.items[index + by]) actions.go(source.items[index + by]);
+}
+
+function saved(edit) {
+	if (edit.path === item?.path) {
+		star.hidden = !edit.writable;
+		star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 	}
+	actions.saved(edit);
+}
 
-	step(by) {
-		const index = this.index + by;
-		if (this.index < 0) return;
-		this.source.ensure(index, index + 1);
-		if (this.source.items[index]) this.actions.go(this.source.items[index]);
-	}
+function toggleStar() {
+	const { edit } = details;
+	if (!edit?.writable) return;
+	const others = edit.tags.filter((tag) => tag !== FAVOURITE);
+	edit.tags = others.length < edit.tags.length ? others : [...others, FAVOURITE];
+	edit.save();
+}
 
-	#saved(edit) {
-		if (edit.path === this.item?.path) {
-			this.star.hidden = !edit.writable;
-			this.star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
-		}
-		this.actions.saved(edit);
-	}
+function showDetails(shown) {
+	details.panel.hidden = !shown;
+	info.setAttribute("aria-pressed", shown);
+	if (wide.matches) localStorage.details = shown ? "yes" : "no";
+}
 
-	#toggleStar() {
-		const { edit } = this.details;
-		if (!edit?.writable) return;
-		const others = edit.tags.filter((tag) => tag !== FAVOURITE);
-		edit.tags = others.length < edit.tags.length ? others : [...others, FAVOURITE];
-		edit.save();
-	}
+function play(on) {
+	clearInterval(timer);
+	timer = on && setInterval(slide, SLIDE_MS);
+	put(playing, icon(on ? "pause" : "play"));
+	playing.setAttribute("aria-pressed", on);
+}
 
-	#showDetails(shown) {
-		this.details.element.hidden = !shown;
-		this.info.setAttribute("aria-pressed", shown);
-		if (wide.matches) localStorage.details = shown ? "yes" : "no";
-	}
+function slide() {
+	if (next.disabled) play(false);
+	else if (photo.complete || item.error) step(1);
+}
 
-	#play(on) {
-		clearInterval(this.timer);
-		this.timer = on && setInterval(() => this.#slide(), SLIDE_MS);
-		put(this.playing, icon(on ? "pause" : "play"));
-		this.playing.title = this.playing.ariaLabel = on ? T.pause : T.play;
-	}
-
-	#slide() {
-		if (this.next.disabled) this.#play(false);
-		else if (this.loaded || this.item.error) this.step(1);
-	}
-
-	#fullScreen() {
-		if (document.fullscreenElement) document.exitFullscreen();
-		else this.element.requestFullscreen();
-	}
-
-	async #copyLink() {
-		try {
-			await navigator.clipboard.writeText(location.href);
-			toast(T.copied);
-		} catch {
-			toast(T.notCopied, "problem");
-		}
-	}
-
-	#closed() {
-		this.#play(false);
-		if (document.fullscreenElement) document.exitFullscreen();
-		this.item = this.photo = this.#ahead = undefined;
-		put(this.stage);
-		this.details.clear();
-		this.actions.close();
-	}
-
-	#key(event) {
-		const { key, ctrlKey, metaKey, altKey, target } = event;
-		if (isTyping(event)) {
-			if (key !== "Escape") return;
-			target.blur();
-			return event.preventDefault();
-		}
-		if (ctrlKey || metaKey || altKey) return;
-		const turn = (by) => (this.#zoom > 1 ? this.area.scrollBy(by * 80, 0) : this.step(by));
-		const keys = {
-			ArrowLeft: () => turn(-1),
-			ArrowRight: () => turn(1),
-			ArrowUp: () => this.area.scrollBy(0, -80),
-			ArrowDown: () => this.area.scrollBy(0, 80),
-			"+": () => this.#zoomTo(this.#zoom * STEP),
-			"-": () => this.#zoomTo(this.#zoom / STEP),
-			0: () => this.#zoomTo(1),
-			f: () => this.#toggleStar(),
-			i: () => this.info.click(),
-			p: () => this.playing.click(),
-			s: () => this.#fullScreen(),
-			d: () => this.download.click(),
-			c: () => this.#copyLink(),
-		};
-		if (!keys[key]) return;
-		event.preventDefault();
-		keys[key]();
-	}
-
-	/** Zooms so that a point of the screen stays where it is, the middle unless one is given. */
-	#zoomTo(zoom, event) {
-		const { area, stage } = this;
-		const { left, top, width, height } = area.getBoundingClientRect();
-		const [x, y] = event ? [event.clientX - left, event.clientY - top] : [width / 2, height / 2];
-		const before = stage.getBoundingClientRect();
-		const [atX, atY] = [(x + left - before.left) / before.width, (y + top - before.top) / before.height];
-		this.#zoom = Math.min(Math.max(zoom, 1), MOST_ZOOM);
-		stage.style.setProperty("--zoom", this.#zoom);
-		area.classList.toggle("zoomed", this.#zoom > 1);
-		const after = stage.getBoundingClientRect();
-		area.scrollBy(after.left + atX * after.width - left - x, after.top + atY * after.height - top - y);
-		this.#sharpen();
-	}
-
-	/** Shows the file itself once the preview is not enough. On a phone the browser zooms. */
-	#sharpen() {
-		const { item, photo } = this;
-		const zoomed = this.#zoom > 1 || visualViewport.scale > 1.2;
-		if (!this.loaded || !zoomed || this.full === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
-		this.full = photo;
-		const file = h("img", { src: fileUrl(item) });
-		file.decode().then(() => (photo.src = file.src), () => {});
-	}
-
-	#watchPointer() {
-		const { area } = this;
-		let from;
-		area.addEventListener("wheel", (event) => event.preventDefault(this.#zoomTo(this.#zoom * 1.0015 ** -event.deltaY, event)), { passive: false });
-		area.ondblclick = (event) => this.#zoomTo(this.#zoom > 1 ? 1 : STEP ** 2, event);
-		visualViewport.addEventListener("resize", () => this.#sharpen());
-		area.onpointerdown = (event) => {
-			from = event.isPrimary && visualViewport.scale === 1 ? { x: event.clientX, y: event.clientY } : undefined;
-			if (from && event.pointerType === "mouse") area.setPointerCapture(event.pointerId);
-		};
-		area.onpointermove = (event) => {
-			if (from && event.pointerType === "mouse") area.scrollBy(-event.movementX, -event.movementY);
-		};
-		area.onpointerup = (event) => {
-			if (!from || event.pointerType === "mouse" || this.#zoom > 1) return;
-			const [x, y] = [event.clientX - from.x, event.clientY - from.y];
-			if (Math.abs(x) > SWIPE && Math.abs(x) > Math.abs(y)) this.step(x < 0 ? 1 : -1);
-		};
+async function copyLink() {
+	try {
+		await navigator.clipboard.writeText(location.href);
+		toast(T.copied);
+	} catch {
+		toast(T.notCopied);
 	}
 }
+
+dialog.onclose = () => {
+	play(false);
+	if (document.fullscreenElement) document.exitFullscreen();
+	item = photo = ahead = undefined;
+	put(stage);
+	details.clear();
+	actions.close();
+};
+
+dialog.onkeydown = (event) => {
+	const { key, target } = event;
+	if (isTyping(event)) return key === "Escape" && event.preventDefault(target.blur());
+	const turn = (by) => (zoom > 1 ? area.scrollBy(by * SCROLL, 0) : step(by));
+	const moves = {
+		ArrowLeft: () => turn(-1),
+		ArrowRight: () => turn(1),
+		ArrowUp: () => area.scrollBy(0, -SCROLL),
+		ArrowDown: () => area.scrollBy(0, SCROLL),
+		0: () => zoomTo(1),
+	};
+	const act = moves[key] ?? commands[key]?.[2];
+	if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+	event.preventDefault();
+	act();
+};
+
+// Zoom and pan
+
+/** Zooms so that a point of the screen stays where it is, the middle unless one is given. */
+function zoomTo(wanted, { x, y } = {}) {
+	const { left, top, width, height } = area.getBoundingClientRect();
+	const before = stage.getBoundingClientRect();
+	x ??= left + width / 2;
+	y ??= top + height / 2;
+	zoom = Math.min(Math.max(wanted, 1), MOST_ZOOM);
+	stage.style.setProperty("--zoom", zoom);
+	area.classList.toggle("zoomed", zoom > 1);
+	const after = stage.getBoundingClientRect();
+	const grown = after.width / before.width;
+	area.scrollBy(after.left + (x - before.left) * grown - x, after.top + (y - before.top) * grown - y);
+	sharpen();
+}
+
+/** Shows the file itself once the preview is not enough. On a phone the browser zooms. */
+function sharpen() {
+	const zoomed = zoom > 1 || visualViewport.scale > 1.2;
+	if (!zoomed || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	const mine = (sharp = photo);
+	const file = h("img", { src: fileUrl(item), onload: () => (mine.src = file.src) });
+}
+
+let from;
+visualViewport.onresize = sharpen;
+area.addEventListener("wheel", (event) => event.preventDefault(zoomTo(zoom * 1.0015 ** -event.deltaY, event)), { passive: false });
+area.ondblclick = (event) => zoomTo(zoom > 1 ? 1 : ZOOM ** 2, event);
+area.onpointerdown = (event) => {
+	from = event.isPrimary && event;
+	if (event.pointerType === "mouse") area.setPointerCapture(event.pointerId);
+};
+area.onpointermove = ({ pointerType, buttons, movementX, movementY }) => {
+	if (pointerType === "mouse" && buttons) area.scrollBy(-movementX, -movementY);
+};
+area.onpointerup = ({ pointerType, x, y }) => {
+	if (!from || pointerType === "mouse" || zoom > 1 || visualViewport.scale > 1) return;
+	const [across, down] = [x - from.x, y - from.y];
+	if (Math.abs(across) > SWIPE && Math.abs(across) > Math.abs(down)) step(across < 0 ? 1 : -1);
+};
