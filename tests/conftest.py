@@ -232,6 +232,11 @@ class Gallery:
     def items(self, path: str = "") -> dict[str, dict[str, Any]]:
         return {item["name"]: item for item in self.folder(path)["items"]}
 
+    def cover(self, path: str) -> dict[str, str]:
+        """What an entry of a folder says of its cover, an image that is listed."""
+        folder, _, name = path.rpartition("/")
+        return {"cover": path, "coverRev": self.items(folder)[name]["rev"]}
+
     def found(self, query: str, **params: Any) -> list[str]:
         answer = self.app.get("/search", {"q": query, **params}, status=200).json
         return [item["path"] for item in answer["items"]]

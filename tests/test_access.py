@@ -16,11 +16,13 @@ from lenslet.config import settings
 from lenslet.errors import SettingError
 from lenslet.web.access import is_session, session
 from lenslet.web.app import RESOURCES
+from lenslet.web.page import load
 
 Make = Callable[..., Gallery]
 FULL, READING = "full-token-1234", "read-token-1234"
 EXAMPLES = {"/folders/{rest:path}": "/folders/sub/reindex", "/files/{rest:path}": "/files/a.jpg",
-            "/health/{part}": "/health/workers"}  # fmt: skip
+            "/health/{part}": "/health/workers",
+            "/page/{version}/{name}": f"/page/{load().version}/app.js"}  # fmt: skip
 ROUTES = [
     (method.removeprefix("on_").upper(), EXAMPLES.get(route, route))
     for route, resource in RESOURCES.items()
@@ -29,7 +31,7 @@ ROUTES = [
 ]
 WRITES = [(method, route) for method, route in ROUTES if method not in ("GET", "HEAD")]
 READS = [(method, route) for method, route in ROUTES if method in ("GET", "HEAD")]
-NAMES = [route for route in ROUTES if route[1] != "/session"]
+NAMES = [route for route in ROUTES if not route[1].startswith(("/session", "/page/"))]
 
 
 @pytest.fixture

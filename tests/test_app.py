@@ -56,7 +56,7 @@ HOSTILE = ["..", "../x.jpg", "%2e%2e/x.jpg", "a/../../x.jpg", "%00", "a%00.jpg",
 @pytest.mark.parametrize(
     ("method", "route"),
     [("GET", "/folders"), ("GET", "/item"), ("PUT", "/item"), ("DELETE", "/item"), ("GET", "/thumb"),
-     ("POST", "/thumb"), ("DELETE", "/thumb"), ("GET", "/file"), ("GET", "/search")],
+     ("POST", "/thumb"), ("DELETE", "/thumb"), ("GET", "/preview"), ("GET", "/file"), ("GET", "/search")],
 )  # fmt: skip
 def test_a_hostile_path_answers_400_naming_the_parameter(app, root, method, route, path) -> None:
     before = tree(root)
@@ -66,7 +66,7 @@ def test_a_hostile_path_answers_400_naming_the_parameter(app, root, method, rout
     assert tree(root) == before
 
 
-@pytest.mark.parametrize("route", ["/item", "/thumb", "/file"])
+@pytest.mark.parametrize("route", ["/item", "/thumb", "/preview", "/file"])
 def test_an_image_route_without_a_path_answers_400(app: TestApp, route: str) -> None:
     for query in ("", "?path=", "?path=/"):
         assert app.get(route + query, status=400).json["description"].startswith("path:")
@@ -81,7 +81,7 @@ def test_a_hostile_path_in_a_route_answers_400(app: TestApp, path: str) -> None:
 
 
 @pytest.mark.local
-@pytest.mark.parametrize("route", ["/folders", "/item", "/thumb", "/file"])
+@pytest.mark.parametrize("route", ["/folders", "/item", "/thumb", "/preview", "/file"])
 @pytest.mark.parametrize(
     "path", ["link.jpg", "linked/secret.jpg", "linked", "pipe.jpg", "sub.jpg", "a.jpg/x.jpg", "etc/passwd",
              "_index.json", "a.jpg.thumbnail", "a.jpg.json", ".env.jpg", "%252e%252e/x.jpg", "%ff.jpg"],
@@ -143,6 +143,7 @@ def test_while_the_root_is_away_nothing_is_called_missing(gallery, root, tmp_pat
     for _ in range(2):  # unreachable, and then an empty mount point
         for route in (
             "/thumb?path=a.jpg",
+            "/preview?path=a.jpg",
             "/item?path=a.jpg",
             "/file?path=a.jpg",
             "/folders?path=sub",
@@ -781,8 +782,8 @@ def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) 
         put(root / f"sun_{number}.jpg")
         edit(gallery.app, {"tags": tags}, f"sun_{number}.jpg")
     wanted = [
-        {"text": "Sunset", "count": 2}, {"text": "Sunday", "count": 1}, {"text": "sunny", "count": 1},
-        {"text": "sun", "count": 3},
+        {"text": "Sunset", "count": 2, "kind": "tag"}, {"text": "Sunday", "count": 1, "kind": "tag"},
+        {"text": "sunny", "count": 1, "kind": "tag"}, {"text": "sun", "count": 3, "kind": "name"},
     ]  # fmt: skip
     for _ in range(2):
         gallery.index()
@@ -947,6 +948,8 @@ def dated(make_gallery: Make, root) -> Gallery:
         ("date:2024-07-01..2024-07-14", {"one"}), ("date:2023..2024-07", {"one", "two", "three"}),
         ("date:2023-12-31..2024", {"one", "two", "three", "img10"}), ("jpg -date:2024", {"three", "img2"}),
         ("date:2025", set()), ("date:2024 tw", {"two"}), ("20240701", set()), ("date:2024-07-16..2024-07-14", set()),
+        ("date:2024-07-15..", {"two", "img10"}), ("date:..2024-07", {"one", "two", "three"}), ("date:2025..", set()),
+        ("-date:2024..", {"three", "img2"}),
     ],
 )  # fmt: skip
 def test_dates_are_searched(dated: Gallery, query, wanted) -> None:
@@ -960,8 +963,9 @@ def test_dates_are_searched(dated: Gallery, query, wanted) -> None:
         "date:x",
         "date:24",
         "date:2024-7",
-        "date:2024..",
-        "date:..2024",
+        "date:..",
+        "date:2024...",
+        "date:..x",
         "date:2024-07-01T10",
         "date:2024-13",
         "date:2024-02-32",

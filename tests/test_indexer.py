@@ -271,12 +271,12 @@ def test_kinds_of_folders_follow_what_is_in_them(make_gallery: Make, root: pathl
     gallery = make_gallery()
     gallery.index()
     assert gallery.folder()["dirs"] == [
-        {"name": "branch", "kind": "branch", "cover": "branch/leaf/a.jpg"},
-        {"name": "leaf", "kind": "leaf-real", "cover": "leaf/a.jpg"},
+        {"name": "branch", "kind": "branch", **gallery.cover("branch/leaf/a.jpg")},
+        {"name": "leaf", "kind": "leaf-real", **gallery.cover("leaf/a.jpg")},
     ]
     put(root / "branch/new.jpg")
     gallery.index()
-    shown = {"name": "branch", "kind": "leaf-real", "cover": "branch/new.jpg"}
+    shown = {"name": "branch", "kind": "leaf-real", **gallery.cover("branch/new.jpg")}
     assert gallery.folder()["dirs"][0] == shown
 
 
@@ -295,6 +295,20 @@ def test_the_cover_of_a_folder_is_its_first_image_that_can_be_shown(make_gallery
     (root / "a/b/c/2.jpg").unlink()
     gallery.index()
     assert "cover" not in gallery.folder()["dirs"][0]
+    assert "coverRev" not in gallery.folder()["dirs"][0]
+
+
+def test_the_rev_of_a_cover_follows_the_image_up_to_the_root(make_gallery, root) -> None:
+    put(root / "a/b/c/1.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    before = gallery.folder()["dirs"][0]["coverRev"]
+    put(root / "a/b/c/1.jpg", jpeg(44, 33))
+    gallery.ask("a/b/c")
+    for folder in ("a/b", "a", ""):
+        (entry,) = gallery.folder(folder)["dirs"]
+        assert {key: entry[key] for key in ("cover", "coverRev")} == gallery.cover("a/b/c/1.jpg")
+    assert entry["coverRev"] != before
 
 
 def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
@@ -306,7 +320,7 @@ def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
     put(root / "new/b.jpg")
     gallery.ask("new")
     gallery.index()
-    shown = {"name": "new", "kind": "leaf-real", "cover": "new/b.jpg"}
+    shown = {"name": "new", "kind": "leaf-real", **gallery.cover("new/b.jpg")}
     assert gallery.folder()["dirs"] == [shown]
 
 
@@ -930,7 +944,7 @@ def test_suggestions_open_one_file_at_a_time(make_gallery: Make, root) -> None:
         found = gallery.app.get("/search/suggest?q=moon", status=200).json["suggestions"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert found == [{"text": "moon", "count": 120}]
+    assert found == [{"text": "moon", "count": 120, "kind": "name"}]
 
 
 def test_a_deleted_delta_comes_back_with_what_was_in_it(make_gallery: Make, root) -> None:

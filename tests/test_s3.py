@@ -267,7 +267,9 @@ def test_hosts_find_what_others_edit(make, bucket) -> None:
     other.settle(30)
     one.index()
     assert one.found("tag:red") == ["d0/a.jpg"]
-    assert {"text": "green", "count": 1} in one.app.get("/search/suggest?q=g").json["suggestions"]
+    assert {"text": "green", "count": 1, "kind": "tag"} in one.app.get("/search/suggest?q=g").json[
+        "suggestions"
+    ]
 
 
 # What the bucket holds
@@ -326,7 +328,7 @@ def test_new_changed_and_removed_objects_are_found_by_the_next_scan(make, bucket
     assert items["stays.jpg"] == before["stays.jpg"]
     assert (items["changes.jpg"]["w"], items["changes.jpg"]["hasThumb"]) == (77, True)
     assert gallery.folder("d")["dirs"] == [
-        {"name": "new", "kind": "branch", "cover": "d/new/deep/b.jpg"}
+        {"name": "new", "kind": "branch", **gallery.cover("d/new/deep/b.jpg")}
     ]
     assert kinds(gallery.folder("d/new")) == {"deep": "leaf-real"}
     assert kinds(gallery.folder()) == {"d": "leaf-real"}
@@ -863,7 +865,12 @@ def test_a_pointer_shows_another_bucket_under_its_own_path(make, home, bucket) -
     gallery = make(home, POINTER_BUCKETS=other.bucket)
     gallery.index()
     assert gallery.folder()["dirs"] == [
-        {"name": "ptr", "kind": "leaf-pointer", "label": "Elsewhere", "cover": "ptr/one.jpg"}
+        {
+            "name": "ptr",
+            "kind": "leaf-pointer",
+            "label": "Elsewhere",
+            **gallery.cover("ptr/one.jpg"),
+        }
     ]
     assert gallery.items("ptr")["one.jpg"]["hasThumb"] is True
     assert kinds(gallery.folder("ptr")) == {"deep": "leaf-real"}
