@@ -179,6 +179,11 @@ class Settings:
     jobs_urgent_queue_url: str = _setting("", _url)
     cache_dir: str = "~/.cache/lenslet"
 
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The buckets that images may be in: the root's, and those that pointers may lead to."""
+        return tuple(filter(None, (self.s3_bucket, *self.pointer_buckets)))
+
 
 def settings(environ: Mapping[str, str]) -> Settings:
     """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""

@@ -186,11 +186,10 @@ class Locator:
     def _in_bucket(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
         bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
-        own = self._settings.s3_bucket
-        if bucket != own and bucket not in self._settings.pointer_buckets:
+        if bucket not in self._settings.buckets:
             raise where.broken("a bucket that is not one of POINTER_BUCKETS")
         top = Path(self._settings.s3_prefix.rstrip("/"))
-        if bucket == own and top.holds(prefix):
+        if bucket == self._settings.s3_bucket and top.holds(prefix):
             return self._tree, prefix.below(top)
         below = f"{prefix}/".lstrip("/")
         return self._open(here, S3Tree(self._client, bucket, below, target.get("region", ""))), ROOT

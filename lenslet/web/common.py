@@ -158,12 +158,16 @@ class Service:
         with contextlib.suppress(StorageUnavailable):
             self.jobs.send(Job(Kind.FOLDER, folder, asked=True))
 
-    def wait(self, seconds: float, look: Callable[[], Found], *, costs: bool) -> Found | None:
+    def wait(
+        self, seconds: float, look: Callable[[], Found], *, in_cache: bool = False
+    ) -> Found | None:
         """Returns what `look` finds within `seconds`; None if it raises `NotFound` until then.
 
-        Only as many requests wait as `waiters` allows. If a look `costs` a request to a bucket,
-        it looks once a second, or three times if `seconds` is less than 3.
+        Only as many requests wait as `waiters` allows. In a bucket, where a look is a request, it
+        looks once a second, or three times if `seconds` is less than 3; not so `in_cache`, that is,
+        for what this host keeps.
         """
+        costs = self.tree.is_shared and not in_cache
         pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if costs else POLL_SECONDS_LEAST
         with self._waiting(seconds) as until:
             if costs and until:

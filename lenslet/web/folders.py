@@ -46,8 +46,7 @@ class Folders(Resource):
         if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
         self.service.jobs.send(Job(Kind.FOLDER, path, asked=True))
-        costs = self.service.tree.is_shared
-        return self.service.wait(BUILD_SECONDS, lambda: self._page(path, page), costs=costs)
+        return self.service.wait(BUILD_SECONDS, lambda: self._page(path, page))
 
     def _page(self, path: Path, page: int) -> tuple[bytes, Stat]:
         try:

@@ -87,7 +87,7 @@ def _is_writable(service: Service) -> bool:
 
 def _buckets(settings: Settings) -> str:
     """Returns where `/file` redirects to, for the policy; empty if it does not."""
-    if not (settings.s3_bucket or settings.pointer_buckets) or not settings.presign_seconds:
+    if not (settings.buckets and settings.presign_seconds):
         return ""
     return " " + ("/".join(settings.s3_endpoint.split("/")[:3]) or _AWS)
 

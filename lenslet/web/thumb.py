@@ -68,8 +68,8 @@ class Small(Resource):
                 raise
 
         seconds = self.service.settings.thumb_wait
-        costs = self.kind is Kind.THUMBNAIL and self.service.tree.is_shared
-        made = self.service.wait(seconds, look, costs=costs)
+        in_cache = self.kind is Kind.PREVIEW
+        made = self.service.wait(seconds, look, in_cache=in_cache)
         if made is None:
             self._refuse_unreadable(replace(image, item=None))
             image.location.tree.head(image.file, 1)  # raises if it cannot be read
@@ -77,7 +77,7 @@ class Small(Resource):
             if problem:
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             if most > seconds:
-                made = self.service.wait(most - seconds, look, costs=costs)
+                made = self.service.wait(most - seconds, look, in_cache=in_cache)
         return made
 
     def _refuse_unreadable(self, image: Image) -> None:
