@@ -12,7 +12,7 @@ from typing import Any
 
 from lenslet import errors, times
 from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.index.folders import Folders, Record, Records
+from lenslet.index.folders import AGAIN_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener
@@ -111,8 +111,10 @@ class Indexer:
         try:
             match job.kind:
                 case Kind.THUMBNAIL | Kind.PREVIEW | Kind.IMAGE:
-                    self._images.do(job)
+                    done = self._images.do(job)
                     self._worked, self._frees = time.monotonic(), True
+                    if job.kind is Kind.PREVIEW and not done:  # no run of a folder repeats it
+                        self._queue.put(job, AGAIN_SECONDS)
                 case Kind.FOLDER:
                     self.folders.index(job)
                 case Kind.SCAN:

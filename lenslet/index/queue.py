@@ -199,6 +199,11 @@ class NoSender:
     problem = ""
 
     def send(self, job: Job) -> None:
+        if job.kind is Kind.PREVIEW:
+            raise StorageUnavailable(
+                "No previews are made on this host, because it has no index process "
+                "(WORKER_THREADS=0): use the thumbnail or the original."
+            )
         raise StorageUnavailable(
             "This process reaches neither an index process (WORKER_THREADS=0) nor a queue "
             "(JOBS_QUEUE_URL): the change is found at the next scan."

@@ -94,8 +94,8 @@ class Images:
             "max_pixels": settings.max_pixels,
         }
 
-    def do(self, job: Job) -> None:
-        """Reads one image, unless another job has done it meanwhile."""
+    def do(self, job: Job) -> bool:
+        """Reads one image, unless another job has done it meanwhile; False if it must wait."""
         ok = False
         try:
             if job.kind is Kind.PREVIEW:
@@ -105,6 +105,7 @@ class Images:
         finally:
             for waiter in job.waiters:
                 waiter(ok)
+        return ok
 
     def _do(self, path: Path, *, asked: bool, force: bool) -> bool:
         """Reads an image; False if it must be read again."""
@@ -130,7 +131,10 @@ class Images:
         return True
 
     def _preview(self, item: Path) -> bool:
-        """Makes a preview. An image that cannot be decoded is read as for a thumbnail."""
+        """Makes a preview; False if it must be made later, as an image that is being written.
+
+        An image that cannot be decoded is read as for a thumbnail.
+        """
         if item in self._suspects.values():
             return False
         tree, path, file, stat = self._open(item)
@@ -147,8 +151,9 @@ class Images:
                 facts, data = images.render(source, **how, budget=budget, thumbnail=True)
         if facts.error:
             return self._do(item, asked=True, force=False)
-        if stat.etag or tree.stat(path).rev == stat.rev:
-            self._library.previews.write(item, stat.rev, data)
+        if not stat.etag and tree.stat(path).rev != stat.rev:
+            return False
+        self._library.previews.write(item, stat.rev, data)
         return True
 
     def _tell(self, path: Path, error: str | None) -> None:

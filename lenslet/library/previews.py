@@ -1,5 +1,6 @@
 """Previews: images made smaller for a screen, in this host's cache."""
 
+import contextlib
 import threading
 import time
 
@@ -8,7 +9,7 @@ from blake3 import blake3
 from lenslet.errors import NotFound
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
-from lenslet.storage.tree import Read
+from lenslet.storage.tree import Read, is_whole
 
 _TRIMMED = 0.9  # the share of the limit that is left when it was passed
 _TOUCH_SECONDS = 60.0  # how exactly it is known when a preview was used
@@ -30,7 +31,7 @@ class Previews:
         """Reads the preview of this version of an image; `NotFound` if there is none."""
         path = _name(item, rev)
         data, stat = self._tree.read(path)
-        if not data:  # a crash of the machine leaves such files
+        if not is_whole(data):
             raise NotFound(f"{item} has no preview yet.")
         if time.time() - stat.mtime_ns / 1e9 > _TOUCH_SECONDS:
             self._tree.touch(path)
@@ -41,7 +42,8 @@ class Previews:
         with self._lock:
             self._bytes += len(data)
             if self._bytes > self._most:
-                self._trim()
+                with contextlib.suppress(NotFound):  # another process removes some too
+                    self._trim()
 
     def _trim(self) -> None:
         """Removes what was not used for the longest time, and files that were never finished."""

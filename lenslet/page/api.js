@@ -1,6 +1,6 @@
 // Talks to the service. Reading waits until it answers; writing fails with the reason.
 
-/** Why a request failed: its HTTP status (0: no answer), a sentence, and the answer. */
+// Why a request failed: its HTTP status (0: no answer), a sentence, and the answer.
 class Problem extends Error {
 	constructor(status, body, etag) {
 		super(body.description || body.title || `HTTP ${status}`);
@@ -13,7 +13,7 @@ const [RETRY_MS, MOST_RETRY_MS] = [500, 8000];
 const say = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** A route's address, relative to the page, so that it is right below any path. */
+// A route's address, relative to the page, so that it is right below any path.
 const url = (route, params) => {
 	const given = Object.entries(params).filter(([, value]) => value);
 	return given.length ? `${route}?${new URLSearchParams(given)}` : route;
@@ -39,7 +39,7 @@ async function ask(method, address, { body, etag, signal } = {}) {
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }
 
-/** Reads. Asks again while the service is away or still working (202). */
+// Reads. Asks again while the service is away or still working (202).
 export async function read(route, params, signal) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
@@ -56,10 +56,10 @@ export async function read(route, params, signal) {
 	}
 }
 
-/** Writes, once: the caller keeps what could not be written. */
+// Writes, once: the caller keeps what could not be written.
 export const write = (method, route, params, options) => ask(method, url(route, params), options);
 
-/** Asks why an image was not sent: its status and message; `later` if it may still come. */
+// Asks why an image was not sent: its status and message; `later` if it may still come.
 export async function whyNot(address) {
 	const { status, message } = await ask("GET", address).catch((problem) => problem);
 	return { message, later: status < 300 || AWAY.includes(status) };

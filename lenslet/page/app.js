@@ -25,12 +25,10 @@ let route = {};
 let source; // what the grid shows
 let stopHealth;
 
-// Addresses
-
 function parse(hash) {
-	const [way, params] = hash.slice(1).split("?");
+	const [way, rest] = hash.slice(1).split("?");
+	const { q: query = "", in: within } = Object.fromEntries(new URLSearchParams(rest));
 	if (way === "health") return { health: true };
-	const query = new URLSearchParams(params).get("q") ?? undefined;
 	let path = "";
 	try {
 		path = decodeURIComponent(way).replace(/^\/+|\/+$/g, "");
@@ -38,27 +36,34 @@ function parse(hash) {
 		// an address that was cut shows the root
 	}
 	if (way.endsWith("/") || !IMAGE.test(path)) return { folder: path, query };
-	return { item: path, folder: query === undefined ? parent(path) : new URLSearchParams(params).get("in"), query };
+	return { item: path, folder: query ? within : parent(path), query };
 }
 
-const listHref = ({ query, folder }) => folderHref(folder) + (query === undefined ? "" : `?${new URLSearchParams({ q: query })}`);
-const itemHref = ({ path }) => hrefOf(path) + (route.query === undefined ? "" : `?${new URLSearchParams({ q: route.query, in: route.folder })}`);
+const listHref = (query, folder) => folderHref(folder) + (query && `?${new URLSearchParams({ q: query })}`);
+const itemHref = ({ path }) => hrefOf(path) + (route.query && `?${new URLSearchParams({ q: route.query, in: route.folder })}`);
 const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
-
-// Parts
 
 const health = h("main.health", { tabIndex: -1 });
 const crumbs = h("nav.crumbs", { "aria-label": T.photos });
 const sorting = h("select", { "aria-label": T.sort, title: T.sort });
 const offline = h("p.offline", { role: "alert", hidden: true }, T.offline);
-const bulk = h("section.bulk", { "aria-label": T.tags, hidden: true });
+const count = h("b", { role: "status" });
+const tagging = (label, key) => tagField(label, (tags) => tagAll({ [key]: tags })).element;
+const bulk = h(
+	"section.bulk",
+	{ "aria-label": T.tags, hidden: true },
+	count,
+	button("star", T.favourite, () => tagAll({ add: [grid.FAVOURITE] })),
+	[tagging(T.addTag, "add"), tagging(T.removeTag, "remove")],
+	button("close", T.clearSelection, () => grid.select([])),
+);
 const { tree } = folders;
-search.begin((query, everywhere) => {
-	const folder = everywhere ? "" : route.folder ?? "";
-	location.hash = listHref({ folder, query: query || undefined });
-});
-grid.begin({ writable, href: itemHref, caption: (item) => search.caption(item, route.query), selected: drawBulk });
-viewer.begin({ writable, go: (item) => location.replace(itemHref(item)), close: closed, saved: edited });
+search.begin((query, everywhere) => (location.hash = listHref(query, everywhere ? "" : route.folder ?? "")));
+const caption = (item) => search.caption(item, route.query);
+const go = (item) => location.replace(itemHref(item));
+const actions = { writable, href: itemHref, caption, selected: drawBulk, go, close: closed, saved: edited };
+grid.begin(actions);
+viewer.begin(actions);
 
 document.body.append(
 	h(
@@ -75,7 +80,7 @@ document.body.append(
 	h("div.columns", tree, grid.view, health),
 	bulk,
 );
-showTree(wide.matches && localStorage.tree !== "no");
+showTree(wide.matches && localStorage.tree !== "false");
 sorting.onchange = () => {
 	localStorage.sort = sorting.value;
 	openList();
@@ -83,12 +88,10 @@ sorting.onchange = () => {
 
 function showTree(shown) {
 	tree.hidden = !shown;
-	if (wide.matches) localStorage.tree = shown ? "yes" : "no";
+	if (wide.matches) localStorage.tree = shown;
 }
 
-// What is shown
-
-function go() {
+function open() {
 	const before = route.folder;
 	route = parse(location.hash);
 	const { item, folder, query } = route;
@@ -108,18 +111,17 @@ function go() {
 async function openList() {
 	const { folder, query } = route;
 	source?.close();
-	const names = Object.entries(T.sorts).slice(query === undefined ? 1 : 0);
+	const names = Object.entries(T.sorts).slice(query ? 0 : 1);
 	put(sorting, names.map(([value, name]) => h("option", { value }, name)));
 	sorting.value = localStorage.sort;
 	if (!sorting.value) sorting.selectedIndex = 0;
-	const mine = query === undefined ? new Folder(folder, sorting.value) : new Search(folder, sorting.value, query);
+	const mine = new (query ? Search : Folder)(folder, sorting.value, query, drawList);
 	source = mine;
-	mine.addEventListener("change", () => mine === source && drawList());
 	drawAbove();
 	grid.show(mine);
 	folders.show(folder);
-	search.show(query ?? "", nameOf(folder), query !== undefined && !folder);
-	await mine.refresh();
+	search.show(query, nameOf(folder), query && !folder);
+	await (mine.ready = mine.refresh());
 	// A folder that has changed is answered as it was, and then read again.
 	for (let wait = SOON_MS; mine instanceof Folder && mine === source; wait = mine.growing ? GROWING_MS : IDLE_MS) {
 		await pause(wait);
@@ -136,7 +138,6 @@ function drawList() {
 	if (viewer.dialog.open && index >= 0) viewer.show(source.items[index], index, source);
 }
 
-/** Draws what stands above the photos: what there is to say, and the subfolders. */
 function drawAbove() {
 	const { path, dirs } = source;
 	const key = JSON.stringify([path, dirs]);
@@ -150,37 +151,35 @@ function message({ problem, opened, query, path, total, more, items, dirs }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.photos));
 	if (problem) return hint([T.failed, problem.message], textButton(T.retry, openList));
 	if (!opened) return T.loading;
-	if (query === undefined) return items.length || dirs.length ? "" : hint(T.emptyFolder);
+	if (!query) return items.length || dirs.length ? "" : hint(T.emptyFolder);
 	if (items.length) return h("p.quiet", T.found(total, more));
-	return hint(T.nothingFound, path && h("a", { href: listHref({ query, folder: "" }) }, T.everywhere));
+	return hint(T.nothingFound, path && h("a", { href: listHref(query, "") }, T.everywhere));
 }
 
 function drawCrumbs() {
 	const { folder, query } = route;
 	const links = (folder ? folders.ancestors(folder) : []).map((path) => h("a", { href: folderHref(path) }, nameOf(path)));
 	const end = route.health ? T.health : query && T.results(query);
-	const count = source?.items.length;
-	put(crumbs, h("a", { href: "#/" }, T.photos), links, end ? h("span", end) : count && h("small", number(count)));
+	const size = source?.items.length;
+	put(crumbs, h("a", { href: "#/" }, T.photos), links, end ? h("span", end) : size ? h("small", number(size)) : "");
 }
-
-// One photo
 
 async function openItem(path) {
 	const mine = source;
 	const show = (index) => viewer.show(mine.items[index] ?? { path, name: nameOf(path) }, index, mine);
 	show(mine.find(path));
-	while (!mine.opened) await pause(50);
+	await mine.ready;
 	const index = await mine.locate(path);
 	if (mine === source && route.item === path) show(index);
 }
 
 function closed() {
 	const index = source.find(route.item);
-	if (route.item) location.replace(listHref(route));
+	if (route.item) location.replace(listHref(route.query, route.folder));
 	if (index >= 0) grid.focus(index);
 }
 
-/** Shows the tags that were just stored, before the service tells them. */
+// Shows tags that were just stored.
 function edited({ path, base }) {
 	const index = source.find(path);
 	const item = source.items[index];
@@ -189,23 +188,12 @@ function edited({ path, base }) {
 	grid.update();
 }
 
-// Several photos
-
 function drawBulk() {
-	const { size } = grid.selected;
-	bulk.hidden = !size;
-	const field = (label, key) => {
-		return tagField(label, (tags) => tagAll({ [key]: tags })).element;
-	};
-	if (!bulk.firstChild) {
-		const star = button("star", T.favourite, () => tagAll({ add: [grid.FAVOURITE] }));
-		const clear = button("close", T.clearSelection, () => grid.select([]));
-		put(bulk, h("b", { role: "status" }), star, field(T.addTag, "add"), field(T.removeTag, "remove"), clear);
-	}
-	put(bulk.firstChild, T.selected(size));
+	bulk.hidden = !grid.selected.size;
+	put(count, T.selected(grid.selected.size));
 }
 
-/** Adds or removes tags on all selected photos, with one request. */
+// Adds or removes tags on all selected photos, with one request.
 async function tagAll(change) {
 	const paths = [...grid.selected.keys()];
 	if (paths.length > MOST_PATHS) return toast(T.tooMany(MOST_PATHS));
@@ -239,16 +227,8 @@ function signIn() {
 
 function help() {
 	const commands = Object.entries(viewer.commands).map(([key, [, label]]) => [key.toUpperCase(), label]);
-	const keys = Object.entries({ ...Object.fromEntries(commands), ...T.keys });
-	const rows = keys.map(([key, what]) => h("tr", h("th", { scope: "row" }, h("kbd", key)), h("td", what)));
+	const rows = [...Object.entries(T.keys), ...commands].map(([key, what]) => h("tr", h("th", { scope: "row" }, h("kbd", key)), h("td", what)));
 	dialog(T.help, h("table", h("tbody", rows)), h("p.quiet", T.searchHint));
-}
-
-/** Leaves what is shown for what it is part of. */
-function leave() {
-	const { query, folder = "" } = route;
-	if (grid.selected.size) grid.select([]);
-	else location.hash = folderHref(query === undefined ? parent(folder) : folder);
 }
 
 addEventListener("keydown", (event) => {
@@ -259,7 +239,8 @@ addEventListener("keydown", (event) => {
 	if (key === "?") help();
 	else if (document.querySelector("dialog[open]")) return;
 	else if (key === "/") search.focus();
-	else if (key === "Escape") leave();
+	else if (key === "Escape" && grid.selected.size) grid.select([]);
+	else if (key === "Escape") location.hash = folderHref(route.query ? route.folder : parent(route.folder ?? ""));
 	else if (starts && !grid.view.hidden) grid.focus();
 	else return;
 	event.preventDefault();
@@ -268,6 +249,6 @@ document.addEventListener("connection", ({ detail }) => (offline.hidden = detail
 document.addEventListener("sign-in", signIn);
 document.addEventListener("visibilitychange", () => !document.hidden && source instanceof Folder && source.refresh());
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
-addEventListener("hashchange", go);
+addEventListener("hashchange", open);
 if (access === "none") signIn();
-else go();
+else open();

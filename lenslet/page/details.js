@@ -5,18 +5,17 @@ import { read, write } from "./api.js";
 import { h, put, textButton } from "./dom.js";
 import { T } from "./strings.js";
 import { tagField } from "./tags.js";
-import { hrefOf } from "./tree.js";
 
 const TRIES = 5;
 const same = (one, other) => one.join("\n") === other.join("\n");
 
-/** Merges two edits of the same tags: what either added or removed counts. */
+// Merges two edits of the same tags: what either added or removed counts.
 const mergeTags = (base, mine, theirs) => [
 	...theirs.filter((tag) => mine.includes(tag) || !base.includes(tag)),
 	...mine.filter((tag) => !base.includes(tag) && !theirs.includes(tag)),
 ];
 
-/** The tags and notes of one photo as typed, and as they were last stored (`base`). */
+// The tags and notes of one photo as typed, and as they were last stored (`base`).
 class Edit {
 	status = "";
 	theirs; // the notes of somebody else, while one must choose
@@ -42,7 +41,7 @@ class Edit {
 		this.changed();
 	}
 
-	/** Saves what has changed, one request at a time. */
+	// Saves what has changed, one request at a time.
 	save() {
 		this.#saving = Promise.resolve(this.#saving).then(() => this.#save());
 	}
@@ -70,7 +69,7 @@ class Edit {
 		}
 	}
 
-	/** Ends a conflict with the notes that were chosen. */
+	// Ends a conflict with the notes that were chosen.
 	choose(notes) {
 		Object.assign(this, { notes, theirs: undefined });
 		this.#say("");
@@ -93,12 +92,12 @@ export const panel = h("aside.details", { "aria-label": T.details });
 export let edit; // of the photo that is shown, once it is loaded
 let writable, saved, stop;
 
-/** Begins. `told(edit)` is called whenever something is known or stored. */
+// Begins. `told(edit)` is called whenever something is known or stored.
 export function begin(mayWrite, told) {
 	[writable, saved] = [mayWrite, told];
 }
 
-/** Saves what is not saved yet, and shows nothing. */
+// Saves what is not saved yet, and shows nothing.
 export function clear() {
 	stop?.abort();
 	edit?.save();
@@ -138,8 +137,8 @@ function fields(item, found) {
 }
 
 function says(edit) {
-	const { status, notes, theirs, reason } = edit;
-	if (status === "failed") return h("p.problem", { role: "alert" }, T.notSaved(reason), " ", textButton(T.retry, () => edit.save()));
+	const { status, notes, theirs } = edit;
+	if (status === "failed") return h("p.problem", { role: "alert" }, T.notSaved(edit.reason), " ", textButton(T.retry, () => edit.save()));
 	if (status !== "conflict") return T.statuses[status];
 	return h(
 		"div.conflict",
@@ -150,21 +149,18 @@ function says(edit) {
 	);
 }
 
-/** The rows of a list: what is known of the file and from EXIF. */
+// The rows of a list: what is known of the file and from EXIF.
 function facts({ size, warning }, { facts: { exif, hash }, updated: [date, user], path }) {
-	const { ExposureTime, FNumber, FocalLength, ISOSpeedRatings, GPSLatitude, GPSLongitude } = exif;
-	const time = ExposureTime < 1 ? `1/${Math.round(1 / ExposureTime)}` : ExposureTime;
 	const rows = {
-		file: h("a", { href: hrefOf(path) }, path),
+		file: [path],
 		size: [exif.width && `${exif.width} × ${exif.height}`, size && T.bytes(size)],
 		taken: [T.moment(exif.takenAt ?? exif.createdAt)],
 		camera: [exif.Make, exif.Model],
-		exposure: [time && `${time} s`, FNumber && `f/${FNumber}`, FocalLength && `${FocalLength} mm`, ISOSpeedRatings && `ISO ${ISOSpeedRatings}`],
-		place: [GPSLatitude, GPSLongitude],
-		warning: [warning && (T.warnings[warning] ?? warning)],
+		place: [exif.GPSLatitude, exif.GPSLongitude],
+		warning: [T.warnings[warning]],
 		edited: [user !== "" && T.by(T.moment(date), user)],
 		hash: [hash],
 	};
-	const text = (value) => (Array.isArray(value) ? value.filter((each) => each || each === 0).join(", ") : value);
-	return Object.entries(rows).map(([name, value]) => text(value) && [h("dt", T.facts[name]), h("dd", text(value))]);
+	const known = Object.entries(rows).map(([name, values]) => [T.facts[name], values.filter((each) => each || each === 0).join(", ")]);
+	return known.map(([name, text]) => text && [h("dt", name), h("dd", text)]);
 }

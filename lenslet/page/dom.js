@@ -24,24 +24,21 @@ const ICONS = {
 	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
 };
 
-/**
- * Makes an element such as `h("p.quiet", {title}, "text")`. Texts among the properties become
- * attributes, other values properties such as `onclick`. They may be left out.
- */
+// Makes an element such as `h("p.quiet", { title, onclick }, "text")`; texts become attributes.
 export function h(tag, ...children) {
 	const [name, ...classes] = tag.split(".");
 	const element = document.createElement(name);
 	element.classList.add(...classes);
-	for (const [key, value] of Object.getPrototypeOf(children[0] ?? "") === Object.prototype ? Object.entries(children.shift()) : []) {
+	const properties = children[0]?.constructor === Object ? children.shift() : {};
+	for (const [key, value] of Object.entries(properties)) {
 		if (typeof value === "string") element.setAttribute(key, value);
 		else if (value !== undefined) element[key] = value;
 	}
 	return put(element, ...children);
 }
 
-/** Replaces what is in an element. */
 export function put(element, ...children) {
-	element.replaceChildren(...children.flat(9).filter((child) => child || child === 0));
+	element.replaceChildren(...children.flat(9).filter((child) => child));
 	return element;
 }
 
@@ -54,13 +51,12 @@ export function svg(tag, attributes, ...children) {
 export const icon = (name) =>
 	svg("svg", { viewBox: "0 0 24 24", class: `icon i-${name}`, "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 
-/** Makes a button with an icon; `label` is its name for everyone. */
 export const button = (name, label, onclick, props) =>
 	h("button.icon-button", { type: "button", title: label, "aria-label": label, onclick, ...props }, icon(name));
 
 export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
 
-/** Says something for a while, above everything. */
+// Says something for a while, above everything.
 export function toast(text) {
 	const box = h("p.toast", { popover: "manual", role: "status" }, text);
 	document.body.append(box);
@@ -68,7 +64,7 @@ export function toast(text) {
 	setTimeout(() => box.remove(), 5000);
 }
 
-/** Opens a dialog, which is removed when it closes. */
+// Opens a dialog, which is removed when it closes.
 export function dialog(title, ...content) {
 	const close = button("close", T.close, () => box.close());
 	const box = h("dialog.sheet", { "aria-label": title }, h("header", h("h2", title), close), content);
@@ -77,9 +73,9 @@ export function dialog(title, ...content) {
 	box.showModal();
 }
 
-/** Loads an image; false if that fails. */
+// Loads an image; false if that fails.
 export const loaded = (image, address) =>
 	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));
 
-/** True while the user types into a field, so that letters are no commands. */
+// True while the user types into a field, so that letters are no commands.
 export const isTyping = ({ target }) => target.matches?.("input, textarea, select");

@@ -20,7 +20,7 @@ const tiles = new Map(); // by the index of their item
 let current = 0; // the item that has the focus, or would
 let anchor = 0; // where a range of selected items begins
 
-/** Begins. `chosen` are `writable`, href(item), caption(item), and selected() after each change. */
+// Begins. Calls `href(item)`, `caption(item)` and, after each change, `selected()` of `chosen`.
 export function begin(chosen) {
 	actions = chosen;
 	view.onscroll = () => (frame ??= requestAnimationFrame(render));
@@ -29,7 +29,7 @@ export function begin(chosen) {
 	resized.observe(above);
 }
 
-/** Shows another source, from its top. */
+// Shows another source, from its top.
 export function show(other) {
 	source = other;
 	rows = [];
@@ -38,7 +38,7 @@ export function show(other) {
 	update();
 }
 
-/** Computes all positions anew. What is at the top of the screen stays there. */
+// Computes all positions anew. What is at the top of the screen stays there.
 export function update() {
 	if (!source || !list.clientWidth) return;
 	const focused = list.contains(document.activeElement);
@@ -54,7 +54,7 @@ export function update() {
 	if (focused) tiles.get(current)?.link.focus({ preventScroll: true });
 }
 
-/** Puts into the page the rows near the screen, and takes out the others. */
+// Puts into the page the rows near the screen, and takes out the others.
 function render() {
 	frame = undefined;
 	const [top, height] = [view.scrollTop - list.offsetTop, view.clientHeight];
@@ -73,7 +73,7 @@ function render() {
 	if (until) source.ensure(first, last);
 }
 
-/** Gives an element its part of the width of a row. */
+// Gives an element its part of the width of a row.
 const grow = (element, part) => {
 	element.style.flex = `${part} 0 0`;
 	return element;
@@ -90,7 +90,7 @@ function draw(number) {
 	list.append(element);
 }
 
-/** Returns the element of an item. It is made anew only if the image is another one. */
+// Returns the element of an item. It is made anew only if the image is another one.
 function tileOf(index, top) {
 	const item = source.items[index];
 	const key = item && [item.path, item.rev, item.error].join("\n");
@@ -119,7 +119,7 @@ function make(index, item, key, top) {
 	put(link, tile.image, icon("star"));
 	const check = { tabIndex: -1, role: "checkbox" };
 	if (actions.writable) element.append(button("check", T.select(item.name), (event) => toggle(index, event.shiftKey), check));
-	if (source.captions) element.append(actions.caption(item));
+	if (source.query) element.append(actions.caption(item));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;
 	const hidden = top < lastTop || top > lastTop + view.clientHeight;
@@ -132,25 +132,22 @@ async function load(tile, item) {
 	if (!item.error && (await loaded(image, thumbUrl(item)))) return element.classList.add("shown");
 	const { message, later } = item.error ? { message: item.error } : await whyNot(thumbUrl(item));
 	if (!later) return put(link, h("span.reason", h("b", item.name), " ", message));
-	element.classList.add("waits");
 	await pause(AGAIN_MS);
 	if (element.isConnected) load(tile, item);
 }
 
-/** Shows in a tile what may change while the image stays the same. */
+// Shows in a tile what may change while the image stays the same.
 function fill(tile, item) {
 	const { name, warning, tags } = item;
-	const starred = Boolean(tags?.includes(FAVOURITE));
+	const starred = tags?.includes(FAVOURITE) ? T.favourite : "";
 	tile.item = item;
-	tile.link.ariaLabel = starred ? `${name}, ${T.favourite}` : name;
-	tile.link.title = warning ? `${name}: ${T.warnings[warning] ?? warning}` : name;
-	tile.element.classList.toggle("starred", starred);
+	tile.link.title = [name, T.warnings[warning], starred].filter(Boolean).join(", ");
+	tile.link.ariaLabel = tile.link.title;
+	tile.element.classList.toggle("starred", starred !== "");
 	mark(tile);
 }
 
-// Focus
-
-/** Moves the focus to an item, the current one if none is given, and the screen with it. */
+// Moves the focus to an item, the current one if none is given, and the screen with it.
 export function focus(index = current) {
 	if (!rows.length) return;
 	current = Math.max(0, Math.min(index, source.items.length - 1));
@@ -162,7 +159,7 @@ export function focus(index = current) {
 	tiles.get(current)?.link.focus({ preventScroll: true });
 }
 
-/** Moves the focus to the row above (-1) or below (1). */
+// Moves the focus to the row above (-1) or below (1).
 function step(index, way) {
 	const here = rowAt(rows, "first", index);
 	let next = here + way;
@@ -188,9 +185,7 @@ list.onkeydown = (event) => {
 	event.preventDefault();
 };
 
-// Selection
-
-/** Selects these items, as far as they are loaded, and no others. */
+// Selects these items, as far as they are loaded, and no others.
 export function select(items) {
 	selected.clear();
 	for (const item of items) if (item) selected.set(item.path, item);
@@ -232,9 +227,8 @@ list.onpointerdown = ({ pointerType, button, x, y, ctrlKey }) => {
 addEventListener("pointermove", ({ x, y }) => {
 	if (!start || (!box && Math.hypot(x - start.x, y - start.y) < DRAG)) return;
 	box ??= view.appendChild(h("div.box"));
-	const [left, right] = [Math.min(x, start.x), Math.max(x, start.x)];
-	const [top, bottom] = [Math.min(y, start.y), Math.max(y, start.y)];
-	Object.assign(box.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
+	const { left, top, right, bottom } = new DOMRect(start.x, start.y, x - start.x, y - start.y);
+	box.style.inset = `${top}px ${innerWidth - right}px ${innerHeight - bottom}px ${left}px`;
 	const touched = [...tiles.values()].filter(({ element }) => {
 		const place = element.getBoundingClientRect();
 		return place.left < right && place.right > left && place.top < bottom && place.bottom > top;

@@ -8,7 +8,7 @@ import { hrefOf } from "./tree.js";
 const RENEW_MS = 2000;
 const RATES = 6; // the rate is that of the last ten seconds
 
-/** Draws health into `element` until `signal` is aborted. */
+// Draws health into `element` until `signal` is aborted.
 export async function showHealth(element, signal) {
 	const seen = [];
 	while (!signal.aborted) {

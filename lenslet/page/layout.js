@@ -10,11 +10,11 @@ const shape = (item) => {
 };
 
 /**
- * Returns the height of all rows, and each as {top, height, first, shapes, rest, day}: the index of
- * its first item, the relative width of each and of what stays empty. Where `day(item)` changes, a
- * row with that `day` and without items comes between.
+ * Returns the rows and the height of all. Of each row: `top`, `height`, the index of its `first`
+ * item, the relative widths of all (`shapes`) and of what stays empty (`rest`). A row with a `day`
+ * is a heading.
  */
-export function layOut({ items, day, captions }, width) {
+export function layOut({ items, day, query }, width) {
 	const rows = [];
 	const target = Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));
 	let [top, first, shapes, sum, today] = [0, 0, [], 0, undefined];
@@ -25,7 +25,7 @@ export function layOut({ items, day, captions }, width) {
 	};
 	const close = (height) => {
 		const rest = (width - GAP * shapes.length) / height - sum;
-		add(height + (captions ? CAPTION : 0), { rest: Math.max(rest, 0) });
+		add(height + (query ? CAPTION : 0), { rest: Math.max(rest, 0) });
 	};
 	for (let index = 0; index < items.length; index++) {
 		const found = day?.(items[index]);
@@ -43,13 +43,5 @@ export function layOut({ items, day, captions }, width) {
 	return { rows, height: top };
 }
 
-/** The number of the last row whose `key`, `top` or `first`, is at most `value`. */
-export function rowAt(rows, key, value) {
-	let [low, high] = [0, rows.length - 1];
-	while (low < high) {
-		const middle = (low + high + 1) >> 1;
-		if (rows[middle][key] <= value) low = middle;
-		else high = middle - 1;
-	}
-	return low;
-}
+// The number of the last row whose `key`, `top` or `first`, is at most `value`.
+export const rowAt = (rows, key, value) => Math.max(0, rows.findLastIndex((row) => row[key] <= value));

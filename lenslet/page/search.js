@@ -8,11 +8,11 @@ const TERM = /(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))/g;
 const DATES = /(?:^|\s)date:(?:(\d{4}-\d\d-\d\d)?(\.\.)?(\d{4}-\d\d-\d\d)?)\S*/;
 const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
-/** Returns the words that a query looks for, folded as search does. */
+// Returns the words that a query looks for, folded as search does.
 const words = (query) =>
 	[...query.matchAll(TERM)].filter(([, not, field]) => !not && field !== "date").map(([, , , phrase, word]) => fold(phrase ?? word));
 
-/** Returns a text with what matches in `<mark>` elements. */
+// Returns a text with what matches in `<mark>` elements.
 function marked(text, wanted) {
 	const letters = (word) => [...word].map((letter) => `${letter.replace(/[\\^$.*+?()[\]{}|/]/, "\\$&")}\\p{M}*`).join("");
 	const pattern = wanted.filter(Boolean).map(letters).join("|");
@@ -20,7 +20,7 @@ function marked(text, wanted) {
 	return parts.map((part, index) => (index % 2 ? h("mark", part) : part));
 }
 
-/** What stands below a result: its name and, if that is elsewhere, what matched. */
+// What stands below a result: its name and, if that is elsewhere, what matched.
 export function caption({ name, path, tags = [], notes = "" }, query) {
 	const wanted = words(query);
 	const hits = (text) => wanted.some((word) => word && fold(text).includes(word));
@@ -30,12 +30,11 @@ export function caption({ name, path, tags = [], notes = "" }, query) {
 	return h("p.caption", { title: more }, h("span", marked(name, wanted)), h("small", marked(more, wanted)));
 }
 
-const attributes = { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 };
-const input = h("input", attributes);
+const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 });
 const scope = h("select", { "aria-label": T.scope });
 const [from, until] = [T.from, T.until].map((label) => h("input", { type: "date", "aria-label": label, title: label }));
-const dates = h("span.dates", { hidden: true }, from, "–", until);
-const toggle = button("calendar", T.dates, () => toggle.setAttribute("aria-expanded", !(dates.hidden = !dates.hidden)));
+const dates = h("div.dates", { popover: "auto" }, from, "–", until);
+const toggle = button("calendar", T.dates, () => dates.togglePopover());
 const list = suggest(input, {
 	word: () => input.value.match(/\S*$/)[0].replace(/^-?(tag:|name:)?"?/, ""),
 	value: ({ text, kind }) => input.value.replace(/\S*$/, kind === "tag" ? "tag:" : "") + (/[\s"]/.test(text) ? `"${text}"` : text),
@@ -44,7 +43,7 @@ const list = suggest(input, {
 export const box = h("form.search", { role: "search" }, input, list, toggle, dates, scope);
 let go;
 
-/** Begins. `chosen(query, everywhere)` opens the results. */
+// Begins. `chosen(query, everywhere)` opens the results.
 export function begin(chosen) {
 	go = chosen;
 }
@@ -62,7 +61,7 @@ from.onchange = until.onchange = () => {
 	open();
 };
 
-/** Shows the query of an address. `name` is that of the folder to search in, "" at the root. */
+// Shows the query of an address. `name` is that of the folder to search in, "" at the root.
 export function show(query, name, everywhere) {
 	if (document.activeElement !== input) input.value = query;
 	put(scope, name && h("option", { value: "here" }, T.searchHere(name)), h("option", { value: "everywhere" }, T.everywhere));

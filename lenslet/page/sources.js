@@ -6,22 +6,21 @@ const SEARCH_PAGE = 200;
 export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
 const dayOf = (item) => item?.taken?.slice(0, 10) ?? "";
 
-/** What the grid needs of an item: of 100,000, each byte counts. */
+// What the grid needs of an item: of 100,000, each byte counts.
 const slim = ({ path, name, w, h, rev, size, takenAt, createdAt, error, warning, tags, notes }) => {
 	return { path, name, w, h, rev, size, taken: takenAt ?? createdAt, error, warning, tags, notes };
 };
 
-class Source extends EventTarget {
+class Source {
 	items = [];
 	dirs = [];
 	#stop = new AbortController();
 
-	constructor(path, sort, query) {
-		super();
-		Object.assign(this, { path, sort, query, captions: query !== undefined });
+	// `changed()` is called after each change.
+	constructor(path, sort, query, changed) {
+		Object.assign(this, { path, sort, query, changed });
 	}
 
-	/** Stops loading. */
 	close() {
 		this.#stop.abort();
 	}
@@ -30,7 +29,7 @@ class Source extends EventTarget {
 		return (await read(route, params, this.#stop.signal)).data;
 	}
 
-	/** Loads something and says that it is there. While there is nothing, an error is kept. */
+	// Loads something. While there is nothing to show, a failure is kept.
 	async load(action) {
 		try {
 			await action();
@@ -40,10 +39,10 @@ class Source extends EventTarget {
 			if (!this.items.length) this.problem = error;
 		}
 		this.opened = true;
-		this.dispatchEvent(new Event("change"));
+		this.changed();
 	}
 
-	/** The function that gives the day of an item, if days are headings. */
+	// Returns the day of an item, if days are headings.
 	get day() {
 		return this.sort.endsWith("date") ? dayOf : undefined;
 	}
@@ -53,18 +52,17 @@ class Source extends EventTarget {
 	}
 }
 
-/** A folder. Its pages are loaded as they come into view; to sort by date, all of them. */
+// A folder. Its pages are loaded as they come into view; to sort by date, all of them.
 export class Folder extends Source {
 	#generation;
 	#size; // items of a page
 	#pages = new Map(); // number → promise
 
-	/** True while images are being read: their sizes and thumbnails are still to come. */
+	// True while images are being read.
 	get growing() {
 		return this.items.some((item) => item && !item.w && !item.error);
 	}
 
-	/** Loads the folder, or what has changed since. */
 	refresh() {
 		return this.load(async () => {
 			const first = await this.#page();
@@ -76,7 +74,7 @@ export class Folder extends Source {
 		return this.read("folders", { path: this.path, page });
 	}
 
-	/** Takes the first page. Of the others, what was known is shown until they are loaded. */
+	// Takes the first page. Of the others, what was known is shown until they are loaded.
 	async #take(first) {
 		const { items: start, pageCount = 1, itemCount = start.length, dirs, generatedAt } = first;
 		const items = this.day ? [] : this.items.slice();
@@ -93,7 +91,7 @@ export class Folder extends Source {
 		[this.items, this.dirs, this.#size, this.#pages, this.#generation] = [items, dirs, start.length, pages, generatedAt];
 	}
 
-	/** Loads the pages that hold the items from `first` to `last`. */
+	// Loads the pages that hold the items from `first` to `last`.
 	ensure(first, last) {
 		for (let page = Math.floor(first / this.#size); page * this.#size <= last; page++) {
 			if (!this.#pages.has(page)) this.#pages.set(page, this.load(() => this.#load(page)));
@@ -111,7 +109,7 @@ export class Folder extends Source {
 		}
 	}
 
-	/** Loads pages until one has the item; returns its index, or -1. */
+	// Loads pages until one has the item; returns its index, or -1.
 	async locate(path) {
 		for (let at = 0; this.find(path) < 0 && at < this.items.length; at += this.#size) {
 			this.ensure(at, at);
@@ -123,25 +121,25 @@ export class Folder extends Source {
 
 const place = (items, from, loaded) => loaded.forEach((item, index) => (items[from + index] = slim(item)));
 
-/** Items without a date come last. */
+// Items without a date come last.
 const byDate = (sign) => (one, other) => {
 	if (!one.taken || !other.taken) return !one.taken - !other.taken;
 	return sign * (one.taken > other.taken) - sign * (one.taken < other.taken);
 };
 
-/** What a search found, loaded as its end comes into view. */
+// What a search found, loaded as its end comes into view.
 export class Search extends Source {
 	total = 0;
 	#loading;
 
-	/** Loads more, unless all is loaded. */
+	// Loads more, unless all is loaded.
 	async refresh() {
 		if (this.#loading || this.complete) return;
 		this.#loading = true;
-		const [order, sort] = this.sort.match(/^(-?)(.*)$/).slice(1);
-		const params = { q: this.query, path: this.path || "/", sort, limit: SEARCH_PAGE, offset: this.items.length };
+		const [, minus, sort] = this.sort.match(/^(-?)(.*)$/);
+		const params = { q: this.query, path: this.path || "/", sort, order: minus && "desc", limit: SEARCH_PAGE, offset: this.items.length };
 		await this.load(async () => {
-			const { items, total, more } = await this.read("search", { ...params, order: order && "desc" });
+			const { items, total, more } = await this.read("search", params);
 			place(this.items, this.items.length, items);
 			[this.total, this.more] = [Math.max(total, this.items.length), more];
 			this.complete = items.length < SEARCH_PAGE;

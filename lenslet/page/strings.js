@@ -13,7 +13,7 @@ export const T = {
 	// Folders and the grid
 	pointer: "Shows the photos of another place",
 	expand: (name) => `Subfolders of ${name}`,
-	emptyFolder: ["No photos here yet", "Copy JPEG, PNG or WebP files into this folder: they appear by themselves."],
+	emptyFolder: ["No photos here yet", "Copy JPEG, PNG or WebP files into it: they appear by themselves."],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
 	sort: "Sort by",
 	sorts: { folder: "Folder", name: "Name", date: "Date taken", "-date": "Newest first" },
@@ -53,8 +53,7 @@ export const T = {
 		size: "Size",
 		taken: "Taken",
 		camera: "Camera",
-		exposure: "Exposure",
-		place: "Place",
+			place: "Place",
 		warning: "Damaged",
 		edited: "Last edit",
 		hash: "Hash",
@@ -82,7 +81,7 @@ export const T = {
 	from: "Taken from",
 	until: "Taken until",
 	found: (count, more) => `${more ? "More than " : ""}${many(count)}`,
-	nothingFound: ["Nothing found", "Every word must match. Try fewer words, or search everywhere."],
+	nothingFound: ["Nothing found", "Every word must match: try fewer, or everywhere."],
 	results: (query) => `Search: ${query}`,
 
 	// Health
@@ -102,17 +101,17 @@ export const T = {
 	noProblems: "None.",
 	more: (count) => `… and ${number(count)} more`,
 	kinds: {
-		orphanSidecars: ["Tags and notes without a photo", "Move the photo back beside its .json file, or remove that file."],
+		orphanSidecars: ["Tags and notes without a photo", "Move the photo back beside its .json file."],
 		orphanThumbnails: ["Thumbnails without a photo", "They can be deleted."],
 		foreignJson: ["JSON of another program", "Nothing to do: it is left alone."],
-		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file: it is not written until then."],
+		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file."],
 		unusableNames: ["Names that cannot be shown", "Rename these files or folders."],
-		brokenPointers: ["Pointers that lead nowhere", "Mend .lenslet.folder.json, or allow its target in the settings."],
+		brokenPointers: ["Pointers that lead nowhere", "Mend .lenslet.folder.json, or allow its target."],
 		quarantined: ["Photos that crash what reads them", "Replace the file by a good copy."],
 		unreadableImages: ["Photos that cannot be decoded", "Replace the file by a good copy."],
-		unreadableFiles: ["Files that cannot be read", "Let Lenslet's user read them, or look after the disk."],
+		unreadableFiles: ["Files that cannot be read", "Let Lenslet's user read them; check the disk."],
 		unreadableFolders: ["Folders that cannot be read", "Let Lenslet's user read and enter them."],
-		notKept: ["Folders whose list cannot be kept", "Rename what is called _index.json there, or set STATE_DIR."],
+		notKept: ["Folders whose list cannot be kept", "Rename _index.json there, or set STATE_DIR."],
 	},
 
 	// Getting in, and getting through
@@ -131,7 +130,6 @@ export const T = {
 		Space: "Select it; with Shift, all up to it",
 		"Ctrl A": "Select all that is loaded",
 		"Home End": "First, last photo",
-		Escape: "Close, clear the selection, go up",
 		"?": "This list",
 	},
 };

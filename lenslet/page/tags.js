@@ -7,10 +7,7 @@ import { number, T } from "./strings.js";
 const TYPING_MS = 120;
 let lists = 0;
 
-/**
- * Suggests values for a field while one types, in the browser's own way (`datalist`): `word()` is
- * the text to complete, `value(suggestion)` the field with it, `pick()` is called with a choice.
- */
+// Suggests completions of `word()`; `value(suggestion)` is the field with one, `pick()` takes it.
 export function suggest(input, { word, value, pick }) {
 	const list = h("datalist", { id: `suggestions-${++lists}` });
 	let timer;
@@ -32,7 +29,7 @@ export function suggest(input, { word, value, pick }) {
 	return list;
 }
 
-/** Returns a field for tags: its element, and `show(tags)`. `change(tags)` is called with a new list. */
+// Returns a field for tags. `change(tags)` is called with a new list.
 export function tagField(label, change, writable = true) {
 	let tags = [];
 	const tokens = h("ul.tokens", { "aria-label": T.tags });

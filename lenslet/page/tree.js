@@ -9,7 +9,7 @@ export const folderHref = (path) => (path ? `${hrefOf(path)}/` : "#/");
 export const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
 const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
-/** A folder's name, with a mark if it is a pointer. */
+// A folder's name, with a mark if it is a pointer.
 const nameOf = ({ name, label, kind }) => [
 	label || name,
 	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img", "aria-label": T.pointer }, icon("pointer")) : "",
@@ -20,13 +20,13 @@ const open = new Set([""]);
 export const tree = h("nav.tree", { "aria-label": T.menu });
 let here;
 
-/** Learns a folder's subfolders. */
+// Learns a folder's subfolders.
 export function learn(path, dirs) {
 	known.set(path, dirs);
 	draw();
 }
 
-/** Marks a folder, and opens the tree down to it. */
+// Marks a folder, and opens the tree down to it.
 export function show(path) {
 	here = path;
 	for (const each of ["", ...ancestors(path)]) {
@@ -65,7 +65,7 @@ function node(path, dir) {
 	);
 }
 
-/** Tiles with cover and name of each subfolder. */
+// Tiles with cover and name of each subfolder.
 export function folderTiles(path, dirs) {
 	const tile = (dir) => {
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src: thumbUrl({ path: dir.cover, rev: dir.coverRev }) }) : icon("folder");

@@ -11,7 +11,7 @@ const [SLIDE_MS, AGAIN_MS] = [5000, 1000];
 const [ZOOM, MOST_ZOOM, SCROLL, SWIPE] = [1.6, 8, 80, 50];
 const wide = matchMedia("(min-width: 60rem)");
 
-/** What one can do, by key: an icon, its name, a function. */
+// What one can do, by key: an icon, its name, a function.
 export const commands = {
 	Escape: ["close", T.close, () => dialog.close()],
 	f: ["star", T.favourite, toggleStar],
@@ -38,15 +38,15 @@ let actions, item, index, source, photo, sharp, timer;
 let zoom = 1;
 let ahead; // the neighbours' images, kept so that they are loaded
 
-/** Begins. `chosen` are `writable`, go(item), close(), saved(edit). */
+// Begins. `chosen` are `writable`, go(item), close(), saved(edit).
 export function begin(chosen) {
 	actions = chosen;
 	details.begin(actions.writable, saved);
-	showDetails(wide.matches && localStorage.details !== "no");
+	showDetails(wide.matches && localStorage.details !== "false");
 	document.body.append(dialog);
 }
 
-/** Shows an item; `place` is its index, -1 while that is not known. */
+// Shows an item; `place` is its index, -1 while that is not known.
 export function show(other, place, from) {
 	const known = item?.path === other.path && item.rev === other.rev;
 	[item, index, source] = [other, place, from];
@@ -89,7 +89,7 @@ async function load() {
 	sharpen();
 }
 
-/** Gives the stage the shape of the photo, and at most its size. */
+// Gives the stage the shape of the photo, and at most its size.
 function fit() {
 	const [width, height] = item.w ? [item.w, item.h] : [photo.naturalWidth || 1, photo.naturalHeight || 1];
 	stage.style.setProperty("--shape", width / height);
@@ -121,7 +121,7 @@ function toggleStar() {
 function showDetails(shown) {
 	details.panel.hidden = !shown;
 	info.setAttribute("aria-pressed", shown);
-	if (wide.matches) localStorage.details = shown ? "yes" : "no";
+	if (wide.matches) localStorage.details = shown;
 }
 
 function play(on) {
@@ -171,9 +171,7 @@ dialog.onkeydown = (event) => {
 	act();
 };
 
-// Zoom and pan
-
-/** Zooms so that a point of the screen stays where it is, the middle unless one is given. */
+// Zooms so that a point of the screen stays where it is, the middle unless one is given.
 function zoomTo(wanted, { x, y } = {}) {
 	const { left, top, width, height } = area.getBoundingClientRect();
 	const before = stage.getBoundingClientRect();
@@ -188,7 +186,7 @@ function zoomTo(wanted, { x, y } = {}) {
 	sharpen();
 }
 
-/** Shows the file itself once the preview is not enough. On a phone the browser zooms. */
+// Shows the file itself once the preview is not enough. On a phone the browser zooms.
 function sharpen() {
 	const zoomed = zoom > 1 || visualViewport.scale > 1.2;
 	if (!zoomed || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;

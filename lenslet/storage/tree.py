@@ -121,15 +121,19 @@ def is_ours(name: str, head: bytes) -> bool:
 
 
 def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Read:
-    """Reads the thumbnail that was made from `image`, the file of `item`; `NotFound` if none.
-
-    A RIFF file is complete if it is as long as its header says (RFC 9649, 2.4).
-    """
+    """Reads the thumbnail that was made from `image`, the file of `item`; `NotFound` if none."""
     data, stat = tree.read(Path(item + THUMBNAIL))
-    whole = data.startswith(b"RIFF") and len(data) == 8 + int.from_bytes(data[4:8], "little")
-    if not (whole and stat.made_from(image)):
+    if not (is_whole(data) and stat.made_from(image)):
         raise NotFound(f"{item} has no thumbnail yet.")
     return data, stat
+
+
+def is_whole(webp: bytes) -> bool:
+    """True if a WebP is as long as its header says (RFC 9649, 2.4).
+
+    A crash of the machine may leave one that is not.
+    """
+    return webp.startswith(b"RIFF") and len(webp) == 8 + int.from_bytes(webp[4:8], "little")
 
 
 class DocumentCache:

@@ -26,7 +26,7 @@ class Small(Resource):
         path = image_param(req)
         image = self.service.image(path)
         try:
-            data, _ = self._read(image)
+            (data, _), rev = self._read(image), image.stat.rev
             self._count(Count.THUMBNAILS_READY)
         except NotFound:
             made = self._make(image, most=self.service.settings.img_wait * _is_for_img(req))
@@ -34,9 +34,9 @@ class Small(Resource):
             if made is None:
                 send_pending(req, resp, path, url(req, self.route, path=path))
                 return
-            data, _ = made
+            data, rev = made
         send(req, resp, data, WEBP, blake3(data).hexdigest()[:20])
-        if req.get_param("v") == image.stat.rev:
+        if req.get_param("v") == rev:
             resp.cache_control = FOREVER
 
     def _count(self, answer: Count) -> None:
@@ -49,11 +49,12 @@ class Small(Resource):
 
     def _make(
         self, image: Image, before: Stat | None = None, *, force: bool = False, most: float = 0.0
-    ) -> tuple[bytes, Stat] | None:
-        """Requests it from the index process and waits for it; None if it takes too long.
+    ) -> tuple[bytes, str] | None:
+        """Requests it from the index process and waits; None if it takes too long.
 
-        It waits for `THUMB_WAIT` seconds, or for `most` if that is longer. Raises `UnreadableImage`
-        if it cannot be made, and `Denied` if the image cannot be read.
+        Returns it with the rev of the image that it was made from. It waits for `THUMB_WAIT`
+        seconds, or for `most` if that is longer. Raises `UnreadableImage` if it cannot be made, and
+        `Denied` if the image cannot be read.
         """
         if not force:
             self._refuse_unreadable(image)
@@ -72,13 +73,16 @@ class Small(Resource):
         made = self.service.wait(seconds, look, in_cache=in_cache)
         if made is None:
             self._refuse_unreadable(replace(image, item=None))
-            image.location.tree.head(image.file, 1)  # raises if it cannot be read
+            _, stat = image.location.tree.head(image.file, 1)  # raises if it cannot be read
+            if stat.rev != image.stat.rev:  # its item in the manifest is out of date
+                self.service.tell(image.path.parent)
+                image = replace(image, stat=stat, item=None)
             problem = self.service.status.problem(STORAGE)
             if problem:
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             if most > seconds:
                 made = self.service.wait(most - seconds, look, in_cache=in_cache)
-        return made
+        return (made[0], image.stat.rev) if made else None
 
     def _refuse_unreadable(self, image: Image) -> None:
         item = self.service.known(image)
