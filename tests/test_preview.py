@@ -1,0 +1,641 @@
+"""Previews: what `/preview` sends, when it is made, and how many this host keeps."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from buckets import BucketPath, Layered
+from conftest import (
+    BROKEN_JPEG,
+    Gallery,
+    Server,
+    draw,
+    encode,
+    exif,
+    is_bucket,
+    jpeg,
+    put,
+    read_only,
+    tree,
+    wait_for,
+)
+from PIL import Image
+from test_hosts import Queues
+from test_images import swapped_profile
+from test_pointers import point
+from webtest import TestApp
+
+from lenslet.errors import NotFound
+from lenslet.hosts import SharedJobs
+from lenslet.index.queue import Job, Kind
+from lenslet.library.previews import Previews
+from lenslet.paths import TEMPORARY, Path
+from lenslet.storage.client import Client
+from lenslet.storage.local import LocalTree
+from lenslet.web.app import create_app
+
+Make = Callable[..., Gallery]
+MEGABYTE = 1024**2
+PENDING = {"status": "pending", "path": "a.jpg", "poll": "/preview?path=a.jpg", "retryAfter": 1}
+everywhere = pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
+
+
+def preview(gallery: Gallery, path: str = "a.jpg", **more: str) -> Any:
+    """The preview of an image, asked for as a client does: again after a 202."""
+    gallery.app.get("/preview", {"path": path, **more}, status="*")
+    gallery.settle()
+    return gallery.app.get("/preview", {"path": path, **more}, status=200)
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def kept(folder: pathlib.Path) -> dict[str, int]:
+    """The previews in the caches below a folder, and their sizes."""
+    return {file.name: file.stat().st_size for file in folder.rglob("previews/*.webp")}
+
+
+def files(root: Any) -> dict[str, bytes]:
+    """What is in the root, and in the `STATE_DIR` over it."""
+    return tree(root.below) | tree(root.above) if isinstance(root, Layered) else tree(root)
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """A picture with soft shapes, fine texture and the noise of a camera."""
+    size = width, height
+    shapes = [Image.effect_noise((width // 200, height // 200), 120) for _ in "RGB"]
+    texture = Image.effect_noise((width // 8, height // 8), 24).resize(size, Image.BICUBIC)
+    noise = Image.effect_noise(size, 6)
+    bands = [
+        Image.blend(Image.blend(each.resize(size, Image.BICUBIC), texture, 0.4), noise, 0.3)
+        for each in shapes
+    ]
+    return Image.merge("RGB", bands)
+
+
+# What is sent
+
+
+@everywhere
+def test_a_large_photo_gets_a_webp_of_1600_pixels_without_metadata(make_gallery, root) -> None:
+    metadata = exif(Orientation=1, DateTimeOriginal="2025:02:15 12:32:00")
+    put(root / "a.jpg", jpeg(2400, 1200, exif=metadata, icc_profile=swapped_profile()))
+    answer = preview(make_gallery())
+    image = opened(answer.body)
+    assert (answer.content_type, image.format, image.size) == ("image/webp", "WEBP", (1600, 800))
+    assert not {"exif", "icc_profile", "xmp"} & image.info.keys()
+    red, _, blue = image.convert("RGB").getpixel((50, 50))
+    assert blue > 150 > 100 > red  # converted to sRGB
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "corner"),
+    [(1, (1600, 1200), (0, 0)), (3, (1600, 1200), (-1, -1)), (6, (1200, 1600), (-1, 0)), (8, (1200, 1600), (0, -1)),
+     (2, (1600, 1200), (-1, 0)), (4, (1600, 1200), (0, -1)), (5, (1200, 1600), (0, 0)), (7, (1200, 1600), (-1, -1))],
+)  # fmt: skip
+def test_a_preview_is_upright(make_gallery, root, orientation, size, corner) -> None:
+    """The red corner of the picture is where a viewer of photos shows it."""
+    put(root / "a.jpg", jpeg(2000, 1500, exif=exif(Orientation=orientation)))
+    image = opened(preview(make_gallery()).body)
+    assert image.size == size
+    x, y = (20 if step == 0 else edge - 20 for step, edge in zip(corner, size, strict=True))
+    red, green, blue = image.convert("RGB").getpixel((x, y))
+    assert red > 180 > 80 > max(green, blue)
+
+
+@pytest.mark.parametrize("size", [(400, 300), (1600, 10), (1, 1), (3, 1600)])
+def test_a_smaller_image_is_not_enlarged(make_gallery, root, size) -> None:
+    put(root / "a.png", encode(draw(*size), "PNG"))
+    assert opened(preview(make_gallery(), "a.png").body).size == size
+
+
+def test_what_is_transparent_stays_so(make_gallery, root) -> None:
+    picture = Image.new("RGBA", (1800, 900), (20, 200, 20, 0))
+    put(root / "a.png", encode(picture, "PNG"))
+    image = opened(preview(make_gallery(), "a.png").body)
+    assert (image.mode, image.size, image.getpixel((9, 9))[3]) == ("RGBA", (1600, 800), 0)
+
+
+def test_a_damaged_image_is_shown_as_far_as_it_can_be_decoded(make_gallery, root) -> None:
+    data = jpeg(2000, 1500)
+    put(root / "a.jpg", data[: len(data) // 2])
+    gallery = make_gallery()
+    assert opened(preview(gallery).body).size == (1600, 1200)
+    gallery.index()
+    assert gallery.items()["a.jpg"]["warning"] == "truncated"
+
+
+def test_the_preview_of_24_megapixels_is_small(make_gallery, root) -> None:
+    """It takes a third of a second; the test says how long, because hosts differ."""
+    put(root / "a.jpg", encode(photo(6000, 4000), quality=92))
+    gallery = make_gallery(THUMB_WAIT="30")
+    with gallery.running():
+        begun = time.monotonic()
+        answer = gallery.app.get("/preview?path=a.jpg", status=200)
+        took = time.monotonic() - begun
+    print(f"24 megapixels: {took:.2f} s, {len(answer.body) // 1000} KB")
+    assert opened(answer.body).size == (1600, 1067)
+    assert 20_000 < len(answer.body) < 600_000
+    assert took < 15
+
+
+@everywhere
+def test_a_client_that_has_the_preview_does_not_get_it_again(make_gallery, root) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    gallery = make_gallery()
+    gallery.index()
+    answer, rev = preview(gallery), gallery.items()["a.jpg"]["rev"]
+    assert answer.headers["Cache-Control"] == "no-cache"
+    tag = {"If-None-Match": answer.headers["ETag"]}
+    for query, how in [
+        ("", "no-cache"),
+        ("&v=old", "no-cache"),
+        (f"&v={rev}", "private, max-age=31536000, immutable"),
+    ]:
+        whole = gallery.app.get(f"/preview?path=a.jpg{query}", status=200)
+        known = gallery.app.get(f"/preview?path=a.jpg{query}", headers=tag, status=304)
+        head = gallery.app.head(f"/preview?path=a.jpg{query}", status=200)
+        assert whole.body == answer.body
+        assert known.body == head.body == b""
+        assert head.headers["Content-Length"] == str(len(answer.body))
+        for each in (whole, known, head):
+            assert each.headers["ETag"] == answer.headers["ETag"]
+            assert each.headers["Cache-Control"] == how
+
+
+def test_preview_and_thumbnail_are_two_images(make_gallery, root) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    gallery = make_gallery()
+    gallery.index()
+    large, small = preview(gallery), gallery.app.get("/thumb?path=a.jpg", status=200)
+    assert large.headers["ETag"] != small.headers["ETag"]
+    assert (max(opened(large.body).size), max(opened(small.body).size)) == (1600, 256)
+
+
+# What cannot be sent
+
+
+@everywhere
+def test_a_preview_that_takes_longer_answers_202_and_where_to_ask(make_gallery, root) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    for method in ("GET", "HEAD"):
+        answer = gallery.app.request("/preview?path=a.jpg", method=method, status=202)
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.headers["Location"].endswith("/preview?path=a.jpg")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.body == b"" if method == "HEAD" else answer.json == PENDING
+    under = gallery.app.get("/api/preview?path=a.jpg", extra_environ={"SCRIPT_NAME": "/p"})
+    assert under.json["poll"] == "/p/api/preview?path=a.jpg"
+    gallery.settle()
+    gallery.app.get(answer.headers["Location"], status=200)
+
+
+@everywhere
+def test_without_an_image_there_is_no_preview(make_gallery, root) -> None:
+    put(root / "sub/a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    for path in ("none.jpg", "sub", "sub/none.jpg", "none/a.jpg", "sub/a.jpg.thumbnail"):
+        answer = gallery.app.get(f"/preview?path={path}", status=404)
+        assert set(answer.json) == {"title", "description"}
+    gallery.app.get("/preview?path=../a.jpg", status=400)
+    for method in ("POST", "PUT", "DELETE"):
+        refused = gallery.app.request("/preview?path=sub/a.jpg", method=method, status=405)
+        assert refused.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+@everywhere
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_an_image_that_cannot_be_decoded_answers_422_with_the_reason(
+    make_gallery, root, is_indexed
+) -> None:
+    put(root / "a.jpg", BROKEN_JPEG)
+    put(root / "gif.jpg", b"GIF89a" + bytes(100))
+    put(root / "large.png", encode(draw(300, 200), "PNG"))
+    put(root / "long.jpg", jpeg(60, 40) + bytes(100_000))
+    gallery = make_gallery(THUMB_WAIT="20", MAX_PIXELS="50000", MAX_FILE_BYTES="99999")
+    if is_indexed:
+        gallery.index()
+    reasons = {"a.jpg": "cannot be decoded", "gif.jpg": "this is a GIF file", "large.png": "MAX_PIXELS",
+               "long.jpg": "MAX_FILE_BYTES"}  # fmt: skip
+    with gallery.running():
+        for name, reason in reasons.items():
+            answer = gallery.app.get(f"/preview?path={name}", status=422)
+            assert reason in answer.json["description"]
+            assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_process_without_an_index_process_answers_503_and_says_why(
+    serve: Callable[..., Server], root
+) -> None:
+    put(root / "a.jpg")
+    alone = serve(root, WORKER_THREADS="0")
+    status, body = alone.get("/preview?path=a.jpg")
+    assert status == 503
+    assert b"WORKER_THREADS=0" in body
+    helper = serve(root)  # with the same cache
+    helper.until(lambda: helper.get("/preview?path=a.jpg")[0] == 200)
+    assert alone.get("/preview?path=a.jpg")[0] == 200
+
+
+def test_a_cache_that_cannot_be_written_answers_503_and_says_why(
+    make_gallery, root, tmp_path
+) -> None:
+    put(root / "a.jpg")
+    put(root / "b.jpg")
+    gallery = make_gallery()
+    preview(gallery)
+    (folder,) = (tmp_path / "cache").rglob("previews")
+    with read_only(folder):
+        gallery.app.get("/preview?path=b.jpg", status=202)
+        gallery.settle()
+        answer = gallery.app.get("/preview?path=b.jpg", status=503)
+        assert "No images can be read" in answer.json["description"]
+        gallery.app.get("/preview?path=a.jpg", status=200)
+    preview(gallery, "b.jpg")
+    assert gallery.app.get("/health/workers").json["problems"] == []
+
+
+def test_a_token_that_reads_is_enough(make_gallery, root) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery(API_TOKEN="full-token-1234", READ_TOKEN="read-token-1234")
+    for token, status in (("", 401), ("wrong-token-123", 401), ("read-token-1234", 202)):
+        bearer = {"Authorization": f"Bearer {token}"}
+        gallery.app.get("/preview?path=a.jpg", headers=bearer, status=status)
+    gallery.settle()
+    gallery.app.get("/preview?path=a.jpg", status=401)
+    gallery.app.post_json("/session", {"token": "read-token-1234"}, status=204)
+    assert gallery.app.get("/preview?path=a.jpg", status=200).content_type == "image/webp"
+
+
+# When it is made
+
+
+@everywhere
+def test_a_preview_is_made_while_the_client_waits(make_gallery, root) -> None:
+    put(root / "deep/a.jpg", jpeg(2000, 1000))
+    gallery = make_gallery(THUMB_WAIT="20")
+    with gallery.running():
+        answer = gallery.app.get("/preview?path=deep/a.jpg", status=200)
+    assert opened(answer.body).size == (1600, 800)
+
+
+@pytest.mark.parametrize(
+    "header", [{"Accept": "image/avif,image/webp,*/*"}, {"Sec-Fetch-Dest": "image"}]
+)
+@pytest.mark.parametrize("settled", [10, 0])
+def test_an_img_waits_longer_also_for_a_file_that_was_just_written(
+    make_gallery, root, header, settled
+) -> None:
+    gallery = make_gallery(IMG_WAIT="20")
+    gallery.clock.settling_seconds = settled
+    put(root / "a.jpg")
+    gallery.app.get("/preview?path=a.jpg", status=202)
+    with gallery.running():
+        gallery.app.get("/preview?path=a.jpg", headers=header, status=200)
+
+
+def test_an_img_does_not_wait_longer_than_img_wait(make_gallery, root) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery(IMG_WAIT="0.3")
+    begun = time.monotonic()
+    gallery.app.get("/preview?path=a.jpg", headers={"Accept": "image/*"}, status=202)
+    assert 0.2 < time.monotonic() - begun < 5
+
+
+def test_two_requests_at_once_get_one_preview(make_gallery, root, tmp_path) -> None:
+    put(root / "a.jpg", encode(photo(3000, 2000), quality=85))
+    gallery = make_gallery(THUMB_WAIT="30")
+    bodies: list[bytes] = []
+
+    def ask() -> None:
+        bodies.append(gallery.app.get("/preview?path=a.jpg", status=200).body)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    with gallery.running():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(bodies) == 4
+    assert len(set(bodies)) == 1
+    assert len(kept(tmp_path)) == 1
+
+
+def test_a_preview_comes_before_all_work_that_nobody_waits_for(make_gallery, root) -> None:
+    for number in range(30):
+        put(root / f"d{number % 3}/{number}.jpg")
+    gallery = make_gallery()
+    gallery.queue.put(Job(Kind.SCAN))
+    for _ in range(5):
+        gallery.step()
+    assert gallery.queue.waiting(Kind.IMAGE) > 5
+    gallery.app.get("/preview?path=d2/29.jpg", status=202)
+    gallery.app.get("/thumb?path=d2/26.jpg", status=202)
+    gallery.step()
+    gallery.app.get("/thumb?path=d2/26.jpg", status=200)  # of two who wait, the quicker work
+    gallery.step()
+    gallery.app.get("/preview?path=d2/29.jpg", status=200)
+
+
+def test_a_preview_is_there_soon_while_a_library_is_being_indexed(
+    serve: Callable[..., Server], root
+) -> None:
+    data = jpeg(1600, 1200)
+    for number in range(600):
+        os.utime(put(root / f"d{number % 7}/{number}.jpg", data), (1, 1))
+    server = serve(root, WORKER_THREADS="1", THUMB_WAIT="10")
+    server.until(lambda: server.json("/health/workers").get("backlog", 0) > 100)
+    begun = time.monotonic()
+    status, body = server.get("/preview?path=d6/594.jpg")
+    took = time.monotonic() - begun
+    left = server.json("/health/workers")["backlog"]
+    assert (status, body[:4]) == (200, b"RIFF")
+    assert left > 0
+    assert took < 8
+
+
+@everywhere
+def test_a_replaced_image_gets_another_preview(make_gallery, root) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    gallery = make_gallery()
+    gallery.index()
+    old, rev = preview(gallery), gallery.items()["a.jpg"]["rev"]
+    put(root / "a.jpg", jpeg(1000, 1500))
+    if not is_bucket(root):  # in a bucket the manifest tells
+        gallery.app.get("/preview?path=a.jpg", status=202)
+    gallery.index()
+    new = preview(gallery, v=rev)
+    assert opened(new.body).size == (1000, 1500)
+    assert new.headers["ETag"] != old.headers["ETag"]
+    assert new.headers["Cache-Control"] == "no-cache"  # `v` is the rev of the old image
+
+
+@pytest.mark.parametrize("root", ["bucket"], indirect=True)
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_object_that_was_replaced_since_its_folder_was_listed_is_found(
+    make_gallery, root, waits
+) -> None:
+    """No scan is near. What is sent is not kept for ever under the rev of the old object."""
+    put(root / "a.jpg", jpeg(1800, 1200))
+    gallery = make_gallery(SCAN_SECONDS="3600", IMG_WAIT="20")
+    gallery.index()
+    query = {"path": "a.jpg", "v": gallery.items()["a.jpg"]["rev"]}
+    put(root / "a.jpg", jpeg(1000, 1500))
+    gallery.clock.now += 60
+    work = threading.Timer(0.5, gallery.settle)
+    if waits:
+        work.start()
+        answer = gallery.app.get("/preview", query, headers={"Accept": "image/*"}, status=200)
+        work.join()
+    else:
+        gallery.app.get("/preview", query, status=202)
+        gallery.settle()
+        answer = gallery.app.get("/preview", query, status=200)
+    assert opened(answer.body).size == (1000, 1500)
+    assert answer.headers["Cache-Control"] == "no-cache"
+
+
+# Pointers
+
+
+def test_an_image_below_a_pointer_has_a_preview(make_gallery, root) -> None:
+    put(root / "art/one.jpg", jpeg(1800, 1200))
+    put(root / "other/one.jpg", jpeg(600, 900))
+    point(root / "C", "art", readonly=True)
+    gallery = make_gallery()
+    gallery.index()
+    assert opened(preview(gallery, "C/one.jpg").body).size == (1600, 1067)
+    point(root / "C", "other")
+    gallery.index()
+    # A pointer is followed anew every two seconds.
+    wait_for(lambda: opened(preview(gallery, "C/one.jpg").body).size == (600, 900))
+    for target, status in (("C", 508), ("nowhere", 403)):
+        fresh = make_gallery()
+        point(root / "C", target)
+        fresh.app.get("/preview?path=C/one.jpg", status=status)
+
+
+def test_an_image_of_another_bucket_has_a_preview(make, bucket: BucketPath, tmp_path) -> None:
+    other = bucket.service.bucket()
+    put(other / "art/one.jpg", jpeg(1800, 1200))
+    put(bucket / "own.jpg")
+    target = {"type": "s3", "bucket": other.bucket, "prefix": "art", "region": "us-east-1"}
+    point(bucket / "C", "", target=target)
+    gallery = make(bucket, POINTER_BUCKETS=other.bucket)
+    gallery.index()
+    assert opened(preview(gallery, "C/one.jpg").body).size == (1600, 1067)
+    assert other.all_keys() == ["art/one.jpg"]
+
+
+# Where previews are kept
+
+
+@everywhere
+def test_previews_are_in_the_cache_of_the_host_and_nowhere_else(
+    make_gallery, root, tmp_path
+) -> None:
+    put(root / "deep/a.jpg", jpeg(1800, 1200))
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    before = files(root)
+    answer = preview(gallery, "deep/a.jpg")
+    gallery.settle(400)
+    after = files(root)
+    assert after == before
+    assert list(kept(tmp_path / "cache").values()) == [len(answer.body)]
+    found = gallery.items("deep")["a.jpg"]
+    assert not {"hasPreview", "preview"} & found.keys()
+
+
+def test_the_previews_of_two_libraries_do_not_meet(tmp_path) -> None:
+    galleries = []
+    for name, size in (("one", (300, 200)), ("two", (200, 300))):
+        put(tmp_path / name / "a.jpg", jpeg(*size))
+        os.utime(tmp_path / name / "a.jpg", (1, 1))
+        galleries.append(Gallery(tmp_path / name, tmp_path / "cache"))
+    sizes = [opened(preview(gallery).body).size for gallery in galleries]
+    assert sizes == [(300, 200), (200, 300)]
+    for gallery in galleries:
+        gallery.close()
+
+
+def test_a_cache_that_is_deleted_under_a_running_service_is_filled_again(
+    serve: Callable[..., Server], root, tmp_path
+) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    server = serve(root, THUMB_WAIT="10")
+    first = server.until(lambda: server.get("/preview?path=a.jpg")[1])
+    for gone in (*(tmp_path / "cache").rglob("previews"), tmp_path / "cache"):
+        shutil.rmtree(gone)
+        assert server.get("/preview?path=a.jpg") == (200, first)
+        assert len(kept(tmp_path / "cache")) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 10, 500])
+def test_a_torn_preview_counts_as_missing(make_gallery, root, tmp_path, cut) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    gallery = make_gallery()
+    whole = preview(gallery).body
+    (file,) = (tmp_path / "cache").rglob("previews/*.webp")
+    for torn in (whole[:cut], whole[:cut] + bytes(len(whole) - cut - 1)):
+        file.write_bytes(torn)
+        gallery.app.get("/preview?path=a.jpg", status=202)
+        gallery.settle()
+        assert gallery.app.get("/preview?path=a.jpg", status=200).body == whole
+
+
+def test_a_cache_that_is_too_large_gives_room_to_what_is_looked_at(
+    make_gallery, root, tmp_path
+) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    put(root / "b.jpg", jpeg(1600, 1200))
+    gallery = make_gallery(PREVIEW_BYTES=str(16 * MEGABYTE))
+    first = preview(gallery).body
+    (file,) = (tmp_path / "cache").rglob("previews/*.webp")
+    for number in range(20):
+        old = file.with_name(f"{number:040x}.webp")
+        old.write_bytes(bytes(MEGABYTE))
+        os.utime(old, (1e9 + number, 1e9 + number))
+    gallery.restart()  # like a process that starts with a full cache
+    second = preview(gallery, "b.jpg").body
+    left = kept(tmp_path / "cache")
+    assert 13 * MEGABYTE < sum(left.values()) <= 16 * MEGABYTE
+    assert f"{0:040x}.webp" not in left
+    assert f"{19:040x}.webp" in left
+    assert {len(first), len(second)} <= set(left.values())
+
+
+def webp(size: int, fill: int = 0) -> bytes:
+    """So many bytes with the header of a WebP."""
+    return b"RIFF" + (size - 8).to_bytes(4, "little") + bytes([fill]) * (size - 8)
+
+
+@pytest.fixture
+def previews(tmp_path: pathlib.Path) -> Callable[..., Previews]:
+    return lambda most=1000: Previews(LocalTree(str(tmp_path / "previews"), private=True), most)
+
+
+def names(previews: Previews, count: int) -> list[str]:
+    """Which of the images `0`, `1` … have a preview."""
+    found = []
+    for number in range(count):
+        try:
+            previews.read(Path(f"{number}"), "rev")
+        except NotFound:
+            continue
+        found.append(f"{number}")
+    return found
+
+
+def fill(previews: Previews, folder: pathlib.Path, count: int) -> dict[str, pathlib.Path]:
+    """Write a preview of 100 bytes for each of some images, each an hour after the one before."""
+    files: dict[str, pathlib.Path] = {}
+    for number in range(count):
+        before = set(folder.glob("*"))
+        previews.write(Path(f"{number}"), "rev", webp(100))
+        (files[f"{number}"],) = set(folder.glob("*")) - before
+        os.utime(files[f"{number}"], (1e9 + 3600 * number, 1e9 + 3600 * number))
+    return files
+
+
+def test_the_preview_that_nobody_used_for_the_longest_time_goes_first(previews, tmp_path) -> None:
+    store = previews()
+    files = fill(store, tmp_path / "previews", 10)
+    store.read(Path("0"), "rev")  # a used one stays
+    store.read(Path("3"), "rev")
+    store.write(Path("10"), "rev", webp(100))
+    assert names(store, 11) == ["0", "3", "4", "5", "6", "7", "8", "9", "10"]
+    assert not files["1"].exists()
+
+
+def test_room_is_made_for_a_tenth_so_that_not_every_write_makes_room(previews, tmp_path) -> None:
+    store = previews(10_000)
+    fill(store, tmp_path / "previews", 100)
+    store.write(Path("100"), "rev", webp(100))
+    assert len(kept(tmp_path)) == 90
+    store.write(Path("101"), "rev", webp(100))
+    assert len(kept(tmp_path)) == 91
+
+
+def test_another_rev_is_another_preview(previews) -> None:
+    store = previews()
+    store.write(Path("a.jpg"), "1", webp(20, 1))
+    store.write(Path("a.jpg"), "2", webp(20, 2))
+    assert store.read(Path("a.jpg"), "1")[0] == webp(20, 1)
+    assert store.read(Path("a.jpg"), "2")[0] == webp(20, 2)
+    for item, rev in (("a.jpg", "3"), ("b.jpg", "1"), ("a.jp", "g1"), ("A.jpg", "1")):
+        with pytest.raises(NotFound):
+            store.read(Path(item), rev)
+
+
+def test_what_a_process_that_died_left_is_removed_with_the_oldest(previews, tmp_path) -> None:
+    store = previews()
+    fill(store, tmp_path / "previews", 10)
+    left = tmp_path / "previews" / (TEMPORARY + "0" * 16)
+    left.write_bytes(b"RIFF")
+    threading.Event().wait(1.1)  # a younger one may still be being written
+    store.write(Path("10"), "rev", webp(100))
+    assert not left.exists()
+
+
+def test_two_processes_may_make_room_at_once(previews, tmp_path) -> None:
+    stores = [previews(2000), previews(2000)]
+
+    def write(store: Previews, first: int) -> None:
+        for number in range(first, first + 300):
+            store.write(Path(f"{number}"), "rev", webp(100))
+
+    threads = [
+        threading.Thread(target=write, args=(store, first))
+        for store, first in zip(stores * 2, (0, 300, 600, 900), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(kept(tmp_path).values()) <= 2 * 2000
+
+
+# Many hosts
+
+
+def test_a_preview_is_made_by_the_host_that_shows_it(make, ours: BucketPath) -> None:
+    """Its cache is where it is needed, so no message is sent."""
+    queues = Queues(ours.service, ours.bucket)
+    put(ours / "a.jpg", jpeg(1800, 1200))
+    here, there = make(ours, **queues.settings), make(ours, **queues.settings)
+    here.index()
+    for gallery in (here, there):
+        jobs = SharedJobs(Client(gallery.settings), gallery.settings, gallery.channel)
+        gallery.app = TestApp(create_app(gallery.library, jobs, gallery.status))
+    preview(here)
+    assert queues.empty
+    there.app.get("/preview?path=a.jpg", status=202)
+    preview(there)
+    assert queues.empty
+
+
+def test_a_host_that_only_answers_has_no_previews_and_says_so(make, ours: BucketPath) -> None:
+    queues = Queues(ours.service, ours.bucket)
+    put(ours / "a.jpg")
+    gallery = make(ours, **queues.settings)
+    jobs = SharedJobs(Client(gallery.settings), gallery.settings)
+    gallery.app = TestApp(create_app(gallery.library, jobs, gallery.status))
+    answer = gallery.app.get("/preview?path=a.jpg", status=503)
+    assert "WORKER_THREADS=0" in answer.json["description"]
+    assert answer.headers["Retry-After"] == "5"
+    assert queues.empty
