@@ -22,15 +22,15 @@ export const thumbUrl = ({ path, rev }) => url("thumb", { path, v: rev });
 export const previewUrl = ({ path, rev }) => url("preview", { path, v: rev });
 export const fileUrl = ({ path }) => url("file", { path });
 
-async function ask(method, address, { body, etag, signal } = {}) {
+async function ask(method, address, { body, etag, ...options } = {}) {
 	const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(etag && { "If-Match": etag }) };
 	let answer;
 	let data = {};
 	try {
-		answer = await fetch(address, { method, headers, signal, body: body && JSON.stringify(body) });
+		answer = await fetch(address, { method, headers, body: body && JSON.stringify(body), ...options });
 		data = JSON.parse((await answer.text()) || "{}");
 	} catch (error) {
-		signal?.throwIfAborted();
+		options.signal?.throwIfAborted();
 		if (!answer || answer.ok) throw new Problem(0, { description: error.message });
 	}
 	const tag = answer.headers.get("ETag");
@@ -40,10 +40,10 @@ async function ask(method, address, { body, etag, signal } = {}) {
 }
 
 // Reads. Asks again while the service is away or still working (202).
-export async function read(route, params, signal) {
+export async function read(route, params, options) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
-			const answer = await ask("GET", url(route, params), { signal });
+			const answer = await ask("GET", url(route, params), options);
 			say("connection", true);
 			if (answer.status !== 202) return answer;
 		} catch (problem) {
@@ -52,7 +52,7 @@ export async function read(route, params, signal) {
 			say("connection", false);
 		}
 		await pause(wait);
-		signal?.throwIfAborted();
+		options?.signal?.throwIfAborted();
 	}
 }
 

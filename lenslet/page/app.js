@@ -15,7 +15,7 @@ import { folderHref, hrefOf } from "./tree.js";
 import * as viewer from "./viewer.js";
 
 const IMAGE = /\.(jpe?g|png|webp)$/i;
-const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 60000];
+const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000];
 const MOST_PATHS = 500;
 const { access, session } = document.body.dataset;
 const writable = access === "write";

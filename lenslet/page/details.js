@@ -82,7 +82,7 @@ export const hasUnsaved = () => [...edits.values()].some((edit) => edit.dirty);
 
 async function editOf(path, writable, signal) {
 	if (edits.get(path)?.dirty) return edits.get(path);
-	const edit = new Edit(path, await read("item", { path, exif: "full" }, signal), writable);
+	const edit = new Edit(path, await read("item", { path, exif: "full" }, { signal }), writable);
 	for (const [each, old] of edits) if (!old.dirty) edits.delete(each);
 	edits.set(path, edit);
 	return edit;

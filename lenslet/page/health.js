@@ -12,7 +12,7 @@ const RATES = 6; // the rate is that of the last ten seconds
 export async function showHealth(element, signal) {
 	const seen = [];
 	while (!signal.aborted) {
-		const { data } = await read("health", {}, signal);
+		const { data } = await read("health", {}, { signal });
 		const now = { seconds: performance.now() / 1000, images: data.workers.imagesRead ?? 0 };
 		seen.push(now);
 		const before = seen.at(-RATES) ?? seen[0];

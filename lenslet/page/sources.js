@@ -26,7 +26,7 @@ class Source {
 	}
 
 	async read(route, params) {
-		return (await read(route, params, this.#stop.signal)).data;
+		return (await read(route, params, { signal: this.#stop.signal })).data;
 	}
 
 	// Loads something. While there is nothing to show, a failure is kept.

@@ -38,7 +38,8 @@ export function show(path) {
 
 async function load(path) {
 	if (known.has(path)) return;
-	const { data } = await read("folders", { path }).catch(() => ({ data: { dirs: [] } }));
+	// A second visit asks for nothing; who opens the folder sees it as it is.
+	const { data } = await read("folders", { path }, { cache: "force-cache" }).catch(() => ({ data: { dirs: [] } }));
 	learn(path, data.dirs);
 }
 

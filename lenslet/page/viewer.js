@@ -156,7 +156,8 @@ dialog.onclose = () => {
 
 dialog.onkeydown = (event) => {
 	const { key, target } = event;
-	if (isTyping(event)) return key === "Escape" && event.preventDefault(target.blur());
+	if (isTyping(event) && key === "Escape") return event.preventDefault(target.blur());
+	if (isTyping(event)) return;
 	const turn = (by) => (zoom > 1 ? area.scrollBy(by * SCROLL, 0) : step(by));
 	const moves = {
 		ArrowLeft: () => turn(-1),
