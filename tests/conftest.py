@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 import pytest
 from buckets import BucketPath, Layered, Service, start_moto
 from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from webtest import TestApp
 
 from lenslet import config
@@ -456,3 +458,55 @@ def serve(tmp_path: pathlib.Path) -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.stop()
+
+
+CHROMIUM = shutil.which("chromium")
+BROWSER_MS = 15_000  # what a machine under load may take
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    if not CHROMIUM and not os.environ.get("CI"):
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address of a service; at the end the console must be without errors.
+
+    What the browser itself logs about an answer with an error status is no error of the page.
+    """
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_page(server: Server | str, where: str = "", **options: Any) -> Page:
+        base = server if isinstance(server, str) else f"http://127.0.0.1:{server.port}/"
+        options = {"viewport": {"width": 1280, "height": 800}, **options}
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(BROWSER_MS)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
+        page.on(
+            "console",
+            lambda message: (
+                message.type == "error"
+                and "Failed to load resource" not in message.text
+                and errors.append(message.text)
+            ),
+        )
+        page.goto(base + where)
+        return page
+
+    expect.set_options(timeout=BROWSER_MS)
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []

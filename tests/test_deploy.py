@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Server, free_port, jpeg, put, wait_for
+from playwright.sync_api import Browser, expect
 
 Serve = Callable[..., Server]
 DEPLOY = ROOT / "deploy"
@@ -260,6 +261,29 @@ def test_a_page_of_a_new_library_shows_all_its_pictures_at_the_first_visit(
         assert re.findall(r"shown \d+ broken \d+", shown)[-1:] == ["shown 24 broken 0"], shown[
             -500:
         ]
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_the_page_works_behind_nginx_below_a_path_with_a_password(site, browser: Browser) -> None:
+    nginx, _ = site
+    context = browser.new_context(
+        ignore_https_errors=True, http_credentials={"username": "ann", "password": "secret"}
+    )
+    page = context.new_page()
+    page.goto(f"https://127.0.0.1:{nginx.port}/photos/")
+    page.locator(".folders a").click()
+    page.locator("main").get_by_role("link", name="x.jpg").click()
+    expect(page.locator(".stage img")).to_have_count(1)
+    page.keyboard.press("f")
+    expect(page.get_by_text("Saved", exact=True)).to_be_visible()
+    expect(page.locator(".stage img.large")).to_have_js_property("naturalWidth", 400)
+    page.reload()
+    expect(page.locator(".tokens a")).to_have_text("favourite")
+    expect(page.locator("aside")).to_contain_text("by ann")
+    page.goto(f"https://127.0.0.1:{nginx.port}/photos/#/{urllib.parse.quote(ODD[2])}")
+    page.reload()
+    expect(page.locator("header b")).to_have_text(ODD[2])
+    context.close()
 
 
 def test_the_service_file_is_valid_and_hardened(tmp_path: pathlib.Path) -> None:

@@ -8,28 +8,20 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import axe_playwright_python
 import pytest
 from conftest import BROKEN_JPEG, CORPUS, ROOT, Server, draw, encode, exif, jpeg, put, wait_for
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Request, expect
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"), reason="chromium is not installed"
-)
 PAGE = ROOT / "lenslet" / "page"
 AXE = (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-HOSTILE = ["<img src=x onerror=alert(1)>.jpg", "'\"><script>alert(1)</script>.jpg", "a&amp;b#?%41.jpg"]  # fmt: skip
-SECONDS = 15_000  # milliseconds that a machine under load may take
-
-Open = Callable[..., Page]
+HOSTILE = ["<img src=x onerror=alert(1)>.jpg", "'\"><script>alert(1)<script>.jpg", "a&amp;b#?%41.jpg"]  # fmt: skip
 
 
 def old(path: pathlib.Path, data: bytes) -> pathlib.Path:
@@ -74,15 +66,6 @@ def fill(root: pathlib.Path) -> None:
             old(root / "real" / path.name, path.read_bytes())
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield found
-        found.close()
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service over the library, which has been indexed. Tests do not change what they share."""
@@ -103,39 +86,6 @@ def wait_until_indexed(server: Server) -> None:
     server.until(is_done, 60)
 
 
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Open]:
-    """Opens an address of a service; at the end the console must be without errors.
-
-    What the browser itself logs about an answer with an error status is no error of the page.
-    """
-    contexts, errors = [], []
-
-    def open_page(server: Server | str, where: str = "", **options: Any) -> Page:
-        base = server if isinstance(server, str) else f"http://127.0.0.1:{server.port}/"
-        options = {"viewport": {"width": 1280, "height": 800}, **options}
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(SECONDS)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("dialog", lambda dialog: errors.append(dialog.message))
-        page.on(
-            "console",
-            lambda message: message.type == "error"
-            and "Failed to load resource" not in message.text
-            and errors.append(message.text),
-        )
-        page.goto(base + where)
-        return page
-
-    expect.set_options(timeout=SECONDS)
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
 def tile(page: Page, name: str) -> Locator:
     return page.locator(".tile", has=page.get_by_role("link", name=name, exact=True))
 
@@ -152,6 +102,14 @@ def shown(page: Page) -> None:
     """Waits until the viewer shows more than the thumbnail."""
     expect(page.locator(".stage img.large")).to_have_js_property("complete", True)
     expect(page.locator(".stage img")).to_have_count(1)
+
+
+def choose(field: Locator, value: str) -> None:
+    """Does what Chromium does when somebody chooses from the list below a field."""
+    field.evaluate(
+        "(field, value) => { field.value = value; field.dispatchEvent(new Event('input', {bubbles: true})); }",
+        value,
+    )
 
 
 def item(server: Server, path: str) -> Any:
@@ -312,7 +270,9 @@ def test_a_second_visit_asks_for_three_things_at_most(library: Server, open_page
 
 def requests_of(server: Server) -> int:
     """What the service has answered, without this question."""
-    found = re.findall(r'requests_total\{route="(.*)",.*\} (\d+)', server.get("/metrics")[1].decode())
+    found = re.findall(
+        r'requests_total\{route="(.*)",.*\} (\d+)', server.get("/metrics")[1].decode()
+    )
     return sum(int(count) for route, count in found if route not in ("/metrics", "/health"))
 
 
@@ -494,7 +454,7 @@ def test_known_tags_are_suggested(library: Server, open_page) -> None:
     field = page.get_by_role("complementary").get_by_label("Add a tag")
     field.press_sequentially("light")
     expect(page.locator("aside datalist option")).to_have_attribute("value", "lighthouse")
-    field.fill("lighthouse")  # as a choice from the list does
+    choose(field, "lighthouse")
     expect(page.locator(".tokens a")).to_have_text(["lighthouse"])
 
 
@@ -555,7 +515,7 @@ def test_what_cannot_be_saved_is_kept_until_the_service_is_back(
     page = open_page(server, "#/0.jpg")
     notes = page.get_by_label("Notes")
     expect(notes).to_be_editable()
-    server.stop(signal.SIGKILL)
+    os.killpg(server.process.pid, signal.SIGKILL)
     notes.fill("Must not get lost.")
     notes.blur()
     expect(page.get_by_role("alert").filter(has_text="Not saved")).to_be_visible()
@@ -628,8 +588,8 @@ def test_results_are_a_grid_with_the_matches_marked(library: Server, open_page) 
     box.press("Enter")
     caption = tile(page, "img26.jpg").locator(".caption")
     expect(caption.locator("span mark")).to_have_text("img26")
-    expect(caption.locator("small mark")).to_have_text("Zoë".encode().decode(), ignore_case=True) if False else None  # fmt: skip
-    assert caption.locator("small").inner_text() == "A Zo\u0065\u0308 near the lighthouse wall."
+    expect(caption.locator("small mark")).to_have_text("Zoe\u0308")
+    expect(caption.locator("small")).to_have_text("A Zoe\u0308 near the lighthouse wall.")
     expect(page.get_by_role("status").filter(has_text="1 photo")).to_be_visible()
     assert page.url.endswith("#/art/?q=zoe+img26")
     page.reload()
@@ -662,9 +622,9 @@ def test_search_suggests_words_while_one_types(library: Server, open_page) -> No
     page = open_page(library)
     box = page.get_by_role("combobox", name="Search photos")
     box.press_sequentially("-nope nik")
-    option = page.locator("form option")
+    option = page.locator("form datalist option")
     expect(option).to_have_attribute("value", "-nope nikon")
-    box.fill("-nope nikon")  # as a choice from the list does
+    choose(box, "-nope nikon")
     expect(link(page, "nikon.jpg")).to_have_count(2)
 
 
@@ -737,18 +697,6 @@ def test_below_a_readonly_pointer_nothing_can_be_edited(library: Server, open_pa
     shown(page)
     expect(page.get_by_text("Tags and notes cannot be changed here.")).to_be_visible()
     expect(page.get_by_role("button", name="Favourite (f)")).to_be_hidden()
-
-
-def test_the_page_works_below_a_path(serve, open_page, root: pathlib.Path) -> None:
-    old(root / "a b/ü#1.jpg", photo(1))
-    server = serve(root, SCRIPT_NAME="/photos")
-    page = open_page(f"http://127.0.0.1:{server.port}/photos")
-    page.locator(".folders a").click()
-    link(page, "ü#1.jpg").click()
-    shown(page)
-    page.reload()
-    shown(page)
-    assert page.url.endswith("/photos/#/a%20b/%C3%BC%231.jpg")
 
 
 # For everyone
@@ -869,9 +817,7 @@ def test_the_page_is_small() -> None:
     assert sum(sizes.values()) < 70_000, sizes
 
 
-def test_a_large_photo_is_sharp_soon_over_a_slow_line(
-    serve, open_page, root: pathlib.Path
-) -> None:
+def test_a_large_photo_is_sharp_soon_over_a_slow_line(serve, open_page, root: pathlib.Path) -> None:
     noise = Image.effect_noise((6000, 4000), 60).convert("RGB")
     out = io.BytesIO()
     noise.resize((1500, 1000)).resize((6000, 4000)).save(out, "JPEG", quality=90)

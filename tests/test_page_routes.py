@@ -1,0 +1,377 @@
+"""The gallery page as the service sends it: to whom, with which headers, below which path."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import pathlib
+import re
+from collections.abc import Callable
+from urllib.parse import urljoin
+
+import pytest
+from buckets import BucketPath
+from conftest import Gallery, Server, put, read_only
+from webtest import TestApp, TestResponse
+
+Make = Callable[..., Gallery]
+FULL, READING = "full-token-1234", "read-token-1234"
+HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
+FOREVER = "private, max-age=31536000, immutable"
+
+
+@pytest.fixture
+def make_app(make_gallery: Make, root: pathlib.Path) -> Callable[..., TestApp]:
+    put(root / "a.jpg")
+
+    def make(**names: str) -> TestApp:
+        gallery = make_gallery(**names)
+        gallery.index()
+        return gallery.app
+
+    return make
+
+
+def page(app: TestApp, route: str = "/", status: int = 200, **headers: str) -> TestResponse:
+    """What a browser gets that opens an address."""
+    return app.get(route, headers={**HTML, **headers}, status=status)
+
+
+def addresses(html: str) -> list[str]:
+    """The URLs that the page names, as they stand in it."""
+    return re.findall(r'(?:src|href)="([^"]*)"', html)
+
+
+def access(answer: TestResponse) -> tuple[str, str]:
+    """What the page says its reader may do, and whether that comes from a session."""
+    ((may, session),) = re.findall(r'<body data-access="(\w*)" data-session="(\w*)">', answer.text)
+    return may, session
+
+
+def directives(answer: TestResponse) -> dict[str, list[str]]:
+    """The Content Security Policy."""
+    found = [each.split() for each in answer.headers["Content-Security-Policy"].split(";")]
+    return {name: values for name, *values in found}
+
+
+# Pages for browsers, JSON for programs
+
+
+@pytest.mark.parametrize("route", ["/", "/api/"])
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [(HTML["Accept"], "text/html"), ("text/html", "text/html"), ("application/json, text/html", "text/html"),
+     (None, "application/json"), ("", "application/json"), ("*/*", "application/json"),
+     ("application/json", "application/json"), ("text/plain", "application/json"), ("image/*", "application/json")],
+)  # fmt: skip
+def test_a_browser_gets_the_page_and_a_program_json(make_app, route, accept, kind) -> None:
+    app = make_app()
+    headers = {} if accept is None else {"Accept": accept}
+    for method in ("GET", "HEAD"):
+        answer = app.request(route, method=method, headers=headers, status=200)
+        assert answer.content_type == kind
+        assert "Accept" in answer.headers["Vary"]
+    got = app.get(route, headers=headers)
+    if kind == "text/html":
+        assert got.text.startswith("<!doctype html>")
+        assert got.charset.lower() == "utf-8"
+    else:
+        assert (got.json["name"], got.headers["Cache-Control"]) == ("lenslet", "no-store")
+
+
+def test_caches_tell_the_page_from_json_also_for_other_sites(make_app) -> None:
+    app = make_app(CORS_ORIGINS="https://friend.example")
+    vary = re.split(r"\s*,\s*", page(app).headers["Vary"])
+    assert {"Accept", "Origin"} <= set(vary)
+
+
+def test_a_page_that_the_browser_has_is_not_sent_again(make_app) -> None:
+    app = make_app(API_TOKEN=FULL)
+    closed = page(app)
+    assert closed.headers["Cache-Control"] == "no-cache"
+    tag = closed.headers["ETag"]
+    again = page(app, status=304, **{"If-None-Match": tag})
+    assert (again.body, again.headers["ETag"]) == (b"", tag)
+    assert "Content-Security-Policy" in again.headers
+    head = app.head("/", headers=HTML)
+    assert (head.headers["ETag"], head.body) == (tag, b"")
+    assert head.headers["Content-Length"] == str(len(closed.body))
+    opened = page(app, Authorization=f"Bearer {FULL}", **{"If-None-Match": tag})
+    assert opened.headers["ETag"] != tag
+
+
+# The policy
+
+
+def test_the_page_loads_from_its_own_origin_and_runs_nothing_inline(make_app) -> None:
+    app = make_app()
+    policy = directives(page(app))
+    assert policy == {
+        "default-src": ["'none'"], "script-src": ["'self'"], "style-src": ["'self'"], "img-src": ["'self'"],
+        "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'none'"],
+        "frame-ancestors": ["'none'"], "require-trusted-types-for": ["'script'"],
+    }  # fmt: skip
+    assert "unsafe" not in page(app).headers["Content-Security-Policy"]
+    html = page(app).text
+    assert not re.search(r"<style|style=|<script>|\son\w+=|javascript:|<iframe|<base", html)
+
+
+def test_originals_may_come_from_the_bucket_that_they_are_in(
+    make, bucket: BucketPath, make_app, tmp_path
+) -> None:
+    put(bucket / "a.jpg")
+    endpoint = bucket.service.endpoint
+    sources = {
+        "bucket": make(bucket, PRESIGN_SECONDS="900").app,
+        "passed on": make(bucket).app,
+        "pointers": make_app(POINTER_BUCKETS="photos"),
+        "folder": make_app(PRESIGN_SECONDS="900"),
+        "path": make(bucket, PRESIGN_SECONDS="900", S3_ENDPOINT="https://s3.example:81/x").app,
+    }
+    found = {name: directives(page(app))["img-src"] for name, app in sources.items()}
+    assert found == {
+        "bucket": ["'self'", endpoint],
+        "passed on": ["'self'"],
+        "pointers": ["'self'", "https://*.amazonaws.com"],
+        "folder": ["'self'"],
+        "path": ["'self'", "https://s3.example:81"],
+    }
+
+
+@pytest.mark.parametrize("accept", [HTML, {}])
+def test_every_part_of_the_page_has_the_headers_of_safety(make_app, accept) -> None:
+    app = make_app()
+    for route in ("/", *addresses(page(app).text), "/page/x/app.js"):
+        answer = app.get(urljoin("/", route), headers=accept, status="*")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert directives(answer)["default-src"] == ["'none'"]
+        assert directives(answer)["frame-ancestors"] == ["'none'"]
+        assert "Set-Cookie" not in answer.headers
+
+
+# The files of the page
+
+
+def test_every_file_that_the_page_names_is_there_and_may_be_kept_for_ever(make_app) -> None:
+    app = make_app()
+    html = page(app).text
+    assert not re.search(r"\{\w+\}", html)
+    kinds = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+    named = addresses(html)
+    for address in named:
+        assert re.fullmatch(r"page/[0-9a-f]{16}/[\w-]+\.(js|css|svg)", address)
+        answer = app.get(f"/{address}", status=200)
+        assert answer.content_type == kinds[address.rpartition(".")[2]]
+        assert answer.headers["Cache-Control"] == FOREVER
+        tag = {"If-None-Match": answer.headers["ETag"]}
+        known = app.get(f"/{address}", headers=tag, status=304)
+        assert (known.body, known.headers["Cache-Control"]) == (b"", FOREVER)
+        head = app.head(f"/{address}", status=200)
+        assert head.headers["Content-Length"] == str(len(answer.body))
+        for module in re.findall(r'(?:from|import)\s*"(\./[^"]+)"', answer.text):
+            assert urljoin(address, module) in named  # and so it is fetched early
+    assert {address.rpartition(".")[2] for address in named} == set(kinds)
+
+
+def test_the_page_is_small(make_app) -> None:
+    app = make_app()
+    html = page(app)
+    sizes = {each: len(app.get(f"/{each}").body) for each in set(addresses(html.text))}
+    assert len(html.body) + sum(sizes.values()) < 70_000, sizes
+
+
+OTHER_FILES = ["{v}/none.js", "{v}/__init__.py", "{v}/APP.JS", "{v}/app.js.map", "{v}/app.js/x", "{v}/", "{v}", "", "app.js",
+               "x/app.js", "{v}0/app.js", "{{version}}/app.js", "{v}/../app.js", "{v}/..%2f..%2fopenapi.json",
+               "{v}/%2e%2e/%2e%2e/openapi.json", "%2e%2e/app.js", "{v}/..", "{v}/.", "{v}//app.js", "/{v}/app.js",
+               "{v}/%2fetc%2fpasswd", "{v}/app.js%00", "{v}/..%5capp.js", "{v}/page%2fapp.js"]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", OTHER_FILES)
+def test_there_are_no_other_files_and_versions(make_app, file) -> None:
+    app = make_app(API_TOKEN=FULL)
+    version = addresses(page(app).text)[0].split("/")[1]
+    for prefix in ("", "/api"):
+        route = f"{prefix}/page/{file.format(v=version)}"
+        answer = app.get(route, expect_errors=True)
+        assert answer.status_int in (401, 404)
+        assert set(answer.json) == {"title", "description"}
+        bearer = {"Authorization": f"Bearer {FULL}"}
+        assert app.get(route, headers=bearer, status=404).headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_the_page_can_only_be_read(make_app, method) -> None:
+    app = make_app(API_TOKEN=FULL)
+    for route in ("/", "/" + addresses(page(app).text)[0]):
+        app.request(route, method=method, headers=HTML, status=[401, 405])
+
+
+def test_without_the_page_browsers_get_json_too(make_app) -> None:
+    shown, hidden = make_app(), make_app(PAGE="off")
+    for route in ("/", "/api/"):
+        answer = page(hidden, route)
+        assert (answer.content_type, answer.json["name"]) == ("application/json", "lenslet")
+        for address in addresses(page(shown).text):
+            hidden.get(urljoin(route, address), status=404)
+    closed = make_app(PAGE="off", API_TOKEN=FULL)
+    page(closed, status=401)
+    closed.get("/" + addresses(page(shown).text)[0], headers=HTML, status=401)
+
+
+# Below a path
+
+
+def ask(server: Server, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, str]:
+    """Status, headers and text, without following a redirect."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("GET", path, headers={**HTML, **headers})
+    with connection.getresponse() as answer:
+        found = answer.status, answer.headers, answer.read().decode()
+    connection.close()
+    return found
+
+
+def test_the_page_works_below_the_path_that_a_proxy_names(
+    serve: Callable[..., Server], root
+) -> None:
+    put(root / "a.jpg")
+    server = serve(root)
+    for prefix in ("", "/photos", "/a/b"):
+        proxy = {"SCRIPT_NAME": prefix} if prefix else {}
+        for start in (f"{prefix}/", f"{prefix}/api/"):
+            status, headers, html = ask(server, start, **proxy)
+            assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+            for address in addresses(html):
+                assert ask(server, urljoin(start, address), **proxy)[0] == 200
+        for address in (prefix, f"{prefix}/api"):
+            if not address:
+                continue
+            status, headers, _ = ask(server, address, **proxy)
+            assert (status, headers["Location"]) == (302, f"{address}/")
+            assert "Accept" in headers["Vary"]
+            status, _, body = ask(server, address, **proxy, Accept="*/*")
+            assert (status, json.loads(body)["name"]) == (200, "lenslet")
+
+
+@pytest.mark.parametrize(
+    ("script", "rest", "wanted"),
+    [("/photos", "", "/photos/"), ("/my photos", "", "/my%20photos/"), ("/a\r\nb", "", "/a%0D%0Ab/"),
+     ("/photos", "/api", "/photos/api/"), ("", "/api", "/api/")],
+)  # fmt: skip
+def test_a_mounted_page_sends_to_its_own_path(make_app, script, rest, wanted) -> None:
+    app = make_app()
+    where = {"SCRIPT_NAME": script, "PATH_INFO": rest}
+    mounted = TestApp(lambda environ, start: app.app({**environ, **where}, start))
+    found = mounted.get("/", headers=HTML, status=302).headers["Location"]
+    assert found.removeprefix("http://localhost") == wanted
+
+
+# Who may do what
+
+
+def test_with_a_token_everyone_gets_the_page_and_nothing_of_the_library(make_app) -> None:
+    app = make_app(API_TOKEN=FULL, READ_TOKEN=READING)
+    answer = page(app)
+    assert access(answer) == ("none", "no")
+    assert "a.jpg" not in answer.text
+    for address in addresses(answer.text):
+        app.get(f"/{address}", status=200)
+    for route in ("/folders", "/search?q=a", "/thumb?path=a.jpg", "/preview?path=a.jpg", "/health",
+                  "/openapi.json", "/api/folders", "/page/../folders", "/page/%2e%2e/folders"):  # fmt: skip
+        page(app, route, status=401 if "page" not in route else 404)
+    app.get("/", status=401)  # JSON as before
+    wrong = page(app, Authorization="Bearer wrong-token-123")
+    assert access(wrong) == ("none", "no")
+
+
+@pytest.mark.parametrize(("token", "may"), [(FULL, "write"), (READING, "read")])
+@pytest.mark.parametrize("route", ["/", "/api/"])
+def test_the_page_says_what_a_session_allows(make_app, token, may, route) -> None:
+    app = make_app(API_TOKEN=FULL, READ_TOKEN=READING)
+    assert access(page(app, route, Authorization=f"Bearer {token}")) == (may, "no")
+    app.post_json("/session", {"token": token}, status=204)
+    assert access(page(app, route)) == (may, "yes")
+    page(app, "/folders", status=200)
+    app.put_json("/item?path=a.jpg", {"notes": "n"}, status=200 if may == "write" else 403)
+    app.delete("/session", status=204)
+    assert access(page(app, route)) == ("none", "no")
+
+
+def test_a_token_for_reading_alone_reads(make_app) -> None:
+    app = make_app(READ_TOKEN=READING)
+    assert access(page(app)) == ("none", "no")
+    app.post_json("/session", {"token": READING}, status=204)
+    assert access(page(app)) == ("read", "yes")
+
+
+def test_without_tokens_everyone_may_write(make_app) -> None:
+    assert access(page(make_app())) == ("write", "no")
+
+
+def test_where_nothing_can_be_written_the_page_reads(make_app, root, tmp_path) -> None:
+    app, apart = make_app(), make_app(STATE_DIR=str(tmp_path / "state"))
+    with read_only(root):
+        assert access(page(app)) == ("read", "no")
+        assert access(page(apart)) == ("write", "no")
+    assert access(page(app)) == ("write", "no")
+
+
+def test_while_the_root_is_away_the_page_is_there(make_app, root, tmp_path) -> None:
+    app = make_app()
+    root.rename(tmp_path / "away")
+    assert access(page(app)) == ("read", "no")
+
+
+def test_the_page_knows_the_user_whom_a_proxy_names(make_app) -> None:
+    app = make_app(AUTH_HEADER="Remote-User", TRUSTED_PROXIES="10.0.0.0/8")
+    near, far = {"REMOTE_ADDR": "10.1.2.3"}, {"REMOTE_ADDR": "11.0.0.1"}
+    named = {**HTML, "Remote-User": "ann"}
+    assert access(app.get("/", headers=named, extra_environ=near)) == ("write", "no")
+    assert access(app.get("/", headers=HTML, extra_environ=near)) == ("none", "no")
+    assert access(app.get("/", headers=named, extra_environ=far)) == ("none", "no")
+
+
+def test_a_name_that_another_site_points_here_gets_no_page(make_app) -> None:
+    app = make_app()
+    file = "/" + addresses(page(app).text)[0]
+    for route in ("/", file):
+        page(app, route, status=421, Host="evil.example")
+    behind = make_app(AUTH_HEADER="Remote-User", API_TOKEN=FULL)
+    page(behind, status=421, Host="evil.example")
+
+
+def test_an_item_below_a_readonly_pointer_says_that_it_cannot_be_edited(
+    make_gallery: Make, root
+) -> None:
+    put(root / "art/a.jpg")
+    for name, readonly in (("open", False), ("closed", True)):
+        target = {"type": "local", "path": "art"}
+        pointer = {"version": 1, "kind": "pointer", "target": target, "readonly": readonly}
+        put(root / name / ".lenslet.folder.json", json.dumps(pointer).encode())
+    gallery = make_gallery()
+    gallery.index()
+    closed = gallery.app.get("/item?path=closed/a.jpg", status=200)
+    assert closed.headers["Allow"] == "GET, HEAD"
+    tag = {"If-None-Match": closed.headers["ETag"]}
+    known = gallery.app.get("/item?path=closed/a.jpg", headers=tag, status=304)
+    assert known.headers["Allow"] == "GET, HEAD"
+    for path in ("open/a.jpg", "art/a.jpg"):
+        assert "Allow" not in gallery.app.get(f"/item?path={path}", status=200).headers
+
+
+# What the page shows of the work
+
+
+def test_health_says_how_the_work_goes_down(serve: Callable[..., Server], root) -> None:
+    for number in range(40):
+        put(root / f"{number}.jpg")
+    server = serve(root)
+    found = server.until(
+        lambda: (each := server.json("/health/workers")).get("imagesRead") == 40 and each
+    )
+    assert found["backlogSeconds"] == 2
+    assert len(found["backlogs"]) * found["backlogSeconds"] == 300
+    assert found["backlogs"][0] == 0  # before the service began
+    assert all(isinstance(each, int) and each >= 0 for each in found["backlogs"])
