@@ -88,8 +88,11 @@ class Status:
         """Reports that the index process works, and how much waits."""
         memory, now = self._memory, time.monotonic()
         step = int(now) // BACKLOG_SECONDS
-        for each in range(max((memory.step or step) + 1, step - _BACKLOGS + 1), step + 1):
+        before = memory.step or step - 1
+        for each in range(max(before + 1, step - _BACKLOGS + 1), step + 1):
             memory.backlogs[each % _BACKLOGS] = backlog
+        slot = step % _BACKLOGS
+        memory.backlogs[slot] = max(memory.backlogs[slot], backlog)
         memory.pid, memory.beat, memory.backlog, memory.step = os.getpid(), now, backlog, step
 
     def heartbeat(self) -> Heartbeat:

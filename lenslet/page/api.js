@@ -1,12 +1,8 @@
 // Talks to the service. Reading waits until it answers; writing fails with the reason.
 
-// Why a request failed: its HTTP status (0: no answer), a sentence, and the answer.
-class Problem extends Error {
-	constructor(status, body, etag) {
-		super(body.description || body.title || `HTTP ${status}`);
-		Object.assign(this, { status, body, etag });
-	}
-}
+// Why a request failed: a sentence, the HTTP status (0: no answer), and the answer.
+const problem = (status, body, etag) =>
+	Object.assign(new Error(body.description || body.title || `HTTP ${status}`), { status, body, etag });
 
 const AWAY = [0, 502, 503, 504];
 const [RETRY_MS, MOST_RETRY_MS] = [500, 8000];
@@ -31,11 +27,11 @@ async function ask(method, address, { body, etag, ...options } = {}) {
 		data = JSON.parse((await answer.text()) || "{}");
 	} catch (error) {
 		options.signal?.throwIfAborted();
-		if (!answer || answer.ok) throw new Problem(0, { description: error.message });
+		if (!answer || answer.ok) throw problem(0, { description: error.message });
 	}
 	const tag = answer.headers.get("ETag");
 	if (answer.status === 401) say("sign-in");
-	if (!answer.ok) throw new Problem(answer.status, data, tag);
+	if (!answer.ok) throw problem(answer.status, data, tag);
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }
 
@@ -46,9 +42,9 @@ export async function read(route, params, options) {
 			const answer = await ask("GET", url(route, params), options);
 			say("connection", true);
 			if (answer.status !== 202) return answer;
-		} catch (problem) {
-			if (!AWAY.includes(problem.status)) throw problem;
-			if (problem.body.reasons) return { data: problem.body }; // health of a library that is down
+		} catch (error) {
+			if (!AWAY.includes(error.status)) throw error;
+			if (error.body.reasons) return { data: error.body }; // health of a library that is down
 			say("connection", false);
 		}
 		await pause(wait);
@@ -61,6 +57,6 @@ export const write = (method, route, params, options) => ask(method, url(route, 
 
 // Asks why an image was not sent: its status and message; `later` if it may still come.
 export async function whyNot(address) {
-	const { status, message } = await ask("GET", address).catch((problem) => problem);
+	const { status, message } = await ask("GET", address).catch((error) => error);
 	return { message, later: status < 300 || AWAY.includes(status) };
 }

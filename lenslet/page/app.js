@@ -3,27 +3,23 @@
 
 import { pause, write } from "./api.js";
 import { hasUnsaved } from "./details.js";
-import { button, dialog, h, isTyping, put, textButton, toast } from "./dom.js";
+import { button, dialog, h, isTyping, page, put, textButton, toast } from "./dom.js";
 import * as grid from "./grid.js";
-import { showHealth } from "./health.js";
+import * as health from "./health.js";
 import * as search from "./search.js";
 import { Folder, parent, Search } from "./sources.js";
 import { number, T } from "./strings.js";
 import { tagField } from "./tags.js";
 import * as folders from "./tree.js";
-import { folderHref, hrefOf } from "./tree.js";
 import * as viewer from "./viewer.js";
 
 const IMAGE = /\.(jpe?g|png|webp)$/i;
 const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000];
-const MOST_PATHS = 500;
 const { access, session } = document.body.dataset;
-const writable = access === "write";
 const wide = matchMedia("(min-width: 56rem)");
 
 let route = {};
 let source; // what the grid shows
-let stopHealth;
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
@@ -33,7 +29,7 @@ function parse(hash) {
 	try {
 		path = decodeURIComponent(way).replace(/^\/+|\/+$/g, "");
 	} catch {
-		// an address that was cut shows the root
+		// a damaged address shows the root
 	}
 	if (way.endsWith("/") || !IMAGE.test(path)) return { folder: path, query };
 	return { item: path, folder: query ? within : parent(path), query };
@@ -43,9 +39,8 @@ const listHref = (query, folder) => folderHref(folder) + (query && `?${new URLSe
 const itemHref = ({ path }) => hrefOf(path) + (route.query && `?${new URLSearchParams({ q: route.query, in: route.folder })}`);
 const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 
-const health = h("main.health", { tabIndex: -1 });
 const crumbs = h("nav.crumbs", { "aria-label": T.photos });
-const sorting = h("select", { "aria-label": T.sort, title: T.sort });
+const sorting = h("select", { "aria-label": T.sort });
 const offline = h("p.offline", { role: "alert", hidden: true }, T.offline);
 const count = h("b", { role: "status" });
 const tagging = (label, key) => tagField(label, (tags) => tagAll({ [key]: tags })).element;
@@ -57,13 +52,16 @@ const bulk = h(
 	[tagging(T.addTag, "add"), tagging(T.removeTag, "remove")],
 	button("close", T.clearSelection, () => grid.select([])),
 );
-const { tree } = folders;
-search.begin((query, everywhere) => (location.hash = listHref(query, everywhere ? "" : route.folder ?? "")));
-const caption = (item) => search.caption(item, route.query);
-const go = (item) => location.replace(itemHref(item));
-const actions = { writable, href: itemHref, caption, selected: drawBulk, go, close: closed, saved: edited };
-grid.begin(actions);
-viewer.begin(actions);
+const { folderHref, hrefOf, tree } = folders;
+Object.assign(page, {
+	search: (query, everywhere) => (location.hash = listHref(query, everywhere ? "" : route.folder ?? "")),
+	href: itemHref,
+	caption: (item) => search.caption(item, route.query),
+	selected: drawBulk,
+	go: (item) => location.replace(itemHref(item)),
+	closed,
+	saved: ({ path, base }) => edited({ [path]: base.tags }),
+});
 
 document.body.append(
 	h(
@@ -77,7 +75,7 @@ document.body.append(
 		session === "yes" ? textButton(T.signOut, () => write("DELETE", "session", {}).then(() => location.reload())) : "",
 	),
 	offline,
-	h("div.columns", tree, grid.view, health),
+	h("div.columns", tree, grid.view, health.view),
 	bulk,
 );
 showTree(wide.matches && localStorage.tree !== "false");
@@ -95,14 +93,11 @@ function open() {
 	const before = route.folder;
 	route = parse(location.hash);
 	const { item, folder, query } = route;
-	stopHealth?.abort();
-	[health.hidden, grid.view.hidden] = [!route.health, Boolean(route.health)];
+	[health.view.hidden, grid.view.hidden] = [!route.health, Boolean(route.health)];
 	if (!item && viewer.dialog.open) viewer.dialog.close();
 	document.title = nameOf(item ?? folder ?? T.health) || "Lenslet";
-	if (route.health) {
-		stopHealth = new AbortController();
-		showHealth(health, stopHealth.signal).catch(() => {}); // stopped
-	} else if (folder !== source?.path || query !== source.query) openList();
+	if (route.health) health.show();
+	else if (folder !== source?.path || query !== source.query) openList();
 	if (!wide.matches && folder !== before) showTree(false);
 	if (item) openItem(item);
 	drawCrumbs();
@@ -179,12 +174,9 @@ function closed() {
 	if (index >= 0) grid.focus(index);
 }
 
-// Shows tags that were just stored.
-function edited({ path, base }) {
-	const index = source.find(path);
-	const item = source.items[index];
-	if (!item || base.tags.join("\n") === (item.tags ?? []).join("\n")) return;
-	source.items[index] = { ...item, tags: base.tags };
+// Shows tags that were just stored, by path.
+function edited(stored) {
+	source.items = source.items.map((item) => (stored[item?.path] ? { ...item, tags: stored[item.path] } : item));
 	grid.update();
 }
 
@@ -193,21 +185,17 @@ function drawBulk() {
 	put(count, T.selected(grid.selected.size));
 }
 
-// Adds or removes tags on all selected photos, with one request.
 async function tagAll(change) {
 	const paths = [...grid.selected.keys()];
-	if (paths.length > MOST_PATHS) return toast(T.tooMany(MOST_PATHS));
 	try {
 		const { results } = (await write("POST", "items/tags", {}, { body: { paths, ...change } })).data;
 		const failed = results.filter(({ tags }) => !tags);
-		for (const { path, tags } of results) if (tags) edited({ path, base: { tags } });
+		edited(Object.fromEntries(results.map(({ path, tags }) => [path, tags])));
 		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length));
 	} catch (problem) {
 		toast(T.notSaved(problem.message));
 	}
 }
-
-// Getting in, help, keys
 
 function signIn() {
 	if (document.querySelector(".sheet")) return;
@@ -247,7 +235,6 @@ addEventListener("keydown", (event) => {
 });
 document.addEventListener("connection", ({ detail }) => (offline.hidden = detail));
 document.addEventListener("sign-in", signIn);
-document.addEventListener("visibilitychange", () => !document.hidden && source instanceof Folder && source.refresh());
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
 addEventListener("hashchange", open);
 if (access === "none") signIn();

@@ -2,11 +2,10 @@
 // saving fails, and merged when somebody else was faster.
 
 import { read, write } from "./api.js";
-import { h, put, textButton } from "./dom.js";
+import { h, page, put, textButton, writable } from "./dom.js";
 import { T } from "./strings.js";
 import { tagField } from "./tags.js";
 
-const TRIES = 5;
 const same = (one, other) => one.join("\n") === other.join("\n");
 
 // Merges two edits of the same tags: what either added or removed counts.
@@ -22,7 +21,7 @@ class Edit {
 	changed = () => {};
 	#saving;
 
-	constructor(path, { data, etag, allow }, writable) {
+	constructor(path, { data, etag, allow }) {
 		Object.assign(this, { path, facts: data, writable: writable && (!allow || allow.includes("PUT")) });
 		this.#learn(data, etag);
 		Object.assign(this, this.base);
@@ -46,30 +45,29 @@ class Edit {
 		this.#saving = Promise.resolve(this.#saving).then(() => this.#save());
 	}
 
-	async #save(tries = TRIES) {
-		if (!this.dirty || this.theirs !== undefined) return;
-		const { tags, notes, base, path, etag } = this;
-		const body = { tags: same(tags, base.tags) ? undefined : tags, notes: notes === base.notes ? undefined : notes };
-		this.#say("saving");
-		try {
-			const stored = await write("PUT", "item", { path }, { body, etag });
-			this.#learn(stored.data, stored.etag);
-			// What was typed meanwhile stays.
-			if (same(this.tags, tags)) this.tags = this.base.tags;
-			if (this.notes === notes) this.notes = this.base.notes;
-			this.#say("saved");
-		} catch (problem) {
-			if (problem.status !== 412 || !tries) return this.#say("failed", problem.message);
-			this.#learn(problem.body, problem.etag ?? '"0."');
-			this.tags = mergeTags(base.tags, this.tags, this.base.tags);
-			if (this.notes === base.notes) this.notes = this.base.notes;
-			else if (![base.notes, this.notes].includes(this.base.notes)) this.theirs = this.base.notes;
-			if (this.theirs === undefined) return this.#save(tries - 1);
-			this.#say("conflict");
+	async #save() {
+		while (this.dirty && this.theirs === undefined) {
+			const { tags, notes, base, path, etag } = this;
+			const body = { tags: same(tags, base.tags) ? undefined : tags, notes: notes === base.notes ? undefined : notes };
+			this.#say("saving");
+			try {
+				const stored = await write("PUT", "item", { path }, { body, etag });
+				this.#learn(stored.data, stored.etag);
+				// What was typed meanwhile stays.
+				if (same(this.tags, tags)) this.tags = this.base.tags;
+				if (this.notes === notes) this.notes = this.base.notes;
+				this.#say("saved");
+			} catch (problem) {
+				if (problem.status !== 412) return this.#say("failed", problem.message);
+				this.#learn(problem.body, problem.etag ?? '"0."');
+				this.tags = mergeTags(base.tags, this.tags, this.base.tags);
+				if (this.notes === base.notes) this.notes = this.base.notes;
+				else if (![base.notes, this.notes].includes(this.base.notes)) this.theirs = this.base.notes;
+				this.#say(this.theirs === undefined ? "" : "conflict");
+			}
 		}
 	}
 
-	// Ends a conflict with the notes that were chosen.
 	choose(notes) {
 		Object.assign(this, { notes, theirs: undefined });
 		this.#say("");
@@ -80,9 +78,9 @@ class Edit {
 const edits = new Map(); // by path: the last one, and those that are not saved yet
 export const hasUnsaved = () => [...edits.values()].some((edit) => edit.dirty);
 
-async function editOf(path, writable, signal) {
+async function editOf(path) {
 	if (edits.get(path)?.dirty) return edits.get(path);
-	const edit = new Edit(path, await read("item", { path, exif: "full" }, { signal }), writable);
+	const edit = new Edit(path, await read("item", { path, exif: "full" }));
 	for (const [each, old] of edits) if (!old.dirty) edits.delete(each);
 	edits.set(path, edit);
 	return edit;
@@ -90,37 +88,32 @@ async function editOf(path, writable, signal) {
 
 export const panel = h("aside.details", { "aria-label": T.details });
 export let edit; // of the photo that is shown, once it is loaded
-let writable, saved, stop;
-
-// Begins. `told(edit)` is called whenever something is known or stored.
-export function begin(mayWrite, told) {
-	[writable, saved] = [mayWrite, told];
-}
+let shown;
 
 // Saves what is not saved yet, and shows nothing.
 export function clear() {
-	stop?.abort();
 	edit?.save();
-	edit = undefined;
+	edit = shown = undefined;
 	put(panel);
 }
 
 export async function show(item) {
 	clear();
-	const { signal } = (stop = new AbortController());
+	shown = item;
 	const title = h("h2", item.name);
 	put(panel, title, h("p.quiet", T.loading));
 	try {
-		const found = await editOf(item.path, writable, signal);
-		if (!signal.aborted) put(panel, title, fields(item, found));
+		const found = await editOf(item.path);
+		if (shown === item) put(panel, title, fields(item, found));
 	} catch (problem) {
-		if (!signal.aborted) put(panel, title, h("p.problem", { role: "alert" }, problem.message));
+		if (shown === item) put(panel, title, h("p.problem", { role: "alert" }, problem.message));
 	}
 }
 
 function fields(item, found) {
 	const save = () => found.save();
-	const tags = tagField(T.addTag, (tags) => save(Object.assign(found, { tags })), found.writable);
+	const setTags = (tags) => save(found.changed(Object.assign(found, { tags })));
+	const tags = tagField(T.addTag, setTags, found.writable);
 	const oninput = () => (found.notes = notes.value);
 	const notes = h("textarea", { rows: 5, maxLength: 65536, readOnly: !found.writable, oninput, onblur: save });
 	const status = h("div", { role: "status" });
@@ -128,7 +121,7 @@ function fields(item, found) {
 		tags.show(found.tags);
 		if (notes.value !== found.notes) notes.value = found.notes;
 		put(status, says(found));
-		saved(found);
+		page.edited(found);
 	};
 	edit = found;
 	edit.changed();
@@ -144,8 +137,7 @@ function says(edit) {
 		"div.conflict",
 		{ role: "alert" },
 		h("b", T.conflict),
-		[h("h4", T.mine), h("pre", notes), h("h4", T.theirs), h("pre", theirs)],
-		[notes, theirs, `${theirs}\n\n${notes}`].map((text, index) => textButton(T.keep[index], () => edit.choose(text))),
+		[notes, theirs, `${theirs}\n\n${notes}`].map((text, each) => [h("pre", text), textButton(T.keep[each], () => edit.choose(text))]),
 	);
 }
 

@@ -8,7 +8,7 @@ const ICONS = {
 	left: "M15 4l-8 8 8 8",
 	right: "M9 4l8 8-8 8",
 	star: "M12 3l2.7 5.8 6.3.8-4.6 4.3 1.2 6.3L12 17.1l-5.6 3.1 1.2-6.3L3 9.6l6.3-.8z",
-	info: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 11v6M12 7.2v.1",
+	info: "M12 10v9M12 5v.1",
 	download: "M12 3v12M7 11l5 5 5-5M4 21h16",
 	link: "M10 14a4 4 0 0 0 6 0l4-4a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-4 4a4 4 0 0 0 6 6l1-1",
 	full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
@@ -23,6 +23,10 @@ const ICONS = {
 	folder: "M3 6h6l2 3h10v10H3z",
 	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
 };
+
+// What the parts tell the page; `app.js` fills it in.
+export const page = {};
+export const writable = document.body.dataset.access === "write";
 
 // Makes an element such as `h("p.quiet", { title, onclick }, "text")`; texts become attributes.
 export function h(tag, ...children) {
@@ -52,7 +56,7 @@ export const icon = (name) =>
 	svg("svg", { viewBox: "0 0 24 24", class: `icon i-${name}`, "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 
 export const button = (name, label, onclick, props) =>
-	h("button.icon-button", { type: "button", title: label, "aria-label": label, onclick, ...props }, icon(name));
+	h("button.icon-button", { type: "button", title: label, onclick, ...props }, icon(name));
 
 export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
 

@@ -1,7 +1,7 @@
 // The grid: justified rows, of which only those near the screen are in the page.
 
 import { pause, thumbUrl, whyNot } from "./api.js";
-import { button, h, icon, loaded, put } from "./dom.js";
+import { button, h, icon, loaded, page, put, writable } from "./dom.js";
 import { layOut, rowAt } from "./layout.js";
 import { T } from "./strings.js";
 
@@ -10,26 +10,21 @@ const DRAG = 8; // pixels
 export const FAVOURITE = "favourite";
 
 export const above = h("div"); // what stands above the rows
-const list = h("div.tiles", { role: "list", "aria-label": T.photos });
+const list = h("div.tiles", { role: "list" });
 export const view = h("main", { tabIndex: -1 }, above, list);
 export const selected = new Map(); // path → item
-let actions, source, frame, lastTop, moved;
+let source, frame, lastTop, moved;
 let rows = []; // as `layOut` returns them
 const shown = new Map(); // elements of rows by number
 const tiles = new Map(); // by the index of their item
 let current = 0; // the item that has the focus, or would
 let anchor = 0; // where a range of selected items begins
 
-// Begins. Calls `href(item)`, `caption(item)` and, after each change, `selected()` of `chosen`.
-export function begin(chosen) {
-	actions = chosen;
-	view.onscroll = () => (frame ??= requestAnimationFrame(render));
-	const resized = new ResizeObserver(update);
-	resized.observe(view);
-	resized.observe(above);
-}
+view.onscroll = () => (frame ??= requestAnimationFrame(render));
+const resized = new ResizeObserver(update);
+resized.observe(view);
+resized.observe(above);
 
-// Shows another source, from its top.
 export function show(other) {
 	source = other;
 	rows = [];
@@ -85,7 +80,7 @@ function draw(number) {
 	if (day !== undefined) content.push(h("h2", day ? T.day(day) : T.undated));
 	if (rest) content.push(grow(h("div"), rest));
 	const element = h("div.row", { role: "presentation" }, content);
-	Object.assign(element.style, { height: `${height}px`, transform: `translateY(${top}px)` });
+	element.style = `height: ${height}px; top: ${top}px`;
 	shown.set(number, element);
 	list.append(element);
 }
@@ -114,12 +109,12 @@ function make(index, item, key, top) {
 	const tile = { index, key, element, link };
 	tiles.set(index, tile);
 	if (!item) return tile;
-	link.href = actions.href(item);
+	link.href = page.href(item);
 	tile.image = h("img", { alt: "", decoding: "async" });
 	put(link, tile.image, icon("star"));
 	const check = { tabIndex: -1, role: "checkbox" };
-	if (actions.writable) element.append(button("check", T.select(item.name), (event) => toggle(index, event.shiftKey), check));
-	if (source.query) element.append(actions.caption(item));
+	if (writable) element.append(button("check", T.select(item.name), (event) => toggle(index, event.shiftKey), check));
+	if (source.query) element.append(page.caption(item));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;
 	const hidden = top < lastTop || top > lastTop + view.clientHeight;
@@ -142,7 +137,6 @@ function fill(tile, item) {
 	const starred = tags?.includes(FAVOURITE) ? T.favourite : "";
 	tile.item = item;
 	tile.link.title = [name, T.warnings[warning], starred].filter(Boolean).join(", ");
-	tile.link.ariaLabel = tile.link.title;
 	tile.element.classList.toggle("starred", starred !== "");
 	mark(tile);
 }
@@ -176,9 +170,9 @@ list.onkeydown = (event) => {
 	const command = event.ctrlKey || event.metaKey;
 	const moves = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: Infinity };
 	if (index === undefined || event.altKey) return;
-	if (command && key === "a" && actions.writable) select(source.items);
+	if (command && key === "a" && writable) select(source.items);
 	else if (command) return;
-	else if (key === " " && actions.writable) toggle(index, event.shiftKey);
+	else if (key === " " && writable) toggle(index, event.shiftKey);
 	else if (key in moves) focus(moves[key]);
 	else if (key === "ArrowUp" || key === "ArrowDown") step(index, key === "ArrowUp" ? -1 : 1);
 	else return;
@@ -191,7 +185,7 @@ export function select(items) {
 	for (const item of items) if (item) selected.set(item.path, item);
 	for (const tile of tiles.values()) mark(tile);
 	list.classList.toggle("selecting", selected.size > 0);
-	actions.selected();
+	page.selected();
 }
 
 function mark({ element, item }) {
@@ -216,13 +210,13 @@ list.onclick = (event) => {
 	const tile = at(event);
 	if (!tile || !event.target.closest("a")) return;
 	current = tile.index;
-	const selects = actions.writable && (event.ctrlKey || event.metaKey || event.shiftKey || selected.size);
+	const selects = writable && (event.ctrlKey || event.metaKey || event.shiftKey || selected.size);
 	if (selects || box) event.preventDefault();
 	if (selects && !box) toggle(current, event.shiftKey);
 };
 list.onpointerdown = ({ pointerType, button, x, y, ctrlKey }) => {
 	box = undefined;
-	if (pointerType === "mouse" && !button && actions.writable) start = { x, y, chosen: ctrlKey ? [...selected.values()] : [] };
+	if (pointerType === "mouse" && !button && writable) start = { x, y, chosen: ctrlKey ? [...selected.values()] : [] };
 };
 addEventListener("pointermove", ({ x, y }) => {
 	if (!start || (!box && Math.hypot(x - start.x, y - start.y) < DRAG)) return;

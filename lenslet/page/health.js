@@ -8,22 +8,24 @@ import { hrefOf } from "./tree.js";
 const RENEW_MS = 2000;
 const RATES = 6; // the rate is that of the last ten seconds
 
-// Draws health into `element` until `signal` is aborted.
-export async function showHealth(element, signal) {
-	const seen = [];
-	while (!signal.aborted) {
-		const { data } = await read("health", {}, { signal });
-		const now = { seconds: performance.now() / 1000, images: data.workers.imagesRead ?? 0 };
-		seen.push(now);
-		const before = seen.at(-RATES) ?? seen[0];
-		const rate = (now.images - before.images) / (now.seconds - before.seconds || 1);
-		put(element, draw(data, rate));
+export const view = h("main.health", { tabIndex: -1, hidden: true });
+let shown;
+
+// Draws health until it is hidden, or shown anew.
+export async function show() {
+	const seen = (shown = []);
+	while (shown === seen && !view.hidden) {
+		const { data } = await read("health", {});
+		seen.push(data.workers.imagesRead ?? 0);
+		const last = seen.slice(-RATES);
+		const seconds = ((last.length - 1) * RENEW_MS) / 1000;
+		put(view, draw(data, seconds && (last.at(-1) - last[0]) / seconds));
 		await pause(RENEW_MS);
 	}
 }
 
 function draw({ status, reasons, workers, library }, rate) {
-	const { alive, backlog = 0, backlogs = [], backlogSeconds, imagesRead = 0 } = workers;
+	const { backlog = 0, backlogs = [], backlogSeconds, imagesRead = 0 } = workers;
 	const { counts = {}, problems = {} } = library ?? {};
 	const { items = 0, thumbnailsMissing = 0 } = counts;
 	const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
@@ -34,11 +36,10 @@ function draw({ status, reasons, workers, library }, rate) {
 		h("ul", reasons.map((reason) => h("li", reason))),
 		section(
 			T.indexing,
-			h("p", alive ? T.alive : T.dead),
 			bar(T.progress(backlog, Math.round(rate), time), backlog ? imagesRead / (imagesRead + backlog) : 1),
 			plot(backlogs, backlogSeconds),
 		),
-		section(T.library, library ? "" : h("p", T.noReport), h("dl", list), bar(T.thumbnails(items - thumbnailsMissing, items), items ? 1 - thumbnailsMissing / items : 1)),
+		section(T.library, h("dl", list), bar(T.thumbnails(items - thumbnailsMissing, items), items ? 1 - thumbnailsMissing / items : 1)),
 		section(T.problems, kinds.length ? "" : h("p", T.noProblems), kinds.map((kind) => problem(kind, counts[kind], problems[kind] ?? []))),
 	];
 }

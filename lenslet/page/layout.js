@@ -9,11 +9,8 @@ const shape = (item) => {
 	return item.w && item.h ? Math.min(Math.max(item.w / item.h, NARROWEST), WIDEST) : UNKNOWN;
 };
 
-/**
- * Returns the rows and the height of all. Of each row: `top`, `height`, the index of its `first`
- * item, the relative widths of all (`shapes`) and of what stays empty (`rest`). A row with a `day`
- * is a heading.
- */
+// Returns the height of all rows, and of each: `top`, `height`, the index of its `first` item, the
+// relative widths of all (`shapes`) and of what stays empty (`rest`). One with a `day` is a heading.
 export function layOut({ items, day, query }, width) {
 	const rows = [];
 	const target = Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));

@@ -1,6 +1,6 @@
 // The search box, and how a result shows what matched.
 
-import { button, h, put } from "./dom.js";
+import { button, h, page, put } from "./dom.js";
 import { T } from "./strings.js";
 import { suggest } from "./tags.js";
 
@@ -32,7 +32,7 @@ export function caption({ name, path, tags = [], notes = "" }, query) {
 
 const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 });
 const scope = h("select", { "aria-label": T.scope });
-const [from, until] = [T.from, T.until].map((label) => h("input", { type: "date", "aria-label": label, title: label }));
+const [from, until] = [T.from, T.until].map((label) => h("input", { type: "date", "aria-label": label }));
 const dates = h("div.dates", { popover: "auto" }, from, "–", until);
 const toggle = button("calendar", T.dates, () => dates.togglePopover());
 const list = suggest(input, {
@@ -41,15 +41,9 @@ const list = suggest(input, {
 	pick: open,
 });
 export const box = h("form.search", { role: "search" }, input, list, toggle, dates, scope);
-let go;
-
-// Begins. `chosen(query, everywhere)` opens the results.
-export function begin(chosen) {
-	go = chosen;
-}
 
 function open() {
-	go(input.value.trim(), scope.value === "everywhere");
+	page.search(input.value.trim(), scope.value === "everywhere");
 }
 
 box.onsubmit = (event) => event.preventDefault(open());

@@ -13,7 +13,7 @@ export const T = {
 	// Folders and the grid
 	pointer: "Shows the photos of another place",
 	expand: (name) => `Subfolders of ${name}`,
-	emptyFolder: ["No photos here yet", "Copy JPEG, PNG or WebP files into it: they appear by themselves."],
+	emptyFolder: ["No photos here yet", "Copy JPEG, PNG or WebP files here: they appear by themselves."],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
 	sort: "Sort by",
 	sorts: { folder: "Folder", name: "Name", date: "Date taken", "-date": "Newest first" },
@@ -28,7 +28,6 @@ export const T = {
 	clearSelection: "Clear the selection",
 	tagged: (count) => `${many(count)} changed`,
 	notTagged: (count, reason) => `${many(count)} not changed: ${reason}`,
-	tooMany: (most) => `Not more than ${many(most)} at once`,
 
 	// One photo
 	viewer: "Photo",
@@ -66,9 +65,7 @@ export const T = {
 	statuses: { saving: "Saving…", saved: "Saved" },
 	notSaved: (reason) => `Not saved: ${reason}`,
 	readonly: "Tags and notes cannot be changed here.",
-	conflict: "Somebody else has changed the notes meanwhile",
-	mine: "Yours",
-	theirs: "Theirs",
+	conflict: "The notes have changed meanwhile",
 	keep: ["Keep yours", "Keep theirs", "Keep both"],
 
 	// Search
@@ -88,10 +85,7 @@ export const T = {
 	health: "Health",
 	healthOf: { ok: "All is well", degraded: "Something needs attention", down: "The library cannot be read" },
 	library: "Library",
-	noReport: "The library is being read for the first time.",
 	indexing: "Index process",
-	alive: "Working",
-	dead: "Not working",
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
 	thumbnails: (made, all) => `Thumbnails: ${number(made)} of ${number(all)}`,
 	progress: (left, rate, time) => (left ? `${number(left)} to do, ${number(rate)} a second, ${time} left` : "Nothing to do"),
@@ -101,16 +95,16 @@ export const T = {
 	noProblems: "None.",
 	more: (count) => `… and ${number(count)} more`,
 	kinds: {
-		orphanSidecars: ["Tags and notes without a photo", "Move the photo back beside its .json file."],
+		orphanSidecars: ["Tags and notes without a photo", "Move the photo back to its .json file."],
 		orphanThumbnails: ["Thumbnails without a photo", "They can be deleted."],
-		foreignJson: ["JSON of another program", "Nothing to do: it is left alone."],
+		foreignJson: ["JSON of another program", "It is left alone."],
 		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file."],
 		unusableNames: ["Names that cannot be shown", "Rename these files or folders."],
 		brokenPointers: ["Pointers that lead nowhere", "Mend .lenslet.folder.json, or allow its target."],
 		quarantined: ["Photos that crash what reads them", "Replace the file by a good copy."],
 		unreadableImages: ["Photos that cannot be decoded", "Replace the file by a good copy."],
-		unreadableFiles: ["Files that cannot be read", "Let Lenslet's user read them; check the disk."],
-		unreadableFolders: ["Folders that cannot be read", "Let Lenslet's user read and enter them."],
+		unreadableFiles: ["Files that cannot be read", "Let Lenslet read them; check the disk."],
+		unreadableFolders: ["Folders that cannot be read", "Let Lenslet read and enter them."],
 		notKept: ["Folders whose list cannot be kept", "Rename _index.json there, or set STATE_DIR."],
 	},
 
@@ -126,10 +120,8 @@ export const T = {
 	keys: {
 		"/": "Search",
 		"← → ↑ ↓": "Move between photos",
-		Enter: "Open the photo",
 		Space: "Select it; with Shift, all up to it",
 		"Ctrl A": "Select all that is loaded",
 		"Home End": "First, last photo",
-		"?": "This list",
 	},
 };

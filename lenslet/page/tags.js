@@ -32,7 +32,7 @@ export function suggest(input, { word, value, pick }) {
 // Returns a field for tags. `change(tags)` is called with a new list.
 export function tagField(label, change, writable = true) {
 	let tags = [];
-	const tokens = h("ul.tokens", { "aria-label": T.tags });
+	const tokens = h("ul.tokens");
 	const input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
 	const token = (tag) => {
 		const remove = () => change(tags.filter((each) => each !== tag));

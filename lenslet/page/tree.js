@@ -12,7 +12,7 @@ const child = (path, { name }) => (path ? `${path}/${name}` : name);
 // A folder's name, with a mark if it is a pointer.
 const nameOf = ({ name, label, kind }) => [
 	label || name,
-	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img", "aria-label": T.pointer }, icon("pointer")) : "",
+	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img" }, icon("pointer")) : "",
 ];
 
 const known = new Map(); // path → its subfolders
@@ -20,7 +20,6 @@ const open = new Set([""]);
 export const tree = h("nav.tree", { "aria-label": T.menu });
 let here;
 
-// Learns a folder's subfolders.
 export function learn(path, dirs) {
 	known.set(path, dirs);
 	draw();
@@ -56,22 +55,20 @@ function node(path, dir) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, "aria-expanded": `${opened}`, "aria-label": T.expand(dir.name), "data-key": `+${path}` };
-	const current = path === here ? { "aria-current": "page" } : {};
+	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(dir.name), "data-key": `+${path}` };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...current }, nameOf(dir)),
+		h("a", { href: folderHref(path), "data-key": path, ...(path === here && { "aria-current": "page" }) }, nameOf(dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
 	);
 }
 
-// Tiles with cover and name of each subfolder.
 export function folderTiles(path, dirs) {
 	const tile = (dir) => {
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src: thumbUrl({ path: dir.cover, rev: dir.coverRev }) }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
 		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", nameOf(dir))));
 	};
-	return dirs.length ? h("ul.folders", { "aria-label": T.menu }, dirs.map(tile)) : "";
+	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
 }

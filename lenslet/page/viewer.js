@@ -2,14 +2,13 @@
 
 import { fileUrl, pause, previewUrl, thumbUrl, whyNot } from "./api.js";
 import * as details from "./details.js";
-import { button, h, icon, isTyping, loaded, put, toast } from "./dom.js";
+import { button, h, icon, isTyping, loaded, page, put, toast } from "./dom.js";
 import { FAVOURITE } from "./grid.js";
 import { T } from "./strings.js";
 
 const PREVIEW_EDGE = 1600;
 const [SLIDE_MS, AGAIN_MS] = [5000, 1000];
 const [ZOOM, MOST_ZOOM, SCROLL, SWIPE] = [1.6, 8, 80, 50];
-const wide = matchMedia("(min-width: 60rem)");
 
 // What one can do, by key: an icon, its name, a function.
 export const commands = {
@@ -18,7 +17,7 @@ export const commands = {
 	"-": ["minus", T.zoomOut, () => zoomTo(zoom / ZOOM)],
 	"+": ["plus", T.zoomIn, () => zoomTo(zoom * ZOOM)],
 	p: ["play", T.play, () => play(!timer)],
-	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : dialog.requestFullscreen())],
+	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen())],
 	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name }).click()],
 	c: ["link", T.copyLink, copyLink],
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
@@ -28,25 +27,21 @@ const [close, star, , , playing, , , , info] = buttons;
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
 const [title, position, stage] = [h("b"), h("span.quiet"), h("div.stage")];
 const area = h("div.area", { tabIndex: -1 }, stage);
+const frame = h("div.frame", area, previous, next);
 export const dialog = h(
 	"dialog.viewer",
 	{ "aria-label": T.viewer },
 	h("header", close, title, position, buttons.slice(1)),
-	h("div.body", h("div.frame", area, previous, next), details.panel),
+	h("div.body", frame, details.panel),
 );
-let actions, item, index, source, photo, sharp, timer;
+let item, index, source, photo, sharp, timer;
 let zoom = 1;
-let ahead; // the neighbours' images, kept so that they are loaded
+let ahead; // the neighbours, kept so that they are loaded
 
-// Begins. `chosen` are `writable`, go(item), close(), saved(edit).
-export function begin(chosen) {
-	actions = chosen;
-	details.begin(actions.writable, saved);
-	showDetails(wide.matches && localStorage.details !== "false");
-	document.body.append(dialog);
-}
+showDetails(matchMedia("(min-width: 60rem)").matches);
+document.body.append(dialog);
 
-// Shows an item; `place` is its index, -1 while that is not known.
+// Shows an item; its `place` is -1 while it is not known.
 export function show(other, place, from) {
 	const known = item?.path === other.path && item.rev === other.rev;
 	[item, index, source] = [other, place, from];
@@ -64,6 +59,10 @@ export function show(other, place, from) {
 	put(position, index >= 0 ? T.position(index + 1, count) : "");
 	previous.disabled = index <= 0;
 	next.disabled = index < 0 || index >= count - 1;
+	if (photo?.complete) lookAhead();
+}
+
+function lookAhead() {
 	const near = [source.items[index + 1], source.items[index - 1]].filter((each) => index >= 0 && each && !each.error);
 	ahead = near.map((each) => h("img", { src: previewUrl(each) }));
 }
@@ -87,6 +86,7 @@ async function load() {
 	fit();
 	put(stage, mine);
 	sharpen();
+	lookAhead();
 }
 
 // Gives the stage the shape of the photo, and at most its size.
@@ -97,18 +97,18 @@ function fit() {
 }
 
 function step(by) {
-	if (index < 0) return;
+	if (index < 0 || !by) return;
 	source.ensure(index + by, index + by);
-	if (source.items[index + by]) actions.go(source.items[index + by]);
+	if (source.items[index + by]) page.go(source.items[index + by]);
 }
 
-function saved(edit) {
+page.edited = (edit) => {
 	if (edit.path === item?.path) {
 		star.hidden = !edit.writable;
 		star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 	}
-	actions.saved(edit);
-}
+	if (edit.status === "saved") page.saved(edit);
+};
 
 function toggleStar() {
 	const { edit } = details;
@@ -121,7 +121,6 @@ function toggleStar() {
 function showDetails(shown) {
 	details.panel.hidden = !shown;
 	info.setAttribute("aria-pressed", shown);
-	if (wide.matches) localStorage.details = shown;
 }
 
 function play(on) {
@@ -151,25 +150,23 @@ dialog.onclose = () => {
 	item = photo = ahead = undefined;
 	put(stage);
 	details.clear();
-	actions.close();
+	page.closed();
 };
 
 dialog.onkeydown = (event) => {
 	const { key, target } = event;
-	if (isTyping(event) && key === "Escape") return event.preventDefault(target.blur());
-	if (isTyping(event)) return;
-	const turn = (by) => (zoom > 1 ? area.scrollBy(by * SCROLL, 0) : step(by));
-	const moves = {
-		ArrowLeft: () => turn(-1),
-		ArrowRight: () => turn(1),
-		ArrowUp: () => area.scrollBy(0, -SCROLL),
-		ArrowDown: () => area.scrollBy(0, SCROLL),
-		0: () => zoomTo(1),
-	};
-	const act = moves[key] ?? commands[key]?.[2];
-	if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+	if (isTyping(event)) {
+		if (key === "Escape") event.preventDefault(target.blur());
+		return;
+	}
+	const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+	if (event.ctrlKey || event.metaKey || event.altKey) return;
+	if (way && zoom > 1) area.scrollBy(way[0] * SCROLL, way[1] * SCROLL);
+	else if (way) step(way[0]);
+	else if (key === "0") zoomTo(1);
+	else if (commands[key]) commands[key][2]();
+	else return;
 	event.preventDefault();
-	act();
 };
 
 // Zooms so that a point of the screen stays where it is, the middle unless one is given.

@@ -144,6 +144,7 @@ def bench(browser: Browser, home: pathlib.Path, items: int) -> dict[str, Any]:
     for number in (0, 2, 4):
         begun = time.perf_counter()
         page.get_by_role("link", name=f"{number}.jpg", exact=True).click()
+        page.locator(".stage img.large").wait_for()
         page.locator(".stage img").nth(1).wait_for(state="detached")
         sharp.append(1000 * (time.perf_counter() - begun))
         page.keyboard.press("Escape")
