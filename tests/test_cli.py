@@ -160,6 +160,25 @@ def test_demo_draws_a_gallery_and_serves_it(tmp_path) -> None:
             demo.terminate()
 
 
+def test_demo_opens_its_page_in_a_browser(tmp_path) -> None:
+    port, pause = free_port(), threading.Event()
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$@" >{opened}\n')
+    browser.chmod(0o755)
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "BROWSER": str(browser)}
+    command = [sys.executable, "-m", "lenslet.run.cli", "demo", "shown", "--port", str(port)]
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as demo:
+        try:
+            for _ in range(300):
+                if opened.exists() and opened.read_text():
+                    break
+                pause.wait(0.1)
+            assert opened.read_text() == f"http://127.0.0.1:{port}/\n"
+            assert ask(port, "/health/live") == {"status": "ok"}
+        finally:
+            demo.terminate()
+
+
 def ask(port: int, route: str) -> dict[str, object]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{route}", timeout=5) as answer:

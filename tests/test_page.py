@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import axe_playwright_python
+import large
 import pytest
 from conftest import BROKEN_JPEG, CORPUS, ROOT, Server, draw, encode, exif, jpeg, put, wait_for
 from PIL import Image
@@ -274,6 +275,36 @@ def requests_of(server: Server) -> int:
         r'requests_total\{route="(.*)",.*\} (\d+)', server.get("/metrics")[1].decode()
     )
     return sum(int(count) for route, count in found if route not in ("/metrics", "/health"))
+
+
+def test_a_hundred_thousand_photos_scroll_to_the_end(serve, open_page, root: pathlib.Path) -> None:
+    """Frame times are printed and, on a machine under load, only roughly bounded."""
+    large.make(root, "many", 100_000)
+    page = open_page(serve(root), "#/many/")
+    expect(link(page, "p000000.jpg")).to_be_visible()
+    expect(page.locator(".crumbs small")).to_have_text("100,000")
+    times = sorted(
+        page.evaluate(
+            """async () => {
+                const [main, times] = [document.querySelector("main"), []];
+                let last = performance.now();
+                for (let frame = 1; frame <= 400; frame++) {
+                    main.scrollTop = (main.scrollHeight - main.clientHeight) * frame / 400;
+                    await new Promise(requestAnimationFrame);
+                    times.push(performance.now() - last);
+                    last = performance.now();
+                }
+                return times;
+            }"""
+        )
+    )
+    print(f"frames: p50 {times[200]:.1f} ms, p95 {times[380]:.1f} ms, longest {times[-1]:.0f} ms")
+    expect(link(page, "p099999.jpg")).to_be_visible()
+    expect(tile(page, "p099999.jpg").locator("img")).to_have_js_property("naturalWidth", 200)
+    assert page.locator(".tile").count() < 200
+    assert times[200] < 100
+    link(page, "p099999.jpg").click()
+    expect(viewer(page)).to_contain_text("100,000 of 100,000")
 
 
 def test_photos_are_grouped_by_the_day_they_were_taken(library: Server, open_page) -> None:

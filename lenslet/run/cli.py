@@ -94,10 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace, *, opens: bool = False) -> int:
     from lenslet.run import serving  # takes 100 ms that no other command needs
 
-    serving.Server(prog="lenslet").run()
+    server = serving.Server(prog="lenslet")
+    server.opens = opens
+    server.run()
     return 0
 
 
@@ -109,7 +111,7 @@ def _demo(options: argparse.Namespace) -> int:
     # Flushed, so that forked processes do not print it again.
     print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already", flush=True)
     _set_root(folder)
-    return _serve(options)
+    return _serve(options, opens=True)
 
 
 # lenslet index

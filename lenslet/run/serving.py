@@ -13,6 +13,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -219,6 +221,8 @@ def when_ready(server: Any) -> None:
     settings = latest[0]
     root, own = root_name(settings), settings.state_dir or "beside the images"
     log.info("Lenslet serves %s at http://%s/ (its own files: %s)", root, _address(settings), own)
+    if isinstance(server.app, Server) and server.app.opens:
+        _open(f"http://{_address(settings)}/")
     if not (settings.worker_threads or settings.jobs_queue_url):
         log.warning("%s", _NO_INDEX)
     asks = settings.api_token or settings.read_token or settings.auth_header
@@ -229,6 +233,14 @@ def when_ready(server: Any) -> None:
 def _address(settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{settings.port}"
+
+
+def _open(address: str) -> None:
+    """Opens an address in a browser, where there is a screen. A browser in a terminal is not."""
+    names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    if any(map(os.environ.get, names)) or sys.platform == "darwin":
+        command = [sys.executable, "-I", "-m", "webbrowser", address]
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _is_loopback(host: str) -> bool:
@@ -283,7 +295,9 @@ def nworkers_changed(server: Any, new: int, old: int | None) -> None:
 
 
 class Server(BaseApplication):
-    """`lenslet serve`: gunicorn without a configuration file."""
+    """`lenslet serve`: gunicorn without a configuration file. `opens` also opens the page."""
+
+    opens = False
 
     def load_config(self) -> None:
         for name, value in gunicorn_settings().items():
