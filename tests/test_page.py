@@ -142,6 +142,7 @@ def test_folders_have_names_covers_and_a_place_in_the_tree(library: Server, open
     page.locator(".folders a").filter(has_text="2025").click()
     expect(page).to_have_url(re.compile(r"#/art/2025/$"))
     expect(page.locator(".crumbs a")).to_have_text(["Photos", "art", "2025"])
+    expect(page.locator(".crumbs span")).to_have_text("30")
     expect(page.locator(".tree [aria-current]")).to_have_text("2025")
     page.locator(".crumbs a").filter(has_text="art").click()
     expect(page.locator(".folders .name")).to_have_text(["2025", "camera"])
@@ -157,9 +158,6 @@ def test_the_tree_opens_and_closes(library: Server, open_page) -> None:
     art.press("Enter")
     expect(tree.get_by_role("link", name="camera")).to_have_count(0)
     page.get_by_role("button", name="Folders", exact=True).click()
-    expect(tree).to_be_hidden()
-    page.reload()
-    expect(page.locator(".folders a")).not_to_have_count(0)
     expect(tree).to_be_hidden()
 
 
@@ -282,7 +280,7 @@ def test_a_hundred_thousand_photos_scroll_to_the_end(serve, open_page, root: pat
     large.make(root, "many", 100_000)
     page = open_page(serve(root), "#/many/")
     expect(link(page, "p000000.jpg")).to_be_visible()
-    expect(page.locator(".crumbs small")).to_have_text("100,000")
+    expect(page.locator(".crumbs span")).to_have_text("100,000")
     times = sorted(
         page.evaluate(
             """async () => {

@@ -142,7 +142,8 @@ class Images:
             if not stat.settled(self._clock.wall_ns()):
                 return False
             with contextlib.suppress(NotFound):
-                return bool(self._library.previews.read(item, stat.rev))
+                self._library.previews.read(item, stat.rev)
+                return True
             if stat.size > self._library.settings.max_file_bytes:
                 return self._do(item, asked=True, force=False)
             with _whole(file, stat.size) as source:

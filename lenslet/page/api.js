@@ -52,11 +52,12 @@ export async function read(route, params, options) {
 	}
 }
 
-// Writes, once: the caller keeps what could not be written.
-export const write = (method, route, params, options) => ask(method, url(route, params), options);
+// Asks once: the caller keeps what could not be written.
+export const send = (method, route, params, options) => ask(method, url(route, params), options);
 
-// Asks why an image was not sent: its status and message; `later` if it may still come.
+// Asks why an image was not sent: the reason, and `later` if it may still come.
 export async function whyNot(address) {
-	const { status, message } = await ask("GET", address).catch((error) => error);
-	return { message, later: status < 300 || AWAY.includes(status) };
+	const answer = await fetch(address).catch(() => ({ status: 0 }));
+	const { description } = (await answer.json?.().catch(() => {})) ?? {};
+	return { message: description, later: [202, ...AWAY].includes(answer.status) };
 }

@@ -1,21 +1,22 @@
 // The page. Its address says what is shown: `#/art/2025/` a folder, `#/art/2025/foo.webp` a photo,
 // `?q=…` a search below the folder (of a photo: below `in=…`), `#health` the state of the service.
 
-import { pause, write } from "./api.js";
+import { pause, send } from "./api.js";
 import { hasUnsaved } from "./details.js";
-import { button, dialog, h, isTyping, page, put, textButton, toast } from "./dom.js";
+import { button, dialog, h, isTyping, memory, page, put, textButton, toast } from "./dom.js";
 import * as grid from "./grid.js";
 import * as health from "./health.js";
 import * as search from "./search.js";
-import { Folder, parent, Search } from "./sources.js";
+import { Folder, nameOf, parent, Search } from "./sources.js";
 import { number, T } from "./strings.js";
 import { tagField } from "./tags.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
 const IMAGE = /\.(jpe?g|png|webp)$/i;
+const [MOST_CHARACTERS, MOST_PATHS] = [1000, 500]; // of a query, of a request
 const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000];
-const { access, session } = document.body.dataset;
+const { session } = document.body.dataset;
 const wide = matchMedia("(min-width: 56rem)");
 
 let route = {};
@@ -23,11 +24,12 @@ let source; // what the grid shows
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
-	const { q: query = "", in: within } = Object.fromEntries(new URLSearchParams(rest));
-	if (way === "health") return { health: true };
+	const { q = "", in: within = "" } = Object.fromEntries(new URLSearchParams(rest));
+	const query = q.slice(0, MOST_CHARACTERS);
+	if (way === "health") return { folder: source?.path ?? "", query: source?.query ?? "", health: true };
 	let path = "";
 	try {
-		path = decodeURIComponent(way).replace(/^\/+|\/+$/g, "");
+		path = decodeURIComponent(way.slice(0, 12 * MOST_CHARACTERS)).split("/").filter(Boolean).join("/");
 	} catch {
 		// a damaged address shows the root
 	}
@@ -37,13 +39,11 @@ function parse(hash) {
 
 const listHref = (query, folder) => folderHref(folder) + (query && `?${new URLSearchParams({ q: query })}`);
 const itemHref = ({ path }) => hrefOf(path) + (route.query && `?${new URLSearchParams({ q: route.query, in: route.folder })}`);
-const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 
-const crumbs = h("nav.crumbs", { "aria-label": T.photos });
 const sorting = h("select", { "aria-label": T.sort });
 const offline = h("p.offline", { role: "alert", hidden: true }, T.offline);
 const count = h("b", { role: "status" });
-const tagging = (label, key) => tagField(label, (tags) => tagAll({ [key]: tags })).element;
+const tagging = (label, key) => tagField(label, (tags) => tagAll({ [key]: tags }), true).element;
 const bulk = h(
 	"section.bulk",
 	{ "aria-label": T.tags, hidden: true },
@@ -52,9 +52,9 @@ const bulk = h(
 	[tagging(T.addTag, "add"), tagging(T.removeTag, "remove")],
 	button("close", T.clearSelection, () => grid.select([])),
 );
-const { folderHref, hrefOf, tree } = folders;
+const { crumbs, folderHref, hrefOf, tree } = folders;
 Object.assign(page, {
-	search: (query, everywhere) => (location.hash = listHref(query, everywhere ? "" : route.folder ?? "")),
+	search: (query, everywhere) => (location.hash = listHref(query, everywhere ? "" : route.folder)),
 	href: itemHref,
 	caption: (item) => search.caption(item, route.query),
 	selected: drawBulk,
@@ -66,28 +66,23 @@ Object.assign(page, {
 document.body.append(
 	h(
 		"header.top",
-		button("menu", T.menu, () => showTree(tree.hidden)),
+		button("menu", T.menu, () => (tree.hidden = !tree.hidden)),
 		crumbs,
 		search.box,
 		sorting,
 		button("health", T.health, () => (location.hash = "health")),
 		button("help", T.help, help),
-		session === "yes" ? textButton(T.signOut, () => write("DELETE", "session", {}).then(() => location.reload())) : "",
+		session === "yes" ? textButton(T.signOut, () => send("DELETE", "session", {}).then(() => location.reload())) : "",
 	),
 	offline,
 	h("div.columns", tree, grid.view, health.view),
 	bulk,
 );
-showTree(wide.matches && localStorage.tree !== "false");
+tree.hidden = !wide.matches;
 sorting.onchange = () => {
-	localStorage.sort = sorting.value;
+	memory.sort = sorting.value;
 	openList();
 };
-
-function showTree(shown) {
-	tree.hidden = !shown;
-	if (wide.matches) localStorage.tree = shown;
-}
 
 function open() {
 	const before = route.folder;
@@ -95,12 +90,18 @@ function open() {
 	const { item, folder, query } = route;
 	[health.view.hidden, grid.view.hidden] = [!route.health, Boolean(route.health)];
 	if (!item && viewer.dialog.open) viewer.dialog.close();
-	document.title = nameOf(item ?? folder ?? T.health) || "Lenslet";
+	document.title = (route.health ? T.health : nameOf(item ?? folder)) || "Lenslet";
 	if (route.health) health.show();
 	else if (folder !== source?.path || query !== source.query) openList();
-	if (!wide.matches && folder !== before) showTree(false);
+	if (!wide.matches && folder !== before) tree.hidden = true;
 	if (item) openItem(item);
-	drawCrumbs();
+	folders.show(folder);
+	drawMore();
+}
+
+function drawMore() {
+	const count = source?.items.length;
+	put(folders.more, route.health ? T.health : route.query ? T.results(route.query) : count && number(count));
 }
 
 async function openList() {
@@ -108,25 +109,23 @@ async function openList() {
 	source?.close();
 	const names = Object.entries(T.sorts).slice(query ? 0 : 1);
 	put(sorting, names.map(([value, name]) => h("option", { value }, name)));
-	sorting.value = localStorage.sort;
+	sorting.value = memory.sort;
 	if (!sorting.value) sorting.selectedIndex = 0;
 	const mine = new (query ? Search : Folder)(folder, sorting.value, query, drawList);
 	source = mine;
 	drawAbove();
 	grid.show(mine);
-	folders.show(folder);
-	search.show(query, nameOf(folder), query && !folder);
+	search.show(query, nameOf(folder));
 	await (mine.ready = mine.refresh());
 	// A folder that has changed is answered as it was, and then read again.
 	for (let wait = SOON_MS; mine instanceof Folder && mine === source; wait = mine.growing ? GROWING_MS : IDLE_MS) {
 		await pause(wait);
-		if (!document.hidden) await mine.refresh();
+		if (!document.hidden) await mine.refresh().catch(() => {});
 	}
 }
 
 function drawList() {
 	if (source instanceof Folder && !source.problem) folders.learn(source.path, source.dirs);
-	drawCrumbs();
 	drawAbove();
 	grid.update();
 	const index = source.find(route.item);
@@ -139,6 +138,7 @@ function drawAbove() {
 	if (grid.above.key !== key) put(grid.above, h("div", { role: "status" }), folders.folderTiles(path, dirs));
 	grid.above.key = key;
 	put(grid.above.firstChild, message(source));
+	drawMore();
 }
 
 function message({ problem, opened, query, path, total, more, items, dirs }) {
@@ -151,14 +151,6 @@ function message({ problem, opened, query, path, total, more, items, dirs }) {
 	return hint(T.nothingFound, path && h("a", { href: listHref(query, "") }, T.everywhere));
 }
 
-function drawCrumbs() {
-	const { folder, query } = route;
-	const links = (folder ? folders.ancestors(folder) : []).map((path) => h("a", { href: folderHref(path) }, nameOf(path)));
-	const end = route.health ? T.health : query && T.results(query);
-	const size = source?.items.length;
-	put(crumbs, h("a", { href: "#/" }, T.photos), links, end ? h("span", end) : size ? h("small", number(size)) : "");
-}
-
 async function openItem(path) {
 	const mine = source;
 	const show = (index) => viewer.show(mine.items[index] ?? { path, name: nameOf(path) }, index, mine);
@@ -168,8 +160,8 @@ async function openItem(path) {
 	if (mine === source && route.item === path) show(index);
 }
 
-function closed() {
-	const index = source.find(route.item);
+function closed(path) {
+	const index = source.find(path);
 	if (route.item) location.replace(listHref(route.query, route.folder));
 	if (index >= 0) grid.focus(index);
 }
@@ -188,7 +180,11 @@ function drawBulk() {
 async function tagAll(change) {
 	const paths = [...grid.selected.keys()];
 	try {
-		const { results } = (await write("POST", "items/tags", {}, { body: { paths, ...change } })).data;
+		const results = [];
+		while (paths.length) {
+			const body = { paths: paths.splice(0, MOST_PATHS), ...change };
+			results.push(...(await send("POST", "items/tags", {}, { body })).data.results);
+		}
 		const failed = results.filter(({ tags }) => !tags);
 		edited(Object.fromEntries(results.map(({ path, tags }) => [path, tags])));
 		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length));
@@ -198,13 +194,12 @@ async function tagAll(change) {
 }
 
 function signIn() {
-	if (document.querySelector(".sheet")) return;
 	const token = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
-			await write("POST", "session", {}, { body: { token: token.value } });
+			await send("POST", "session", {}, { body: { token: token.value } });
 			location.reload();
 		} catch (problem) {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
@@ -228,7 +223,7 @@ addEventListener("keydown", (event) => {
 	else if (document.querySelector("dialog[open]")) return;
 	else if (key === "/") search.focus();
 	else if (key === "Escape" && grid.selected.size) grid.select([]);
-	else if (key === "Escape") location.hash = folderHref(route.query ? route.folder : parent(route.folder ?? ""));
+	else if (key === "Escape") location.hash = folderHref(route.query || route.health ? route.folder : parent(route.folder));
 	else if (starts && !grid.view.hidden) grid.focus();
 	else return;
 	event.preventDefault();
@@ -237,5 +232,4 @@ document.addEventListener("connection", ({ detail }) => (offline.hidden = detail
 document.addEventListener("sign-in", signIn);
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
 addEventListener("hashchange", open);
-if (access === "none") signIn();
-else open();
+open();

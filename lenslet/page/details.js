@@ -1,7 +1,7 @@
 // Facts of a photo, its tags and notes. What is typed is saved when the field is left, kept when
 // saving fails, and merged when somebody else was faster.
 
-import { read, write } from "./api.js";
+import { read, send } from "./api.js";
 import { h, page, put, textButton, writable } from "./dom.js";
 import { T } from "./strings.js";
 import { tagField } from "./tags.js";
@@ -42,7 +42,7 @@ class Edit {
 
 	// Saves what has changed, one request at a time.
 	save() {
-		this.#saving = Promise.resolve(this.#saving).then(() => this.#save());
+		this.#saving = Promise.resolve(this.#saving).finally(() => this.#save());
 	}
 
 	async #save() {
@@ -51,7 +51,7 @@ class Edit {
 			const body = { tags: same(tags, base.tags) ? undefined : tags, notes: notes === base.notes ? undefined : notes };
 			this.#say("saving");
 			try {
-				const stored = await write("PUT", "item", { path }, { body, etag });
+				const stored = await send("PUT", "item", { path }, { body, etag });
 				this.#learn(stored.data, stored.etag);
 				// What was typed meanwhile stays.
 				if (same(this.tags, tags)) this.tags = this.base.tags;
@@ -113,13 +113,14 @@ export async function show(item) {
 function fields(item, found) {
 	const save = () => found.save();
 	const setTags = (tags) => save(found.changed(Object.assign(found, { tags })));
-	const tags = tagField(T.addTag, setTags, found.writable);
+	const tags = tagField(T.addTag, setTags, false, found.writable);
 	const oninput = () => (found.notes = notes.value);
-	const notes = h("textarea", { rows: 5, maxLength: 65536, readOnly: !found.writable, oninput, onblur: save });
+	const notes = h("textarea", { rows: 5, maxLength: 65536, oninput, onblur: save });
 	const status = h("div", { role: "status" });
 	found.changed = () => {
 		tags.show(found.tags);
 		if (notes.value !== found.notes) notes.value = found.notes;
+		notes.readOnly = !found.writable || found.theirs !== undefined;
 		put(status, says(found));
 		page.edited(found);
 	};

@@ -26,6 +26,7 @@ const ICONS = {
 
 // What the parts tell the page; `app.js` fills it in.
 export const page = {};
+export const memory = navigator.cookieEnabled ? localStorage : {};
 export const writable = document.body.dataset.access === "write";
 
 // Makes an element such as `h("p.quiet", { title, onclick }, "text")`; texts become attributes.
@@ -70,6 +71,7 @@ export function toast(text) {
 
 // Opens a dialog, which is removed when it closes.
 export function dialog(title, ...content) {
+	if (document.querySelector(".sheet")) return;
 	const close = button("close", T.close, () => box.close());
 	const box = h("dialog.sheet", { "aria-label": title }, h("header", h("h2", title), close), content);
 	box.onclose = () => box.remove();

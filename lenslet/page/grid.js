@@ -141,7 +141,7 @@ function fill(tile, item) {
 	mark(tile);
 }
 
-// Moves the focus to an item, the current one if none is given, and the screen with it.
+// Moves the focus and the screen to an item, if none is given to the current one.
 export function focus(index = current) {
 	if (!rows.length) return;
 	current = Math.max(0, Math.min(index, source.items.length - 1));
@@ -207,12 +207,13 @@ function toggle(index, range) {
 let start, box;
 list.ondragstart = () => false;
 list.onclick = (event) => {
-	const tile = at(event);
+	const [tile, boxed] = [at(event), box];
+	box = undefined;
 	if (!tile || !event.target.closest("a")) return;
 	current = tile.index;
 	const selects = writable && (event.ctrlKey || event.metaKey || event.shiftKey || selected.size);
-	if (selects || box) event.preventDefault();
-	if (selects && !box) toggle(current, event.shiftKey);
+	if (selects || boxed) event.preventDefault();
+	if (selects && !boxed) toggle(current, event.shiftKey);
 };
 list.onpointerdown = ({ pointerType, button, x, y, ctrlKey }) => {
 	box = undefined;

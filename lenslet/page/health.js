@@ -16,10 +16,9 @@ export async function show() {
 	const seen = (shown = []);
 	while (shown === seen && !view.hidden) {
 		const { data } = await read("health", {});
-		seen.push(data.workers.imagesRead ?? 0);
-		const last = seen.slice(-RATES);
-		const seconds = ((last.length - 1) * RENEW_MS) / 1000;
-		put(view, draw(data, seconds && (last.at(-1) - last[0]) / seconds));
+		if (seen.push(data.workers.imagesRead ?? 0) > RATES) seen.shift();
+		const seconds = ((seen.length - 1) * RENEW_MS) / 1000;
+		put(view, draw(data, seconds && (seen.at(-1) - seen[0]) / seconds));
 		await pause(RENEW_MS);
 	}
 }
@@ -37,10 +36,10 @@ function draw({ status, reasons, workers, library }, rate) {
 		section(
 			T.indexing,
 			bar(T.progress(backlog, Math.round(rate), time), backlog ? imagesRead / (imagesRead + backlog) : 1),
-			plot(backlogs, backlogSeconds),
+			backlogs.length && plot(backlogs, backlogSeconds),
 		),
 		section(T.library, h("dl", list), bar(T.thumbnails(items - thumbnailsMissing, items), items ? 1 - thumbnailsMissing / items : 1)),
-		section(T.problems, kinds.length ? "" : h("p", T.noProblems), kinds.map((kind) => problem(kind, counts[kind], problems[kind] ?? []))),
+		kinds.length && section(T.problems, kinds.map((kind) => problem(kind, counts[kind], problems[kind] ?? []))),
 	];
 }
 
@@ -51,7 +50,7 @@ function plot(backlogs, seconds) {
 	const most = Math.max(...backlogs, 1);
 	const points = backlogs.map((each, index) => `${index},${40 - (39 * each) / most}`).join(" ");
 	const picture = svg("svg", { viewBox: `0 0 ${backlogs.length} 41`, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("polyline", { points }));
-	return h("figure", picture, h("figcaption.quiet", T.plot((backlogs.length * seconds) / 60, Math.max(...backlogs, 0))));
+	return h("figure", picture, h("figcaption.quiet", T.plot((backlogs.length * seconds) / 60, Math.max(...backlogs))));
 }
 
 function problem(kind, count, shown) {

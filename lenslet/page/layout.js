@@ -1,6 +1,6 @@
 // Justified rows: pure functions from items to positions.
 
-const [GAP, DAY, CAPTION] = [4, 46, 40]; // pixels; the gap stands in the style sheet too
+const [GAP, DAY, CAPTION] = [4, 46, 40]; // pixels; also in the style sheet
 const [LOWEST, HIGHEST, IN_A_ROW] = [110, 220, 4.5];
 const [UNKNOWN, NOT_LOADED, NARROWEST, WIDEST] = [1, 4 / 3, 0.5, 3]; // width over height
 

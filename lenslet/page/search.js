@@ -56,10 +56,9 @@ from.onchange = until.onchange = () => {
 };
 
 // Shows the query of an address. `name` is that of the folder to search in, "" at the root.
-export function show(query, name, everywhere) {
+export function show(query, name) {
 	if (document.activeElement !== input) input.value = query;
 	put(scope, name && h("option", { value: "here" }, T.searchHere(name)), h("option", { value: "everywhere" }, T.everywhere));
-	scope.value = everywhere || !name ? "everywhere" : "here";
 	const [, first = "", to, last = ""] = query.match(DATES) ?? [];
 	[from.value, until.value] = [first, to ? last : first];
 }

@@ -3,6 +3,7 @@
 import { read } from "./api.js";
 
 const SEARCH_PAGE = 200;
+export const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
 const dayOf = (item) => item?.taken?.slice(0, 10) ?? "";
 
@@ -45,7 +46,7 @@ class Source {
 	}
 
 	find(path) {
-		return this.items.findIndex((item) => item?.path === path);
+		return path ? this.items.findIndex((item) => item?.path === path) : -1;
 	}
 }
 
@@ -130,9 +131,13 @@ export class Search extends Source {
 	#loading;
 
 	// Loads more, unless all is loaded.
-	async refresh() {
-		if (this.#loading || this.complete) return;
-		this.#loading = true;
+	refresh() {
+		this.#loading ??= this.#more().finally(() => (this.#loading = undefined));
+		return this.#loading;
+	}
+
+	async #more() {
+		if (this.complete) return;
 		const [, minus, sort] = this.sort.match(/^(-?)(.*)$/);
 		const params = { q: this.query, path: this.path || "/", sort, order: minus && "desc", limit: SEARCH_PAGE, offset: this.items.length };
 		await this.load(async () => {
@@ -141,7 +146,6 @@ export class Search extends Source {
 			[this.total, this.more] = [Math.max(total, this.items.length), more];
 			this.complete = items.length < SEARCH_PAGE;
 		});
-		this.#loading = false;
 	}
 
 	ensure(first, last) {
@@ -149,7 +153,7 @@ export class Search extends Source {
 	}
 
 	async locate(path) {
-		while (this.find(path) < 0 && !this.complete && !this.problem) await this.refresh();
+		for (let before = -1; this.find(path) < 0 && this.items.length > before; await this.refresh()) before = this.items.length;
 		return this.find(path);
 	}
 }

@@ -88,11 +88,10 @@ export const T = {
 	indexing: "Index process",
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
 	thumbnails: (made, all) => `Thumbnails: ${number(made)} of ${number(all)}`,
-	progress: (left, rate, time) => (left ? `${number(left)} to do, ${number(rate)} a second, ${time} left` : "Nothing to do"),
+	progress: (left, rate, time) => (left ? `${number(left)} to do${time && `, ${number(rate)} a second, ${time} left`}` : "Nothing to do"),
 	duration: (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`),
 	plot: (minutes, most) => `Work that waited in the last ${minutes} minutes, at most ${number(most)}`,
 	problems: "Problems",
-	noProblems: "None.",
 	more: (count) => `… and ${number(count)} more`,
 	kinds: {
 		orphanSidecars: ["Tags and notes without a photo", "Move the photo back to its .json file."],

@@ -1,6 +1,6 @@
 // Suggestions below a field, and tags as tokens.
 
-import { read } from "./api.js";
+import { send } from "./api.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 
@@ -13,10 +13,10 @@ export function suggest(input, { word, value, pick }) {
 	let timer;
 	const look = async () => {
 		const text = word();
-		const found = text ? (await read("search/suggest", { q: text })).data.suggestions : [];
+		const answer = text && (await send("GET", "search/suggest", { q: text }).catch(() => {}));
 		const before = input.value.slice(0, input.value.length - text.length);
 		const option = (each) => h("option", { value: value(each), label: `${before}${each.text} (${number(each.count)})` });
-		if (word() === text) put(list, found.map(option));
+		if (word() === text) put(list, answer ? answer.data.suggestions.map(option) : "");
 	};
 	input.setAttribute("list", list.id);
 	input.autocomplete = "off";
@@ -29,8 +29,8 @@ export function suggest(input, { word, value, pick }) {
 	return list;
 }
 
-// Returns a field for tags. `change(tags)` is called with a new list.
-export function tagField(label, change, writable = true) {
+// Returns a field for tags. `change(tags)` is called with a new list; with `many`, on Enter only.
+export function tagField(label, change, many, writable = true) {
 	let tags = [];
 	const tokens = h("ul.tokens");
 	const input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
@@ -45,8 +45,9 @@ export function tagField(label, change, writable = true) {
 		if (tag && !tags.includes(tag)) change([...tags, tag]);
 	};
 	const list = suggest(input, { word: () => input.value, value: ({ text }) => text, pick: add });
-	input.onblur = add;
+	if (!many) input.onblur = add;
 	input.onkeydown = (event) => {
+		if (event.key === "Escape") input.value = "";
 		if (input.value && [",", "Enter"].includes(event.key)) event.preventDefault(add());
 		else if (!input.value && event.key === "Backspace") change(tags.slice(0, -1));
 	};

@@ -2,15 +2,16 @@
 
 import { read, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
+import { nameOf, parent } from "./sources.js";
 import { T } from "./strings.js";
 
 export const hrefOf = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
 export const folderHref = (path) => (path ? `${hrefOf(path)}/` : "#/");
-export const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
+const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
 const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
 // A folder's name, with a mark if it is a pointer.
-const nameOf = ({ name, label, kind }) => [
+const titleOf = ({ name, label, kind }) => [
 	label || name,
 	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img" }, icon("pointer")) : "",
 ];
@@ -18,6 +19,8 @@ const nameOf = ({ name, label, kind }) => [
 const known = new Map(); // path → its subfolders
 const open = new Set([""]);
 export const tree = h("nav.tree", { "aria-label": T.menu });
+export const crumbs = h("nav.crumbs", { "aria-label": T.photos });
+export const more = h("span.quiet"); // what `app.js` says behind the path
 let here;
 
 export function learn(path, dirs) {
@@ -38,12 +41,15 @@ export function show(path) {
 async function load(path) {
 	if (known.has(path)) return;
 	// A second visit asks for nothing; who opens the folder sees it as it is.
-	const { data } = await read("folders", { path }, { cache: "force-cache" }).catch(() => ({ data: { dirs: [] } }));
-	learn(path, data.dirs);
+	const answer = await read("folders", { path }, { cache: "force-cache" }).catch(() => {});
+	if (answer) learn(path, answer.data.dirs);
 }
 
 function draw() {
 	const { key } = document.activeElement.dataset;
+	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
+	const link = (path) => h("a", { href: folderHref(path) }, path ? titleOf(dirOf(path)) : T.photos);
+	put(crumbs, [...new Set(["", ...ancestors(here)])].map(link), more);
 	put(tree, h("ul", node("", { name: T.photos })));
 	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
@@ -59,7 +65,7 @@ function node(path, dir) {
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...(path === here && { "aria-current": "page" }) }, nameOf(dir)),
+		h("a", { href: folderHref(path), "data-key": path, ...(path === here && { "aria-current": "page" }) }, titleOf(dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
 	);
 }
@@ -68,7 +74,7 @@ export function folderTiles(path, dirs) {
 	const tile = (dir) => {
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src: thumbUrl({ path: dir.cover, rev: dir.coverRev }) }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
-		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", nameOf(dir))));
+		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir))));
 	};
 	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
 }

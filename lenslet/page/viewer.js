@@ -18,7 +18,7 @@ export const commands = {
 	"+": ["plus", T.zoomIn, () => zoomTo(zoom * ZOOM)],
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen())],
-	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name }).click()],
+	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()],
 	c: ["link", T.copyLink, copyLink],
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
@@ -97,7 +97,7 @@ function fit() {
 }
 
 function step(by) {
-	if (index < 0 || !by) return;
+	if (!by || (by < 0 ? previous : next).disabled) return;
 	source.ensure(index + by, index + by);
 	if (source.items[index + by]) page.go(source.items[index + by]);
 }
@@ -108,6 +108,7 @@ page.edited = (edit) => {
 		star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 	}
 	if (edit.status === "saved") page.saved(edit);
+	if (edit.status === "failed" && edit.path !== item?.path) toast(T.notSaved(edit.reason));
 };
 
 function toggleStar() {
@@ -145,12 +146,13 @@ async function copyLink() {
 }
 
 dialog.onclose = () => {
+	const { path } = item;
 	play(false);
 	if (document.fullscreenElement) document.exitFullscreen();
 	item = photo = ahead = undefined;
 	put(stage);
 	details.clear();
-	page.closed();
+	page.closed(path);
 };
 
 dialog.onkeydown = (event) => {

@@ -128,7 +128,7 @@ class Session(Resource):
                     max_age=SESSION_SECONDS,
                     path=quote(req.root_path) or "/",
                     secure=req.scheme == "https",
-                    same_site="Strict",
+                    same_site="Lax",
                 )
                 _done(resp)
                 return

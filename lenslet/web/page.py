@@ -21,7 +21,7 @@ _TYPES = {
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{buckets}; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'"
+    "trusted-types 'none'; require-trusted-types-for 'script'"
 )
 _AWS = "https://*.amazonaws.com"
 
@@ -37,7 +37,8 @@ class Page(NamedTuple):
 def load() -> Page:
     """Reads the files of the page, and writes its version into `index.html`."""
     folder = importlib.resources.files("lenslet").joinpath("page")
-    found = {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
+    found = {each.name: each.read_bytes() for each in names}
     version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
     modules = (name for name in sorted(found) if name.endswith(".js"))
     preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)
@@ -75,7 +76,9 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     data = data.replace(b"{session}", session.encode())
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
+    resp.set_header("Cross-Origin-Opener-Policy", "same-origin")
     send(req, resp, data, _TYPES["html"], f"{page.version}-{access}-{session}")
+    resp.cache_control = ["private", "no-cache"]
 
 
 def _is_writable(service: Service) -> bool:
@@ -97,7 +100,8 @@ class PageFile(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, version: str, name: str) -> None:
         page = load()
-        if not self.service.settings.page or version != page.version or name not in page.files:
+        known = version == page.version and name in page.files and name != "index.html"
+        if not (self.service.settings.page and known):
             raise falcon.HTTPNotFound(description=f"The page has no file {name} of this version.")
         if not sent_unchanged(req, resp, version):
             resp.content_type = _TYPES[name.rpartition(".")[2]]

@@ -16,7 +16,7 @@ WEBP = "image/webp"
 FOREVER = ["private", "max-age=31536000", "immutable"]
 
 
-class Small(Resource):
+class Picture(Resource):
     """What the index process makes of one image: `kind` is the job, `route` where it is."""
 
     kind: Kind
@@ -90,7 +90,7 @@ class Small(Resource):
             raise UnreadableImage(item["error"])
 
 
-class Thumb(Small):
+class Thumb(Picture):
     """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
 
     kind, route = Kind.THUMBNAIL, "/thumb"
@@ -121,7 +121,7 @@ class Thumb(Small):
         return data, stat
 
 
-class Preview(Small):
+class Preview(Picture):
     """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
 
     kind, route = Kind.PREVIEW, "/preview"
