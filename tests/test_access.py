@@ -184,7 +184,7 @@ def test_a_session_lets_a_browser_show_pictures(make_app, token) -> None:
     app.post_json("/session", {"token": 1}, status=400)
     cookie = app.post_json("/session", {"token": token}, status=204).headers["Set-Cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert "Secure" not in cookie
     assert token not in cookie
     app.get("/file?path=a.jpg", status=200)

@@ -448,7 +448,7 @@ def test_details_tell_what_is_known_of_a_photo(library: Server, open_page) -> No
     page = open_page(library, "#/art/camera/nikon.jpg")
     details = page.get_by_role("complementary", name="Details")
     expect(details).to_contain_text("art/camera/nikon.jpg")
-    for text in ("3000 × 2000", "June 1, 2024 at 10:00 AM", "Nikon, D750", "48.5, 9", " MB", "blake3:"):  # fmt: skip
+    for text in ("3000 × 2000", "June 1, 2024 at 10:00 AM", "Nikon, D750", "48.5, 9", " kB", "blake3:"):  # fmt: skip
         expect(details).to_contain_text(text)
 
 

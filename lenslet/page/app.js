@@ -14,22 +14,22 @@ import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
 const IMAGE = /\.(jpe?g|png|webp)$/i;
-const [MOST_CHARACTERS, MOST_PATHS] = [1000, 500]; // of a query, of a request
+const MOST_PATHS = 500; // of a request
 const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000];
 const { session } = document.body.dataset;
 const wide = matchMedia("(min-width: 56rem)");
 
 let route = {};
 let source; // what the grid shows
+let pushed; // the photo was opened from the list: Back leads there
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
-	const { q = "", in: within = "" } = Object.fromEntries(new URLSearchParams(rest));
-	const query = q.slice(0, MOST_CHARACTERS);
+	const { q: query = "", in: within = "" } = Object.fromEntries(new URLSearchParams(rest));
 	if (way === "health") return { folder: source?.path ?? "", query: source?.query ?? "", health: true };
 	let path = "";
 	try {
-		path = decodeURIComponent(way.slice(0, 12 * MOST_CHARACTERS)).split("/").filter(Boolean).join("/");
+		path = decodeURIComponent(way.slice(0, 12000)).split("/").filter(Boolean).join("/");
 	} catch {
 		// a damaged address shows the root
 	}
@@ -41,7 +41,7 @@ const listHref = (query, folder) => folderHref(folder) + (query && `?${new URLSe
 const itemHref = ({ path }) => hrefOf(path) + (route.query && `?${new URLSearchParams({ q: route.query, in: route.folder })}`);
 
 const sorting = h("select", { "aria-label": T.sort });
-const offline = h("p.offline", { role: "alert", hidden: true }, T.offline);
+const offline = h("p.offline", { role: "alert", popover: "manual" }, T.offline);
 const count = h("b", { role: "status" });
 const tagging = (label, key) => tagField(label, (tags) => tagAll({ [key]: tags }), true).element;
 const bulk = h(
@@ -72,7 +72,7 @@ document.body.append(
 		sorting,
 		button("health", T.health, () => (location.hash = "health")),
 		button("help", T.help, help),
-		session === "yes" ? textButton(T.signOut, () => send("DELETE", "session", {}).then(() => location.reload())) : "",
+		session === "yes" ? textButton(T.signOut, () => send("DELETE", "session", {}).then(() => location.reload(), ({ message }) => toast(message))) : "",
 	),
 	offline,
 	h("div.columns", tree, grid.view, health.view),
@@ -88,14 +88,15 @@ function open() {
 	const before = route.folder;
 	route = parse(location.hash);
 	const { item, folder, query } = route;
+	if (!viewer.dialog.open) pushed = before !== undefined;
 	[health.view.hidden, grid.view.hidden] = [!route.health, Boolean(route.health)];
 	if (!item && viewer.dialog.open) viewer.dialog.close();
 	document.title = (route.health ? T.health : nameOf(item ?? folder)) || "Lenslet";
-	if (route.health) health.show();
+	if (route.health) health.show().catch(() => {}); // signed out
 	else if (folder !== source?.path || query !== source.query) openList();
 	if (!wide.matches && folder !== before) tree.hidden = true;
 	if (item) openItem(item);
-	folders.show(folder);
+	folders.show(folder, route.health || query);
 	drawMore();
 }
 
@@ -162,7 +163,8 @@ async function openItem(path) {
 
 function closed(path) {
 	const index = source.find(path);
-	if (route.item) location.replace(listHref(route.query, route.folder));
+	if (route.item && pushed) history.back();
+	else if (route.item) location.replace(listHref(route.query, route.folder));
 	if (index >= 0) grid.focus(index);
 }
 
@@ -200,7 +202,8 @@ function signIn() {
 		event.preventDefault();
 		try {
 			await send("POST", "session", {}, { body: { token: token.value } });
-			location.reload();
+			if (!hasUnsaved()) location.reload();
+			event.target.closest("dialog").close();
 		} catch (problem) {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}
@@ -210,8 +213,8 @@ function signIn() {
 
 function help() {
 	const commands = Object.entries(viewer.commands).map(([key, [, label]]) => [key.toUpperCase(), label]);
-	const rows = [...Object.entries(T.keys), ...commands].map(([key, what]) => h("tr", h("th", { scope: "row" }, h("kbd", key)), h("td", what)));
-	dialog(T.help, h("table", h("tbody", rows)), h("p.quiet", T.searchHint));
+	const rows = [...Object.entries(T.keys), ...commands].map(([key, what]) => h("tr", h("th", h("kbd", key)), h("td", what)));
+	dialog(T.help, h("table", h("tbody", rows)));
 }
 
 addEventListener("keydown", (event) => {
@@ -228,7 +231,10 @@ addEventListener("keydown", (event) => {
 	else return;
 	event.preventDefault();
 });
-document.addEventListener("connection", ({ detail }) => (offline.hidden = detail));
+document.addEventListener("connection", ({ detail }) => {
+	offline.togglePopover(false);
+	offline.togglePopover(!detail); // above a dialog
+});
 document.addEventListener("sign-in", signIn);
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
 addEventListener("hashchange", open);

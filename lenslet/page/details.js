@@ -1,5 +1,4 @@
-// Facts of a photo, its tags and notes. What is typed is saved when the field is left, kept when
-// saving fails, and merged when somebody else was faster.
+// A photo's facts, tags and notes. Edits are merged with those of others, and kept when saving fails.
 
 import { read, send } from "./api.js";
 import { h, page, put, textButton, writable } from "./dom.js";
@@ -9,10 +8,8 @@ import { tagField } from "./tags.js";
 const same = (one, other) => one.join("\n") === other.join("\n");
 
 // Merges two edits of the same tags: what either added or removed counts.
-const mergeTags = (base, mine, theirs) => [
-	...theirs.filter((tag) => mine.includes(tag) || !base.includes(tag)),
-	...mine.filter((tag) => !base.includes(tag) && !theirs.includes(tag)),
-];
+const mergeTags = (base, mine, theirs) =>
+	[...new Set([...theirs, ...mine])].filter((tag) => !base.includes(tag) || (mine.includes(tag) && theirs.includes(tag)));
 
 // The tags and notes of one photo as typed, and as they were last stored (`base`).
 class Edit {
@@ -146,7 +143,7 @@ function says(edit) {
 function facts({ size, warning }, { facts: { exif, hash }, updated: [date, user], path }) {
 	const rows = {
 		file: [path],
-		size: [exif.width && `${exif.width} × ${exif.height}`, size && T.bytes(size)],
+		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
 		taken: [T.moment(exif.takenAt ?? exif.createdAt)],
 		camera: [exif.Make, exif.Model],
 		place: [exif.GPSLatitude, exif.GPSLongitude],

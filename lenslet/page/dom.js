@@ -69,7 +69,6 @@ export function toast(text) {
 	setTimeout(() => box.remove(), 5000);
 }
 
-// Opens a dialog, which is removed when it closes.
 export function dialog(title, ...content) {
 	if (document.querySelector(".sheet")) return;
 	const close = button("close", T.close, () => box.close());
@@ -83,5 +82,4 @@ export function dialog(title, ...content) {
 export const loaded = (image, address) =>
 	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));
 
-// True while the user types into a field, so that letters are no commands.
 export const isTyping = ({ target }) => target.matches?.("input, textarea, select");

@@ -68,7 +68,6 @@ function render() {
 	if (until) source.ensure(first, last);
 }
 
-// Gives an element its part of the width of a row.
 const grow = (element, part) => {
 	element.style.flex = `${part} 0 0`;
 	return element;
@@ -131,7 +130,6 @@ async function load(tile, item) {
 	if (element.isConnected) load(tile, item);
 }
 
-// Shows in a tile what may change while the image stays the same.
 function fill(tile, item) {
 	const { name, warning, tags } = item;
 	const starred = tags?.includes(FAVOURITE) ? T.favourite : "";
@@ -153,7 +151,6 @@ export function focus(index = current) {
 	tiles.get(current)?.link.focus({ preventScroll: true });
 }
 
-// Moves the focus to the row above (-1) or below (1).
 function step(index, way) {
 	const here = rowAt(rows, "first", index);
 	let next = here + way;
@@ -179,7 +176,6 @@ list.onkeydown = (event) => {
 	event.preventDefault();
 };
 
-// Selects these items, as far as they are loaded, and no others.
 export function select(items) {
 	selected.clear();
 	for (const item of items) if (item) selected.set(item.path, item);
@@ -215,8 +211,10 @@ list.onclick = (event) => {
 	if (selects || boxed) event.preventDefault();
 	if (selects && !boxed) toggle(current, event.shiftKey);
 };
-list.onpointerdown = ({ pointerType, button, x, y, ctrlKey }) => {
+list.onpointerdown = (event) => {
+	const { pointerType, button, x, y, ctrlKey, shiftKey } = event;
 	box = undefined;
+	if (!shiftKey) anchor = at(event)?.index ?? anchor;
 	if (pointerType === "mouse" && !button && writable) start = { x, y, chosen: ctrlKey ? [...selected.values()] : [] };
 };
 addEventListener("pointermove", ({ x, y }) => {

@@ -49,7 +49,7 @@ const bar = (text, value) => h("label", text, h("progress", { value }));
 function plot(backlogs, seconds) {
 	const most = Math.max(...backlogs, 1);
 	const points = backlogs.map((each, index) => `${index},${40 - (39 * each) / most}`).join(" ");
-	const picture = svg("svg", { viewBox: `0 0 ${backlogs.length} 41`, preserveAspectRatio: "none", "aria-hidden": "true" }, svg("polyline", { points }));
+	const picture = svg("svg", { viewBox: `0 0 ${backlogs.length} 41`, preserveAspectRatio: "none" }, svg("polyline", { points }));
 	return h("figure", picture, h("figcaption.quiet", T.plot((backlogs.length * seconds) / 60, Math.max(...backlogs))));
 }
 

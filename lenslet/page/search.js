@@ -20,7 +20,6 @@ function marked(text, wanted) {
 	return parts.map((part, index) => (index % 2 ? h("mark", part) : part));
 }
 
-// What stands below a result: its name and, if that is elsewhere, what matched.
 export function caption({ name, path, tags = [], notes = "" }, query) {
 	const wanted = words(query);
 	const hits = (text) => wanted.some((word) => word && fold(text).includes(word));
@@ -37,7 +36,7 @@ const dates = h("div.dates", { popover: "auto" }, from, "–", until);
 const toggle = button("calendar", T.dates, () => dates.togglePopover());
 const list = suggest(input, {
 	word: () => input.value.match(/\S*$/)[0].replace(/^-?(tag:|name:)?"?/, ""),
-	value: ({ text, kind }) => input.value.replace(/\S*$/, kind === "tag" ? "tag:" : "") + (/[\s"]/.test(text) ? `"${text}"` : text),
+	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, kind === "tag" ? "$1tag:" : "$1") + (/[\s"]/.test(text) ? `"${text}"` : text),
 	pick: open,
 });
 export const box = h("form.search", { role: "search" }, input, list, toggle, dates, scope);
@@ -57,7 +56,7 @@ from.onchange = until.onchange = () => {
 
 // Shows the query of an address. `name` is that of the folder to search in, "" at the root.
 export function show(query, name) {
-	if (document.activeElement !== input) input.value = query;
+	input.value = query;
 	put(scope, name && h("option", { value: "here" }, T.searchHere(name)), h("option", { value: "everywhere" }, T.everywhere));
 	const [, first = "", to, last = ""] = query.match(DATES) ?? [];
 	[from.value, until.value] = [first, to ? last : first];

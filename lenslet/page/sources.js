@@ -34,7 +34,7 @@ class Source {
 			this.problem = undefined;
 		} catch (error) {
 			if (this.#stop.signal.aborted) return;
-			if (!this.items.length) this.problem = error;
+			if (!this.items.length || error.status === 404) Object.assign(this, { problem: error, items: [], dirs: [] });
 		}
 		this.opened = true;
 		this.changed();
@@ -56,7 +56,6 @@ export class Folder extends Source {
 	#size;
 	#pages = new Map(); // promises
 
-	// True while images are being read.
 	get growing() {
 		return this.items.some((item) => item && !item.w && !item.error);
 	}
@@ -107,7 +106,6 @@ export class Folder extends Source {
 		}
 	}
 
-	// Loads pages until one has the item; returns its index, or -1.
 	async locate(path) {
 		for (let at = 0; this.find(path) < 0 && at < this.items.length; at += this.#size) {
 			this.ensure(at, at);
@@ -138,8 +136,8 @@ export class Search extends Source {
 
 	async #more() {
 		if (this.complete) return;
-		const [, minus, sort] = this.sort.match(/^(-?)(.*)$/);
-		const params = { q: this.query, path: this.path || "/", sort, order: minus && "desc", limit: SEARCH_PAGE, offset: this.items.length };
+		const [sort, order] = [this.sort.replace("-", ""), this.sort[0] === "-" && "desc"];
+		const params = { q: this.query, path: this.path || "/", sort, order, limit: SEARCH_PAGE, offset: this.items.length };
 		await this.load(async () => {
 			const { items, total, more } = await this.read("search", params);
 			place(this.items, this.items.length, items);

@@ -49,7 +49,7 @@ export function tagField(label, change, many, writable = true) {
 	input.onkeydown = (event) => {
 		if (event.key === "Escape") input.value = "";
 		if (input.value && [",", "Enter"].includes(event.key)) event.preventDefault(add());
-		else if (!input.value && event.key === "Backspace") change(tags.slice(0, -1));
+		else if (!input.value && tags.length && event.key === "Backspace" && !event.repeat) change(tags.slice(0, -1));
 	};
 	const show = (now) => {
 		if (now.join("\n") !== tags.join("\n")) put(tokens, now.map(token));

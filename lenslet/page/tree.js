@@ -28,12 +28,11 @@ export function learn(path, dirs) {
 	draw();
 }
 
-// Marks a folder, and opens the tree down to it.
-export function show(path) {
+export function show(path, whole) {
 	here = path;
 	for (const each of ["", ...ancestors(path)]) {
 		open.add(each);
-		if (each !== path) load(each);
+		if (each !== path || whole) load(each); // else the grid tells
 	}
 	draw();
 }

@@ -89,7 +89,6 @@ async function load() {
 	lookAhead();
 }
 
-// Gives the stage the shape of the photo, and at most its size.
 function fit() {
 	const [width, height] = item.w ? [item.w, item.h] : [photo.naturalWidth || 1, photo.naturalHeight || 1];
 	stage.style.setProperty("--shape", width / height);
@@ -108,7 +107,8 @@ page.edited = (edit) => {
 		star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 	}
 	if (edit.status === "saved") page.saved(edit);
-	if (edit.status === "failed" && edit.path !== item?.path) toast(T.notSaved(edit.reason));
+	const lost = ["failed", "conflict"].includes(edit.status) && edit.path !== item?.path;
+	if (lost) toast(T.notSaved(`${edit.path}: ${edit.reason ?? T.conflict}`));
 };
 
 function toggleStar() {
@@ -155,8 +155,10 @@ dialog.onclose = () => {
 	page.closed(path);
 };
 
-dialog.onkeydown = (event) => {
+// Of the window: what had the focus may be gone.
+addEventListener("keydown", (event) => {
 	const { key, target } = event;
+	if (!dialog.open || document.querySelector(".sheet")) return;
 	if (isTyping(event)) {
 		if (key === "Escape") event.preventDefault(target.blur());
 		return;
@@ -169,7 +171,7 @@ dialog.onkeydown = (event) => {
 	else if (commands[key]) commands[key][2]();
 	else return;
 	event.preventDefault();
-};
+});
 
 // Zooms so that a point of the screen stays where it is, the middle unless one is given.
 function zoomTo(wanted, { x, y } = {}) {
