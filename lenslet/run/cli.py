@@ -111,7 +111,9 @@ def _demo(options: argparse.Namespace) -> int:
     # Flushed, so that forked processes do not print it again.
     print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already", flush=True)
     _set_root(folder)
-    return _serve(options, opens=True)
+    # Without a screen, a browser in the terminal would be opened.
+    screens = map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
+    return _serve(options, opens=any(screens) or sys.platform == "darwin")
 
 
 # lenslet index

@@ -236,11 +236,9 @@ def _address(settings: Settings) -> str:
 
 
 def _open(address: str) -> None:
-    """Opens an address in a browser, where there is a screen. A browser in a terminal is not."""
-    names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
-    if any(map(os.environ.get, names)) or sys.platform == "darwin":
-        command = [sys.executable, "-I", "-m", "webbrowser", address]
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Opens an address in a browser, which may outlive this process."""
+    command = [sys.executable, "-I", "-m", "webbrowser", address]
+    subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _is_loopback(host: str) -> bool:
