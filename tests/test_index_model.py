@@ -254,3 +254,16 @@ class Library(RuleBasedStateMachine):
 def test_the_index_says_what_is_in_a_folder_whatever_has_happened_to_it() -> None:
     """Also after crashes at any write, and nothing of the user's is ever changed."""
     run_machine(Library, 150)
+
+
+def test_a_folder_that_becomes_ignored_takes_those_below_with_it() -> None:
+    """Found by the model: what was cached of the folder let those below be indexed again and again."""
+    state = Library()
+    try:
+        state.put_image(earlier=False, folder="d2/x y/zoë", name="a b.webp", number=0)
+        state.index()
+        state.delete_image(pick=0)
+        state.mark_as_ignored(folder="d2")
+        state.index_and_compare()
+    finally:
+        state.teardown()

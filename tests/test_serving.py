@@ -214,6 +214,8 @@ def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, r
     names = fill(root, 100)
     server = serve(root, IMG_WAIT="6")
     server.until(lambda: server.json("/folders?path=many").get("items"))
+    processes: set[str] = set()  # both must answer, or one gets all the requests that wait
+    server.until(lambda: processes.add(server.process_of_an_answer()) or len(processes) == 2)
     index = server.index_pid()
     for name in names:
         (root / f"{name}.thumbnail").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import orjson
 
 from lenslet import errors, paths
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, BrokenPointer, Ignored, NotFound, PointerLoop
+from lenslet.errors import BadRequest, BrokenPointer, Ignored, LensletError, NotFound, PointerLoop
 from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
 from lenslet.storage import with_state
 from lenslet.storage.client import Client
@@ -125,7 +125,12 @@ class Locator:
 
         Raises `Ignored` for a folder with an ignore mark, `BrokenPointer` and `PointerLoop`.
         """
-        location = self._enter(here, names) if here.path else here
+        try:
+            location = self._enter(here, names) if here.path else here
+        except LensletError:
+            with self._lock:  # what is below must not be served any more either
+                self._cached.pop(here.path, None)
+            raise
         fast = self._tree.has_stamps and location.tree.has_stamps
         until = time.monotonic() + (_CACHED_SECONDS if fast else _CACHED_SECONDS_S3)
         with self._lock:
