@@ -16,7 +16,6 @@ const ICONS = {
 	pause: "M8 4v16M16 4v16",
 	plus: "M12 5v14M5 12h14",
 	minus: "M5 12h14",
-	check: "M5 12.5l5 5L19 7",
 	health: "M3 12h4l3-8 4 16 3-8h4",
 	help: "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 18v.1",
 	pointer: "M7 17L17 7M9 7h8v8",

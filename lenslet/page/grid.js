@@ -1,7 +1,7 @@
 // The grid: justified rows, of which only those near the screen are in the page.
 
 import { pause, thumbUrl, whyNot } from "./api.js";
-import { button, h, icon, loaded, page, put, writable } from "./dom.js";
+import { h, loaded, page, put, writable } from "./dom.js";
 import { layOut, rowAt } from "./layout.js";
 import { T } from "./strings.js";
 
@@ -110,9 +110,9 @@ function make(index, item, key, top) {
 	if (!item) return tile;
 	link.href = page.href(item);
 	tile.image = h("img", { alt: "", decoding: "async" });
-	put(link, tile.image, icon("star"));
-	const check = { tabIndex: -1, role: "checkbox" };
-	if (writable) element.append(button("check", T.select(item.name), (event) => toggle(index, event.shiftKey), check));
+	put(link, tile.image);
+	const check = { tabIndex: -1, role: "checkbox", "aria-label": T.select(item.name), onclick: (event) => toggle(index, event.shiftKey) };
+	if (writable) element.append(h("button", check, "✓"));
 	if (source.query) element.append(page.caption(item));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;

@@ -76,7 +76,6 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     data = data.replace(b"{session}", session.encode())
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
-    resp.set_header("Cross-Origin-Opener-Policy", "same-origin")
     send(req, resp, data, _TYPES["html"], f"{page.version}-{access}-{session}")
     resp.cache_control = ["private", "no-cache"]
 
