@@ -39,6 +39,6 @@ def open_library(
     client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds)
     cache = LocalTree(cache_folder(settings, "search"), private=True)
-    shown = LocalTree(cache_folder(settings, "previews"), private=True)
-    previews = Previews(shown, settings.preview_bytes)
+    folder = LocalTree(cache_folder(settings, "previews"), private=True)
+    previews = Previews(folder, settings.preview_bytes)
     return Library(settings, client, tree, Locator(tree, settings, client), cache, previews)

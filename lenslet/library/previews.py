@@ -12,7 +12,7 @@ from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Read, is_whole
 
 _TRIMMED = 0.9  # the share of the limit that is left when it was passed
-_TOUCH_SECONDS = 60.0  # how exactly it is known when a preview was used
+_TOUCH_SECONDS = 60.0  # a use so soon after the last one is not noted
 
 
 class Previews:

@@ -118,7 +118,7 @@ async function openList() {
 	grid.show(mine);
 	search.show(query, nameOf(folder));
 	await (mine.ready = mine.refresh());
-	// A folder that has changed is answered as it was, and then read again.
+	// A changed folder is answered as it was, and then read again.
 	for (let wait = SOON_MS; mine instanceof Folder && mine === source; wait = mine.growing ? GROWING_MS : IDLE_MS) {
 		await pause(wait);
 		if (!document.hidden) await mine.refresh().catch(() => {});
@@ -185,10 +185,11 @@ async function tagAll(change) {
 		const results = [];
 		while (paths.length) {
 			const body = { paths: paths.splice(0, MOST_PATHS), ...change };
-			results.push(...(await send("POST", "items/tags", {}, { body })).data.results);
+			const { data } = await send("POST", "items/tags", {}, { body });
+			results.push(...data.results);
+			edited(Object.fromEntries(data.results.map(({ path, tags }) => [path, tags])));
 		}
 		const failed = results.filter(({ tags }) => !tags);
-		edited(Object.fromEntries(results.map(({ path, tags }) => [path, tags])));
 		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length));
 	} catch (problem) {
 		toast(T.notSaved(problem.message));

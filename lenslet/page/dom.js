@@ -23,7 +23,7 @@ const ICONS = {
 	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
 };
 
-// What the parts tell the page; `app.js` fills it in.
+// Functions that other parts call.
 export const page = {};
 export const memory = navigator.cookieEnabled ? localStorage : {};
 export const writable = document.body.dataset.access === "write";

@@ -34,6 +34,7 @@ from lenslet.storage.tree import Stat, Tree
 from lenslet.web.requests import Requests
 
 JSON = "application/json"
+FOREVER = ["private", "max-age=31536000", "immutable"]  # Cache-Control of a URL with a version
 MAX_BODY_BYTES = 256 * 1024
 RETRY_SECONDS = 1
 POLL_SECONDS, POLL_SECONDS_LEAST = 0.1, 0.004  # looking for a thumbnail takes 60 µs

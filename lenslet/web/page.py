@@ -9,8 +9,7 @@ from blake3 import blake3
 
 from lenslet.config import Settings
 from lenslet.errors import LensletError
-from lenslet.web.common import Resource, Service, send, sent_unchanged, url
-from lenslet.web.thumb import FOREVER
+from lenslet.web.common import FOREVER, Resource, Service, send, sent_unchanged, url
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -48,7 +47,7 @@ def load() -> Page:
 
 
 def is_page(req: falcon.Request) -> bool:
-    """True if a request is for a part of the page. It has nothing of the library, so no secrets."""
+    """True for the page and its files. They tell nothing of the library, so all may have them."""
     path = req.path.removeprefix("/api")
     return path.startswith("/page/") or (path in ("", "/") and wants_page(req))
 

@@ -10,10 +10,18 @@ from lenslet.index.queue import Job, Kind
 from lenslet.index.status import STORAGE, Count
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
-from lenslet.web.common import Image, Resource, image_param, send, send_json, send_pending, url
+from lenslet.web.common import (
+    FOREVER,
+    Image,
+    Resource,
+    image_param,
+    send,
+    send_json,
+    send_pending,
+    url,
+)
 
 WEBP = "image/webp"
-FOREVER = ["private", "max-age=31536000", "immutable"]
 
 
 class Picture(Resource):
