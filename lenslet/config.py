@@ -1,5 +1,6 @@
 """Settings from environment variables and a `.env` file."""
 
+import contextlib
 import difflib
 import ipaddress
 import os
@@ -12,10 +13,6 @@ from typing import Any
 from lenslet import paths
 from lenslet.errors import SettingError
 
-NO_SHARDS = (
-    "SHARD is no longer supported: several index processes on one bucket need a queue, "
-    "so set JOBS_QUEUE_URL instead"
-)
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
 
@@ -30,6 +27,18 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
             value = kind(high + 1)
         if not low <= value <= high:
             raise ValueError(what)
+        return value
+
+    return check
+
+
+def _bytes(low: int, high: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        """Returns a number of bytes; `512M` means 512 MiB."""
+        match = re.fullmatch(r"(\d{1,16})([KMGT]?)", text.strip().upper(), re.ASCII)
+        value = int(match[1]) << 10 * " KMGT".index(match[2] or " ") if match else -1
+        if not low <= value <= high:
+            raise ValueError(f"a number of bytes such as 1500000 or 512M, from {low} to {high}")
         return value
 
     return check
@@ -156,13 +165,15 @@ class Settings:
     thumb_long_edge: int = _setting(256, _number(int, 16, 4096))
     thumb_quality: int = _setting(70, _number(int, 1, 100))
     thumb_wait: float = _setting(0.8, _number(float, 0, 30))
-    preview_bytes: int = _setting(1024**3, _number(int, 16 * 1024**2, 2**50))
+    index_memory: int = _setting(0, _bytes(64 * 1024**2, 2**50))
+    decode_seconds: float = _setting(40.0, _number(float, 1, 3600))
+    preview_bytes: int = _setting(1024**3, _bytes(16 * 1024**2, 2**50))
     page: bool = _setting(True, _switch)
     img_wait: float = _setting(15.0, _number(float, 0, 60))
     page_size: int = _setting(5000, _number(int, 1, 100_000))
     ignore: tuple[str, ...] = _setting((), _words)
     max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
-    max_file_bytes: int = _setting(512 * 1024 * 1024, _number(int, 1, 2**40))
+    max_file_bytes: int = _setting(512 * 1024**2, _bytes(1, 2**40))
     scan_seconds: float = _setting(30.0, _scan_seconds)
     presign_seconds: int = _setting(900, _number(int, 0, 604_800))
     api_token: str = _secret()
@@ -187,8 +198,6 @@ class Settings:
 
 def settings(environ: Mapping[str, str]) -> Settings:
     """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""
-    if environ.get("SHARD"):
-        raise SettingError(NO_SHARDS)
     values = _defaults(environ)
     for each in _fields():
         text = environ.get(each.name.upper(), "")
@@ -209,11 +218,27 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
     With a bucket, threads mostly wait for the network, so there are more of them. A scan costs
     requests, so scans are rarer.
     """
-    cores = os.cpu_count() or 1
+    cores, memory = os.cpu_count() or 1, max(_memory() // 4, 64 * 1024**2)
     if not environ.get("S3_BUCKET"):
-        return {"worker_threads": cores}
-    events = environ.get("JOBS_QUEUE_URL")
-    return {"worker_threads": min(4 * cores, 64), "scan_seconds": 3600.0 if events else 120.0}
+        return {"worker_threads": cores, "index_memory": memory}
+    scan_seconds = 3600.0 if environ.get("JOBS_QUEUE_URL") else 120.0
+    threads = min(4 * cores, 64)
+    return {"worker_threads": threads, "index_memory": memory, "scan_seconds": scan_seconds}
+
+
+def _memory() -> int:
+    """Returns the bytes of memory of this machine or, if that has less, of its cgroup."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):
+        for line in FilePath("/proc/self/cgroup").read_text().splitlines():
+            _, kind, path = line.split(":", 2)
+            version_1 = kind == "memory"
+            top = "/sys/fs/cgroup/memory" if version_1 else "/sys/fs/cgroup"
+            name = "memory.limit_in_bytes" if version_1 else "memory.max"
+            for folder in (FilePath(path), *FilePath(path).parents):
+                with contextlib.suppress(OSError, ValueError):  # `max`: no limit
+                    found.append(int(FilePath(f"{top}{folder}/{name}").read_text()))
+    return min(found)
 
 
 def load(environ: Mapping[str, str], folder: str = ".") -> Settings:

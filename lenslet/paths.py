@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from lenslet.errors import BadRequest
 
@@ -39,7 +39,7 @@ _ENDINGS = tuple(MEDIA_TYPES)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
-_LONGEST_NAME, _LONGEST_PATH = 255, 3800  # bytes; a whole path may have 4,096
+_LONGEST_NAME, LONGEST_PATH = 255, 3800  # bytes; a whole path may have 4,096
 
 
 class Path(str):
@@ -96,19 +96,14 @@ def parse(text: str, parameter: str = "path") -> Path:
         raise BadRequest(
             parameter, "control characters, backslashes and broken UTF-8 are not allowed"
         )
-    if is_too_long(Path(path)):
-        raise BadRequest(parameter, f"longer than {_LONGEST_PATH} bytes")
+    if len(path.encode()) > LONGEST_PATH:
+        raise BadRequest(parameter, f"longer than {LONGEST_PATH} bytes")
     for segment in path.split("/"):
         if segment in ("", ".", ".."):
             raise BadRequest(parameter, "empty, '.' and '..' segments are not allowed")
         if len(segment.encode()) > _LONGEST_NAME:
             raise BadRequest(parameter, f"a name longer than {_LONGEST_NAME} bytes")
     return Path(path)
-
-
-def is_too_long(path: Path) -> bool:
-    """True if no client can ask for a path because of its length."""
-    return len(path.encode()) > _LONGEST_PATH
 
 
 def usable(name: str) -> bool:
@@ -161,16 +156,11 @@ class Ignore:
     def __init__(self, globs: tuple[str, ...] = ()) -> None:
         self._names = [re.compile(fnmatch.translate(g)) for g in globs if "/" not in g]
         self._paths = [re.compile(fnmatch.translate(g.strip("/"))) for g in globs if "/" in g]
+        self.has_globs = bool(globs)
 
     def name(self, name: str) -> bool:
         """True if this name is ignored in whatever folder it is."""
         return _is_clutter(name) or any(glob.match(name) for glob in self._names)
-
-    def served(self, folder: Path, names: Iterable[str]) -> set[str]:
-        """Returns those of a folder's names that are not ignored."""
-        if self._names or self._paths:
-            return {name for name in names if not self.path(folder.child(name))}
-        return {name for name in names if not _is_clutter(name)}
 
     def path(self, path: Path) -> bool:
         """True if the last segment of a path is ignored."""

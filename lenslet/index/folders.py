@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.images import Facts
 from lenslet.index.look import Look, Looker, Stamp
 from lenslet.index.queue import Job, Kind, Queue, Waiter
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import Dir, Facts
+from lenslet.library.manifest import Dir, is_page
 from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
 
@@ -31,6 +32,7 @@ SOON, PATIENTLY = 0.5, 5.0
 _REST_SECONDS = 2.0  # the longest rest between two looks at one folder
 _TURN_SECONDS = 0.1  # the longest wait for a turn; a look at 1,000 images takes 13 ms
 MOST_IMAGES = 20_000  # in the queue; folders whose images do not fit wait in `_unread`
+_MOST_NESTED = 1000  # folders behind several pointers
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
 RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
@@ -94,6 +96,7 @@ class Records:
         self._lock = threading.Lock()
         self._folders = {ROOT: Record()}
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
+        self._nested: set[Path] = set()  # those behind several pointers
         self.version = 0  # changes with every change of a record
 
     def get(self, path: Path) -> Record:
@@ -103,6 +106,20 @@ class Records:
     def all(self) -> list[tuple[Path, Record]]:
         with self._lock:
             return list(self._folders.items())
+
+    def check_nested(self, path: Path, location: Location) -> None:
+        """Raises `BrokenPointer` for one more folder behind several pointers than are allowed.
+
+        Pointers to folders that hold pointers multiply what is shown.
+        """
+        with self._lock:
+            if len(location.chain) > 1 and path not in self._nested:
+                if len(self._nested) >= _MOST_NESTED:
+                    raise errors.BrokenPointer(
+                        f"{path} is behind {len(location.chain)} pointers, and {_MOST_NESTED} "
+                        "folders are behind several pointers already."
+                    )
+                self._nested.add(path)
 
     @property
     def complete(self) -> bool:
@@ -130,6 +147,7 @@ class Records:
             self.version += 1
             gone = {path, *filter(path.holds, self._folders)}
             self._gone |= gone
+            self._nested -= gone
             for folder in gone:
                 self._folders.pop(folder, None)
 
@@ -301,9 +319,11 @@ class Folders:
             look = self._looker.look(
                 path, facts, self._records.entry, retry=job.force, unless=unless
             )
+            if look:
+                self._records.check_nested(path, look.location)
         except LensletError as error:
             self._tree.check()
-            if self._is_passing(error):
+            if self.is_passing(error):
                 raise
             self.give_up(path, error)
             self._written(run, facts, failed)
@@ -340,7 +360,9 @@ class Folders:
             changed=local and plan.changed,
         )
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]
-        if self._tree.is_spare(path.child(MANIFEST)):
+        found = (*look.kept.covered, *look.kept.folders, *look.kept.others)
+        in_the_way = [MANIFEST, *filter(is_page, found)]
+        if any(self._tree.is_spare(path.child(name)) for name in in_the_way):
             problems.append(Problem("notKept", path, _NOT_KEPT))
         record = Record(
             location=look.location,
@@ -386,16 +408,21 @@ class Folders:
 
     # Failures
 
-    def _is_passing(self, error: LensletError) -> bool:
-        """True if it is the whole bucket that cannot be used right now, and not this folder."""
+    def is_passing(self, error: Exception) -> bool:
+        """True if it is all of storage that cannot be used right now, and not one folder or file.
+
+        So is a full disk.
+        """
         refused = isinstance(error, errors.Denied) and not isinstance(error, errors.BrokenPointer)
-        if self._tree.has_stamps or not (refused or isinstance(error, errors.StorageUnavailable)):
+        if not (refused or isinstance(error, (errors.StorageUnavailable, errors.StorageFull))):
             return False
         try:
-            self._tree.listing(ROOT)
+            self._tree.check()
+            if not self._tree.has_stamps:
+                self._tree.listing(ROOT)
         except LensletError:
             return True
-        return False
+        return isinstance(error, errors.StorageFull)
 
     def give_up(self, path: Path, error: LensletError) -> None:
         """Remembers that a folder is gone, not served or not readable."""

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from lenslet import paths, times
 from lenslet.errors import Denied, Ignored, LensletError, NotFound, one_line
+from lenslet.images import Facts
 from lenslet.library import Library, manifest, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import QUARANTINED, Dir, Facts, Item, Manifest, later_than
+from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.tree import Listing, Stat, Tree
 from lenslet.times import Clock
@@ -98,7 +99,8 @@ class Looker:
         """
         here = self._locator.beneath(path)
         listing, stamp = self._list(here.tree, here.folder)
-        location = self._locator.enter(here, listing.files)
+        marks = {*paths.FOLDER_FILES} & {*listing.files, *listing.folders, *listing.others}
+        location = self._locator.enter(here, marks)
         stamps = [stamp]
         kept = listing
         if here.tree is not self._tree or here.folder != path:
@@ -115,9 +117,9 @@ class Looker:
         children: dict[str, Dir | None] = {}
         for name in sorted(listing.folders, key=paths.natural_key):
             child = path.child(name)
-            if paths.is_too_long(child):
+            if not self._fits(location, name):
                 listing.unusable.append(name)
-            elif not self._locator.ignore.path(child):
+            elif not self._locator.ignores(location, name):
                 shown = entry(child, _UNKNOWN)
                 if shown is _UNKNOWN:
                     shown = before.get(name) or self._first_entry(child, old)
@@ -128,6 +130,11 @@ class Looker:
         plan = compare(old, snapshot, facts, metas, retry=retry)
         plan.problems += self._problems(location, listing, kept)
         return Look(location, tuple(stamps), listing, kept, old, plan, children)
+
+    def _fits(self, location: Location, name: str) -> bool:
+        """True if what is in a subfolder can be reached, and be asked for."""
+        here, there = location.path.child(name).encode(), location.file(name).encode()
+        return len(here) <= self._tree.longest and len(there) <= location.tree.longest
 
     def _first_entry(self, child: Path, old: Manifest) -> Dir | None:
         """Returns how a new subfolder is shown.
@@ -166,7 +173,7 @@ class Looker:
 
     def _snapshot(self, location: Location, listing: Listing, kept: Listing) -> Snapshot:
         files = listing.files
-        served = self._locator.ignore.served(location.path, filter(paths.is_item, files))
+        served = self._locator.served(location, filter(paths.is_item, files))
         sidecars = sidecars_of(files, listing.covered)
         return Snapshot(
             images={name: files[name] for name in served},
@@ -199,6 +206,9 @@ class Looker:
         path, reason = location.path, "its image is gone"
         for name in listing.unusable:
             yield Problem("unusableNames", path.child(name), "the name cannot be part of a path")
+        for name in (*listing.folders, *listing.others):
+            if any(name.removesuffix(suffix) in listing.files for suffix in SIDECARS):
+                yield Problem("unreadableSidecars", path.child(name), "not a file")
         for name in kept.files:
             image = name.removesuffix(THUMBNAIL)
             if image != name and image not in listing.files and paths.is_item(image):
@@ -300,9 +310,9 @@ def compare(
         stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
         if read and read.rev != stat.rev:
             read = None
-        same = was if was and was["rev"] == stat.rev else None
+        same = was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
         bound = _is_bound(snapshot.thumbnails.get(name), stat, same, read)
-        if bound and was and not same and not read:
+        if bound and old.generated_at and not same and not read:
             plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
             bound = False
         rev = snapshot.sidecars.get(name, "")

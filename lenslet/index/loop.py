@@ -4,19 +4,20 @@
 a crash.
 """
 
-import ctypes
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from lenslet import errors, times
 from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.images.decoders import NeedsMore
 from lenslet.index.folders import AGAIN_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener
-from lenslet.index.status import STORAGE, Status
+from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
 from lenslet.library import Library, health, manifest
 from lenslet.paths import ROOT, Path, folder_key
 from lenslet.search.rollup import Rollup
@@ -27,14 +28,19 @@ log = logging.getLogger("lenslet")
 FULL_SCAN_SECONDS = 3600.0
 S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
 AWAY_SECONDS = 5.0  # between two scans while the root is away
-REPEAT_SECONDS = 10.0  # until a job that storage refused is repeated
-STUCK_SECONDS = 60.0
+REPEAT_SECONDS = 3.0  # until a job that storage refused is repeated
+SLOW_SECONDS = 60.0
+STUCK_SECONDS = 600.0  # no folder and no rollup takes so long
+_ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
 COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
-_WORK = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.FOLDER, Kind.IMAGE)
+_REFUSALS = (errors.StorageFull, errors.StorageUnavailable, errors.Denied)
+_IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
+_REPEATED = (Kind.FOLDER, Kind.SUMMARY)
+_WORK = (*_IMAGES, Kind.FOLDER)
 
 
 class Indexer:
@@ -51,6 +57,7 @@ class Indexer:
         """`listener` is called for every image that was read, with the reason if it failed."""
         clock = clock or Clock()
         records = Records()
+        self._decoders = library.decoders
         self._threads = library.settings.worker_threads
         self._queue = queue
         self._status = status
@@ -59,60 +66,68 @@ class Indexer:
         self._summary = Summary(library, queue, records, clock)
         self._scanner = Scanner(library, queue, records, self._summary, clock)
         self._problems: dict[Kind, str] = {}  # the last storage error of each kind of work
+        self._paused: dict[Kind, float] = {}  # until when such images wait, as storage is away
+        self._doing: dict[int, tuple[Job, float]] = {}  # by thread, and since when
+        self._preview_failed = 0.0
         self._worked = time.monotonic()  # when an image was read last
-        self._frees = False  # there is memory to be given back
 
     # The loop
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
-        keep_memory()
-        suspects = self._images.take_suspects()
         if once or self._scanner.seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
+        # One more thread reads large images.
         threads = [
-            threading.Thread(target=self._work, args=(stop, once), name=f"index-{number}")
-            for number in range(self._threads)
+            threading.Thread(target=self._work, args=(stop, once, number == 0), name="index")
+            for number in range(self._threads + 1)
         ]
-        if suspects:
-            threads.append(threading.Thread(target=self._images.try_suspects, args=(stop,)))
         for thread in threads:
             thread.start()
+        while not stop.wait(_ONCE_PAUSE if once else 1.0) and any(t.is_alive() for t in threads):
+            pass
+        if stop.is_set():
+            self.close()  # no thread waits for the end of its image
         for thread in threads:
             thread.join()
         if once and not stop.is_set():
             self._summary.finish()
+        self.close()
 
-    def _work(self, stop: threading.Event, once: bool) -> None:
+    def close(self) -> None:
+        """Ends the processes that read images."""
+        self._decoders.close()
+
+    def _work(self, stop: threading.Event, once: bool, large: bool) -> None:
         while not stop.is_set():
-            self.step(0.05 if once else 1.0)
-            rests = time.monotonic() - self._worked > _ONCE_SECONDS
+            self.step(_ONCE_PAUSE if once else 1.0, large=large)
+            rests = time.monotonic() - self._worked > _ONCE_SECONDS and not self._reads
             if once and (not self.backlog or (rests and self._scanner.is_complete)):
                 return
 
-    def step(self, wait: float = 0.0) -> bool:
+    def step(self, wait: float = 0.0, *, large: bool | None = None) -> bool:
         """Does the next job, if one is due within `wait` seconds; True if there was one."""
-        job = self._queue.get(wait)
+        job = self._queue.get(wait, large=large)
         if job is None:
-            self._rest()
             return False
         try:
+            self._doing[threading.get_ident()] = job, time.monotonic()
             self._do(job)
         finally:
+            del self._doing[threading.get_ident()]
             self._queue.done(job)
         return True
 
-    def _rest(self) -> None:
-        if self._frees and not self._queue.waiting(Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE):
-            self._frees = False
-            give_memory_back()
-
     def _do(self, job: Job) -> None:
+        pause = self._paused.get(job.kind, 0.0) - time.monotonic()
+        if pause > 0:
+            self._queue.put(job, pause)
+            return
         try:
             match job.kind:
                 case Kind.THUMBNAIL | Kind.PREVIEW | Kind.IMAGE:
                     done = self._images.do(job)
-                    self._worked, self._frees = time.monotonic(), True
+                    self._worked = time.monotonic()
                     if job.kind is Kind.PREVIEW and not done:  # no run of a folder repeats it
                         self._queue.put(job, AGAIN_SECONDS)
                 case Kind.FOLDER:
@@ -123,12 +138,22 @@ class Indexer:
                 case Kind.SUMMARY:
                     self._summary.write(job)
             self._problems.pop(job.kind, None)
+        except NeedsMore:
+            self._queue.put(replace(job, large=True))
         except LensletError as error:
             log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", one_line(error))
-            if isinstance(error, (errors.StorageFull, errors.StorageUnavailable, errors.Denied)):
+            refused, passing = isinstance(error, _REFUSALS), self.folders.is_passing(error)
+            if job.kind is Kind.PREVIEW:  # in this host's cache; asked for again, it is tried again
+                self._preview_failed = time.monotonic()
+            elif job.kind in _IMAGES:
+                refused = passing
+                self._paused[job.kind] = time.monotonic() + passing * REPEAT_SECONDS
+            elif job.kind is Kind.FOLDER and not passing:
+                self.folders.give_up(job.path, LensletError(one_line(error)))
+            if refused:
                 self._problems[job.kind] = one_line(error)
-            if job.kind in (Kind.FOLDER, Kind.SUMMARY):
-                again = Job(job.kind, job.path, force=job.force, deep=job.deep)
+            if job.kind is not Kind.PREVIEW and (refused or job.kind in _REPEATED):
+                again = replace(job, waiters=(), asked=False)
                 self._queue.put(again, REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
@@ -137,18 +162,28 @@ class Indexer:
                 self.folders.give_up(job.path, LensletError(reason))
 
     def beat(self) -> bool:
-        """Reports that the loop works; False while a thread is stuck in one image."""
+        """Reports that the loop works; False while a thread is stuck in one job."""
         now = time.monotonic()
-        if any(now - mark.since > STUCK_SECONDS for mark in self._status.marks().values()):
+        slow = [job for job, since in list(self._doing.values()) if now - since > SLOW_SECONDS]
+        if any(now - since > STUCK_SECONDS for _, since in list(self._doing.values())):
             return False
         self._status.beat(self.backlog)
-        self._status.set_problem(STORAGE, self.problem)
+        reads = [f"{job.path or '/'} takes over a minute: a slow disk?" for job in slow]
+        self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
+        self._status.set_problem(IMAGES, self.problem(Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER))
+        self._status.set_problem(PREVIEWS, self.problem(Kind.PREVIEW))
+        if now - self._preview_failed > REPEAT_SECONDS:
+            self._problems.pop(Kind.PREVIEW, None)
         return True
 
     @property
-    def problem(self) -> str:
-        """Why storage refuses work right now; empty if it does not."""
-        return next(iter(self._problems.values()), "")
+    def _reads(self) -> bool:
+        """True while an image is being read."""
+        return any(job.kind in _IMAGES for job, _ in list(self._doing.values()))
+
+    def problem(self, *kinds: Kind) -> str:
+        """Why storage refuses such work right now; empty if it does not."""
+        return next((self._problems[kind] for kind in kinds if kind in self._problems), "")
 
     @property
     def backlog(self) -> int:
@@ -177,6 +212,7 @@ class Summary:
         self._flushed = float("-inf")  # when the delta was last compared with the records
         self._compacted = clock(), 0.0  # when, and how long it took
         self._passes: dict[str, dict[str, Any]] = {}
+        self._since: health.Since = {}
         self._reported: tuple[Any, Any] = None, None  # the records' version, and what was said
 
     def write(self, job: Job) -> None:
@@ -264,7 +300,7 @@ class Summary:
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
         records = sorted(self._records.all(), key=lambda entry: folder_key(entry[0]))
-        return health.report((record.health for _, record in records), self._passes)
+        return health.report((record.health for _, record in records), self._passes, self._since)
 
 
 class Scanner:
@@ -333,23 +369,3 @@ class Scanner:
             return stamp.value != 0
         except LensletError:
             return True
-
-
-# Left alone, glibc gives an image's buffers back to the kernel and takes them again for the next
-# one. Measured: a WebP of 1 megapixel then takes 22 ms of CPU time instead of 14.
-_libc = ctypes.CDLL(None)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
-_KEPT_BYTES = 64 << 20
-_LARGEST_BYTES = 32 << 20  # the most that glibc allows
-
-
-def keep_memory() -> None:
-    """Tells the C library to keep freed memory for the next image."""
-    if hasattr(_libc, "mallopt"):
-        _libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES)
-        _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def give_memory_back() -> None:
-    if hasattr(_libc, "malloc_trim"):
-        _libc.malloc_trim(0)

@@ -39,8 +39,8 @@ class Job:
     """One thing to do.
 
     `asked`: a client asked for it. `force`: do it although nothing seems to have changed. An
-    `IMAGE` gets a thumbnail only with `force`. `deep`: also for every folder below. `waiters` are
-    called with whether it ended well.
+    `IMAGE` gets a thumbnail only with `force`. `deep`: also for every folder below. `large`: the
+    image needs more memory or time than others. `waiters` are called with whether it ended well.
     """
 
     kind: Kind
@@ -48,6 +48,7 @@ class Job:
     asked: bool = False
     force: bool = False
     deep: bool = False
+    large: bool = False
     waiters: tuple[Waiter, ...] = field(default=(), compare=False)
 
     @property
@@ -55,9 +56,9 @@ class Job:
         return self.kind, self.path
 
     @property
-    def lane(self) -> tuple[Kind, bool]:
+    def lane(self) -> Lane:
         """Jobs of one lane are done in order; asked ones come before others of their kind."""
-        return self.kind, not self.asked
+        return self.kind, not self.asked, self.large
 
     def merged(self, other: Job) -> Job:
         """Returns one job that does the work of both."""
@@ -66,11 +67,12 @@ class Job:
             asked=self.asked or other.asked,
             force=self.force or other.force,
             deep=self.deep or other.deep,
+            large=self.large or other.large,
             waiters=(*self.waiters, *other.waiters),
         )
 
 
-Lane = tuple[Kind, bool]
+Lane = tuple[Kind, bool, bool]
 Key = tuple[Kind, Path]
 # The seconds after which a due job counts as overdue: if it is asked, and if not.
 _PATIENCE = {
@@ -95,10 +97,11 @@ class Queue:
         self._jobs: dict[Key, tuple[float, Job]] = {}  # those that wait, and when they are due
         # The due times of each lane; some are of jobs that have moved or are running.
         self._due: dict[Lane, list[tuple[float, int, Key]]] = {
-            (kind, later): [] for kind in Kind for later in (False, True)
+            lane: [] for lane in itertools.product(Kind, (False, True), (False, True))
         }
         self._order = itertools.count()
         self._running: set[Key] = set()
+        self._wakes = 0
         self._counts = Counter[Kind]()
 
     def put(self, job: Job, delay: float = 0.0) -> None:
@@ -122,12 +125,17 @@ class Queue:
             heapq.heappush(self._due[job.lane], (due, next(self._order), key))
             self._changed.notify()
 
-    def get(self, wait: float = 0.0) -> Job | None:
-        """Returns the next job; the caller must call `done`. None if none is due in `wait` s."""
+    def get(self, wait: float = 0.0, *, large: bool | None = None) -> Job | None:
+        """Returns the next job; the caller must call `done`. None if none is due in `wait` s.
+
+        `large`: only large jobs, or only others; None: of both.
+        """
         deadline = self._clock() + wait
         with self._changed:
-            while True:
+            wakes = self._wakes
+            while wakes == self._wakes:
                 now, heads = self._clock(), self._heads()
+                heads = {k: v for k, v in heads.items() if large is None or k[2] is large}
                 ready = {lane: now - due for lane, due in heads.items() if due <= now}
                 if ready:
                     key = heapq.heappop(self._due[_next_lane(ready)])[2]
@@ -137,6 +145,7 @@ class Queue:
                 if until <= now:
                     return None
                 self._changed.wait(until - now)
+        return None
 
     def _heads(self) -> dict[Lane, float]:
         """Returns when the first job of each lane is due."""
@@ -166,8 +175,9 @@ class Queue:
         return sum(self._counts[kind] for kind in kinds)
 
     def wake(self) -> None:
-        """Makes every thread that waits in `get` look at the jobs again."""
+        """Ends the waits of all threads in `get`."""
         with self._changed:
+            self._wakes += 1
             self._changed.notify_all()
 
 

@@ -1,26 +1,17 @@
 """Shared memory in which processes report: the index process's work and problems, and counts."""
 
-import contextlib
 import ctypes
 import enum
 import mmap
 import os
 import threading
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from lenslet.paths import Path
-
-STORAGE, QUEUE = 0, 1  # what may have a problem
-_PROBLEM_BYTES, _PATH_BYTES = 1024, 4088
-_MARKS = 128
+STORAGE, QUEUE, IMAGES, PREVIEWS = range(4)  # what may have a problem
+_PROBLEM_BYTES = 1024
 BACKLOG_SECONDS, _BACKLOGS = 2, 150  # the backlog of the last five minutes
 ROWS, _CELLS = 128, 320  # processes that count, and counts of each
-
-
-class _Mark(ctypes.Structure):
-    _fields_ = (("since", ctypes.c_double), ("path", ctypes.c_char * _PATH_BYTES))
 
 
 class _Memory(ctypes.Structure):
@@ -28,8 +19,7 @@ class _Memory(ctypes.Structure):
         ("pid", ctypes.c_int64),
         ("beat", ctypes.c_double),
         ("backlog", ctypes.c_int64),
-        ("problems", ctypes.c_char * _PROBLEM_BYTES * 2),
-        ("marks", _Mark * _MARKS),
+        ("problems", ctypes.c_char * _PROBLEM_BYTES * 4),
         ("scanned", ctypes.c_double),
         ("counts", ctypes.c_double * _CELLS * ROWS),
         ("step", ctypes.c_int64),
@@ -46,16 +36,6 @@ class Count(enum.IntEnum):
     THUMBNAILS_WAITED = 3
     THUMBNAILS_PENDING = 4  # answered 202
     REQUESTS = 5
-
-
-class Mark(NamedTuple):
-    """The image that a thread decodes, or decoded when its process died.
-
-    `since` is in seconds of the monotonic clock.
-    """
-
-    path: Path
-    since: float
 
 
 class Heartbeat(NamedTuple):
@@ -78,7 +58,6 @@ class Status:
         """Uses anonymous memory, or the file of a descriptor that stays open."""
         self.row = 0
         self._lock = threading.Lock()
-        self._used: set[int] = set()
         size = ctypes.sizeof(_Memory)
         if fd >= 0:
             os.ftruncate(fd, size)
@@ -125,37 +104,8 @@ class Status:
         return float(sum(row[number] for row in self._memory.counts))
 
     def set_problem(self, source: int, reason: str) -> None:
-        """Reports what `STORAGE` or the `QUEUE` refuses right now; empty if nothing."""
+        """Reports what one of them refuses right now; empty if nothing."""
         self._memory.problems[source].value = reason.encode()[:_PROBLEM_BYTES]
 
     def problem(self, source: int) -> str:
         return bytes(self._memory.problems[source].value).decode("utf-8", "replace")
-
-    @contextlib.contextmanager
-    def marked(self, path: Path) -> Iterator[None]:
-        """Marks the image that this thread decodes, in case decoding ends the process."""
-        with self._lock:
-            slot = min(set(range(_MARKS)) - self._used)
-            self._used.add(slot)
-        try:
-            self.mark(slot, path)
-            yield
-        finally:
-            self.clear(slot)
-
-    def mark(self, slot: int, path: Path) -> None:
-        self._used.add(slot)
-        self._memory.marks[slot] = _Mark(time.monotonic(), path.encode()[:_PATH_BYTES])
-
-    def clear(self, slot: int) -> None:
-        self._memory.marks[slot] = _Mark()
-        self._used.discard(slot)
-
-    def marks(self) -> dict[int, Mark]:
-        """Returns what each thread decodes, or decoded when its process died."""
-        marks = map(_Mark.from_buffer_copy, self._memory.marks)  # others change them meanwhile
-        return {
-            slot: Mark(Path(mark.path.decode("utf-8", "replace")), mark.since)
-            for slot, mark in enumerate(marks)
-            if mark.path
-        }

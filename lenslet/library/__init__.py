@@ -5,9 +5,13 @@ tags and notes, `health` the report on the whole library, `previews` this host's
 A `Library` is what every process opens.
 """
 
+import contextlib
+import os
+import shutil
 from dataclasses import dataclass
 
 from lenslet.config import Settings
+from lenslet.images.decoders import Decoders
 from lenslet.library.location import Locator
 from lenslet.library.previews import Previews
 from lenslet.storage import cache_folder, open_tree
@@ -15,10 +19,15 @@ from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Tree
 
+_DETAILS_MEMORY = 256 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library as a process uses it: its tree, and this host's folded copies and previews."""
+    """A library as a process uses it.
+
+    That is its tree, this host's folded copies and previews, and the processes that read images.
+    """
 
     settings: Settings
     client: Client
@@ -26,6 +35,7 @@ class Library:
     locator: Locator
     cache: Tree
     previews: Previews
+    decoders: Decoders
 
 
 def open_library(
@@ -38,7 +48,28 @@ def open_library(
     """
     client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds)
-    cache = LocalTree(cache_folder(settings, "search"), private=True)
+    cache = LocalTree(_search_folder(settings), private=True)
     folder = LocalTree(cache_folder(settings, "previews"), private=True)
     previews = Previews(folder, settings.preview_bytes)
-    return Library(settings, client, tree, Locator(tree, settings, client), cache, previews)
+    count, memory = min(settings.worker_threads, os.cpu_count() or 1), settings.index_memory
+    if not patient:  # a request process only reads EXIF
+        count, memory = 1, min(memory, _DETAILS_MEMORY)
+    decoders = Decoders(max(count, 1), memory, settings.decode_seconds)
+    locator = Locator(tree, settings, client)
+    return Library(settings, client, tree, locator, cache, previews, decoders)
+
+
+def _search_folder(settings: Settings) -> str:
+    """Returns the folder of the copies that search reads, a new one after a start of the machine.
+
+    A crash of the machine may leave torn files, and these are too large to be checked.
+    """
+    start = ""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        start = file.read(8)
+    folder = cache_folder(settings, f"search-{start}")
+    above = os.path.dirname(folder)
+    for name in os.listdir(above):
+        if name.startswith("search") and name != os.path.basename(folder):
+            shutil.rmtree(os.path.join(above, name), ignore_errors=True)
+    return folder

@@ -16,19 +16,19 @@ from lenslet.storage.tree import Tree
 
 SHOWN = 100
 COUNTS = ("folders", "items", "thumbnailsMissing", "sidecars")
-KINDS = (
-    "orphanSidecars",
-    "orphanThumbnails",
-    "foreignJson",
-    "unreadableSidecars",
-    "unusableNames",
-    "brokenPointers",
-    "quarantined",
-    "unreadableImages",
-    "unreadableFiles",
-    "unreadableFolders",
-    "notKept",
-)
+KINDS = {  # what can be wrong, and what to do about it
+    "orphanSidecars": "if the image was renamed, 'lenslet check --adopt' moves the file after it",
+    "orphanThumbnails": "remove them, if the images are gone for good",
+    "foreignJson": "nothing: Lenslet writes beside them",
+    "unreadableSidecars": "repair or rename the file: it is never overwritten",
+    "unusableNames": "rename them",
+    "brokenPointers": "correct the pointer file, or POINTER_ROOTS and POINTER_BUCKETS",
+    "quarantined": "replace the image, or raise DECODE_SECONDS and INDEX_MEMORY",
+    "unreadableImages": "replace the image, or remove it",
+    "unreadableFiles": "let Lenslet read them, and check the disk",
+    "unreadableFolders": "let Lenslet read them, and check the disk",
+    "notKept": "let Lenslet write there and rename files in the way, or set STATE_DIR",
+}
 # Problems that make `/health` say degraded; the others are only counted.
 WORRYING = frozenset(KINDS) - {"foreignJson", "orphanThumbnails", "unreadableImages"}
 
@@ -62,8 +62,18 @@ class FolderHealth:
         return cls(counts, tuple(shown))
 
 
-def report(folders: Iterable[FolderHealth], passes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the report of the whole library, without the time of its writing."""
+Since = dict[tuple[str, str], str]  # when a problem was seen first, by kind and path
+
+
+def report(
+    folders: Iterable[FolderHealth], passes: Mapping[str, Any], known: Since | None = None
+) -> dict[str, Any]:
+    """Returns the report of the whole library, without the time of its writing.
+
+    `known` says since when there are problems, and is brought up to date.
+    """
+    since, known, now = dict(known or {}), known if known is not None else {}, times.now()
+    known.clear()
     counts: Counter[str] = Counter()
     problems: dict[str, list[dict[str, str]]] = {}
     for folder in folders:
@@ -71,7 +81,8 @@ def report(folders: Iterable[FolderHealth], passes: Mapping[str, Any]) -> dict[s
         for kind, path, reason in folder.problems:
             shown = problems.setdefault(kind, [])
             if len(shown) < SHOWN:
-                shown.append({"path": path, "reason": reason})
+                known[kind, path] = since.get((kind, path)) or times.text(now)
+                shown.append({"path": path, "reason": reason, "since": known[kind, path]})
     return {
         "v": 1,
         "counts": {kind: counts[kind] for kind in (*COUNTS, *KINDS)},
@@ -94,8 +105,11 @@ def load(tree: Tree) -> dict[str, Any] | None:
         found = orjson.loads(data)
     except (NotFound, orjson.JSONDecodeError):
         return None
-    if not isinstance(found, dict):
+    if not (isinstance(found, dict) and "generatedAt" in found):
         return None
     counts, problems = found.get("counts"), found.get("problems")
-    complete = isinstance(counts, dict) and isinstance(problems, dict)
-    return found if complete and "generatedAt" in found else None
+    if not (isinstance(counts, dict) and isinstance(problems, dict)):
+        return None
+    numbers, lists = counts.values(), problems.values()
+    complete = all(isinstance(n, int) for n in numbers) and all(isinstance(p, list) for p in lists)
+    return found if complete else None

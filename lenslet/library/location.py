@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +76,7 @@ class Locator:
     """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket."""
 
     def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
-        self.ignore = Ignore(settings.ignore)
+        self._ignore = Ignore(settings.ignore)
         self._tree = tree
         self._settings = settings
         self._client = client
@@ -103,9 +103,25 @@ class Locator:
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""
-        if not paths.is_item(path.name) or self.ignore.path(path):
+        if not paths.is_item(path.name):
             raise NotFound(f"There is no image {path}.")
-        return self.folder(path.parent, fresh=fresh)
+        location = self.folder(path.parent, fresh=fresh)
+        if self.ignores(location, path.name):
+            raise NotFound(f"There is no image {path}.")
+        return location
+
+    def ignores(self, location: Location, name: str) -> bool:
+        """True if a name in a folder is ignored, by its path here or by that behind a pointer."""
+        inside = location.chain and location.tree is self._tree
+        return self._ignore.path(location.path.child(name)) or (
+            bool(inside) and self._ignore.path(location.file(name))
+        )
+
+    def served(self, location: Location, names: Iterable[str]) -> set[str]:
+        """Returns those of a folder's names that are not ignored."""
+        if self._ignore.has_globs:
+            return {name for name in names if not self.ignores(location, name)}
+        return {name for name in names if not self._ignore.name(name)}
 
     def beneath(self, path: Path) -> Location:
         """Returns a folder's location without following its own pointer, only those above it."""
@@ -115,7 +131,7 @@ class Locator:
 
     def _child(self, parent: Location, name: str) -> Location:
         path = parent.path.child(name)
-        if self.ignore.path(path):
+        if self.ignores(parent, name):
             raise NotFound(f"There is no folder {path}.")
         folder = parent.folder.child(name)
         return replace(parent, path=path, folder=folder, label=None, is_pointer=False)

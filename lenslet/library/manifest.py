@@ -25,25 +25,11 @@ _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
 _OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "modifiedAt"}
 _OPTIONAL |= {"metaRev", "metaError", "notes"}
-_PAGE = re.compile(r"_index_[0-9]+\.json")
+_PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
-_MOST_ITEMS = 100_000_000
+_MOST_ITEMS, _MOST_PAGES = 100_000_000, 10_000
 _START, _END = b'{"v":1,"path":', b"}\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What reading one image showed: its hash, and what `images.Facts` has."""
-
-    rev: str
-    hash: str | None = None
-    width: int = 0
-    height: int = 0
-    created_at: str | None = None
-    taken_at: str | None = None
-    warning: str | None = None
-    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -84,6 +70,7 @@ def page_name(number: int) -> str:
 def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     """Returns the files of a manifest by name, `_index.json` last."""
     items = manifest.items
+    page_size = max(page_size, -(-len(items) // _MOST_PAGES))
     dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
     if len(items) <= page_size:
         return {MANIFEST: _encode_head(manifest) + _encode_items(items) + dirs + _END}
@@ -141,8 +128,13 @@ def later_than(generation: str, now: dt.datetime) -> str:
 
 
 def is_later(one: str, other: str) -> bool:
-    """True if generation `one` is later than the `other`, which may be empty."""
-    return bool(one) and (not other or times.parse(one) > times.parse(other))
+    """True if generation `one` is later than the `other`, which may be empty.
+
+    One that is more than a day in the future comes from a wrong clock and is not.
+    """
+    if not one or times.parse(one) > times.now() + dt.timedelta(days=1):
+        return False
+    return not other or times.parse(one) > times.parse(other)
 
 
 # Reading
@@ -209,7 +201,7 @@ def _parse_head(found: dict[str, Any]) -> _Head:
     count, items = found.get("pageCount"), found.get("itemCount")
     if not (_are_names(pages) and isinstance(generated, str) and isinstance(items, int)):
         raise NotFound("A manifest's pages are nonsense.")
-    if count != len(pages) or not 0 < items <= _MOST_ITEMS:
+    if count != len(pages) or len(pages) > _MOST_PAGES or not 0 < items <= _MOST_ITEMS:
         raise NotFound("A manifest's pages are nonsense.")
     return _Head(generated, items, pages)
 
@@ -238,7 +230,10 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
         items, same = _load_pages(tree, folder, head)
         generated = head.generated_at if same else ""
     dirs = found.get("dirs")
-    if not (_are_items(items) and _are_dirs(dirs) and _is_time(generated)):
+    above = f"{folder}/" if folder else ""
+    if not (_are_items(items) and _are_dirs(dirs) and _is_time(generated)) or any(
+        item["path"] != above + item["name"] or item["w"] < 0 or item["h"] < 0 for item in items
+    ):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     return Manifest(folder, items, dirs, generated, rev)
 

@@ -24,6 +24,7 @@ MAX_STORED_BYTES = 1024 * 1024
 _LEVELS = 200  # orjson writes 254
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
+_WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
 
@@ -147,10 +148,17 @@ def _is_strings(value: object) -> bool:
 
 
 def _time(document: Document) -> dt.datetime:
+    """Returns when a sidecar was edited; long ago if that is unknown, or in the future.
+
+    A time in the future comes from a wrong clock, and must not outrank the edits of today. If the
+    clock shows a time before this program was written, it is that clock which is wrong.
+    """
     try:
-        return times.parse(document["updatedAt"])
+        when = times.parse(document["updatedAt"])
     except (KeyError, TypeError, ValueError):
         return _LONG_AGO
+    now = times.now()
+    return when if when <= now + FUTURE or now < _WRITTEN else _LONG_AGO
 
 
 # Finding

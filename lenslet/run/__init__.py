@@ -56,6 +56,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, ensure_ascii=False)
 
 
+class OneLine(logging.Filter):
+    """Keeps each message on one line, whatever names and requests it shows."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if not message.isprintable():
+            shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+            record.msg, record.args = "".join(shown), ()
+        return True
+
+
 def quiet_pillow() -> None:
     """Silences Pillow's warnings: an item's `error` says what matters."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -141,7 +152,6 @@ def _worker_options(arguments: list[str] | None) -> argparse.Namespace:
         prog="worker.py",
         description="Only index, do not serve. Settings come from the environment and .env.",
     )
-    parser.add_argument("--shard", help=argparse.SUPPRESS)
     parser.add_argument(
         "--no-scan",
         action="store_true",
@@ -153,11 +163,10 @@ def _worker_options(arguments: list[str] | None) -> argparse.Namespace:
 def work(arguments: list[str] | None = None) -> int:
     """Runs `python worker.py`: the index process alone, until SIGTERM or SIGINT."""
     options = _worker_options(arguments)
-    if options.shard:
-        raise SystemExit(f"lenslet: {config.NO_SHARDS.replace('SHARD', '--shard', 1)}")
     if options.no_scan:
         os.environ["SCAN_SECONDS"] = "0"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger().handlers[0].addFilter(OneLine())
     quiet_pillow()
     settings = load_settings()
     if settings.log_format == "json":

@@ -11,10 +11,11 @@ from typing import Any
 
 from lenslet import __version__, errors, run
 from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.index.folders import Records
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Queue
-from lenslet.library import Library, health, open_library
+from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
 from lenslet.library.manifest import Dir
 from lenslet.paths import ROOT, Path
@@ -77,7 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, action, about, path in (
         ("serve", _serve, "serve a folder or a bucket until stopped", folder),
         ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
-        ("check", _check, "say what is missing, stale or broken; change nothing", folder),
+        (
+            "check",
+            _check,
+            "say what is missing, stale or broken; change nothing without --adopt",
+            folder,
+        ),
         (
             "demo",
             _demo,
@@ -88,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=path)
         command.set_defaults(run=action)
+        if name == "check":
+            how = "move the sidecar of a renamed image after it, if only one image has its content"
+            command.add_argument("--adopt", action="store_true", help=how)
         if name in ("serve", "demo"):
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default: PORT or 7070)")
@@ -212,13 +221,16 @@ def _check(options: argparse.Namespace) -> int:
     library = open_library(run.load_settings())
     if not _usable(library):
         return 1
-    looker, found = Looker(library, Clock()), list[Problem]()
+    looker, records = Looker(library, Clock()), Records()
+    found, folders = list[Problem](), list[Path]()
 
     def check(path: Path, default: Dir | None = None) -> Dir | None:
         """Checks a folder and all below it; returns how it shows in its parent."""
         entry = {"name": path.name, "kind": "branch"}
         try:
             look = looker.look(path, {}, check)
+            assert look is not None  # it returns None only with `unless`
+            records.check_nested(path, look.location)
         except errors.Ignored:
             return None
         except NotFound:
@@ -229,7 +241,7 @@ def _check(options: argparse.Namespace) -> int:
         except LensletError as error:
             found.append(Problem("unreadableFolders", path, str(error)))
             return entry
-        assert look is not None  # it returns None only with `unless`
+        folders.append(path)
         found.extend(_in_folder(path, look))
         return look.entry
 
@@ -238,7 +250,23 @@ def _check(options: argparse.Namespace) -> int:
         print(f"{kind}: {path or '/'}: {one_line(reason)}")
     if not found:
         print("nothing is missing, stale, orphaned, foreign or broken")
+    alone = [Path(problem.path) for problem in found if problem.kind == "orphanSidecars"]
+    for match in orphans.matches(library, alone, folders):
+        _tell_match(library, match, adopt=options.adopt)
     return int(bool(found))
+
+
+def _tell_match(library: Library, match: orphans.Match, *, adopt: bool) -> None:
+    """Says where an image went or, with `--adopt`, moves its sidecar after it."""
+    old, new = match
+    if not adopt:
+        print(f"moved: {old} is now {new}: 'lenslet check --adopt' moves its sidecar there")
+        return
+    try:
+        orphans.adopt(library, match)
+        print(f"adopted: the sidecar of {old} is now that of {new}")
+    except LensletError as error:
+        print(f"not adopted: {old}: {one_line(error)}")
 
 
 def _in_folder(path: Path, look: Look) -> Iterator[Problem]:

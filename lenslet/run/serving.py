@@ -5,11 +5,14 @@ workers of one class; `pre_fork` gives the index role to the first that finds it
 and the status are made before any fork, so they outlive every worker.
 """
 
+import contextlib
 import errno
 import functools
 import ipaddress
+import json
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -22,7 +25,8 @@ from typing import Any
 import gunicorn.glogging
 from gunicorn import systemd
 from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.http import errors as http_errors
+from gunicorn.workers import gthread
 
 from lenslet.config import Settings
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
@@ -32,20 +36,28 @@ from lenslet.run import (
     BEAT_SECONDS,
     FRESH_SECONDS,
     JsonFormatter,
+    OneLine,
     index_process,
     latest,
     load_settings,
     quiet_pillow,
     shared,
 )
+from lenslet.run.connection import Connection
 from lenslet.run.pool import Pool
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
-_DRAIN_SECONDS, _DRAIN_SECONDS_QUICK = 20.0, 1.0
+_DRAIN_SECONDS = 1.0
+_CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
 _WAITING = 128  # requests of a process that may wait for a thumbnail or a manifest at a time
+_REFUSALS = {
+    http_errors.LimitRequestLine: "414 URI Too Long",
+    http_errors.LimitRequestHeaders: "431 Request Header Fields Too Large",
+    http_errors.ExpectationFailed: "417 Expectation Failed",
+}
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
     "edits and new images within its SCAN_SECONDS; set JOBS_QUEUE_URL to tell it at once."
@@ -85,17 +97,17 @@ class Logger(gunicorn.glogging.Logger):
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
-        if latest[0].log_format == "json":
-            for handler in self.error_log.handlers:
+        for handler in self.error_log.handlers:
+            handler.addFilter(OneLine())
+            if latest[0].log_format == "json":
                 handler.setFormatter(JsonFormatter())
 
 
-class Worker(ThreadWorker):
+class Worker(gthread.ThreadWorker):
     """A request process or, with the index role, the index process."""
 
     indexes = False
     row = 0  # of the status, where this process counts
-    _drain_seconds = _DRAIN_SECONDS
 
     def init_signals(self) -> None:
         """Leaves SIGINT to the master: a terminal sends it to every process."""
@@ -130,11 +142,43 @@ class Worker(ThreadWorker):
             os.sched_yield()
         super().accept(listener)
 
+    def handle(self, conn: Any) -> Any:
+        """Answers a request. A new connection waits without a thread until something comes."""
+        if not isinstance(conn.sock, Connection):
+            conn.sock = Connection(conn.sock, _pool())
+            if not conn.sock.has_data:
+                return gthread._DEFER
+        conn.data_ready = True
+        conn.sock.begin()
+        keeps = super().handle(conn)
+        if not keeps:
+            conn.close(graceful=True)  # here, because it may take two seconds
+        return keeps
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answers what gunicorn refuses in the same shape as all other errors.
+
+        The log does not have the request: it may hold a token.
+        """
+        if type(exc).__module__ == http_errors.__name__:
+            status = _REFUSALS.get(type(exc), "400 Bad Request")
+            description = f"The request is malformed ({type(exc).__name__})."
+            log.warning("refused a request of %s: %s", addr[0] if addr else "", type(exc).__name__)
+        else:
+            status, description = "500 Internal Server Error", "An error in Lenslet; see the log."
+            log.error("a request failed", exc_info=exc)
+        body = json.dumps({"title": status, "description": description}).encode()
+        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        head += f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.setblocking(False)
+        with contextlib.suppress(OSError):
+            client.sendall(head.encode() + body)
+
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Ends at once. Nothing is lost: what was not answered was not promised."""
         if not self.indexes:
             os._exit(0)
-        self.alive, self._drain_seconds = False, _DRAIN_SECONDS_QUICK
+        self.alive = False
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
@@ -155,7 +199,7 @@ class Worker(ThreadWorker):
             queue.wake()
         if self.alive and self.is_parent_alive():
             raise RuntimeError("a thread of the index process has ended")
-        until = time.monotonic() + self._drain_seconds
+        until = time.monotonic() + _DRAIN_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
@@ -187,6 +231,7 @@ def gunicorn_settings() -> dict[str, Any]:
         "bind": [_address(settings)],
         "workers": settings.web_concurrency + bool(settings.worker_threads),
         "threads": settings.web_threads,
+        "worker_connections": _CONNECTIONS,
         "limit_request_line": 8190,  # the most that gunicorn allows; encoded paths are long
         "timeout": 30,
         "graceful_timeout": 20,
@@ -208,6 +253,9 @@ def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     fewest = _fewest()
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")

@@ -1,5 +1,6 @@
 """Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
+import itertools
 import logging
 import mmap
 import os
@@ -38,6 +39,8 @@ log = logging.getLogger("lenslet")
 
 Answer = TypeVar("Answer")
 COUNTED = 1000  # beyond it `total` is not exact
+MOST_TERMS = 32
+MOST_SORTED = 500_000  # takes a second
 _EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
@@ -82,7 +85,9 @@ def parse(query: str) -> list[Term]:
         if name == "tag":
             text = f"{TAG}{text}{TAG}"
         terms.append(Term(text.encode(), _FIELDS.get(name, 0), bool(minus)))
-    return terms
+    if len(terms) > MOST_TERMS:
+        raise BadRequest("q", f"more than {MOST_TERMS} terms")
+    return list(dict.fromkeys(terms))
 
 
 def _date_term(text: str, *, excludes: bool) -> Term:
@@ -244,18 +249,24 @@ Hit = tuple[FoldedCopy, bytes]  # a folded line, and the copy it is in
 
 
 def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
-    """Sorts all hits. Items without a date come last."""
+    """Sorts all hits; `BadRequest` if there are too many. Items without a date come last."""
+    hits = itertools.islice(hits, MOST_SORTED + 1)
     if page.sort == "folder":
-        return list(hits)[::-1]
-    dated = page.sort == "date"
+        return _bounded(list(hits))[::-1]
 
     def key(hit: Hit) -> Any:
-        fields = hit[1].split(FIELD.encode())
-        date = fields[_FIELDS["date"]] if dated else b""
-        name = natural_key(fields[_FIELDS["name"]].decode())
-        return dated and (not date) != page.descending, date, name
+        if page.sort == "date":
+            date = hit[1].rpartition(FIELD.encode())[2]
+            return (not date) != page.descending, date
+        return natural_key(hit[1].split(FIELD.encode())[_FIELDS["name"]].decode())
 
-    return sorted(hits, key=key, reverse=page.descending)
+    return sorted(_bounded(list(hits)), key=key, reverse=page.descending)
+
+
+def _bounded(hits: list[Hit]) -> list[Hit]:
+    if len(hits) > MOST_SORTED:
+        raise BadRequest("sort", f"more than {MOST_SORTED} items match: sort fewer")
+    return hits
 
 
 class Search:

@@ -24,14 +24,15 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from lenslet import times
-from lenslet.errors import Denied, NotFound
+from lenslet import paths, times
+from lenslet.errors import BadRequest, Denied, NotFound
 from lenslet.library.manifest import Item, Manifest, is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.storage.tree import Document, Tree, is_ours
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
+_TYPES = (str, str, str, int, int, int, str, list, str)
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_WORDS = 50_000
@@ -42,6 +43,8 @@ _ID = re.compile(r"[0-9a-f]{16}")
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
 _HEAD_BYTES, _CHUNK = 4096, 1 << 20
+_LINE_BYTES = 4 << 20  # no item has more
+_FOLDERS_BYTES = 256 << 20  # what the folders of a rollup have at most
 _FOLDERS = b'\n],"folders":'
 
 Generations = dict[Path, str]
@@ -100,7 +103,7 @@ def read_folders(file: BinaryIO) -> Generations:
     while True:
         file.seek(max(0, size - step))
         _, mark, found = file.read().rpartition(_FOLDERS)
-        if mark or step >= size:
+        if mark or step >= min(size, _FOLDERS_BYTES):
             return parse_delta(b'{"folders":' + found)
         step *= 4
 
@@ -114,9 +117,9 @@ def parse_delta(data: bytes) -> Generations:
         folders = orjson.loads(data)["folders"].items()
         for _, generation in folders:
             times.parse(generation or times.LONG_AGO)
-    except (KeyError, TypeError, AttributeError, ValueError):
+        return {paths.parse(path): generation or "" for path, generation in folders}
+    except (KeyError, TypeError, AttributeError, ValueError, BadRequest):
         return {}
-    return {Path(path): generation or "" for path, generation in folders}
 
 
 def encode_delta(folders: Generations) -> bytes:
@@ -200,10 +203,13 @@ def fold_folder(cache: Tree, key: str, items: Iterable[Item], was: Iterable[Item
 
 def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
     """Yields each item of a copy and the position of its line."""
-    position = len(file.readline())
-    for line in file:
+    position = len(file.readline(_LINE_BYTES))
+    for line in iter(partial(file.readline, _LINE_BYTES), b""):
         if line.startswith(b"{"):
-            yield position, orjson.loads(line.rstrip(b",\n"))
+            item = orjson.loads(line.rstrip(b",\n"))
+            if tuple(map(type, map(item.get, _SHOWN))) != _TYPES:
+                raise TypeError("an item is nonsense")
+            yield position, item
         position += len(line)
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, Unmounted
-from lenslet.paths import ROOT, TEMPORARY, Path, escaped, is_temporary, usable
+from lenslet.paths import LONGEST_PATH, ROOT, TEMPORARY, Path, escaped, is_temporary, usable
 from lenslet.storage.tree import (
     DOCUMENT_BYTES,
     HEAD_BYTES,
@@ -31,8 +31,10 @@ from lenslet.storage.tree import (
 
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
 _DOCUMENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 _REMEMBERED_NAMES = 100
+_PATH_BYTES = 4000  # of the 4,096 that Linux allows; a file has a name too
 # A pipe named .jpg must not block.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _OPENAT2 = 437  # the same system call number on every architecture
@@ -80,7 +82,7 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return Denied(f"{shown}: {reason}.")
         case errno.ENOSPC | errno.EDQUOT:
-            return errors.StorageFull(f"{shown}: {reason}.")
+            return errors.StorageFull(f"{shown}: {reason}. Free some space.")
     return errors.StorageUnavailable(f"{shown}: {reason}.")
 
 
@@ -103,6 +105,7 @@ class LocalTree(Tree):
         without: str = "",
     ) -> None:
         self.root = os.path.realpath(root)
+        self.longest = min(LONGEST_PATH, _PATH_BYTES - len(os.fsencode(self.root)))
         self.private = private
         self._marker = marker
         self._claim = claim
@@ -143,7 +146,7 @@ class LocalTree(Tree):
                     os.fsync(above)
         elif self.private:
             self._check_claim()
-            os.makedirs(self.root, exist_ok=True)
+            _make_folders(self.root)
             self._mark()
 
     # The guard
@@ -154,7 +157,7 @@ class LocalTree(Tree):
                 self._check_top(fd)
         except NotFound as error:
             if not self.private:
-                reason = "The root is not there: an unmounted disk?"
+                reason = "The root is not there: an unmounted disk? Mount it."
                 raise errors.StorageUnavailable(reason) from error
             self._check_claim()
 
@@ -166,7 +169,9 @@ class LocalTree(Tree):
         elif not any(_stat_in(fd, name) for name in self._names):
             with os.scandir(fd) as entries:
                 if all(entry.name == self._without for entry in entries):
-                    raise Unmounted("The root is empty: an unmounted disk?")
+                    raise Unmounted(
+                        "The root is empty: an unmounted disk? Mount it, or add photos."
+                    )
             if self._device not in (0, os.fstat(fd).st_dev):
                 raise Unmounted("The root is on another disk, without the names it had: unmounted?")
 
@@ -182,6 +187,7 @@ class LocalTree(Tree):
         if self._claim and not os.path.exists(self._claim):
             for path in (self._marker, self._claim):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+                _sync_folder(os.path.dirname(path))
 
     def _remember(self, fd: int, found: Listing) -> None:
         """Remembers the disk and some names at the top, so that `check` recognises them."""
@@ -205,6 +211,8 @@ class LocalTree(Tree):
                             found.files[name] = _stat(entry.stat(follow_symlinks=False))
                     elif entry.is_dir(follow_symlinks=False):
                         found.folders.append(name)
+                    else:
+                        found.others.append(name)
             if not folder and not self.private:
                 self._remember(fd, found)
         found.leftovers = [name for name in found.files if is_temporary(name)]
@@ -273,7 +281,13 @@ class LocalTree(Tree):
             if not path.parent:
                 self._check_top(fd)
             _refuse_foreign(fd, path)
-            _replace(fd, path.name, pieces, mtime_ns=image.mtime_ns if image else None)
+            try:
+                _replace(fd, path.name, pieces, mtime_ns=image.mtime_ns if image else None)
+            except OSError as error:
+                if self.private and not self._claim and error.errno in _FULL:
+                    reason = "No space left in this host's cache (XDG_CACHE_HOME): free some."
+                    raise errors.StorageFull(reason) from error
+                raise
 
     def make_folder(self, folder: Path) -> None:
         with self._folder(folder, make=True):
@@ -321,6 +335,13 @@ class LocalTree(Tree):
             for name in leftovers:
                 _sweep(fd, name)
 
+    def free_bytes(self) -> int | None:
+        try:
+            found = os.statvfs(self.root)
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize
+
     def writable(self) -> bool:
         try:
             with self._folder(ROOT) as fd:
@@ -329,6 +350,23 @@ class LocalTree(Tree):
             if self.private:
                 return True  # the first write creates it
             raise
+
+
+def _make_folders(path: str) -> None:
+    """Creates a folder and those above it. They survive a crash of the machine."""
+    if not os.path.isdir(path):
+        _make_folders(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+        _sync_folder(os.path.dirname(path))
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, _READING | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _stat(info: os.stat_result) -> Stat:
@@ -534,11 +572,16 @@ def _locked(folder: int) -> Iterator[None]:
 
 
 def _sweep(folder: int, name: str) -> None:
-    """Removes a temporary file that is over a second old and not locked, or over an hour old."""
+    """Removes a temporary file over a second old that is not locked or, without locks, an hour."""
     with contextlib.suppress(OSError), open(os.open(name, _READING, dir_fd=folder)) as file:
         age = time.time() - os.fstat(file.fileno()).st_ctime
         if age < _LEFTOVER_SECONDS:
             return
-        if age < _LEFTOVER_SECONDS_UNLOCKABLE:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises `OSError` if it is locked
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # its writer lives, however old it seems after the clock was set
+        except OSError:
+            if age < _LEFTOVER_SECONDS_UNLOCKABLE:
+                return
         os.unlink(name, dir_fd=folder)

@@ -260,12 +260,14 @@ class S3Tree(Tree):
         if over is not None:
             parameters |= {"IfMatch": over} if over else {"IfNoneMatch": "*"}
         try:
-            self._call("put_object", path, **parameters)
+            answer = self._call("put_object", path, **parameters)
         except NotFound as error:
             raise Overtaken(f"{path} was removed.") from error
         except Denied:
             self._refused = True
             raise
+        if "ETag" not in answer:  # it may not be stored, so it must not be acknowledged
+            raise StorageNonsense("The store sent an answer that is not valid S3.")
         self._refused = False
         self._seen = time.monotonic()
 

@@ -15,13 +15,16 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
-from lenslet.errors import Denied, Invalid, NotFound
-from lenslet.paths import HEALTH, ROLLUP_DELTA, THUMBNAIL, Path, is_item
+from lenslet.errors import Conflict, Denied, Invalid, NotFound
+from lenslet.paths import HEALTH, LONGEST_PATH, ROLLUP_DELTA, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
+DERIVED_BYTES = 256 * 1024 * 1024  # a larger derived file is not Lenslet's
+_BLOCK_BYTES = 512
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
-_OWN_JSON = re.compile(rb'\{\s*"v":\s*1,')
+# How the documents of Lenslet begin; a manifest has its path before its generation.
+_OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
 _METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
 
 
@@ -66,13 +69,15 @@ class Listing:
     """The regular files and the folders directly in a folder, by name.
 
     `covered` holds the files of the root that a file in `STATE_DIR` hides, `leftovers` the names of
-    temporary files, `unusable` the escaped form of names that cannot be part of a path.
+    temporary files, `others` those of links, pipes and so on, `unusable` the escaped form of names
+    that cannot be part of a path.
     """
 
     files: dict[str, Stat] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     covered: dict[str, Stat] = field(default_factory=dict)
 
     def digest(self) -> int:
@@ -111,7 +116,7 @@ def is_ours(name: str, head: bytes) -> bool:
         return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and plain
     if not (name.startswith("_") and name.endswith(".json")):
         return True  # other names are only written in the host's cache
-    if _OWN_JSON.match(head) and b'"generatedAt":' in head:
+    if _OWN_JSON.match(head):
         return True
     try:
         found = orjson.loads(head)
@@ -129,11 +134,15 @@ def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Read:
 
 
 def is_whole(webp: bytes) -> bool:
-    """True if a WebP is as long as its header says (RFC 9649, 2.4).
+    """True if a WebP is as long as its header says (RFC 9649, 2.4), and has its last block.
 
-    A crash of the machine may leave one that is not.
+    A crash of the machine may leave one that is not, or one whose last blocks are NUL bytes. No
+    thumbnail ends with more than three of those.
     """
-    return webp.startswith(b"RIFF") and len(webp) == 8 + int.from_bytes(webp[4:8], "little")
+    last = len(webp) % _BLOCK_BYTES
+    last += _BLOCK_BYTES * (last < 8)
+    whole = webp.startswith(b"RIFF") and len(webp) == 8 + int.from_bytes(webp[4:8], "little")
+    return whole and any(webp[-last:])
 
 
 class DocumentCache:
@@ -189,6 +198,9 @@ class Tree(abc.ABC):
 
     is_shared = False
     """True if other hosts write here too."""
+
+    longest = LONGEST_PATH
+    """How many bytes the path of a folder may have."""
 
     cache: DocumentCache | None = None
     """Answers `read` for documents that are read again and again."""
@@ -248,11 +260,20 @@ class Tree(abc.ABC):
         """
 
     def read(self, path: Path, limit: int | None = None, *, fresh: bool = False) -> Read:
-        """Reads a whole file, from the cache if it is there. `fresh` checks it in any case."""
-        if self.cache and self.cache.takes(path):
-            load = partial(self.read_changed, path, limit=limit)
-            return self.cache.read(path, load, fresh=fresh)
-        found = self.read_changed(path, NO_STAT, limit)
+        """Reads a whole file, from the cache if it is there. `fresh` checks it in any case.
+
+        `Conflict` if it has more than `limit` bytes; without one, a derived file that is too large
+        counts as missing.
+        """
+        try:
+            if self.cache and self.cache.takes(path):
+                load = partial(self.read_changed, path, limit=limit or DERIVED_BYTES)
+                return self.cache.read(path, load, fresh=fresh)
+            found = self.read_changed(path, NO_STAT, limit or DERIVED_BYTES)
+        except Conflict as error:
+            if limit:
+                raise
+            raise NotFound(str(error)) from error
         assert found is not None  # no file has this stat
         return found
 
@@ -309,6 +330,10 @@ class Tree(abc.ABC):
     def writable(self) -> bool:
         """True if documents can be written at the root, as far as that is known."""
 
+    def free_bytes(self) -> int | None:
+        """Returns how much can still be written; None if that is not known."""
+        return None
+
 
 class Overlay(Tree):
     """A file in `upper` hides the one in `lower`; the folders are those of `lower`.
@@ -322,6 +347,7 @@ class Overlay(Tree):
         self.upper = upper
         self.lower = lower
         self.has_stamps = lower.has_stamps
+        self.longest = min(lower.longest, upper.longest)
         self.is_shared = lower.is_shared and spare
         self._spare = spare
         self._home = lower if spare else upper  # where files belong
@@ -343,7 +369,13 @@ class Overlay(Tree):
         try:
             return ask(self.upper)
         except (NotFound, Denied):
+            self._check_upper()
             return ask(self.lower)
+
+    def _check_upper(self) -> None:
+        """Raises `Unmounted` if what was not found in `STATE_DIR` is on a disk that is away."""
+        if not self._spare:
+            self.upper.check()
 
     def _has_upper(self) -> bool:
         """False if the cache was never used: asked first, because a failing `open` takes longer."""
@@ -354,6 +386,7 @@ class Overlay(Tree):
         try:
             above = self.upper.listing(folder)
         except NotFound:
+            self._check_upper()
             return found
         files = {name: stat for name, stat in above.files.items() if not is_item(name)}
         found.covered = {name: found.files[name] for name in files if name in found.files}
@@ -444,7 +477,10 @@ class Overlay(Tree):
         below = self.lower.copies(paths)
         if self._spare:
             return below
-        return [*self.upper.copies(paths), *(copy._replace(editable=False) for copy in below)]
+        above = self.upper.copies(paths)
+        if not above:
+            self._check_upper()
+        return [*above, *(copy._replace(editable=False) for copy in below)]
 
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
         if derived:
@@ -462,3 +498,6 @@ class Overlay(Tree):
 
     def writable(self) -> bool:
         return self._home.writable()
+
+    def free_bytes(self) -> int | None:
+        return self._home.free_bytes()

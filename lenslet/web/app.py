@@ -12,7 +12,7 @@ import falcon
 import orjson
 
 from lenslet import errors
-from lenslet.errors import LensletError, NotFound
+from lenslet.errors import LensletError
 from lenslet.index.queue import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
@@ -79,6 +79,7 @@ def create_app(
         locator=library.locator,
         search=Search(library.tree, library.cache),
         previews=library.previews,
+        decoders=library.decoders,
         jobs=jobs,
         status=status,
         requests=Requests(RESOURCES, status),
@@ -119,9 +120,8 @@ def _answer_error(
     error: LensletError,
     params: dict[str, Any],
 ) -> None:
-    """Answers an error. While the root cannot be used, 404 becomes 503: files may still exist."""
-    if isinstance(error, NotFound) and (away := service.away()):
-        error = errors.StorageUnavailable(away)
+    """Answers an error."""
+    error = service.explained(error)
     resp.status = status_of(error)
     answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
     if isinstance(error, errors.PointerLoop):

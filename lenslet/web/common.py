@@ -23,6 +23,7 @@ from lenslet.errors import (
     TooLarge,
     one_line,
 )
+from lenslet.images.decoders import Decoders
 from lenslet.index.queue import Job, Kind, Sender
 from lenslet.index.status import Status
 from lenslet.library import manifest, sidecar
@@ -92,6 +93,7 @@ class Service:
     locator: Locator
     search: Search
     previews: Previews
+    decoders: Decoders
     jobs: Sender
     status: Status
     requests: Requests
@@ -136,6 +138,12 @@ class Service:
         except LensletError as error:
             return one_line(error)
         return ""
+
+    def explained(self, error: LensletError) -> LensletError:
+        """Returns the error to answer: while the root is away, a missing file may still exist."""
+        if isinstance(error, NotFound) and (away := self.away()):
+            return StorageUnavailable(away)
+        return error
 
     def nudge(self, location: Location) -> None:
         """Asks for a folder to be indexed, without waiting, at most once a second.
@@ -240,9 +248,14 @@ def read_json(req: falcon.Request) -> object:
     if (req.content_length or 0) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
     chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
-    raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
+    try:
+        raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
+    except Exception as error:  # every server has its own errors for a broken body
+        raise BadRequest("body", "malformed, or not sent to its end") from error
     if len(raw) > MAX_BODY_BYTES:
         raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+    if len(raw) < (req.content_length or 0):
+        raise BadRequest("body", "not sent to its end")
     try:
         found: object = sidecar.loads(raw)
     except ValueError as error:

@@ -1,13 +1,14 @@
 """`/file` and `/files/<path>`: the original, whole or one range, or a redirect to the bucket."""
 
 import datetime as dt
+import errno
 from typing import BinaryIO
 from urllib.parse import quote
 
 import falcon
 
 from lenslet import paths
-from lenslet.errors import Overtaken, RangeNotSatisfiable
+from lenslet.errors import LensletError, Overtaken, RangeNotSatisfiable
 from lenslet.storage.tree import Stat
 from lenslet.web.common import Image, Resource, image_param, sent_unchanged
 
@@ -103,14 +104,24 @@ def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
 
 
 class Part:
-    """The next `length` bytes of a file. With `fileno` the server can use `sendfile`."""
+    """The next `length` bytes of a file. With `fileno` the server can use `sendfile`.
+
+    If there are fewer, the connection must end, or the next answer would be taken for the rest:
+    `ConnectionResetError`.
+    """
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
         self._left = length
 
     def read(self, size: int | None = None, /) -> bytes:
-        data = self._file.read(self._left if size is None or size < 0 else min(size, self._left))
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
+        try:
+            data = self._file.read(wanted)
+        except LensletError as error:
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+        if wanted and not data:
+            raise ConnectionResetError(errno.ECONNRESET, "the file is shorter than it was")
         self._left -= len(data)
         return data
 

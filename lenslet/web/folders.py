@@ -2,12 +2,11 @@
 
 import falcon
 
-from lenslet import paths, times
-from lenslet.errors import NotFound
+from lenslet import paths
+from lenslet.errors import NotFound, StorageUnavailable
 from lenslet.index.queue import Job, Kind
 from lenslet.library import manifest
 from lenslet.library.location import Location
-from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
 from lenslet.web.common import JSON, Resource, path_param, send, send_pending, url
@@ -40,8 +39,8 @@ class Folders(Resource):
         try:
             return self._page(path, page)
         except NotFound:
-            if not path and self.service.away():
-                return self._empty()
+            if away := self.service.away():
+                raise StorageUnavailable(away) from None
         location = self.service.locator.folder(path, fresh=True)
         if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
@@ -54,11 +53,6 @@ class Folders(Resource):
         except IndexError as error:
             raise falcon.HTTPNotFound(description=f"{path or '/'} has no page {page}.") from error
 
-    def _empty(self) -> tuple[bytes, Stat]:
-        """An empty root is never written to, so its manifest is made here."""
-        empty = Manifest(paths.ROOT, generated_at=times.LONG_AGO)
-        return manifest.encode(empty, 1)[paths.MANIFEST], Stat(0, 0, 0)
-
 
 class Reindex(Resource):
     """`POST /folders/<path>/reindex?recursive=`"""
@@ -70,5 +64,7 @@ class Reindex(Resource):
         path = paths.parse(folder)
         deep = req.get_param_as_bool("recursive", default=False)
         self.service.locator.folder(path)
+        if away := self.service.away():
+            raise StorageUnavailable(away)
         self.service.jobs.send(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))

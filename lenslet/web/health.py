@@ -4,12 +4,14 @@ from typing import Any
 
 import falcon
 
+from lenslet import times
 from lenslet.errors import LensletError, Unmounted
 from lenslet.index.status import BACKLOG_SECONDS, QUEUE, STORAGE, Count
 from lenslet.library import health
-from lenslet.web.common import Resource, send_json
+from lenslet.web.common import Resource, Service, send_json
 
 PULSE_SECONDS = 10.0
+_LEAST_BYTES = 64 * 1024
 _PARTS = ("storage", "workers")
 
 
@@ -22,6 +24,10 @@ class Live(Resource):
 
 class Health(Resource):
     """`GET /health`, `GET /health/storage`, `GET /health/workers`"""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._since: dict[str, str] = {}  # when this process saw a reason first
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
         if part and part not in _PARTS:
@@ -36,12 +42,16 @@ class Health(Resource):
         storage, library = self._storage()
         workers = self._workers()
         counts = library["counts"] if library else {}
-        listed = [f"{counts[kind]} {kind}" for kind in sorted(health.WORRYING) if counts.get(kind)]
+        worrying = [kind for kind in sorted(health.WORRYING) if counts.get(kind)]
+        listed = [f"{counts[kind]} {kind} ({health.KINDS[kind]})" for kind in worrying]
         reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"
+        now = times.text(times.now())
+        self._since = {each: self._since.get(each, now) for each in reasons}
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
+            "since": self._since,
             "backend": "s3" if self.service.settings.s3_bucket else "local",
             "workers": workers,
             "storage": storage,
@@ -53,18 +63,18 @@ class Health(Resource):
         tree, report = self.service.tree, None
         found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
         try:
-            try:
-                tree.check()
-            except Unmounted as error:
-                found["problems"].append(str(error))
+            tree.check()
             found["writable"] = tree.writable()
             if not found["writable"]:
                 apart = self.service.settings.state_dir
                 root = "the root cannot be written: set STATE_DIR"
                 found["problems"].append("STATE_DIR cannot be written" if apart else root)
+            free = tree.free_bytes()
+            if found["writable"] and free is not None and free < _LEAST_BYTES:
+                found["problems"].append("no space is left on the disk: free some")
             report = health.load(tree)
         except LensletError as error:
-            found["readable"] = False
+            found["readable"] = isinstance(error, Unmounted)
             found["problems"].append(str(error))
         return found, report
 
@@ -76,7 +86,7 @@ class Health(Resource):
             missing = "no index process" if self.service.settings.worker_threads else ""
             return {"alive": False, "problems": list(filter(None, [*problems, missing]))}
         if beat.age > PULSE_SECONDS:
-            problems.append(f"the index process last reported {beat.age:.0f} s ago")
+            problems.append("the index process has not reported for more than 10 s: see the log")
         return {
             "alive": beat.age <= PULSE_SECONDS,
             "pid": beat.pid,
@@ -85,6 +95,5 @@ class Health(Resource):
             "backlogs": status.backlogs(),
             "backlogSeconds": BACKLOG_SECONDS,
             "imagesRead": int(status.total(Count.IMAGES_READ)),
-            "reading": sorted(mark.path for mark in status.marks().values()),
             "problems": list(filter(None, problems)),
         }

@@ -7,6 +7,7 @@ from blake3 import blake3
 
 from lenslet import times
 from lenslet.errors import Conflict, Invalid, LensletError, NotFound, PreconditionFailed
+from lenslet.images.decoders import descriptor
 from lenslet.library import sidecar
 from lenslet.library.sidecar import Document, Sidecar
 from lenslet.web.common import (
@@ -75,11 +76,11 @@ class Item(Resource):
 
     def _details(self, image: Image) -> Document:
         """Reads the EXIF of an image now. A WebP has it at its end."""
-        from lenslet import images  # takes 15 MB that few request processes need
-
         whole = image.path.lower().endswith(".webp")
         size = _WHOLE_BYTES if whole else _HEAD_BYTES
-        return images.details(image.location.tree.head(image.file, size)[0])
+        file, _ = image.location.tree.open(image.file)
+        with file, descriptor(file, size) as number:
+            return self.service.decoders.details(number)
 
     def _current(self, image: Image) -> Document:
         """Returns `exif` and `hash` from the manifest, if that describes the current file.
@@ -123,7 +124,8 @@ class Tags(Resource):
         try:
             image = self.service.image(parse_image(text, "paths"), fresh=True)
             stored = self.service.edit(image, change)
-        except LensletError as error:
+        except LensletError as found:
+            error = self.service.explained(found)
             return {"path": text, "status": int(status_of(error)[:3]), "description": str(error)}
         return {
             "path": image.path,

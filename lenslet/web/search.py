@@ -18,7 +18,7 @@ from lenslet.web.common import (
 )
 
 MAX_QUERY_CHARACTERS = 1000
-_LAST_OFFSET = 10_000_000
+LAST_ITEM = 100_000
 
 
 class Search(Resource):
@@ -28,10 +28,12 @@ class Search(Resource):
         query, path = _query(req), path_param(req)
         page = Page(
             limit=req.get_param_as_int("limit", min_value=1, max_value=1000, default=100),
-            offset=req.get_param_as_int("offset", min_value=0, max_value=_LAST_OFFSET, default=0),
+            offset=req.get_param_as_int("offset", min_value=0, max_value=LAST_ITEM, default=0),
             sort=choice_param(req, "sort", ("folder", "name", "date")),
             descending=choice_param(req, "order", ("asc", "desc")) == "desc",
         )
+        if page.limit + page.offset > LAST_ITEM:
+            raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
         found = self.service.search.find(query, below, page)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}

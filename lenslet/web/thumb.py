@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.index.queue import Job, Kind
-from lenslet.index.status import STORAGE, Count
+from lenslet.index.status import IMAGES, PREVIEWS, Count
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.common import (
@@ -28,6 +28,7 @@ class Picture(Resource):
     """What the index process makes of one image: `kind` is the job, `route` where it is."""
 
     kind: Kind
+    problems: int
     route: str
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -85,7 +86,7 @@ class Picture(Resource):
             if stat.rev != image.stat.rev:  # its item in the manifest is out of date
                 self.service.tell(image.path.parent)
                 image = replace(image, stat=stat, item=None)
-            problem = self.service.status.problem(STORAGE)
+            problem = self.service.status.problem(self.problems)
             if problem:
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             if most > seconds:
@@ -101,7 +102,7 @@ class Picture(Resource):
 class Thumb(Picture):
     """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
 
-    kind, route = Kind.THUMBNAIL, "/thumb"
+    kind, problems, route = Kind.THUMBNAIL, IMAGES, "/thumb"
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
@@ -132,7 +133,7 @@ class Thumb(Picture):
 class Preview(Picture):
     """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
 
-    kind, route = Kind.PREVIEW, "/preview"
+    kind, problems, route = Kind.PREVIEW, PREVIEWS, "/preview"
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
         return self.service.previews.read(image.path, image.stat.rev)

@@ -1,0 +1,195 @@
+"""Starts the processes that decode, and limits the memory and time of each image."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import orjson
+
+from lenslet.errors import StorageUnavailable
+from lenslet.images import NEEDS_MEMORY, Facts, decoder
+
+_LARGE_SHARE = 0.75  # of the memory is for one large image, the rest for all others together
+_QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
+_PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
+_END_SECONDS = 5.0
+_COPIED_AT_ONCE = 1 << 20
+
+
+class NeedsMore(Exception):
+    """The image must be tried as a large one."""
+
+
+class Killed(Exception):
+    """Reading the image ends its process; the message says how."""
+
+
+class Stopped(Exception):
+    """The decoders have been closed."""
+
+
+class Decoders:
+    """Processes that read images: at most `count`, and one more for a large image.
+
+    All together may take `memory` bytes, and each image `seconds` of processor time. An image that
+    fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
+    to be tried again as a large one. So it never keeps the others waiting.
+    """
+
+    def __init__(self, count: int, memory: int, seconds: float) -> None:
+        self._slots = threading.BoundedSemaphore(count)
+        self._memory = int(memory * (1 - _LARGE_SHARE) / count), int(memory * _LARGE_SHARE)
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._idle: list[_Decoder] = []
+        self._all: set[_Decoder] = set()
+        self._is_closed = False
+
+    def read(self, file: int, *, large: bool, **how: Any) -> tuple[Facts, bytes]:
+        """Returns an image's facts and its thumbnail.
+
+        `file` is a descriptor; `how` are the parameters of `decoder.read`. Only one thread at a
+        time may read a `large` image. Raises `NeedsMore`, or `Killed` for a large image;
+        `StorageUnavailable` if the file cannot be read now; `Stopped`.
+        """
+        answer, data = self._ask(file, large, how)
+        starved = answer.pop("starved")
+        if starved and not large:
+            raise NeedsMore
+        facts = Facts(**answer)
+        if starved and facts.error and not facts.error.startswith(NEEDS_MEMORY):
+            facts = replace(facts, error=f"{facts.error}; or {NEEDS_MEMORY}")
+        return facts, data
+
+    def details(self, file: int) -> dict[str, Any]:
+        """Returns what `pixels.details` finds in a file; nothing if that takes too much."""
+        try:
+            return self._ask(file, False, {"details": True})[0]
+        except (NeedsMore, StorageUnavailable):
+            return {}
+
+    def _ask(self, file: int, large: bool, how: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        seconds = self._seconds * (1 if large else _QUICKLY)
+        how |= {"memory": self._memory[large], "seconds": seconds}
+        patience = _PATIENCE_LEAST + _PATIENCE * seconds
+        with nullcontext() if large else self._slots:
+            process = self._take()
+            try:
+                answer, data = process.ask(file, orjson.dumps(how), patience)
+            except (EOFError, TimeoutError) as error:
+                status = process.end()
+                if self._is_closed:
+                    raise Stopped from error
+                if not large:
+                    raise NeedsMore from error
+                if isinstance(error, TimeoutError):
+                    raise StorageUnavailable("Reading the image takes too long.") from error
+                if status == -signal.SIGKILL:  # not its fault: the machine may be out of memory
+                    raise StorageUnavailable("The process that read it was killed.") from error
+                raise Killed(self._how_ended(status)) from error
+            finally:
+                self._put_back(process)
+        if "failed" in answer:
+            raise StorageUnavailable(f"The image cannot be read: {answer['failed']}")
+        return answer, data
+
+    def _how_ended(self, status: int) -> str:
+        if status == -signal.SIGPROF:
+            return f"takes more than {self._seconds:g} s of processor time (DECODE_SECONDS)"
+        shown = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return f"ends its process ({shown})"
+
+    def _take(self) -> "_Decoder":
+        with self._lock:
+            if self._is_closed:
+                raise Stopped
+            process = self._idle.pop() if self._idle else _Decoder()
+            self._all.add(process)
+            return process
+
+    def _put_back(self, process: "_Decoder") -> None:
+        with self._lock:
+            if process.is_alive and not self._is_closed:
+                self._idle.append(process)
+                return
+            self._all.discard(process)
+        process.end()
+
+    def close(self) -> None:
+        """Ends all processes, also in the middle of an image."""
+        with self._lock:
+            self._is_closed = True
+            for process in self._all:
+                process.kill()  # a thread that waits for its answer ends it
+            while self._idle:
+                self._idle.pop().end()
+
+
+@contextlib.contextmanager
+def descriptor(file: BinaryIO, size: int) -> Iterator[int]:
+    """Yields a descriptor of a file or, if it cannot be read twice, of a copy of `size` bytes."""
+    if file.seekable():
+        yield file.fileno()
+        return
+    with tempfile.TemporaryFile() as copy:
+        while size > 0 and (piece := file.read(min(size, _COPIED_AT_ONCE))):
+            size -= copy.write(piece)
+        copy.flush()
+        yield copy.fileno()
+
+
+class _Decoder:
+    """One process, and the socket to it."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            # -I, so that no module in the working directory, which may be served, is imported. A
+            # process group of its own, because a terminal sends Ctrl-C to all of a group.
+            command = [sys.executable, "-I", os.path.abspath(decoder.__file__)]
+            self._process = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)
+        self._answers = self._socket.makefile("rb")
+        self.is_alive = True
+
+    def ask(self, file: int, request: bytes, patience: float) -> tuple[dict[str, Any], bytes]:
+        """Sends a request and waits for the answer, `patience` seconds.
+
+        `EOFError` if the process has ended. `TimeoutError` if it does not answer: it waits for a
+        disk, or other programs take its processor.
+        """
+        try:
+            self._socket.settimeout(patience)
+            socket.send_fds(self._socket, [request], [file])
+            head = self._read(decoder.HEAD_BYTES)
+            text, data = (self._read(int.from_bytes(part, "big")) for part in (head[:4], head[4:]))
+        except ConnectionError as error:
+            raise EOFError from error
+        return orjson.loads(text), data
+
+    def _read(self, size: int) -> bytes:
+        data = self._answers.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> int:
+        """Ends the process, if it has not ended; returns its status, negative for a signal."""
+        self.is_alive = False
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk
+            self._process.wait(_END_SECONDS)
+        self._answers.close()
+        self._socket.close()
+        return self._process.returncode or -signal.SIGKILL
