@@ -168,9 +168,11 @@ class Gallery:
     def restart(self, *, real: bool = False) -> None:
         """A new index loop, as after a crash: it remembers nothing."""
         self.clock.real = real
+        if hasattr(self, "indexer"):
+            self.indexer.close()
         self.queue = Queue(self.clock)
         self.indexer = Indexer(
-            open_library(self.settings),
+            open_library(self.settings, patient=True),
             self.queue,
             self.status,
             self.clock,
@@ -244,6 +246,8 @@ class Gallery:
         return [item["path"] for item in answer["items"]]
 
     def close(self) -> None:
+        self.indexer.close()
+        self.library.decoders.close()
         self.channel.close()
 
 
@@ -324,8 +328,9 @@ class Server:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
-            with error:
+            with error, contextlib.suppress(http.client.HTTPException, OSError):
                 return error.code, error.read()
+            return 0, b""
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
             return 0, b""
 

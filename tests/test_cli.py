@@ -203,6 +203,44 @@ def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None
     assert "PATH" in lenslet(tmp_path, "serve", "--help").stdout
 
 
+def test_check_finds_where_a_renamed_image_went_and_moves_its_sidecar_after_it(
+    root, tmp_path
+) -> None:
+    """Only if one image has its content, and that has no sidecar."""
+    photo = old(put(root / "a/x.jpg", jpeg(40, 30)))
+    old(put(root / "a/y.jpg", jpeg(40, 30, seed=50)))
+    lenslet(tmp_path, "index", root)
+    index = json.loads((root / "a/_index.json").read_bytes())
+    hashes = {item["name"]: item["hash"] for item in index["items"]}
+    sidecar = {
+        "v": 1,
+        "tags": ["kept"],
+        "notes": "",
+        "hash": hashes["x.jpg"],
+        "updatedAt": "2024-01-01T00:00:00Z",
+        "own": 7,
+    }
+    put(root / "a/x.jpg.json", json.dumps(sidecar).encode())
+    put(root / "a/gone.jpg.json", json.dumps({**sidecar, "hash": "blake3:00"}).encode())
+    moved = put(root / "b/new name.jpg", photo.read_bytes())
+    copy = old(put(root / "b/copy.jpg", photo.read_bytes()))
+    old(moved)
+    photo.unlink()
+    lenslet(tmp_path, "index", root)
+    assert "moved:" not in lenslet(tmp_path, "check", root).stdout  # two images have its content
+    copy.unlink()
+    lenslet(tmp_path, "index", root)
+    before = tree(root)
+    shown = lenslet(tmp_path, "check", root)
+    assert "moved: a/x.jpg is now b/new name.jpg" in shown.stdout
+    assert tree(root) == before
+    adopted = lenslet(tmp_path, "check", "--adopt", root)
+    assert "adopted: the sidecar of a/x.jpg is now that of b/new name.jpg" in adopted.stdout
+    assert json.loads((root / "b/new name.jpg.json").read_bytes()) == sidecar
+    assert not (root / "a/x.jpg.json").exists() and (root / "a/gone.jpg.json").exists()
+    assert "adopted" not in lenslet(tmp_path, "check", "--adopt", root).stdout
+
+
 def test_check_ends_quietly_when_its_reader_goes(root, tmp_path) -> None:
     for number in range(3000):
         put(root / f"{number:04d}-a-folder/.lenslet.folder.json", b"{")

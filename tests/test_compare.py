@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenslet import paths, times
+from lenslet.images import Facts
 from lenslet.index.look import Plan, Snapshot, compare
-from lenslet.library.manifest import Facts, Item, Manifest
+from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
 
@@ -17,8 +18,8 @@ NOW = 1_700_000_000 * SECOND
 STAT = Stat(100, NOW - 60 * SECOND, NOW - 60 * SECOND)
 OTHER = Stat(100, NOW - 90 * SECOND, NOW - 60 * SECOND)
 YOUNG = Stat(100, NOW - SECOND, NOW - SECOND)
-READ = Facts(STAT.rev, 40, 30, "blake3:00", None)
-BROKEN = Facts(STAT.rev, hash="blake3:00", error="cannot be decoded")
+READ = Facts(40, 30, hash="blake3:00", rev=STAT.rev)
+BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")
 
 
 def run(old: Manifest, images: dict[str, Stat], facts=None, metas=None, **more) -> Plan:
@@ -46,6 +47,7 @@ def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
         (kept(READ), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT._replace(size=0)}}, {"x.jpg": True}, True),
         (kept(READ), {"x.jpg": OTHER}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": True}, True),  # replaced
         (kept(READ), {}, {}, {}, True),  # removed
+        (run(kept(READ), {}).manifest, {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": True}, True),  # and back
         (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {}, {}, False),
         (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {"retry": True}, {"x.jpg": True}, False),
         (kept(READ), {"x.jpg": STAT, "y.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"y.jpg": True}, True),
@@ -106,7 +108,9 @@ def test_comparing_again_changes_nothing_and_repeats_what_is_left_to_do(
 ) -> None:
     """Whatever was there before: the plan's manifest is that of its snapshot alone."""
     old = run(Manifest(Path("a")), before).manifest
-    facts = {name: Facts(stat.rev, 4, 3, "blake3:00") for name, stat in images.items() if reads}
+    facts = {
+        name: Facts(4, 3, hash="blake3:00", rev=stat.rev) for name, stat in images.items() if reads
+    }
     plan = run(old, images, facts, thumbnails=thumbnails)
     assert [i["name"] for i in plan.manifest.items] == sorted(images, key=paths.natural_key)
     assert {i["name"]: i["rev"] for i in plan.manifest.items} == {

@@ -9,7 +9,7 @@ import pytest
 from conftest import CORPUS, draw, encode, exif
 from PIL import Image, ImageCms
 
-from lenslet import images
+from lenslet.images import Facts, pixels
 
 TURNED = {
     1: None,
@@ -27,9 +27,9 @@ _WEBP = encode(draw(600, 400), "WEBP")
 BROKEN_WEBP = _WEBP[: len(_WEBP) // 2].ljust(len(_WEBP), b"\0")
 
 
-def render(data: bytes, **options: int) -> tuple[images.Facts, Image.Image]:
+def render(data: bytes, **options: int) -> tuple[Facts, Image.Image]:
     settings = {"long_edge": 256, "quality": 70, "max_pixels": 150_000_000, **options}
-    facts, thumbnail = images.render(io.BytesIO(data), **settings)  # type: ignore[arg-type]
+    facts, thumbnail = pixels.render(io.BytesIO(data), **settings)  # type: ignore[arg-type]
     image = Image.open(io.BytesIO(thumbnail))
     image.load()
     assert image.format == "WEBP"
@@ -188,10 +188,10 @@ def test_exif_that_is_broken_says_nothing_and_harms_nothing() -> None:
     assert thumbnail.size == (256, 171)
 
 
-def error_of(data: bytes, **options: int) -> images.Facts:
+def error_of(data: bytes, **options: int) -> Facts:
     """The facts of an image without a thumbnail: what is wrong with it, and what its head says."""
     settings = {"long_edge": 256, "quality": 70, "max_pixels": 150_000_000, **options}
-    facts, thumbnail = images.render(io.BytesIO(data), **settings)  # type: ignore[arg-type]
+    facts, thumbnail = pixels.render(io.BytesIO(data), **settings)  # type: ignore[arg-type]
     assert facts.error
     assert not thumbnail
     assert "\n" not in facts.error
@@ -211,7 +211,7 @@ def error_of(data: bytes, **options: int) -> images.Facts:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "this is a HEIC file"),
         (b"<?xml version='1.0'?><svg/>", "this is an SVG file"),
         (b"just text", "not a JPEG, PNG or WebP image"),
-        (BROKEN_WEBP, "cannot be decoded"),
+        (BROKEN_WEBP, "the WebP is cut off or damaged"),
     ],
 )
 def test_what_cannot_be_decoded_says_what_it_is(data: bytes, reason: str) -> None:
@@ -255,7 +255,7 @@ def test_a_png_that_was_cut_off_is_shown_as_far_as_it_goes() -> None:
 def test_a_file_that_ends_after_its_head_keeps_its_size_and_date(kind) -> None:
     data = encode(NOISE, kind, exif=exif(DateTimeOriginal="2025:02:15 12:32:00"))
     start = data.index(b"\xff\xda") + 20 if kind == "JPEG" else data.index(b"IDAT") + 6
-    found, _ = images.render(io.BytesIO(data[:start]), long_edge=256, quality=70, max_pixels=10**8)
+    found, _ = pixels.render(io.BytesIO(data[:start]), long_edge=256, quality=70, max_pixels=10**8)
     assert (found.width, found.height) == (600, 400)
     assert found.taken_at == "2025-02-15T12:32:00"
     assert found.error or found.warning == "truncated"
@@ -312,7 +312,7 @@ def test_details_are_told_by_the_names_of_exif() -> None:
     inner[0x829A], inner[0x8827], inner[0x920A], inner[0x927C] = (1 / 250), 400, 35.0, b"secret"
     data.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 15.0), 3: "W", 4: (11.0, 34.0, 30.0)})
     for kind in ("JPEG", "PNG", "WEBP"):
-        found = images.details(encode(draw(30, 20), kind, exif=data.tobytes()))
+        found = pixels.details(io.BytesIO(encode(draw(30, 20), kind, exif=data.tobytes())))
         assert (found["Make"], found["Model"]) == ("Maker", "Model 1")
         assert (found["ExposureTime"], found["ISOSpeedRatings"], found["FocalLength"]) == (
             0.004,
@@ -322,7 +322,7 @@ def test_details_are_told_by_the_names_of_exif() -> None:
         assert (found["GPSLatitude"], found["GPSLongitude"]) == (48.1375, -11.575)
         assert "MakerNote" not in found
     for broken in (b"", b"nonsense", encode(draw(30, 20)), b"\xff\xd8\xff\xe1\0\x10Exif\0\0MM"):
-        assert images.details(broken) == {}
+        assert pixels.details(io.BytesIO(broken)) == {}
 
 
 def corpus(folder: str) -> list[pathlib.Path]:
@@ -345,7 +345,7 @@ def test_every_good_file_of_the_corpus_has_a_thumbnail(file: pathlib.Path) -> No
 @pytest.mark.parametrize("file", corpus("broken"), ids=lambda file: file.name)
 def test_every_broken_file_of_the_corpus_is_shown_in_part_or_says_why(file: pathlib.Path) -> None:
     source = io.BytesIO(file.read_bytes())
-    facts, thumbnail = images.render(source, long_edge=256, quality=70, max_pixels=10**8)
+    facts, thumbnail = pixels.render(source, long_edge=256, quality=70, max_pixels=10**8)
     assert bool(facts.error) != bool(thumbnail)
     assert facts.error or facts.warning in ("truncated", "damaged")
 

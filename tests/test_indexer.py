@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pathlib
@@ -14,13 +15,14 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree, wait_for
+from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree
+from PIL import Image
 
-from lenslet.images.alone import ends_its_process
+from lenslet.images.decoders import Decoders
 from lenslet.index.folders import Retry
 from lenslet.index.queue import Job, Kind
-from lenslet.index.read import PixelBudget
 from lenslet.paths import Path
+from lenslet.times import now, text
 
 Make = Callable[..., Gallery]
 
@@ -216,8 +218,102 @@ def test_a_vanished_root_is_reported_and_comes_back(make_gallery: Make, root, tm
 def test_an_empty_root_is_never_written_to(make_gallery: Make, root: pathlib.Path) -> None:
     gallery = make_gallery()
     gallery.index()
-    assert gallery.folder()["items"] == []
+    for route in ("/folders", "/thumb?path=x.jpg", "/item?path=x.jpg"):
+        answer = gallery.app.get(route, status=503)
+        assert (
+            answer.json["description"]
+            == "The root is empty: an unmounted disk? Mount it, or add photos."
+        )
     assert list(root.iterdir()) == []
+
+
+def test_an_image_in_place_of_a_removed_one_of_the_same_time_gets_its_own_thumbnail(
+    make_gallery: Make, root
+) -> None:
+    """Also after the folder was indexed without it."""
+    photo = put(root / "x.jpg", jpeg(400, 300))
+    put(root / "other.jpg")
+    os.utime(photo, (1_700_000_000, 1_700_000_000))
+    gallery = make_gallery()
+    gallery.index()
+    before = gallery.app.get("/thumb?path=x.jpg").body
+    photo.unlink()
+    gallery.index()
+    put(photo, jpeg(300, 400, seed=40))
+    os.utime(photo, (1_700_000_000, 1_700_000_000))
+    gallery.index()
+    assert gallery.app.get("/thumb?path=x.jpg").body != before
+    assert Image.open(io.BytesIO(gallery.app.get("/thumb?path=x.jpg").body)).size == (192, 256)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_sidecar_that_is_no_file_is_reported_and_refused(make_gallery: Make, root, kind) -> None:
+    put(root / "x.jpg")
+    sidecar = root / "x.jpg.json"
+    {
+        "link": lambda: sidecar.symlink_to("y"),
+        "folder": sidecar.mkdir,
+        "pipe": lambda: os.mkfifo(sidecar),
+    }[kind]()
+    gallery = make_gallery()
+    gallery.index()
+    report = gallery.app.get("/health").json
+    (problem,) = report["library"]["problems"]["unreadableSidecars"]
+    assert (problem["path"], problem["reason"]) == ("x.jpg.json", "not a file")
+    assert problem["since"].endswith("Z")
+    assert report["reasons"][0].startswith("1 unreadableSidecars (repair or rename the file")
+    gallery.app.get("/item?path=x.jpg", status=409)
+    gallery.app.put("/item?path=x.jpg", b"{}", status=409)
+
+
+def test_a_sidecar_from_the_future_does_not_outrank_the_edits_of_today(
+    make_gallery: Make, root
+) -> None:
+    """It was stamped by a wrong clock."""
+    put(root / "x.jpg")
+    put(
+        root / "x.jpg.json",
+        b'{"v": 1, "notes": "old", "updatedAt": "2099-01-01T00:00:00Z", "own": 1}',
+    )
+    gallery = make_gallery()
+    gallery.index()
+    today = text(now())
+    edit = {"notes": "new", "tags": ["a"], "updatedAt": today}
+    assert gallery.app.put_json("/item?path=x.jpg", edit).json["notes"] == "new"
+    stored = json.loads((root / "x.jpg.json").read_bytes())
+    assert (stored["notes"], stored["tags"], stored["updatedAt"], stored["own"]) == (
+        "new",
+        ["a"],
+        today,
+        1,
+    )
+
+
+def test_a_full_disk_fails_no_image_and_indexing_goes_on_when_there_is_space(
+    make_gallery: Make, root
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", root], check=True)
+    try:
+        for number in range(4):
+            put(root / f"{number}.jpg")
+        filler = root / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+        gallery = make_gallery()
+        gallery.index()
+        assert any("No space left" in each for each in gallery.app.get("/health").json["reasons"])
+        assert any(
+            "no space is left" in each for each in gallery.app.get("/health").json["reasons"]
+        )
+        filler.unlink()
+        threading.Event().wait(5)  # the pause is in real seconds
+        gallery.settle(10)
+        assert gallery.app.get("/health").json["reasons"] == []
+        assert all(item["hasThumb"] for item in gallery.items().values())
+    finally:
+        subprocess.run(["umount", root], check=True)
 
 
 def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_not(
@@ -340,22 +436,6 @@ def test_a_foreign_manifest_is_left_alone_and_the_folder_is_served(
     foreign.unlink()
     gallery.index()
     assert list(gallery.items("a")) == ["one.jpg"]
-
-
-def test_what_was_read_when_a_process_died_is_tried_alone_and_cleared(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
-    """Being read at the time of a death is no proof: both images and a vanished one are innocent."""
-    put(root / "one.jpg")
-    put(root / "broken.jpg", BROKEN_JPEG)
-    gallery = make_gallery()
-    for slot, name in enumerate(("one.jpg", "broken.jpg", "gone.jpg")):
-        gallery.status.mark(slot, Path(name))
-    with gallery.running():
-        wait_for(lambda: gallery.items().get("one.jpg", {}).get("hasThumb"))
-        wait_for(lambda: not gallery.status.marks())
-    assert gallery.items()["one.jpg"]["hasThumb"] is True
-    assert gallery.app.get("/health").json["library"]["counts"]["quarantined"] == 0
 
 
 def test_a_folder_larger_than_a_page_is_served_in_pages_of_one_generation(
@@ -688,29 +768,7 @@ def test_a_job_that_cannot_be_sent_answers_503(make_gallery: Make, root) -> None
     gallery.app.put("/item?path=a/x.jpg", b"{}", status=200)
 
 
-def test_images_are_admitted_to_decoding_in_the_order_in_which_they_came() -> None:
-    """A large one waits for its turn, and no small one overtakes it."""
-    budget, order = PixelBudget(10), []
-    gate = threading.Event()
-
-    def decode(pixels: int) -> None:
-        with budget(pixels):
-            order.append(pixels)
-            gate.wait(10)
-
-    threads = []
-    for pixels in (4, 48, 1, 2):
-        threads.append(threading.Thread(target=decode, args=(pixels,)))
-        threads[-1].start()
-        threading.Event().wait(0.05)
-    assert order == [4]
-    gate.set()
-    for thread in threads:
-        thread.join()
-    assert order[:2] == [4, 48] and sorted(order[2:]) == [1, 2]  # these two at the same time
-
-
-def test_a_suspect_image_is_read_without_the_modules_of_the_working_directory(
+def test_an_image_is_read_without_the_modules_of_the_working_directory(
     tmp_path: pathlib.Path, monkeypatch
 ) -> None:
     """A file `blake3.py` in a folder that is served from inside it is not executed."""
@@ -718,8 +776,12 @@ def test_a_suspect_image_is_read_without_the_modules_of_the_working_directory(
         put(tmp_path / f"{name}.py", b"open('executed', 'w')")
     put(tmp_path / "x.jpg")
     monkeypatch.chdir(tmp_path)
+    decoders = Decoders(1, 1 << 30, 40)
+    how = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 10**8}
     with (tmp_path / "x.jpg").open("rb") as file:
-        assert ends_its_process(file, long_edge=256, quality=70, max_pixels=10**8) == ""
+        facts, _ = decoders.read(file.fileno(), large=False, **how)
+    decoders.close()
+    assert facts.error is None
     assert not (tmp_path / "executed").exists()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +44,46 @@ def test_a_pointer_shows_its_targets_images_under_its_own_path(
     assert {"C/_index.json", "C/one.jpg.thumbnail", "C/deep/two.jpg.thumbnail"} <= set(tree(root))
     gallery.settle(400)
     assert sorted(gallery.found("two")) == ["C/deep/two.jpg", "art/2024/deep/two.jpg"]
+
+
+def test_what_is_ignored_by_its_path_is_not_shown_through_a_pointer_either(
+    make_gallery: Make, root
+) -> None:
+    put(root / "art/one.jpg")
+    put(root / "art/private/two.jpg")
+    put(root / "art/hidden.jpg")
+    point(root / "C", "art")
+    gallery = make_gallery(IGNORE="art/private, art/hidden*")
+    gallery.index()
+    assert list(gallery.items("C")) == ["one.jpg"] and gallery.folder("C")["dirs"] == []
+    for route in (
+        "/folders?path=C/private",
+        "/item?path=C/private/two.jpg",
+        "/file?path=C/hidden.jpg",
+    ):
+        gallery.app.get(route, status=404)
+    gallery.settle(400)
+    assert gallery.found("jpg") == ["art/one.jpg", "C/one.jpg"]
+
+
+def test_pointers_to_folders_with_pointers_show_a_thousand_folders_at_most(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    for level in range(5):
+        put(root / f"l{level}/x.jpg", jpeg(8, 6))
+        for number in range(6):
+            point(root / f"l{level}/p{number}", f"l{level + 1}")
+    put(root / "l5/x.jpg", jpeg(8, 6))
+    gallery = make_gallery()
+    gallery.index()
+    assert len(list(root.rglob("_index.json"))) < 1200
+    (problem, *_) = gallery.app.get("/health").json["library"]["problems"]["brokenPointers"]
+    assert problem["reason"].endswith("1000 folders are behind several pointers already.")
+    assert len(gallery.found("x", path="l4")) == 7
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "check")}
+    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(root)]
+    checked = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert "1000 folders are behind several pointers already." in checked.stdout
 
 
 def test_an_edit_through_a_pointer_is_kept_with_the_target(make_gallery: Make, root) -> None:

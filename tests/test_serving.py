@@ -308,43 +308,40 @@ def test_an_edit_is_found_by_every_request_process_within_five_seconds(serve: Se
 
 
 def test_an_image_that_kills_its_reader_is_quarantined_alone(serve: Serve, root) -> None:
-    """After the death of the index process it is tried alone; when that dies too, it was it."""
+    """If the process that decodes it dies, it is tried once more, and the others go on."""
     big = Image.new("L", (16_000, 9_000))
     big.putpixel((1, 1), 9)
     photo = put(root / "big.png", encode(big, "PNG", compress_level=1))
     os.utime(photo, (1, 1))
     fill(root, 2)
-    server = serve(root, WORKER_THREADS="1")  # so that no other is a suspect, too
-    os.kill(server.until(lambda: reading(server, "big.png")), signal.SIGKILL)
-    first = server.until(lambda: probe_of(server))
-    os.kill(server.index_pid(), signal.SIGKILL)  # from outside, which proves nothing
-    second = server.until(lambda: probe_of(server) not in (0, first) and probe_of(server))
-    os.kill(second, signal.SIGKILL)
+    server = serve(root, WORKER_THREADS="1")
+    pid = server.index_pid()
+    first = server.until(lambda: decoder_of(root / "big.png"))
+    os.kill(first, signal.SIGKILL)
+    second = server.until(
+        lambda: decoder_of(root / "big.png") not in (0, first) and decoder_of(root / "big.png")
+    )
+    os.kill(second, signal.SIGSEGV)
     items = server.until(lambda: [i for i in server.json("/folders")["items"] if i.get("error")])
-    assert items[0]["error"] == "quarantined: reading it ends its process (SIGKILL)"
+    assert items[0]["error"] == "quarantined: reading it ends its process (SIGSEGV)"
     assert server.thumbnail("big.png")[0] == 422
     assert [server.thumbnail(f"many/img{number}.jpg")[0] for number in range(2)] == [200, 200]
     server.until(lambda: server.json("/health")["library"]["counts"]["quarantined"] == 1)
     assert server.json("/health")["status"] == "degraded"
+    assert server.index_pid() == pid
     server.request("POST", "/thumb?path=big.png&force=1")
     assert server.until(lambda: server.get("/thumb?path=big.png")[0] == 200)
     server.until(lambda: server.json("/health")["status"] == "ok")
 
 
-def reading(server: Server, path: str) -> int:
-    """The index process, while it reads an image."""
-    found = server.json("/health/workers")
-    is_read = path in found.get("reading", []) and found["pid"] in server.workers()
-    return int(found["pid"]) if is_read else 0
-
-
-def probe_of(server: Server) -> int:
-    """The process that a new index process tries a suspect in."""
-    for parent in server.workers():
-        for file in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
-            for child in map(int, file.read_text().split()):
-                if b"images/alone.py" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
-                    return child
+def decoder_of(photo: pathlib.Path) -> int:
+    """The process that decodes a photo, 0 if none does."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"images/decoder.py" in (process / "cmdline").read_bytes():
+                opened = [os.readlink(file) for file in (process / "fd").iterdir()]
+                if str(photo) in opened:
+                    return int(process.name)
     return 0
 
 

@@ -108,7 +108,7 @@ def test_a_time_comes_back_from_its_text(moment: dt.datetime) -> None:
     ("name", "value"),
     [("PORT", "0"), ("PORT", "http"), ("PORT", "70000"), ("WEB_CONCURRENCY", "0"), ("THUMB_WAIT", "-1"),
      ("THUMB_WAIT", "nan"), ("THUMB_QUALITY", "101"), ("THUMB_LONG_EDGE", "1.5"), ("PAGE_SIZE", "0"),
-     ("POINTER_ROOTS", "relative"), ("MAX_PIXELS", "many"), ("SCAN_SECONDS", "0.5"), ("SHARD", "4/3"), ("S3_BUCKET", "s3://b"), ("S3_PREFIX", "a//b"),
+     ("POINTER_ROOTS", "relative"), ("MAX_PIXELS", "many"), ("SCAN_SECONDS", "0.5"), ("S3_BUCKET", "s3://b"), ("S3_PREFIX", "a//b"),
      ("S3_ENDPOINT", "minio:9000"), ("POINTER_BUCKETS", "a/b"), ("JOBS_QUEUE_URL", "lenslet"), ("ROOT_PATH", " "),
      ("API_TOKEN", "secret"), ("S3_BUCKET", "b")],
 )  # fmt: skip

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 from skimage.metrics import structural_similarity
 
-from lenslet import images
+from lenslet.images import pixels
 
 WAYS = {
     "lenslet index": ("-m", "lenslet.run.cli", "index"),
@@ -164,7 +164,7 @@ def quality(paths: list[pathlib.Path]) -> tuple[float, float, float, float]:
     colour, luma, sizes, references = [], [], [], []
     for path in paths:
         with path.open("rb") as file:
-            _, data = images.render(file, long_edge=256, quality=70, max_pixels=150_000_000)
+            _, data = pixels.render(file, long_edge=256, quality=70, max_pixels=150_000_000)
         ours = common.decoded(data)
         with Image.open(path) as image:
             whole = ImageOps.exif_transpose(image).convert("RGB")

@@ -32,14 +32,14 @@ def vips(folder: str) -> None:
 
 def pixels(folder: str) -> None:
     """Do Lenslet's own decoding, scaling and encoding, and nothing else: the limit of Pillow."""
-    from lenslet import images
-    from lenslet.index.loop import keep_memory
+    from lenslet.images import pixels
+    from lenslet.images.decoder import keep_memory
 
     keep_memory()
 
     def one(path: pathlib.Path) -> None:
         with path.open("rb") as file:
-            images.render(file, long_edge=256, quality=70, max_pixels=150_000_000)
+            pixels.render(file, long_edge=256, quality=70, max_pixels=150_000_000)
 
     _each(folder, one)
 
@@ -48,7 +48,7 @@ def decoding(folder: str) -> None:
     """Only decode, to the size that Lenslet decodes to."""
     from PIL import Image
 
-    from lenslet.index.loop import keep_memory
+    from lenslet.images.decoder import keep_memory
 
     keep_memory()
 
@@ -66,7 +66,7 @@ def encoding(folder: str) -> None:
 
     from PIL import Image
 
-    from lenslet.index.loop import keep_memory
+    from lenslet.images.decoder import keep_memory
 
     keep_memory()
     paths = sorted(pathlib.Path(folder).iterdir())

@@ -1,0 +1,285 @@
+"""The wall clock set back and forth while real gunicorn serves; the machine's own is left alone.
+
+libfaketime shows the service another time of day. The times of files, and the monotonic clock, stay
+right, as with a library on another machine.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import glob
+import json
+import os
+import pathlib
+import random
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from conftest import Server, jpeg, put
+from scale import record, scale
+
+SOON = 5.0  # seconds until an edit is found and a new file is listed
+DAY = 86_400
+YEARS = 3_652 * DAY
+FUTURE = dt.timedelta(minutes=5)
+LIBRARIES = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+
+if not LIBRARIES and not os.environ.get("CI"):
+    pytest.skip("libfaketime is not installed", allow_module_level=True)
+
+
+# libfaketime 0.9.10 refuses the system call of `time.sleep` if the monotonic clock is left alone.
+SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+
+
+class WallClock:
+    """What time of day a service believes it is: the machine's, plus some seconds."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._file = folder / "offset"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(SLEEP)
+        self.set(0)
+
+    def set(self, seconds: int) -> None:
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.rename(self._file)
+
+    def environ(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": LIBRARIES[0],
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+            "PYTHONPATH": f"{self._folder}:{os.environ.get('PYTHONPATH', '')}",
+        }
+
+
+@dataclass
+class Clocked:
+    """A service and the clock that it sees."""
+
+    server: Server
+    root: pathlib.Path
+    clock: WallClock
+
+    def get(self, image: str) -> dict[str, Any]:
+        status, body = self.server.get(item(image))
+        assert status == 200, body
+        return dict(json.loads(body))
+
+    def edit(self, image: str, **body: Any) -> dict[str, Any]:
+        """Stores an edit; what is stored then."""
+        status, answer = self.server.request("PUT", item(image), body)
+        assert status == 200, answer
+        return dict(json.loads(answer))
+
+    def found(self, query: str, image: str) -> None:
+        """Search finds an image in time."""
+        query = "/search?" + urllib.parse.urlencode({"q": query})
+        self.server.until(
+            lambda: image in [each["path"] for each in self.server.json(query).get("items", ())],
+            SOON,
+        )
+
+    def listed(self, folder: str, wanted: set[str]) -> None:
+        """The manifest is as the folder is, in time."""
+        self.server.until(
+            lambda: (
+                {each["name"] for each in self.server.json(f"/folders?path={folder}")["items"]}
+                == wanted
+            ),
+            SOON,
+        )
+
+
+def item(image: str) -> str:
+    return "/item?" + urllib.parse.urlencode({"path": image})
+
+
+def real_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+def text(when: dt.datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def updated(document: dict[str, Any]) -> dt.datetime:
+    return dt.datetime.fromisoformat(document["updatedAt"])
+
+
+@pytest.fixture(scope="module")
+def clocked(tmp_path_factory) -> Iterator[Clocked]:
+    home = tmp_path_factory.mktemp("clocked")
+    root, clock = home / "photos", WallClock(home / "clock")
+    for number in range(40):
+        os.utime(put(root / f"a/img{number}.jpg", jpeg(32, 24)), (1, 1))
+    server = Server(root, home, SCAN_SECONDS="2", **clock.environ())
+    try:
+        server.until(lambda: server.json("/search?q=img").get("total") == 40)
+        server.until(lambda: server.json("/health").get("status") == "ok")
+        yield Clocked(server, root, clock)
+        assert "Traceback" not in server.log.read_text()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def right_clock(clocked: Clocked) -> Iterator[None]:
+    yield
+    clocked.clock.set(0)
+
+
+def test_the_service_sees_the_clock_that_it_is_shown(clocked: Clocked) -> None:
+    """Otherwise the tests below would prove nothing."""
+    for seconds in (YEARS, -YEARS, 0):
+        clocked.clock.set(seconds)
+        stamped = updated(clocked.edit("a/img0.jpg", notes="n"))
+        clocked.server.request("DELETE", item("a/img0.jpg"))
+        assert abs(stamped - real_now() - dt.timedelta(seconds=seconds)) < dt.timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("ahead", [10 * 60, 400 * DAY, YEARS], ids=["minutes", "a year", "years"])
+def test_a_sidecar_from_a_wrong_clock_swallows_no_later_edit(clocked: Clocked, ahead: int) -> None:
+    image = "a/img1.jpg"
+    clocked.server.request("DELETE", item(image))
+    clocked.clock.set(ahead)
+    stored = clocked.edit(image, notes="from the future", tags=["future"])
+    assert (stored["notes"], stored["tags"]) == ("from the future", ["future"])
+    clocked.clock.set(0)
+    assert clocked.get(image)["notes"] == "from the future"
+    for number in range(scale(3, 50)):
+        now = real_now() - dt.timedelta(seconds=scale(3, 50) - number)
+        stored = clocked.edit(image, notes=f"dated {number}", updatedAt=text(now))
+        assert (stored["notes"], stored["updatedAt"]) == (f"dated {number}", text(now))
+        assert clocked.get(image)["notes"] == f"dated {number}"
+    stored = clocked.edit(image, notes="late", tags=["late"], updatedAt="2001-01-01T00:00:00Z")
+    assert (stored["notes"], set(stored["tags"])) == (f"dated {number}", {"future", "late"})
+    stored = clocked.edit(image, notes="undated")
+    assert stored["notes"] == "undated"
+    assert updated(stored) <= real_now() + FUTURE
+    clocked.found('notes:"undated"', image)
+    record("clock ahead", seconds=ahead, acknowledged=scale(3, 50) + 3, lost=0)
+
+
+def test_an_undated_edit_also_ends_the_time_of_a_wrong_clock(clocked: Clocked) -> None:
+    """What it stores has a time of today, so that the next dated edit is not older."""
+    image = "a/img2.jpg"
+    clocked.clock.set(YEARS)
+    clocked.edit(image, notes="from the future")
+    clocked.clock.set(0)
+    stored = clocked.edit(image, notes="undated")
+    assert updated(stored) <= real_now() + FUTURE
+    later = text(real_now() + dt.timedelta(seconds=1))
+    assert clocked.edit(image, notes="dated", updatedAt=later)["notes"] == "dated"
+    tagged = {"paths": [image], "add": ["added"]}
+    clocked.clock.set(YEARS)
+    clocked.edit(image, notes="from the future again")
+    clocked.clock.set(0)
+    clocked.server.request("POST", "/items/tags", tagged)
+    stored = clocked.get(image)
+    assert (stored["notes"], stored["tags"]) == ("from the future again", ["added"])
+    assert clocked.edit(image, notes="last", updatedAt=later)["notes"] == "last"
+    record("clock ahead, undated edits", acknowledged=6, lost=0)
+
+
+def test_with_the_clock_years_behind_nothing_is_lost(clocked: Clocked) -> None:
+    image = "a/img3.jpg"
+    assert clocked.edit(image, notes="of today", tags=["kept"])["notes"] == "of today"
+    clocked.clock.set(-YEARS)
+    assert clocked.get(image)["notes"] == "of today"
+    for number in range(scale(3, 50)):
+        stored = clocked.edit(image, notes=f"behind {number}")
+        assert (stored["notes"], stored["tags"]) == (f"behind {number}", ["kept"])
+    status, body = clocked.server.request(
+        "PUT", item(image), {"notes": "dated", "updatedAt": text(real_now())}
+    )
+    assert (status, json.loads(body)["description"].partition(":")[0]) == (422, "updatedAt")
+    clocked.found(f'notes:"behind {number}"', image)
+    clocked.clock.set(0)
+    assert clocked.get(image)["notes"] == f"behind {number}"
+    later = text(real_now() + dt.timedelta(seconds=1))
+    assert clocked.edit(image, notes="dated", updatedAt=later)["notes"] == "dated"
+    clocked.found('notes:"dated"', image)
+    record("clock behind", acknowledged=scale(3, 50) + 2, lost=0)
+
+
+def test_with_the_clock_years_behind_an_older_edit_only_adds_its_tags(clocked: Clocked) -> None:
+    """What was stored today is not taken for something from the future."""
+    image = "a/img4.jpg"
+    clocked.edit(image, notes="of today", tags=["kept"])
+    clocked.clock.set(-YEARS)
+    old = {"notes": "of 2001", "tags": ["old"], "updatedAt": "2001-01-01T00:00:00Z"}
+    stored = clocked.edit(image, **old)
+    assert (stored["notes"], set(stored["tags"])) == ("of today", {"kept", "old"})
+    record("clock behind, older edits", acknowledged=2, lost=0)
+
+
+def test_edits_and_changes_of_folders_hold_while_the_clock_jumps(clocked: Clocked) -> None:
+    """Writers write all the while; every answer is 200, and what it stored is there in the end."""
+    offsets = [YEARS, -YEARS, 400 * DAY, -400 * DAY, 2 * DAY, -2 * DAY, 3_700, -3_700, 400, -400]
+    rng, steps = random.Random(13), scale(4, 80)
+    stored, statuses, stop = dict.fromkeys(range(10, 30), ""), set(), threading.Event()
+
+    def write(images: list[int]) -> None:
+        number = 0
+        while not stop.wait(0.01):
+            image, number = images[number % len(images)], number + 1
+            body = {"notes": f"the {number}th"}
+            status, _ = clocked.server.request("PUT", item(f"a/img{image}.jpg"), body)
+            statuses.add(status)
+            if status == 200:
+                stored[image] = body["notes"]
+                written.append(image)
+
+    written: list[int] = []
+    threads = [threading.Thread(target=write, args=([*stored][n::4],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        names: set[str] = set()
+        for step in range(steps):
+            clocked.clock.set(offsets[step] if step < 2 else rng.choice([*offsets, 0]))
+            change(clocked.root / "b", names, step, rng)
+            if step == 0:
+                clocked.server.until(lambda: clocked.server.get("/folders?path=b")[0] == 200)
+            clocked.listed("b", names)
+            tag = f"step{step}"
+            clocked.edit("a/img5.jpg", tags=[tag])
+            clocked.found(f"tag:{tag}", "a/img5.jpg")
+            new = f"b/new{step}.jpg"
+            assert clocked.server.thumbnail(new, 10)[0] == 200
+            clocked.found(f"name:new{step}", new)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        clocked.clock.set(0)
+    assert statuses == {200}
+    for image, notes in stored.items():
+        assert clocked.get(f"a/img{image}.jpg")["notes"] == notes
+    clocked.server.until(lambda: clocked.server.json("/health")["status"] == "ok", 10)
+    last = written[-1]
+    clocked.found(f'notes:"{stored[last]}"', f"a/img{last}.jpg")
+    record("clock set back and forth", times=steps, acknowledged=len(written) + steps, lost=0)
+
+
+def change(folder: pathlib.Path, names: set[str], step: int, rng: random.Random) -> None:
+    """Adds an image to a folder and, now and then, takes one away; `names` are those left."""
+    put(folder / f"new{step}.jpg", jpeg(32, 24, seed=step))
+    names.add(f"new{step}.jpg")
+    if step % 2:
+        gone = rng.choice(sorted(names - {f"new{step}.jpg"}))
+        (folder / gone).unlink()
+        names.remove(gone)

@@ -1,0 +1,900 @@
+"""Hostile paths, parameters, headers and bodies: nothing leaks, fails or stops the others."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+import pytest
+from conftest import Server, encode, jpeg, put
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scale import record, scale
+from wire import Answer, Asker, exchange, request
+
+from lenslet.search.rollup import encode_rollup
+
+SEED = 13
+SECRET = "outside-9f3c71"  # in every file outside the root
+TOKEN, READ_TOKEN, NOTES = "token-5b1e88d0", "reader-77aa41c2", "notes-e41fd3 of a diary"
+WIDTH = 123  # of the image outside, and of no other
+MAGENTA = (255, 0, 255)  # its colour
+FORGED = "FORGED: everything is fine"
+ITEMS = 20_000
+
+# What a path may try. None of them is the path of an image or of a folder that is served.
+CLIMBS = [
+    *("..", "../", "/..", "../outside/secret.jpg", "sub/../../outside/secret.jpg", "sub/.."),
+    *("./a.jpg", "sub/./x.jpg", "sub//x.jpg", "//a.jpg", "a.jpg/.", "a.jpg/..", "..."),
+    *("..\\outside\\secret.jpg", "sub\\x.jpg", "a.jpg/../../outside/secret.jpg", "....//a.jpg"),
+    *("．．/outside/secret.jpg", "‥/outside/secret.jpg", "..／outside／secret.jpg", "∕etc∕passwd"),
+    *("/etc/passwd", "//etc/passwd", "/proc/self/environ", "../" * 30 + "proc/self/environ"),
+    *("file:///etc/passwd", "http://127.0.0.1/", "C:\\a.jpg", "~root", "$HOME", "%s%n", "{0}"),
+]
+LINKS = [
+    *("link.jpg", "sub/link.jpg", "linked", "linked/secret.jpg", "up/outside/secret.jpg", "up"),
+    *("loop", "loop/a.jpg", "loop/loop/sub/x.jpg", "dangling.jpg", "passwd.jpg", "proc"),
+    *("proc/self/environ", "proc/self/cwd/lenslet/page/icon.svg", "environ.png", "self.jpg"),
+]
+NAMES = [
+    *("a.jpg.json", "a.jpg.thumbnail", "a.jpg.lenslet.json", "_index.json", "_index_0.json"),
+    *("_rollup.json", "_rollup_delta.json", "_health.json", "diary.txt", ".env", "a", "a.JPG.txt"),
+    *(".hidden.jpg", ".hidden/x.jpg", "@eaDir/x.jpg", "unseen/x.jpg", ".lenslet.folder.json"),
+    *(".lenslet-tmp-0123456789abcdef", "Thumbs.db", "lost+found", "fifo.jpg", "zero.jpg"),
+    *("a.jpg\0", "a.jpg\0.png", "\0", "a\n.jpg", "a.jpg\r\nX-Made-Up: 1", "\x1b[2J.jpg", "\x7f"),
+    *(
+        "x" * 256 + ".jpg",
+        "x" * 5000,
+        "é" * 1300,
+        "d/" * 1900 + "a.jpg",
+        "\u2028.jpg",
+        "\u202e.jpg",
+    ),
+]
+PATHS = [*CLIMBS, *LINKS, *NAMES]
+
+ENCODINGS: list[Callable[[str], str]] = [
+    lambda text: quote(text, safe=""),
+    lambda text: quote(text, safe="/:."),
+    lambda text: quote(quote(text, safe=""), safe=""),
+    lambda text: quote(text, safe="").replace(".", "%2e").replace("%2F", "%2f"),
+    lambda text: quote(text, safe="/").replace(".", "%c0%ae").replace("/", "%c0%af"),
+    lambda text: quote(text, safe="/").replace(".", "%u002e").replace("/", "%u2215"),
+    lambda text: quote(text, safe="/").replace(".", "%e0%80%ae").replace("/", "%252f"),
+]
+SENT = b'{"notes": "written from outside"}'
+ROUTES = [
+    *(("GET", "/folders?path={}"), ("HEAD", "/folders?path={}"), ("GET", "/item?path={}")),
+    *(("PUT", "/item?path={}"), ("DELETE", "/item?path={}"), ("GET", "/item?exif=full&path={}")),
+    *(("GET", "/thumb?path={}"), ("POST", "/thumb?path={}"), ("DELETE", "/thumb?path={}")),
+    *(("POST", "/thumb?force=true&path={}"), ("GET", "/preview?path={}"), ("GET", "/file?path={}")),
+    *(("HEAD", "/file?path={}"), ("GET", "/files/{}"), ("HEAD", "/files/{}")),
+    *(("POST", "/folders/{}/reindex"), ("POST", "/folders/{}/reindex?recursive=true")),
+    *(("GET", "/search?path={}"), ("GET", "/health/{}"), ("GET", "/page/{}/app.js")),
+    *(("GET", "/page/0/{}"), ("POST", "/items/tags"), ("GET", "/_/{}")),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A library with everything in it that should not be, beside a folder of secrets."""
+    top = tmp_path_factory.mktemp("attack")
+    outside, root = top / "outside", top / "photos"
+    secret = encode(Image.new("RGB", (WIDTH, 457), MAGENTA), "JPEG", comment=SECRET)
+    put(outside / "secret.jpg", secret)
+    put(outside / "secret.webp", encode(Image.new("RGB", (WIDTH, 200), MAGENTA), "WEBP"))
+    (outside / "side.json").write_text(json.dumps({"v": 1, "tags": [SECRET], "notes": SECRET}))
+    (outside / "_index.json").write_text(json.dumps(_manifest_of_secrets()))
+    for name in (
+        "a.jpg",
+        "sub/x.jpg",
+        "sub/side.jpg",
+        "told/x.jpg",
+        ".hidden.jpg",
+        ".hidden/x.jpg",
+    ):
+        put(root / name)
+    for name in ("@eaDir/x.jpg", "unseen/x.jpg", "unseen/.nomedia", "swapped/secret.jpg"):
+        put(root / name)
+    (root / "a.jpg.json").write_text(json.dumps({"v": 1, "tags": ["own"], "notes": "own"}))
+    (root / "diary.txt").write_text(NOTES)
+    for name, target in _links(outside).items():
+        (root / name).symlink_to(target)
+    os.mkfifo(root / "fifo.jpg")
+    with contextlib.suppress(PermissionError):
+        os.mknod(root / "zero.jpg", 0o20666, os.makedev(1, 5))
+    return top
+
+
+def _links(outside: pathlib.Path) -> dict[str, pathlib.Path | str]:
+    """The links of the library, and where each leads."""
+    return {
+        "link.jpg": outside / "secret.jpg",
+        "sub/link.jpg": "../../outside/secret.jpg",
+        "linked": outside,
+        "up": "..",
+        "loop": ".",
+        "self.jpg": "self.jpg",
+        "dangling.jpg": "nowhere.jpg",
+        "passwd.jpg": "/etc/passwd",
+        "proc": "/proc",
+        "environ.png": "/proc/self/environ",
+        "sub/side.jpg.json": outside / "side.json",
+        "sub/side.jpg.thumbnail": outside / "secret.webp",
+        "told/_index.json": outside / "_index.json",
+    }
+
+
+def _manifest_of_secrets() -> dict[str, Any]:
+    item = {"path": f"told/{SECRET}.jpg", "name": f"{SECRET}.jpg", "w": WIDTH, "h": 1, "rev": "1"}
+    when = "2099-01-01T00:00:00.000000Z"
+    return {"v": 1, "path": "told/", "generatedAt": when, "items": [item], "dirs": []}
+
+
+@contextlib.contextmanager
+def _started(home: pathlib.Path, **environ: str) -> Iterator[Server]:
+    waits = {"THUMB_WAIT": "0", "IMG_WAIT": "0", "LENSLET_MARKER": SECRET}
+    server = Server(home / "photos", home, **waits, **environ)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def open_server(home: pathlib.Path) -> Iterator[Server]:
+    """The service as it starts without settings: no token, and a log of text."""
+    with _started(home) as server:
+        server.until(lambda: server.json("/search?q=own").get("total") == 1)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service with tokens and a log of JSON."""
+    top = tmp_path_factory.mktemp("closed")
+    put(top / "photos/a.jpg")
+    with _started(top, API_TOKEN=TOKEN, READ_TOKEN=READ_TOKEN, LOG_FORMAT="json") as server:
+        yield server
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    """The regular files below a folder, not through links."""
+    return {
+        os.path.join(where, name): pathlib.Path(where, name).read_bytes()
+        for where, _, names in os.walk(folder)
+        for name in names
+        if not os.path.islink(os.path.join(where, name))
+    }
+
+
+def check(answer: Answer, sent: object, home: pathlib.Path | None = None) -> Answer:
+    """An answer is whole, no failure of the service, and tells nothing that it should not."""
+    assert answer.complete and answer.status < 500, (sent, answer)
+    everything = str(answer.headers).encode() + answer.body
+    for word in (b"Traceback", SECRET.encode(), b"root:x:0:", b'"w":%d,' % WIDTH):
+        assert word not in everything, (sent, answer)
+    if answer.status >= 400 and answer.body:
+        assert answer.headers["Content-Type"] == "application/json", (sent, answer)
+        assert "no-store" in answer.headers["Cache-Control"], (sent, answer)
+        told = answer.json
+        assert isinstance(told["title"], str) and isinstance(told["description"], str), sent
+        assert home is None or str(home).encode() not in everything, (sent, answer)
+    return answer
+
+
+def no_traceback(server: Server) -> None:
+    log = server.log.read_text(errors="replace")
+    assert "Traceback" not in log, log[-4000:]
+
+
+def hostile_requests() -> list[tuple[str, str, bytes]]:
+    """Every path on every route, in every encoding that fits into a request line."""
+    found = []
+    shapes = itertools.product(PATHS, ENCODINGS, ROUTES, ("", "/api"))
+    for path, encoding, (method, route), prefix in shapes:
+        target, body = prefix + route.format(encoding(path)), b""
+        if method == "PUT":
+            body = SENT
+        elif route == "/items/tags":
+            body = json.dumps({"paths": [path, unclear(encoding(path))], "add": ["x"]}).encode()
+        if len(target) < 8000:
+            found.append((method, target, body))
+    return list(dict.fromkeys(found))
+
+
+def unclear(encoded: str) -> str:
+    """What a careless decoder makes of a percent-encoded path."""
+    return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
+
+
+def refused(answer: Answer, target: str) -> bool:
+    """True if an answer to a hostile path shows and changes nothing."""
+    if "/search" in target:
+        return answer.status >= 400 or answer.json["items"] == []
+    if "/items/tags" in target and answer.status == 200:
+        return all(400 <= result["status"] < 500 for result in answer.json["results"])
+    return 400 <= answer.status < 500
+
+
+def test_a_hostile_path_shows_and_changes_nothing(open_server: Server, home: pathlib.Path) -> None:
+    """Not what links lead to, not Lenslet's own files, not what is ignored, no device."""
+    before, mine = contents(home / "outside"), (home / "photos/a.jpg.json").read_bytes()
+    sent = hostile_requests()
+    random.Random(SEED).shuffle(sent)
+    sent = sent[: scale(1500, len(sent))]
+    with Asker(open_server.port) as ask:
+        for method, target, body in sent:
+            answer = ask(request(method, target, body=body), head=method == "HEAD")
+            check(answer, (method, target), home)
+            assert refused(answer, target), (method, target, answer)
+    assert contents(home / "outside") == before
+    assert (home / "photos/a.jpg.json").read_bytes() == mine
+    no_traceback(open_server)
+    record("hostile paths", requests=len(sent), leaks=0, failures=0)
+
+
+def test_what_links_beside_an_image_lead_to_is_neither_shown_nor_written(
+    open_server: Server, home: pathlib.Path
+) -> None:
+    """A sidecar, a thumbnail and a manifest that are links to files outside the root."""
+    before = contents(home / "outside")
+    with Asker(open_server.port) as ask:
+        side, told = "/item?path=sub/side.jpg", "/folders?path=told"
+        assert check(ask(request("GET", side)), side).status == 409
+        assert check(ask(request("PUT", side, body=SENT)), side).status == 409
+        body = json.dumps({"paths": ["sub/side.jpg"], "add": ["x"]}).encode()
+        assert ask(request("POST", "/items/tags", body=body)).json["results"][0]["status"] == 409
+        for method, route in (("GET", "/thumb"), ("POST", "/thumb"), ("GET", "/preview")):
+            answer = check(ask(request(method, route + "?path=sub/side.jpg")), route)
+            assert not answer.body.startswith(b"RIFF") or middle(answer.body) != MAGENTA
+        open_server.until(lambda: check(ask(request("GET", told)), told).status == 200)
+        names = [item["name"] for item in ask(request("GET", told)).json["items"]]
+        assert names == ["x.jpg"]
+    assert contents(home / "outside") == before
+    no_traceback(open_server)
+
+
+def middle(data: bytes) -> tuple[int, ...]:
+    """The colour in the middle of a picture, magenta if it is nearly that."""
+    with Image.open(io.BytesIO(data)) as image:
+        found = image.convert("RGB").getpixel((image.width // 2, image.height // 2))
+    near = all(abs(one - other) < 40 for one, other in zip(found, MAGENTA, strict=True))
+    return MAGENTA if near else found
+
+
+def exchange_names(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Two names change places at once, so that there is no moment without either."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    here = -100  # AT_FDCWD
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), 2):
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def test_links_swapped_in_while_requests_run_never_lead_outside(
+    open_server: Server, home: pathlib.Path
+) -> None:
+    """A file and a folder are real at one moment and links to secrets at the next."""
+    before, root = contents(home / "outside"), home / "photos"
+    put(root / "swap.jpg")
+    (root / ".swap").symlink_to(home / "outside/secret.jpg")
+    (root / ".swapped").symlink_to(home / "outside")
+    stop, swaps, failed = threading.Event(), [0], list[BaseException]()
+
+    def swap() -> None:
+        while not stop.is_set():
+            exchange_names(root / "swap.jpg", root / ".swap")
+            exchange_names(root / "swapped", root / ".swapped")
+            swaps[0] += 2
+
+    asked = [0, 0]
+    threads = [
+        threading.Thread(target=ask_for_swapped, args=(open_server, number, stop, asked, failed))
+        for number in range(2)
+    ]
+    swapper = threading.Thread(target=swap)
+    for thread in (swapper, *threads):
+        thread.start()
+    stop.wait(scale(2, 40))
+    stop.set()
+    for thread in (swapper, *threads):
+        thread.join()
+    if failed:
+        raise failed[0]
+    assert contents(home / "outside") == before
+    no_traceback(open_server)
+    assert swaps[0] > 100 and min(asked) > 20
+    record("links swapped while requests run", swaps=swaps[0], requests=sum(asked), leaks=0)
+
+
+def ask_for_swapped(
+    server: Server,
+    number: int,
+    stop: threading.Event,
+    asked: list[int],
+    failed: list[BaseException],
+) -> None:
+    """Reads and writes what is being swapped; every answer must come from inside the root."""
+    routes = ["/file?path={}", "/thumb?path={}", "/item?path={}", "/preview?path={}", "/files/{}"]
+    shapes = [("GET", each) for each in [*routes, "/item?exif=full&path={}"]]
+    shapes += [("PUT", "/item?path={}"), ("POST", "/thumb?force=1&path={}")]
+    shapes += [("DELETE", "/item?path={}"), ("DELETE", "/thumb?path={}")]
+    wanted = [
+        (method, route.format(path))
+        for method, route in shapes
+        for path in ("swap.jpg", "swapped/secret.jpg")
+    ]
+    wanted += [("GET", "/folders?path=swapped"), ("GET", "/folders"), ("GET", "/search?q=secret")]
+    try:
+        with Asker(server.port) as ask:
+            for method, target in itertools.cycle(wanted):
+                if stop.is_set():
+                    return
+                answer = ask(request(method, target, body=SENT if method == "PUT" else b""))
+                check(answer, (method, target))
+                if answer.headers["Content-Type"] in ("image/webp", "image/jpeg"):
+                    assert middle(answer.body) != MAGENTA, target
+                asked[number] += 1
+    except BaseException as error:  # shown by the thread of the test
+        failed.append(error)
+
+
+def run(property_: Callable[[], None], examples: int) -> None:
+    """Tries the same examples each time."""
+    settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )(property_)()
+
+
+GOOD = ["a.jpg", "sub/x.jpg", "sub", "", "/", "asc", "date", "name", "full", "true", "1", "tag:own"]
+NASTY = [
+    *(
+        "-1",
+        "0",
+        "1e9",
+        "9" * 400,
+        "0x10",
+        "٣",
+        "1_0",
+        " 1",
+        "NaN",
+        "null",
+        "[]",
+        "{}",
+        "\0",
+        "\r\n",
+    ),
+    *('"' * 200, "-" * 500, "tag:", "date:2024-13", "date:..", "date:٢٠٢٤", "(" * 900, "a" * 1001),
+    *("..", "%", "%zz", "\ud800", "\U0010ffff", "ﷺ" * 50, "İ" * 300, "ß", "*", "\\", "sub/../.."),
+]
+KNOWN = ["path", "page", "exif", "v", "force", "q", "limit", "offset", "sort", "order", "recursive"]
+TARGETS = [
+    *("/", "/openapi.json", "/page/0/app.js", "/folders", "/folders/sub/reindex", "/item"),
+    *("/items/tags", "/thumb", "/preview", "/file", "/files/a.jpg", "/search", "/search/suggest"),
+    *("/search/rebuild-index", "/session", "/health", "/health/live", "/health/storage"),
+    *("/health/workers", "/metrics", "/nothing", "/api/folders", "/api"),
+]
+METHODS = ["GET", "GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"]
+values = st.one_of(
+    st.sampled_from(GOOD),
+    st.sampled_from(NASTY),
+    st.integers().map(str),
+    st.text(max_size=40),
+)
+queries = st.one_of(
+    st.lists(st.tuples(st.sampled_from(KNOWN), values), max_size=5).map(
+        lambda pairs: urlencode(pairs, errors="surrogatepass")
+    ),
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60),
+    st.text("%c0ae&=;+./pathq", max_size=60),
+)
+
+
+def test_whatever_stands_in_a_query_is_answered(open_server: Server, home: pathlib.Path) -> None:
+    with Asker(open_server.port) as ask:
+
+        @given(st.sampled_from(METHODS), st.sampled_from(TARGETS), queries)
+        def answered(method: str, target: str, query: str) -> None:
+            sent = request(method, f"{target}?{query}")
+            check(ask(sent, head=method == "HEAD"), sent, home)
+
+        run(answered, scale(200, 15_000))
+        no_traceback(open_server)
+        record("hypothesis on queries", requests=ask.asked, failures=0)
+
+
+HEADERS = [
+    *("Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    *(
+        "Accept",
+        "Accept-Encoding",
+        "Cookie",
+        "Authorization",
+        "Host",
+        "Origin",
+        "Referer",
+        "Expect",
+    ),
+    *(
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Prefix",
+        "Forwarded",
+    ),
+    *("SCRIPT_NAME", "SCRIPT-NAME", "PATH_INFO", "REMOTE_USER", "Remote-User", "Proxy", "Upgrade"),
+    *("Sec-Fetch-Site", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "X-Request-Id", "Connection", "TE"),
+    *("Content-Length", "Content-Type", "Content-Encoding", "Content-Range", "Transfer-Encoding"),
+    *("X-HTTP-Method-Override", "Keep-Alive", "Trailer", "HTTP2-Settings", "Early-Data", "DNT"),
+]
+VALUES = [
+    *(
+        "",
+        "*",
+        '"',
+        '""',
+        'W/"',
+        '"a", "b',
+        "bytes=0-0",
+        "bytes=-1",
+        "bytes=5-1",
+        "bytes=99999999-",
+    ),
+    *("bytes=0-1,3-4", "bytes=-", "bytes=" + "0-1," * 500, "bytes=-" + "9" * 300, "lines=1-2"),
+    *("Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 99 Foo 0000 99:99:99 GMT", "text/html", "image/*;q=x"),
+    *("Bearer", "Bearer ", "Bearer x", "Basic !!!", "lenslet-7070=a.b; lenslet-7070=" + "f" * 999),
+    *(
+        "localhost",
+        "127.0.0.1:99999999",
+        "[::1",
+        "[::1]:x",
+        "evil.example",
+        "localhost:",
+        "a@b",
+        "é",
+    ),
+    *("/photos", "/folders", "//", "/item", "https", "for=unknown;proto=https", "null", "close"),
+    *(
+        "keep-alive, close",
+        "100-continue",
+        "200-ok",
+        "chunked",
+        "h2c",
+        "0",
+        "-1",
+        "1",
+        "262145",
+        "²",
+    ),
+    *("application/json; charset=x", "multipart/form-data", "same-origin", "cross-site", "image"),
+]
+headers = st.tuples(
+    st.sampled_from(HEADERS),
+    st.one_of(
+        st.sampled_from(VALUES),
+        st.integers().map(str),
+        st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=60),
+    ),
+).map(": ".join)
+
+
+def test_whatever_stands_in_headers_is_answered(open_server: Server, home: pathlib.Path) -> None:
+    """From a client of this host, which may also send the headers of a proxy."""
+    targets = [*TARGETS, "/folders?path=sub", *(f"{each}?path=a.jpg" for each in TARGETS)]
+    asked = [0]
+
+    @given(
+        st.sampled_from(METHODS),
+        st.sampled_from(targets),
+        st.lists(headers, min_size=1, max_size=4),
+        st.sampled_from([b"", b"{}", b"\xff" * 10, b"0\r\n\r\n"]),
+    )
+    def answered(method: str, target: str, lines: list[str], body: bytes) -> None:
+        given_host = any(line.startswith("Host") for line in lines)
+        head = [f"{method} {target} HTTP/1.1", *([] if given_host else ["Host: localhost"])]
+        sent = "\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body
+        asked[0] += 1
+        found = exchange(open_server.port, sent, head=method == "HEAD")
+        assert found, sent
+        for answer in found:
+            check(answer, sent, home)
+
+    run(answered, scale(200, 8_000))
+    no_traceback(open_server)
+    record("hypothesis on headers", requests=asked[0], failures=0)
+
+
+def nested(depth: int) -> bytes:
+    return b'{"tags": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+BODIES = [
+    *(
+        b"",
+        b"null",
+        b"[]",
+        b'""',
+        b"1",
+        b"{",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        b"{}" * 2,
+        b"\0" * 99,
+    ),
+    *(nested(50), nested(990), nested(100_000), b"[" * 200_000, b'{"a":' * 40_000, b"9" * 5000),
+    *(b'{"x": %s}' % (b"9" * 5000), b'{"x": 1e999}', b'{"x": NaN}', b'{"x": -Infinity}'),
+    *(
+        b'{"notes": "\\ud800"}',
+        b'{"tags": ["\\udfff"]}',
+        b'{"notes": "\\u0000"}',
+        b'{"\\ud800": 1}',
+    ),
+    *(b'{"notes": "a", "notes": 5}', b'{"v": 1.0}', b'{"v": true}', b'{"updatedAt": "9999"}'),
+    *(b'{"updatedAt": "0000-00-00T00:00:00Z"}', b'{"updatedAt": "2020-01-01T00:00:60Z"}'),
+    *(b'{"tags": ["' + b"x" * 201 + b'"]}', b'{"tags": ["a\\nb"]}', b'{"exif": [[]], "hash": {}}'),
+]
+json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=20),
+        st.sampled_from(["a.jpg", "2024-01-01T00:00:00Z", TOKEN, READ_TOKEN, "..", "\ud800", "\0"]),
+    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+FIELDS = ["v", "tags", "notes", "exif", "hash", "updatedAt", "updatedBy", "paths", "add", "remove"]
+documents = st.one_of(
+    st.dictionaries(st.sampled_from([*FIELDS, "token", "created_at", "title"]), json_values),
+    st.fixed_dictionaries({"paths": st.just(["a.jpg", "b.jpg"])}, optional={"add": json_values}),
+    json_values,
+)
+bodies = st.one_of(
+    documents.map(lambda document: json.dumps(document).encode()),
+    st.sampled_from(BODIES),
+    st.binary(max_size=50),
+)
+
+
+def test_whatever_stands_in_a_body_is_answered(closed_server: Server) -> None:
+    """And an edit that is taken can be read again."""
+    targets = [("PUT", "/item?path=a.jpg"), ("POST", "/items/tags"), ("POST", "/session")]
+    bearer = f"Authorization: Bearer {TOKEN}"
+    with Asker(closed_server.port) as ask:
+
+        @given(st.sampled_from(targets), bodies)
+        def answered(target: tuple[str, str], body: bytes) -> None:
+            answer = check(ask(request(*target, bearer, body=body)), (target, body[:500]))
+            if answer.status == 200:
+                read = check(ask(request("GET", "/item?path=a.jpg", bearer)), body[:500])
+                assert read.status == 200 and read.json["v"] == 1, body[:500]
+
+        for target, body in itertools.product(targets, BODIES):
+            check(ask(request(*target, bearer, body=body)), (target, body[:500]))
+        run(answered, scale(200, 4_000))
+        no_traceback(closed_server)
+        record("hypothesis on bodies", requests=ask.asked, failures=0)
+
+
+REFUSED = {
+    "request line of 9,000 bytes": (request("GET", "/" + "x" * 9000), 414),
+    "request line that never ends": (b"GET /" + b"x" * 100_000, 414),
+    "header of 9,000 bytes": (request("GET", "/", "X: " + "x" * 9000), 431),
+    "header that never ends": (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000, 431),
+    "2,000 headers": (request("GET", "/", *["X: 1"] * 2000), 431),
+    "request line of one word": (b"GET\r\n\r\n", 400),
+    "no version": (b"GET /\r\n\r\n", 400),
+    "version 3": (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 400),
+    "version x": (b"GET / HTTP/x\r\nHost: localhost\r\n\r\n", 400),
+    "method in small letters": (request("get", "/"), 400),
+    "method with brackets": (request("G<T>", "/"), 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n\r\n", 400),
+    "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "raw letters in the path": (b"GET /\xc3\xa9.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "name of a header with a space": (request("GET", "/", "X Y: 1"), 400),
+    "header without a colon": (request("GET", "/", "nothing"), 400),
+    "header without a name": (request("GET", "/", ": nothing"), 400),
+    "header with a NUL": (request("GET", "/", "X: \0"), 400),
+    "folded header": (request("GET", "/", "X: a", " b"), 400),
+    "two hosts": (request("GET", "/", "Host: localhost"), 400),
+    "length that is no number": (request("PUT", "/item", "Content-Length: x"), 400),
+    "two lengths": (request("PUT", "/item", "Content-Length: 1", "Content-Length: 2"), 400),
+    "expectation that nobody meets": (request("GET", "/", "Expect: a miracle"), 417),
+    "path that is not below SCRIPT_NAME": (request("GET", "/", "SCRIPT_NAME: /photos"), 400),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_the_server_itself_refuses_is_answered_like_all_errors(
+    open_server: Server, home: pathlib.Path, what: str
+) -> None:
+    sent, status = REFUSED[what]
+    answers = exchange(open_server.port, sent)
+    assert [answer.status for answer in answers] == [status]
+    assert answers[0].body
+    check(answers[0], what, home)
+    assert answers[0].headers["Connection"] == "close"
+    no_traceback(open_server)
+
+
+# Ends of lines: of a terminal, of HTTP, of Unicode. The last is the beginning of a command to a terminal.
+BREAKS = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[1A\x1b[2K"]
+
+
+def forging_requests() -> Iterator[bytes]:
+    """Requests with a line of a log in every place that has text."""
+    for end in BREAKS:
+        text = f"x{end}{FORGED}{end}"
+        name, raw = quote(text, safe=""), text.encode().decode("latin-1")
+        for route in ("/files/{}.jpg", "/file?path={}", "/item?path={}", "/{}", "/search?q={}"):
+            yield request("GET", route.format(name))
+        for route in ("/folders/{}/reindex", "/thumb?path={}", "/search/rebuild-index?x={}"):
+            yield request("POST", route.format(name))
+        for header in (
+            "X-Request-Id",
+            "Host",
+            "Cookie",
+            "Origin",
+            "Range",
+            "SCRIPT_NAME",
+            "Expect",
+        ):
+            yield f"GET /folders HTTP/1.1\r\n{header}: {raw}\r\n\r\n".encode("latin-1")
+        yield f"GET /{raw} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1")
+        yield f"{raw} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1")
+        yield f"GET / HTTP/1.1\r\n{raw}: 1\r\n\r\n".encode("latin-1")
+        yield f"GET / HTTP/{raw}\r\n\r\n".encode("latin-1")
+        document = json.dumps({"notes": text, "tags": [text], "updatedBy": text, text: 1}).encode()
+        yield request("PUT", "/item?path=a.jpg", body=document)
+        yield (
+            request("PUT", "/item?path=a.jpg", "Transfer-Encoding: chunked")
+            + raw.encode("latin-1")
+            + b"\r\n"
+        )
+
+
+@contextlib.contextmanager
+def away(root: pathlib.Path) -> Iterator[None]:
+    """The root is not there for a while, which makes the service log what it cannot do."""
+    root.rename(root.with_name("away"))
+    try:
+        yield
+    finally:
+        root.with_name("away").rename(root)
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_no_name_and_no_header_forges_a_line_of_the_log(
+    open_server: Server, closed_server: Server, kind: str
+) -> None:
+    """Names of files too, whether the root is there or away."""
+    server = open_server if kind == "text" else closed_server
+    root = server.log.parent / "photos"
+    for number, end in enumerate(BREAKS):
+        put(root / f"{number}{end}{FORGED}{end}.jpg", b"no image")
+        put(root / f"{number}{end}{FORGED}/x.jpg.json", b"no JSON")
+    server.request("POST", "/folders//reindex?recursive=true", Authorization=f"Bearer {TOKEN}")
+    sent = list(forging_requests())
+    for data in sent:
+        assert exchange(server.port, data)
+    with away(root):
+        for data in sent:
+            exchange(server.port, data)
+    lines = server.log.read_text(errors="replace").splitlines()
+    for line in lines:
+        assert not line.lstrip().startswith(FORGED), line
+        assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]", line), line
+        assert kind == "text" or "ResourceWarning" in line or is_event(line), line
+    record(f"forged lines, log as {kind}", requests=2 * len(sent), lines=len(lines), forged=0)
+
+
+def is_event(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def telling_requests() -> Iterator[bytes]:
+    """Requests with secrets in every place, right and wrong."""
+    edit = json.dumps({"notes": NOTES, "tags": [NOTES]}).encode()
+    bearer, item = f"Authorization: Bearer {TOKEN}", "/item?path=a.jpg"
+    for header in (bearer, f"Cookie: lenslet-7070={TOKEN}", f"Authorization: Basic {TOKEN}"):
+        for target in ("/folders", item, "/files/a.jpg", "/file?path=b.jpg", "/health", "/nothing"):
+            yield request("GET", target, header)
+        yield request("PUT", item, header, body=edit)
+        yield request("PUT", item, header.replace(":", "", 1), body=edit)  # no colon
+        yield request("PUT", item, header.replace(":", " :", 1), body=edit)
+        yield request("PUT", item, "X: 1", " " + header, body=edit)
+        yield request("PUT", item, header + "\0", body=edit)
+        yield request("PUT", item, header + "\n", body=edit)
+    yield request("GET", f"/folders?token={TOKEN}")
+    yield request("POST", "/session", body=json.dumps({"token": TOKEN}).encode())
+    yield request("POST", "/session", body=json.dumps({"token": TOKEN + "x"}).encode())
+    yield request("POST", "/session", body=f'{{"token": "{TOKEN}"'.encode())
+    yield request("PUT", item, bearer, body=edit[:-1])
+    yield request("PUT", item, bearer, body=b"\xff" + edit)
+    short = request("PUT", item, bearer, "Content-Length: 2")
+    yield short + edit  # the rest looks like another request
+    yield short + b"{}" + NOTES.encode() + b"\r\n\r\n"
+    chunked = request("PUT", item, bearer, "Transfer-Encoding: chunked")
+    yield chunked + edit + b"\r\n0\r\n\r\n"  # no size
+    yield chunked + b"2;" + edit + b"\r\n{}\r\n0\r\n\r\n"
+    yield chunked + b"2\r\n" + edit + b"\r\n0\r\n\r\n"
+    yield chunked + b"2\r\n{}\r\n0\r\n" + edit + b"\r\n\r\n"
+
+
+def test_no_token_cookie_or_note_is_in_the_log(closed_server: Server) -> None:
+    """Also of requests that cannot be understood, and while the root is away."""
+    sent = list(telling_requests())
+    for data in sent:
+        assert exchange(closed_server.port, data), data
+    with away(closed_server.log.parent / "photos"):
+        for data in sent:
+            exchange(closed_server.port, data)
+    log = closed_server.log.read_text(errors="replace")
+    for secret in (TOKEN, READ_TOKEN, NOTES):
+        found = [line for line in log.splitlines() if secret in line]
+        assert not found
+    record("secrets in the log", requests=2 * len(sent), found=0)
+
+
+# Expensive queries
+
+
+@pytest.fixture(scope="module")
+def large_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that searches 20,000 items; no index process, so they need no files."""
+    top = tmp_path_factory.mktemp("large")
+    put(top / "photos/a.jpg", jpeg(20, 20))
+    encoded = encode_rollup("0123456789abcdef", map(an_item, range(ITEMS)), {})
+    (top / "photos/_rollup.json").write_bytes(b"".join(encoded))
+    with _started(top, WORKER_THREADS="0") as server:
+        server.until(lambda: server.json("/search?q=p019999").get("total") == 1)
+        yield server
+
+
+def an_item(number: int) -> dict[str, Any]:
+    folder = f"{2000 + number // 1000}/{number // 100 % 10:02d}-holiday"
+    day = f"{2000 + number % 24}-{1 + number % 12:02d}-{1 + number % 28:02d}"
+    words = ("beach", "harbour", "mountain", "portrait", "night")
+    return {
+        "path": f"{folder}/p{number:06d}.jpg",
+        "name": f"p{number:06d}.jpg",
+        "type": "image/jpeg",
+        "w": 4000,
+        "h": 3000,
+        "size": 5_000_000 + number,
+        "rev": f"{number:x}",
+        "tags": [words[number % 5], words[number // 7 % 5], f"t{number % 50}"],
+        "notes": f"The {words[number % 3]} at {number}, seen from above. " * 2,
+        "takenAt": f"{day}T12:00:00",
+        "createdAt": f"{day}T12:00:00Z",
+    }
+
+
+def expensive_queries() -> list[str]:
+    """Queries of at most 1,000 characters that match nothing, or everything with much work."""
+    texts = {
+        "equal terms": " ".join(["p0"] * 140),
+        "different terms": "0 1 2 p h o l i d a y t e r " * 9,
+        "excluded terms": " ".join(f"-z{number}" for number in range(140)),
+        "excluded equal terms": " ".join(["-zz"] * 140),
+        "tags": " ".join(["-tag:zzz"] * 110),
+        "names": " ".join(["name:p"] * 140),
+        "notes": " ".join(["notes:seen"] * 90),
+        "dates": " ".join(["date:1999..2100"] * 60),
+        "excluded dates": " ".join(["-date:1980"] * 90),
+        "late in the alphabet": "above night " * 80,
+        "one letter": "e",
+        "phrases": '"seen from" ' * 80,
+        "long phrase": '"' + "e " * 490 + '"',
+        "a word that nearly matches": "p" * 999,
+        "nothing": "",
+    }
+    pages = [
+        *({"offset": 0}, {"offset": 19_900}, {"offset": 99_000, "limit": 1000}),
+        *({"sort": "date", "offset": 19_000}, {"sort": "date", "order": "desc", "limit": 1000}),
+        *({"sort": "name", "offset": 90_000}, {"order": "desc", "offset": 10_000, "limit": 1000}),
+    ]
+    return [
+        urlencode({"q": text[:1000], "path": "/", **page})
+        for text, page in itertools.product(texts.values(), pages)
+    ]
+
+
+def timed(ask: Asker, target: str) -> tuple[float, Answer]:
+    begun = time.monotonic()
+    answer = ask(request("GET", target))
+    return time.monotonic() - begun, answer
+
+
+def test_no_query_takes_more_than_a_second(large_server: Server) -> None:
+    """In a library of 20,000 items. One that would may be refused with 400."""
+    wanted = [f"/search?{query}" for query in expensive_queries()]
+    suggested = ["", "p", "e" * 1000, "holiday", "\u0130" * 100]
+    wanted += ["/search/suggest?" + urlencode({"q": text, "limit": 100}) for text in suggested]
+    random.Random(SEED).shuffle(wanted)
+    slowest = 0.0
+    with Asker(large_server.port) as ask:
+        for target in wanted[: scale(30, len(wanted))] * scale(1, 2):
+            seconds, answer = timed(ask, target)
+            assert check(answer, target).status in (200, 400), target
+            assert seconds < 1, target
+            slowest = max(slowest, seconds)
+    record("expensive queries", requests=ask.asked, slowest_seconds=round(slowest, 3))
+
+
+def test_expensive_queries_of_16_clients_do_not_stop_the_others(large_server: Server) -> None:
+    """A service that others watch says that it lives, within a second each time."""
+    stop, queries = threading.Event(), expensive_queries()
+    asked = [0] * 16
+
+    def attack(number: int) -> None:
+        chance = random.Random(SEED + number)
+        with Asker(large_server.port) as ask:
+            while not stop.is_set():
+                ask(request("GET", "/search?" + chance.choice(queries)))
+                asked[number] += 1
+
+    threads = [threading.Thread(target=attack, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    took = []
+    try:
+        until = time.monotonic() + scale(3, 30)
+        while time.monotonic() < until:
+            with Asker(large_server.port) as ask:
+                seconds, answer = timed(ask, "/health/live")
+            assert answer.status == 200
+            took.append(seconds)
+            stop.wait(0.05)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert max(took) < 1, f"{max(took):.1f} s, {len(took)} answers"
+    record("16 clients with expensive queries", asked=sum(asked), slowest=round(max(took), 3))
+
+
+@pytest.mark.parametrize(
+    ("page", "status"),
+    [
+        ({"offset": 99_900}, 200),
+        ({"offset": 99_000, "limit": 1000}, 200),
+        ({"offset": 99_901}, 400),
+        ({"offset": 99_001, "limit": 1000}, 400),
+        ({"offset": 100_000}, 400),
+        ({"offset": 10_000_000, "sort": "date"}, 400),
+        ({"offset": "9" * 40}, 400),
+        ({"offset": -1}, 400),
+    ],
+)
+def test_a_page_ends_at_the_100_000th_item_at_most(
+    large_server: Server, page: dict[str, Any], status: int
+) -> None:
+    found = large_server.get("/search?" + urlencode({"q": "p0", **page}))
+    assert found[0] == status
+    if status == 400:
+        told = json.loads(found[1])
+        assert "offset" in told["title"] + told["description"]

@@ -1,0 +1,498 @@
+"""Real gunicorn on a bucket whose store stalls, resets, refuses, talks nonsense, loses answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.message import Message
+from typing import Any, NamedTuple
+
+import pytest
+from buckets import BucketPath
+from conftest import ROOT, Server, environ_of, jpeg, put
+from PIL import Image
+from scale import LONG, record, scale
+
+SEED = 13
+HANG_SECONDS = 20.0  # a request that takes longer counts as one that hangs
+SAYS_SECONDS = 10.0  # until health says that something is wrong, and that it is over
+LIVE_SECONDS = 2.0
+WRITERS = scale(4, 8)
+SHARED = scale(6, 24)  # images that all writers tag; one has at most 500 tags
+BASE = '{"v": 1, "tags": [], "updatedAt": "2025-01-01T00:00:00Z"}'
+OLD = "2000-01-01T00:00:00Z"  # an edit as old as this only adds its tags
+
+Serve = Callable[..., Server]
+
+
+# The store that fails
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Passes requests on to a store; between `begin` and `end` it spoils a share of them."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, store: str) -> None:
+        super().__init__(("127.0.0.1", 0), Connection)
+        self.store = urllib.parse.urlsplit(store).netloc.split(":")
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.over = threading.Event()
+        self.spoiled = 0
+        self._random = random.Random(SEED)
+        self._fault: tuple[Fault | None, float] = None, 0.0
+
+    def begin(self, fault: Fault, share: float = 1.0) -> None:
+        self.over.clear()
+        self._fault = fault, share
+
+    def end(self) -> None:
+        self._fault = None, 0.0
+        self.over.set()
+
+    def due(self) -> Fault | None:
+        """What happens to the next request; None: it is passed on."""
+        fault, share = self._fault
+        if fault is None or self._random.random() >= share:
+            return None
+        self.spoiled += 1
+        return fault
+
+
+class Connection(socketserver.StreamRequestHandler):
+    """One request, then the connection is closed."""
+
+    server: Proxy
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            head = b"".join(iter(self.rfile.readline, b"\r\n"))
+            if not head:
+                return
+            fault = self.server.due()
+            if fault is stall:
+                stall(self, b"")
+                return
+            if b"100-continue" in head.lower():
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            size = re.search(rb"(?i)content-length: *(\d+)", head)
+            body = self.rfile.read(int(size[1])) if size else b""
+            kept = [
+                line
+                for line in head.splitlines()
+                if not line.lower().startswith((b"expect:", b"connection:"))
+            ]
+            request = b"\r\n".join([*kept, b"Connection: close", b"", body])
+            if fault:
+                fault(self, request)
+            else:
+                self.wfile.write(self.answer(request))
+
+    def answer(self, request: bytes) -> bytes:
+        """What the store answers."""
+        host, port = self.server.store
+        with socket.create_connection((host, int(port))) as store:
+            store.sendall(request)
+            return b"".join(iter(lambda: store.recv(1 << 16), b""))
+
+    def reset(self) -> None:
+        """Closes the connection so that the other side gets RST."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.rfile.close()
+        self.connection.close()
+
+    def say(self, status: str, kind: str, body: bytes, size: int | None = None) -> None:
+        said = len(body) if size is None else size
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {said}\r\n"
+        self.wfile.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+
+
+Fault = Callable[[Connection, bytes], None]
+
+
+def stall(connection: Connection, _: bytes) -> None:
+    connection.server.over.wait(60)
+
+
+def reset(connection: Connection, _: bytes) -> None:
+    connection.reset()
+
+
+def refuse(connection: Connection, _: bytes) -> None:
+    body = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>no</Message></Error>"
+    connection.say("500 Internal Server Error", "application/xml", body)
+
+
+def slow_down(connection: Connection, _: bytes) -> None:
+    body = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>slowly</Message></Error>"
+    connection.say("503 Slow Down", "application/xml", body)
+
+
+def html(connection: Connection, _: bytes) -> None:
+    """As a proxy in between that wants a login."""
+    connection.say("200 OK", "text/html", b"<html><body>Please sign in.</body></html>")
+
+
+def half_xml(connection: Connection, _: bytes) -> None:
+    body = b'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>b</Name><Contents><Key>'
+    connection.say("200 OK", "application/xml", body)
+
+
+def cut(connection: Connection, request: bytes) -> None:
+    """The store's own answer, whose body ends before its Content-Length."""
+    answer = connection.answer(request)
+    body = answer.find(b"\r\n\r\n") + 4
+    connection.wfile.write(answer[: (body + len(answer)) // 2 if body < len(answer) else body - 9])
+
+
+def lose(connection: Connection, request: bytes) -> None:
+    """What was asked for is done, and the answer does not arrive."""
+    connection.answer(request)
+    connection.reset()
+
+
+FAULTS: list[Fault] = [reset, refuse, slow_down, html, half_xml, cut, lose, stall]
+SHARES = {"stall": 0.03}  # of requests at random; of other faults:
+SHARE = 0.35
+IN_SHORT = {(reset, False), (html, True)}  # outages
+
+
+@pytest.fixture
+def proxy(ours: BucketPath) -> Iterator[Proxy]:
+    with Proxy(ours.service.endpoint) as found:
+        server = threading.Thread(target=found.serve_forever, args=(0.05,))
+        server.start()
+        yield found
+        found.end()
+        found.shutdown()
+        server.join()
+
+
+# Clients
+
+
+class Answer(NamedTuple):
+    """An answer; `status` is 0 if there was none within `HANG_SECONDS`."""
+
+    method: str
+    route: str
+    status: int
+    headers: Message
+    body: bytes
+    seconds: float
+
+    @property
+    def is_clear(self) -> bool:
+        """True if a client knows what to do."""
+        if self.status == 503:
+            return "Retry-After" in self.headers and "description" in json.loads(self.body)
+        return self.status in (200, 202, 502)
+
+
+def read(answer: http.client.HTTPResponse) -> bytes:
+    """The body, or what came of it before the connection was closed."""
+    try:
+        return answer.read()
+    except http.client.IncompleteRead as error:
+        return error.partial
+
+
+def ask(server: Server, method: str, route: str, body: Any = None) -> Answer:
+    begun = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANG_SECONDS)
+    with contextlib.closing(connection):
+        try:
+            connection.request(method, route, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            found = answer.status, answer.headers, read(answer)
+        except (OSError, http.client.HTTPException) as error:
+            found = 0, Message(), repr(error).encode()
+    return Answer(method, route, *found, time.monotonic() - begun)
+
+
+class Writers:
+    """Clients that edit images of their own, and tag the images that they share."""
+
+    def __init__(self, server: Server, bucket: BucketPath) -> None:
+        self.bucket = bucket
+        self.stop = threading.Event()
+        self.answers: list[Answer] = []
+        self.last = [0] * WRITERS  # the last number that was answered 200
+        self.tried = [0] * WRITERS
+        self.tags: dict[str, set[str]] = {}  # of a shared image: answered 200
+        self._server = server
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(WRITERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, writer: int) -> None:
+        while not self.stop.is_set():
+            self.tried[writer] += 1
+            number = self.tried[writer]
+            text = f"{writer}-{number}"
+            edit = {"tags": [text], "notes": text, "mine": text}
+            if self._put(f"album/own{writer}.jpg", edit):
+                self.last[writer] = number
+            shared = f"album/shared{number % SHARED}.jpg"
+            if self._put(shared, {"tags": [text], "updatedAt": OLD}):
+                self.tags.setdefault(shared, set()).add(text)
+
+    def _put(self, path: str, edit: dict[str, Any]) -> bool:
+        if self.stop.is_set():
+            return False
+        self.answers.append(ask(self._server, "PUT", f"/item?path={path}", edit))
+        return self.answers[-1].status == 200
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(answer.status == 200 for answer in list(self.answers))
+
+    def join(self) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def check(self, what: str) -> None:
+        """Every edit that was answered 200 is in the bucket, whole, and no tag is there twice."""
+        for writer, last in enumerate(self.last):
+            stored = self.stored(f"album/own{writer}.jpg")
+            text = stored.get("notes", f"{writer}-0")
+            assert stored.get("tags", [text]) == [text] and stored.get("mine", text) == text, stored
+            number = int(text.partition("-")[2])
+            # Without an edit that was acknowledged now, it may be one of the fault before.
+            assert last <= number <= max(self.tried[writer], not last and number), (what, stored)
+        for path, tags in self.tags.items():
+            stored = self.stored(path)
+            lost = sorted(tags - set(stored["tags"]))
+            assert not lost, (what, SEED, path, lost)
+            assert len(stored["tags"]) == len(set(stored["tags"]))
+
+    def stored(self, path: str) -> dict[str, Any]:
+        found = self.bucket / f"{path}.json"
+        document: dict[str, Any] = json.loads(found.read_bytes()) if found.exists() else {}
+        return document
+
+
+PHOTO = jpeg(80, 60)
+FILES = ("/file?path=album/own0.jpg", "/files/album/own0.jpg")
+READS = (
+    "/folders?path=album",
+    "/item?path=album/own0.jpg",
+    "/thumb?path=album/own0.jpg",
+    *FILES,
+    "/search?q=own&path=album",
+    "/search/suggest?q=o",
+)
+
+
+class Readers:
+    """Clients that read everything, and one that asks all the time whether the process lives."""
+
+    def __init__(self, server: Server) -> None:
+        self.answers: list[Answer] = []
+        self.live: list[Answer] = []
+        self._server = server
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._read, self._knock)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self) -> None:
+        while not self._stop.is_set():
+            for route in READS:
+                self.answers.append(ask(self._server, "GET", route))
+            self._stop.wait(0.05)
+
+    def _knock(self) -> None:
+        while not self._stop.wait(0.1):
+            self.live.append(ask(self._server, "GET", "/health/live"))
+
+    def join(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def check_answers(writers: Writers, readers: Readers, what: str) -> None:
+    """No answer is unclear or late, and the process always said that it lives."""
+    answers = [*writers.answers, *readers.answers]
+    unclear = [answer for answer in answers if not answer.is_clear]
+    assert not unclear, (what, SEED, len(unclear), unclear[:3])
+    files = {answer.body for answer in answers if answer.route in FILES and answer.status == 200}
+    assert all(map(PHOTO.startswith, files)), what
+    dead = [answer for answer in readers.live if answer.status != 200]
+    slowest = max(answer.seconds for answer in readers.live)
+    assert not dead and slowest < LIVE_SECONDS, (what, SEED, dead[:3], slowest)
+
+
+@contextmanager
+def clients(server: Server, bucket: BucketPath) -> Iterator[tuple[Writers, Readers]]:
+    writers, readers = Writers(server, bucket), Readers(server)
+    try:
+        yield writers, readers
+    finally:
+        writers.stop.set()
+        readers.join()
+        writers.join()
+
+
+def fill(bucket: BucketPath) -> None:
+    for writer in range(WRITERS):
+        put(bucket / f"album/own{writer}.jpg", PHOTO)
+    for number in range(SHARED):
+        put(bucket / f"album/shared{number}.jpg", jpeg(80, 60, seed=50 + number))
+        (bucket / f"album/shared{number}.jpg.json").write_text(BASE)
+
+
+def start(serve: Serve, bucket: BucketPath, proxy: Proxy, **settings: str) -> Server:
+    fill(bucket)
+    return serve(bucket, S3_ENDPOINT=proxy.endpoint, SCAN_SECONDS="2", **settings)
+
+
+def is_ok(server: Server) -> bool:
+    return bool(server.json("/health").get("status") == "ok")
+
+
+def until_ok(server: Server, since: float, what: str) -> float:
+    """Waits until health is ok again; the seconds that it took."""
+    while not is_ok(server):
+        assert time.monotonic() - since < SAYS_SECONDS, (what, SEED, ask(server, "GET", "/health"))
+        threading.Event().wait(0.1)
+    return time.monotonic() - since
+
+
+def is_complete(server: Server, bucket: BucketPath, name: str) -> bool:
+    """True if an image has a thumbnail in the bucket, and search finds it."""
+    is_there = (bucket / f"album/{name}.thumbnail").exists()
+    return is_there and server.json(f"/search?q=name:{name}").get("total") == 1
+
+
+def check_completed(server: Server, writers: Writers, names: list[str]) -> None:
+    """Thumbnails and search are complete soon, and nobody has to ask for it."""
+    for name in names:
+        server.until(lambda name=name: is_complete(server, writers.bucket, name), 20)
+        data = (writers.bucket / f"album/{name}.thumbnail").read_bytes()
+        assert Image.open(io.BytesIO(data)).size == (80, 60)
+    for writer in range(WRITERS):
+        notes = writers.stored(f"album/own{writer}.jpg").get("notes", "")
+        found = f"/search?path=album&q=notes:{notes}"
+        if notes:
+            server.until(lambda found=found: server.json(found).get("total") == 1, 20)
+
+
+@contextmanager
+def worker_py(bucket: BucketPath, proxy: Proxy, home: pathlib.Path) -> Iterator[None]:
+    """`python worker.py`, as on a host that only indexes."""
+    environ = {**os.environ, **environ_of(bucket), "SCAN_SECONDS": "2"}
+    environ |= {"S3_ENDPOINT": proxy.endpoint, "XDG_CACHE_HOME": str(home / "worker")}
+    with (home / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "worker.py"], cwd=ROOT, env=environ, stdout=log, stderr=log
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+    text = (home / "worker.log").read_text()
+    assert status == 0 and "Traceback" not in text, text[-4000:]
+
+
+# The tests
+
+
+def test_no_edit_is_lost_or_half_when_some_requests_to_the_store_fail(
+    serve: Serve, ours: BucketPath, proxy: Proxy
+) -> None:
+    """Each kind of failure at random, under writers and readers."""
+    server = start(serve, ours, proxy)
+    server.until(lambda: is_ok(server))
+    for number, fault in enumerate(FAULTS):
+        name = fault.__name__
+        with clients(server, ours) as (writers, readers):
+            proxy.spoiled = 0
+            proxy.begin(fault, SHARES.get(name, SHARE))
+            put(ours / f"album/new{number}.jpg", jpeg(80, 60, seed=number))
+            threading.Event().wait(scale(5, 200) / 10)
+            proxy.end()
+        writers.check(name)
+        check_answers(writers, readers, name)
+        assert proxy.spoiled
+        refused = len(writers.answers) - writers.acknowledged
+        edits = {"edits": writers.acknowledged, "refused": refused, "reads": len(readers.answers)}
+        record(f"store: {name} at random", **edits, spoiled=proxy.spoiled, lost=0)
+        ended = time.monotonic()
+    until_ok(server, ended, name)
+    check_completed(server, writers, [f"new{number}.jpg" for number in range(len(FAULTS))])
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("alone", "fault"),
+    [
+        pytest.param(
+            alone,
+            fault,
+            id=f"{fault.__name__}-{'requests alone' if alone else 'all'}",
+            marks=[] if LONG or (fault, alone) in IN_SHORT else pytest.mark.skip("long form"),
+        )
+        for fault in FAULTS
+        for alone in (False, True)
+    ],
+)
+def test_an_outage_of_the_store_is_said_and_ends_without_help(
+    serve: Serve, ours: BucketPath, proxy: Proxy, tmp_path, alone: bool, fault: Fault
+) -> None:
+    """With an index process, and with request processes alone beside `worker.py`."""
+    name = f"{fault.__name__} {'beside worker.py' if alone else 'with an index process'}"
+    with worker_py(ours, proxy, tmp_path) if alone else contextlib.nullcontext():
+        server = start(serve, ours, proxy, **({"WORKER_THREADS": "0"} if alone else {}))
+        server.until(lambda: server.json("/search?q=own&path=album").get("total") == WRITERS)
+        server.until(lambda: is_ok(server))
+        with clients(server, ours) as (writers, readers):
+            server.until(lambda: writers.acknowledged > 2 * WRITERS)
+            proxy.begin(fault)
+            begun = time.monotonic()
+            put(ours / "album/new.jpg", jpeg(80, 60, seed=7))
+            said = server.until(lambda: trouble(server), SAYS_SECONDS)
+            noticed = time.monotonic() - begun
+            threading.Event().wait(scale(2, 15) - noticed)
+            still = trouble(server)
+            proxy.end()
+            recovered = until_ok(server, time.monotonic(), name)
+            before = writers.acknowledged
+            server.until(lambda: writers.acknowledged > before + WRITERS)
+        assert noticed <= SAYS_SECONDS and recovered <= SAYS_SECONDS, (noticed, recovered)
+        assert still and any("store" in reason.lower() for reason in said), (said, still)
+        writers.check(name)
+        check_answers(writers, readers, name)
+        check_completed(server, writers, ["new.jpg"])
+        assert "Traceback" not in server.log.read_text()
+    seconds = {"noticed": round(noticed, 1), "recovered": round(recovered, 1)}
+    record(f"store: outage, {name}", edits=writers.acknowledged, **seconds, lost=0)
+
+
+def trouble(server: Server) -> list[str]:
+    """The reasons that health gives, if it does not say ok."""
+    found = server.json("/health")
+    reasons: list[str] = found.get("reasons", []) if found.get("status") != "ok" else []
+    return reasons

@@ -1,0 +1,153 @@
+"""The processes that decode: what they may take, and what becomes of images that take more."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Gallery, draw, encode, jpeg, put, wait_for
+from PIL import Image
+
+from lenslet.errors import StorageUnavailable
+from lenslet.images.decoders import Decoders, Killed, NeedsMore, Stopped
+
+HOW = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 150_000_000}
+MB = 1 << 20
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Decoders]]:
+    """Makes decoders; their processes end with the test."""
+    made: list[Decoders] = []
+
+    def make(count: int = 1, memory: int = 2048 * MB, seconds: float = 40.0) -> Decoders:
+        made.append(Decoders(count, memory, seconds))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def large(tmp_path: pathlib.Path) -> Iterator[int]:
+    """A PNG of 144 megapixels, 144 MB when decoded, which takes half a second and more."""
+    image = Image.new("L", (16_000, 9_000))
+    image.putpixel((1, 1), 9)
+    with put(tmp_path / "large.png", encode(image, "PNG", compress_level=1)).open("rb") as file:
+        yield file.fileno()
+
+
+def children() -> set[int]:
+    """The decoders of this process."""
+    found = set()
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        found |= set(map(int, (task / "children").read_text().split()))
+    return {
+        pid for pid in found if b"decoder.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    }
+
+
+def test_an_image_is_read_in_a_process_that_stays(make, tmp_path: pathlib.Path) -> None:
+    decoders = make()
+    with put(tmp_path / "x.jpg", jpeg(400, 300)).open("rb") as file:
+        facts, thumbnail = decoders.read(file.fileno(), large=False, **HOW)
+        first = children()
+        again = decoders.read(file.fileno(), large=False, **HOW)
+    assert (facts.width, facts.height, facts.error) == (400, 300, None)
+    assert str(facts.hash).startswith("blake3:") and thumbnail[8:12] == b"WEBP"
+    assert again == (facts, thumbnail)
+    assert len(first) == 1 and children() == first
+
+
+def test_an_image_that_needs_more_than_its_share_is_left_for_later(make, large: int) -> None:
+    decoders = make(memory=512 * MB)
+    with pytest.raises(NeedsMore):
+        decoders.read(large, large=False, **HOW)
+    facts, thumbnail = decoders.read(large, large=True, **HOW)
+    assert (facts.error, facts.warning) == (None, None) and thumbnail
+
+
+def test_an_image_that_needs_more_than_there_is_is_refused_with_the_reason(make, large) -> None:
+    facts, thumbnail = make(memory=128 * MB).read(large, large=True, **HOW)
+    assert (facts.width, facts.height, thumbnail) == (16_000, 9_000, b"")
+    assert facts.error == "decoding needs more memory than INDEX_MEMORY allows (96 MB)"
+
+
+def test_an_image_that_takes_too_long_ends_its_process_and_nothing_else(
+    make, large, tmp_path
+) -> None:
+    decoders = make(seconds=0.2)
+    with pytest.raises(NeedsMore):
+        decoders.read(large, large=False, **HOW)
+    with pytest.raises(Killed, match=r"more than 0.2 s of processor time \(DECODE_SECONDS\)"):
+        decoders.read(large, large=True, **HOW)
+    with put(tmp_path / "x.jpg").open("rb") as file:
+        assert decoders.read(file.fileno(), large=True, **HOW)[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "outcome"), [(signal.SIGKILL, StorageUnavailable), (signal.SIGSEGV, Killed)]
+)
+def test_an_image_whose_process_ends_twice_is_to_blame_unless_it_was_killed_from_outside(
+    make, large, number, outcome
+) -> None:
+    decoders = make()
+    for is_large, expected in ((False, NeedsMore), (True, outcome)):
+        before = children()
+        killer = threading.Thread(target=end_a_decoder, args=(before, number))
+        killer.start()
+        with pytest.raises(expected):
+            decoders.read(large, large=is_large, **HOW)
+        killer.join()
+
+
+def end_a_decoder(before: set[int], number: int) -> None:
+    """Sends a signal to a new decoder or, if none comes, to one that was there."""
+    os.kill(wait_for(lambda: children() - before or children()).pop(), number)
+
+
+def test_closing_ends_everything_also_in_the_middle_of_an_image(make, large) -> None:
+    decoders = make()
+    threading.Timer(0.3, decoders.close).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        for _ in range(100):
+            decoders.read(large, large=True, **HOW)
+    assert time.monotonic() - began < 5
+    wait_for(lambda: not children())
+
+
+def test_what_cannot_be_read_at_all_is_an_error_of_the_disk(make, tmp_path: pathlib.Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(StorageUnavailable, match="directory"):
+        make().read(folder, large=False, **HOW)
+    os.close(folder)
+
+
+def test_a_large_image_is_read_after_the_others_and_loses_nothing(make_gallery, root) -> None:
+    put(root / "a.png", encode(draw(9000, 6000), "PNG"))
+    for number in range(5):
+        put(root / f"b{number}.jpg")
+    gallery: Gallery = make_gallery(INDEX_MEMORY="512M", WORKER_THREADS="4")
+    gallery.index()
+    assert [name for name, _ in gallery.told][-1] == "a.png"
+    assert all(item["hasThumb"] for item in gallery.items().values())
+    assert gallery.items()["a.png"]["w"] == 9000
+
+
+def test_an_image_that_is_refused_for_its_memory_says_so(make_gallery, root) -> None:
+    put(root / "a.webp", encode(draw(9000, 6000), "WEBP"))
+    gallery: Gallery = make_gallery(INDEX_MEMORY="256M")
+    gallery.index()
+    assert gallery.items()["a.webp"]["error"].startswith(
+        "decoding needs more memory than INDEX_MEMORY"
+    )
+    assert (
+        gallery.app.get("/thumb?path=a.webp", status=422).json["description"].endswith("(192 MB)")
+    )
