@@ -806,9 +806,11 @@ def test_images_that_fail_are_tried_again_later_and_later() -> None:
         retry = retry.after(now, {"x.jpg": "I/O error"}, broken=False, changed=False)
         waits.append(retry.due - now)
         now = retry.due
-    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    early = retry.after(now - 1, {"y.jpg": "other"}, broken=False, changed=False)
-    assert early == Retry({"y.jpg": "other"}, retry.due, 8)
+    assert waits == [3, 6, 12, 24, 48, 96, 192, 384]
+    early = retry.after(now - 1, {"x.jpg": "other"}, broken=False, changed=False)
+    assert early == Retry({"x.jpg": "other"}, retry.due, 8)
+    new = retry.after(now - 1, {"y.jpg": "new"}, broken=False, changed=False)
+    assert new == Retry({"y.jpg": "new"}, now + 2, 1)
     assert retry.after(now, {}, broken=True, changed=True) == Retry({}, now + 60, 1)
     retry = retry.after(now, {}, broken=False, changed=True)
     looks = []

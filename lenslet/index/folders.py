@@ -35,7 +35,8 @@ MOST_IMAGES = 20_000  # in the queue; folders whose images do not fit wait in `_
 _MOST_NESTED = 1000  # folders behind several pointers
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
-RETRY_SECONDS, RETRY_SECONDS_MOST = 60.0, 3600.0
+# Seconds until a folder is looked at again: one with images that could not be read; another.
+REPEAT_SECONDS, RETRY_SECONDS, RETRY_SECONDS_MOST = 3.0, 60.0, 3600.0
 _LOOKS_AFTER_CHANGE = 3
 _NEVER = float("inf")
 
@@ -54,17 +55,18 @@ class Retry(NamedTuple):
     def after(
         self, now: float, reasons: Mapping[str, str], *, broken: bool, changed: bool
     ) -> Retry:
-        """Returns the next retry. Waits are 1, 2, 4 … minutes, from 1 again if something changed.
+        """Returns the next retry. Waits double, and start again if something changed or failed.
 
         A folder is looked at three times after a change, and for ever while an image is `broken`
         or could not be read: writing into a file does not change the stamp of its folder.
         """
-        tries = 0 if changed else self.tries
+        tries = 0 if changed or reasons.keys() - self.reasons.keys() else self.tries
         if not (reasons or broken or changed or 0 < tries < _LOOKS_AFTER_CHANGE):
             return Retry()
         if tries and now < self.due:
             return self._replace(reasons=reasons)
-        wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
+        first = REPEAT_SECONDS if reasons else RETRY_SECONDS
+        wait = min(first * 2**tries, RETRY_SECONDS_MOST)
         return Retry(reasons, now + wait, tries + 1)
 
 

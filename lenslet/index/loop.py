@@ -13,7 +13,7 @@ from typing import Any
 from lenslet import errors, times
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images.decoders import NeedsMore
-from lenslet.index.folders import AGAIN_SECONDS, Folders, Record, Records
+from lenslet.index.folders import AGAIN_SECONDS, REPEAT_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener
@@ -28,7 +28,6 @@ log = logging.getLogger("lenslet")
 FULL_SCAN_SECONDS = 3600.0
 S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
 AWAY_SECONDS = 5.0  # between two scans while the root is away
-REPEAT_SECONDS = 3.0  # until a job that storage refused is repeated
 SLOW_SECONDS = 60.0
 STUCK_SECONDS = 600.0  # no folder and no rollup takes so long
 _ONCE_PAUSE = 0.05
