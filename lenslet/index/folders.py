@@ -8,6 +8,7 @@ Indexing a folder twice is harmless, and it is the only repair.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,8 @@ from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, is_page
 from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
+
+log = logging.getLogger("lenslet")
 
 AGAIN_SECONDS = 2.0  # until a folder is indexed again: something is being written in it
 # Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
@@ -188,6 +191,7 @@ class Folders:
     """Indexes the folders of a library, one thread at a time for each folder."""
 
     def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
+        self._library = library
         self._tree = library.tree
         self._looker = Looker(library, clock)
         self._queue = queue
@@ -295,6 +299,11 @@ class Folders:
         except errors.Overtaken:  # another host has written the manifest meanwhile
             again = True
             self._queue.put(replace(job, waiters=()), AGAIN_SECONDS)
+        except LensletError as error:
+            self._library.check_storage(error)
+            self.give_up(job.path, error)
+            run.facts, run.failed = {}, {}
+            ok = isinstance(error, (NotFound, errors.BrokenPointer, errors.PointerLoop))
         finally:
             if in_turn:
                 self._turn.release()
@@ -307,7 +316,7 @@ class Folders:
         run.end(bool(ok) and not self._records.get(job.path).retry.reasons)
 
     def _index(self, job: Job, run: Run, before: Record) -> bool:
-        """Looks at a folder and acts on it; False if it is there and cannot be read.
+        """Looks at a folder and acts on it.
 
         The tree is checked after each look: what was seen while a disk went away is not true.
         """
@@ -316,38 +325,23 @@ class Folders:
             facts, failed = dict(run.facts), dict(run.failed)
         shown = {name: self._records.entry(path.child(name)) for name in before.children}
         news = facts or failed or job.force or before.retry.tries or shown != before.children
-        try:
-            unless = () if news else before.stamps
-            look = self._looker.look(
-                path, facts, self._records.entry, retry=job.force, unless=unless
-            )
-            if look:
-                self._records.check_nested(path, look.location)
-        except LensletError as error:
-            self._tree.check()
-            if self.is_passing(error):
-                raise
-            self.give_up(path, error)
-            self._written(run, facts, failed)
-            return isinstance(error, (NotFound, errors.BrokenPointer, errors.PointerLoop))
+        unless = () if news else before.stamps
+        look = self._looker.look(path, facts, self._records.entry, retry=job.force, unless=unless)
         self._tree.check()
         if look is None:
             self._records.put(path, replace(before, looked=self._clock()))
             self._index_children(job, before.children if job.deep else ())
             return True
+        self._records.check_nested(path, look.location)
         self._looker.write(look)
-        self._written(run, facts, failed)
+        with self._lock:  # newer facts are kept
+            run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
+            run.failed = {n: p for n, p in run.failed.items() if n not in failed}
         self._remember(job, look, before, failed, begun)
         if look.plan.unsettled:
             self._queue.put(Job(Kind.FOLDER, path), AGAIN_SECONDS)
         self._read_images(job, run, look, before)
         return True
-
-    def _written(self, run: Run, facts: dict[str, Facts], failed: dict[str, str]) -> None:
-        """Drops the results that were used, but keeps newer facts."""
-        with self._lock:
-            run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
-            run.failed = {n: p for n, p in run.failed.items() if n not in failed}
 
     def _remember(
         self, job: Job, look: Look, before: Record, failed: dict[str, str], begun: float
@@ -393,6 +387,8 @@ class Folders:
         """Replaces a folder's record, and queues its parent and the summary if they change too."""
         shown = self._records.entry(path)
         self._records.put(path, record)
+        if record.retry.due < _NEVER:
+            self._queue.put(Job(Kind.RETRY, path), record.retry.due - self._clock())
         if path and shown != record.entry:
             self._queue.put(Job(Kind.FOLDER, path.parent), SOON)
         if (before.generation, before.health) != (record.generation, record.health):
@@ -409,22 +405,6 @@ class Folders:
             self._queue.put(child)
 
     # Failures
-
-    def is_passing(self, error: Exception) -> bool:
-        """True if it is all of storage that cannot be used right now, and not one folder or file.
-
-        So is a full disk.
-        """
-        refused = isinstance(error, errors.Denied) and not isinstance(error, errors.BrokenPointer)
-        if not (refused or isinstance(error, (errors.StorageUnavailable, errors.StorageFull))):
-            return False
-        try:
-            self._tree.check()
-            if not self._tree.has_stamps:
-                self._tree.listing(ROOT)
-        except LensletError:
-            return True
-        return isinstance(error, errors.StorageFull)
 
     def give_up(self, path: Path, error: LensletError) -> None:
         """Remembers that a folder is gone, not served or not readable."""
@@ -449,7 +429,9 @@ class Folders:
         else:  # what is known of it stays
             entry = shown or {"name": path.name, "kind": "branch"}
             health = _only("unreadableFolders", path, error)
-            new = replace(before, entry=entry, health=health, stamps=(), looked=now)
+            retry = before.retry.after(now, {"": one_line(error)}, broken=False, changed=False)
+            new = replace(before, entry=entry, health=health, stamps=(), retry=retry, looked=now)
+            log.warning("folder %s: %s", path or "/", one_line(error))
             self._put(path, new, before)
 
 

@@ -10,13 +10,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from lenslet import errors, times
+from lenslet import times
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images.decoders import NeedsMore
 from lenslet.index.folders import AGAIN_SECONDS, REPEAT_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
 from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.read import Images, Listener
+from lenslet.index.read import Images, Listener, Unsettled
 from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
 from lenslet.library import Library, health, manifest
 from lenslet.paths import ROOT, Path, folder_key
@@ -36,10 +36,9 @@ COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
 COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
-_REFUSALS = (errors.StorageFull, errors.StorageUnavailable, errors.Denied)
 _IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
-_REPEATED = (Kind.FOLDER, Kind.SUMMARY)
 _WORK = (*_IMAGES, Kind.FOLDER)
+_REPEATED = (Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER, Kind.SUMMARY)  # others are asked for again
 
 
 class Indexer:
@@ -56,6 +55,7 @@ class Indexer:
         """`listener` is called for every image that was read, with the reason if it failed."""
         clock = clock or Clock()
         records = Records()
+        self._clock = clock
         self._decoders = library.decoders
         self._threads = library.settings.worker_threads
         self._queue = queue
@@ -64,10 +64,9 @@ class Indexer:
         self._images = Images(library, self.folders, status, clock, listener)
         self._summary = Summary(library, queue, records, clock)
         self._scanner = Scanner(library, queue, records, self._summary, clock)
-        self._problems: dict[Kind, str] = {}  # the last storage error of each kind of work
-        self._paused: dict[Kind, float] = {}  # until when such images wait, as storage is away
+        # The kinds of work that storage refuses: why, and when it was tried last.
+        self._refused: dict[Kind, tuple[str, float]] = {}
         self._doing: dict[int, tuple[Job, float]] = {}  # by thread, and since when
-        self._preview_failed = 0.0
         self._worked = time.monotonic()  # when an image was read last
 
     # The loop
@@ -118,17 +117,16 @@ class Indexer:
         return True
 
     def _do(self, job: Job) -> None:
-        pause = self._paused.get(job.kind, 0.0) - time.monotonic()
-        if pause > 0:
+        before, tried = self._refused.get(job.kind, ("", float("-inf")))
+        pause = tried + REPEAT_SECONDS - self._clock()
+        if pause > 0 and job.kind in _REPEATED:
             self._queue.put(job, pause)
             return
         try:
             match job.kind:
                 case Kind.THUMBNAIL | Kind.PREVIEW | Kind.IMAGE:
-                    done = self._images.do(job)
+                    self._images.do(job)
                     self._worked = time.monotonic()
-                    if job.kind is Kind.PREVIEW and not done:  # no run of a folder repeats it
-                        self._queue.put(job, AGAIN_SECONDS)
                 case Kind.FOLDER:
                     self.folders.index(job)
                 case Kind.SCAN:
@@ -136,24 +134,20 @@ class Indexer:
                     self._status.scanned()
                 case Kind.SUMMARY:
                     self._summary.write(job)
-            self._problems.pop(job.kind, None)
+                case Kind.RETRY:
+                    self._queue.put(Job(Kind.FOLDER, job.path))
+            self._refused.pop(job.kind, None)
         except NeedsMore:
             self._queue.put(replace(job, large=True))
+        except Unsettled:
+            self._queue.put(job, AGAIN_SECONDS)
         except LensletError as error:
-            log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", one_line(error))
-            refused, passing = isinstance(error, _REFUSALS), self.folders.is_passing(error)
-            if job.kind is Kind.PREVIEW:  # in this host's cache; asked for again, it is tried again
-                self._preview_failed = time.monotonic()
-            elif job.kind in _IMAGES:
-                refused = passing
-                self._paused[job.kind] = time.monotonic() + passing * REPEAT_SECONDS
-            elif job.kind is Kind.FOLDER and not passing:
-                self.folders.give_up(job.path, LensletError(one_line(error)))
-            if refused:
-                self._problems[job.kind] = one_line(error)
-            if job.kind is not Kind.PREVIEW and (refused or job.kind in _REPEATED):
-                again = replace(job, waiters=(), asked=False)
-                self._queue.put(again, REPEAT_SECONDS)
+            reason = one_line(error)
+            if reason != before:  # not every three seconds of an outage
+                log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", reason)
+            self._refused[job.kind] = reason, self._clock()
+            if job.kind in _REPEATED:
+                self._queue.put(replace(job, waiters=(), asked=False), REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
             if job.kind is Kind.FOLDER:
@@ -171,8 +165,9 @@ class Indexer:
         self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
         self._status.set_problem(IMAGES, self.problem(Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER))
         self._status.set_problem(PREVIEWS, self.problem(Kind.PREVIEW))
-        if now - self._preview_failed > REPEAT_SECONDS:
-            self._problems.pop(Kind.PREVIEW, None)
+        _, refused = self._refused.get(Kind.PREVIEW, ("", 0.0))
+        if self._clock() - refused > REPEAT_SECONDS:
+            self._refused.pop(Kind.PREVIEW, None)
         return True
 
     @property
@@ -182,7 +177,7 @@ class Indexer:
 
     def problem(self, *kinds: Kind) -> str:
         """Why storage refuses such work right now; empty if it does not."""
-        return next((self._problems[kind] for kind in kinds if kind in self._problems), "")
+        return next((self._refused[kind][0] for kind in kinds if kind in self._refused), "")
 
     @property
     def backlog(self) -> int:
@@ -339,7 +334,7 @@ class Scanner:
             self._queue.put(Job(Kind.FOLDER, ROOT))
             return
         for path, record in self._records.all():
-            if self._has_changed(path, record) or record.retry.due <= begun:
+            if self._has_changed(path, record):
                 self._queue.put(Job(Kind.FOLDER, path))
         if self._is_full and not self._queue.waiting(*_WORK):
             self._is_full = False

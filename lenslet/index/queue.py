@@ -32,6 +32,7 @@ class Kind(enum.IntEnum):
     IMAGE = 3  # read one image of a folder
     SCAN = 4  # look for folders that changed
     SUMMARY = 5  # tell search and health
+    RETRY = 6  # index a folder again, later
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ _PATIENCE = {
     Kind.IMAGE: (30.0, 60.0),
     Kind.SCAN: (10.0, 10.0),
     Kind.SUMMARY: (1.0, 1.0),
+    Kind.RETRY: (1.0, 1.0),
 }
 
 

@@ -1,12 +1,13 @@
 """Reads images, each once: hash, size, date and thumbnail."""
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 from lenslet import errors
-from lenslet.errors import NotFound, one_line
+from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
 from lenslet.images.decoders import Killed, NeedsMore, Stopped, descriptor
 from lenslet.index.folders import AGAIN_SECONDS, Folders
@@ -17,6 +18,8 @@ from lenslet.library.manifest import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, Tree, read_thumbnail
 from lenslet.times import Clock
+
+log = logging.getLogger("lenslet")
 
 _PREVIEW: dict[str, Any] = {"long_edge": 1600, "quality": 80}
 
@@ -48,10 +51,11 @@ class Images:
             "max_pixels": settings.max_pixels,
         }
 
-    def do(self, job: Job) -> bool:
-        """Reads one image, unless another job has done it meanwhile; False if it must wait.
+    def do(self, job: Job) -> None:
+        """Reads one image, unless another job has done it meanwhile.
 
-        `NeedsMore` if the job must be done again as a `large` one.
+        Raises `NeedsMore` if the job must be done again as a `large` one, `Unsettled` if a preview
+        must be made later, and the reason if storage cannot be used.
         """
         ok = False
         try:
@@ -59,47 +63,45 @@ class Images:
         except NeedsMore:
             job = replace(job, waiters=())  # they wait for the large one
             raise
+        except (NotFound, errors.BrokenPointer, errors.PointerLoop):
+            self._folders.finish(job.path)
+            ok = True
         finally:
             for waiter in job.waiters:
                 waiter(ok)
-        return ok
 
     def _do(self, job: Job) -> bool:
-        """Reads an image; False if it must be read again."""
+        """Reads an image; False if it could not be read."""
         path, asked = job.path, job.kind is not Kind.IMAGE
         if not (asked or self._folders.is_reading(path)):
             return True
         try:
             facts = self._read(job, asked=asked)
-        except NeedsMore:
+        except (NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop):
             raise
         except (Unsettled, Stopped):
             self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
-        except (NotFound, errors.BrokenPointer, errors.PointerLoop):
-            self._folders.finish(path)
-            return True
         except Exception as error:
-            if self._folders.is_passing(error):
-                raise  # the job is repeated: nothing is known of the image
+            self._library.check_storage(error)  # while it is away, nothing is known of the image
             reason = one_line(error) or type(error).__name__
             self._tell(path, reason)
             self._folders.finish(path, problem=reason)
-            raise
+            if not isinstance(error, LensletError):
+                raise
+            log.warning("image %s: %s", path, reason)
+            return False
         self._tell(path, facts.error)
         self._folders.finish(path, facts, asked=asked)
         return True
 
     def _preview(self, job: Job) -> bool:
-        """Makes a preview; False if it must be made later, as an image that is being written.
-
-        An image that cannot be decoded is read as for a thumbnail.
-        """
+        """Makes a preview. An image that cannot be decoded is read as for a thumbnail."""
         item = job.path
         tree, path, file, stat = self._open(item)
         with file:
             if not stat.settled(self._clock.wall_ns()):
-                return False
+                raise Unsettled
             with contextlib.suppress(NotFound):
                 self._library.previews.read(item, stat.rev)
                 return True
@@ -107,7 +109,7 @@ class Images:
         if facts.error:
             return self._do(job)
         if not stat.etag and tree.stat(path).rev != stat.rev:
-            return False
+            raise Unsettled
         self._library.previews.write(item, stat.rev, data)
         return True
 

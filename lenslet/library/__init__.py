@@ -11,9 +11,11 @@ import shutil
 from dataclasses import dataclass
 
 from lenslet.config import Settings
+from lenslet.errors import Denied, StorageFull, StorageUnavailable
 from lenslet.images.decoders import Decoders
 from lenslet.library.location import Locator
 from lenslet.library.previews import Previews
+from lenslet.paths import ROOT
 from lenslet.storage import cache_folder, open_tree
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
@@ -36,6 +38,17 @@ class Library:
     cache: Tree
     previews: Previews
     decoders: Decoders
+
+    def check_storage(self, error: Exception) -> None:
+        """Raises why storage cannot be used at all right now, if that may be why `error` happened.
+
+        Otherwise it is one folder or file that cannot be read or written.
+        """
+        self.tree.check()
+        if isinstance(error, (Denied, StorageUnavailable)) and not self.tree.has_stamps:
+            self.tree.listing(ROOT)
+        if isinstance(error, StorageFull):
+            raise error
 
 
 def open_library(
