@@ -1,4 +1,4 @@
-"""The index process alone, for a host that only indexes: `python worker.py --help`."""
+"""The index process alone, for a host that only indexes."""
 
 from lenslet.run import work
 

@@ -226,7 +226,7 @@ def test_a_new_object_is_indexed_from_its_event(make, start, ours, queues) -> No
     photos(ours, 2, 2)
     make(ours).index()
     queues.announce(ours)
-    start("--no-scan", **queues.settings)
+    start(**queues.settings, SCAN_SECONDS="0")
     put(ours / "d0/1.jpg", jpeg(70, 50))  # replaced
     put(ours / "d1/new ☃+.jpg", jpeg(90, 60))
     (ours / "d1/0.jpg").unlink()
@@ -263,7 +263,7 @@ def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
     server = serve(ours, WORKER_THREADS="0", **queues.settings)
     server.until(lambda: len(server.workers()) == 2)
     assert server.get("/folders?path=d0")[0] == 202
-    start("--no-scan", **queues.settings)
+    start(**queues.settings, SCAN_SECONDS="0")
     server.until(lambda: server.get("/folders?path=d0")[0] == 200)
     status, data = server.thumbnail("d0/1.jpg")
     assert (status, data[:4]) == (200, b"RIFF")
@@ -277,10 +277,13 @@ def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
 def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, queues, make) -> None:
     """One scans and gives the images to the queue; one of the two dies in the middle."""
     photos(ours, 8, 25)
-    hosts = [start(**queues.settings, WORKER_THREADS="2"), start("--no-scan", **queues.settings)]
+    hosts = [
+        start(**queues.settings, WORKER_THREADS="2"),
+        start(**queues.settings, SCAN_SECONDS="0"),
+    ]
     wait_for(lambda: sum(k.endswith(".thumbnail") for k in ours.all_keys()) >= 40, 60)
     hosts[1].kill()
-    start("--no-scan", **queues.settings)
+    start(**queues.settings, SCAN_SECONDS="0")
     wait_for(lambda: rendered(ours) == 200 and queues.empty, 90)
     assert queues.count(queues.dead) == 0
     gallery = make(ours)

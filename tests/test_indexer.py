@@ -804,20 +804,20 @@ def test_images_that_fail_are_tried_again_later_and_later() -> None:
     """From the start if something has changed, and no more when all are good."""
     now, waits, retry = 1000.0, [], Retry()
     for _ in range(8):
-        retry = retry.after(now, {"x.jpg": "I/O error"}, broken=False, changed=False)
+        retry = retry.after(now, {"x.jpg": "I/O error"}, changed=False)
         waits.append(retry.due - now)
         now = retry.due
     assert waits == [3, 6, 12, 24, 48, 96, 192, 384]
-    early = retry.after(now - 1, {"x.jpg": "other"}, broken=False, changed=False)
+    early = retry.after(now - 1, {"x.jpg": "other"}, changed=False)
     assert early == Retry({"x.jpg": "other"}, retry.due, 8)
-    new = retry.after(now - 1, {"y.jpg": "new"}, broken=False, changed=False)
+    new = retry.after(now - 1, {"y.jpg": "new"}, changed=False)
     assert new == Retry({"y.jpg": "new"}, now + 2, 1)
-    assert retry.after(now, {}, broken=True, changed=True) == Retry({}, now + 60, 1)
-    retry = retry.after(now, {}, broken=False, changed=True)
+    assert retry.after(now, {}, changed=True) == Retry({}, now + 60, 1)
+    retry = retry.after(now, {}, changed=True)
     looks = []
     while retry.tries:
         looks.append(retry.due - now)
-        retry = retry.after(retry.due, {}, broken=False, changed=False)
+        retry = retry.after(retry.due, {}, changed=False)
     assert (looks, retry) == ([60, 180, 420], Retry())
 
 

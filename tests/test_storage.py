@@ -379,7 +379,7 @@ def test_derived_files_and_edits_have_one_place_wherever_the_root_is(root, tmp_p
     files.delete(path)
     with pytest.raises(NotFound):
         files.read(path)
-    assert files.writable()
+    assert files.obstacle() is None
 
 
 def test_what_cannot_be_in_its_place_is_in_the_cache_until_it_can(open_library_tree, root) -> None:

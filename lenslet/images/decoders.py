@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -91,10 +92,9 @@ class Decoders:
                     raise Stopped from error
                 if not large:
                     raise NeedsMore from error
-                if isinstance(error, TimeoutError):
-                    raise StorageUnavailable("Reading the image takes too long.") from error
-                if status == -signal.SIGKILL:  # not its fault: the machine may be out of memory
-                    raise StorageUnavailable("The process that read it was killed.") from error
+                if isinstance(error, TimeoutError) or status == -signal.SIGKILL:
+                    # Not its fault: the disk is slow, or the machine is out of memory.
+                    raise StorageUnavailable("Its reader waited too long or was killed.") from error
                 raise Killed(self._how_ended(status)) from error
             finally:
                 self._put_back(process)
@@ -135,14 +135,13 @@ class Decoders:
 
 
 @contextlib.contextmanager
-def descriptor(file: BinaryIO, size: int) -> Iterator[int]:
-    """Yields a descriptor of a file or, if it cannot be read twice, of a copy of `size` bytes."""
+def descriptor(file: BinaryIO) -> Iterator[int]:
+    """Yields a descriptor of a file or, if it cannot be read twice, of a copy."""
     if file.seekable():
         yield file.fileno()
         return
     with tempfile.TemporaryFile() as copy:
-        while size > 0 and (piece := file.read(min(size, _COPIED_AT_ONCE))):
-            size -= copy.write(piece)
+        shutil.copyfileobj(file, copy, _COPIED_AT_ONCE)
         copy.flush()
         yield copy.fileno()
 

@@ -55,16 +55,14 @@ class Retry(NamedTuple):
     due: float = _NEVER
     tries: int = 0
 
-    def after(
-        self, now: float, reasons: Mapping[str, str], *, broken: bool, changed: bool
-    ) -> Retry:
+    def after(self, now: float, reasons: Mapping[str, str], *, changed: bool) -> Retry:
         """Returns the next retry. Waits double, and start again if something changed or failed.
 
-        A folder is looked at three times after a change, and for ever while an image is `broken`
-        or could not be read: writing into a file does not change the stamp of its folder.
+        A folder is looked at three times after a change, as writing into a file does not change
+        the stamp of its folder, and for ever while an image could not be read.
         """
         tries = 0 if changed or reasons.keys() - self.reasons.keys() else self.tries
-        if not (reasons or broken or changed or 0 < tries < _LOOKS_AFTER_CHANGE):
+        if not (reasons or changed or 0 < tries < _LOOKS_AFTER_CHANGE):
             return Retry()
         if tries and now < self.due:
             return self._replace(reasons=reasons)
@@ -102,7 +100,7 @@ class Records:
         self._folders = {ROOT: Record()}
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self._nested: set[Path] = set()  # those behind several pointers
-        self.version = 0  # changes with every change of a record
+        self.version = 0  # changes with every change of a folder's health
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -143,8 +141,8 @@ class Records:
 
     def put(self, path: Path, record: Record) -> None:
         with self._lock:
+            self.version += self.get(path).health != record.health
             self._folders[path] = record
-            self.version += 1
 
     def forget(self, path: Path) -> None:
         """Forgets a folder and all below it."""
@@ -348,12 +346,10 @@ class Folders:
     ) -> None:
         path, plan, now = job.path, look.plan, self._clock()
         manifest, reasons = plan.manifest, {**before.retry.reasons, **failed}
-        local = self._tree.has_stamps  # in a bucket every scan sees each image
         retry = before.retry.after(
             now,
             {name: reason for name, reason in reasons.items() if name in plan.todo},
-            broken=local and any({"error", "warning"} & item.keys() for item in manifest.items),
-            changed=local and plan.changed,
+            changed=self._tree.has_stamps and plan.changed,  # in a bucket scans see each image
         )
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]
         found = (*look.kept.covered, *look.kept.folders, *look.kept.others)
@@ -429,7 +425,7 @@ class Folders:
         else:  # what is known of it stays
             entry = shown or {"name": path.name, "kind": "branch"}
             health = _only("unreadableFolders", path, error)
-            retry = before.retry.after(now, {"": one_line(error)}, broken=False, changed=False)
+            retry = before.retry.after(now, {"": one_line(error)}, changed=False)
             new = replace(before, entry=entry, health=health, stamps=(), retry=retry, looked=now)
             log.warning("folder %s: %s", path or "/", one_line(error))
             self._put(path, new, before)

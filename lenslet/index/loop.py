@@ -28,6 +28,7 @@ log = logging.getLogger("lenslet")
 FULL_SCAN_SECONDS = 3600.0
 S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
 AWAY_SECONDS = 5.0  # between two scans while the root is away
+BEAT_SECONDS = 1.0
 SLOW_SECONDS = 60.0
 STUCK_SECONDS = 600.0  # no folder and no rollup takes so long
 _ONCE_PAUSE = 0.05
@@ -82,8 +83,9 @@ class Indexer:
         ]
         for thread in threads:
             thread.start()
-        while not stop.wait(_ONCE_PAUSE if once else 1.0) and any(t.is_alive() for t in threads):
-            pass
+        tick = _ONCE_PAUSE if once else BEAT_SECONDS
+        while any(thread.is_alive() for thread in threads) and not stop.wait(tick):
+            self.beat()
         if stop.is_set():
             self.close()  # no thread waits for the end of its image
         for thread in threads:
@@ -98,7 +100,7 @@ class Indexer:
 
     def _work(self, stop: threading.Event, once: bool, large: bool) -> None:
         while not stop.is_set():
-            self.step(_ONCE_PAUSE if once else 1.0, large=large)
+            self.step(_ONCE_PAUSE if once else BEAT_SECONDS, large=large)
             rests = time.monotonic() - self._worked > _ONCE_SECONDS and not self._reads
             if once and (not self.backlog or (rests and self._scanner.is_complete)):
                 return
@@ -154,12 +156,12 @@ class Indexer:
                 reason = f"an error in Lenslet: {type(error).__name__}"
                 self.folders.give_up(job.path, LensletError(reason))
 
-    def beat(self) -> bool:
-        """Reports that the loop works; False while a thread is stuck in one job."""
+    def beat(self) -> None:
+        """Reports that the loop works, unless a thread is stuck in one job."""
         now = time.monotonic()
         slow = [job for job, since in list(self._doing.values()) if now - since > SLOW_SECONDS]
         if any(now - since > STUCK_SECONDS for _, since in list(self._doing.values())):
-            return False
+            return
         self._status.beat(self.backlog)
         reads = [f"{job.path or '/'} takes over a minute: a slow disk?" for job in slow]
         self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
@@ -168,7 +170,6 @@ class Indexer:
         _, refused = self._refused.get(Kind.PREVIEW, ("", 0.0))
         if self._clock() - refused > REPEAT_SECONDS:
             self._refused.pop(Kind.PREVIEW, None)
-        return True
 
     @property
     def _reads(self) -> bool:
@@ -207,7 +208,7 @@ class Summary:
         self._compacted = clock(), 0.0  # when, and how long it took
         self._passes: dict[str, dict[str, Any]] = {}
         self._since: health.Since = {}
-        self._reported: tuple[Any, Any] = None, None  # the records' version, and what was said
+        self._reported: tuple[int, Any] = 0, None  # the records' version, and the passes
 
     def write(self, job: Job) -> None:
         """Writes what has changed. `force` writes the rollup anew."""
@@ -281,15 +282,10 @@ class Summary:
     def _report(self) -> None:
         """Writes the report, unless it says what it said before."""
         passes = {name: each for name, each in self._passes.items() if name != "scan"}
-        version, reported = self._reported
-        missing = health.load(self._tree) is None
-        if (self._records.version, passes) == version and not missing:
-            return
-        found = self.report()
-        news = {**found, "passes": passes}
-        if news != reported or missing:
-            health.write(self._tree, found)
-        self._reported = (self._records.version, passes), news
+        news = self._records.version, passes
+        if news != self._reported or health.load(self._tree) is None:
+            health.write(self._tree, self.report())
+        self._reported = news
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""

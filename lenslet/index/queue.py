@@ -93,6 +93,8 @@ class Queue:
     If a job is put while it is running, it runs once more afterwards.
     """
 
+    problem = ""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
@@ -120,6 +122,10 @@ class Queue:
             self._jobs[job.key] = due, job
             if (due, job.lane) != (earlier, waiting.lane):
                 self._push(job.key)
+
+    def send(self, job: Job) -> None:
+        """Takes a job of a request in the same process."""
+        self.put(job)
 
     def _push(self, key: Key) -> None:
         due, job = self._jobs[key]

@@ -156,13 +156,9 @@ class Images:
         if stat.size > self._library.settings.max_file_bytes:
             reason = f"{stat.size} bytes are more than MAX_FILE_BYTES"
             return Facts(error=reason, rev=stat.rev), b""
-        how, read, data = self._how | how, self._library.decoders.read, b""
-        with descriptor(file, stat.size) as number:
-            try:
-                facts, data = read(number, **how)
-            except Killed as error:
-                facts = Facts()
-                with contextlib.suppress(Killed, NeedsMore):  # its header may be fine
-                    facts, _ = read(number, **how | {"large": False, "thumbnail": False})
-                facts = replace(facts, error=f"{QUARANTINED}: reading it {error}")
+        try:
+            with descriptor(file) as number:
+                facts, data = self._library.decoders.read(number, **self._how | how)
+        except Killed as error:
+            facts, data = Facts(error=f"{QUARANTINED}: reading it {error}"), b""
         return replace(facts, rev=stat.rev), data

@@ -4,7 +4,6 @@
 Here is what they share: the settings of a process, an index process, and `worker.py`.
 """
 
-import argparse
 import fcntl
 import functools
 import json
@@ -21,7 +20,7 @@ from functools import partial
 from lenslet import config, times
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.index.loop import Indexer
+from lenslet.index.loop import BEAT_SECONDS, Indexer
 from lenslet.index.queue import Channel, Queue
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
@@ -30,7 +29,6 @@ from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
 
-BEAT_SECONDS = 1.0
 FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest without checking it
 NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
@@ -103,8 +101,8 @@ def load_settings() -> Settings:
 
 def index_process(
     settings: Settings, queue: Queue, status: Status, stop: threading.Event
-) -> tuple[Indexer, list[threading.Thread]]:
-    """Returns the loop of an index process and its threads, which end when `stop` is set.
+) -> list[threading.Thread]:
+    """Returns the threads of an index process, which end when `stop` is set.
 
     Lowers the priority of this process below those that answer requests.
     """
@@ -118,8 +116,7 @@ def index_process(
         consumer = Consumer(client, settings, queue, partial(status.set_problem, QUEUE))
         indexer.folders.share = SharedJobs(Client(settings), settings).send
         targets.append(consumer.run)
-    threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
-    return indexer, threads
+    return [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
 
 
 # The index process alone
@@ -147,24 +144,10 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _worker_options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="worker.py",
-        description="Only index, do not serve. Settings come from the environment and .env.",
-    )
-    parser.add_argument(
-        "--no-scan",
-        action="store_true",
-        help="only do the jobs of the queue (SCAN_SECONDS=0)",
-    )
-    return parser.parse_args(arguments)
-
-
-def work(arguments: list[str] | None = None) -> int:
+def work() -> int:
     """Runs `python worker.py`: the index process alone, until SIGTERM or SIGINT."""
-    options = _worker_options(arguments)
-    if options.no_scan:
-        os.environ["SCAN_SECONDS"] = "0"
+    if len(sys.argv) > 1:
+        raise SystemExit("worker.py only indexes; its settings are in the environment and .env")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger().handlers[0].addFilter(OneLine())
     quiet_pillow()
@@ -172,12 +155,12 @@ def work(arguments: list[str] | None = None) -> int:
     if settings.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     stop, queue = stop_on_signals(), Queue()
-    indexer, threads = index_process(settings, queue, own_status(settings), stop)
+    threads = index_process(settings, queue, own_status(settings), stop)
     for thread in threads:
         thread.start()
     log.info("indexing %s", root_name(settings))
     while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
-        indexer.beat()
+        pass
     failed = not stop.is_set()
     stop.set()
     queue.wake()

@@ -28,14 +28,7 @@ _SETTINGS = (
     "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
 )
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
-_FAILURES = (
-    "unreadableImages",
-    "quarantined",
-    "unreadableFiles",
-    "unreadableFolders",
-    "unreadableSidecars",
-    "brokenPointers",
-)
+_HARMLESS = {"orphanSidecars", "orphanThumbnails", "foreignJson", "unusableNames", "notKept"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,7 +166,6 @@ def _index(options: argparse.Namespace) -> int:
     try:
         while runner.is_alive():
             runner.join(_SHOW_SECONDS)
-            indexer.beat()
             progress.show(indexer.backlog)
     finally:
         stop.set()
@@ -208,7 +200,7 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
     hidden = sum(counts[kind] for kind in health.KINDS) - len(shown)
     if hidden > 0:
         print(f"  … and {hidden} more")
-    failed = sum(counts[kind] for kind in _FAILURES)
+    failed = sum(counts[kind] for kind in health.KINDS.keys() - _HARMLESS)
     if failed:
         print(f"{failed} could not be read")
     return int(failed > 0)

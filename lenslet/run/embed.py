@@ -8,16 +8,15 @@ value raises `lenslet.errors.SettingError`.
 import os
 import threading
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from lenslet import config
 from lenslet.errors import SettingError
 from lenslet.index.loop import Indexer
-from lenslet.index.queue import Job, NoSender, Queue, Sender
+from lenslet.index.queue import NoSender, Queue, Sender
 from lenslet.index.status import Status
 from lenslet.library import open_library
-from lenslet.run import BEAT_SECONDS, FRESH_SECONDS, quiet_pillow
+from lenslet.run import FRESH_SECONDS, quiet_pillow
 from lenslet.storage import check_settings
 from lenslet.web.app import WSGIApp
 from lenslet.web.app import create_app as application
@@ -35,10 +34,9 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
     if checked.worker_threads:
         queue, stop = Queue(), threading.Event()
         indexer = Indexer(open_library(checked, patient=True), queue, status)
-        for target in (indexer.run, partial(_beat, indexer)):
-            # A program that ends must not wait for them.
-            threading.Thread(target=target, args=(stop,), daemon=True).start()
-        jobs = _Direct(queue)
+        # A program that ends must not wait for it.
+        threading.Thread(target=indexer.run, args=(stop,), daemon=True).start()
+        jobs = queue
     return application(library, jobs, status)
 
 
@@ -49,23 +47,6 @@ def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
     indexer = Indexer(library, Queue(), Status())
     indexer.run(threading.Event(), once=True)
     return indexer.report()
-
-
-class _Direct:
-    """Sends jobs to the queue of this process."""
-
-    problem = ""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    def send(self, job: Job) -> None:
-        self._queue.put(job)
-
-
-def _beat(indexer: Indexer, stop: threading.Event) -> None:
-    while not stop.wait(BEAT_SECONDS):
-        indexer.beat()
 
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:

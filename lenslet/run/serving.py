@@ -29,11 +29,11 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
+from lenslet.index.loop import BEAT_SECONDS
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
 from lenslet.index.status import ROWS
 from lenslet.library import open_library
 from lenslet.run import (
-    BEAT_SECONDS,
     FRESH_SECONDS,
     JsonFormatter,
     OneLine,
@@ -50,7 +50,7 @@ from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
-_DRAIN_SECONDS = 1.0
+_DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
 _CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
 _WAITING = 128  # requests of a process that may wait for a thumbnail or a manifest at a time
 _REFUSALS = {
@@ -184,14 +184,14 @@ class Worker(gthread.ThreadWorker):
         """Runs the loop, and notifies the arbiter while it makes progress."""
         channel, status = shared()
         queue, stop = Queue(), threading.Event()
-        indexer, threads = index_process(latest[0], queue, status, stop)
+        threads = index_process(latest[0], queue, status, stop)
         receiver = threading.Thread(target=receive, args=(channel, queue, stop), name="receiver")
         threads.append(receiver)
         for thread in threads:
             thread.start()
         try:
             while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
-                if indexer.beat():
+                if status.heartbeat().age < _STUCK_SECONDS:
                     self.notify()
                 self._sleep()
         finally:
@@ -256,7 +256,7 @@ def on_starting(server: Any) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    fewest = _fewest()
+    fewest = 1 + bool(latest[0].worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     has_socket = server.master_pid or systemd.listen_fds(unset_environment=False)
@@ -317,11 +317,6 @@ def pre_fork(server: Any, worker: Worker) -> None:
     worker.indexes = not _has_indexer(server, worker.cfg)
     taken = {each.row for each in server.WORKERS.values()}
     worker.row = min(set(range(ROWS)) - taken, default=0)
-
-
-def _fewest() -> int:
-    """Returns the smallest number of workers: one for requests and, if there is one, the index."""
-    return 1 + bool(latest[0].worker_threads)
 
 
 def _has_indexer(server: Any, cfg: Any) -> bool:

@@ -43,6 +43,8 @@ _AT_FDCWD = -100
 _PASSING = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
+_LEAST_BYTES = 64 * 1024  # with less, the disk is full
+_READ_ONLY = "the root cannot be written: set STATE_DIR"
 _LOCK_SECONDS = 10.0
 _LOCK_PAUSE, _LOCK_PAUSE_MOST = 0.0001, 0.002
 _LEFTOVER_SECONDS, _LEFTOVER_SECONDS_UNLOCKABLE = 1.0, 3600.0
@@ -335,21 +337,14 @@ class LocalTree(Tree):
             for name in leftovers:
                 _sweep(fd, name)
 
-    def free_bytes(self) -> int | None:
-        try:
-            found = os.statvfs(self.root)
-        except OSError:
-            return None
-        return found.f_bavail * found.f_frsize
-
-    def writable(self) -> bool:
-        try:
-            with self._folder(ROOT) as fd:
-                return os.access(b".", os.W_OK, dir_fd=fd)
-        except NotFound:
-            if self.private:
-                return True  # the first write creates it
-            raise
+    def obstacle(self) -> LensletError | None:
+        with contextlib.suppress(NotFound), self._folder(ROOT) as fd:
+            if not os.access(b".", os.W_OK, dir_fd=fd):
+                return Denied("STATE_DIR cannot be written" if self.private else _READ_ONLY)
+            found = os.statvfs(fd)
+            if found.f_bavail * found.f_frsize < _LEAST_BYTES:
+                return errors.StorageFull("no space is left on the disk: free some")
+        return None
 
 
 def _make_folders(path: str) -> None:

@@ -15,7 +15,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from lenslet import errors
-from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
+from lenslet.errors import (
+    Conflict,
+    Denied,
+    LensletError,
+    NotFound,
+    Overtaken,
+    StorageNonsense,
+    Unsupported,
+)
 from lenslet.paths import TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client
 from lenslet.storage.tree import (
@@ -354,9 +362,9 @@ class S3Tree(Tree):
             return True
         return False
 
-    def writable(self) -> bool:
-        """True unless the last write was refused; nothing else can tell."""
-        return not self._refused
+    def obstacle(self) -> LensletError | None:
+        """The error of the last write, if it was refused; nothing else can tell."""
+        return Denied("the bucket cannot be written: set STATE_DIR") if self._refused else None
 
 
 def _body(data: Data) -> BinaryIO:

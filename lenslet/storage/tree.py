@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
-from lenslet.errors import Conflict, Denied, Invalid, NotFound
+from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
 from lenslet.paths import HEALTH, LONGEST_PATH, ROLLUP_DELTA, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
@@ -327,12 +327,8 @@ class Tree(abc.ABC):
         """Removes temporary files of writers that died."""
 
     @abc.abstractmethod
-    def writable(self) -> bool:
-        """True if documents can be written at the root, as far as that is known."""
-
-    def free_bytes(self) -> int | None:
-        """Returns how much can still be written; None if that is not known."""
-        return None
+    def obstacle(self) -> LensletError | None:
+        """Returns why nothing can be written at the root, as far as that is known."""
 
 
 class Overlay(Tree):
@@ -496,8 +492,5 @@ class Overlay(Tree):
             with contextlib.suppress(NotFound, Denied):
                 tree.sweep(folder, leftovers)
 
-    def writable(self) -> bool:
-        return self._home.writable()
-
-    def free_bytes(self) -> int | None:
-        return self._home.free_bytes()
+    def obstacle(self) -> LensletError | None:
+        return self._home.obstacle()

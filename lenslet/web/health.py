@@ -11,7 +11,6 @@ from lenslet.library import health
 from lenslet.web.common import Resource, Service, send_json
 
 PULSE_SECONDS = 10.0
-_LEAST_BYTES = 64 * 1024
 _PARTS = ("storage", "workers")
 
 
@@ -64,14 +63,9 @@ class Health(Resource):
         found: dict[str, Any] = {"readable": True, "writable": False, "problems": []}
         try:
             tree.check()
-            found["writable"] = tree.writable()
-            if not found["writable"]:
-                apart = self.service.settings.state_dir
-                root = "the root cannot be written: set STATE_DIR"
-                found["problems"].append("STATE_DIR cannot be written" if apart else root)
-            free = tree.free_bytes()
-            if found["writable"] and free is not None and free < _LEAST_BYTES:
-                found["problems"].append("no space is left on the disk: free some")
+            if obstacle := tree.obstacle():
+                found["problems"].append(str(obstacle))
+            found["writable"] = not obstacle
             report = health.load(tree)
         except LensletError as error:
             found["readable"] = isinstance(error, Unmounted)

@@ -78,8 +78,10 @@ class Item(Resource):
         """Reads the EXIF of an image now. A WebP has it at its end."""
         whole = image.path.lower().endswith(".webp")
         size = _WHOLE_BYTES if whole else _HEAD_BYTES
-        file, _ = image.location.tree.open(image.file)
-        with file, descriptor(file, size) as number:
+        tree = image.location.tree
+        stat = tree.stat(image.file)
+        head = tree.part(image.file, stat, 0, min(size, stat.size))
+        with head, descriptor(head) as number:
             return self.service.decoders.details(number)
 
     def _current(self, image: Image) -> Document:

@@ -8,7 +8,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet.config import Settings
-from lenslet.errors import LensletError
+from lenslet.errors import Denied, LensletError
 from lenslet.web.common import FOREVER, Resource, Service, send, sent_unchanged, url
 
 _TYPES = {
@@ -81,7 +81,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
 
 def _is_writable(service: Service) -> bool:
     try:
-        return service.tree.writable()
+        return not isinstance(service.tree.obstacle(), Denied)
     except LensletError:
         return False
 
