@@ -39,11 +39,6 @@ def keep_memory() -> None:
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def give_memory_back() -> None:
-    if hasattr(_libc, "malloc_trim"):
-        _libc.malloc_trim(0)
-
-
 def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
     """Returns what an image showed, as JSON has it, and its thumbnail.
 
@@ -77,11 +72,16 @@ def main() -> int:
 
     from lenslet.images import pixels
 
-    _prepare()
+    warnings.simplefilter("ignore")
+    keep_memory()
+    # If the machine runs out of memory, this process should be the one to end.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
     with contextlib.suppress(ConnectionError), socket.socket(fileno=0) as parent:
         while True:
             if not select.select([parent], [], [], _REST_SECONDS)[0]:
-                give_memory_back()
+                if hasattr(_libc, "malloc_trim"):
+                    _libc.malloc_trim(0)
                 select.select([parent], [], [])
             request, files, _, _ = socket.recv_fds(parent, 4096, 1)
             if not files:
@@ -103,14 +103,6 @@ def main() -> int:
             signal.setitimer(signal.ITIMER_PROF, 0)
             parent.sendall(b"".join((*lengths, text, data)))
     return 0
-
-
-def _prepare() -> None:
-    warnings.simplefilter("ignore")
-    keep_memory()
-    # If the machine runs out of memory, this process should be the one to end.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("500")
 
 
 if __name__ == "__main__":

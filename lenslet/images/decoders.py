@@ -23,7 +23,6 @@ _LARGE_SHARE = 0.75  # of the memory is for one large image, the rest for all ot
 _QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
 _PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
 _END_SECONDS = 5.0
-_COPIED_AT_ONCE = 1 << 20
 
 
 class NeedsMore(Exception):
@@ -141,7 +140,7 @@ def descriptor(file: BinaryIO) -> Iterator[int]:
         yield file.fileno()
         return
     with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(file, copy, _COPIED_AT_ONCE)
+        shutil.copyfileobj(file, copy)
         copy.flush()
         yield copy.fileno()
 

@@ -22,7 +22,7 @@ from PIL import (
 from PIL.Image import Resampling, Transpose
 
 from lenslet import times
-from lenslet.errors import LensletError, one_line
+from lenslet.errors import LensletError, UnreadableImage, one_line
 from lenslet.images import NEEDS_MEMORY, Facts
 
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
@@ -109,7 +109,7 @@ def render(
             if not thumbnail:
                 return facts, b""
             return facts, _thumbnail(image, size, target, box, orientation, quality)
-    except _TooLarge as error:
+    except UnreadableImage as error:
         return replace(facts, error=str(error)), b""
     except UnidentifiedImageError:
         return replace(facts, error=_what_else(_head(source))), b""
@@ -124,16 +124,12 @@ def render(
         return replace(facts, error="the WebP is cut off or damaged" if is_webp else reason), b""
 
 
-class _TooLarge(Exception):
-    """The image has more than `MAX_PIXELS`."""
-
-
 def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
-    """Raises `_TooLarge`, or `MemoryError` for an image of more than `most` pixels."""
+    """Raises `UnreadableImage`, or `MemoryError` for an image of more than `most` pixels."""
     pixels = facts.width * facts.height
     if pixels > max_pixels:
         size = f"{facts.width}×{facts.height}"
-        raise _TooLarge(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
+        raise UnreadableImage(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
     if pixels > most:
         raise MemoryError
 

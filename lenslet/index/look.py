@@ -22,6 +22,9 @@ from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.tree import Listing, Stat, Tree
 from lenslet.times import Clock
 
+# The keys of an item that come from reading its image.
+_FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
+_FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
 _SECOND = 1_000_000_000
 _UNKNOWN: Dir = {}
@@ -346,7 +349,7 @@ def _item(
     folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
 ) -> Item:
     """An item as it is now, without the keys that describe its sidecar."""
-    known = _shown(read) if read else same or {}
+    known = {key: getattr(read, fact) for key, fact in _FACTS.items()} if read else same or {}
     item: Item = {
         "path": folder.child(name),
         "name": name,
@@ -357,25 +360,12 @@ def _item(
         "hasThumb": bound and not known.get("error"),
         "hasMeta": False,
     }
-    optional = {key: known.get(key) for key in ("hash", "createdAt", "takenAt", "warning", "error")}
+    optional = {key: known.get(key) for key in _FACTS if key not in item}
     optional["rev"] = stat.rev
     if stat.etag:
         optional["modifiedAt"] = times.of_ns(stat.mtime_ns)
     item.update((key, value) for key, value in optional.items() if value is not None)
     return item
-
-
-def _shown(facts: Facts) -> Item:
-    """The keys of an item that come from reading its image."""
-    return {
-        "w": facts.width,
-        "h": facts.height,
-        "hash": facts.hash,
-        "createdAt": facts.created_at,
-        "takenAt": facts.taken_at,
-        "warning": facts.warning,
-        "error": facts.error,
-    }
 
 
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:

@@ -27,19 +27,15 @@ log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0
 S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
-AWAY_SECONDS = 5.0  # between two scans while the root is away
 BEAT_SECONDS = 1.0
 SLOW_SECONDS = 60.0
 STUCK_SECONDS = 600.0  # no folder and no rollup takes so long
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
-COMPACT_SECONDS, COMPACT_SECONDS_LEAST = 300.0, 60.0
-COMPACT_ITEMS = 20_000  # with more changed items the rollup is written sooner
+COMPACT_SECONDS = 300.0  # between two rollups
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
-_COMPACT_SHARE = 20  # writing the rollup takes at most a twentieth of the time
 _IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
 _WORK = (*_IMAGES, Kind.FOLDER)
-_REPEATED = (Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER, Kind.SUMMARY)  # others are asked for again
 
 
 class Indexer:
@@ -55,7 +51,7 @@ class Indexer:
     ) -> None:
         """`listener` is called for every image that was read, with the reason if it failed."""
         clock = clock or Clock()
-        records = Records()
+        self._records = records = Records()
         self._clock = clock
         self._decoders = library.decoders
         self._threads = library.settings.worker_threads
@@ -102,7 +98,7 @@ class Indexer:
         while not stop.is_set():
             self.step(_ONCE_PAUSE if once else BEAT_SECONDS, large=large)
             rests = time.monotonic() - self._worked > _ONCE_SECONDS and not self._reads
-            if once and (not self.backlog or (rests and self._scanner.is_complete)):
+            if once and (not self.backlog or (rests and self._records.complete)):
                 return
 
     def step(self, wait: float = 0.0, *, large: bool | None = None) -> bool:
@@ -121,7 +117,7 @@ class Indexer:
     def _do(self, job: Job) -> None:
         before, tried = self._refused.get(job.kind, ("", float("-inf")))
         pause = tried + REPEAT_SECONDS - self._clock()
-        if pause > 0 and job.kind in _REPEATED:
+        if pause > 0 and job.kind is not Kind.PREVIEW:
             self._queue.put(job, pause)
             return
         try:
@@ -148,7 +144,7 @@ class Indexer:
             if reason != before:  # not every three seconds of an outage
                 log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", reason)
             self._refused[job.kind] = reason, self._clock()
-            if job.kind in _REPEATED:
+            if job.kind is not Kind.PREVIEW:  # asked for again, it is tried again
                 self._queue.put(replace(job, waiters=(), asked=False), REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
@@ -205,7 +201,7 @@ class Summary:
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._flushed = float("-inf")  # when the delta was last compared with the records
-        self._compacted = clock(), 0.0  # when, and how long it took
+        self._compacted = clock()
         self._passes: dict[str, dict[str, Any]] = {}
         self._since: health.Since = {}
         self._reported: tuple[int, Any] = 0, None  # the records' version, and the passes
@@ -221,7 +217,7 @@ class Summary:
                 self._compact()
             self._report()
         if self._rollup.delta:
-            self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS_LEAST)
+            self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
 
     def _flush(self) -> None:
         """Adds to the delta the folders whose manifest is not the one in the rollup."""
@@ -245,20 +241,14 @@ class Summary:
         self._flushed = begun
 
     def _is_due(self) -> bool:
-        if not self._rollup.exists:
-            return True
-        records = map(self._records.get, self._rollup.delta)
-        items = sum(record.health.counts["items"] for record in records)
-        apart = COMPACT_SECONDS_LEAST if items > COMPACT_ITEMS else COMPACT_SECONDS
-        when, took = self._compacted
-        apart = max(apart, _COMPACT_SHARE * took)
-        return bool(self._rollup.delta) and self._clock() - when >= apart
+        waited = self._clock() - self._compacted >= COMPACT_SECONDS
+        return not self._rollup.exists or bool(self._rollup.delta and waited)
 
     def _compact(self) -> None:
         begun = self._clock()
         folders = [path for path, record in self._records.all() if record.generation]
         count = self._rollup.compact(folders, self._load)
-        self._compacted = self._clock(), self._clock() - begun
+        self._compacted = self._clock()
         self.passed("rollup", begun, items=count)
         self._flush()
 
@@ -308,19 +298,10 @@ class Scanner:
         self._began_full = float("-inf")
         self._is_full = False  # the full scan that began last has not ended
 
-    @property
-    def is_complete(self) -> bool:
-        """True if every folder has been indexed."""
-        return self._records.complete
-
     def scan(self, job: Job) -> None:
         """Queues the folders that changed; with `force`, and every hour, all folders."""
         begun = self._clock()
-        try:
-            self._library.tree.check()
-        except LensletError:
-            self._queue.put(Job(Kind.SCAN), min(self.seconds, AWAY_SECONDS))
-            raise
+        self._library.tree.check()
         if self.seconds:
             self._queue.put(Job(Kind.SCAN), self.seconds)
         if job.force or begun - self._began_full > FULL_SCAN_SECONDS:

@@ -47,21 +47,16 @@ class Heartbeat(NamedTuple):
 
 
 class Status:
-    """Shared memory that outlives the index process.
+    """Shared memory that outlives the index process. The master makes it before the fork.
 
-    Anonymous when the master makes it before the fork; in a file for `worker.py`. All processes of
-    a host share the monotonic clock, so their times can be compared. Each process counts in a `row`
-    of its own. One that takes the place of another goes on with its counts.
+    All processes of a host share the monotonic clock, so their times can be compared. Each process
+    counts in a `row` of its own. One that takes the place of another goes on with its counts.
     """
 
-    def __init__(self, fd: int = -1) -> None:
-        """Uses anonymous memory, or the file of a descriptor that stays open."""
+    def __init__(self) -> None:
         self.row = 0
         self._lock = threading.Lock()
-        size = ctypes.sizeof(_Memory)
-        if fd >= 0:
-            os.ftruncate(fd, size)
-        self._memory = _Memory.from_buffer(mmap.mmap(fd, size))
+        self._memory = _Memory.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Memory)))
 
     def beat(self, backlog: int) -> None:
         """Reports that the index process works, and how much waits."""

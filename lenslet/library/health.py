@@ -66,14 +66,14 @@ Since = dict[tuple[str, str], str]  # when a problem was seen first, by kind and
 
 
 def report(
-    folders: Iterable[FolderHealth], passes: Mapping[str, Any], known: Since | None = None
+    folders: Iterable[FolderHealth], passes: Mapping[str, Any], since: Since
 ) -> dict[str, Any]:
     """Returns the report of the whole library, without the time of its writing.
 
-    `known` says since when there are problems, and is brought up to date.
+    `since` says since when there are problems, and is brought up to date.
     """
-    since, known, now = dict(known or {}), known if known is not None else {}, times.now()
-    known.clear()
+    before, now = dict(since), times.text(times.now())
+    since.clear()
     counts: Counter[str] = Counter()
     problems: dict[str, list[dict[str, str]]] = {}
     for folder in folders:
@@ -81,8 +81,8 @@ def report(
         for kind, path, reason in folder.problems:
             shown = problems.setdefault(kind, [])
             if len(shown) < SHOWN:
-                known[kind, path] = since.get((kind, path)) or times.text(now)
-                shown.append({"path": path, "reason": reason, "since": known[kind, path]})
+                since[kind, path] = before.get((kind, path), now)
+                shown.append({"path": path, "reason": reason, "since": since[kind, path]})
     return {
         "v": 1,
         "counts": {kind: counts[kind] for kind in (*COUNTS, *KINDS)},

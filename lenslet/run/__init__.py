@@ -4,7 +4,6 @@
 Here is what they share: the settings of a process, an index process, and `worker.py`.
 """
 
-import fcntl
 import functools
 import json
 import logging
@@ -24,7 +23,7 @@ from lenslet.index.loop import BEAT_SECONDS, Indexer
 from lenslet.index.queue import Channel, Queue
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
-from lenslet.storage import cache_folder, check_settings, root_name
+from lenslet.storage import check_settings, root_name
 from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
@@ -122,20 +121,6 @@ def index_process(
 # The index process alone
 
 
-def own_status(settings: Settings) -> Status:
-    """Opens a status in a file, which survives a crash; in memory if the file is locked."""
-    folder = cache_folder(settings, "worker")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    name = os.path.join(folder, "status")
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return Status()
-    return Status(fd)  # the descriptor, and with it the lock, is kept until the process ends
-
-
 def stop_on_signals() -> threading.Event:
     """Returns an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
@@ -155,7 +140,7 @@ def work() -> int:
     if settings.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     stop, queue = stop_on_signals(), Queue()
-    threads = index_process(settings, queue, own_status(settings), stop)
+    threads = index_process(settings, queue, Status(), stop)
     for thread in threads:
         thread.start()
     log.info("indexing %s", root_name(settings))

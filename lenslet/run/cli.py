@@ -15,6 +15,7 @@ from lenslet.index.folders import Records
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Queue
+from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
 from lenslet.library.manifest import Dir
@@ -68,21 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
+    drawings = "a new folder for the drawings (default: ./lenslet-demo)"
     for name, action, about, path in (
         ("serve", _serve, "serve a folder or a bucket until stopped", folder),
         ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
-        (
-            "check",
-            _check,
-            "say what is missing, stale or broken; change nothing without --adopt",
-            folder,
-        ),
-        (
-            "demo",
-            _demo,
-            "draw a small sample gallery and serve it",
-            "a new folder for the drawings (default: ./lenslet-demo)",
-        ),
+        ("check", _check, "say what is missing or broken; change nothing without --adopt", folder),
+        ("demo", _demo, "draw a small sample gallery and serve it", drawings),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=path)
@@ -156,11 +148,10 @@ def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     settings = run.load_settings()
     progress, queue, stop = Progress(), Queue(), threading.Event()
-    status = run.own_status(settings)
     library = open_library(settings, patient=True)
     if not _usable(library, "Nothing is written."):
         return 1
-    indexer = Indexer(library, queue, status, listener=progress.count)
+    indexer = Indexer(library, queue, Status(), listener=progress.count)
     runner = threading.Thread(target=indexer.run, args=(stop,), kwargs={"once": True})
     runner.start()
     try:

@@ -45,13 +45,7 @@ class Connection(socket.socket):
     @property
     def has_data(self) -> bool:
         """True if something has come, also the end."""
-        try:
-            super().recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
+        return bool(self._poll(select.POLLIN, 0.0))
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         while True:
@@ -86,9 +80,11 @@ class Connection(socket.socket):
         """Waits for the client while another thread does the work of this one."""
         if self._timeout is not None:
             most = min(most, self._timeout)
+        with self._pool.stand_in():
+            if not self._poll(event, max(0.0, most)):
+                raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
+
+    def _poll(self, event: int, seconds: float) -> list[tuple[int, int]]:
         poll = select.poll()
         poll.register(self, event)
-        with self._pool.stand_in():
-            ready = poll.poll(1000 * max(0.0, most))
-        if not ready:
-            raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
+        return poll.poll(1000 * seconds)

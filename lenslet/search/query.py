@@ -250,9 +250,11 @@ Hit = tuple[FoldedCopy, bytes]  # a folded line, and the copy it is in
 
 def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
     """Sorts all hits; `BadRequest` if there are too many. Items without a date come last."""
-    hits = itertools.islice(hits, MOST_SORTED + 1)
+    found = list(itertools.islice(hits, MOST_SORTED + 1))
+    if len(found) > MOST_SORTED:
+        raise BadRequest("sort", f"more than {MOST_SORTED} items match: sort fewer")
     if page.sort == "folder":
-        return _bounded(list(hits))[::-1]
+        return found[::-1]
 
     def key(hit: Hit) -> Any:
         if page.sort == "date":
@@ -260,13 +262,7 @@ def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
             return (not date) != page.descending, date
         return natural_key(hit[1].split(FIELD.encode())[_FIELDS["name"]].decode())
 
-    return sorted(_bounded(list(hits)), key=key, reverse=page.descending)
-
-
-def _bounded(hits: list[Hit]) -> list[Hit]:
-    if len(hits) > MOST_SORTED:
-        raise BadRequest("sort", f"more than {MOST_SORTED} items match: sort fewer")
-    return hits
+    return sorted(found, key=key, reverse=page.descending)
 
 
 class Search:
@@ -382,7 +378,8 @@ class Search:
         if old and (delta, rollup) == self._seen:
             return old
         view, complete = self._open_rollup(old), True
-        for folder, generation in sorted(parse_delta(data).items(), key=_by_folder):
+        folders = parse_delta(data)
+        for folder, generation in sorted(folders.items(), key=lambda each: folder_key(each[0])):
             changed = self._changed(view, folder, generation)
             complete &= changed is not None
             view.changed += [changed] if changed else []
@@ -418,10 +415,6 @@ class Search:
         key = blake3(name.encode()).hexdigest()[:20]
         fold_folder(self._cache, key, items, rollup.items(start, end))
         return _Changed(folder, start, end, key)
-
-
-def _by_folder(entry: tuple[Path, str]) -> Any:
-    return folder_key(entry[0])
 
 
 def _there(ask: Callable[[], Answer]) -> Answer | None:

@@ -13,6 +13,7 @@ of a folder a hash of the folder, its generation and the rollup's id.
 """
 
 import contextlib
+import itertools
 import re
 import secrets
 import time
@@ -149,13 +150,8 @@ def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
     with file:
         first = file.read(_HEAD_BYTES)
         rollup_id = str(_parse_head(first)["id"])
-
-        def pieces() -> Iterator[bytes]:
-            yield first
-            while chunk := file.read(_CHUNK):
-                yield chunk
-
-        cache.write(Path(f"{rollup_id}.json"), pieces)
+        rest = iter(partial(file.read, _CHUNK), b"")
+        cache.write(Path(f"{rollup_id}.json"), lambda: itertools.chain((first,), rest))
     fold_copy(cache, rollup_id)
     return rollup_id
 

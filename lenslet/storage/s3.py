@@ -15,15 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from lenslet import errors
-from lenslet.errors import (
-    Conflict,
-    Denied,
-    LensletError,
-    NotFound,
-    Overtaken,
-    StorageNonsense,
-    Unsupported,
-)
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client
 from lenslet.storage.tree import (
@@ -362,7 +354,7 @@ class S3Tree(Tree):
             return True
         return False
 
-    def obstacle(self) -> LensletError | None:
+    def obstacle(self) -> errors.LensletError | None:
         """The error of the last write, if it was refused; nothing else can tell."""
         return Denied("the bucket cannot be written: set STATE_DIR") if self._refused else None
 

@@ -22,6 +22,7 @@ SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
 DERIVED_BYTES = 256 * 1024 * 1024  # a larger derived file is not Lenslet's
 _BLOCK_BYTES = 512
+_CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
 # How the documents of Lenslet begin; a manifest has its path before its generation.
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
@@ -159,12 +160,6 @@ class DocumentCache:
         self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
 
-    @staticmethod
-    def takes(path: Path) -> bool:
-        """True for the documents that are read again and again."""
-        name = path.name
-        return name.startswith("_index") or name in (HEALTH, ROLLUP_DELTA)
-
     def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
         """Returns a document. `load` reads it, unless it is still the known one."""
         data, stat, checked = self._documents.get(path, (b"", NO_STAT, float("-inf")))
@@ -266,7 +261,7 @@ class Tree(abc.ABC):
         counts as missing.
         """
         try:
-            if self.cache and self.cache.takes(path):
+            if self.cache and (path.name.startswith("_index") or path.name in _CACHED):
                 load = partial(self.read_changed, path, limit=limit or DERIVED_BYTES)
                 return self.cache.read(path, load, fresh=fresh)
             found = self.read_changed(path, NO_STAT, limit or DERIVED_BYTES)

@@ -14,15 +14,7 @@ import orjson
 
 from lenslet import errors, paths
 from lenslet.config import Settings
-from lenslet.errors import (
-    BadRequest,
-    Denied,
-    LensletError,
-    NotFound,
-    StorageUnavailable,
-    TooLarge,
-    one_line,
-)
+from lenslet.errors import BadRequest, Denied, LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.images.decoders import Decoders
 from lenslet.index.queue import Job, Kind, Sender
 from lenslet.index.status import Status
@@ -246,14 +238,14 @@ def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> st
 def read_json(req: falcon.Request) -> object:
     """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
     if (req.content_length or 0) > MAX_BODY_BYTES:
-        raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+        raise errors.TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
     chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
     try:
         raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
     except Exception as error:  # every server has its own errors for a broken body
         raise BadRequest("body", "malformed, or not sent to its end") from error
     if len(raw) > MAX_BODY_BYTES:
-        raise TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+        raise errors.TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
     if len(raw) < (req.content_length or 0):
         raise BadRequest("body", "not sent to its end")
     try:

@@ -49,9 +49,8 @@ class File(Resource):
     def _hand_over(self, resp: falcon.Response, image: Image) -> bool:
         """Lets nginx send a file of the root; False if it must be sent from here."""
         prefix = self.service.settings.accel_prefix
-        if not prefix or image.location.tree is not self.service.tree:
-            return False
-        if not image.location.tree.has_stamps:
+        tree = image.location.tree
+        if not (prefix and tree is self.service.tree and tree.has_stamps):
             return False
         resp.set_header("X-Accel-Redirect", prefix + quote(image.file))
         resp.content_type = paths.media_type(image.path.name)

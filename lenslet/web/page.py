@@ -81,6 +81,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
 
 def _is_writable(service: Service) -> bool:
     try:
+        service.tree.check()
         return not isinstance(service.tree.obstacle(), Denied)
     except LensletError:
         return False

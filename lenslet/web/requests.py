@@ -12,9 +12,8 @@ from lenslet.index.status import Count, Status
 
 _BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 15.0, float("inf"))  # seconds
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
-_EACH = (
-    len(_CLASSES) + 1 + len(_BUCKETS)
-)  # counts of a route: of each status, the sum of seconds, of each bucket
+# Counts of a route: of each status, the sum of seconds, of each bucket.
+_EACH = len(_CLASSES) + 1 + len(_BUCKETS)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
