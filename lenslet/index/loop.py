@@ -72,6 +72,7 @@ class Indexer:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         if once or self._scanner.seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
+        pause = _ONCE_PAUSE if once else BEAT_SECONDS
         # One more thread reads large images.
         threads = [
             threading.Thread(target=self._work, args=(stop, once, number == 0), name="index")
@@ -79,8 +80,8 @@ class Indexer:
         ]
         for thread in threads:
             thread.start()
-        tick = _ONCE_PAUSE if once else BEAT_SECONDS
-        while any(thread.is_alive() for thread in threads) and not stop.wait(tick):
+        self.beat()
+        while any(t.is_alive() for t in threads) and not stop.wait(pause):
             self.beat()
         if stop.is_set():
             self.close()  # no thread waits for the end of its image

@@ -15,7 +15,7 @@ from lenslet import paths, times
 from lenslet.errors import Denied, NotFound
 from lenslet.paths import MANIFEST, Path
 from lenslet.storage.s3 import time_of
-from lenslet.storage.tree import HEAD_BYTES, Stat, Tree, is_ours
+from lenslet.storage.tree import DOCUMENT_BYTES, HEAD_BYTES, Stat, Tree, is_ours
 
 Item = dict[str, Any]
 Dir = dict[str, str]
@@ -28,7 +28,7 @@ _OPTIONAL |= {"metaRev", "metaError", "notes"}
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
-_MOST_ITEMS, _MOST_PAGES = 100_000_000, 10_000
+_MOST_ITEMS, _MOST_PAGES, _MOST_PIXELS = 100_000_000, 10_000, 2**32
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -232,7 +232,9 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
     dirs = found.get("dirs")
     above = f"{folder}/" if folder else ""
     if not (_are_items(items) and _are_dirs(dirs) and _is_time(generated)) or any(
-        item["path"] != above + item["name"] or item["w"] < 0 or item["h"] < 0 for item in items
+        item["path"] != above + item["name"]
+        or not (0 <= item["w"] <= _MOST_PIXELS and 0 <= item["h"] <= _MOST_PIXELS)
+        for item in items
     ):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     return Manifest(folder, items, dirs, generated, rev)
@@ -273,7 +275,8 @@ def _are_items(lines: Any) -> TypeGuard[list[Item]]:
         return False
     if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):
         return False
-    return all(_are_names(line["tags"]) for line in lines if "tags" in line)
+    long = any(len(line.get("notes", "")) > DOCUMENT_BYTES for line in lines)
+    return not long and all(_are_names(line["tags"]) for line in lines if "tags" in line)
 
 
 @functools.lru_cache(maxsize=100)

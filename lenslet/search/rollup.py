@@ -44,7 +44,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
 _HEAD_BYTES, _CHUNK = 4096, 1 << 20
-_LINE_BYTES = 4 << 20  # no item has more
+_LINE_BYTES = 32 << 20  # no item of a user has more
 _FOLDERS_BYTES = 256 << 20  # what the folders of a rollup have at most
 _FOLDERS = b'\n],"folders":'
 
@@ -75,8 +75,9 @@ def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -
     line = orjson.dumps(head)[:-1] + b',"items":['
     comma = b"\n"
     for item in items:
-        yield line + comma
-        line, comma = orjson.dumps(shown(item)), b",\n"
+        if len(text := orjson.dumps(shown(item))) < _LINE_BYTES:
+            yield line + comma
+            line, comma = text, b",\n"
     yield line + _FOLDERS + orjson.dumps(folders, option=orjson.OPT_NON_STR_KEYS) + b"}\n"
 
 

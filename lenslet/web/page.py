@@ -8,7 +8,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet.config import Settings
-from lenslet.errors import Denied, LensletError
+from lenslet.errors import Denied
 from lenslet.web.common import FOREVER, Resource, Service, send, sent_unchanged, url
 
 _TYPES = {
@@ -68,7 +68,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
         return
     page = load()
     access = req.context.access
-    if access == "write" and not _is_writable(service):
+    if access == "write" and (service.away() or isinstance(service.tree.obstacle(), Denied)):
         access = "read"
     session = "yes" if req.context.has_session else "no"
     data = page.files["index.html"].replace(b"{access}", access.encode())
@@ -77,14 +77,6 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     resp.set_header("Content-Security-Policy", policy)
     send(req, resp, data, _TYPES["html"], f"{page.version}-{access}-{session}")
     resp.cache_control = ["private", "no-cache"]
-
-
-def _is_writable(service: Service) -> bool:
-    try:
-        service.tree.check()
-        return not isinstance(service.tree.obstacle(), Denied)
-    except LensletError:
-        return False
 
 
 def _buckets(settings: Settings) -> str:
