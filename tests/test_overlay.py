@@ -179,3 +179,19 @@ def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, ro
         assert set(tree(root / "locked")) == {"b.jpg"}
         library = gallery.app.get("/health").json["library"]
         assert [problem["path"] for problem in library["problems"]["notKept"]] == ["locked"]
+
+
+def test_a_folder_with_the_name_of_a_manifest_comes_to_rest_and_is_in_health(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    """In `STATE_DIR` its own files would be where the manifest of the folder above is."""
+    put(root / "a/one.jpg")
+    put(root / "a/_index.json/two.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    gallery.settle(60)
+    assert gallery.queue.waiting(Kind.FOLDER) == 0
+    (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableFolders"]
+    assert problem["path"] == "a/_index.json"
+    assert "same name is in the way" in problem["reason"]
+    assert gallery.items("a")["one.jpg"]["hasThumb"] is True

@@ -32,7 +32,7 @@ from lenslet.storage.tree import (
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
 _DOCUMENT = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
-_IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
+_IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST))
 _REMEMBERED_NAMES = 100
 _PATH_BYTES = 4000  # of the 4,096 that Linux allows; a file has a name too
 # A pipe named .jpg must not block.
@@ -72,7 +72,7 @@ class _DomainErrors:
 
 def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
     if writing and error.errno in _IN_THE_WAY:
-        return Denied(f"{path}: something that is not a file is in the way.")
+        return Denied(f"{path}: a file or folder of the same name is in the way.")
     if writing and error.errno == errno.ENAMETOOLONG:
         return errors.Invalid("path", "the name is too long for a file beside it")
     shown, reason = path or "/", os.strerror(error.errno or errno.EIO)
@@ -125,7 +125,7 @@ class LocalTree(Tree):
     @contextlib.contextmanager
     def _folder(self, folder: Path, *, make: bool = False) -> Iterator[int]:
         """Opens a folder; `make` creates it first if it is missing."""
-        with _DomainErrors(folder):
+        with _DomainErrors(folder, writing=make):
             try:
                 fd = open_below(self.root, folder, os.O_DIRECTORY)
             except FileNotFoundError:

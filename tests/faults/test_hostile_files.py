@@ -25,7 +25,7 @@ import pytest
 from conftest import Server, jpeg, put
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from scale import LONG, record, scale
+from scale import LONG, long_form, record, scale
 
 SEED = 13
 MEMORY_BYTES = 400 << 20  # the most that a process may take
@@ -1034,7 +1034,7 @@ def test_pointers_of_two_levels_are_shown_whole(house: House) -> None:
     assert names == [f"l0/p{one}/p{other}/a.jpg" for one in range(6) for other in range(6)]
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes")
+@long_form
 def test_pointers_do_not_multiply_without_end(root, tmp_path) -> None:
     """Six at each of five levels would be 7,776 folders."""
     fill_levels(root, 5)

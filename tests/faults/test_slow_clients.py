@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import pytest
 from conftest import Server, jpeg, put
-from scale import LONG, record, scale
-from wire import Answer, Asker, Connection, exchange, request
+from scale import LONG, long_form, record, scale
+from wire import Answer, Asker, Connection, exchange, request, without_traceback
 
 SEED = 13
 # Seconds in which a request must have come whole, in which a client must take some of its answer,
@@ -260,11 +260,8 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
 
 @pytest.fixture(autouse=True)
 def no_traceback(server: Server) -> Iterator[None]:
-    """No test leaves a traceback in the log."""
-    before = server.log.stat().st_size
-    yield
-    added = server.log.read_bytes()[before:]
-    assert b"Traceback" not in added, added[-2000:].decode(errors="replace")
+    with without_traceback(server):
+        yield
 
 
 @contextlib.contextmanager
@@ -303,7 +300,7 @@ GROUPS = {
 }
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes")
+@long_form
 @pytest.mark.parametrize("group", GROUPS)
 def test_many_slow_clients_of_a_kind_are_ended_in_time(server: Server, group: str) -> None:
     before = files_and_threads(request_pid(server))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from conftest import Server, free_port, put, wait_for
 from scale import record, scale
-from wire import Answer, Connection, exchange, request
+from wire import Answer, Connection, exchange, request, without_traceback
 
 SEED = 13
 NGINX = shutil.which("nginx")
@@ -263,11 +263,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def no_traceback(server: Server) -> Iterator[None]:
-    """No test leaves a traceback in the log."""
-    before = server.log.stat().st_size
-    yield
-    added = server.log.read_bytes()[before:]
-    assert b"Traceback" not in added, added[-2000:].decode(errors="replace")
+    with without_traceback(server):
+        yield
 
 
 def executed(server: Server) -> bool:

@@ -6,7 +6,10 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
+
+from conftest import Server
 
 SECONDS = 20.0  # after which a connection without a sign of life fails the test
 
@@ -116,6 +119,15 @@ def request(
     length = [f"Content-Length: {len(body)}"] if body else []
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *length, *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
+
+
+@contextmanager
+def without_traceback(server: Server) -> Iterator[None]:
+    """What happens meanwhile leaves no traceback in the log."""
+    before = server.log.stat().st_size
+    yield
+    added = server.log.read_bytes()[before:]
+    assert b"Traceback" not in added, added[-2000:].decode(errors="replace")
 
 
 class Asker:
