@@ -177,12 +177,15 @@ def users(root: pathlib.Path) -> dict[str, tuple[Any, ...]]:
     """Everything below a folder: what it is, its bytes, its times and that it is the same file."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in sorted(root.rglob("*")):
-        info = path.lstat()
         content: Any = None
-        if path.is_symlink():
-            content = os.readlink(path)
-        elif stat.S_ISREG(info.st_mode):
-            content = path.read_bytes()
+        try:
+            info = path.lstat()
+            if path.is_symlink():
+                content = os.readlink(path)
+            elif stat.S_ISREG(info.st_mode):
+                content = path.read_bytes()
+        except FileNotFoundError:  # a temporary file of the service
+            continue
         kept = (info.st_mtime_ns, info.st_nlink) if not stat.S_ISDIR(info.st_mode) else ()
         found[str(path.relative_to(root))] = (info.st_mode, info.st_ino, content, *kept)
     return found
