@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -172,7 +172,6 @@ class Held:
     due: float
     left: int
     ok: bool = True
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Consumer:
@@ -264,7 +263,7 @@ class Consumer:
 
     def _ended(self, held: Held, ok: bool) -> None:
         """Deletes a message when all its jobs have ended well; else leaves it for another try."""
-        with held.lock:
+        with self._lock:
             held.ok &= ok
             held.left -= 1
             left = held.left

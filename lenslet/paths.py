@@ -160,12 +160,9 @@ class Ignore:
 
     def name(self, name: str) -> bool:
         """True if this name is ignored in whatever folder it is."""
-        return _is_clutter(name) or any(glob.match(name) for glob in self._names)
+        clutter = name.startswith(".") or name in _IGNORED
+        return clutter or any(glob.match(name) for glob in self._names)
 
     def path(self, path: Path) -> bool:
         """True if the last segment of a path is ignored."""
         return self.name(path.name) or any(glob.match(path) for glob in self._paths)
-
-
-def _is_clutter(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED

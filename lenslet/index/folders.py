@@ -37,7 +37,7 @@ _TURN_SECONDS = 0.1  # the longest wait for a turn; a look at 1,000 images takes
 MOST_IMAGES = 20_000  # in the queue; folders whose images do not fit wait in `_unread`
 _MOST_NESTED = 1000  # folders behind several pointers
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
-_NOT_KEPT = "Lenslet cannot write in this folder; its manifest is in this host's cache"
+_NOT_KEPT = "cannot be written here, and is in this host's cache"
 # Seconds until a folder is looked at again: one with images that could not be read; another.
 REPEAT_SECONDS, RETRY_SECONDS, RETRY_SECONDS_MOST = 3.0, 60.0, 3600.0
 _LOOKS_AFTER_CHANGE = 3
@@ -353,9 +353,10 @@ class Folders:
         )
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]
         found = (*look.kept.covered, *look.kept.folders, *look.kept.others)
-        in_the_way = [MANIFEST, *filter(is_page, found)]
-        if any(self._tree.is_spare(path.child(name)) for name in in_the_way):
-            problems.append(Problem("notKept", path, _NOT_KEPT))
+        ours = [MANIFEST, *filter(is_page, found)]
+        spare = [name for name in ours if self._tree.is_spare(path.child(name))]
+        if spare:
+            problems.append(Problem("notKept", path, f"{', '.join(spare)}: {_NOT_KEPT}"))
         record = Record(
             location=look.location,
             stamps=look.stamps,

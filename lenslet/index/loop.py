@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from lenslet import times
-from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.errors import Denied, LensletError, NotFound, one_line
 from lenslet.images.decoders import NeedsMore
 from lenslet.index.folders import AGAIN_SECONDS, REPEAT_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
@@ -19,7 +19,7 @@ from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener, Unsettled
 from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
 from lenslet.library import Library, health, manifest
-from lenslet.paths import ROOT, Path, folder_key
+from lenslet.paths import HEALTH, ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.search.rollup import Rollup
 from lenslet.times import Clock
 
@@ -98,7 +98,8 @@ class Indexer:
     def _work(self, stop: threading.Event, once: bool, large: bool) -> None:
         while not stop.is_set():
             self.step(_ONCE_PAUSE if once else BEAT_SECONDS, large=large)
-            rests = time.monotonic() - self._worked > _ONCE_SECONDS and not self._reads
+            reads = any(job.kind in _IMAGES for job, _ in list(self._doing.values()))
+            rests = time.monotonic() - self._worked > _ONCE_SECONDS and not reads
             if once and (not self.backlog or (rests and self._records.complete)):
                 return
 
@@ -168,11 +169,6 @@ class Indexer:
         if self._clock() - refused > REPEAT_SECONDS:
             self._refused.pop(Kind.PREVIEW, None)
 
-    @property
-    def _reads(self) -> bool:
-        """True while an image is being read."""
-        return any(job.kind in _IMAGES for job, _ in list(self._doing.values()))
-
     def problem(self, *kinds: Kind) -> str:
         """Why storage refuses such work right now; empty if it does not."""
         return next((self._refused[kind][0] for kind in kinds if kind in self._refused), "")
@@ -219,6 +215,9 @@ class Summary:
             self._report()
         if self._rollup.delta:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
+        spare = [name for name in (ROLLUP, ROLLUP_DELTA, HEALTH) if self._tree.is_spare(Path(name))]
+        if spare and not self._tree.obstacle():
+            raise Denied(f"{', '.join(spare)} at the root is not Lenslet's own; it is left alone.")
 
     def _flush(self) -> None:
         """Adds to the delta the folders whose manifest is not the one in the rollup."""

@@ -193,7 +193,9 @@ class Worker(gthread.ThreadWorker):
             while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
                 if status.heartbeat().age < _STUCK_SECONDS:
                     self.notify()
-                self._sleep()
+                # Until the next beat, or until a signal comes through the wake-up pipe.
+                if select.select([self.PIPE[0]], [], [], BEAT_SECONDS)[0]:
+                    os.read(self.PIPE[0], 4096)
         finally:
             stop.set()
             queue.wake()
@@ -204,11 +206,6 @@ class Worker(gthread.ThreadWorker):
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
             os._exit(0)
-
-    def _sleep(self) -> None:
-        """Sleeps until the next beat, or until a signal comes through the wake-up pipe."""
-        if select.select([self.PIPE[0]], [], [], BEAT_SECONDS)[0]:
-            os.read(self.PIPE[0], 4096)
 
 
 def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:

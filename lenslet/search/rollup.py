@@ -14,6 +14,7 @@ of a folder a hash of the folder, its generation and the rollup's id.
 
 import contextlib
 import itertools
+import math
 import re
 import secrets
 import time
@@ -106,17 +107,19 @@ def read_folders(file: BinaryIO) -> Generations:
         file.seek(max(0, size - step))
         _, mark, found = file.read().rpartition(_FOLDERS)
         if mark or step >= min(size, _FOLDERS_BYTES):
-            return parse_delta(b'{"folders":' + found)
+            return parse_delta(b'{"folders":' + found, math.inf)
         step *= 4
 
 
-def parse_delta(data: bytes) -> Generations:
+def parse_delta(data: bytes, most: float = _MOST_NAMED) -> Generations:
     """Returns the folders that a delta names, with their generation, "" for a folder that is gone.
 
-    A torn delta names none.
+    A torn delta names none, nor does one of more than `most` folders.
     """
     try:
         folders = orjson.loads(data)["folders"].items()
+        if len(folders) > most:
+            return {}
         for _, generation in folders:
             times.parse(generation or times.LONG_AGO)
         return {paths.parse(path): generation or "" for path, generation in folders}

@@ -299,7 +299,10 @@ class Tree(abc.ABC):
         """Removes a derived file; `Denied` if it is not Lenslet's own."""
 
     def is_spare(self, path: Path) -> bool:
-        """True if a file is only in this host's cache because it cannot be where it belongs."""
+        """True if a file is only in this host's cache because it cannot be where it belongs.
+
+        If it can be there now, it is moved.
+        """
         return False
 
     @abc.abstractmethod
@@ -441,13 +444,17 @@ class Overlay(Tree):
             self.lower.make_folder(folder)
 
     def is_spare(self, path: Path) -> bool:
-        if not self._spare:
+        if not (self._spare and self._has_spare(path)):
             return False
-        try:
-            self.upper.stat(path)
-        except NotFound:
-            return False
-        return True
+        with contextlib.suppress(LensletError):
+            if not self.lower.obstacle() and not self.lower.names(path.parent, [path.name]):
+                self.write(path, self.upper.read(path)[0])
+        return self._has_spare(path)
+
+    def _has_spare(self, path: Path) -> bool:
+        with contextlib.suppress(NotFound):
+            return bool(self.upper.stat(path))
+        return False
 
     def delete(self, path: Path) -> None:
         """Without `STATE_DIR`, `Denied` if the file is only in a root that cannot be written.
