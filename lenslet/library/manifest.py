@@ -25,6 +25,7 @@ _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
 _OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "modifiedAt"}
 _OPTIONAL |= {"metaRev", "metaError", "notes"}
+_TYPES = frozenset(paths.MEDIA_TYPES.values())
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
@@ -227,12 +228,13 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
     items, generated = found.get("items"), found.get("generatedAt")
     if items is None:
         head = _parse_head(found)
-        items, same = _load_pages(tree, folder, head)
+        items, same = _load_pages(tree, folder, head, found.get("dirs"))
         generated = head.generated_at if same else ""
     dirs = found.get("dirs")
     above = f"{folder}/" if folder else ""
     if not (_are_items(items) and _are_dirs(dirs) and _is_time(generated)) or any(
         item["path"] != above + item["name"]
+        or item["type"] not in _TYPES
         or not (0 <= item["w"] <= _MOST_PIXELS and 0 <= item["h"] <= _MOST_PIXELS)
         for item in items
     ):
@@ -240,12 +242,12 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
     return Manifest(folder, items, dirs, generated, rev)
 
 
-def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool]:
+def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[Item], bool]:
     """The items of all pages, and whether the pages are complete and of one generation.
 
     An item on a page of another generation is used too: its rev says if it is out of date.
     """
-    found: dict[str, Item] = {}
+    found: list[Item] = []
     same = True
     for number in range(len(head.first_names)):
         try:
@@ -254,11 +256,13 @@ def _load_pages(tree: Tree, folder: Path, head: _Head) -> tuple[list[Item], bool
             same = False
             continue
         same &= page.get("generatedAt") == head.generated_at
+        same &= number > 0 or page.get("dirs") == dirs  # the first page has them too
         items = page.get("items")
         if not _are_items(items):
             raise NotFound("A manifest's page is nonsense.")
-        found |= {item["name"]: item for item in items}
-    return list(found.values()), same and len(found) == head.item_count
+        found += items
+    known = {item["name"]: item for item in found}
+    return list(known.values()), same and len(known) == len(found) == head.item_count
 
 
 def _is_time(text: Any) -> TypeGuard[str]:

@@ -266,8 +266,9 @@ def when_ready(server: Any) -> None:
     settings = latest[0]
     root, own = root_name(settings), settings.state_dir or "beside the images"
     log.info("Lenslet serves %s at http://%s/ (its own files: %s)", root, _address(settings), own)
-    if isinstance(server.app, Server) and server.app.opens:
-        _open(f"http://{_address(settings)}/")
+    if isinstance(server.app, Server) and server.app.opens:  # the browser may outlive this process
+        command = [sys.executable, "-I", "-m", "webbrowser", f"http://{_address(settings)}/"]
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not (settings.worker_threads or settings.jobs_queue_url):
         log.warning("%s", _NO_INDEX)
     asks = settings.api_token or settings.read_token or settings.auth_header
@@ -278,12 +279,6 @@ def when_ready(server: Any) -> None:
 def _address(settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{settings.port}"
-
-
-def _open(address: str) -> None:
-    """Opens an address in a browser, which may outlive this process."""
-    command = [sys.executable, "-I", "-m", "webbrowser", address]
-    subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _is_loopback(host: str) -> bool:

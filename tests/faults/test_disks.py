@@ -567,6 +567,7 @@ def test_a_root_that_flips_to_read_only_and_back_loses_nothing(place: Place) -> 
             writers.go_on()
             with place.disk.read_only():
                 shown(server, *READ_ONLY)
+                writers.are_refused()
                 acknowledged = writers.acknowledged
                 refused = edit(server, kept, notes="never")
                 assert refused == (403, f"{kept}.json: Read-only file system.")
