@@ -111,14 +111,14 @@ class Records:
             return list(self._folders.items())
 
     def check_nested(self, path: Path, location: Location) -> None:
-        """Raises `BrokenPointer` for one more folder behind several pointers than are allowed.
+        """Raises `TooManyPointers` for one more folder behind several pointers than are allowed.
 
         Pointers to folders that hold pointers multiply what is shown.
         """
         with self._lock:
             if len(location.chain) > 1 and path not in self._nested:
                 if len(self._nested) >= _MOST_NESTED:
-                    raise errors.BrokenPointer(
+                    raise errors.TooManyPointers(
                         f"{path} is behind {len(location.chain)} pointers, and {_MOST_NESTED} "
                         "folders are behind several pointers already."
                     )
@@ -416,10 +416,10 @@ class Folders:
             self._records.forget(path)
             self._records.expect(path, shown)
             new = Record(looked=now)
-            if isinstance(error, errors.Ignored):
+            if isinstance(error, (errors.Ignored, errors.TooManyPointers)):  # scans pass them by
                 with contextlib.suppress(LensletError):
                     new = replace(new, stamps=self._looker.stamps(path))
-            else:
+            if not isinstance(error, errors.Ignored):
                 entry = {"name": path.name, "kind": "leaf-pointer"}
                 new = replace(new, entry=entry, health=_only("brokenPointers", path, error))
             self._put(path, new, before)

@@ -88,7 +88,7 @@ class Indexer:
         for thread in threads:
             thread.join()
         if once and not stop.is_set():
-            self._summary.finish()
+            self._do(Job(Kind.SUMMARY, deep=True))
         self.close()
 
     def close(self) -> None:
@@ -204,16 +204,16 @@ class Summary:
         self._reported: tuple[int, Any] = 0, None  # the records' version, and the passes
 
     def write(self, job: Job) -> None:
-        """Writes what has changed. `force` writes the rollup anew."""
+        """Writes what has changed. `force` writes the rollup anew, `deep` if it is out of date."""
         self._tree.check()
-        self._flush()
-        if not self._leads:
-            return
-        if self._records.complete:
-            if job.force or self._is_due():
-                self._compact()
+        complete = self._leads and self._records.complete
+        if complete:
             self._report()
-        if self._rollup.delta:
+        self._flush()
+        if complete and (job.force or (job.deep and self._rollup.delta) or self._is_due()):
+            self._compact()
+            self._report()
+        if self._leads and self._rollup.delta:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
         spare = [name for name in (ROLLUP, ROLLUP_DELTA, HEALTH) if self._tree.is_spare(Path(name))]
         if spare and not self._tree.obstacle():
@@ -257,12 +257,6 @@ class Summary:
         if not found.generated_at:
             self._queue.put(Job(Kind.FOLDER, folder))
         return found
-
-    def finish(self) -> None:
-        """Writes everything now, and the rollup if it is out of date."""
-        self.write(Job(Kind.SUMMARY))
-        if self._rollup.delta:
-            self.write(Job(Kind.SUMMARY, force=True))
 
     def passed(self, name: str, begun: float, **more: int) -> None:
         """Remembers that a pass has ended; the report says when, and how many seconds it took."""

@@ -14,7 +14,7 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.folders import Records
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
-from lenslet.index.queue import Queue
+from lenslet.index.queue import Kind, Queue
 from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
@@ -163,6 +163,8 @@ def _index(options: argparse.Namespace) -> int:
         queue.wake()
         runner.join()
         progress.end()
+    if problem := indexer.problem(Kind.SUMMARY):
+        print(f"search: {problem}")
     return _summary(indexer.report(), progress)
 
 
