@@ -1037,7 +1037,7 @@ def test_pointers_do_not_multiply_without_end(root, tmp_path) -> None:
     """Six at each of five levels would be 7,776 folders."""
     fill_levels(root, 5)
     mine = files_below(root)
-    with watched(root, tmp_path, SCAN_SECONDS="2") as (server, findings):
+    with watched(root, tmp_path, SCAN_SECONDS="10") as (server, findings):
         counts: list[int] = []
 
         def is_at_rest() -> bool:
