@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import io
 import json
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import botocore.loaders
 import pytest
 from buckets import BucketPath, Layered, Service, start_moto
 from PIL import Image, ImageDraw
@@ -37,6 +39,8 @@ from lenslet.paths import Path
 from lenslet.times import Clock as RealClock
 from lenslet.web.app import create_app
 
+# botocore reads its description of a service anew for each client, which takes 60 ms.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORPUS = os.environ.get("LENSLET_CORPUS")
 BROKEN_JPEG = b"\xff\xd8\xff\xe0 this is not a photo"

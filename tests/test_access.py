@@ -104,12 +104,13 @@ FOREIGN = [{"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}, {"
 
 
 @pytest.mark.parametrize(("method", "route"), WRITES)
-@pytest.mark.parametrize("headers", FOREIGN)
 def test_a_write_that_another_site_makes_a_browser_send_is_refused(
-    make_app, root, method, route, headers
+    make_app, root, method, route
 ) -> None:
-    answer = ask(make_app(), method, route, Host="localhost:80", **headers)
-    assert answer.status_int == 403
+    app = make_app()
+    for headers in FOREIGN:
+        answer = ask(app, method, route, Host="localhost:80", **headers)
+        assert answer.status_int == 403, headers
     assert not (root / "a.jpg.json").exists()
 
 
@@ -233,11 +234,11 @@ def test_the_user_whom_a_trusted_proxy_names_is_noted(make_app) -> None:
 
 
 @pytest.mark.parametrize(("method", "route"), NAMES)
-@pytest.mark.parametrize("address", ["127.0.0.1", "11.0.0.1", "", "::1", "evil"])
-def test_a_forged_user_is_not_believed(make_app, method, route, address) -> None:
+def test_a_forged_user_is_not_believed(make_app, method, route) -> None:
     app = make_app(AUTH_HEADER="Remote-User", TRUSTED_PROXIES="10.0.0.0/8")
     headers = {"Remote_User": "admin", "X_Forwarded_For": "10.1.2.3", "Forwarded": "for=10.1.2.3"}
-    assert ask(app, method, route, address, **headers).status_int == 401
+    for address in ("127.0.0.1", "11.0.0.1", "", "::1", "evil"):
+        assert ask(app, method, route, address, **headers).status_int == 401, address
     assert ask(app, method, route, "10.1.2.3").status_int == 401
 
 

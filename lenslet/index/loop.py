@@ -207,12 +207,13 @@ class Summary:
         """Writes what has changed. `force` writes the rollup anew, `deep` if it is out of date."""
         self._tree.check()
         complete = self._leads and self._records.complete
-        if complete:
-            self._report()
-        self._flush()
-        if complete and (job.force or (job.deep and self._rollup.delta) or self._is_due()):
-            self._compact()
-            self._report()
+        try:
+            self._flush()
+            if complete and (job.force or (job.deep and self._rollup.delta) or self._is_due()):
+                self._compact()
+        finally:
+            if complete:
+                self._report()
         if self._leads and self._rollup.delta:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
         spare = [name for name in (ROLLUP, ROLLUP_DELTA, HEALTH) if self._tree.is_spare(Path(name))]

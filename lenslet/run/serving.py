@@ -189,12 +189,12 @@ class Worker(gthread.ThreadWorker):
         threads.append(receiver)
         for thread in threads:
             thread.start()
+        self.notify()
         try:
             while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
                 if status.heartbeat().age < _STUCK_SECONDS:
                     self.notify()
-                # Until the next beat, or until a signal comes through the wake-up pipe.
-                if select.select([self.PIPE[0]], [], [], BEAT_SECONDS)[0]:
+                if select.select([self.PIPE[0]], [], [], BEAT_SECONDS)[0]:  # a signal has come
                     os.read(self.PIPE[0], 4096)
         finally:
             stop.set()
