@@ -386,7 +386,7 @@ def test_a_disk_that_is_full_refuses_and_loses_nothing(place: Place) -> None:
         shown(server, *FULL)
         place.disk.fill(1)
         acknowledged["second"] = tag_all(server, place.edited, "second")
-        fails(server, "_rollup_delta.json")
+        shown(server, *FULL)  # the delta has no room either
         place.disk.fill()
         refused_for_want_of_room(place, solo)
         server.request("POST", "/search/rebuild-index")
