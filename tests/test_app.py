@@ -591,19 +591,23 @@ def test_a_takeout_file_is_never_changed(app, gallery, root) -> None:
     assert gallery.app.get("/health").json["library"]["counts"]["foreignJson"] == 1
 
 
-@pytest.mark.parametrize(
-    "content", [b"{", b"", b'{"v": 2, "tags": []}', b'{"v": 1, "tags": "x"}', b'{"v": 1, "tags": [], "x": NaN}']
-)  # fmt: skip
-def test_a_sidecar_that_cannot_be_understood_is_left_alone(app, gallery, root, content) -> None:
-    put(root / "a.jpg.json", content)
+UNREADABLE = [b"{", b"", b'{"v": 2, "tags": []}', b'{"v": 1, "tags": "x"}', b'{"v": 1, "tags": [], "x": NaN}']  # fmt: skip
+
+
+def test_a_sidecar_that_cannot_be_understood_is_left_alone(app, gallery, root) -> None:
+    images = [f"u{number}.jpg" for number in range(len(UNREADABLE))]
+    for image, content in zip(images, UNREADABLE, strict=True):
+        put(root / image)
+        put(root / f"{image}.json", content)
     gallery.index()
-    assert "a.jpg.json" in app.get("/item?path=a.jpg", status=409).json["description"]
-    edit(app, {"tags": ["x"]}, status=409)
-    app.delete("/item?path=a.jpg", status=409)
-    assert (root / "a.jpg.json").read_bytes() == content
+    for image, content in zip(images, UNREADABLE, strict=True):
+        assert f"{image}.json" in app.get(f"/item?path={image}", status=409).json["description"]
+        edit(app, {"tags": ["x"]}, image, status=409)
+        app.delete(f"/item?path={image}", status=409)
+        assert (root / f"{image}.json").read_bytes() == content
+        assert not (root / f"{image}.lenslet.json").exists()
     library = gallery.app.get("/health").json["library"]
-    assert [p["path"] for p in library["problems"]["unreadableSidecars"]] == ["a.jpg"]
-    assert not (root / "a.jpg.lenslet.json").exists()
+    assert [p["path"] for p in library["problems"]["unreadableSidecars"]] == images
 
 
 def test_writers_at_once_lose_nothing_that_was_answered(gallery: Gallery) -> None:
