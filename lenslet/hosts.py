@@ -1,11 +1,9 @@
 """Many hosts on one bucket: jobs travel through SQS queues, and so do the bucket's own events.
 
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
-folder of its object to be indexed.
-A message is deleted when its work has ended well. A host that dies deletes nothing: after the
-queue's visibility timeout others receive its messages. What fails again and again ends as a dead
-letter.
-Imported only if a queue is set.
+folder of its object to be indexed. A message is deleted when its work has ended well. A host that
+dies deletes nothing: after the queue's visibility timeout others receive its messages. What fails
+again and again ends as a dead letter. Imported only if a queue is set.
 """
 
 import logging

@@ -181,6 +181,32 @@ def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, ro
         assert [problem["path"] for problem in library["problems"]["notKept"]] == ["locked"]
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["first", "older"])
+@pytest.mark.parametrize("locked", ["", "p"], ids=["root", "folder"])
+def test_what_is_only_in_the_cache_is_moved_as_soon_as_its_place_can_be_written(
+    make_gallery: Make, root, older, locked
+) -> None:
+    """Whether or not an older file of Lenslet's own is there."""
+    put(root / "p/1.jpg")
+    put(root / "q/1.jpg")
+    gallery = make_gallery()
+    if older:
+        gallery.index()
+        put(root / "p/2.jpg")
+    with read_only(root / locked):
+        gallery.index()
+        library = gallery.app.get("/health").json["library"]
+        assert "p" in [problem["path"] for problem in library["problems"]["notKept"]]
+    gallery.index()
+    gallery.settle(10)
+    health = gallery.app.get("/health").json
+    assert (health["status"], health["reasons"]) == ("ok", [])
+    for name in ["p/_index.json", "_index.json", "_rollup.json", "_health.json"]:
+        assert (root / name).is_file()
+    items = json.loads((root / "p/_index.json").read_bytes())["items"]
+    assert [item["name"] for item in items] == ["1.jpg", "2.jpg"][: 1 + older]
+
+
 def test_a_folder_with_the_name_of_a_manifest_comes_to_rest_and_is_in_health(
     make_gallery: Make, root, tmp_path
 ) -> None:

@@ -323,6 +323,7 @@ class Folders:
             facts, failed = dict(run.facts), dict(run.failed)
         shown = {name: self._records.entry(path.child(name)) for name in before.children}
         news = facts or failed or job.force or before.retry.tries or shown != before.children
+        news = news or before.health.counts["notKept"]
         unless = () if news else before.stamps
         look = self._looker.look(path, facts, self._records.entry, retry=job.force, unless=unless)
         self._tree.check()

@@ -218,7 +218,7 @@ class Summary:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
         spare = [name for name in (ROLLUP, ROLLUP_DELTA, HEALTH) if self._tree.is_spare(Path(name))]
         if spare and not self._tree.obstacle():
-            raise Denied(f"{', '.join(spare)} at the root is not Lenslet's own; it is left alone.")
+            raise Denied(f"{', '.join(spare)} cannot be written: another program's files?")
 
     def _flush(self) -> None:
         """Adds to the delta the folders whose manifest is not the one in the rollup."""
@@ -316,6 +316,8 @@ class Scanner:
 
     def _has_changed(self, path: Path, record: Record) -> bool:
         if not record.stamps or any(self._is_old(stamp, record) for stamp in record.stamps):
+            return True
+        if record.health.counts["notKept"] and not self._library.tree.obstacle(path):
             return True
         location = record.location
         if not (location and location.chain and self._library.tree.has_stamps):

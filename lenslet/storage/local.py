@@ -337,8 +337,8 @@ class LocalTree(Tree):
             for name in leftovers:
                 _sweep(fd, name)
 
-    def obstacle(self) -> LensletError | None:
-        with contextlib.suppress(NotFound), self._folder(ROOT) as fd:
+    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
+        with contextlib.suppress(NotFound), self._folder(folder) as fd:
             if not os.access(b".", os.W_OK, dir_fd=fd):
                 return Denied("STATE_DIR cannot be written" if self.private else _READ_ONLY)
             found = os.statvfs(fd)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
-from lenslet.paths import TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
+from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client
 from lenslet.storage.tree import (
     DOCUMENT_BYTES,
@@ -354,7 +354,7 @@ class S3Tree(Tree):
             return True
         return False
 
-    def obstacle(self) -> errors.LensletError | None:
+    def obstacle(self, folder: Path = ROOT) -> errors.LensletError | None:
         """The error of the last write, if it was refused; nothing else can tell."""
         return Denied("the bucket cannot be written: set STATE_DIR") if self._refused else None
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import orjson
 
 from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
-from lenslet.paths import HEALTH, LONGEST_PATH, ROLLUP_DELTA, THUMBNAIL, Path, is_item
+from lenslet.paths import HEALTH, LONGEST_PATH, ROLLUP_DELTA, ROOT, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
@@ -207,9 +207,8 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `Unmounted` if the tree is empty or on another disk.
+        """Raises `Unmounted` if the tree is empty or on another disk, or why it cannot be used.
 
-        If the tree cannot be used for another reason, raises the error that says why.
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
 
@@ -315,18 +314,17 @@ class Tree(abc.ABC):
 
         `change` gets the `copies` and returns a path and its new content (None removes it), or
         None to leave everything. It may raise, and may be called again when another writer was
-        first. If another writer changes a document after it was read, that
-        change is never overwritten, except of a `derived` file in a store without conditional
-        writes. On return the
-        change is on disk, except for a `derived` file. `Unsupported` if a store cannot do this.
+        first. What another writer changed after it was read is never overwritten, except a
+        `derived` file in a store without conditional writes. On return the change is on disk,
+        unless it is `derived`. `Unsupported` if a store cannot do this.
         """
 
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:  # noqa: B027 - an option
         """Removes temporary files of writers that died."""
 
     @abc.abstractmethod
-    def obstacle(self) -> LensletError | None:
-        """Returns why nothing can be written at the root, as far as that is known."""
+    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
+        """Returns why nothing can be written in `folder`, as far as that is known."""
 
 
 class Overlay(Tree):
@@ -447,8 +445,9 @@ class Overlay(Tree):
         if not (self._spare and self._has_spare(path)):
             return False
         with contextlib.suppress(LensletError):
-            if not self.lower.obstacle() and not self.lower.names(path.parent, [path.name]):
-                self.write(path, self.upper.read(path)[0])
+            if not self.lower.obstacle(path.parent):
+                self.lower.write(path, lambda: (self.upper.read(each)[0] for each in [path]))
+                self.upper.delete(path)
         return self._has_spare(path)
 
     def _has_spare(self, path: Path) -> bool:
@@ -494,5 +493,5 @@ class Overlay(Tree):
             with contextlib.suppress(NotFound, Denied):
                 tree.sweep(folder, leftovers)
 
-    def obstacle(self) -> LensletError | None:
-        return self._home.obstacle()
+    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
+        return self._home.obstacle(folder)
