@@ -313,6 +313,7 @@ EITHER = {  # of a manifest, or of one of its pages
     "h: true": item_with(h=True),
     "size: negative": item_with(size=-1),
     "size: null": item_with(size=None),
+    "type: a page": item_with(type="text/html"),
     "tags: a text": item_with(tags="a"),
     "tags: numbers": item_with(tags=[1, 2]),
     "notes: a list": item_with(notes=["a"]),
@@ -594,7 +595,7 @@ SHORT_HEADS = (
     *("pages without end", "pages: absent", "pageCount: a text", "itemCount: 90 million"),
     *("w: a text", "w: 10^30", "path: of another folder", "dirs: ..", "60 MB of one line"),
     *("generatedAt: in 9999", "generatedAt: nonsense", "name: half a surrogate", "a list"),
-    *("items: the first twice", "tags: a text", "name: with a slash", "dirs: deep"),
+    *("items: the first twice", "type: a page", "tags: a text", "name: with a slash", "dirs: deep"),
 )
 SHORT_PAGES = ("w: a text", "name: ..", "items: of no objects", "generatedAt: in 9999", "a list")
 
