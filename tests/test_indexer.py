@@ -12,15 +12,16 @@ import resource
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
-from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree
+from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree, wait_for
 from PIL import Image
 
 from lenslet.images.decoders import Decoders
 from lenslet.index.folders import Retry
-from lenslet.index.queue import Job, Kind
+from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import HEALTH, Path
 from lenslet.times import now, text
 
@@ -1147,3 +1148,22 @@ def test_a_page_that_comes_with_the_next_image_is_looked_for(
     gallery.settle()
     page = gallery.app.get("/folders?path=a&page=1").json
     assert [item["name"] for item in page["items"]] == ["3.jpg"]
+
+
+def test_a_job_is_taken_at_once_though_the_thread_for_large_images_waits_longer() -> None:
+    """It is no help for others, so it must not be woken in the place of one that is."""
+    queue, taken = Queue(), []
+
+    def take(large: bool) -> None:
+        taken.append((large, queue.get(10.0, large=large)))
+
+    threads = [threading.Thread(target=take, args=(large,)) for large in (True, False)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)  # until it waits
+    queue.put(Job(Kind.FOLDER, asked=True))
+    wait_for(lambda: taken, 2.0)
+    queue.wake()
+    for thread in threads:
+        thread.join()
+    assert taken == [(False, Job(Kind.FOLDER, asked=True)), (True, None)]

@@ -97,7 +97,8 @@ class Queue:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = [threading.Condition(self._lock) for _ in (False, True)]  # by `large`
         self._jobs: dict[Key, tuple[float, Job]] = {}  # those that wait, and when they are due
         # The due times of each lane; some are of jobs that have moved or are running.
         self._due: dict[Lane, list[tuple[float, int, Key]]] = {
@@ -110,17 +111,15 @@ class Queue:
 
     def put(self, job: Job, delay: float = 0.0) -> None:
         """Adds a job, due in `delay` seconds. One that waits already is merged with it."""
-        with self._changed:
+        with self._lock:
             due = self._clock() + delay
-            if job.key not in self._jobs:
+            earlier, waiting = self._jobs.get(job.key, (due, None))
+            if waiting:
+                due, job = min(due, earlier), waiting.merged(job)
+            else:
                 self._counts[job.kind] += 1
-                self._jobs[job.key] = due, job
-                self._push(job.key)
-                return
-            earlier, waiting = self._jobs[job.key]
-            due, job = min(due, earlier), waiting.merged(job)
             self._jobs[job.key] = due, job
-            if (due, job.lane) != (earlier, waiting.lane):
+            if not waiting or (due, job.lane) != (earlier, waiting.lane):
                 self._push(job.key)
 
     def send(self, job: Job) -> None:
@@ -131,37 +130,37 @@ class Queue:
         due, job = self._jobs[key]
         if key not in self._running:
             heapq.heappush(self._due[job.lane], (due, next(self._order), key))
-            self._changed.notify()
+            self._changed[job.large].notify()
 
     def get(self, wait: float = 0.0, *, large: bool | None = None) -> Job | None:
         """Returns the next job; the caller must call `done`. None if none is due in `wait` s.
 
         `large`: only large jobs, or only others; None: of both.
         """
-        deadline = self._clock() + wait
-        with self._changed:
+        deadline, changed = self._clock() + wait, self._changed[bool(large)]
+        with changed:
             wakes = self._wakes
             while wakes == self._wakes:
-                now, heads = self._clock(), self._heads()
-                heads = {k: v for k, v in heads.items() if large is None or k[2] is large}
+                now, heads = self._clock(), self._heads(large)
                 ready = {lane: now - due for lane, due in heads.items() if due <= now}
                 if ready:
                     key = heapq.heappop(self._due[_next_lane(ready)])[2]
                     self._running.add(key)
+                    changed.notify()  # another thread must know when the next job is due
                     return self._jobs.pop(key)[1]
                 until = min(deadline, *heads.values()) if heads else deadline
                 if until <= now:
                     return None
-                self._changed.wait(until - now)
+                changed.wait(until - now)
         return None
 
-    def _heads(self) -> dict[Lane, float]:
-        """Returns when the first job of each lane is due."""
+    def _heads(self, large: bool | None) -> dict[Lane, float]:
+        """Returns when the first job of each lane is due; `large` as in `get`."""
         heads = {}
         for lane, heap in self._due.items():
             while heap and not self._is_waiting(lane, *heap[0]):
                 heapq.heappop(heap)
-            if heap:
+            if heap and large in (None, lane[2]):
                 heads[lane] = heap[0][0]
         return heads
 
@@ -172,7 +171,7 @@ class Queue:
 
     def done(self, job: Job) -> None:
         """Says that `job` has run. If it was put meanwhile, it waits again now."""
-        with self._changed:
+        with self._lock:
             self._running.discard(job.key)
             self._counts[job.kind] -= 1
             if job.key in self._jobs:
@@ -184,9 +183,10 @@ class Queue:
 
     def wake(self) -> None:
         """Ends the waits of all threads in `get`."""
-        with self._changed:
+        with self._lock:
             self._wakes += 1
-            self._changed.notify_all()
+            for changed in self._changed:
+                changed.notify_all()
 
 
 def _next_lane(ready: dict[Lane, float]) -> Lane:
