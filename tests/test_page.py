@@ -511,6 +511,19 @@ def test_known_tags_are_suggested(library: Server, open_page) -> None:
     expect(page.locator(".tokens a")).to_have_text(["lighthouse"])
 
 
+def test_a_star_that_is_given_before_the_tags_are_known_is_kept(library: Server, open_page) -> None:
+    page, requests = open_page(library, "#/art/2025/"), []
+    page.route(re.compile(r"/item\?"), lambda route: requests.append(route), times=1)
+    link(page, "img13.jpg").click()
+    expect(page.locator(".stage img").first).to_be_visible()
+    page.keyboard.press("f")
+    requests[0].continue_()
+    expect(page.get_by_role("button", name="Favourite (f)")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    wait_for(lambda: item(library, "art/2025/img13.jpg")["tags"] == ["favourite"])
+
+
 def test_a_star_is_the_tag_favourite(library: Server, open_page) -> None:
     page = open_page(library, "#/art/2025/img23.jpg")
     star = page.get_by_role("button", name="Favourite (f)")

@@ -84,7 +84,7 @@ async function editOf(path) {
 }
 
 export const panel = h("aside.details", { "aria-label": T.details });
-export let edit; // of the photo that is shown, once it is loaded
+let edit; // of the photo that is shown
 let shown;
 
 // Saves what is not saved yet, and shows nothing.
@@ -102,6 +102,7 @@ export async function show(item) {
 	try {
 		const found = await editOf(item.path);
 		if (shown === item) put(panel, title, fields(item, found));
+		return found;
 	} catch (problem) {
 		if (shown === item) put(panel, title, h("p.problem", { role: "alert" }, problem.message));
 	}

@@ -34,7 +34,7 @@ export const dialog = h(
 	h("header", close, title, position, buttons.slice(1)),
 	h("div.body", frame, details.panel),
 );
-let item, index, source, photo, sharp, timer;
+let item, index, source, photo, sharp, timer, facts;
 let zoom = 1;
 let ahead; // the neighbours, kept so that they are loaded
 
@@ -52,7 +52,7 @@ export function show(other, place, from) {
 	if (!known) {
 		star.hidden = true;
 		put(title, item.name);
-		details.show(item);
+		facts = details.show(item);
 		load();
 	}
 	const count = source.total ?? source.items.length;
@@ -111,8 +111,8 @@ page.edited = (edit) => {
 	if (lost) toast(T.notSaved(`${edit.path}: ${edit.reason ?? T.conflict}`));
 };
 
-function toggleStar() {
-	const { edit } = details;
+async function toggleStar() {
+	const edit = await facts;
 	if (!edit?.writable) return;
 	const others = edit.tags.filter((tag) => tag !== FAVOURITE);
 	edit.tags = others.length < edit.tags.length ? others : [...others, FAVOURITE];
