@@ -221,3 +221,51 @@ def test_a_folder_with_the_name_of_a_manifest_comes_to_rest_and_is_in_health(
     assert problem["path"] == "a/_index.json"
     assert "same name is in the way" in problem["reason"]
     assert gallery.items("a")["one.jpg"]["hasThumb"] is True
+
+
+def test_a_rollup_that_cannot_be_written_is_tried_rarely_and_leaves_nothing_in_the_cache(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    put(tmp_path / "state/_rollup.json", b'{"mine": true}')
+    gallery.index()
+    gallery.settle(300)
+    gallery.app.post("/search/rebuild-index", status=202)
+    gallery.settle(60)
+    assert [path.name for path in (tmp_path / "cache").rglob("*.lines")] == []
+    reasons = gallery.app.get("/health").json["reasons"]
+    assert any("_rollup.json is not Lenslet's own" in reason for reason in reasons)
+    (tmp_path / "state/_rollup.json").unlink()
+    gallery.settle(60)
+    assert gallery.found("a.jpg") == ["a.jpg"]
+    assert gallery.app.get("/health").json["reasons"] == []
+
+
+def test_a_request_for_a_new_rollup_is_done_once_whatever_health_has_to_say(
+    make_gallery: Make, root
+) -> None:
+    """Here because of another program's file, which is said again and again."""
+    put(root / "a.jpg")
+    put(root / "_health.json", b'{"mine": true}')
+    gallery = make_gallery()
+    gallery.index()
+    gallery.app.post("/search/rebuild-index", status=202)
+    written = {
+        (gallery.settle(3), (root / "_rollup.json").stat().st_mtime_ns)[1] for _ in range(20)
+    }
+    assert len(written) == 1
+    assert "_health.json" in " ".join(gallery.app.get("/health").json["reasons"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_a_disk_that_does_not_say_how_large_it_is_is_not_full(make_gallery: Make, root) -> None:
+    """A tmpfs without a limit, or a file system of FUSE, says 0 of 0 bytes."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=0", "tmpfs", root], check=True)
+    try:
+        put(root / "a.jpg")
+        gallery = make_gallery()
+        gallery.index()
+        assert gallery.app.get("/health").json["reasons"] == []
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)

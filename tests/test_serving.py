@@ -11,6 +11,7 @@ import pathlib
 import pty
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -500,3 +501,25 @@ def test_only_what_is_needed_is_imported(root, tmp_path) -> None:
         [sys.executable, "-c", code, root], env=environ, capture_output=True, text=True, check=True
     )
     assert ended.stdout.splitlines()[-1] == "0 set() []"
+
+
+def test_more_clients_than_files_may_be_open_end_no_process(root, tmp_path, monkeypatch) -> None:
+    put(root / "x.jpg")
+    limited = put(
+        tmp_path / "python", f'#!/bin/sh\nulimit -n 512\nexec {sys.executable} "$@"'.encode()
+    )
+    limited.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(limited))
+    server = Server(root, tmp_path, WEB_CONCURRENCY="1")
+    try:
+        server.index_pid()
+        workers = server.workers()
+        with contextlib.ExitStack() as idle:
+            for _ in range(600):
+                idle.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
+            time.sleep(2)
+        server.until(lambda: server.get("/health/live")[0] == 200, 5)
+        assert server.workers() == workers
+        assert "Too many open files" not in server.log.read_text()
+    finally:
+        server.stop()

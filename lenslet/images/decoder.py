@@ -89,7 +89,9 @@ def main() -> int:
             how = orjson.loads(request)
             # The processor time after which the kernel ends this process.
             signal.setitimer(signal.ITIMER_PROF, how.pop("seconds"))
-            resource.setrlimit(resource.RLIMIT_DATA, (how["memory"], resource.RLIM_INFINITY))
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            memory = how["memory"] if hard == resource.RLIM_INFINITY else min(how["memory"], hard)
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
             try:
                 with open(files[0], "rb") as file:
                     if how.pop("details", False):

@@ -22,7 +22,7 @@ from lenslet.images import NEEDS_MEMORY, Facts, decoder
 _LARGE_SHARE = 0.75  # of the memory is for one large image, the rest for all others together
 _QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
 _PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
-_END_SECONDS = 5.0
+_EXIT_SECONDS, _END_SECONDS = 0.2, 5.0
 
 
 class NeedsMore(Exception):
@@ -185,6 +185,8 @@ class _Decoder:
     def end(self) -> int:
         """Ends the process, if it has not ended; returns its status, negative for a signal."""
         self.is_alive = False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_SECONDS)  # if it is about to say how it ended
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk
             self._process.wait(_END_SECONDS)

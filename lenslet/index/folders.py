@@ -77,8 +77,7 @@ class Record:
 
     `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
     its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
-    `looked` is when indexing ended, in seconds of the loop's clock, and `took` how many seconds it
-    took.
+    `looked` is when indexing ended, by the loop's clock, and `took` how long it took, in seconds.
     """
 
     location: Location | None = None

@@ -142,8 +142,7 @@ class Looker:
     def _first_entry(self, child: Path, old: Manifest) -> Dir | None:
         """Returns how a new subfolder is shown.
 
-        The first manifest of a folder shows every subfolder, also ignored ones, until they are
-        indexed.
+        The first manifest of a folder shows every subfolder, until those to ignore are indexed.
         """
         if old.generated_at:
             try:

@@ -1,7 +1,6 @@
 """The index process's loop: does the jobs of the queue on threads, and finds what changed.
 
-`step()` does one job, `run(stop)` goes on until it is stopped. A scan finds again what was lost in
-a crash.
+`step()` does one job, `run(stop)` goes on until it is stopped. A scan finds what a crash lost.
 """
 
 import logging
@@ -12,7 +11,7 @@ from typing import Any
 
 from lenslet import times
 from lenslet.errors import Denied, LensletError, NotFound, one_line
-from lenslet.images.decoders import NeedsMore
+from lenslet.images.decoders import NeedsMore, Stopped
 from lenslet.index.folders import AGAIN_SECONDS, REPEAT_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
 from lenslet.index.queue import Job, Kind, Queue
@@ -29,10 +28,10 @@ FULL_SCAN_SECONDS = 3600.0
 S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
 BEAT_SECONDS = 1.0
 SLOW_SECONDS = 60.0
-STUCK_SECONDS = 600.0  # no folder and no rollup takes so long
+STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a slow store
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
-COMPACT_SECONDS = 300.0  # between two rollups
+COMPACT_SECONDS, FAILED_SECONDS = 300.0, 30.0  # between two rollups; after one that failed
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
 _WORK = (*_IMAGES, Kind.FOLDER)
@@ -72,6 +71,8 @@ class Indexer:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         if once or self._scanner.seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
+        if once:
+            self.step()  # so that no thread ends before there is work
         pause = _ONCE_PAUSE if once else BEAT_SECONDS
         # One more thread reads large images.
         threads = [
@@ -139,7 +140,7 @@ class Indexer:
             self._refused.pop(job.kind, None)
         except NeedsMore:
             self._queue.put(replace(job, large=True))
-        except Unsettled:
+        except (Unsettled, Stopped):
             self._queue.put(job, AGAIN_SECONDS)
         except LensletError as error:
             reason = one_line(error)
@@ -147,7 +148,9 @@ class Indexer:
                 log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", reason)
             self._refused[job.kind] = reason, self._clock()
             if job.kind is not Kind.PREVIEW:  # asked for again, it is tried again
-                self._queue.put(replace(job, waiters=(), asked=False), REPEAT_SECONDS)
+                force = job.force and job.kind is not Kind.SUMMARY  # which remembers it
+                job = replace(job, waiters=(), asked=False, force=force)
+                self._queue.put(job, REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
             if job.kind is Kind.FOLDER:
@@ -199,17 +202,21 @@ class Summary:
         self._rollup = Rollup(library.tree, library.cache)
         self._flushed = float("-inf")  # when the delta was last compared with the records
         self._compacted = clock()
+        self._failed: tuple[float, LensletError] | None = None  # when the last rollup, and why
+        self._rebuild = False
         self._passes: dict[str, dict[str, Any]] = {}
         self._since: health.Since = {}
         self._reported: tuple[int, Any] = 0, None  # the records' version, and the passes
 
     def write(self, job: Job) -> None:
         """Writes what has changed. `force` writes the rollup anew, `deep` if it is out of date."""
+        if job.force:
+            self._rebuild, self._failed = True, None
         self._tree.check()
         complete = self._leads and self._records.complete
         try:
             self._flush()
-            if complete and (job.force or (job.deep and self._rollup.delta) or self._is_due()):
+            if complete and ((job.deep and self._rollup.delta) or self._is_due()):
                 self._compact()
         finally:
             if complete:
@@ -242,14 +249,20 @@ class Summary:
         self._flushed = begun
 
     def _is_due(self) -> bool:
+        if self._failed and self._clock() - self._failed[0] < FAILED_SECONDS:
+            raise self._failed[1]
         waited = self._clock() - self._compacted >= COMPACT_SECONDS
-        return not self._rollup.exists or bool(self._rollup.delta and waited)
+        return self._rebuild or not self._rollup.exists or bool(self._rollup.delta and waited)
 
     def _compact(self) -> None:
         begun = self._clock()
         folders = [path for path, record in self._records.all() if record.generation]
-        count = self._rollup.compact(folders, self._load)
-        self._compacted = self._clock()
+        try:
+            count = self._rollup.compact(folders, self._load)
+        except LensletError as error:
+            self._failed = self._clock(), error
+            raise
+        self._compacted, self._failed, self._rebuild = self._clock(), None, False
         self.passed("rollup", begun, items=count)
         self._flush()
 

@@ -179,7 +179,8 @@ class Queue:
 
     def waiting(self, *kinds: Kind) -> int:
         """Returns how many jobs of these kinds wait or run."""
-        return sum(self._counts[kind] for kind in kinds)
+        with self._lock:  # a folder may put images while they are added up
+            return sum(self._counts[kind] for kind in kinds)
 
     def wake(self) -> None:
         """Ends the waits of all threads in `get`."""

@@ -66,6 +66,10 @@ class Images:
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(job.path)
             ok = True
+        except LensletError as error:
+            if job.kind is not Kind.PREVIEW:
+                raise
+            self._library.check_storage(error)  # or else it is this one file
         finally:
             for waiter in job.waiters:
                 waiter(ok)

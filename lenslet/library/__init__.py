@@ -15,7 +15,7 @@ from lenslet.errors import Denied, StorageFull, StorageUnavailable
 from lenslet.images.decoders import Decoders
 from lenslet.library.location import Locator
 from lenslet.library.previews import Previews
-from lenslet.paths import ROOT
+from lenslet.paths import HEALTH, ROOT
 from lenslet.storage import cache_folder, open_tree
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
@@ -46,7 +46,7 @@ class Library:
         """
         self.tree.check()
         if isinstance(error, (Denied, StorageUnavailable)) and not self.tree.has_stamps:
-            self.tree.listing(ROOT)
+            self.tree.names(ROOT, [HEALTH])  # one request
         if isinstance(error, StorageFull):
             raise error
 

@@ -106,8 +106,7 @@ def write(
     """Writes a manifest in place of `old`, and removes those of the `pages` no longer needed.
 
     `_index.json` is written last, and a page is valid only if `_index.json` has the same
-    generation. So no reader mixes two. `Overtaken` if another host has written it since `old` was
-    read.
+    generation, so no reader mixes two. `Overtaken` if another host was faster than this one.
     """
     files = encode(manifest, page_size)
     for name, data in files.items():

@@ -3,7 +3,6 @@
 import math
 import os
 import random
-from functools import partial
 from pathlib import Path as FilePath
 
 from PIL import Image, ImageDraw, ImageOps
@@ -43,12 +42,9 @@ def make(folder: str) -> int:
         _landscape(number).save(root / path, exif=exif.tobytes(), quality=88)
         if number % 2:
             edit = {"tags": _FOLDERS[name], "notes": _NOTES[number % 4], "updatedBy": "demo"}
-            sidecar.edit(LocalTree(os.fspath(root)), path, partial(_merged, edit))
+            tree = LocalTree(os.fspath(root))
+            sidecar.edit(tree, path, lambda _: sidecar.merge(None, edit))  # noqa: B023
     return len(names)
-
-
-def _merged(edit: sidecar.Document, stored: sidecar.Sidecar | None) -> sidecar.Document:
-    return sidecar.merge(stored.document if stored else None, edit)
 
 
 def _landscape(number: int) -> Image.Image:

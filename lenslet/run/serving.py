@@ -253,6 +253,7 @@ def on_starting(server: Any) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
+    server.cfg.set("worker_connections", min(_CONNECTIONS, files // 2 - 100))
     fewest = 1 + bool(latest[0].worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
@@ -306,15 +307,10 @@ def pre_fork(server: Any, worker: Worker) -> None:
 
     It has that role if no live worker since the last HUP has it.
     """
-    worker.indexes = not _has_indexer(server, worker.cfg)
+    others = (each.indexes and each.cfg is worker.cfg for each in server.WORKERS.values())
+    worker.indexes = bool(latest[0].worker_threads) and not any(others)
     taken = {each.row for each in server.WORKERS.values()}
     worker.row = min(set(range(ROWS)) - taken, default=0)
-
-
-def _has_indexer(server: Any, cfg: Any) -> bool:
-    return not latest[0].worker_threads or any(
-        worker.indexes and worker.cfg is cfg for worker in server.WORKERS.values()
-    )
 
 
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:

@@ -264,8 +264,8 @@ def _words_of(item: Item) -> set[str]:
     return set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
 
 
-def forget_copies(cache: Tree, keep: set[str]) -> None:
-    """Removes the copies with other keys that are older than ten minutes.
+def forget_copies(cache: Tree, keep: set[str], drop: str = "") -> None:
+    """Removes the copies with other keys that are older than ten minutes, and those of `drop`.
 
     A process that has one open goes on reading it.
     """
@@ -274,7 +274,8 @@ def forget_copies(cache: Tree, keep: set[str]) -> None:
         found = cache.listing(ROOT)
         cache.sweep(ROOT, found.leftovers)
         for name, stat in found.files.items():
-            if name.partition(".")[0] not in keep and stat.mtime_ns <= before:
+            key = name.partition(".")[0]
+            if key == drop or (key not in keep and stat.mtime_ns <= before):
                 with contextlib.suppress(NotFound):
                     cache.delete(Path(name))
 
@@ -361,15 +362,17 @@ class Rollup:
 
         rollup_id = secrets.token_hex(8)
         name = Path(f"{rollup_id}.json")
-        self._cache.write(name, lambda: encode_rollup(rollup_id, items(), generations))
-        fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
-        with self._cache.open(name)[0] as file:
+        try:
+            self._cache.write(name, lambda: encode_rollup(rollup_id, items(), generations))
+            fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
+            with self._cache.open(name)[0] as file:
 
-            def content() -> Iterator[bytes]:
-                file.seek(0)
-                return iter(partial(file.read, _CHUNK), b"")
+                def content() -> Iterator[bytes]:
+                    file.seek(0)
+                    return iter(partial(file.read, _CHUNK), b"")
 
-            self._tree.write(Path(ROLLUP), content)
-        self._id, self.generations = rollup_id, generations
-        forget_copies(self._cache, {rollup_id})
+                self._tree.write(Path(ROLLUP), content)
+            self._id, self.generations = rollup_id, generations
+        finally:
+            forget_copies(self._cache, {self._id}, "" if self._id == rollup_id else rollup_id)
         return count

@@ -22,9 +22,8 @@ _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0) -> Tree:
     """Opens the tree that the settings name. The disk or bucket may be away right now.
 
-    A tree in a bucket always caches manifests in memory, a local one only with `fresh_seconds`, as
-    in request processes. A manifest in a bucket is used for `fresh_seconds` before the bucket is
-    asked again.
+    A tree in a bucket always caches manifests in memory, and uses one for `fresh_seconds` before
+    it asks again. A local one caches only with `fresh_seconds`, as in request processes.
     """
     if settings.s3_bucket:
         bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
@@ -95,8 +94,7 @@ def root_name(settings: Settings) -> str:
 def cache_folder(settings: Settings, name: str) -> str:
     """Creates the folder that this root has in the host's cache; returns the path of `name` in it.
 
-    The folder is in the temporary folder if the cache cannot be written, for example for a user
-    without a home.
+    It is in the temporary folder if the cache cannot be written, as for a user without a home.
     """
     root = root_name(settings)
     unique = f"{settings.s3_endpoint} {root}" if settings.s3_bucket else root

@@ -342,7 +342,7 @@ class LocalTree(Tree):
             if not os.access(b".", os.W_OK, dir_fd=fd):
                 return Denied("STATE_DIR cannot be written" if self.private else _READ_ONLY)
             found = os.statvfs(fd)
-            if found.f_bavail * found.f_frsize < _LEAST_BYTES:
+            if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
                 return errors.StorageFull("no space is left on the disk: free some")
         return None
 
@@ -512,7 +512,9 @@ def _replace(
             file.writelines(pieces)
             file.flush()
             if mtime_ns is not None:
-                _set_mtime(fd, mtime_ns)
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+                if os.fstat(fd).st_mtime_ns != mtime_ns:
+                    raise Denied("The file system does not keep times to the nanosecond.")
             if durable:
                 os.fsync(fd)
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -522,12 +524,6 @@ def _replace(
             raise
     if durable:
         os.fsync(folder)
-
-
-def _set_mtime(fd: int, mtime_ns: int) -> None:
-    os.utime(fd, ns=(mtime_ns, mtime_ns))
-    if os.fstat(fd).st_mtime_ns != mtime_ns:
-        raise Denied("The file system does not keep times to the nanosecond.")
 
 
 def _resemble(fd: int, old: os.stat_result | None) -> None:

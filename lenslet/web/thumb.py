@@ -38,7 +38,9 @@ class Picture(Resource):
             (data, _), rev = self._read(image), image.stat.rev
             self._count(Count.THUMBNAILS_READY)
         except NotFound:
-            made = self._make(image, most=self.service.settings.img_wait * _is_for_img(req))
+            # A browser that wants to show the answer would show 202 as a broken image.
+            shows = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
+            made = self._make(image, most=self.service.settings.img_wait * shows)
             self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
             if made is None:
                 send_pending(req, resp, path, url(req, self.route, path=path))
@@ -137,8 +139,3 @@ class Preview(Picture):
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
         return self.service.previews.read(image.path, image.stat.rev)
-
-
-def _is_for_img(req: falcon.Request) -> bool:
-    """True if a browser wants to show the answer, and would show 202 as a broken image."""
-    return req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")

@@ -639,3 +639,18 @@ def test_permission_to_read_is_lost_and_given_back(place: Place) -> None:
     found(server, "tag:kept", place.written)
     place.check()
     record("read permission lost", times=scale(1, 15), acknowledged=len(sidecars), lost=0)
+
+
+def test_a_photo_that_may_not_be_read_keeps_nobody_from_previews_of_others(tmp_path) -> None:
+    root = tmp_path / "photos"
+    for name in ("bad.jpg", "good.jpg"):
+        os.utime(put(root / name), (1, 1))
+    server = obeying_modes(lambda: Server(root, tmp_path, SCAN_SECONDS="600", IMG_WAIT="1"))
+    try:
+        server.until(lambda: server.json("/health")["library"])
+        with mode(root / "bad.jpg", 0):
+            assert server.get("/preview?path=bad.jpg", Accept="image/webp")[0] != 200
+            assert server.json("/health")["reasons"] == []
+            server.until(lambda: server.get("/preview?path=good.jpg")[0] == 200, 2.0)
+    finally:
+        server.stop()
