@@ -66,10 +66,6 @@ class Images:
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(job.path)
             ok = True
-        except LensletError as error:
-            if job.kind is not Kind.PREVIEW:
-                raise
-            self._library.check_storage(error)  # or else it is this one file
         finally:
             for waiter in job.waiters:
                 waiter(ok)
@@ -102,14 +98,18 @@ class Images:
     def _preview(self, job: Job) -> bool:
         """Makes a preview. An image that cannot be decoded is read as for a thumbnail."""
         item = job.path
-        tree, path, file, stat = self._open(item)
-        with file:
-            if not stat.settled(self._clock.wall_ns()):
-                raise Unsettled
-            with contextlib.suppress(NotFound):
-                self._library.previews.read(item, stat.rev)
-                return True
-            facts, data = self._decode(file, stat, large=job.large, hashed=False, **_PREVIEW)
+        try:
+            tree, path, file, stat = self._open(item)
+            with file:
+                if not stat.settled(self._clock.wall_ns()):
+                    raise Unsettled
+                with contextlib.suppress(NotFound):
+                    self._library.previews.read(item, stat.rev)
+                    return True
+                facts, data = self._decode(file, stat, large=job.large, hashed=False, **_PREVIEW)
+        except (errors.Denied, errors.StorageUnavailable) as error:
+            self._library.check_storage(error)
+            return False  # it is this one file
         if facts.error:
             return self._do(job)
         if not stat.etag and tree.stat(path).rev != stat.rev:
