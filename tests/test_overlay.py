@@ -223,7 +223,7 @@ def test_a_folder_with_the_name_of_a_manifest_comes_to_rest_and_is_in_health(
     assert gallery.items("a")["one.jpg"]["hasThumb"] is True
 
 
-def test_a_rollup_that_cannot_be_written_is_tried_rarely_and_leaves_nothing_in_the_cache(
+def test_a_rollup_that_cannot_be_written_leaves_nothing_in_the_cache(
     make_gallery: Make, root, tmp_path
 ) -> None:
     put(root / "a.jpg")

@@ -31,7 +31,8 @@ SLOW_SECONDS = 60.0
 STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a slow store
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
-COMPACT_SECONDS, FAILED_SECONDS = 300.0, 30.0  # between two rollups; after one that failed
+COMPACT_SECONDS = 300.0  # between two rollups
+_REST = 10  # a rollup that failed is tried again after so many times what it took
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
 _WORK = (*_IMAGES, Kind.FOLDER)
@@ -201,9 +202,8 @@ class Summary:
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._flushed = float("-inf")  # when the delta was last compared with the records
-        self._compacted = clock()
-        self._failed: tuple[float, LensletError] | None = None  # when the last rollup, and why
-        self._rebuild = False
+        self._compacted, self._rebuild = clock(), False
+        self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
         self._passes: dict[str, dict[str, Any]] = {}
         self._since: health.Since = {}
         self._reported: tuple[int, Any] = 0, None  # the records' version, and the passes
@@ -249,7 +249,7 @@ class Summary:
         self._flushed = begun
 
     def _is_due(self) -> bool:
-        if self._failed and self._clock() - self._failed[0] < FAILED_SECONDS:
+        if self._failed and self._clock() < self._failed[0]:
             raise self._failed[1]
         waited = self._clock() - self._compacted >= COMPACT_SECONDS
         return self._rebuild or not self._rollup.exists or bool(self._rollup.delta and waited)
@@ -260,7 +260,7 @@ class Summary:
         try:
             count = self._rollup.compact(folders, self._load)
         except LensletError as error:
-            self._failed = self._clock(), error
+            self._failed = self._clock() + _REST * (self._clock() - begun), error
             raise
         self._compacted, self._failed, self._rebuild = self._clock(), None, False
         self.passed("rollup", begun, items=count)
