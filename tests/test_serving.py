@@ -25,6 +25,7 @@ from conftest import CORPUS, ROOT, Server, encode, free_port, jpeg, put, wait_fo
 from PIL import Image
 
 Serve = Callable[..., Server]
+SIGNALS_SECONDS = 1.0  # gunicorn loses a signal to a process that has just been forked
 
 
 def fill(root: pathlib.Path, count: int, folder: str = "many") -> list[str]:
@@ -138,6 +139,7 @@ def test_term_ends_everything_promptly_in_the_middle_of_work(serve: Serve, root)
     server = serve(root)
     server.index_pid()
     children = server.workers()
+    time.sleep(SIGNALS_SECONDS)
     timer = threading.Timer(8, server.process.kill)
     timer.start()
     assert server.stop() == 0
@@ -176,6 +178,7 @@ def test_ctrl_c_in_a_terminal_ends_everything_within_two_seconds(root, tmp_path,
             wait_for(lambda forked=forked: len(forked.read_text().split()) == 3)
             and forked.read_text().split()
         )
+        time.sleep(SIGNALS_SECONDS)
         began = time.monotonic()
         os.write(terminal, b"\x03")
         shown = b""
