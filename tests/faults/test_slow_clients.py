@@ -25,6 +25,7 @@ SEED = 13
 # and for which a connection is kept that asks for nothing: docs/deploy.md
 REQUEST, SENDING, IDLE = 15, 30, 15
 LATE = 6  # seconds that it may take for that, on a busy machine
+TCP_CLOSE = 7  # the state of a socket that is no longer part of a connection
 BIG = jpeg() + b"J" * 20_000_000
 PUT = "PUT", "/item?path=a.jpg"
 EDIT = b'{"notes": "whole"}'
@@ -139,9 +140,17 @@ class Slow:
                 connection.sock.send(data)
 
     def held(self) -> set[str]:
-        """The kinds of which the service has a connection open."""
+        """The kinds of which the service has a connection open.
+
+        The port of one that ended after a half close may be that of another client by now.
+        """
         ports = ports_held(self._server)
-        return {name for name, each in self.connections if each.sock.getsockname()[1] in ports}
+        return {
+            name
+            for name, each in self.connections
+            if each.sock.getsockname()[1] in ports
+            and each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_CLOSE
+        }
 
 
 def ports_held(server: Server) -> set[int]:
