@@ -253,7 +253,7 @@ def on_starting(server: Any) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    server.cfg.set("worker_connections", min(_CONNECTIONS, files // 2 - 100))
+    server.cfg.set("worker_connections", min(_CONNECTIONS, max(20, files // 2 - 100)))
     fewest = 1 + bool(latest[0].worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
