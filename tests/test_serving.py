@@ -311,6 +311,23 @@ def test_an_edit_is_found_by_every_request_process_within_five_seconds(serve: Se
     assert totals == [1] * 20
 
 
+def test_the_processes_that_decode_wait_for_the_first_photo_not_it_for_them(
+    serve: Serve, root
+) -> None:
+    """Starting one takes 0.1 s, which the first thumbnail of a new folder would take longer."""
+    fill(root, 1)
+    server = serve(root, WORKER_THREADS="2")
+    server.until(lambda: server.json("/health")["status"] == "ok")
+    server.stop()
+    server = serve(root, WORKER_THREADS="2")  # has nothing to decode
+    server.until(lambda: server.json("/health")["status"] == "ok")
+    tasks = pathlib.Path(f"/proc/{server.index_pid()}/task").glob("*/children")
+    children = " ".join(task.read_text() for task in tasks).split()
+    commands = [pathlib.Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    decoding = [command for command in commands if b"images/decoder.py" in command]
+    assert len(decoding) == min(2, os.cpu_count() or 1)
+
+
 def test_an_image_that_kills_its_reader_is_quarantined_alone(serve: Serve, root) -> None:
     """If the process that decodes it dies, it is tried once more, and the others go on."""
     big = Image.new("L", (16_000, 9_000))

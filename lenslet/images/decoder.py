@@ -79,10 +79,9 @@ def main() -> int:
         score.write("500")
     with contextlib.suppress(ConnectionError), socket.socket(fileno=0) as parent:
         while True:
-            if not select.select([parent], [], [], _REST_SECONDS)[0]:
-                if hasattr(_libc, "malloc_trim"):
-                    _libc.malloc_trim(0)
-                select.select([parent], [], [])
+            rests = not select.select([parent], [], [], _REST_SECONDS)[0]
+            if rests and hasattr(_libc, "malloc_trim"):
+                _libc.malloc_trim(0)
             request, files, _, _ = socket.recv_fds(parent, 4096, 1)
             if not files:
                 break

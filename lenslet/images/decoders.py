@@ -46,13 +46,18 @@ class Decoders:
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
-        self._slots = threading.BoundedSemaphore(count)
+        self._count, self._slots = count, threading.BoundedSemaphore(count)
         self._memory = int(memory * (1 - _LARGE_SHARE) / count), int(memory * _LARGE_SHARE)
         self._seconds = seconds
         self._lock = threading.Lock()
         self._idle: list[_Decoder] = []
         self._all: set[_Decoder] = set()
         self._is_closed = False
+
+    def start(self) -> None:
+        """Starts the processes: each takes 0.1 s, and the first images need not wait for them."""
+        with contextlib.suppress(OSError):  # tried again with each image
+            self._idle = [_Decoder() for _ in range(self._count)]
 
     def read(self, file: int, *, large: bool, **how: Any) -> tuple[Facts, bytes]:
         """Returns an image's facts and its thumbnail.

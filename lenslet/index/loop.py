@@ -74,6 +74,8 @@ class Indexer:
             self._queue.put(Job(Kind.SCAN, force=True))
         if once:
             self.step()  # so that no thread ends before there is work
+        else:
+            self._decoders.start()
         pause = _ONCE_PAUSE if once else BEAT_SECONDS
         # One more thread reads large images.
         threads = [
@@ -85,17 +87,11 @@ class Indexer:
         self.beat()
         while any(t.is_alive() for t in threads) and not stop.wait(pause):
             self.beat()
-        if stop.is_set():
-            self.close()  # no thread waits for the end of its image
-        for thread in threads:
-            thread.join()
         if once and not stop.is_set():
             self._do(Job(Kind.SUMMARY, deep=True))
-        self.close()
-
-    def close(self) -> None:
-        """Ends the processes that read images."""
-        self._decoders.close()
+        self._decoders.close()  # no thread waits for the end of its image
+        for thread in threads:
+            thread.join()
 
     def _work(self, stop: threading.Event, once: bool, large: bool) -> None:
         while not stop.is_set():
