@@ -354,8 +354,7 @@ class Folders:
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]
         found = (*look.kept.covered, *look.kept.folders, *look.kept.others)
         ours = [MANIFEST, *filter(is_page, found)]
-        spare = [name for name in ours if self._tree.is_spare(path.child(name))]
-        if spare:
+        if spare := [name for name in ours if self._tree.is_spare(path.child(name))]:
             problems.append(Problem("notKept", path, f"{', '.join(spare)}: {_NOT_KEPT}"))
         record = Record(
             location=look.location,
@@ -428,7 +427,8 @@ class Folders:
             health = _only("unreadableFolders", path, error)
             retry = before.retry.after(now, {"": one_line(error)}, changed=False)
             new = replace(before, entry=entry, health=health, stamps=(), retry=retry, looked=now)
-            log.warning("folder %s: %s", path or "/", one_line(error))
+            if health != before.health:  # not after every look
+                log.warning("folder %s: %s", path or "/", one_line(error))
             self._put(path, new, before)
 
 

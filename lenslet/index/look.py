@@ -378,8 +378,7 @@ def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
 
 def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
     """Adds to a plan what is left to do for an item, and what is wrong with it."""
-    error = item.get("error")
-    if error:
+    if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
     if (not error or retry) and (not item["hasThumb"] or "hash" not in item):
@@ -392,8 +391,7 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
             path = item["path"] + SIDECARS[1]
             plan.problems.append(Problem("foreignJson", path, "JSON of another program"))
         if item.get("metaError"):
-            problem = Problem("unreadableSidecars", item["path"], item["metaError"])
-            plan.problems.append(problem)
+            plan.problems.append(Problem("unreadableSidecars", item["path"], item["metaError"]))
 
 
 def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:

@@ -32,6 +32,7 @@ STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a sl
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
 COMPACT_SECONDS = 300.0  # between two rollups
+_SCAN_REST = 100  # times what a scan took until the next; SCAN_SECONDS, or a quarter at least
 _REST = 10  # a rollup that failed is tried again after so many times what it took
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
 _IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
@@ -299,6 +300,7 @@ class Scanner:
         self._summary = summary
         self._clock = clock
         self.seconds = library.settings.scan_seconds
+        self._took = 0.0  # the last scan
         self._began_full = float("-inf")
         self._is_full = False  # the full scan that began last has not ended
 
@@ -307,7 +309,8 @@ class Scanner:
         begun = self._clock()
         self._library.tree.check()
         if self.seconds:
-            self._queue.put(Job(Kind.SCAN), self.seconds)
+            least = self.seconds / 4 if self._library.tree.has_stamps else self.seconds
+            self._queue.put(Job(Kind.SCAN), max(least, min(_SCAN_REST * self._took, self.seconds)))
         if job.force or begun - self._began_full > FULL_SCAN_SECONDS:
             self._began_full, self._is_full = begun, True
             for path, _ in self._records.all():
@@ -320,6 +323,7 @@ class Scanner:
         if self._is_full and not self._queue.waiting(*_WORK):
             self._is_full = False
             self._summary.passed("full", self._began_full)
+        self._took = self._clock() - begun
         self._summary.passed("scan", begun)
         self._queue.put(Job(Kind.SUMMARY))
 

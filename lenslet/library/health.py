@@ -103,13 +103,10 @@ def load(tree: Tree) -> dict[str, Any] | None:
     try:
         data, _ = tree.read(Path(HEALTH))
         found = orjson.loads(data)
-    except (NotFound, orjson.JSONDecodeError):
+        numbers, lists = found["counts"].values(), found["problems"].values()
+        since = [problem["since"] for each in lists for problem in each]
+    except (NotFound, orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         return None
-    if not (isinstance(found, dict) and "generatedAt" in found):
-        return None
-    counts, problems = found.get("counts"), found.get("problems")
-    if not (isinstance(counts, dict) and isinstance(problems, dict)):
-        return None
-    numbers, lists = counts.values(), problems.values()
     complete = all(isinstance(n, int) for n in numbers) and all(isinstance(p, list) for p in lists)
+    complete &= all(isinstance(when, str) for when in since) and "generatedAt" in found
     return found if complete else None

@@ -305,8 +305,7 @@ def find(tree: Tree, item: Path) -> Item | None:
     """Finds one item in its folder's manifest, and parses nothing else; None without one."""
     try:
         data, _ = _read_file(tree, item.parent, MANIFEST)
-        head = _head_of_pages(data)
-        if head:
+        if head := _head_of_pages(data):
             keys = [paths.natural_key(name) for name in head.first_names]
             page = bisect.bisect_right(keys, paths.natural_key(item.name)) - 1
             data, _ = read(tree, item.parent, max(page, 0))

@@ -193,8 +193,7 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
     hidden = sum(counts[kind] for kind in health.KINDS) - len(shown)
     if hidden > 0:
         print(f"  … and {hidden} more")
-    failed = sum(counts[kind] for kind in health.KINDS.keys() - _HARMLESS)
-    if failed:
+    if failed := sum(counts[kind] for kind in health.KINDS.keys() - _HARMLESS):
         print(f"{failed} could not be read")
     return int(failed > 0)
 

@@ -150,8 +150,7 @@ class Worker(gthread.ThreadWorker):
                 return gthread._DEFER
         conn.data_ready = True
         conn.sock.begin()
-        keeps = super().handle(conn)
-        if not keeps:
+        if not (keeps := super().handle(conn)):
             conn.close(graceful=True)  # here, because it may take two seconds
         return keeps
 

@@ -40,13 +40,18 @@ class Health(Resource):
     def _report(self) -> dict[str, Any]:
         storage, library = self._storage()
         workers = self._workers()
-        counts = library["counts"] if library else {}
-        worrying = [kind for kind in sorted(health.WORRYING) if counts.get(kind)]
-        listed = [f"{counts[kind]} {kind} ({health.KINDS[kind]})" for kind in worrying]
+        counts, problems = (library["counts"], library["problems"]) if library else ({}, {})
+        now = times.text(times.now())
+        listed = {
+            f"{counts[kind]} {kind} ({health.KINDS[kind]})": min(
+                (problem["since"] for problem in problems.get(kind, ())), default=now
+            )
+            for kind in sorted(health.WORRYING)
+            if counts.get(kind)
+        }
         reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"
-        now = times.text(times.now())
-        self._since = {each: self._since.get(each, now) for each in reasons}
+        self._since = {each: listed.get(each, self._since.get(each, now)) for each in reasons}
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,

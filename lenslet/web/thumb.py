@@ -88,16 +88,14 @@ class Picture(Resource):
             if stat.rev != image.stat.rev:  # its item in the manifest is out of date
                 self.service.tell(image.path.parent)
                 image = replace(image, stat=stat, item=None)
-            problem = self.service.status.problem(self.problems)
-            if problem:
+            if problem := self.service.status.problem(self.problems):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             if most > seconds:
                 made = self.service.wait(most - seconds, look, in_cache=in_cache)
         return (made[0], image.stat.rev) if made else None
 
     def _refuse_unreadable(self, image: Image) -> None:
-        item = self.service.known(image)
-        if item and "error" in item:
+        if (item := self.service.known(image)) and "error" in item:
             raise UnreadableImage(item["error"])
 
 

@@ -16,6 +16,7 @@ import random
 import re
 import subprocess
 import threading
+import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -639,6 +640,28 @@ def test_permission_to_read_is_lost_and_given_back(place: Place) -> None:
     found(server, "tag:kept", place.written)
     place.check()
     record("read permission lost", times=scale(1, 15), acknowledged=len(sidecars), lost=0)
+
+
+def test_lost_rights_in_an_idle_folder_are_in_health_within_ten_seconds_with_the_default_settings(
+    tmp_path,
+) -> None:
+    root = tmp_path / "photos"
+    for name in ("a/one.jpg", "b/two.jpg"):
+        os.utime(put(root / name), (1, 1))
+    server = obeying_modes(lambda: Server(root, tmp_path, WEB_CONCURRENCY="2"))
+    try:
+        well(server)
+        with mode(root / "a", 0):
+            server.until(lambda: server.json("/health")["status"] == "degraded", 10)
+            time.sleep(8)  # it is looked at again meanwhile, and not told again
+            answers = [server.json("/health") for _ in range(20)]
+            (problem,) = answers[0]["library"]["problems"]["unreadableFolders"]
+            reason = "1 unreadableFolders (let Lenslet read them, and check the disk)"
+            assert {each["since"][reason] for each in answers} == {problem["since"]}
+        server.until(lambda: server.json("/health")["status"] == "ok", 10)
+        assert server.log.read_text().count("folder a: ") == 1
+    finally:
+        server.stop()
 
 
 def test_a_photo_that_may_not_be_read_keeps_nobody_from_previews_of_others(tmp_path) -> None:
