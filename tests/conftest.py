@@ -172,11 +172,13 @@ class Gallery:
     def restart(self, *, real: bool = False) -> None:
         """A new index loop, as after a crash: it remembers nothing."""
         self.clock.real = real
-        if hasattr(self, "indexer"):
-            self.indexer.close()
+        if hasattr(self, "decoders"):
+            self.decoders.close()
+        library = open_library(self.settings, patient=True)
+        self.decoders = library.decoders
         self.queue = Queue(self.clock)
         self.indexer = Indexer(
-            open_library(self.settings, patient=True),
+            library,
             self.queue,
             self.status,
             self.clock,
@@ -250,7 +252,7 @@ class Gallery:
         return [item["path"] for item in answer["items"]]
 
     def close(self) -> None:
-        self.indexer.close()
+        self.decoders.close()
         self.library.decoders.close()
         self.channel.close()
 
