@@ -600,13 +600,19 @@ def test_what_cannot_be_saved_is_kept_until_the_service_is_back(
     expect(page.locator(".offline")).to_be_hidden()
 
 
-def test_a_conflict_in_a_photo_that_was_left_is_told(library: Server, open_page) -> None:
-    path = "art/2025/img17.jpg"
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_conflict_in_a_photo_that_was_left_is_told(
+    library: Server, open_page, seen: bool
+) -> None:
+    path = f"art/2025/img{16 + seen}.jpg"
     page = open_page(library, f"#/{path}")
     notes = page.get_by_label("Notes")
     expect(notes).to_be_editable()
     notes.fill("Mine.")
     edit(library, path, notes="Theirs.")
+    if seen:
+        notes.blur()
+        expect(page.locator(".conflict")).to_contain_text("Mine.")
     page.get_by_role("button", name="Next photo").click()
     expect(page.get_by_text(f"Not saved: {path}: The notes have changed")).to_be_visible()
     page.get_by_role("button", name="Previous photo").click()
@@ -859,6 +865,7 @@ def test_everything_can_be_done_with_keys(library: Server, open_page) -> None:
     page.keyboard.press("i")
     page.keyboard.press("Escape")
     expect(link(page, "img1.jpg")).to_be_focused()
+    expect(page).to_have_url(re.compile(r"#/art/2025/$"))
     page.keyboard.press("Escape")
     expect(page).to_have_url(re.compile(r"#/art/$"))
 

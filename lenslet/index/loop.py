@@ -300,6 +300,7 @@ class Scanner:
         self._summary = summary
         self._clock = clock
         self.seconds = library.settings.scan_seconds
+        self._in_folders = library.tree.has_stamps
         self._took = 0.0  # the last scan
         self._began_full = float("-inf")
         self._is_full = False  # the full scan that began last has not ended
@@ -309,7 +310,7 @@ class Scanner:
         begun = self._clock()
         self._library.tree.check()
         if self.seconds:
-            least = self.seconds / 4 if self._library.tree.has_stamps else self.seconds
+            least = self.seconds / 4 if self._in_folders else self.seconds
             self._queue.put(Job(Kind.SCAN), max(least, min(_SCAN_REST * self._took, self.seconds)))
         if job.force or begun - self._began_full > FULL_SCAN_SECONDS:
             self._began_full, self._is_full = begun, True
@@ -333,7 +334,7 @@ class Scanner:
         if record.health.counts["notKept"] and not self._library.tree.obstacle(path):
             return True
         location = record.location
-        if not (location and location.chain and self._library.tree.has_stamps):
+        if not (location and location.chain and self._in_folders):
             return False
         try:  # a pointer on the way may lead elsewhere now
             return self._library.locator.folder(path, fresh=True).target != location.target

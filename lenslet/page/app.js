@@ -31,7 +31,7 @@ function parse(hash) {
 	try {
 		path = decodeURIComponent(way.slice(0, 12000)).split("/").filter(Boolean).join("/");
 	} catch {
-		// a damaged address shows the root
+		// shows the root
 	}
 	if (way.endsWith("/") || !IMAGE.test(path)) return { folder: path, query };
 	return { item: path, folder: query ? within : parent(path), query };
@@ -222,12 +222,12 @@ addEventListener("keydown", (event) => {
 	const { key, target } = event;
 	if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
 	if (isTyping(event)) return key === "Escape" && target.blur();
-	const starts = key.startsWith("Arrow") && [document.body, grid.view].includes(target);
+	const starts = key.startsWith("Arrow") && target.matches("body, main, dialog *");
 	if (key === "?") help();
 	else if (document.querySelector("dialog[open]")) return;
 	else if (key === "/") search.focus();
 	else if (key === "Escape" && grid.selected.size) grid.select([]);
-	else if (key === "Escape") location.hash = folderHref(route.query || route.health ? route.folder : parent(route.folder));
+	else if (key === "Escape" && !route.item) location.hash = folderHref(route.query || route.health ? route.folder : parent(route.folder));
 	else if (starts && !grid.view.hidden) grid.focus();
 	else return;
 	event.preventDefault();

@@ -89,7 +89,7 @@ let shown;
 
 // Saves what is not saved yet, and shows nothing.
 export function clear() {
-	edit?.save();
+	edit?.[edit.theirs === undefined ? "save" : "changed"]();
 	edit = shown = undefined;
 	put(panel);
 }

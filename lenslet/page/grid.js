@@ -84,7 +84,7 @@ function draw(number) {
 	list.append(element);
 }
 
-// Returns the element of an item. It is made anew only if the image is another one.
+// An item's element, made anew only for another image.
 function tileOf(index, top) {
 	const item = source.items[index];
 	const key = item && [item.path, item.rev, item.error].join("\n");

@@ -40,7 +40,7 @@ class Source {
 		this.changed();
 	}
 
-	// Gives the day of an item, if days are headings.
+	// The day of an item, if days are headings.
 	get day() {
 		return this.sort.endsWith("date") ? dayOf : undefined;
 	}
