@@ -206,7 +206,7 @@ def normal_requests(server: Server) -> float:
                 answer = ask(sent)
                 seconds = time.monotonic() - begun
                 assert answer and answer.status == 200, (sent, answer)
-                assert seconds < 1, f"{seconds:.1f} s: {sent!r}"
+                assert seconds < 2, f"{seconds:.1f} s: {sent!r}"  # other tests share the processor
                 slowest = max(slowest, seconds)
     return slowest
 
