@@ -108,5 +108,5 @@ def load(tree: Tree) -> dict[str, Any] | None:
     except (NotFound, orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         return None
     complete = all(isinstance(n, int) for n in numbers) and all(isinstance(p, list) for p in lists)
-    complete &= all(isinstance(when, str) for when in since) and "generatedAt" in found
-    return found if complete else None
+    complete = complete and min(numbers, default=0) >= 0 and "generatedAt" in found
+    return found if complete and all(isinstance(when, str) for when in since) else None
