@@ -432,3 +432,26 @@ def test_a_state_folder_of_an_ignored_name_may_be_in_the_root(open_library_tree,
 def test_a_root_that_does_not_exist_is_refused(open_library_tree, tmp_path) -> None:
     with pytest.raises(SettingError, match="nope' is not a folder"):
         open_library_tree(ROOT_PATH=str(tmp_path / "nope"))
+
+
+def test_a_clock_that_is_ahead_takes_no_file_from_its_writer(
+    root: pathlib.Path, monkeypatch
+) -> None:
+    """To the sweep every temporary file seems old; those whose writer lives are locked."""
+    tree, stop, now = LocalTree(str(root), private=True), threading.Event(), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 86_400)
+
+    def sweep() -> None:
+        while not stop.is_set():
+            tree.sweep(ROOT, tree.listing(ROOT).leftovers)
+
+    threads = [threading.Thread(target=sweep) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(3000):
+            tree.write(Path("a.webp"), b"%d" % number)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

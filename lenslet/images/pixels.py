@@ -314,8 +314,7 @@ def _xmp_dates(image: Image.Image) -> Iterator[dt.datetime | None]:
 
 def _moment(date: object, offset: object) -> dt.datetime | None:
     """Parses a date with its offset, if it has one; None for the many forms of "unknown"."""
-    match = _DATE.fullmatch(_ascii(date))
-    if not match:
+    if not (match := _DATE.fullmatch(_ascii(date))):
         return None
     *fields, inline = match.groups()
     try:

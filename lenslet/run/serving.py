@@ -256,8 +256,7 @@ def on_starting(server: Any) -> None:
     fewest = 1 + bool(latest[0].worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
-    has_socket = server.master_pid or systemd.listen_fds(unset_environment=False)
-    if not has_socket:
+    if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
         _check_port(latest[0])
 
 

@@ -507,7 +507,10 @@ def _replace(
         fd = file.fileno()
         try:
             with contextlib.suppress(OSError):  # some network mounts have no locks
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if not os.fstat(fd).st_nlink:  # swept before it was locked, by a clock that is ahead
+                _replace(folder, name, pieces, mtime_ns=mtime_ns, durable=durable)
+                return
             _resemble(fd, _stat_in(folder, name))
             file.writelines(pieces)
             file.flush()

@@ -335,8 +335,7 @@ class S3Tree(Tree):
         if self.bucket not in self._client.conditions:
             probe = Path(f"{TEMPORARY}{random.getrandbits(64):016x}")
             try:
-                works = self._refuses(probe, _NEVER)
-                if works:
+                if works := self._refuses(probe, _NEVER):
                     self._put(probe, io.BytesIO(), "", "")
                     works = self._refuses(probe, "")
             except Unsupported:
