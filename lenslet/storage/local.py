@@ -508,7 +508,7 @@ def _replace(
         try:
             with contextlib.suppress(OSError):  # some network mounts have no locks
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            if not os.fstat(fd).st_nlink:  # swept before it was locked, by a clock that is ahead
+            if not _stat_in(folder, temporary):  # swept before it was locked: a clock is ahead
                 _replace(folder, name, pieces, mtime_ns=mtime_ns, durable=durable)
                 return
             _resemble(fd, _stat_in(folder, name))
