@@ -870,6 +870,28 @@ def test_everything_can_be_done_with_keys(library: Server, open_page) -> None:
     expect(page).to_have_url(re.compile(r"#/art/$"))
 
 
+def test_a_key_that_comes_while_a_dialog_closes_is_neither_lost_nor_taken_twice(
+    library: Server, open_page
+) -> None:
+    """A browser moves the focus, and the address back, a moment after the dialog is gone."""
+    page = open_page(library, "#/art/2025/")
+    expect(link(page, "img0.jpg")).to_be_visible()
+    press = "(target, key) => target.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}))"
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keys").evaluate(
+        f"dialog => {{ const button = dialog.querySelector('button'); dialog.close(); ({press})(button, 'ArrowDown'); }}"
+    )
+    expect(link(page, "img0.jpg")).to_be_focused()
+    page.keyboard.press("Enter")
+    viewer(page).evaluate(
+        f"dialog => {{ dialog.addEventListener('close', () => ({press})(document.activeElement, 'Escape'), {{once: true}}); }}"
+    )
+    page.keyboard.press("Escape")
+    expect(viewer(page)).to_have_count(0)
+    page.wait_for_timeout(500)
+    expect(page).to_have_url(re.compile(r"#/art/2025/$"))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 800), (390, 800)])
 def test_no_view_has_serious_faults_of_accessibility(

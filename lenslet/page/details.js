@@ -1,4 +1,4 @@
-// A photo's facts, tags and notes. Edits are merged with those of others, and kept when saving fails.
+// A photo's facts, tags and notes. Edits are merged with those of others, and kept if saving fails.
 
 import { read, send } from "./api.js";
 import { h, page, put, textButton, writable } from "./dom.js";
@@ -87,9 +87,10 @@ export const panel = h("aside.details", { "aria-label": T.details });
 let edit; // of the photo that is shown
 let shown;
 
-// Saves what is not saved yet, and shows nothing.
+// Saves what is not saved, and shows nothing.
 export function clear() {
-	edit?.[edit.theirs === undefined ? "save" : "changed"]();
+	edit?.save();
+	if (edit?.status === "conflict") edit.changed();
 	edit = shown = undefined;
 	put(panel);
 }
