@@ -103,10 +103,10 @@ def load(tree: Tree) -> dict[str, Any] | None:
     try:
         data, _ = tree.read(Path(HEALTH))
         found = orjson.loads(data)
-        numbers, lists = found["counts"].values(), found["problems"].values()
+        counts, lists = found["counts"].values(), found["problems"].values()
         since = [problem["since"] for each in lists for problem in each]
     except (NotFound, orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         return None
-    complete = all(isinstance(n, int) for n in numbers) and all(isinstance(p, list) for p in lists)
-    complete = complete and min(numbers, default=0) >= 0 and "generatedAt" in found
-    return found if complete and all(isinstance(when, str) for when in since) else None
+    right = all(isinstance(n, int) and n >= 0 for n in counts) and "generatedAt" in found
+    right = right and all(isinstance(each, list) for each in lists)
+    return found if right and all(isinstance(when, str) for when in since) else None
