@@ -444,9 +444,9 @@ class Overlay(Tree):
     def is_spare(self, path: Path) -> bool:
         if not (self._spare and self._has_spare(path)):
             return False
-        with contextlib.suppress(LensletError):
+        with contextlib.suppress(LensletError), self.upper.open(path)[0] as file:
             if not self.lower.obstacle(path.parent):
-                self.lower.write(path, lambda: (self.upper.read(each)[0] for each in [path]))
+                self.lower.write(path, lambda: iter(partial(file.read, 1 << 20), b""))
                 self.upper.delete(path)
         return self._has_spare(path)
 
