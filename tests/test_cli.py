@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
 
-from conftest import BROKEN_JPEG, draw, encode, free_port, jpeg, put, tree
+from conftest import BROKEN_JPEG, draw, encode, free_port, jpeg, put, tree, wait_for
 
 
 def lenslet(
@@ -46,6 +47,23 @@ def test_index_makes_everything_and_says_what_it_did(root, tmp_path) -> None:
     again = lenslet(tmp_path, "index", root)
     assert again.returncode == 0
     assert "0 read" in again.stdout
+
+
+def test_index_reads_every_image_also_when_finding_the_folders_takes_long(tmp_path) -> None:
+    """With 500,000 items it took 15 seconds, and then everything ended with no image read."""
+    root, data = tmp_path / "root", jpeg(40, 30)
+    for number in range(1000):
+        old(put(root / f"{number}/x.jpg", data))
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "WORKER_THREADS": "1"}
+    command = [sys.executable, "-m", "lenslet.run.cli", "index", str(root)]
+    with subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.DEVNULL) as index:
+        wait_for((root / "0/_index.json").exists)
+        index.send_signal(signal.SIGSTOP)
+        threading.Event().wait(10.5)
+        assert not (root / "999/_index.json").exists()
+        index.send_signal(signal.SIGCONT)
+        assert index.wait(60) == 0
+    assert len(list(root.glob("*/x.jpg.thumbnail"))) == 1000
 
 
 def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:

@@ -35,8 +35,7 @@ COMPACT_SECONDS = 300.0  # between two rollups
 _SCAN_REST = 100  # times what a scan took, then comes the next: a quarter to all of SCAN_SECONDS
 _REST = 10  # a rollup that failed is tried again after so many times what it took
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
-_IMAGES = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
-_WORK = (*_IMAGES, Kind.FOLDER)
+_WORK = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE, Kind.FOLDER)
 
 
 class Indexer:
@@ -65,7 +64,7 @@ class Indexer:
         # The kinds of work that storage refuses: why, and when it was tried last.
         self._refused: dict[Kind, tuple[str, float]] = {}
         self._doing: dict[int, tuple[Job, float]] = {}  # by thread, and since when
-        self._worked = time.monotonic()  # when an image was read last
+        self._worked = time.monotonic()  # when an image was read last, or a folder found
 
     # The loop
 
@@ -97,8 +96,8 @@ class Indexer:
     def _work(self, stop: threading.Event, once: bool, large: bool) -> None:
         while not stop.is_set():
             self.step(_ONCE_PAUSE if once else BEAT_SECONDS, large=large)
-            reads = any(job.kind in _IMAGES for job, _ in list(self._doing.values()))
-            rests = time.monotonic() - self._worked > _ONCE_SECONDS and not reads
+            works = any(job.kind in _WORK for job, _ in list(self._doing.values()))
+            rests = time.monotonic() - self._worked > _ONCE_SECONDS and not works
             if once and (not self.backlog or (rests and self._records.complete)):
                 return
 
@@ -127,7 +126,10 @@ class Indexer:
                     self._images.do(job)
                     self._worked = time.monotonic()
                 case Kind.FOLDER:
+                    is_new = self._records.get(job.path).looked == float("-inf")
                     self.folders.index(job)
+                    if is_new:
+                        self._worked = time.monotonic()
                 case Kind.SCAN:
                     self._scanner.scan(job)
                     self._status.scanned()
@@ -147,8 +149,7 @@ class Indexer:
             self._refused[job.kind] = reason, self._clock()
             if job.kind is not Kind.PREVIEW:  # asked for again, it is tried again
                 force = job.force and job.kind is not Kind.SUMMARY  # which remembers it
-                job = replace(job, waiters=(), asked=False, force=force)
-                self._queue.put(job, REPEAT_SECONDS)
+                self._queue.put(replace(job, waiters=(), asked=False, force=force), REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
             if job.kind is Kind.FOLDER:
@@ -166,8 +167,7 @@ class Indexer:
         self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
         self._status.set_problem(IMAGES, self.problem(Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER))
         self._status.set_problem(PREVIEWS, self.problem(Kind.PREVIEW))
-        _, refused = self._refused.get(Kind.PREVIEW, ("", 0.0))
-        if self._clock() - refused > REPEAT_SECONDS:
+        if self._clock() - self._refused.get(Kind.PREVIEW, ("", 0.0))[1] > REPEAT_SECONDS:
             self._refused.pop(Kind.PREVIEW, None)
 
     def problem(self, *kinds: Kind) -> str:
