@@ -18,12 +18,13 @@ from typing import NamedTuple
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
-from lenslet.index.look import Look, Looker, Stamp
+from lenslet.index.look import Look, Looker, Stamp, Unseen
 from lenslet.index.queue import Job, Kind, Queue, Waiter
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import Dir, is_page
+from lenslet.library.manifest import Dir, Item, is_page
+from lenslet.library.orphans import Orphan
 from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
 
@@ -77,7 +78,9 @@ class Record:
 
     `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
     its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
-    `looked` is when indexing ended, by the loop's clock, and `took` how long it took, in seconds.
+    `looked` is when indexing ended, by the loop's clock, and `took` how long it took, in seconds;
+    `looked_ns` is when it began, as files have it. `orphans` are sidecars whose photo is not beside
+    them. `unread`: it has images that will be read.
     """
 
     location: Location | None = None
@@ -89,6 +92,9 @@ class Record:
     retry: Retry = field(default_factory=Retry)
     looked: float = -_NEVER
     took: float = 0.0
+    looked_ns: int = 0
+    orphans: tuple[Orphan, ...] = ()
+    unread: bool = False
 
 
 class Records:
@@ -100,6 +106,7 @@ class Records:
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self._nested: set[Path] = set()  # those behind several pointers
         self.version = 0  # changes with every change of a folder's health
+        self.forgotten = 0  # changes when an indexed folder is forgotten
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -149,6 +156,7 @@ class Records:
             self.version += 1
             gone = {path, *filter(path.holds, self._folders)}
             self._gone |= gone
+            self.forgotten += any(self.get(folder).generation for folder in gone)
             self._nested -= gone
             for folder in gone:
                 self._folders.pop(folder, None)
@@ -187,10 +195,13 @@ class Run:
 class Folders:
     """Indexes the folders of a library, one thread at a time for each folder."""
 
-    def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
+    def __init__(
+        self, library: Library, queue: Queue, records: Records, clock: Clock, unseen: Unseen
+    ) -> None:
+        """`unseen` says of a hash whether no image of the library has it."""
         self._library = library
         self._tree = library.tree
-        self._looker = Looker(library, clock)
+        self._looker = Looker(library, clock, unseen)
         self._queue = queue
         self._records = records
         self._clock = clock
@@ -317,14 +328,21 @@ class Folders:
 
         The tree is checked after each look: what was seen while a disk went away is not true.
         """
-        path, begun = job.path, self._clock()
+        path, begun, begun_ns = job.path, self._clock(), self._clock.wall_ns()
         with self._lock:
             facts, failed = dict(run.facts), dict(run.failed)
         shown = {name: self._records.entry(path.child(name)) for name in before.children}
         news = facts or failed or job.force or before.retry.tries or shown != before.children
         news = news or before.health.counts["notKept"]
         unless = () if news else before.stamps
-        look = self._looker.look(path, facts, self._records.entry, retry=job.force, unless=unless)
+        look = self._looker.look(
+            path,
+            facts,
+            self._records.entry,
+            retry=job.force,
+            unless=unless,
+            since_ns=before.looked_ns,
+        )
         self._tree.check()
         if look is None:
             self._records.put(path, replace(before, looked=self._clock()))
@@ -332,19 +350,32 @@ class Folders:
             return True
         self._records.check_nested(path, look.location)
         self._looker.write(look)
+        self._looker.complete(look)
         with self._lock:  # newer facts are kept
             run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
             run.failed = {n: p for n, p in run.failed.items() if n not in failed}
-        self._remember(job, look, before, failed, begun)
+        self._remember(job, look, before, failed, begun, begun_ns)
         if look.plan.unsettled:
             self._queue.put(Job(Kind.FOLDER, path), AGAIN_SECONDS)
+        elif look.young:
+            self._queue.put(Job(Kind.RETRY, path), AGAIN_SECONDS)
         self._read_images(job, run, look, before)
         return True
 
     def _remember(
-        self, job: Job, look: Look, before: Record, failed: dict[str, str], begun: float
+        self,
+        job: Job,
+        look: Look,
+        before: Record,
+        failed: dict[str, str],
+        begun: float,
+        begun_ns: int,
     ) -> None:
         path, plan, now = job.path, look.plan, self._clock()
+
+        def is_unread(item: Item) -> bool:
+            return not (item.keys() & {"hash", "error"} or item["name"] in retry.reasons)
+
         manifest, reasons = plan.manifest, {**before.retry.reasons, **failed}
         retry = before.retry.after(
             now,
@@ -366,6 +397,9 @@ class Folders:
             retry=retry,
             looked=now,
             took=now - begun,
+            looked_ns=begun_ns,
+            orphans=tuple(look.orphans),
+            unread=plan.unsettled or any(map(is_unread, manifest.items)),
         )
         self._put(path, record, before)
         for name in {*before.children, *(entry["name"] for entry in look.old.dirs)}:
@@ -387,7 +421,12 @@ class Folders:
             self._queue.put(Job(Kind.RETRY, path), record.retry.due - self._clock())
         if path and shown != record.entry:
             self._queue.put(Job(Kind.FOLDER, path.parent), SOON)
-        if (before.generation, before.health) != (record.generation, record.health):
+        if (before.generation, before.health, before.orphans, before.unread) != (
+            record.generation,
+            record.health,
+            record.orphans,
+            record.unread,
+        ):
             self._queue.put(Job(Kind.SUMMARY), SOON)
 
     def _index_children(self, job: Job, names: Iterable[str]) -> None:

@@ -8,27 +8,33 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 from lenslet import paths, times
-from lenslet.errors import Denied, Ignored, LensletError, NotFound, one_line
+from lenslet.errors import Denied, Ignored, LensletError, NotFound, Overtaken, one_line
 from lenslet.images import Facts
-from lenslet.library import Library, manifest, sidecar
+from lenslet.library import Library, manifest, orphans, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
+from lenslet.library.orphans import Orphan
+from lenslet.library.sidecar import Document, Photo, Sidecar
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
-from lenslet.storage.tree import Listing, Stat, Tree
+from lenslet.storage.tree import SETTLED_NS, Listing, Stat, Tree
+from lenslet.storage.tree import Document as File
 from lenslet.times import Clock
 
 # The keys of an item that come from reading its image.
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
-_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
+_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
 _SECOND = 1_000_000_000
 _UNKNOWN: Dir = {}
 Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder is shown in its parent
+# True if no image of the library has a hash, False if one has; None if that is not known yet.
+Unseen = Callable[[str], "bool | None"]
 
 
 class Stamp(NamedTuple):
@@ -44,7 +50,9 @@ class Look:
     """What a look at a folder found. Nothing is written yet.
 
     `listing` is of the images' folder, `kept` of the folder where derived files are. `children` are
-    the subfolders, each as the manifest shows it, None if it does not.
+    the subfolders, each as the manifest shows it, None if it does not. `orphans` are sidecars whose
+    photo is not beside them. `incomplete` are images whose sidecar does not say yet which photo it
+    belongs to. `young`: a sidecar may be written again without looking changed.
     """
 
     location: Location
@@ -54,6 +62,9 @@ class Look:
     old: Manifest
     plan: Plan
     children: dict[str, Dir | None]
+    orphans: list[Orphan] = field(default_factory=list)
+    incomplete: dict[str, Document] = field(default_factory=dict)
+    young: bool = False
 
     @property
     def entry(self) -> Dir:
@@ -79,7 +90,8 @@ class Look:
 class Looker:
     """Looks at folders, and writes what was decided."""
 
-    def __init__(self, library: Library, clock: Clock) -> None:
+    def __init__(self, library: Library, clock: Clock, unseen: Unseen = lambda _: None) -> None:
+        self._unseen = unseen
         self._tree = library.tree
         self._locator = library.locator
         self._page_size = library.settings.page_size
@@ -93,12 +105,13 @@ class Looker:
         *,
         retry: bool = False,
         unless: tuple[Stamp, ...] = (),
+        since_ns: int = 0,
     ) -> Look | None:
         """Compares a folder with its manifest. `entry` says how each subfolder is shown.
 
-        `retry` tries undecodable images again. `unless` are the stamps of the last look; None is
-        returned if a folder in a bucket still has them. Raises `NotFound`, `Ignored`, `Denied`,
-        `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
+        `retry` tries undecodable images again. `unless` are the stamps of the last look, which was
+        at `since_ns`; None is returned if a folder in a bucket still has them. Raises `NotFound`,
+        `Ignored`, `Denied`, `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
         """
         here = self._locator.beneath(path)
         listing, stamp = self._list(here.tree, here.folder)
@@ -128,11 +141,17 @@ class Looker:
                     shown = before.get(name) or self._first_entry(child, old)
                 children[name] = shown
         snapshot.dirs = list(filter(None, children.values()))
-        changed = changed_sidecars(old, snapshot.sidecars)
-        metas = {name: self._meta(location, name) for name in changed}
-        plan = compare(old, snapshot, facts, metas, retry=retry)
+        metas = self._metas(location, old, snapshot, facts, since_ns)
+        read = {name: meta.keys for name, meta in metas.items()}
+        plan = compare(old, snapshot, facts, read, retry=retry)
         plan.problems += self._problems(location, listing, kept)
-        return Look(location, tuple(stamps), listing, kept, old, plan, children)
+        look = Look(location, tuple(stamps), listing, kept, old, plan, children)
+        look.orphans = [each for meta in metas.values() for each in meta.orphans]
+        look.orphans += orphans.without_image(location, listing)
+        look.incomplete = {n: meta.facts for n, meta in metas.items() if meta.facts}
+        written = snapshot.sidecar_times.values()
+        look.young = max(written, default=0) > snapshot.now_ns - SETTLED_NS
+        return look
 
     def _fits(self, location: Location, name: str) -> bool:
         """True if what is in a subfolder can be reached, and be asked for."""
@@ -186,26 +205,95 @@ class Looker:
                 if name.endswith(THUMBNAIL)
             },
             sidecars={name: sidecars[name] for name in sidecars.keys() & served},
+            sidecar_times={name: last_written(name, files) for name in sidecars.keys() & served},
         )
 
-    def _meta(self, location: Location, name: str) -> Item:
-        """Reads a sidecar; returns the keys of an item that come from it."""
+    def _metas(
+        self,
+        location: Location,
+        old: Manifest,
+        snapshot: Snapshot,
+        facts: Mapping[str, Facts],
+        since_ns: int,
+    ) -> dict[str, _Meta]:
+        """Reads the sidecars that may be others than the manifest describes, or another photo's.
+
+        Two writes within one tick of a coarse clock look the same, so a sidecar that was written
+        just before the last look is read again.
+        """
+        before = {item["name"]: item for item in old.items}
+        if not since_ns and old.generated_at:
+            since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
+        changed = set(changed_sidecars(old, snapshot.sidecars))
+        found = {}
+        for name in snapshot.sidecars:
+            stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
+            seen = snapshot.sidecar_times.get(name, 0) <= since_ns - SETTLED_NS
+            same = was is not None and (was["rev"], was["size"]) == (stat.rev, stat.size)
+            certain = was is not None and not was.keys() & {"edited", "strays"}
+            if name in changed or read or not (seen and same and certain):
+                known = Item(was) if was and same else {}
+                if read and read.rev == stat.rev:
+                    known |= _known(read)
+                found[name] = self._meta(location, name, known)
+        return found
+
+    def _meta(self, location: Location, name: str, known: Item) -> _Meta:
+        """Reads the sidecars beside an image, of which `known` is what its item says."""
+        item, copies = location.file(name), list[File]()
+        unread = None if "error" not in known else ""
+        photo = Photo(known.get("hash", unread), known.get("createdAt"))
         try:
-            found = sidecar.find(location.tree, location.file(name))
+            copies = location.tree.copies(sidecar.files_of(item))
+            found = sidecar.examine(item, copies, lambda: photo)
         except LensletError as error:
             found = sidecar.Found(unreadable=one_line(error))
+        doubtful = found.unknown
+        if doubtful and photo.hash:
+            photo = self._decided(photo, [each.hash for each in doubtful], known)
+            found = sidecar.examine(item, copies, lambda: photo)
         document = found.sidecar.document if found.sidecar else {}
-        meta: Item = {"hasMeta": found.sidecar is not None}
-        meta.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
+        keys: Item = {"hasMeta": found.sidecar is not None}
+        keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
+        if found.sidecar and found.sidecar.hash in photo.edited:
+            keys["edited"] = [found.sidecar.hash]
+        if found.strays:
+            keys["strays"] = [each.hash for each in found.strays]
         if found.foreign:
-            meta["foreign"] = True
+            keys["foreign"] = True
         if found.unreadable:
-            meta["metaError"] = found.unreadable
-        return meta
+            keys["metaError"] = found.unreadable
+        if found.unknown:
+            keys["metaRev"] = ""  # so that it is read again
+        strays = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
+        if photo.hash:
+            taken = {each.path for each in found.strays}
+            strays += [
+                orphans.of(location, each, doubtful=True)
+                for each in doubtful
+                if each.path not in taken
+            ]
+        facts = sidecar.facts_of(known) if known.get("hash") and not location.readonly else {}
+        lacks = facts and found.sidecar and found.sidecar.editable and found.sidecar.lacks(facts)
+        return _Meta(keys, strays, facts if lacks else {})
+
+    def _decided(self, photo: Photo, hashes: list[str], known: Item) -> Photo:
+        """Returns the photo with what is known of sidecars that another photo may have.
+
+        What was another photo's remains so: that photo may only have been removed.
+        """
+        edited, others = list[str](), list[str](known.get("strays", ()))
+        for held in hashes:
+            unseen = self._unseen(held)
+            if unseen is None:
+                unseen = True if held in known.get("edited", ()) else None
+            if held not in others and unseen is not None:
+                (edited if unseen else others).append(held)
+        return replace(photo, edited=tuple(edited), others=tuple(others))
 
     def _problems(self, location: Location, listing: Listing, kept: Listing) -> Iterator[Problem]:
-        """Yields names that cannot be served, and the files of images that are gone."""
-        path, reason = location.path, "its image is gone"
+        """Yields names that cannot be served, and thumbnails of images that are gone."""
+        path = location.path
         for name in listing.unusable:
             yield Problem("unusableNames", path.child(name), "the name cannot be part of a path")
         for name in (*listing.folders, *listing.others):
@@ -214,21 +302,21 @@ class Looker:
         for name in kept.files:
             image = name.removesuffix(THUMBNAIL)
             if image != name and image not in listing.files and paths.is_item(image):
-                yield Problem("orphanThumbnails", path.child(name), reason)
-        for image in sidecars_of(listing.files, listing.covered):
-            if image not in listing.files and paths.is_item(image):
-                found = sidecar.find(location.tree, location.file(image))
-                ours = {each.path.name for each in found.ours}
-                for name in (image + suffix for suffix in SIDECARS):
-                    if name in listing.files and (found.unreadable or name in ours):
-                        yield Problem("orphanSidecars", path.child(name), reason)
+                yield Problem("orphanThumbnails", path.child(name), orphans.GONE)
 
     def write(self, look: Look) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.
 
-        `Overtaken` if another host has written it since.
+        Thumbnails of images that are gone are removed from `STATE_DIR` and the host's cache; in the
+        root they stay, and count. `Overtaken` if another host has written the manifest since.
         """
         path, plan = look.location.path, look.plan
+        if own := self._tree.own:
+            for problem in list(plan.problems):
+                if problem.kind == "orphanThumbnails":
+                    with contextlib.suppress(NotFound, Denied):
+                        own.delete(Path(problem.path))
+                        plan.problems.remove(problem)
         for name in plan.replaced:
             with contextlib.suppress(NotFound, Denied):
                 self._tree.delete(path.child(name + THUMBNAIL))
@@ -242,6 +330,37 @@ class Looker:
             if look.listing is not look.kept:
                 look.location.tree.sweep(look.location.folder, look.listing.leftovers)
 
+    def complete(self, look: Look) -> None:
+        """Writes into sidecars which photo they belong to, if they do not say so."""
+        location = look.location
+        for name, facts in look.incomplete.items():
+            photo = partial(Photo, facts["hash"], facts["exif"].get("createdAt"))
+
+            def change(stored: Sidecar | None, facts: Document = facts) -> Document | None:
+                if not (stored and stored.lacks(facts)):
+                    raise Overtaken("The sidecar has changed.")
+                return sidecar.with_facts(stored.document, facts)
+
+            with contextlib.suppress(LensletError):  # tried again when the folder is read anew
+                sidecar.edit(location.tree, location.file(name), change, photo)
+
+
+class _Meta(NamedTuple):
+    """What the sidecars of an image say: the keys of its item, and those that are not its own.
+
+    `facts` are what its sidecar does not say of its photo; empty if it does.
+    """
+
+    keys: Item
+    orphans: list[Orphan]
+    facts: Document
+
+
+def _known(read: Facts) -> Item:
+    """Returns the keys of an item that reading its image showed."""
+    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
 
 # Comparing
 
@@ -251,13 +370,15 @@ class Snapshot:
     """What a folder holds at one moment.
 
     `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
-    files beside each image; `dirs` are the subfolders that are shown.
+    files beside each image, `sidecar_times` when the last of them was written; `dirs` are the
+    subfolders that are shown.
     """
 
     images: Mapping[str, Stat]
     now_ns: int
     thumbnails: Mapping[str, Stat] = field(default_factory=dict)
     sidecars: Mapping[str, str] = field(default_factory=dict)
+    sidecar_times: Mapping[str, int] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
 
 
@@ -318,7 +439,8 @@ def compare(
             plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
             bound = False
         rev = snapshot.sidecars.get(name, "")
-        if same and not read and same["hasThumb"] == bound and _knows_meta(same, rev):
+        unchanged = same and not read and same["hasThumb"] == bound and name not in metas
+        if same and unchanged and _knows_meta(same, rev):
             item = same
         else:
             item = _item(old.path, name, stat, same, read, bound)
@@ -370,7 +492,7 @@ def _item(
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
     """The keys that describe a sidecar: as just read or, if it is unchanged, of the old item."""
     if read is not None:
-        return {**read, "metaRev": rev}
+        return {"metaRev": rev, **read}
     if was and rev and _knows_meta(was, rev):
         return {key: was[key] for key in _META_KEYS if key in was}
     return {}
@@ -404,3 +526,8 @@ def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
                 if name.endswith(suffix):
                     revs.setdefault(name.removesuffix(suffix), []).append(files[name].rev)
     return {image: "+".join(each) for image, each in revs.items()}
+
+
+def last_written(image: str, files: Mapping[str, Stat]) -> int:
+    """Returns when the last of an image's sidecar files was written, in nanoseconds."""
+    return max(files[image + end].ctime_ns for end in SIDECARS if image + end in files)

@@ -14,6 +14,7 @@ from lenslet.errors import Denied, LensletError, NotFound, one_line
 from lenslet.images.decoders import NeedsMore, Stopped
 from lenslet.index.folders import AGAIN_SECONDS, REPEAT_SECONDS, Folders, Record, Records
 from lenslet.index.look import Stamp
+from lenslet.index.moves import Moves
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener, Unsettled
 from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
@@ -31,6 +32,7 @@ SLOW_SECONDS = 60.0
 STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a slow store
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
+_ONCE_MOVES_SECONDS = 600.0  # with `once`: the longest time for moving sidecars
 COMPACT_SECONDS = 300.0  # between two rollups
 _SCAN_REST = 100  # times what a scan took, then comes the next: a quarter to all of SCAN_SECONDS
 _REST = 10  # a rollup that failed is tried again after so many times what it took
@@ -57,9 +59,10 @@ class Indexer:
         self._threads = library.settings.worker_threads
         self._queue = queue
         self._status = status
-        self.folders = Folders(library, queue, records, clock)
+        self._moves = moves = Moves(library, queue, records, clock)
+        self.folders = Folders(library, queue, records, clock, moves.unseen)
         self._images = Images(library, self.folders, status, clock, listener)
-        self._summary = Summary(library, queue, records, clock)
+        self._summary = Summary(library, queue, records, clock, moves)
         self._scanner = Scanner(library, queue, records, self._summary, clock)
         # The kinds of work that storage refuses: why, and when it was tried last.
         self._refused: dict[Kind, tuple[str, float]] = {}
@@ -88,6 +91,10 @@ class Indexer:
         while any(t.is_alive() for t in threads) and not stop.wait(pause):
             self.beat()
         if once and not stop.is_set():
+            self._do(Job(Kind.SUMMARY))
+            until = time.monotonic() + _ONCE_MOVES_SECONDS
+            while (self._moves.waits or self.backlog) and time.monotonic() < until:
+                self.step(_ONCE_PAUSE)
             self._do(Job(Kind.SUMMARY, deep=True))
         self._decoders.close()  # no thread waits for the end of its image
         for thread in threads:
@@ -191,7 +198,10 @@ class Summary:
     and the report. Every host adds the folders that it has indexed to the delta.
     """
 
-    def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
+    def __init__(
+        self, library: Library, queue: Queue, records: Records, clock: Clock, moves: Moves
+    ) -> None:
+        self._moves = moves
         self._tree = library.tree
         self._queue = queue
         self._records = records
@@ -203,7 +213,7 @@ class Summary:
         self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
         self._passes: dict[str, dict[str, Any]] = {}
         self._since: health.Since = {}
-        self._reported: tuple[int, Any] = 0, None  # the records' version, and the passes
+        self._reported: tuple[Any, ...] = ()  # the records' version, orphans and the passes
 
     def write(self, job: Job) -> None:
         """Writes what has changed. `force` writes the rollup anew, `deep` if it is out of date."""
@@ -212,6 +222,8 @@ class Summary:
         self._tree.check()
         complete = self._leads and self._records.complete
         try:
+            if complete:
+                self._moves.step()
             self._flush()
             if complete and ((job.deep and self._rollup.delta) or self._is_due()):
                 self._compact()
@@ -277,7 +289,7 @@ class Summary:
     def _report(self) -> None:
         """Writes the report, unless it says what it said before."""
         passes = {name: each for name, each in self._passes.items() if name != "scan"}
-        news = self._records.version, passes
+        news = self._records.version, self._moves.health, passes
         if news != self._reported or health.load(self._tree) is None:
             health.write(self._tree, self.report())
         self._reported = news
@@ -285,7 +297,8 @@ class Summary:
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
         records = sorted(self._records.all(), key=lambda entry: folder_key(entry[0]))
-        return health.report((record.health for _, record in records), self._passes, self._since)
+        folders = (*(record.health for _, record in records), self._moves.health)
+        return health.report(folders, self._passes, self._since)
 
 
 class Scanner:

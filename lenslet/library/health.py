@@ -17,7 +17,7 @@ from lenslet.storage.tree import Tree
 SHOWN = 100
 COUNTS = ("folders", "items", "thumbnailsMissing", "sidecars")
 KINDS = {  # what can be wrong, and what to do about it
-    "orphanSidecars": "if the image was renamed, 'lenslet check --adopt' moves the file after it",
+    "orphanSidecars": "put the photo back, or remove the file if it is not needed any more",
     "orphanThumbnails": "remove them, if the images are gone for good",
     "foreignJson": "nothing: Lenslet writes beside them",
     "unreadableSidecars": "repair or rename the file: it is never overwritten",

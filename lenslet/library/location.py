@@ -21,6 +21,7 @@ from lenslet.storage.local import LocalTree
 from lenslet.storage.s3 import S3Tree
 from lenslet.storage.tree import DOCUMENT_BYTES, Tree
 
+TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
 LONGEST_CHAIN = 16
 _LABEL_CHARACTERS = 500
 _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
@@ -50,7 +51,7 @@ class Location:
     """A folder as the client names it, and the tree and folder that its images are in.
 
     Derived files are at `path` in the library's own tree; images and sidecars are at `folder` in
-    `tree`. `state` is the folder of `STATE_DIR` that is laid over `tree`.
+    `tree`.
     """
 
     path: Path
@@ -60,7 +61,6 @@ class Location:
     label: str | None = None
     is_pointer: bool = False  # the folder has a pointer file itself
     chain: tuple[Spot, ...] = ()  # the pointers that lead here
-    state: Path = ROOT
 
     @property
     def target(self) -> tuple[str, Path, bool, str | None]:
@@ -166,11 +166,8 @@ class Locator:
         there = self._spot(tree, folder)
         if len(chain) > LONGEST_CHAIN or any(map(there.holds, chain)):
             raise PointerLoop([spot.shown for spot in (*chain, there)])
-        state = ROOT if tree is self._tree else here.state
-        if tree is not self._tree and tree is not here.tree:
-            state = Path(f"{here.state}/{here.folder}".strip("/"))
         try:
-            found = self._walk(Location(ROOT, tree, ROOT, chain=chain, state=state), folder)
+            found = self._walk(Location(ROOT, tree, ROOT, chain=chain), folder)
         except NotFound as error:
             raise where.broken(f"{there.shown}, which does not exist") from error
         readonly = here.readonly or found.readonly or pointer.get("readonly") is True
@@ -192,7 +189,7 @@ class Locator:
 
     def _target(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
         if target["type"] == "s3":
-            return self._in_bucket(here, where, target)
+            return self._in_bucket(where, target)
         text = target["path"]
         if not os.path.isabs(text):
             return here.tree, _relative(text, where)
@@ -202,9 +199,15 @@ class Locator:
         roots = map(os.path.realpath, self._settings.pointer_roots)
         if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
             raise where.broken("a folder that is not in one of POINTER_ROOTS")
-        return self._open(here, LocalTree(real)), ROOT
+        top = os.path.realpath(self._settings.root_path)
+        if os.path.commonpath((real, top)) == top:
+            inside = os.path.relpath(real, top)
+            return self._tree, ROOT if inside == "." else Path(inside)
+        # What people say of the photos is kept by target, so that all pointers to it show the same.
+        state = Path(f"{TARGETS}/local{real}".rstrip("/"))
+        return with_state(self._settings, LocalTree(real), state), ROOT
 
-    def _in_bucket(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
+    def _in_bucket(self, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
         bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
         if bucket not in self._settings.buckets:
@@ -213,10 +216,9 @@ class Locator:
         if bucket == self._settings.s3_bucket and top.holds(prefix):
             return self._tree, prefix.below(top)
         below = f"{prefix}/".lstrip("/")
-        return self._open(here, S3Tree(self._client, bucket, below, target.get("region", ""))), ROOT
-
-    def _open(self, here: Location, tree: Tree) -> Tree:
-        return with_state(self._settings, tree, Path(f"{here.state}/{here.folder}".strip("/")))
+        tree = S3Tree(self._client, bucket, below, target.get("region", ""))
+        state = Path(f"{TARGETS}/s3/{bucket}/{prefix}".rstrip("/"))
+        return with_state(self._settings, tree, state), ROOT
 
 
 def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:

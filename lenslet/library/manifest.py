@@ -5,7 +5,7 @@ import contextlib
 import datetime as dt
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
@@ -25,10 +25,12 @@ _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
 _OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "modifiedAt"}
 _OPTIONAL |= {"metaRev", "metaError", "notes"}
+_LISTS = ("tags", "edited", "strays")  # of strings
 _TYPES = frozenset(paths.MEDIA_TYPES.values())
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
+_HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
 _MOST_ITEMS, _MOST_PAGES, _MOST_PIXELS = 100_000_000, 10_000, 2**32
 _START, _END = b'{"v":1,"path":', b"}\n"
 
@@ -279,15 +281,17 @@ def _are_items(lines: Any) -> TypeGuard[list[Item]]:
     if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):
         return False
     long = any(len(line.get("notes", "")) > DOCUMENT_BYTES for line in lines)
-    return not long and all(_are_names(line["tags"]) for line in lines if "tags" in line)
+    return not long and all(
+        _are_names(line[key]) for key in _LISTS for line in lines if key in line
+    )
 
 
 @functools.lru_cache(maxsize=100)
 def _is_shape(shape: tuple[Any, ...]) -> bool:
     kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
     needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
-    tags = kinds.get("tags", list) is list
-    return needed and tags and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
+    lists = all(kinds.get(key, list) is list for key in _LISTS)
+    return needed and lists and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
 
 
 def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:
@@ -316,6 +320,22 @@ def find(tree: Tree, item: Path) -> Item | None:
     except (NotFound, IndexError):
         return None
     return found if _are_items([found]) else None
+
+
+def items_with(tree: Tree, folder: Path, hashes: Container[str]) -> Iterator[Item]:
+    """Yields the items of a manifest that have one of these hashes, and parses no others."""
+    with contextlib.suppress(NotFound):
+        data, _ = _read_file(tree, folder, MANIFEST)
+        head = _head_of_pages(data)
+        for page in range(len(head.first_names) if head else 1):
+            if head:
+                data, _ = _read_file(tree, folder, page_name(page))
+            for found in _HASH.finditer(data):
+                if found[1].decode() in hashes:
+                    start = data.rfind(b"\n", 0, found.start()) + 1
+                    item = _parse(data[start : data.index(b"\n", start)].removesuffix(b","))
+                    if _are_items([item]):
+                        yield item
 
 
 def stat_of(item: Item) -> Stat:

@@ -1,68 +1,183 @@
-"""Sidecars whose image is gone: finds where the image went, and moves the sidecar after it."""
+"""Sidecars whose photo is not beside them: what is known of them, and how they are moved."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from lenslet.errors import Conflict, Denied
-from lenslet.library import Library, manifest, sidecar
-from lenslet.paths import SIDECARS, Path
+import contextlib
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from lenslet.errors import Conflict, Denied, Ignored, LensletError, NotFound, Overtaken
+from lenslet.library import sidecar
+from lenslet.library.location import TARGETS, Location, Locator
+from lenslet.library.manifest import is_page
+from lenslet.library.sidecar import NOBODY, Photo, Sidecar
+from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Path, is_item
+from lenslet.storage.tree import Document, Listing, Tree
+
+GONE = "its image is gone"
+OTHER = "it belongs to another photo than the one beside it"
+_CHUNK = 1 << 20
 
 
-class Match(NamedTuple):
-    """An image that is gone, and the only one with its content, which has no sidecar."""
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A sidecar whose photo is not beside it.
 
-    old: Path
-    new: Path
-
-
-def matches(library: Library, sidecars: Iterable[Path], folders: Iterable[Path]) -> Iterator[Match]:
-    """Yields where the images of orphan `sidecars` went, by the hash in the sidecar.
-
-    `folders` are those in which they may be. An image with several candidates, or several sidecars
-    with its hash, is left out.
+    `path` is where it is shown, `file` where it is in `tree`. `hash` is that of its photo, empty if
+    it does not say; `updated` is when it was edited. If it is `doubtful`, the image beside it may
+    be its photo, which was edited.
     """
-    orphans = defaultdict[Any, set[Path]](set)
-    for each in sidecars:
-        item = Path(each.removesuffix(next(filter(each.endswith, SIDECARS))))
-        location = library.locator.folder(item.parent)
-        found = sidecar.find(location.tree, location.file(item.name)).sidecar
-        if found and found.document.get("hash"):
-            orphans[str(found.document["hash"])].add(item)
-    images = defaultdict[Any, dict[Any, manifest.Item]](dict)
-    for folder in folders if orphans else ():
-        for item_found in manifest.load(library.tree, folder).items:
-            if item_found.get("hash") in orphans:
-                location = library.locator.folder(folder)
-                file = location.tree.name, location.file(item_found["name"])
-                images[item_found["hash"]][file] = item_found  # once, also if pointers lead there
-    for digest, items in images.items():
-        if len(items) == len(orphans[digest]) == 1:
-            (image,), (old,) = items.values(), orphans[digest]
-            if not image["hasMeta"]:
-                yield Match(old, Path(image["path"]))
+
+    path: Path
+    tree: Tree = field(compare=False, repr=False)
+    file: Path
+    hash: str = ""
+    updated: str = ""
+    reason: str = GONE
+    doubtful: bool = False
+    editable: bool = True
 
 
-def adopt(library: Library, match: Match) -> None:
-    """Moves a sidecar. It is written beside the new image before the old file is removed.
+def of(location: Location, each: Sidecar, reason: str = GONE, *, doubtful: bool = False) -> Orphan:
+    """Returns the orphan that a sidecar in a folder is."""
+    return Orphan(
+        location.path.child(each.path.name),
+        location.tree,
+        each.path,
+        each.hash,
+        str(each.document.get("updatedAt", "")),
+        reason,
+        doubtful,
+        each.editable and not location.readonly,
+    )
 
-    `Conflict` if there is another sidecar now, `Denied` where nothing may be written.
+
+def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
+    """Yields the sidecars in a folder that have no image."""
+    files = {*listing.files, *listing.covered}
+    names = {name.removesuffix(end) for name in files for end in SIDECARS if name.endswith(end)}
+    for name in sorted(names):
+        if name in listing.files or not is_item(name):
+            continue
+        found = sidecar.find(location.tree, location.file(name), lambda: NOBODY)
+        yield from (of(location, each) for each in found.ours)
+        if found.unreadable:
+            for file in (name + end for end in SIDECARS if name + end in files):
+                yield Orphan(location.path.child(file), location.tree, location.file(file))
+
+
+# Folders of STATE_DIR and of the host's cache
+
+
+def folders_gone(
+    own: Tree, locator: Locator, known: Container[Path], *, targets: bool
+) -> Iterator[Path]:
+    """Yields the folders with files of Lenslet's own that are no longer in the library.
+
+    A folder comes after those below it. The folders that are `known` are there, and one that cannot
+    be reached right now is not gone. `targets`: also what lay behind pointers out of the root.
     """
-    old, new = (library.locator.item(item, fresh=True) for item in match)
-    for location in (old, new):
-        if location.readonly:
-            raise Denied(f"{location.path} points to images that are marked readonly.")
-    found = sidecar.find(old.tree, old.file(match.old.name)).sidecar
-    new.tree.stat(new.file(match.new.name))  # it must still be there
 
-    def write(stored: sidecar.Sidecar | None) -> sidecar.Document | None:
-        if not found or (stored and stored.document != found.document):
-            raise Conflict(f"{match.new} has a sidecar now, or {match.old} has none.")
-        return found.document
+    def below(folder: Path, *, gone: bool) -> Iterator[Path]:
+        for name in own.folders(folder):
+            path = folder.child(name)
+            outside = path.segments[0] == TARGETS
+            if outside and not targets:
+                continue
+            is_gone = path not in known and (gone or outside or _is_gone(path, locator))
+            yield from below(path, gone=is_gone and not outside)
+            if is_gone:
+                yield path
 
-    def remove(stored: sidecar.Sidecar | None) -> None:
-        if not (found and stored and stored.raw == found.raw):
-            raise Conflict(f"The sidecar of {match.old} has changed, and stays.")
+    with contextlib.suppress(NotFound):  # nothing was written yet, or another process removes it
+        yield from below(ROOT, gone=False)
 
-    sidecar.edit(new.tree, new.file(match.new.name), write)
-    sidecar.edit(old.tree, old.file(match.old.name), remove)
+
+def _is_gone(path: Path, locator: Locator) -> bool:
+    try:
+        location = locator.folder(path, fresh=True)
+        return not location.tree.has_folder(location.folder)
+    except NotFound as error:
+        return not isinstance(error, Ignored)
+    except LensletError:
+        return False
+
+
+def clear(tree: Tree, folder: Path) -> list[Orphan]:
+    """Removes the derived files of a folder that is gone, and returns its sidecars."""
+    own = tree.own
+    assert own  # only there such folders are found
+    listing = own.listing(folder)
+    for name in listing.files:
+        if name.endswith(THUMBNAIL) or name == MANIFEST or is_page(name):
+            with contextlib.suppress(NotFound, Denied):
+                own.delete(folder.child(name))
+    own.sweep(folder, listing.leftovers)
+    own.remove_folder(folder)
+    return list(in_folder_gone(tree, folder))
+
+
+def in_folder_gone(tree: Tree, folder: Path) -> Iterator[Orphan]:
+    """Yields the sidecars in a folder that is gone."""
+    assert tree.own
+    with contextlib.suppress(NotFound):
+        yield from without_image(Location(folder, tree, folder), tree.own.listing(folder))
+
+
+# Moving
+
+
+def move(orphan: Orphan, location: Location, name: str) -> Path:
+    """Moves a sidecar after its photo, to the image `name`; returns where it is now.
+
+    The image is read to be certain that it is that photo. Killed at any moment, this leaves one
+    sidecar or two that are equal, never none. `Conflict` if the sidecar or the image is another
+    now, or if the image has a sidecar; other errors if something cannot be read or written.
+    """
+    item, tree, photo = location.file(name), location.tree, Photo(hash=orphan.hash)
+    raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), None)
+    document = sidecar.parse(raw) if raw else None
+    if raw is None or not document or document.get("hash") != orphan.hash:
+        raise Conflict(f"{orphan.path} has changed.")
+    there = sidecar.find(tree, item, lambda: photo)
+    if there.sidecar and there.sidecar.document != document:
+        raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
+    if hash_of(tree, item) != orphan.hash:
+        raise Conflict(f"{location.path.child(name)} has changed.")
+    if there.sidecar:  # it was moved before, and only not removed
+        _remove(orphan, raw)
+        return there.sidecar.path
+    target = there.target(item)
+    if tree is orphan.tree and tree.rename(orphan.file, target, raw):
+        return target
+
+    def create(copies: list[Document]) -> tuple[Path, bytes]:
+        if copies:
+            raise Conflict(f"{target} exists now.")
+        return target, raw
+
+    tree.update([target], create)
+    _remove(orphan, raw)
+    return target
+
+
+def _remove(orphan: Orphan, raw: bytes) -> None:
+    def remove(copies: list[Document]) -> tuple[Path, None] | None:
+        same = any(each.data == raw and each.editable for each in copies)
+        return (orphan.file, None) if same else None
+
+    orphan.tree.update([orphan.file], remove)
+
+
+def hash_of(tree: Tree, path: Path) -> str:
+    """Returns the hash of a file as it is now; `Overtaken` if it changes meanwhile."""
+    file, stat = tree.open(path)
+    hasher = blake3()
+    with file:
+        while data := file.read(_CHUNK):
+            hasher.update(data)
+    if not stat.etag and tree.stat(path) != stat:
+        raise Overtaken(f"{path} is being written.")
+    return f"blake3:{hasher.hexdigest()}"

@@ -12,7 +12,7 @@ import orjson
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import Conflict, Denied, Invalid, one_line
+from lenslet.errors import Conflict, Denied, Invalid, StorageUnavailable, one_line
 from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage.tree import Document as File
 from lenslet.storage.tree import Tree
@@ -29,6 +29,47 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
 
 @dataclass(frozen=True, slots=True)
+class Photo:
+    """What tells the image in a file from another one that may have had its place.
+
+    `hash` is None if the image has not been read, "" if it cannot be. `created_at` is when it was
+    taken, if it says so. If only a look at the whole library can decide, `edited` are the hashes
+    that this image had before it was edited, and `others` those of other images.
+    """
+
+    hash: str | None = None
+    created_at: str | None = None
+    edited: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def has(self, document: Document) -> bool | None:
+        """True if a sidecar belongs to this image; None if that is not known yet.
+
+        A sidecar belongs to the photo whose hash it holds. If the image beside it has another hash,
+        it was edited if it was taken at the same time; else it is another photo.
+        """
+        held, taken = document.get("hash"), _taken(document)
+        if not isinstance(held, str) or held == self.hash or self.hash == "":
+            return True
+        if self.hash is None:
+            return None
+        if taken and self.created_at:
+            return taken == times.parse(self.created_at)
+        return True if held in self.edited else False if held in self.others else None
+
+
+def _taken(document: Document) -> dt.datetime | None:
+    """Returns when the photo of a sidecar was taken, if the sidecar says so."""
+    try:
+        return times.parse(document["exif"]["createdAt"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+NOBODY = Photo(hash="")  # for sidecars without an image: each belongs to its own
+
+
+@dataclass(frozen=True, slots=True)
 class Sidecar:
     """The stored tags and notes of one image: parsed, and as bytes in the file `path`."""
 
@@ -41,26 +82,55 @@ class Sidecar:
     def updated(self) -> dt.datetime:
         return _time(self.document)
 
+    @property
+    def hash(self) -> str:
+        """The hash of its photo; empty if it does not say."""
+        held = self.document.get("hash")
+        return held if isinstance(held, str) else ""
+
+    def lacks(self, facts: Document) -> bool:
+        """True if it does not say of its photo what is known: the hash, and when it was taken."""
+        taken = "createdAt" in facts["exif"] and not _taken(self.document)
+        return not self.hash or (taken and self.hash == facts["hash"])
+
 
 @dataclass(slots=True)
 class Found:
-    """The JSON files beside an image: its sidecar, foreign files, and what cannot be read."""
+    """The JSON files beside an image: its sidecar, and what else is there.
+
+    `ours` are the sidecars of this image, the preferred one of each tree first; `strays` are those
+    of other photos, `unknown` those of which it is not known yet whose they are.
+    """
 
     sidecar: Sidecar | None = None
     unreadable: str = ""
     ours: list[Sidecar] = field(default_factory=list)
+    strays: list[Sidecar] = field(default_factory=list)
+    unknown: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # their suffixes
 
     def target(self, item: Path) -> Path:
-        """Returns the file that an edit of `item` writes; `Conflict` if one is unreadable."""
+        """Returns the file that an edit of `item` writes.
+
+        `Conflict` if a file is in the way, `StorageUnavailable` until it is known whose a sidecar
+        is.
+        """
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
         if self.sidecar and self.sidecar.editable:
             return self.sidecar.path
+        if self.unknown and not self.sidecar:
+            raise StorageUnavailable(
+                f"{item} has changed, and has not been read yet: try again in a few seconds."
+            )
         aside, usual = SIDECARS
         if aside in self.foreign:
             raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
-        return Path(item + (aside if usual in self.foreign else usual))
+        taken = self.foreign | {each.path[len(item) :] for each in (*self.strays, *self.unknown)}
+        free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
+        if free is None:
+            raise Conflict(f"{item}{usual} and {item}{aside} are of other photos, and stay.")
+        return Path(item + free)
 
 
 # Parsing
@@ -169,15 +239,16 @@ def files_of(item: Path) -> list[Path]:
     return [Path(item + suffix) for suffix in SIDECARS]
 
 
-def find(tree: Tree, item: Path) -> Found:
-    """Reads the JSON files beside the image `item`."""
-    return examine(item, tree.copies(files_of(item)))
+def find(tree: Tree, item: Path, photo: Callable[[], Photo]) -> Found:
+    """Reads the JSON files beside the image `item`; `photo` says which one that is."""
+    return examine(item, tree.copies(files_of(item)), photo)
 
 
-def examine(item: Path, copies: Iterable[File]) -> Found:
+def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> Found:
     """Decides which file is the sidecar. If `STATE_DIR` and the root both have one, the newer.
 
-    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
+    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`. `photo` is only asked if there is a
+    sidecar, because the answer may take reading the image.
     """
     found = Found()
     for copy in copies:
@@ -189,12 +260,20 @@ def examine(item: Path, copies: Iterable[File]) -> Found:
         hidden = any(each.editable == copy.editable for each in found.ours)
         if copy.data is None:
             found.unreadable = found.unreadable or ("" if hidden else copy.problem)
-        elif document is None:
+            continue
+        if document is None:
             found.foreign.add(copy.path[len(item) :])
+            continue
+        each = Sidecar(document, copy.data, copy.path, copy.editable)
+        has = photo().has(document) if each.hash else True
+        if has is None:
+            found.unknown.append(each)
+        elif not has:
+            found.strays.append(each)
         else:
-            found.ours.append(Sidecar(document, copy.data, copy.path, copy.editable))
-            if not hidden and (not found.sidecar or found.ours[-1].updated > found.sidecar.updated):
-                found.sidecar = found.ours[-1]
+            found.ours.append(each)
+            if not hidden and (not found.sidecar or each.updated > found.sidecar.updated):
+                found.sidecar = each
     return found
 
 
@@ -250,6 +329,22 @@ def _updated_at(value: object) -> str:
 
 # Editing
 
+_FACTS = ("width", "height", "createdAt", "takenAt")
+
+
+def facts_of(item: Document) -> Document:
+    """Returns what a sidecar says of its photo, from the item of an image that was read."""
+    dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
+    return {"exif": {"width": item["w"], "height": item["h"], **dates}, "hash": item["hash"]}
+
+
+def with_facts(document: Document, current: Document) -> Document:
+    """Returns a document with the current `exif` and `hash`; other keys in its `exif` are kept."""
+    old = document.get("exif")
+    others = {k: v for k, v in old.items() if k not in _FACTS} if isinstance(old, dict) else {}
+    rest = {key: value for key, value in document.items() if key != "hash"}
+    return {**rest, **current, "exif": {**others, **current["exif"]}}
+
 
 def merge(stored: Document | None, edit: Document) -> Document:
     """Returns `stored` after `edit`: the last writer wins, and an older edit only adds its tags.
@@ -268,8 +363,12 @@ def merge(stored: Document | None, edit: Document) -> Document:
 Edit = Callable[[Sidecar | None], Document | None]
 
 
-def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
+def edit(
+    tree: Tree, item: Path, change: Edit, photo: Callable[[], Photo] = lambda: NOBODY
+) -> Sidecar | None:
     """Stores what `change` makes of the sidecar of `item`; None removes it.
+
+    `photo` says which image `item` is: sidecars of others stay as they are.
 
     Returns the stored sidecar, which is on disk. No edit of another writer is lost. `Conflict` if
     an unreadable file is in the way; `Denied` if the sidecar to remove is in a root that
@@ -280,7 +379,7 @@ def edit(tree: Tree, item: Path, change: Edit) -> Sidecar | None:
 
     def apply(copies: list[File]) -> tuple[Path, bytes | None] | None:
         nonlocal stored, left
-        found = examine(item, copies)
+        found = examine(item, copies, photo)
         path, document = found.target(item), change(found.sidecar)
         stored, left = None, 0
         if document is None:

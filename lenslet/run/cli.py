@@ -19,6 +19,7 @@ from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
 from lenslet.library.manifest import Dir
+from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
 from lenslet.storage import root_name
 from lenslet.times import Clock
@@ -73,15 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, action, about, path in (
         ("serve", _serve, "serve a folder or a bucket until stopped", folder),
         ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
-        ("check", _check, "say what is missing or broken; change nothing without --adopt", folder),
+        ("check", _check, "say what is missing or broken; change nothing", folder),
         ("demo", _demo, "draw a small sample gallery and serve it", drawings),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=path)
         command.set_defaults(run=action)
-        if name == "check":
-            how = "move the sidecar of a renamed image after it, if only one image has its content"
-            command.add_argument("--adopt", action="store_true", help=how)
         if name in ("serve", "demo"):
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default: PORT or 7070)")
@@ -230,27 +228,14 @@ def _check(options: argparse.Namespace) -> int:
         return look.entry
 
     check(ROOT)
+    if own := library.tree.own:
+        for folder in orphans.folders_gone(own, library.locator, folders, targets=True):
+            found += map(_orphan, orphans.in_folder_gone(library.tree, folder))
     for kind, path, reason in sorted(found, key=lambda problem: problem.path.split("/")):
         print(f"{kind}: {path or '/'}: {one_line(reason)}")
     if not found:
         print("nothing is missing, stale, orphaned, foreign or broken")
-    alone = [Path(problem.path) for problem in found if problem.kind == "orphanSidecars"]
-    for match in orphans.matches(library, alone, folders):
-        _tell_match(library, match, adopt=options.adopt)
     return int(bool(found))
-
-
-def _tell_match(library: Library, match: orphans.Match, *, adopt: bool) -> None:
-    """Says where an image went or, with `--adopt`, moves its sidecar after it."""
-    old, new = match
-    if not adopt:
-        print(f"moved: {old} is now {new}: 'lenslet check --adopt' moves its sidecar there")
-        return
-    try:
-        orphans.adopt(library, match)
-        print(f"adopted: the sidecar of {old} is now that of {new}")
-    except LensletError as error:
-        print(f"not adopted: {old}: {one_line(error)}")
 
 
 def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
@@ -266,6 +251,11 @@ def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
         else:
             yield Problem("missingThumbnail", path.child(name), "not made yet")
     yield from look.plan.problems
+    yield from map(_orphan, look.orphans)
+
+
+def _orphan(orphan: Orphan) -> Problem:
+    return Problem("orphanSidecars", orphan.path, orphan.reason)
 
 
 if __name__ == "__main__":

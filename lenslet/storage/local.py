@@ -11,6 +11,7 @@ import stat as stat_module
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, BinaryIO
 
 from lenslet import errors
@@ -46,6 +47,8 @@ _BUFFER_BYTES = 256 * 1024
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
 _READ_ONLY = "the root cannot be written: set STATE_DIR"
 _LOCK_SECONDS = 10.0
+_UPDATE_TRIES = 100  # a change of another program in between costs one
+_RENAME_NOREPLACE = 1
 _LOCK_PAUSE, _LOCK_PAUSE_MOST = 0.0001, 0.002
 _LEFTOVER_SECONDS, _LEFTOVER_SECONDS_UNLOCKABLE = 1.0, 3600.0
 
@@ -222,6 +225,10 @@ class LocalTree(Tree):
             del found.files[name]
         return found
 
+    def folders(self, folder: Path) -> list[str]:
+        with self._folder(folder) as fd, os.scandir(fd) as entries:
+            return [e.name for e in entries if e.is_dir(follow_symlinks=False) and usable(e.name)]
+
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         with self._folder(folder) as fd:
             return {name for name in wanted if _stat_in(fd, name)}
@@ -321,16 +328,34 @@ class LocalTree(Tree):
             if not folder:
                 self._check_top(fd)
             with _locked(fd):
-                found = change(_documents(fd, paths))
-                if found is None:
-                    return
-                path, data = found
-                with _DomainErrors(path, writing=True):
-                    if data is not None:
-                        _replace(fd, path.name, (data,), durable=not derived)
-                    else:
-                        os.unlink(path.name, dir_fd=fd)
-                        os.fsync(fd)
+                for _ in range(_UPDATE_TRIES):
+                    before = {path: _stat_in(fd, path.name) for path in paths}
+                    found = change(_documents(fd, paths))
+                    if found is None:
+                        return
+                    path, data = found
+                    with contextlib.suppress(_Changed), _DomainErrors(path, writing=True):
+                        _swap(fd, path.name, data, before[path], durable=not derived)
+                        return
+        raise errors.StorageUnavailable(f"Another program changes {paths[0]} all the time.")
+
+    def rename(self, old: Path, new: Path, data: bytes) -> bool:
+        with self._folder(old.parent) as source, self._folder(new.parent, make=self.private) as to:
+            first, second = (source, to) if old.parent < new.parent else (to, source)
+            with _locked(first), nullcontext() if old.parent == new.parent else _locked(second):
+                with _DomainErrors(old):
+                    before = os.stat(old.name, dir_fd=source, follow_symlinks=False)
+                if [each.data for each in _documents(source, [old])] != [data]:
+                    raise errors.Overtaken(f"{old} has changed.")
+                if before.st_dev != os.fstat(to).st_dev:
+                    return False
+                with _DomainErrors(new, writing=True):
+                    _rename_new(source, old.name, to, new.name)
+        return True
+
+    def remove_folder(self, folder: Path) -> None:
+        with self._folder(folder.parent) as fd, contextlib.suppress(OSError):
+            os.rmdir(folder.name, dir_fd=fd)
 
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
         with self._folder(folder) as fd:
@@ -489,6 +514,75 @@ def _read_all(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+class _Changed(Exception):
+    """Another program has changed the file that was to be replaced."""
+
+
+def _swap(
+    folder: int, name: str, data: bytes | None, before: os.stat_result | None, *, durable: bool
+) -> None:
+    """Replaces the file that was seen as `before`, or creates it; None removes it.
+
+    Other programs take no lock. `_Changed` if one of them was faster. A program that writes between
+    the last look and the rename, some microseconds, is not noticed if it replaces a file.
+    """
+    if data is not None:
+        _replace(folder, name, (data,), durable=durable, before=before)
+        return
+    _check_same(folder, name, before)
+    os.unlink(name, dir_fd=folder)
+    os.fsync(folder)
+
+
+def _put_in_place(folder: int, temporary: str, name: str, before: Any) -> None:
+    if before is None:
+        try:
+            _rename_new(folder, temporary, folder, name)
+        except FileExistsError as error:
+            raise _Changed from error
+        return
+    if before is not _ANY:
+        _check_same(folder, name, before)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _check_same(folder: int, name: str, before: os.stat_result | None) -> None:
+    now = _stat_in(folder, name)
+    if (now and _identity(now)) != (before and _identity(before)):
+        raise _Changed
+
+
+def _identity(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+def _rename_new(source: int, old: str, folder: int, new: str) -> None:
+    """Renames a file to a name that is free; `FileExistsError` if it is not.
+
+    With a file system that can do neither `RENAME_NOREPLACE` nor links, a file that another
+    program makes between the look and the rename is replaced.
+    """
+    if hasattr(_libc, "renameat2"):
+        names = os.fsencode(old), os.fsencode(new)
+        if not _libc.renameat2(source, names[0], folder, names[1], _RENAME_NOREPLACE):
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
+    try:
+        os.link(old, new, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+        os.unlink(old, dir_fd=source)
+    except FileExistsError:
+        raise
+    except OSError:
+        if _stat_in(folder, new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.rename(old, new, src_dir_fd=source, dst_dir_fd=folder)
+
+
+_ANY = object()  # a file is replaced whatever it is
+
+
 def _replace(
     folder: int,
     name: str,
@@ -496,11 +590,13 @@ def _replace(
     *,
     mtime_ns: int | None = None,
     durable: bool = False,
+    before: Any = _ANY,
 ) -> None:
     """Puts a file in place, whole or not at all, with the mode of the file that it replaces.
 
-    If it is `durable`, it is on disk on return. The temporary file is locked while its writer
-    lives, so that `sweep` leaves it alone.
+    `before` is the file that may be replaced, None if there must be none: `_Changed` if there is
+    another. If it is `durable`, it is on disk on return. The temporary file is locked while its
+    writer lives, so that `sweep` leaves it alone.
     """
     temporary = TEMPORARY + secrets.token_hex(8)
     with open(os.open(temporary, _NEW, 0o666, dir_fd=folder), "wb", _BUFFER_BYTES) as file:
@@ -509,7 +605,7 @@ def _replace(
             with contextlib.suppress(OSError):  # some network mounts have no locks
                 fcntl.flock(fd, fcntl.LOCK_EX)
             if not _stat_in(folder, temporary):  # swept before it was locked: a clock is ahead
-                _replace(folder, name, pieces, mtime_ns=mtime_ns, durable=durable)
+                _replace(folder, name, pieces, mtime_ns=mtime_ns, durable=durable, before=before)
                 return
             _resemble(fd, _stat_in(folder, name))
             file.writelines(pieces)
@@ -520,7 +616,7 @@ def _replace(
                     raise Denied("The file system does not keep times to the nanosecond.")
             if durable:
                 os.fsync(fd)
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            _put_in_place(folder, temporary, name, before)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)

@@ -200,6 +200,9 @@ class Tree(abc.ABC):
     cache: DocumentCache | None = None
     """Answers `read` for documents that are read again and again."""
 
+    own: Tree | None = None
+    """The tree of Lenslet's own files that is laid over the user's: `STATE_DIR`, or the cache."""
+
     @property
     @abc.abstractmethod
     def name(self) -> str:
@@ -219,6 +222,10 @@ class Tree(abc.ABC):
     @abc.abstractmethod
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         """Returns those of the `wanted` names that exist in `folder`."""
+
+    def folders(self, folder: Path) -> list[str]:
+        """Returns the names of the folders directly in `folder`."""
+        return self.listing(folder).folders
 
     def exists(self) -> bool:
         """False if this is a folder of Lenslet's own that has not been created yet."""
@@ -319,6 +326,16 @@ class Tree(abc.ABC):
         unless it is `derived`. `Unsupported` if a store cannot do this.
         """
 
+    def rename(self, old: Path, new: Path, data: bytes) -> bool:
+        """Renames the document `old`, which holds `data`, in one step; False if that cannot be.
+
+        `Overtaken` if it holds something else now, `Denied` if the name is not free.
+        """
+        return False
+
+    def remove_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket has none
+        """Removes a folder, if it is empty."""
+
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:  # noqa: B027 - an option
         """Removes temporary files of writers that died."""
 
@@ -336,7 +353,7 @@ class Overlay(Tree):
     """
 
     def __init__(self, upper: Tree, lower: Tree, *, spare: bool = False) -> None:
-        self.upper = upper
+        self.upper = self.own = upper
         self.lower = lower
         self.has_stamps = lower.has_stamps
         self.longest = min(lower.longest, upper.longest)
@@ -487,6 +504,9 @@ class Overlay(Tree):
         else:
             below = [copy._replace(editable=False) for copy in self.lower.copies(paths)]
             self.upper.update(paths, lambda above: change([*above, *below]))
+
+    def rename(self, old: Path, new: Path, data: bytes) -> bool:
+        return self._home.rename(old, new, data)
 
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
         for tree in (self.upper, self._home):

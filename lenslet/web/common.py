@@ -1,6 +1,7 @@
 """What the resources share: the library, parameters, answers, and waiting for the index process."""
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from lenslet.errors import BadRequest, Denied, LensletError, NotFound, StorageUn
 from lenslet.images.decoders import Decoders
 from lenslet.index.queue import Job, Kind, Sender
 from lenslet.index.status import Status
-from lenslet.library import manifest, sidecar
+from lenslet.library import manifest, orphans, sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.library.previews import Previews
+from lenslet.library.sidecar import Photo
 from lenslet.paths import Path
 from lenslet.search.query import Search
 from lenslet.storage.tree import Stat, Tree
@@ -96,13 +98,14 @@ class Service:
     def image(self, path: Path, *, fresh: bool = False) -> Image:
         """Returns an image as its file is now; `NotFound` if there is none.
 
-        In a bucket, as its item in the manifest says, which may be out of date: no request.
+        In a bucket, unless it must be `fresh`, as its item in the manifest says, which may be out
+        of date: no request.
         """
         location = self.locator.item(path)
         if location.chain and fresh:  # the pointer may have become readonly
             location = self.locator.item(path, fresh=True)
         tree, file = location.tree, location.file(path.name)
-        if tree.has_stamps:
+        if tree.has_stamps or fresh:
             return Image(path, location, tree.stat(file))
         item = manifest.find(self.tree, path)
         return Image(path, location, manifest.stat_of(item) if item else tree.stat(file), item)
@@ -112,12 +115,44 @@ class Service:
         item = image.item or manifest.find(self.tree, image.path)
         return item if item and item["rev"] == image.stat.rev else None
 
+    def photo(self, image: Image, item: manifest.Item | None) -> Callable[[], Photo]:
+        """Returns a function that says which photo an image is, `item` being what is known of it.
+
+        An image that was not read since it changed is read for its hash: this is rare, and no edit
+        may be written to another photo's sidecar.
+        """
+
+        @functools.cache
+        def photo() -> Photo:
+            known = item or {}
+            digest = known.get("hash", "" if "error" in known else None)
+            if digest is None and image.stat.size <= self.settings.max_file_bytes:
+                digest = orphans.hash_of(image.location.tree, image.file)
+            lists = (tuple(known.get(key, ())) for key in ("edited", "strays"))
+            return Photo(digest, known.get("createdAt"), *lists)
+
+        return photo
+
     def edit(self, image: Image, change: sidecar.Edit) -> sidecar.Sidecar | None:
-        """Edits an image's sidecar, and asks for its folder to be indexed."""
+        """Edits an image's sidecar, and asks for its folder to be indexed.
+
+        The sidecar says which photo it belongs to.
+        """
         location = image.location
         if location.readonly:
             raise Denied(f"{location.path} points to images that are marked readonly.")
-        stored = sidecar.edit(location.tree, image.file, change)
+        item = self.known(image)
+        photo = self.photo(image, item)
+
+        def change_and_name(stored: sidecar.Sidecar | None) -> sidecar.Document | None:
+            document = change(stored)
+            if document is None:
+                return None
+            if item and "hash" in item:
+                return sidecar.with_facts(document, sidecar.facts_of(item))
+            return {**document, "hash": photo().hash} if photo().hash else document
+
+        stored = sidecar.edit(location.tree, image.file, change_and_name, photo)
         self.tell(image.path.parent)
         if location.chain and location.tree is self.tree:
             self.tell(location.folder)

@@ -8,7 +8,7 @@ from blake3 import blake3
 from lenslet import times
 from lenslet.errors import Conflict, Invalid, LensletError, NotFound, PreconditionFailed
 from lenslet.images.decoders import descriptor
-from lenslet.library import sidecar
+from lenslet.library import manifest, sidecar
 from lenslet.library.sidecar import Document, Sidecar
 from lenslet.web.common import (
     JSON,
@@ -25,19 +25,20 @@ from lenslet.web.common import (
 
 MAX_PATHS = 500
 _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
-_FACTS = ("width", "height", "createdAt", "takenAt")
 
 
 class Item(Resource):
     """`GET`, `PUT` and `DELETE /item?path=`; `GET` with `exif=full` reads all of EXIF"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        path = image_param(req)
-        image = self.service.image(path)
-        found = sidecar.find(image.location.tree, image.file)
+        image = self.service.image(image_param(req))
+        item = self.service.known(image)
+        photo = self.service.photo(image, item)
+        found = sidecar.find(image.location.tree, image.file, photo)
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
-        document, tag = _shown(image, found.sidecar, self._current(image))
+        current = self._current(image, item)
+        document, tag = _shown(image, found.sidecar, current)
         if choice_param(req, "exif", ("", "full")) == "full":
             document["exif"] |= self._details(image)
         if image.location.readonly:
@@ -49,15 +50,13 @@ class Item(Resource):
         edit = sidecar.validate(read_json(req))
         if req.context.user:
             edit["updatedBy"] = req.context.user
-        current = self._current(image)
 
         def change(stored: Sidecar | None) -> Document:
             _check(req, stored)
-            merged = sidecar.merge(stored.document if stored else None, edit)
-            return _with_facts(merged, current) if "hash" in current else merged
+            return sidecar.merge(stored.document if stored else None, edit)
 
         stored = self.service.edit(image, change)
-        document, tag = _shown(image, stored, current)
+        document, tag = _shown(image, stored, self._current(image, self.service.known(image)))
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = sidecar.dumps(document)
         resp.set_header("ETag", f'"{tag}"')
@@ -84,17 +83,15 @@ class Item(Resource):
         with head, descriptor(head) as number:
             return self.service.decoders.details(number)
 
-    def _current(self, image: Image) -> Document:
+    def _current(self, image: Image, item: manifest.Item | None) -> Document:
         """Returns `exif` and `hash` from the manifest, if that describes the current file.
 
         Until an image has been read its width and height are 0, as in a manifest.
         """
-        item = self.service.known(image)
-        if not item or "hash" not in item:
-            self.service.nudge(image.location)
-            return {"exif": {"width": 0, "height": 0}}
-        dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
-        return {"exif": {"width": item["w"], "height": item["h"], **dates}, "hash": item["hash"]}
+        if item and "hash" in item:
+            return sidecar.facts_of(item)
+        self.service.nudge(image.location)
+        return {"exif": {"width": 0, "height": 0}}
 
 
 class Tags(Resource):
@@ -170,17 +167,9 @@ def _parts(tags: Iterable[str]) -> list[str]:
 def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
     """Returns the document to send, and its ETag."""
     blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
-    document = _with_facts(blank | (stored.document if stored else {}), current)
+    document = sidecar.with_facts(blank | (stored.document if stored else {}), current)
     if "updatedAt" not in document:
         document["updatedAt"] = times.of_ns(image.stat.mtime_ns)
     merged = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
     rest = blake3(sidecar.dumps(merged)).hexdigest()[:12]
     return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
-
-
-def _with_facts(document: Document, current: Document) -> Document:
-    """Returns a document with the current facts; other keys in its `exif` are kept."""
-    old = document.get("exif")
-    others = {k: v for k, v in old.items() if k not in _FACTS} if isinstance(old, dict) else {}
-    rest = {key: value for key, value in document.items() if key != "hash"}
-    return {**rest, **current, "exif": {**others, **current["exif"]}}

@@ -1,0 +1,246 @@
+"""Moves sidecars after their photos.
+
+A photo is what it shows; its path is only where it is. A sidecar belongs to the photo whose hash it
+holds, so the sidecar of a photo that was renamed or moved is moved after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
+
+from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.index.folders import Record, Records
+from lenslet.index.queue import Job, Kind, Queue
+from lenslet.library import Library, manifest, orphans
+from lenslet.library.health import SHOWN, FolderHealth, Problem
+from lenslet.library.orphans import Orphan
+from lenslet.paths import Path
+from lenslet.times import Clock
+
+log = logging.getLogger("lenslet")
+
+PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
+_WALK_SECONDS = 3600.0
+_RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
+_TURN_SECONDS = 1.0  # of moving; then other work has its turn
+
+
+class Place(NamedTuple):
+    """An image with the hash of an orphan, its file, and whether it has a sidecar of its own."""
+
+    path: Path
+    file: tuple[str, Path]
+    has_sidecar: bool
+
+
+class Decision(NamedTuple):
+    """What is to be done about the sidecars of one photo that are not beside it.
+
+    `move` goes to `place`. `unseen`: no image of the library is that photo. `reason` says why those
+    that are not moved stay where they are.
+    """
+
+    unseen: bool
+    reason: str = ""
+    move: Orphan | None = None
+    place: Place | None = None
+
+
+def decide(strays: Iterable[Orphan], places: Iterable[Place]) -> Decision:
+    """Decides about the orphans of one hash, and the images that have it.
+
+    Of several sidecars of one photo the newest is moved.
+    """
+    found = sorted({place.file: place for place in sorted(places, reverse=True)}.values())
+    if not found:
+        return Decision(unseen=True)
+    if len(found) > 1:
+        shown = f"{found[0].path} and {found[1].path}"
+        return Decision(False, f"{len(found)} images have the content of its photo: {shown}")
+    movable = [each for each in strays if each.editable and not each.doubtful]
+    if not movable:
+        return Decision(False, f"its photo is {found[0].path}, but it must not be moved")
+    reason = f"its photo is {found[0].path}, which has a sidecar of its own"
+    newest = max(movable, key=lambda each: (each.updated, each.path))
+    return Decision(False, reason if found[0].has_sidecar else "", newest, found[0])
+
+
+class Moves:
+    """Finds the photos of orphan sidecars, and moves the sidecars after them.
+
+    It acts only when all images have been read, and on what has not changed for some seconds.
+    """
+
+    def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
+        self._library = library
+        self._queue = queue
+        self._records = records
+        self._clock = clock
+        self._search = _Search(library)
+        self._unseen: dict[str, bool] = {}  # by hash, as far as that was decided
+        self._since: dict[str, tuple[object, float, float]] = {}
+        self._gone = _Gone(library)
+        self.health = FolderHealth()
+        self.waits = False  # something will be moved or decided soon
+
+    def unseen(self, digest: str) -> bool | None:
+        """True if no image of the library has this hash, False if one has; None: not known yet."""
+        return self._unseen.get(digest)
+
+    def step(self) -> None:
+        """Moves the sidecars whose photo is elsewhere, for a second at most."""
+        records = dict(self._records.all())
+        self._gone.look(records, self._records.forgotten, self._clock())
+        strays = defaultdict[str, list[Orphan]](list)
+        for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans()):
+            strays[each.hash].append(each)
+        places = self._search.places(strays.keys() - {""}, records)
+        decisions = {key: decide(strays[key], places[key]) for key in places}
+        is_read = not any(record.unread for record in records.values())
+        self._since = {key: each for key, each in self._since.items() if key in places}
+        self._unseen = {key: each for key, each in self._unseen.items() if key in places}
+        self.waits, until = False, self._clock() + _TURN_SECONDS
+        for key, decision in decisions.items():
+            doubtful = {each.path.parent for each in strays[key] if each.doubtful}
+            decides = bool(doubtful) and self._unseen.get(key) is not decision.unseen
+            if not (decides or decision.move):
+                continue
+            now = self._clock()
+            known, first, due = self._since.get(key, (None, now, 0.0))
+            situation = frozenset(strays[key]), frozenset(places[key])
+            if known != situation:
+                first, due = now, now + PATIENCE_SECONDS
+                self._since[key] = situation, first, due
+            if now < due:
+                self.waits |= due - first <= PATIENCE_SECONDS
+            elif not is_read or now > until:
+                self.waits = True
+            else:
+                self._since[key] = situation, first, now + _RETRY_SECONDS
+                self._library.tree.check()
+                if decides:
+                    self._unseen[key] = decision.unseen
+                    self._look_at(doubtful)
+                elif decision.move and decision.place:
+                    reason = self._move(decision.move, decision.place)
+                    decisions[key] = decision._replace(reason=reason or decision.reason)
+        if self.waits:
+            self._queue.put(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
+        self._show(strays, decisions)
+
+    def _move(self, orphan: Orphan, place: Place) -> str:
+        """Moves one sidecar; returns why it could not be moved."""
+        folder = place.path.parent
+        try:
+            location = self._library.locator.folder(folder, fresh=True)
+            moved = orphans.move(orphan, location, place.path.name)
+        except LensletError as error:
+            self._library.check_storage(error)
+            if not place.has_sidecar:
+                log.warning("sidecar %s is not moved: %s", orphan.path, one_line(error))
+            return "" if isinstance(error, NotFound) else one_line(error)
+        log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
+        self._look_at({folder})
+        if not self._gone.forget(orphan):
+            self._look_at({orphan.path.parent})
+        return ""
+
+    def _look_at(self, folders: Iterable[Path]) -> None:
+        for folder in folders:
+            self._queue.put(Job(Kind.FOLDER, folder))
+
+    def _show(self, strays: Mapping[str, list[Orphan]], decisions: Mapping[str, Decision]) -> None:
+        problems = [
+            Problem("orphanSidecars", each.path, decisions[key].reason or each.reason)
+            if key in decisions
+            else Problem("orphanSidecars", each.path, each.reason)
+            for key, found in strays.items()
+            for each in found
+            if not each.doubtful
+        ]
+        counts = Counter(orphanSidecars=len(problems))
+        self.health = FolderHealth(counts, tuple(sorted(problems)[:SHOWN]))
+
+
+class _Search:
+    """Finds the images that have one of some hashes, and reads only what has changed."""
+
+    def __init__(self, library: Library) -> None:
+        self._tree = library.tree
+        self._wanted: Set[str] = frozenset()
+        self._found: dict[Path, tuple[str, list[tuple[str, Place]]]] = {}  # with the generation
+
+    def places(self, wanted: Set[str], records: Mapping[Path, Record]) -> dict[str, set[Place]]:
+        """Returns where in the library images have each of the `wanted` hashes."""
+        new, self._wanted = wanted - self._wanted, frozenset(wanted)
+        if not wanted:
+            self._found = {}
+            return {}
+        before, self._found = self._found, {}
+        places: dict[str, set[Place]] = {each: set() for each in wanted}
+        for folder, record in records.items():
+            if not (record.location and record.generation):
+                continue
+            generation, found = before.get(folder, ("", []))
+            search = new if generation == record.generation else wanted
+            found = found if generation == record.generation else []
+            if search:
+                for item in manifest.items_with(self._tree, folder, search):
+                    file = record.location.tree.name, record.location.file(item["name"])
+                    place = Place(Path(item["path"]), file, item["hasMeta"])
+                    found = [*found, (item["hash"], place)]
+            self._found[folder] = record.generation, found
+            for digest, place in found:
+                if digest in places:
+                    places[digest].add(place)
+        return places
+
+
+class _Gone:
+    """The sidecars in folders of `STATE_DIR` that are gone from the library."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._orphans: dict[Path, list[Orphan]] = {}
+        self._looked = float("-inf")
+        self._forgotten = 0
+
+    def look(self, records: Mapping[Path, Record], forgotten: int, now: float) -> None:
+        """Looks for such folders every hour, and when a folder was `forgotten`.
+
+        Removes their derived files.
+        """
+        tree = self._library.tree
+        if tree.own is None or (
+            forgotten == self._forgotten and now - self._looked < _WALK_SECONDS
+        ):
+            return
+        tree.check()
+        known = {path for path, record in records.items() if record.generation}
+        above = tree.own.name + "/"
+        for record in records.values():
+            if record.location and record.location.tree.own:
+                at = f"{record.location.tree.own.name}/{record.location.folder}".rstrip("/")
+                known.add(Path(at.removeprefix(above)))
+        # What lies behind a pointer that is broken right now is not gone.
+        kinds = ("brokenPointers", "unreadableFolders")
+        targets = not any(r.health.counts[kind] for r in records.values() for kind in kinds)
+        gone = orphans.folders_gone(tree.own, self._library.locator, known, targets=targets)
+        self._orphans = {folder: orphans.clear(tree, folder) for folder in gone}
+        self._forgotten, self._looked = forgotten, now
+
+    def orphans(self) -> list[Orphan]:
+        return [each for found in self._orphans.values() for each in found]
+
+    def forget(self, orphan: Orphan) -> bool:
+        """Forgets an orphan that was moved; False if it was in a folder of the library."""
+        found = self._orphans.get(orphan.path.parent, [])
+        if orphan not in found:
+            return False
+        found.remove(orphan)
+        if not found and self._library.tree.own:
+            self._library.tree.own.remove_folder(orphan.path.parent)
+        return True
