@@ -553,13 +553,14 @@ def test_preconditions_go_by_every_form_of_tag(app, root) -> None:
 def test_a_sidecar_is_removed_only_by_its_users_request(app, gallery, root) -> None:
     app.delete("/item?path=a.jpg", status=404)
     edit(app, {"tags": ["x"]})
+    photo = (root / "a.jpg").read_bytes()
     (root / "a.jpg").unlink()
     gallery.index()
     assert (root / "a.jpg.json").exists()
     library = gallery.app.get("/health").json["library"]
     assert [p["path"] for p in library["problems"]["orphanSidecars"]] == ["a.jpg.json"]
     app.get("/item?path=a.jpg", status=404)
-    put(root / "a.jpg")
+    put(root / "a.jpg", photo)
     assert app.get("/item?path=a.jpg").json["tags"] == ["x"]
     app.delete("/item?path=a.jpg", status=204)
     assert not (root / "a.jpg.json").exists()

@@ -136,7 +136,7 @@ class Moves:
         folder = place.path.parent
         try:
             location = self._library.locator.folder(folder, fresh=True)
-            moved = orphans.move(orphan, location, place.path.name)
+            moved = orphans.move(orphan, location, place.path.name, has_sidecar=place.has_sidecar)
         except LensletError as error:
             self._library.check_storage(error)
             if not place.has_sidecar:
@@ -214,6 +214,11 @@ class _Gone:
         Removes their derived files.
         """
         tree = self._library.tree
+        self._orphans = {  # without those that came back
+            folder: found
+            for folder, found in self._orphans.items()
+            if not (folder in records and records[folder].generation)
+        }
         if tree.own is None or (
             forgotten == self._forgotten and now - self._looked < _WALK_SECONDS
         ):

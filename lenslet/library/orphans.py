@@ -129,12 +129,13 @@ def in_folder_gone(tree: Tree, folder: Path) -> Iterator[Orphan]:
 # Moving
 
 
-def move(orphan: Orphan, location: Location, name: str) -> Path:
+def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) -> Path:
     """Moves a sidecar after its photo, to the image `name`; returns where it is now.
 
-    The image is read to be certain that it is that photo. Killed at any moment, this leaves one
-    sidecar or two that are equal, never none. `Conflict` if the sidecar or the image is another
-    now, or if the image has a sidecar; other errors if something cannot be read or written.
+    `has_sidecar`: the image seems to have one, which must then be the same. The image is read to be
+    certain that it is that photo. Killed at any moment, this leaves one sidecar or two that are
+    equal, never none. `Conflict` if the sidecar or the image is another now, or if the image has
+    another sidecar; other errors if something cannot be read or written.
     """
     item, tree, photo = location.file(name), location.tree, Photo(hash=orphan.hash)
     raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), None)
@@ -142,7 +143,11 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     if raw is None or not document or document.get("hash") != orphan.hash:
         raise Conflict(f"{orphan.path} has changed.")
     there = sidecar.find(tree, item, lambda: photo)
-    if there.sidecar and there.sidecar.document != document:
+    if there.unknown:  # this one holds its very hash, so the others are of other photos
+        photo = Photo(hash=orphan.hash, others=tuple(each.hash for each in there.unknown))
+        there = sidecar.find(tree, item, lambda: photo)
+    document_there = there.sidecar.document if there.sidecar else None
+    if (has_sidecar or there.sidecar) and document_there != document:
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")

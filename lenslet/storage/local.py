@@ -637,7 +637,9 @@ def _stat_in(folder: int, name: str) -> os.stat_result | None:
     """Returns the stat of what has this name in an open folder; None if nothing has."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise
         return None
 
 

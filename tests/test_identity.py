@@ -1,0 +1,639 @@
+"""A photo is what it shows: its tags and notes follow it, and are never shown for another photo."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import threading
+from typing import Any
+
+import pytest
+from conftest import Gallery, draw, encode, exif, put, tree
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from lenslet.index.moves import Decision, Place, decide
+from lenslet.index.queue import Job, Kind
+from lenslet.library.orphans import Orphan
+from lenslet.library.sidecar import Photo
+from lenslet.paths import Path
+
+DATE, LATER = "2024-05-01T10:00:00Z", "2025-06-01T11:00:00Z"
+
+
+def photo(number: int, taken: str | None = None) -> bytes:
+    """A picture that no other number has; `taken` as EXIF has it."""
+    image = draw(40, 30, seed=number)
+    image.putpixel((20, 15), (number % 251, number // 251 % 251, 7))
+    if taken is None:
+        return encode(image, "PNG")
+    return encode(image, "JPEG", quality=95, exif=exif(DateTimeOriginal=taken))
+
+
+def old(path: pathlib.Path) -> pathlib.Path:
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    return path
+
+
+def note(gallery: Gallery, path: str, text: str, **more: Any) -> None:
+    gallery.app.put_json(f"/item?path={path}", {"notes": text, **more}, status=200)
+
+
+def shown(gallery: Gallery, path: str) -> str:
+    return str(gallery.app.get("/item", {"path": path}, status=200).json["notes"])
+
+
+def rest(gallery: Gallery, rounds: int = 3) -> None:
+    """Lets the index process do all that it does within a minute or so."""
+    for _ in range(rounds):
+        gallery.index()
+        gallery.settle(8)
+
+
+def orphans(gallery: Gallery) -> dict[str, str]:
+    library = gallery.app.get("/health").json["library"]
+    found = {p["path"]: p["reason"] for p in library["problems"].get("orphanSidecars", [])}
+    assert library["counts"]["orphanSidecars"] == len(found)
+    return found
+
+
+# Decisions
+
+
+@pytest.mark.parametrize(
+    ("document", "image", "belongs"),
+    [
+        ({}, Photo("blake3:a"), True),  # made by another program
+        ({"hash": "blake3:a"}, Photo("blake3:a"), True),
+        ({"hash": "blake3:a"}, Photo(None), None),  # not read yet
+        ({"hash": "blake3:a"}, Photo(""), True),  # it never can be read
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE), True),
+        ({"hash": "blake3:a", "exif": {"createdAt": "2024-05-01T12:00:00+02:00"}}, Photo("blake3:b", DATE), True),
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", LATER), False),
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), None),
+        ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), None),
+        ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), None),
+        ({"hash": "blake3:a"}, Photo("blake3:b", edited=("blake3:a",)), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", others=("blake3:a",)), False),
+        ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
+    ],
+)  # fmt: skip
+def test_a_sidecar_belongs_to_the_photo_whose_hash_it_holds(document, image, belongs) -> None:
+    assert image.has(document) is belongs
+
+
+def orphan(name: str, **more: Any) -> Orphan:
+    return Orphan(Path(name), None, Path(name), "blake3:a", **more)  # type: ignore[arg-type]
+
+
+A, B = orphan("a.jpg.json", updated=DATE), orphan("b.jpg.json", updated=LATER)
+DOUBTFUL, FIXED = orphan("d.jpg.json", doubtful=True), orphan("r.jpg.json", editable=False)
+HERE = Place(Path("x/here.jpg"), ("root", Path("x/here.jpg")), False)
+LINK = Place(Path("a/link.jpg"), ("root", Path("x/here.jpg")), False)
+THERE = Place(Path("x/there.jpg"), ("root", Path("x/there.jpg")), False)
+TAKEN = HERE._replace(has_sidecar=True)
+
+
+@pytest.mark.parametrize(
+    ("strays", "places", "unseen", "move", "reason"),
+    [
+        ([A], [], True, None, ""),
+        ([DOUBTFUL], [], True, None, ""),
+        ([A], [HERE], False, (A, HERE), ""),
+        ([A], [HERE, LINK], False, (A, LINK), ""),  # one file, and a pointer to it
+        ([A, B], [HERE], False, (B, HERE), ""),  # the newest
+        ([A], [HERE, THERE], False, None, "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
+        ([A], [TAKEN], False, (A, TAKEN), "its photo is x/here.jpg, which has a sidecar of its own"),
+        ([FIXED], [HERE], False, None, "its photo is x/here.jpg, but it must not be moved"),
+        ([DOUBTFUL, A], [HERE], False, (A, HERE), ""),
+    ],
+)  # fmt: skip
+def test_a_sidecar_goes_where_exactly_one_image_is_its_photo(
+    strays, places, unseen, move, reason
+) -> None:
+    wanted = Decision(unseen, reason, *(move or (None, None)))
+    assert {decide(each, places) for each in itertools.permutations(strays)} == {wanted}
+
+
+# One host
+
+
+@pytest.fixture
+def state(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_notes_follow_a_folder_that_is_renamed(make_gallery, root, state, apart) -> None:
+    for number in range(3):
+        put(root / f"2024/{number}.png", photo(number))
+        put(root / f"2024/below/{number}.jpg", photo(number, "2024:01:01 10:00:00"))
+    gallery = make_gallery(**({"STATE_DIR": str(state)} if apart else {}))
+    gallery.index()
+    for path in ("2024/0.png", "2024/1.png", "2024/below/0.jpg"):
+        note(gallery, path, f"note of {path}")
+    rest(gallery)
+    (root / "2024").rename(root / "Summer 2024")
+    rest(gallery)
+    assert shown(gallery, "Summer 2024/0.png") == "note of 2024/0.png"
+    assert shown(gallery, "Summer 2024/below/0.jpg") == "note of 2024/below/0.jpg"
+    assert gallery.found("note") == [
+        "Summer 2024/0.png", "Summer 2024/1.png", "Summer 2024/below/0.jpg",
+    ]  # fmt: skip
+    assert orphans(gallery) == {}
+    assert not (state / "2024").exists()
+    assert gallery.app.get("/folders", {"path": "2024"}, status=404)
+
+
+def test_another_photo_of_the_same_name_shows_no_note_and_can_have_its_own(
+    make_gallery, root, state
+) -> None:
+    """As with a camera that begins at IMG_0001 again."""
+    put(root / "100CANON/IMG_0001.jpg", photo(1, "2023:01:01 10:00:00"))
+    put(root / "other.png", photo(9))
+    gallery = make_gallery(STATE_DIR=str(state))
+    gallery.index()
+    note(gallery, "100CANON/IMG_0001.jpg", "our wedding")
+    rest(gallery)
+    shutil.rmtree(root / "100CANON")
+    rest(gallery)
+    sidecar = "100CANON/IMG_0001.jpg.json"
+    assert orphans(gallery) == {sidecar: "its image is gone"}
+    assert [each.name for each in (state / "100CANON").iterdir()] == ["IMG_0001.jpg.json"]
+    put(root / "100CANON/IMG_0001.jpg", photo(2, "2024:02:02 10:00:00"))
+    assert shown(gallery, "100CANON/IMG_0001.jpg") == ""
+    rest(gallery)
+    assert shown(gallery, "100CANON/IMG_0001.jpg") == ""
+    assert gallery.items("100CANON")["IMG_0001.jpg"]["hasMeta"] is False
+    assert gallery.found("wedding") == []
+    assert orphans(gallery) == {sidecar: "it belongs to another photo than the one beside it"}
+    note(gallery, "100CANON/IMG_0001.jpg", "holiday")
+    rest(gallery)
+    assert shown(gallery, "100CANON/IMG_0001.jpg") == "holiday"
+    assert gallery.found("holiday") == ["100CANON/IMG_0001.jpg"]
+    put(root / "found again.jpg", photo(1, "2023:01:01 10:00:00"))
+    rest(gallery)
+    assert shown(gallery, "found again.jpg") == "our wedding"
+    assert shown(gallery, "100CANON/IMG_0001.jpg") == "holiday"
+    assert orphans(gallery) == {}
+
+
+@pytest.mark.parametrize("taken", [None, "2024:01:01 10:00:00"])
+def test_a_photo_that_was_edited_keeps_its_notes(make_gallery, root, taken) -> None:
+    name = "x.png" if taken is None else "x.jpg"
+    put(root / name, photo(1, taken))
+    gallery = make_gallery()
+    gallery.index()
+    note(gallery, name, "mine", tags=["kept"])
+    before = (root / f"{name}.json").read_bytes()
+    rest(gallery)
+    put(root / name, photo(2, taken))
+    rest(gallery)
+    assert shown(gallery, name) == "mine"
+    assert gallery.found("tag:kept") == [name]
+    assert orphans(gallery) == {}
+    assert (root / f"{name}.json").read_bytes() == before
+    gallery.restart()
+    rest(gallery)
+    assert gallery.found("tag:kept") == [name]
+    note(gallery, name, "still mine")
+    assert json.loads((root / f"{name}.json").read_bytes())["hash"] != json.loads(before)["hash"]
+
+
+def test_photos_that_change_places_take_their_notes_along(make_gallery, root) -> None:
+    """Without dates, so that nothing but their content tells them apart."""
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        put(root / name, photo(number))
+    gallery = make_gallery()
+    gallery.index()
+    note(gallery, "a.png", "of a")
+    note(gallery, "b.png", "of b")
+    rest(gallery)
+    for old_name, new_name in (
+        ("a.png", "t"),
+        ("b.png", "a.png"),
+        ("c.png", "b.png"),
+        ("t", "c.png"),
+    ):
+        (root / old_name).rename(root / new_name)
+    for path in ("a.png", "b.png", "c.png"):
+        assert shown(gallery, path) in ("", {"a.png": "of b", "c.png": "of a"}.get(path, ""))
+    rest(gallery, 4)
+    assert [shown(gallery, f"{name}.png") for name in "abc"] == ["of b", "", "of a"]
+    assert gallery.found('"of a"') == ["c.png"]
+    assert orphans(gallery) == {}
+
+
+def test_a_sidecar_stays_while_several_images_have_its_content(make_gallery, root) -> None:
+    put(root / "a/x.png", photo(1))
+    gallery = make_gallery()
+    gallery.index()
+    note(gallery, "a/x.png", "mine")
+    (root / "a/x.png").unlink()
+    for name in ("y.png", "z.png"):
+        put(root / f"b/{name}", photo(1))
+    rest(gallery)
+    reason = "2 images have the content of its photo: b/y.png and b/z.png"
+    assert orphans(gallery) == {"a/x.png.json": reason}
+    (root / "b/y.png").unlink()
+    rest(gallery)
+    assert shown(gallery, "b/z.png") == "mine" and orphans(gallery) == {}
+
+
+def test_the_newest_of_several_sidecars_of_a_photo_is_moved(make_gallery, root) -> None:
+    for name in ("one.png", "two.png"):
+        put(root / name, photo(1))
+    gallery = make_gallery()
+    gallery.index()
+    note(gallery, "one.png", "older", updatedAt="2024-01-01T00:00:00Z")
+    note(gallery, "two.png", "newer", updatedAt="2024-01-02T00:00:00Z")
+    rest(gallery)
+    (root / "two.png").unlink()
+    (root / "one.png").rename(root / "three.png")
+    rest(gallery)
+    assert shown(gallery, "three.png") == "newer"
+    assert orphans(gallery) == {
+        "one.png.json": "its photo is three.png, which has a sidecar of its own"
+    }
+
+
+def test_a_sidecar_that_was_copied_and_not_removed_is_removed(make_gallery, root) -> None:
+    """As a kill in the middle of a move leaves it."""
+    put(root / "a/x.png", photo(1))
+    gallery = make_gallery()
+    gallery.index()
+    note(gallery, "a/x.png", "mine")
+    put(root / "b/y.png.json", (root / "a/x.png.json").read_bytes())
+    (root / "a/x.png").rename(root / "b/y.png")
+    rest(gallery)
+    assert not (root / "a/x.png.json").exists() and orphans(gallery) == {}
+    assert shown(gallery, "b/y.png") == "mine"
+
+
+def test_nothing_is_moved_to_a_file_that_is_not_what_its_manifest_says(make_gallery, root) -> None:
+    put(root / "x.png", photo(1))
+    gallery = make_gallery()
+    gallery.index()
+    note(gallery, "x.png", "of the red one")
+    (root / "x.png").rename(root / "y.png")
+    gallery.queue.put(Job(Kind.FOLDER))
+    gallery.settle(3)  # it is read, but the sidecar rests
+    assert "hash" in gallery.items()["y.png"] and (root / "x.png.json").exists()
+    stat = (root / "y.png").stat()
+    other = photo(2)
+    other += b"\0" * (stat.st_size - len(other))
+    (root / "y.png").write_bytes(other[: stat.st_size])
+    os.utime(root / "y.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    rest(gallery)
+    assert (root / "x.png.json").exists() and not (root / "y.png.json").exists()
+
+
+def test_a_sidecar_that_names_no_photo_gets_its_hash(make_gallery, root) -> None:
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    document = {"v": 1, "tags": ["by hand"], "notes": "", "updatedAt": DATE, "own": [1]}
+    put(root / "x.jpg.json", json.dumps(document).encode())
+    gallery = make_gallery()
+    rest(gallery)
+    found = json.loads((root / "x.jpg.json").read_bytes())
+    item = gallery.items()["x.jpg"]
+    exif = {"width": 40, "height": 30, "createdAt": item["createdAt"], "takenAt": item["takenAt"]}
+    assert found == {**document, "hash": item["hash"], "exif": exif}
+    (root / "x.jpg").rename(root / "y.jpg")
+    rest(gallery)
+    assert gallery.found('tag:"by hand"') == ["y.jpg"]
+
+
+def test_an_edit_before_the_image_was_read_belongs_to_that_image(make_gallery, root) -> None:
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    note(gallery, "x.jpg", "early")
+    put(root / "y.jpg", (root / "x.jpg").read_bytes())
+    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
+    assert shown(gallery, "x.jpg") == ""
+    rest(gallery)
+    assert [shown(gallery, path) for path in ("x.jpg", "y.jpg")] == ["", "early"]
+
+
+def test_pointers_to_one_folder_show_the_same_notes_and_may_be_renamed(
+    make_gallery, root, state, tmp_path
+) -> None:
+    outside = tmp_path / "outside"
+    put(outside / "sub/x.png", photo(1))
+    for name, path in (("one", outside), ("two", outside / "sub")):
+        pointer = {"version": 1, "kind": "pointer", "target": {"type": "local", "path": str(path)}}
+        put(root / name / ".lenslet.folder.json", json.dumps(pointer).encode())
+    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
+    rest(gallery)
+    note(gallery, "one/sub/x.png", "mine")
+    assert shown(gallery, "two/x.png") == "mine"
+    rest(gallery)
+    (root / "two").rename(root / "three")
+    rest(gallery)
+    assert shown(gallery, "three/x.png") == "mine" and orphans(gallery) == {}
+    assert list(outside.rglob("*.json")) == []
+    (outside / "sub").rename(outside / "other")
+    shutil.rmtree(root / "three")
+    rest(gallery)
+    assert shown(gallery, "one/other/x.png") == "mine" and orphans(gallery) == {}
+
+
+def test_derived_files_of_what_is_gone_are_removed_from_state_dir(
+    make_gallery, root, state
+) -> None:
+    """And from nowhere else; tags and notes stay, and a file of somebody else too."""
+    put(root / "stays.png", photo(0))
+    for path in ("gone/deep/x.png", "gone/y.png", "half/z.png", "half/w.png"):
+        put(root / path, photo(ord(path[-5])))
+    gallery = make_gallery(STATE_DIR=str(state))
+    gallery.index()
+    note(gallery, "gone/y.png", "mine")
+    put(state / "gone/deep/letter.txt", b"not ours")
+    shutil.rmtree(root / "gone")
+    (root / "half/z.png").unlink()
+    rest(gallery)
+    left = {str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()}
+    assert left == {
+        ".lenslet-state", "_index.json", "_rollup.json", "_rollup_delta.json", "_health.json",
+        "stays.png.thumbnail", "gone/y.png.json", "gone/deep/letter.txt",
+        "half/_index.json", "half/w.png.thumbnail",
+    }  # fmt: skip
+    assert orphans(gallery) == {"gone/y.png.json": "its image is gone"}
+
+
+def test_nothing_is_moved_or_removed_while_the_root_is_away(make_gallery, root, state) -> None:
+    put(root / "a/x.png", photo(1))
+    gallery = make_gallery(STATE_DIR=str(state))
+    gallery.index()
+    note(gallery, "a/x.png", "mine")
+    rest(gallery)
+    before = sorted(map(str, state.rglob("*")))
+    root.rename(root.with_name("unmounted"))
+    root.mkdir()
+    rest(gallery)
+    assert sorted(map(str, state.rglob("*"))) == before
+
+
+# Other programs
+
+
+def test_a_sidecar_written_twice_within_a_tick_of_a_coarse_clock_is_seen(
+    make_gallery, root
+) -> None:
+    put(root / "x.png", photo(1))
+    gallery = make_gallery()
+    gallery.clock.settling_seconds = 0
+    threading.Event().wait(2.1)
+    gallery.index()
+    moment = 1_700_000_000 * 10**9
+    for word in ("first", "later"):
+        document = {"v": 1, "tags": [], "notes": word, "updatedAt": DATE}
+        put(root / "x.png.json", json.dumps(document).encode())
+        os.utime(root / "x.png.json", ns=(moment, moment))
+        gallery.ask()
+    threading.Event().wait(2.1)
+    rest(gallery)
+    assert gallery.items()["x.png"]["notes"] == "later"
+
+
+def test_a_file_that_another_program_creates_is_never_replaced(make_gallery, root) -> None:
+    """Also between the moment that Lenslet finds no sidecar, and the one that it writes it."""
+    put(root / "x.png", photo(1))
+    gallery, path = make_gallery(), root / "x.png.json"
+    gallery.index()
+    made = 0
+    for number in range(200):
+        for left in root.glob("*.json"):
+            left.unlink()
+        theirs = json.dumps({"title": number})
+
+        def create(text: str = theirs, wait: float = number % 40 / 10_000) -> None:
+            threading.Event().wait(wait)
+            with contextlib.suppress(FileExistsError), path.open("x") as file:
+                file.write(text)
+                nonlocal made
+                made += 1
+
+        before, other = made, threading.Thread(target=create)
+        other.start()
+        gallery.app.put_json("/item?path=x.png", {"notes": "n"}, status=[200, 409])
+        other.join()
+        assert made == before or path.read_text() == theirs
+    assert made > 10
+
+
+def test_what_another_program_saves_meanwhile_is_not_overwritten(make_gallery, root) -> None:
+    """But for the microseconds between Lenslet's last look and its rename."""
+    put(root / "x.png", photo(1))
+    gallery, path = make_gallery(), root / "x.png.json"
+    gallery.index()
+    lost = 0
+    for number in range(200):
+        note(gallery, "x.png", "begin", tags=[])
+        theirs = {**json.loads(path.read_bytes()), "tags": ["editor"]}
+        put(root / "draft", json.dumps(theirs).encode())
+
+        def save(wait: float = number % 40 / 10_000) -> None:
+            threading.Event().wait(wait)
+            os.replace(root / "draft", path)
+
+        other = threading.Thread(target=save)
+        other.start()
+        note(gallery, "x.png", "n")
+        other.join()
+        lost += json.loads(path.read_bytes())["tags"] != ["editor"]
+    assert lost <= 2
+
+
+# Any order of things that people do
+
+
+class Library(RuleBasedStateMachine):
+    """People move, copy, remove, replace, swap and edit photos and folders that have notes.
+
+    Each note begins with the number of its photo. So it is plain for which photo it was written.
+    """
+
+    shown_below = ""
+    build: Any
+    places = ("a/1", "a/2", "b/1", "b/2", "c/d/1")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = itertools.count(1)
+        self.alive: set[str] = set()
+        self.photos: dict[str, int] = {}  # by path: which photo is there
+
+    @initialize()
+    def begin(self) -> None:
+        self.root, self.gallery, self.sidecars = type(self).build()
+        for place in ("a/1", "b/2"):
+            self.add(place)
+
+    def file(self, place: str) -> str:
+        return f"{place}.jpg"
+
+    def path(self, place: str) -> str:
+        """Where a client finds the photo."""
+        return self.shown_below + self.file(place)
+
+    @rule(place=st.sampled_from(places))
+    def add(self, place: str) -> None:
+        """Adds a new photo, or replaces one.
+
+        All have dates: without them, a new photo in the place of one that is gone counts as edited.
+        """
+        number = next(self.numbers)
+        data = photo(
+            number, f"20{number // 300 + 10:02}:01:{number % 28 + 1:02} {number % 23:02}:00:00"
+        )
+        put(self.root / self.file(place), data)
+        self.photos[place] = number
+
+    @rule(place=st.sampled_from(places), text=st.sampled_from("xyz"))
+    def edit(self, place: str, text: str) -> None:
+        if place not in self.photos:
+            return
+        path = self.path(place)
+        before = shown(self.gallery, path)
+        mine = f"{self.photos[place]}: {text}{next(self.numbers)}"
+        answer = self.gallery.app.put_json(
+            f"/item?path={path}", {"notes": mine}, expect_errors=True
+        )
+        assert answer.status_int in (200, 409, 503)
+        if answer.status_int == 200:
+            self.alive -= {before}
+            self.alive |= {mine}
+
+    @rule(source=st.sampled_from(places), to=st.sampled_from(places))
+    def move(self, source: str, to: str) -> None:
+        if source in self.photos and source != to:
+            data = (self.root / self.file(source)).read_bytes()
+            put(self.root / self.file(to), data)
+            (self.root / self.file(source)).unlink()
+            self.photos[to] = self.photos.pop(source)
+
+    @rule(one=st.sampled_from(places), two=st.sampled_from(places))
+    def swap(self, one: str, two: str) -> None:
+        if one in self.photos and two in self.photos:
+            first, second = (self.root / self.file(each) for each in (one, two))
+            data = first.read_bytes(), second.read_bytes()
+            put(first, data[1])
+            put(second, data[0])
+            self.photos[one], self.photos[two] = self.photos[two], self.photos[one]
+
+    @rule(source=st.sampled_from(places), to=st.sampled_from(places))
+    def copy(self, source: str, to: str) -> None:
+        if source in self.photos:
+            put(self.root / self.file(to), (self.root / self.file(source)).read_bytes())
+            self.photos[to] = self.photos[source]
+
+    @rule(place=st.sampled_from(places))
+    def remove(self, place: str) -> None:
+        if place in self.photos and len(self.photos) > 1:
+            (self.root / self.file(place)).unlink()
+            del self.photos[place]
+
+    @rule()
+    def index(self) -> None:
+        self.gallery.index()
+
+    @rule()
+    def restart(self) -> None:
+        """As after a crash."""
+        self.gallery.restart()
+        self.gallery.index()
+
+    @rule()
+    def wait(self) -> None:
+        rest(self.gallery, 4)
+        self.everything_that_is_certain_is_shown()
+
+    @invariant()
+    def no_note_is_shown_for_another_photo(self) -> None:
+        for place, number in self.photos.items():
+            found = shown(self.gallery, self.path(place))
+            assert found == "" or found.startswith(f"{number}: "), (place, number, found)
+
+    @invariant()
+    def no_note_is_lost(self) -> None:
+        assert self.alive <= set(self.stored().values())
+
+    def stored(self) -> dict[str, str]:
+        """The notes in all sidecars, by the path of the file."""
+        found = {}
+        for name, data in self.sidecars().items():
+            if name.endswith(".jpg.json") or name.endswith(".lenslet.json"):
+                found[name] = json.loads(data or b"{}").get("notes", "")
+        return found
+
+    def everything_that_is_certain_is_shown(self) -> None:
+        texts = list(self.stored().values())
+        for place, number in self.photos.items():
+            mine = [text for text in texts if text.startswith(f"{number}: ")]
+            if list(self.photos.values()).count(number) == 1 and len(mine) == 1:
+                assert shown(self.gallery, self.path(place)) == mine[0], place
+                assert self.path(place) in self.gallery.found(f'"{mine[0]}"')
+
+    def teardown(self) -> None:
+        if hasattr(self, "gallery"):
+            self.gallery.close()
+
+
+EXAMPLES = 300 if os.environ.get("FAULTS") == "long" else 8
+
+
+@pytest.mark.parametrize("kind", ["folder", "state", "pointer", "bucket"])
+def test_no_note_is_shown_for_another_photo_and_none_is_lost(
+    kind, tmp_path, request, service
+) -> None:
+    """Whatever people do with photos and folders."""
+    numbers = itertools.count()
+
+    def build() -> tuple[Any, Gallery, Any]:
+        home = tmp_path / str(next(numbers))
+        root: Any = home / "photos"
+        where, more, state = root, {}, home / "state"
+        if kind == "bucket":
+            root = where = service.bucket()
+        else:
+            put(root / "first.png", photo(0))
+        if kind in ("state", "pointer"):
+            more["STATE_DIR"] = str(state)
+        if kind == "pointer":
+            where = home / "outside"
+            where.mkdir()
+            target = {"type": "local", "path": str(where)}
+            for name in ("p", "q"):
+                pointer = {"version": 1, "kind": "pointer", "target": target}
+                put(root / name / ".lenslet.folder.json", json.dumps(pointer).encode())
+            more["POINTER_ROOTS"] = str(home)
+        sidecars = state if "STATE_DIR" in more else where
+        gallery = Gallery(root, home / "cache", **more)
+        return where, gallery, lambda: tree(sidecars)
+
+    if kind == "bucket":
+        for name, value in service.environ.items():
+            request.getfixturevalue("monkeypatch").setenv(name, value)
+    machine = type("Machine", (Library,), {"build": staticmethod(build)})
+    machine.shown_below = "p/" if kind == "pointer" else ""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=25,
+            deadline=None,
+            phases=(Phase.reuse, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
