@@ -505,6 +505,8 @@ class Library(RuleBasedStateMachine):
         if place not in self.photos:
             return
         path = self.path(place)
+        if not shown(self.gallery, path):
+            self.gallery.index()  # so that the new sidecar says when the photo was taken
         before = shown(self.gallery, path)
         mine = f"{self.photos[place]}: {text}{next(self.numbers)}"
         answer = self.gallery.app.put_json(
