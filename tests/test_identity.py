@@ -592,7 +592,7 @@ class Library(RuleBasedStateMachine):
             self.gallery.close()
 
 
-EXAMPLES = 300 if os.environ.get("FAULTS") == "long" else 8
+EXAMPLES = 300 if os.environ.get("FAULTS") == "long" else 4
 
 
 @pytest.mark.parametrize("kind", ["folder", "state", "pointer", "bucket"])
@@ -633,7 +633,7 @@ def test_no_note_is_shown_for_another_photo_and_none_is_lost(
         machine,
         settings=settings(
             max_examples=EXAMPLES,
-            stateful_step_count=25,
+            stateful_step_count=20,
             deadline=None,
             phases=(Phase.reuse, Phase.generate),
             suppress_health_check=list(HealthCheck),

@@ -94,7 +94,7 @@ export const T = {
 	problems: "Problems",
 	more: (count) => `… and ${number(count)} more`,
 	kinds: {
-		orphanSidecars: ["Tags and notes without a photo", "Move the photo back to its .json file."],
+		orphanSidecars: ["Tags and notes without a photo", "Put the photo back, or remove the .json file if you do not need it."],
 		orphanThumbnails: ["Thumbnails without a photo", "They can be deleted."],
 		foreignJson: ["JSON of another program", "It is left alone."],
 		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file."],

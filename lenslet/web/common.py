@@ -125,6 +125,8 @@ class Service:
         @functools.cache
         def photo() -> Photo:
             known = item or {}
+            if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
+                known = {}  # in a bucket the manifest may be out of date
             digest = known.get("hash", "" if "error" in known else None)
             if digest is None and image.stat.size <= self.settings.max_file_bytes:
                 digest = orphans.hash_of(image.location.tree, image.file)
