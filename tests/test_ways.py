@@ -19,7 +19,7 @@ from lenslet.index.queue import Job, Kind
 from lenslet.storage.client import Client
 
 PACKAGE = f"{ROOT / 'lenslet'}/"
-MOST = 15
+MOST = 16
 EVERYWHERE = {"web.access", "web.requests", "index.status"}  # who may, and counts
 
 

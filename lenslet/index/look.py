@@ -147,7 +147,8 @@ class Looker:
         plan.problems += self._problems(location, listing, kept)
         look = Look(location, tuple(stamps), listing, kept, old, plan, children)
         look.orphans = [each for meta in metas.values() for each in meta.orphans]
-        look.orphans += orphans.without_image(location, listing)
+        if listing.without_image():
+            look.orphans += orphans.without_image(location, listing)
         look.incomplete = {n: meta.facts for n, meta in metas.items() if meta.facts}
         written = snapshot.sidecar_times.values()
         look.young = max(written, default=0) > snapshot.now_ns - SETTLED_NS

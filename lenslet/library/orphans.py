@@ -13,7 +13,7 @@ from lenslet.library import sidecar
 from lenslet.library.location import TARGETS, Location, Locator
 from lenslet.library.manifest import is_page
 from lenslet.library.sidecar import NOBODY, Photo, Sidecar
-from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Path, is_item
+from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
 GONE = "its image is gone"
@@ -57,10 +57,7 @@ def of(location: Location, each: Sidecar, reason: str = GONE, *, doubtful: bool 
 def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     """Yields the sidecars in a folder that have no image."""
     files = {*listing.files, *listing.covered}
-    names = {name.removesuffix(end) for name in files for end in SIDECARS if name.endswith(end)}
-    for name in sorted(names):
-        if name in listing.files or not is_item(name):
-            continue
+    for name in sorted(listing.without_image()):
         found = sidecar.find(location.tree, location.file(name), lambda: NOBODY)
         yield from (of(location, each) for each in found.ours)
         if found.unreadable:

@@ -16,7 +16,16 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import orjson
 
 from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
-from lenslet.paths import HEALTH, LONGEST_PATH, ROLLUP_DELTA, ROOT, THUMBNAIL, Path, is_item
+from lenslet.paths import (
+    HEALTH,
+    LONGEST_PATH,
+    ROLLUP_DELTA,
+    ROOT,
+    SIDECARS,
+    THUMBNAIL,
+    Path,
+    is_item,
+)
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
@@ -80,6 +89,14 @@ class Listing:
     leftovers: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     covered: dict[str, Stat] = field(default_factory=dict)
+
+    def without_image(self) -> set[str]:
+        """Returns the names of images that are not there, but files of their sidecars are."""
+        ends = (
+            (n, end) for n in (*self.files, *self.covered) for end in SIDECARS if n.endswith(end)
+        )
+        names = {name.removesuffix(end) for name, end in ends}
+        return {name for name in names - self.files.keys() if is_item(name)}
 
     def digest(self) -> int:
         """A number that changes when the listing changes."""
