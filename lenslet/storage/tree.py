@@ -92,10 +92,8 @@ class Listing:
 
     def without_image(self) -> set[str]:
         """Returns the names of images that are not there, but files of their sidecars are."""
-        ends = (
-            (n, end) for n in (*self.files, *self.covered) for end in SIDECARS if n.endswith(end)
-        )
-        names = {name.removesuffix(end) for name, end in ends}
+        files = [name for name in (*self.files, *self.covered) if name.endswith(SIDECARS)]
+        names = {name.removesuffix(end) for end in SIDECARS for name in files if name.endswith(end)}
         return {name for name in names - self.files.keys() if is_item(name)}
 
     def digest(self) -> int:
