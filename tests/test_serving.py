@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -434,6 +435,29 @@ def test_the_master_outlives_a_root_that_is_away(serve: Serve, root, tmp_path) -
     assert server.thumbnail("many/img1.jpg")[0] == 200
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_all_that_needs_the_photos_answers_503_while_their_disk_is_not_mounted(
+    serve: Serve, root
+) -> None:
+    """A supervisor and a person learn the same: not that all is well but for a reason in a list."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+    try:
+        put(root / "many/a.jpg")
+        server = serve(root)
+        server.until(lambda: server.json("/health").get("status") == "ok")
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+    routes = ("/health", "/health/storage", "/folders", "/file?path=many/a.jpg")
+    for route in routes:
+        server.until(lambda route=route: server.get(route)[0] == 503)
+    found = server.json("/health")
+    assert (found["status"], found["storage"]["readable"]) == ("down", False)
+    assert "unmounted" in found["reasons"][0]
+    assert server.get("/health/live")[0] == 200
+    put(root / "many/a.jpg")
+    server.until(lambda: server.json("/health").get("status") == "ok")
+
+
 def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_path) -> None:
     fill(root, 1)
     server = serve(root, cwd=str(tmp_path))
@@ -453,6 +477,37 @@ def test_an_original_is_sent_right_through_sendfile(serve: Serve, root) -> None:
     assert server.get("/files/a%20b.jpg", Range="bytes=100-199") == (206, data[100:200])
     assert server.request("HEAD", "/files/a%20b.jpg") == (200, b"")
     assert server.get("/files/a%20b.jpg", Range="bytes=-1") == (206, data[-1:])
+
+
+def test_files_of_any_year_are_served(serve: Serve) -> None:
+    """Some disks keep years that no calendar of a computer has, and a broken clock writes them."""
+    years = {"0.jpg": -(10**11), "1600.jpg": -11676096000, "1969.jpg": -1, "2263.jpg": 9246182400,
+             "9999.jpg": 253402300799, "10000.jpg": 253402300800, "500000.jpg": 15_778_463_000_000}  # fmt: skip
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        root = pathlib.Path(folder)
+        for name, seconds in years.items():
+            os.utime(put(root / name), (seconds, seconds))
+            assert (root / name).stat().st_mtime_ns == seconds * 10**9
+        server = serve(root)
+        server.until(lambda: server.json("/search?q=jpg").get("total") == len(years))
+        for name in years:
+            assert server.thumbnail(name)[0] == 200
+            for route in ("item", "preview", "file", "files"):
+                where = f"/files/{name}" if route == "files" else f"/{route}?path={name}"
+                assert server.get(where)[0] == 200, where
+            data = (root / name).read_bytes()
+            assert server.get(f"/file?path={name}", Range="bytes=0-9") == (206, data[:10])
+            with_date = {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}
+            status = 304 if years[name] <= 0 else 200  # in HTTP nothing is older than 1970
+            assert server.get(f"/file?path={name}", **with_date)[0] == status
+            assert server.request("PUT", f"/item?path={name}", {"tags": ["odd"]})[0] == 200
+        last = {"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"}
+        assert server.get("/file?path=9999.jpg", **last)[0] == 304
+        server.until(lambda: server.json("/search?q=tag:odd&sort=date").get("total") == len(years))
+        assert len(server.json("/folders")["items"]) == len(years)
+        assert server.json("/health")["status"] == "ok"
+        assert "Traceback" not in server.log.read_text()
+        server.stop()
 
 
 def test_worker_py_indexes_alone_and_stops_when_told(root, tmp_path) -> None:
