@@ -469,6 +469,46 @@ def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_
     assert "PAGE_SIZE='none': must be a whole number" in server.log.read_text()
 
 
+def test_a_reload_keeps_the_token_of_an_env_file_that_others_may_write_since(
+    serve: Serve, root, tmp_path
+) -> None:
+    fill(root, 1)
+    (tmp_path / ".env").write_text("API_TOKEN='token-of-mine' # for the phone\n")
+    server = serve(root, cwd=str(tmp_path))
+    assert server.get("/folders")[0] == 401
+    assert server.get("/folders", Authorization="Bearer token-of-mine")[0] in (200, 202)
+    before = server.workers()
+    (tmp_path / ".env").chmod(0o666)
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+    server.until(lambda: server.get("/folders")[0] == 401)
+    assert "the settings stay as they were: the file .env is ignored" in server.log.read_text()
+
+
+def test_a_strangers_folder_shows_nothing_else_when_it_is_served(
+    serve: Serve, root, tmp_path
+) -> None:
+    """Its `.env` would open the user's other photos to a page of the stranger."""
+    put(tmp_path / "private/secret.jpg")
+    target = {"type": "local", "path": str(tmp_path / "private")}
+    pointer = {"version": 1, "kind": "pointer", "target": target}
+    put(root / "p/.lenslet.folder.json", json.dumps(pointer).encode())
+    put(root / "a.jpg")
+    evil = ("CORS_ORIGINS=https://evil.example", f"POINTER_ROOTS={tmp_path}", "ALLOWED_HOSTS=evil.example",
+            "HOST=0.0.0.0")  # fmt: skip
+    (root / ".env").write_text("\n".join(evil))
+    server = serve(pathlib.Path("."), cwd=str(root))
+    server.until(lambda: server.get("/file?path=a.jpg")[0] == 200)
+    assert server.get("/file?path=p/secret.jpg")[0] in (403, 404)
+    assert server.get("/file?path=a.jpg", Host="evil.example")[0] == 421
+    url = f"http://127.0.0.1:{server.port}/file?path=a.jpg"
+    request = urllib.request.Request(url, headers={"Origin": "https://evil.example"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] is None
+    assert "the file .env is ignored: it lies in '.', which is served" in server.log.read_text()
+    assert "http://127.0.0.1:" in server.log.read_text()
+
+
 def test_an_original_is_sent_right_through_sendfile(serve: Serve, root) -> None:
     data = jpeg(1600, 1200)
     put(root / "a b.jpg", data)
