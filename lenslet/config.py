@@ -2,10 +2,13 @@
 
 import contextlib
 import difflib
+import grp
 import ipaddress
 import os
+import pwd
 import re
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path as FilePath
 from typing import Any
@@ -241,28 +244,70 @@ def _memory() -> int:
     return min(found)
 
 
-def load(environ: Mapping[str, str], folder: str = ".") -> Settings:
-    """Returns the settings of the environment; `folder`/.env sets what it leaves unset."""
-    filed, here = _read_dotenv(folder), {name: value for name, value in environ.items() if value}
-    if "ROOT_PATH" in here:
-        filed.pop("S3_BUCKET", None)  # the environment's folder wins over the file's bucket
-    return settings({**filed, **here})
+def load(environ: Mapping[str, str], filed: Mapping[str, str]) -> Settings:
+    """Returns the settings of the environment; `filed` has what it leaves unset, from `.env`."""
+    return settings(_merged(environ, filed))
 
 
-def _read_dotenv(folder: str) -> dict[str, str]:
+def _merged(environ: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
+    here = {name: value for name, value in environ.items() if value}
+    bucketless = "ROOT_PATH" in here  # the environment's folder wins over the file's bucket
+    return {n: v for n, v in filed.items() if n != "S3_BUCKET" or not bucketless} | here
+
+
+# The file .env
+
+
+def read_dotenv(environ: Mapping[str, str], folder: str = ".") -> tuple[dict[str, str], str]:
+    """Returns the variables of `folder`/.env, and one line that says why they are ignored, if so.
+
+    It is ignored if it lies in the folder that is served, because settings decide what else may
+    be read, and by whom: whoever made such a folder must not. So also if other users may write it.
+    What the environment says is served is never read.
+    """
     file = FilePath(folder, ".env")
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        reason = _untrusted(file, environ)
+        found = {} if reason else dotenv(file.read_text(encoding="utf-8-sig"))
+        reason = reason or _untrusted(file, _merged(environ, found))
     except FileNotFoundError:
-        text = ""
+        return {}, ""
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f".env cannot be read: {error}") from error
-    return dotenv(text)
+    return ({}, f"the file .env is ignored: {reason}") if reason else (found, "")
 
 
-def credentials(folder: str = ".") -> dict[str, str]:
-    """Returns the variables of `folder`/.env that are for boto3: those that begin with `AWS_`."""
-    return {name: value for name, value in _read_dotenv(folder).items() if name.startswith("AWS_")}
+def _untrusted(file: FilePath, environ: Mapping[str, str]) -> str:
+    """Returns why a file must not be a source of settings; `FileNotFoundError` if there is none."""
+    target, folder = file.resolve(), file.parent.resolve()
+    for path in (target, target.parent, folder):
+        if _others_may_write(path.stat()):
+            return f"other users may write {str(path)!r}; 'chmod go-w', or make it your own"
+    root = "" if environ.get("S3_BUCKET") else os.path.expanduser(environ.get("ROOT_PATH", ""))
+    above = (folder, *folder.parents, *target.parents)
+    if os.path.isdir(root) and any(each.samefile(root) for each in above):
+        return f"it lies in {root!r}, which is served; start elsewhere, or use the environment"
+    return ""
+
+
+def _others_may_write(found: os.stat_result) -> bool:
+    """True if a user who is neither this one nor root may write a file, or replace a folder's.
+
+    A group counts if others are in it: many systems give each user a group. In a folder such as
+    `/tmp` (sticky) nobody replaces the files of others.
+    """
+    mine, mode = {0, os.geteuid()}, found.st_mode
+    if found.st_uid not in mine or not mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return found.st_uid not in mine
+    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
+        return False
+    members: set[str] = set()
+    with contextlib.suppress(KeyError):  # a group without a name
+        members.update(grp.getgrgid(found.st_gid).gr_mem)
+    users = pwd.getpwall()
+    members.update(user.pw_name for user in users if user.pw_gid == found.st_gid)
+    members.difference_update(user.pw_name for user in users if user.pw_uid in mine)
+    return bool(mode & stat.S_IWOTH or members)
 
 
 def dotenv(text: str) -> dict[str, str]:
@@ -275,17 +320,20 @@ def dotenv(text: str) -> dict[str, str]:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name.isidentifier() or "\0" in value:
             raise SettingError(f".env line {number}: must be NAME=value")
-        if value[:1] in ('"', "'") and value.endswith(value[0]) and len(value) > 1:
-            value = value[1:-1]
+        if value[:1] in ('"', "'"):
+            value, quote, rest = value[1:].partition(value[0])
+            if not (quote and re.fullmatch(r"(\s+#.*)?", rest)):
+                reason = "a value in quotes ends with its quote, and only a comment may follow"
+                raise SettingError(f".env line {number}: {reason}")
         else:
             value = value.partition(" #")[0].rstrip()
         found[name] = value
     return found
 
 
-def misspelt(environ: Mapping[str, str], folder: str = ".") -> list[str]:
+def misspelt(variables: Iterable[str]) -> list[str]:
     """Says which variables look like settings and are none, with the setting that is nearest."""
-    given = {name for name in (*environ, *_read_dotenv(folder)) if "_" in name}
+    given = {name for name in variables if "_" in name}
     unknown = sorted(given - set(names()))
     near = {name: difflib.get_close_matches(name, names(), 1, 0.85) for name in unknown}
     return [

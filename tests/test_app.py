@@ -434,12 +434,36 @@ def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> N
 
 
 def test_what_an_edit_does_not_name_stays(app: TestApp, root: pathlib.Path) -> None:
-    edit(app, {"tags": ["x"], "notes": "n", "big": 2**80, "updatedBy": "me"})
+    edit(app, {"tags": ["x"], "notes": "n", "big": 2**80})
     edit(app, {"notes": "m"})
     document = app.get("/item?path=a.jpg").json
-    assert (document["tags"], document["notes"], document["big"], document["updatedBy"]) == (
-        ["x"], "m", 2**80, "me",
-    )  # fmt: skip
+    assert (document["tags"], document["notes"], document["big"]) == (["x"], "m", 2**80)
+
+
+def test_the_name_beside_a_time_is_that_of_who_edited_then(app: TestApp) -> None:
+    """An edit that names nobody does not leave the former user's name beside its own time."""
+
+    def add(*tags: str) -> None:
+        app.post_json("/items/tags", {"paths": ["a.jpg"], "add": tags}, status=200)
+
+    def named() -> dict[str, Any]:
+        document: dict[str, Any] = edit(
+            app, {"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z", "updatedBy": "me"}
+        ).json
+        return document
+
+    before = named()
+    older = edit(app, {"tags": ["old"], "notes": "n", "updatedAt": "2023-01-01T00:00:00Z"}).json
+    assert older == {**before, "tags": ["x", "old"]}
+    assert edit(app, {"notes": "n"}).json["updatedBy"] == ""
+    app.delete("/item?path=a.jpg")
+    before = named()
+    add("x")  # it is there already: no edit
+    assert app.get("/item?path=a.jpg").json == before
+    add("y")
+    after = app.get("/item?path=a.jpg").json
+    assert (after["tags"], after["updatedBy"]) == (["x", "y"], "")
+    assert after["updatedAt"] > before["updatedAt"]
 
 
 def test_a_client_may_send_the_whole_sidecar_back(app: TestApp) -> None:
@@ -536,10 +560,11 @@ def test_json_as_deep_as_can_be_is_stored_or_refused(app, levels: int) -> None:
 
 
 def test_preconditions_go_by_every_form_of_tag(app, root) -> None:
-    """Lists, weak tags and `*`: a write needs a strong one, and no other part of it counts."""
+    """Lists, `*`, and weak tags, as a proxy that compresses makes them; only one part counts."""
     edit(app, {"notes": "1"})
     for header, value, status in (
-        ("If-Match", '"t", "PART.q"', 200), ("If-Match", 'W/"PART.x"', 412), ("If-Match", "*", 200),
+        ("If-Match", '"t", "PART.q"', 200), ("If-Match", 'W/"PART.x"', 200), ("If-Match", "*", 200),
+        ("If-Match", 'W/"t.x"', 412), ("If-None-Match", 'W/"PART.x"', 412),
         ("If-Match", "abc, def", 412), ("If-Match", ",", 412), ("If-Match", '"*"', 412),
         ("If-Match", '"0.x"', 412), ("If-None-Match", '"PART.x"', 412), ("If-None-Match", '"t.x"', 200),
     ):  # fmt: skip
@@ -669,9 +694,30 @@ def test_a_single_range_is_understood(app, root) -> None:
 
 
 def test_other_ranges_are_passed_over(app, root) -> None:
-    for header in ("bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=x-1", "bytes=5-2", "bytes", ""):
-        answer = app.get("/file?path=a.jpg", headers={"Range": header}, status=200)
+    others = ("bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=x-1", "bytes=5-2", "bytes", "",
+              "bytes=--1", "bytes=-+1", "bytes=1-+2", "bytes=1_0-20", "bytes=١-٢", "bytes=0--1")  # fmt: skip
+    for header in others:
+        headers = {"Range": header.encode().decode("latin-1")}
+        answer = app.get("/file?path=a.jpg", headers=headers, status=200)
         assert answer.body == (root / "a.jpg").read_bytes(), header
+
+
+def test_a_range_without_a_byte_is_refused(gallery, root) -> None:
+    """RFC 9110, 14.1.2: such as the last 0 bytes. The last bytes of an empty file are all it has."""
+    put(root / "empty.jpg", b"")
+    gallery.index()
+    size = len((root / "a.jpg").read_bytes())
+    for path, length, headers in (
+        ("a.jpg", size, ("bytes=-0", "bytes=-000", f"bytes={size}-", f"bytes={size}-{size + 5}")),
+        ("empty.jpg", 0, ("bytes=-0", "bytes=0-", "bytes=0-0", "bytes=0-99", "bytes=1-")),
+    ):
+        for header in headers:
+            answer = gallery.app.get(f"/file?path={path}", headers={"Range": header}, status=416)
+            assert answer.headers["Content-Range"] == f"bytes */{length}", header
+    for header in ("bytes=-1", "bytes=-999", "bytes=0-1,2-3", "bytes=5-2"):
+        answer = gallery.app.get("/file?path=empty.jpg", headers={"Range": header}, status=200)
+        assert (answer.body, answer.headers.get("Content-Range")) == (b"", None)
+    assert gallery.app.get("/file?path=a.jpg", headers={"Range": "Bytes=0-0"}, status=206).body
 
 
 # Search

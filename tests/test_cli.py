@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import pwd
 import signal
 import subprocess
 import sys
@@ -12,16 +13,17 @@ import threading
 import urllib.error
 import urllib.request
 
+import pytest
 from conftest import BROKEN_JPEG, draw, encode, free_port, jpeg, put, tree, wait_for
 
 
 def lenslet(
-    tmp_path: pathlib.Path, *arguments: object, **settings: str
+    tmp_path: pathlib.Path, *arguments: object, cwd: pathlib.Path | None = None, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
     command = [sys.executable, "-m", "lenslet.run.cli", *map(str, arguments)]
     return subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=60, cwd=tmp_path
+        command, env=environ, capture_output=True, text=True, timeout=60, cwd=cwd or tmp_path
     )
 
 
@@ -120,6 +122,101 @@ def test_keys_to_a_bucket_may_stand_in_the_env_file(bucket, tmp_path, monkeypatc
         monkeypatch.delenv(name)
     ended = lenslet(tmp_path, "index")
     assert "1 images in 1 folders" in ended.stdout, ended.stderr
+
+
+READ = "lenslet: PAGE_SIZE='none': must be a whole number"  # the line of the .env file
+
+
+@pytest.mark.parametrize(
+    ("where", "arguments", "settings", "is_read"),
+    [
+        ("photos", ["."], {}, False),
+        ("photos", ["../photos"], {}, False),
+        ("photos/a", [".."], {}, False),
+        ("photos/a", ["../../link"], {}, False),
+        ("link", ["."], {}, False),
+        ("photos", [], {"ROOT_PATH": "."}, False),
+        ("photos", [], {"ROOT_PATH": "~/photos"}, False),
+        ("photos", ["."], {"S3_BUCKET": "bkt"}, False),
+        (".", ["photos"], {}, True),
+        (".", [], {"ROOT_PATH": "photos"}, True),
+        ("photos", ["a"], {}, True),
+        ("photos", ["s3://bkt"], {"ROOT_PATH": "."}, True),
+    ],
+)
+def test_the_env_file_of_a_folder_that_is_served_is_not_read(
+    root, tmp_path, where, arguments, settings, is_read
+) -> None:
+    """Who made that folder must not say what else is served, and to whom."""
+    put(root / "a/x.jpg")
+    (tmp_path / "link").symlink_to("photos")
+    put(tmp_path / where / ".env", b"PAGE_SIZE=none\n")
+    settings |= {"HOME": str(tmp_path)}
+    ended = lenslet(tmp_path, "index", *arguments, cwd=tmp_path / where, **settings)
+    first = ended.stderr.splitlines()[0]
+    if is_read:
+        assert (ended.returncode, first[: len(READ)]) == (1, READ)
+    else:
+        assert ended.returncode == 0, ended.stderr
+        assert first.startswith("lenslet: the file .env is ignored: it lies in '")
+        assert "1 images" in ended.stdout
+
+
+def test_an_env_file_may_name_a_folder_beside_it_but_not_its_own(tmp_path) -> None:
+    put(tmp_path / "data/x.jpg")
+    (tmp_path / ".env").write_text("ROOT_PATH=./data\nIGNORE=y.jpg\n")
+    ended = lenslet(tmp_path, "index")
+    assert (ended.returncode, ended.stderr.count("ignored")) == (0, 0)
+    for served in (".", "..", str(tmp_path)):
+        (tmp_path / ".env").write_text(f"ROOT_PATH={served}\nPAGE_SIZE=none\n")
+        ended = lenslet(tmp_path, "index")
+        assert ended.stderr.startswith(f"lenslet: the file .env is ignored: it lies in {served!r}")
+        assert (ended.returncode, "1 images" in ended.stdout) == (0, True)  # of ./data, the default
+
+
+def test_an_env_file_that_leads_into_the_served_folder_is_not_read(root, tmp_path) -> None:
+    put(root / "env", b"PAGE_SIZE=none\n")
+    (tmp_path / ".env").symlink_to("photos/env")
+    put(root / "a.jpg")
+    ended = lenslet(tmp_path, "index", root)
+    assert (ended.returncode, "it lies in" in ended.stderr) == (0, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to others")
+@pytest.mark.parametrize(
+    ("file", "folder", "is_read"),
+    [
+        ((0, 0, 0o600), (0, 0, 0o755), True),
+        ((0, 0, 0o664), (0, 0, 0o775), True),  # a group that has no other members
+        ((0, 0, 0o644), (0, 0, 0o1777), True),
+        ((0, 0, 0o646), (0, 0, 0o755), False),
+        ((0, "shared", 0o664), (0, 0, 0o755), False),
+        ((0, "shared", 0o644), (0, "shared", 0o755), True),
+        ((65534, 0, 0o600), (0, 0, 0o755), False),
+        ((65534, 0, 0o600), (0, 0, 0o1777), False),
+        ((0, 0, 0o600), (0, 0, 0o757), False),
+        ((0, 0, 0o600), (0, "shared", 0o775), False),
+        ((0, 0, 0o600), (65534, 0, 0o755), False),
+        ((0, 0, 0o600), (65534, 0, 0o1755), False),
+    ],
+)
+def test_an_env_file_that_others_may_write_is_not_read(
+    root, tmp_path, file, folder, is_read
+) -> None:
+    put(root / "x.jpg")
+    shared = next(user.pw_gid for user in pwd.getpwall() if user.pw_uid)
+    here = tmp_path / "here"
+    put(here / ".env", b"PAGE_SIZE=none\n")
+    for path, (user, group, mode) in ((here / ".env", file), (here, folder)):
+        os.chown(path, user, shared if group == "shared" else group)
+        path.chmod(mode)
+    ended = lenslet(tmp_path, "index", root, cwd=here)
+    first = ended.stderr.splitlines()[0]
+    if is_read:
+        assert first.startswith(READ)
+    else:
+        assert first.startswith("lenslet: the file .env is ignored: other users may write")
+        assert ended.returncode == 0
 
 
 def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tmp_path) -> None:

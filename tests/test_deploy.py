@@ -61,15 +61,17 @@ class Site:
 
 
 @pytest.fixture
-def site(serve: Serve, root: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[tuple[Site, Server]]:
-    """A library behind nginx, and the service itself."""
+def site(
+    request: pytest.FixtureRequest, serve: Serve, root: pathlib.Path, tmp_path: pathlib.Path
+) -> Iterator[tuple[Site, Server]]:
+    """A library behind nginx, and the service itself. The parameter is `ACCEL_PREFIX`."""
     for name in (*ODD, "sub/x.jpg"):
         os.utime(put(root / name, jpeg(seed=len(name))), (1, 1))
     server = serve(
         root,
         ALLOWED_HOSTS="photos.example.org",
         AUTH_HEADER="Remote-User",
-        ACCEL_PREFIX="/originals/",
+        ACCEL_PREFIX=getattr(request, "param", "/originals/"),
     )
     here, port = tmp_path / "nginx", free_port()
     here.mkdir()
@@ -157,6 +159,94 @@ def test_behind_nginx_everything_is_where_it_says(site, root: pathlib.Path) -> N
     assert (status, json.loads(body)["updatedBy"]) == (200, "ann")
     etag = nginx.ask("/photos/folders", Accept_Encoding="gzip")[2]["ETag"]
     assert nginx.ask("/photos/folders", Accept_Encoding="gzip", If_None_Match=etag)[0] == 304
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+@pytest.mark.parametrize("size", [10, 5000])
+def test_an_edit_behind_nginx_may_be_bound_to_what_was_read(site, size: int) -> None:
+    """nginx compresses the larger answers, and says so by a weak ETag."""
+    nginx, _ = site
+
+    def ask(method: str, body: Any = None, **headers: str) -> tuple[int, str]:
+        sent = None if body is None else json.dumps(body).encode()
+        headers = {"Accept_Encoding": "gzip", **headers}
+        status, _, answered = nginx.ask("/photos/item?path=sub/x.jpg", method, sent, **headers)
+        return status, answered["ETag"]
+
+    def notes(letter: str) -> dict[str, str]:
+        return {"notes": letter * size}
+
+    status, first = ask("PUT", notes("a"), If_None_Match="*")
+    assert (status, first.startswith("W/")) == (200, size > 1000)
+    assert ask("PUT", notes("b"), If_None_Match="*")[0] == 412
+    assert ask("PUT", notes("b"), If_None_Match=first)[0] == 412
+    status, read = ask("GET")
+    assert (status, read) == (200, first)
+    assert ask("GET", If_None_Match=read)[0] == 304
+    assert ask("HEAD", If_None_Match=read)[0] == 304
+    status, second = ask("PUT", notes("b"), If_Match=read)
+    assert status == 200
+    assert ask("GET", If_None_Match=first) == (200, second)
+    status, stored = ask("PUT", notes("c"), If_Match=first)
+    assert status == 412
+    status, third = ask("PUT", notes("c"), If_Match=f'"other", {stored}')
+    assert status == 200
+    assert ask("DELETE", If_Match=second)[0] == 412
+    assert ask("DELETE", If_None_Match=third)[0] == 412
+    assert ask("DELETE", If_Match=third)[0] == 204
+    assert ask("PUT", notes("d"), If_Match=third)[0] == 412
+    assert ask("PUT", notes("d"), If_Match="*")[0] == 412
+    status, none = ask("GET")
+    assert ask("PUT", notes("d"), If_Match=none)[0] == 200
+    assert ask("DELETE", If_Match="*")[0] == 204
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+@pytest.mark.parametrize("site", ["/originals/", ""], indirect=True)
+def test_what_a_client_has_is_not_sent_again_by_nginx(site, root: pathlib.Path) -> None:
+    """Every route with an ETag: compressed, kept by nginx, sent by nginx, and passed on."""
+    nginx, server = site
+    items = json.loads(nginx.ask("/photos/folders?path=sub")[1])["items"]
+    image = f"path=sub/x.jpg&v={items[0]['rev']}"
+    server.until(lambda: nginx.ask(f"/photos/preview?{image}", Accept="image/*")[0] == 200)
+    for route, is_weak in (
+        ("folders", True), ("openapi.json", True), ("folders?path=sub", False), ("thumb?path=sub/x.jpg", False),
+        ("preview?path=sub/x.jpg", False), (f"thumb?{image}", False), (f"preview?{image}", False),
+        ("file?path=sub/x.jpg", False), ("files/sub/x.jpg", False),
+    ):  # fmt: skip
+        for accepted in ("gzip", "identity"):
+
+            def ask(route=route, accepted=accepted, **headers: str) -> tuple[int, bytes, Any]:
+                return nginx.ask(f"/photos/{route}", Accept_Encoding=accepted, **headers)
+
+            for _ in range(2):  # the second time, nginx has what it may keep
+                status, body, headers = ask()
+                tag = headers["ETag"]
+                assert (status, tag[:2] == "W/") == (200, is_weak and accepted == "gzip"), route
+                for known in (tag, f"W/{tag.removeprefix('W/')}", f'"other", {tag}', "*"):
+                    status, nothing, again = ask(If_None_Match=known)
+                    assert (status, nothing, again["ETag"].removeprefix("W/")) == (
+                        304, b"", tag.removeprefix("W/"),
+                    ), (route, known)  # fmt: skip
+                assert ask(If_None_Match='"other"')[:2] == (200, body)
+    data = (root / "sub/x.jpg").read_bytes()
+    for route in ("file?path=sub/x.jpg", "files/sub/x.jpg"):
+
+        def part(route=route, **headers: str) -> tuple[int, bytes, Any]:
+            return nginx.ask(f"/photos/{route}", Accept_Encoding="gzip", **headers)
+
+        _, body, headers = part()
+        tag, date = headers["ETag"], headers["Last-Modified"]
+        assert body == data
+        assert part(If_Modified_Since=date)[0] == 304
+        assert part(If_Modified_Since=date, If_None_Match='"other"')[0] == 200
+        for known, status, sent in (
+            (tag, 206, data[5:9]), (date, 206, data[5:9]), ('"other"', 200, data), (f"W/{tag}", 200, data),
+            ("Fri, 02 Jan 1970 00:00:00 GMT", 200, data),
+        ):  # fmt: skip
+            assert part(Range="bytes=5-8", If_Range=known)[:2] == (status, sent), known
+        assert part(Range="bytes=-0")[0] == 416
+        assert part(Range=f"bytes={len(data)}-")[0] == 416
 
 
 @pytest.mark.skipif(not NGINX, reason="nginx is not installed")

@@ -195,7 +195,7 @@ def test_an_emptied_root_changes_nothing_and_is_forgotten_by_nobody(
     gallery.settle(400)
     assert list(root.iterdir()) == []
     assert tree(tmp_path / "state") == state
-    assert gallery.app.get("/health").json["status"] == "degraded"
+    assert gallery.app.get("/health", status=503).json["status"] == "down"
     (tmp_path / "away").rename(root / "a")
     gallery.index()
     after = tree(tmp_path / "state")
@@ -754,7 +754,8 @@ def test_an_edit_is_refused_while_the_state_folder_is_an_unmounted_disk(
     gallery.app.put("/item?path=a.jpg", b'{"tags": ["lost"]}', status=503)
     gallery.index()
     assert list(state.iterdir()) == []
-    assert gallery.app.get("/health").json["status"] == "degraded"
+    gallery.app.get("/folders", status=503)
+    assert gallery.app.get("/health", status=503).json["status"] == "down"
 
 
 def test_a_job_that_cannot_be_sent_answers_503(make_gallery: Make, root) -> None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -434,6 +435,29 @@ def test_the_master_outlives_a_root_that_is_away(serve: Serve, root, tmp_path) -
     assert server.thumbnail("many/img1.jpg")[0] == 200
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_all_that_needs_the_photos_answers_503_while_their_disk_is_not_mounted(
+    serve: Serve, root
+) -> None:
+    """A supervisor and a person learn the same: not that all is well but for a reason in a list."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+    try:
+        put(root / "many/a.jpg")
+        server = serve(root)
+        server.until(lambda: server.json("/health").get("status") == "ok")
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+    routes = ("/health", "/health/storage", "/folders", "/file?path=many/a.jpg")
+    for route in routes:
+        server.until(lambda route=route: server.get(route)[0] == 503)
+    found = server.json("/health")
+    assert (found["status"], found["storage"]["readable"]) == ("down", False)
+    assert "unmounted" in found["reasons"][0]
+    assert server.get("/health/live")[0] == 200
+    put(root / "many/a.jpg")
+    server.until(lambda: server.json("/health").get("status") == "ok")
+
+
 def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_path) -> None:
     fill(root, 1)
     server = serve(root, cwd=str(tmp_path))
@@ -445,6 +469,46 @@ def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_
     assert "PAGE_SIZE='none': must be a whole number" in server.log.read_text()
 
 
+def test_a_reload_keeps_the_token_of_an_env_file_that_others_may_write_since(
+    serve: Serve, root, tmp_path
+) -> None:
+    fill(root, 1)
+    (tmp_path / ".env").write_text("API_TOKEN='token-of-mine' # for the phone\n")
+    server = serve(root, cwd=str(tmp_path))
+    assert server.get("/folders")[0] == 401
+    assert server.get("/folders", Authorization="Bearer token-of-mine")[0] in (200, 202)
+    before = server.workers()
+    (tmp_path / ".env").chmod(0o666)
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+    server.until(lambda: server.get("/folders")[0] == 401)
+    assert "the settings stay as they were: the file .env is ignored" in server.log.read_text()
+
+
+def test_a_strangers_folder_shows_nothing_else_when_it_is_served(
+    serve: Serve, root, tmp_path
+) -> None:
+    """Its `.env` would open the user's other photos to a page of the stranger."""
+    put(tmp_path / "private/secret.jpg")
+    target = {"type": "local", "path": str(tmp_path / "private")}
+    pointer = {"version": 1, "kind": "pointer", "target": target}
+    put(root / "p/.lenslet.folder.json", json.dumps(pointer).encode())
+    put(root / "a.jpg")
+    evil = ("CORS_ORIGINS=https://evil.example", f"POINTER_ROOTS={tmp_path}", "ALLOWED_HOSTS=evil.example",
+            "HOST=0.0.0.0")  # fmt: skip
+    (root / ".env").write_text("\n".join(evil))
+    server = serve(pathlib.Path("."), cwd=str(root))
+    server.until(lambda: server.get("/file?path=a.jpg")[0] == 200)
+    assert server.get("/file?path=p/secret.jpg")[0] in (403, 404)
+    assert server.get("/file?path=a.jpg", Host="evil.example")[0] == 421
+    url = f"http://127.0.0.1:{server.port}/file?path=a.jpg"
+    request = urllib.request.Request(url, headers={"Origin": "https://evil.example"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] is None
+    assert "the file .env is ignored: it lies in '.', which is served" in server.log.read_text()
+    assert "http://127.0.0.1:" in server.log.read_text()
+
+
 def test_an_original_is_sent_right_through_sendfile(serve: Serve, root) -> None:
     data = jpeg(1600, 1200)
     put(root / "a b.jpg", data)
@@ -453,6 +517,37 @@ def test_an_original_is_sent_right_through_sendfile(serve: Serve, root) -> None:
     assert server.get("/files/a%20b.jpg", Range="bytes=100-199") == (206, data[100:200])
     assert server.request("HEAD", "/files/a%20b.jpg") == (200, b"")
     assert server.get("/files/a%20b.jpg", Range="bytes=-1") == (206, data[-1:])
+
+
+def test_files_of_any_year_are_served(serve: Serve) -> None:
+    """Some disks keep years that no calendar of a computer has, and a broken clock writes them."""
+    years = {"0.jpg": -(10**11), "1600.jpg": -11676096000, "1969.jpg": -1, "2263.jpg": 9246182400,
+             "9999.jpg": 253402300799, "10000.jpg": 253402300800, "500000.jpg": 15_778_463_000_000}  # fmt: skip
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        root = pathlib.Path(folder)
+        for name, seconds in years.items():
+            os.utime(put(root / name), (seconds, seconds))
+            assert (root / name).stat().st_mtime_ns == seconds * 10**9
+        server = serve(root)
+        server.until(lambda: server.json("/search?q=jpg").get("total") == len(years))
+        for name in years:
+            assert server.thumbnail(name)[0] == 200
+            for route in ("item", "preview", "file", "files"):
+                where = f"/files/{name}" if route == "files" else f"/{route}?path={name}"
+                assert server.get(where)[0] == 200, where
+            data = (root / name).read_bytes()
+            assert server.get(f"/file?path={name}", Range="bytes=0-9") == (206, data[:10])
+            with_date = {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}
+            status = 304 if years[name] <= 0 else 200  # in HTTP nothing is older than 1970
+            assert server.get(f"/file?path={name}", **with_date)[0] == status
+            assert server.request("PUT", f"/item?path={name}", {"tags": ["odd"]})[0] == 200
+        last = {"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"}
+        assert server.get("/file?path=9999.jpg", **last)[0] == 304
+        server.until(lambda: server.json("/search?q=tag:odd&sort=date").get("total") == len(years))
+        assert len(server.json("/folders")["items"]) == len(years)
+        assert server.json("/health")["status"] == "ok"
+        assert "Traceback" not in server.log.read_text()
+        server.stop()
 
 
 def test_worker_py_indexes_alone_and_stops_when_told(root, tmp_path) -> None:

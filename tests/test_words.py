@@ -126,11 +126,27 @@ def test_a_secret_is_not_told() -> None:
 
 def test_the_environment_wins_over_the_dotenv_file(tmp_path) -> None:
     (tmp_path / ".env").write_text("# ours\nexport PORT=8000 # here\nIGNORE='a b, c'\nHOST=::1\n")
-    found = config.load({"PORT": "9000", "HOST": ""}, str(tmp_path))
-    assert (found.port, found.host, found.ignore) == (9000, "::1", ("a b", "c"))
+    environ = {"PORT": "9000", "HOST": ""}
+    filed, ignored = config.read_dotenv(environ, str(tmp_path))
+    found = config.load(environ, filed)
+    assert (found.port, found.host, found.ignore, ignored) == (9000, "::1", ("a b", "c"), "")
 
 
-def test_a_broken_dotenv_file_is_told_by_its_line(tmp_path) -> None:
-    (tmp_path / ".env").write_text("PORT=8000\nnonsense\n")
-    with pytest.raises(SettingError, match="line 2"):
-        config.load({}, str(tmp_path))
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("x", "x"), (" x y ", "x y"), ("x # mine", "x"), ("x#y", "x#y"), ("'x' # mine", "x"), ('"x" # mine', "x"),
+     ("'x'\t#mine", "x"), ("'a # b' # it's \"mine\"", "a # b"), ('"it\'s"', "it's"), ("''", ""), ("'' # none", ""),
+     ("'  x '  ", "  x "), ("it's", "it's"), ("a'b' # c", "a'b'")],
+)  # fmt: skip
+def test_a_value_of_a_dotenv_file_may_have_quotes_and_a_comment(text: str, value: str) -> None:
+    assert config.dotenv(f"A=1\nAPI_TOKEN={text}\nB=2") == {"A": "1", "API_TOKEN": value, "B": "2"}
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense", "API TOKEN=x", "T='s3cret", "T='s3cret' more", "T='s3cret'#x", "T='s3'cret'", "T=\"s3cret'"]
+)  # fmt: skip
+def test_a_broken_dotenv_file_is_told_by_its_line(tmp_path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"PORT=8000\n{line}\n")
+    with pytest.raises(SettingError, match="line 2") as caught:
+        config.read_dotenv({}, str(tmp_path))
+    assert "cret" not in str(caught.value)

@@ -28,7 +28,8 @@ from lenslet.images import NEEDS_MEMORY, Facts
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
-PngImagePlugin.MAX_TEXT_MEMORY = 16 << 20  # decompressed, in bytes
+_TEXT_BYTES = 16 << 20  # of a PNG, decompressed
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 _UPRIGHT = {
@@ -69,6 +70,38 @@ _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
 _PROFILE_BYTES, _CACHED_PROFILE_BYTES = 4 << 20, 64 << 10  # of an ICC profile
+
+
+class _Chunks(PngImagePlugin.PngStream):
+    """The chunks of a PNG. Of the ancillary ones, those that are damaged are passed over.
+
+    So do browsers: the picture does not need them (PNG, 5.4). Those of an animation are not read
+    at all. After `_TEXT_BYTES` of text, no more ancillary ones are read; one that cannot be read
+    counts as the most that Pillow decompresses of one.
+    """
+
+    def call(self, cid: bytes, pos: int, length: int) -> bytes:
+        is_needed = not _is_ancillary(cid)
+        try:
+            if is_needed or (self.text_memory <= _TEXT_BYTES and cid not in _ANIMATION):
+                return super().call(cid, pos, length)
+        except (SyntaxError, ValueError, IndexError):
+            if is_needed:
+                raise
+            self.text_memory += PngImagePlugin.MAX_TEXT_CHUNK
+        assert self.fp is not None
+        self.fp.seek(pos + length)
+        return b""
+
+    def crc(self, cid: bytes, data: bytes) -> None:
+        (self.crc_skip if _is_ancillary(cid) else super().crc)(cid, data)
+
+
+def _is_ancillary(cid: bytes) -> bool:
+    return cid[:1].islower()
+
+
+PngImagePlugin.PngStream = _Chunks  # type: ignore[misc]
 
 
 def render(

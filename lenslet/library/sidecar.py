@@ -349,14 +349,15 @@ def with_facts(document: Document, current: Document) -> Document:
 def merge(stored: Document | None, edit: Document) -> Document:
     """Returns `stored` after `edit`: the last writer wins, and an older edit only adds its tags.
 
-    Keys that the edit does not name stay as they are. An edit without `updatedAt` is the newest.
+    Keys that the edit does not name stay as they are, but for `updatedBy`: the name of who edited
+    last does not belong beside another time. An edit without `updatedAt` is the newest.
     """
     old = stored or {}
     if "updatedAt" in edit and times.parse(edit["updatedAt"]) < _time(old):
         tags = [*old["tags"], *(tag for tag in edit.get("tags", ()) if tag not in old["tags"])]
         return {**old, "tags": _limited(tags)}
-    newest = {"updatedAt": times.text(max(times.now(), _time(old)))}
-    empty = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
+    newest = {"updatedAt": times.text(max(times.now(), _time(old))), "updatedBy": ""}
+    empty = {"v": 1, "tags": [], "notes": ""}
     return {**empty, **old, **newest, **edit, "v": 1}
 
 

@@ -75,12 +75,19 @@ latest: list[Settings] = []  # the last valid settings, in the master before a f
 def load_settings() -> Settings:
     """Returns the settings of a process that starts, or after a HUP.
 
-    If one is wrong, a start ends with one line, and after a HUP all stay as they were.
+    If one is wrong, a start ends with one line, and after a HUP all stay as they were: also if
+    `.env` is ignored now, since a service must not lose its token.
     """
     try:
-        settings = config.load(os.environ)
-        for name, value in config.credentials().items():
-            os.environ.setdefault(name, value)
+        filed, ignored = config.read_dotenv(os.environ)
+        if ignored and latest:
+            raise SettingError(ignored)
+        if ignored:
+            print(f"lenslet: {ignored}", file=sys.stderr)
+        settings = config.load(os.environ, filed)
+        for name, value in filed.items():
+            if name.startswith("AWS_"):  # for boto3
+                os.environ.setdefault(name, value)
         check_settings(settings)
         socket.getaddrinfo(settings.host, settings.port)
     except (SettingError, OSError, UnicodeError) as error:
@@ -92,7 +99,7 @@ def load_settings() -> Settings:
         log.error("the settings stay as they were: %s", reason)
         return latest[0]
     if not latest:
-        for sentence in config.misspelt(os.environ):
+        for sentence in config.misspelt((*os.environ, *filed)):
             print(f"lenslet: {sentence}", file=sys.stderr)
     latest[:] = [settings]
     return settings

@@ -1,7 +1,9 @@
 """`/file` and `/files/<path>`: the original, whole or one range, or a redirect to the bucket."""
 
+import contextlib
 import datetime as dt
 import errno
+import re
 from typing import BinaryIO
 from urllib.parse import quote
 
@@ -11,6 +13,8 @@ from lenslet import paths
 from lenslet.errors import LensletError, Overtaken, RangeNotSatisfiable
 from lenslet.storage.tree import Stat
 from lenslet.web.common import Image, Resource, image_param, sent_unchanged
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 class File(Resource):
@@ -29,7 +33,10 @@ class File(Resource):
             _send(req, resp, image, image.location.tree.stat(image.file))
 
     def _redirect(self, req: falcon.Request, resp: falcon.Response, image: Image) -> bool:
-        """Sends the client to the bucket; False if the image must be sent from here."""
+        """Sends the client to the bucket; False if the image must be sent from here.
+
+        Never 304 and no ETag: the URL in the client's copy may have ended.
+        """
         seconds = self.service.settings.presign_seconds
         if not seconds or req.method == "HEAD":
             return False
@@ -40,7 +47,7 @@ class File(Resource):
             ResponseContentType=paths.media_type(name),
             ResponseContentDisposition=f"inline; filename*=UTF-8''{quote(name, safe='')}",
         )
-        if url and not sent_unchanged(req, resp, image.stat.rev):
+        if url:
             resp.status = falcon.HTTP_302
             resp.location = url
             resp.cache_control = ["private", f"max-age={seconds // 2}"]
@@ -58,13 +65,14 @@ class File(Resource):
 
 
 def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) -> None:
-    changed = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
-    resp.last_modified = changed
+    with contextlib.suppress(OverflowError, ValueError, OSError):  # after the year 9999: no date
+        resp.last_modified = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
     resp.set_header("Accept-Ranges", "bytes")
     if sent_unchanged(req, resp, stat.rev):
         return
     modified = resp.get_header("Last-Modified")
-    if req.if_none_match is None and req.get_header("If-Modified-Since") == modified:
+    since = req.get_header("If-Modified-Since")
+    if since and since == modified and req.if_none_match is None:
         resp.status = falcon.HTTP_304
         return
     resp.content_type = paths.media_type(image.path.name)
@@ -86,20 +94,21 @@ def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
     """Returns first byte and length of the wanted range; None if the whole file is wanted.
 
     Several ranges and other units are ignored, as RFC 9110, 14.2 allows. Raises
-    `RangeNotSatisfiable` for a range that begins beyond the end.
+    `RangeNotSatisfiable` for a range without a byte: beyond the end, or the last 0 bytes.
     """
-    try:
-        wanted = req.range if req.range_unit == "bytes" else None
-    except falcon.HTTPInvalidHeader:
-        wanted = None
-    if wanted is None:
+    match = _RANGE.fullmatch(req.get_header("Range") or "")
+    first, last = match.groups() if match else ("", "")
+    if first:
+        begin, end = int(first), int(last or size)
+        if last and end < begin:
+            return None
+    elif last and (size or not int(last)):
+        begin, end = max(0, size - int(last)), size
+    else:  # also the last bytes of an empty file, which are all it has
         return None
-    first, last = wanted  # from the end if negative
-    first = first if first >= 0 else max(0, size + first)
-    last = min(last, size - 1) if last >= 0 else size - 1
-    if first >= size:
+    if begin >= size:
         raise RangeNotSatisfiable(size)
-    return first, last - first + 1
+    return begin, min(end, size - 1) - begin + 1
 
 
 class Part:

@@ -5,7 +5,7 @@ from typing import Any
 import falcon
 
 from lenslet import times
-from lenslet.errors import LensletError, Unmounted
+from lenslet.errors import LensletError
 from lenslet.index.status import BACKLOG_SECONDS, QUEUE, STORAGE, Count
 from lenslet.library import health
 from lenslet.web.common import Resource, Service, send_json
@@ -73,7 +73,7 @@ class Health(Resource):
             found["writable"] = not obstacle
             report = health.load(tree)
         except LensletError as error:
-            found["readable"] = isinstance(error, Unmounted)
+            found["readable"] = False
             found["problems"].append(str(error))
         return found, report
 
