@@ -127,7 +127,7 @@ class Looker:
                 if shown is _UNKNOWN:
                     shown = before.get(name) or self._first_entry(child, old)
                 children[name] = shown
-        snapshot.dirs = list(filter(None, children.values()))
+        snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         changed = changed_sidecars(old, snapshot.sidecars)
         metas = {name: self._meta(location, name) for name in changed}
         plan = compare(old, snapshot, facts, metas, retry=retry)
