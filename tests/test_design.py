@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = ["base", "storage", "images", "library", "search", "index", "hosts", "web", "run"]
-BASE = {"", "errors", "times", "paths", "config"}
+BASE = {"", "errors", "times", "paths", "config", "bounds"}
 HOMES = {
     "PIL": {"images", "run"},  # run.demo draws
     "gunicorn": {"run"},

@@ -177,6 +177,24 @@ def test_an_address_of_a_photo_survives_reload_back_and_forward(library: Server,
     expect(viewer(page).locator("header b")).to_have_text("img5.jpg")
 
 
+def test_a_folder_with_pages_of_several_sizes_is_shown_in_order(serve, open_page, root) -> None:
+    """The first photos have so many tags that a page of them has 20, and another 30."""
+    for number in range(60):
+        old(root / f"uneven/u{number}.png", encode(draw(40, 30, seed=number), "PNG"))
+        if number < 25:
+            tags = [f"{each:03}" + "\U0001f600" * 197 for each in range(500)]
+            text = json.dumps({"v": 1, "tags": tags}, ensure_ascii=False)
+            old(root / f"uneven/u{number}.png.json", text.encode())
+    server = serve(root, PAGE_SIZE="30")
+    wait_until_indexed(server)
+    assert server.json("/folders?path=uneven")["starts"] == [0, 20, 50]
+    page = open_page(server, "#/uneven/u59.png")
+    expect(viewer(page)).to_contain_text("60 of 60")
+    for number in range(58, 47, -1):
+        page.keyboard.press("ArrowLeft")
+        expect(viewer(page).locator("header b")).to_have_text(f"u{number}.png")
+
+
 def test_an_address_of_a_photo_on_a_later_page_finds_its_place(library: Server, open_page) -> None:
     page = open_page(library, "#/big/b110.png")
     expect(viewer(page)).to_contain_text("111 of 120")

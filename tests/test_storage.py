@@ -176,6 +176,49 @@ def test_a_file_that_is_not_ours_is_not_replaced_or_removed(files: Tree, root, n
     assert foreign.read(path)[0] == b"mine"
 
 
+DERIVED = ("_index.json", "_index_7.json", "x.jpg.thumbnail", "_health.json")
+DERIVED += ("_rollup.json", "_rollup_delta.json")
+
+
+@pytest.mark.parametrize("name", DERIVED)
+@pytest.mark.parametrize("blank", [b"\0", b" ", b"\r\n"])
+def test_a_file_that_is_blank_only_at_its_start_is_not_ours(
+    files: Tree, root, name: str, blank: bytes
+) -> None:
+    """However much of it is blank."""
+    lowest = files.lower if isinstance(files, Overlay) else files
+    foreign = LocalTree(str(root), private=True) if isinstance(lowest, LocalTree) else lowest
+    path, content = Path(f"a/{name}"), blank * (3 << 20) + b"mine"
+    foreign.update([path], lambda documents: (path, content), derived=True)
+    refused = [foreign, *([files.upper] if isinstance(files, Overlay) else [])]
+    if len(refused) > 1:
+        refused[1].update([path], lambda documents: (path, content), derived=True)
+    for each in refused:
+        for act in (
+            lambda each=each: each.write(path, OWN),
+            lambda each=each: each.delete(path),
+            lambda each=each: replace(each, path, lambda old: b"ours", derived=True),
+        ):
+            with pytest.raises(Denied):
+                act()
+        assert each.read(path, len(content))[0] == content
+    with contextlib.suppress(Denied):
+        files.write(path, OWN)
+    assert foreign.read(path, len(content))[0] == content
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_file_that_is_blank_to_its_end_is_made_again(local: LocalTree, name: str) -> None:
+    """A crash of the machine has left it."""
+    path = Path(f"a/{name}")
+    put(pathlib.Path(local.root, path), b"\0" * (3 << 20))
+    local.write(path, OWN)
+    assert local.read(path)[0] == OWN
+    put(pathlib.Path(local.root, path), b"\0" * (3 << 20))
+    local.delete(path)
+    assert not local.names(Path("a"), [name])
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_what_is_no_file_is_not_replaced(local: LocalTree, root: pathlib.Path, kind: str) -> None:
     path = root / "a/_index.json"

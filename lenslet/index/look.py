@@ -140,7 +140,7 @@ class Looker:
                 if shown is _UNKNOWN:
                     shown = before.get(name) or self._first_entry(child, old)
                 children[name] = shown
-        snapshot.dirs = list(filter(None, children.values()))
+        snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         metas = self._metas(location, old, snapshot, facts, since_ns)
         read = {name: meta.keys for name, meta in metas.items()}
         plan = compare(old, snapshot, facts, read, retry=retry)

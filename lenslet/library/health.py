@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lenslet import times
+from lenslet.bounds import PROBLEMS_BYTES, loads
 from lenslet.errors import NotFound
 from lenslet.paths import HEALTH, Path
 from lenslet.storage.tree import Tree
@@ -76,11 +77,13 @@ def report(
     since.clear()
     counts: Counter[str] = Counter()
     problems: dict[str, list[dict[str, str]]] = {}
+    left = dict.fromkeys(KINDS, PROBLEMS_BYTES)
     for folder in folders:
         counts.update(folder.counts)
         for kind, path, reason in folder.problems:
             shown = problems.setdefault(kind, [])
-            if len(shown) < SHOWN:
+            left[kind] -= len(f"{path}{reason}".encode())
+            if len(shown) < SHOWN and left[kind] >= 0:
                 since[kind, path] = before.get((kind, path), now)
                 shown.append({"path": path, "reason": reason, "since": since[kind, path]})
     return {
@@ -102,10 +105,10 @@ def load(tree: Tree) -> dict[str, Any] | None:
     """Reads the last report; None without a complete report."""
     try:
         data, _ = tree.read(Path(HEALTH))
-        found = orjson.loads(data)
+        found = loads(data)
         counts, lists = found["counts"].values(), found["problems"].values()
         since = [problem["since"] for each in lists for problem in each]
-    except (NotFound, orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+    except (NotFound, ValueError, AttributeError, KeyError, TypeError):
         return None
     right = all(isinstance(n, int) and n >= 0 for n in counts) and "generatedAt" in found
     right = right and all(isinstance(each, list) for each in lists)

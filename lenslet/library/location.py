@@ -9,9 +9,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from lenslet import errors, paths
+from lenslet.bounds import POINTER_BYTES, loads
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, BrokenPointer, Ignored, LensletError, NotFound, PointerLoop
 from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
@@ -19,7 +18,7 @@ from lenslet.storage import with_state
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import DOCUMENT_BYTES, Tree
+from lenslet.storage.tree import Tree
 
 TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
 LONGEST_CHAIN = 16
@@ -229,16 +228,18 @@ def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dic
     for name in POINTERS:
         if name in names:
             try:
-                raw, _ = tree.read(folder.child(name), DOCUMENT_BYTES)
+                raw, _ = tree.read(folder.child(name), POINTER_BYTES)
             except (errors.NotRegular, errors.Conflict, errors.Denied) as error:
-                raise BrokenPointer(f"The pointer file in {folder} cannot be read.") from error
+                raise BrokenPointer(
+                    f"The pointer file in {folder} cannot be read: {error}"
+                ) from error
             return _checked(raw, folder)
     return None
 
 
 def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
     try:
-        found = orjson.loads(raw)
+        found = loads(raw)
         target = found["target"]
         if target["type"] == "local":
             texts = [target["path"]]
@@ -247,7 +248,7 @@ def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
         known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
         if known and (found["kind"], found["version"]) == ("pointer", 1):
             return dict(found)
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
     raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
 

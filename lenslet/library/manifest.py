@@ -4,6 +4,7 @@ import bisect
 import contextlib
 import datetime as dt
 import functools
+import itertools
 import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,10 +13,19 @@ from typing import Any, NamedTuple, TypeGuard
 import orjson
 
 from lenslet import paths, times
-from lenslet.errors import Denied, NotFound
+from lenslet.bounds import (
+    DERIVED_BYTES,
+    DIRS_BYTES,
+    DOCUMENT_BYTES,
+    MAX_TAG_CHARACTERS,
+    MAX_TAGS,
+    PAGE_BYTES,
+    loads,
+)
+from lenslet.errors import Conflict, Denied, NotFound, TooLarge
 from lenslet.paths import MANIFEST, Path
 from lenslet.storage.s3 import time_of
-from lenslet.storage.tree import DOCUMENT_BYTES, HEAD_BYTES, Stat, Tree, is_ours
+from lenslet.storage.tree import HEAD_BYTES, Stat, Tree, is_ours
 
 Item = dict[str, Any]
 Dir = dict[str, str]
@@ -31,7 +41,8 @@ _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
 _HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
-_MOST_ITEMS, _MOST_PAGES, _MOST_PIXELS = 100_000_000, 10_000, 2**32
+_MOST_ITEMS, _MOST_PAGES, _MOST_PIXELS = 100_000_000, 4_000, 2**32
+_MOST_KEYS = 100  # of an item
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -71,22 +82,50 @@ def page_name(number: int) -> str:
 
 
 def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
-    """Returns the files of a manifest by name, `_index.json` last."""
-    items = manifest.items
-    page_size = max(page_size, -(-len(items) // _MOST_PAGES))
+    """Returns the files of a manifest by name, `_index.json` last.
+
+    A page has at most `page_size` items and `PAGE_BYTES`; the first one has the subfolders too.
+    """
+    lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
+    page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))  # bytes may end pages too
     dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
-    if len(items) <= page_size:
-        return {MANIFEST: _encode_head(manifest) + _encode_items(items) + dirs + _END}
-    starts = range(0, len(items), page_size)
+    starts = _starts(list(map(len, lines)), page_size, PAGE_BYTES - len(dirs))
+    if len(starts) <= 1:
+        return {MANIFEST: _encode_head(manifest) + _encode_items(lines) + dirs + _END}
+    dirs += b',"starts":' + orjson.dumps(starts)
     files = {}
-    for page, start in enumerate(starts):
-        head = _encode_head(manifest, page=page, pageCount=len(starts), itemCount=len(items))
-        lines = _encode_items(items[start : start + page_size])
-        files[page_name(page)] = head + lines + (b"" if page else dirs) + _END
-    firsts = orjson.dumps([items[start]["name"] for start in starts])
-    head = _encode_head(manifest, pageCount=len(starts), itemCount=len(items))
+    for page, (start, end) in enumerate(itertools.pairwise((*starts, len(lines)))):
+        head = _encode_head(manifest, page=page, pageCount=len(starts), itemCount=len(lines))
+        page_lines = _encode_items(lines[start:end])
+        files[page_name(page)] = head + page_lines + (b"" if page else dirs) + _END
+    firsts = orjson.dumps([manifest.items[start]["name"] for start in starts])
+    head = _encode_head(manifest, pageCount=len(starts), itemCount=len(lines))
     files[MANIFEST] = head + dirs + b',"pages":' + firsts + _END
     return files
+
+
+def _starts(sizes: list[int], most: int, room: int) -> list[int]:
+    """Returns the number of the first item of each page; `room` is what the first one has."""
+    starts = [0]
+    for number, size in enumerate(sizes):
+        room -= size + 2  # a comma and the end of the line
+        if number - starts[-1] == most or (room < 0 and number > starts[-1]):
+            starts.append(number)
+            room = PAGE_BYTES - size - 2
+    return starts
+
+
+def bounded(dirs: list[Dir]) -> list[Dir]:
+    """Returns the subfolders as a manifest can hold them; too many are shown without covers.
+
+    `TooLarge` if there are too many all the same.
+    """
+    if len(orjson.dumps(dirs)) <= DIRS_BYTES:
+        return dirs
+    plain = [{"name": entry["name"], "kind": entry["kind"]} for entry in dirs]
+    if len(orjson.dumps(plain)) > DIRS_BYTES:
+        raise TooLarge(f"{len(dirs)} subfolders are more than fit into {DIRS_BYTES} bytes.")
+    return plain
 
 
 def _encode_head(manifest: Manifest, **more: int) -> bytes:
@@ -95,11 +134,10 @@ def _encode_head(manifest: Manifest, **more: int) -> bytes:
     return orjson.dumps(head)[:-1]
 
 
-def _encode_items(items: list[Item]) -> bytes:
-    """Writes one item per line, so that one can be found without parsing the others."""
-    if not items:
+def _encode_items(lines: list[bytes]) -> bytes:
+    if not lines:
         return b',"items":[]'
-    return b',"items":[\n' + b",\n".join(map(orjson.dumps, items)) + b"\n]"
+    return b',"items":[\n' + b",\n".join(lines) + b"\n]"
 
 
 def write(
@@ -145,7 +183,7 @@ def is_later(one: str, other: str) -> bool:
 def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
     """Reads one page of a manifest as it is sent.
 
-    `NotFound` if the manifest is missing or torn, `IndexError` if it has no such page.
+    `NotFound` if the manifest is missing, torn or nonsense, `IndexError` if it has no such page.
     """
     try:
         return _read(tree, folder, page, fresh=False)
@@ -158,13 +196,30 @@ def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, S
     head = _head_of_pages(data)
     if page >= (len(head.first_names) if head else 1):
         raise IndexError(page)
-    if head is None:
-        return data, stat
-    mark = b'"generatedAt":' + orjson.dumps(head.generated_at)
-    data, stat = _read_file(tree, folder, page_name(page), fresh=fresh)
-    if mark not in data[:_HEAD_BYTES]:
-        raise NotFound(f"Page {page} of {folder} is of another generation.")
+    name = MANIFEST
+    if head is not None:
+        name, mark = page_name(page), b'"generatedAt":' + orjson.dumps(head.generated_at)
+        data, stat = _read_file(tree, folder, name, fresh=fresh)
+        if mark not in data[:_HEAD_BYTES]:
+            raise NotFound(f"Page {page} of {folder} is of another generation.")
+    check = functools.partial(_is_sound, folder, page, data)
+    if not (tree.cache.is_sound(folder.child(name), stat, check) if tree.cache else check()):
+        raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     return data, stat
+
+
+def _is_sound(folder: Path, page: int, data: bytes) -> bool:
+    """True if a page may be sent: it passes the checks of `load`."""
+    try:
+        found = _parse(data)
+    except NotFound:
+        return False
+    starts = found.get("starts", [])
+    numbered = isinstance(starts, list) and all(isinstance(each, int) for each in starts)
+    generated = found.get("generatedAt")
+    dated = bool(generated) and _is_time(generated)
+    shown = dated and _are_items(found.get("items"), folder)
+    return shown and numbered and (page > 0 or _are_dirs(found.get("dirs")))
 
 
 def _read_file(tree: Tree, folder: Path, name: str, *, fresh: bool = False) -> tuple[bytes, Stat]:
@@ -189,8 +244,8 @@ def _head_of_pages(data: bytes) -> _Head | None:
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        found = loads(data)
+    except ValueError as error:
         raise NotFound("A manifest is torn.") from error
     if not isinstance(found, dict):
         raise NotFound("A manifest is not an object.")
@@ -213,11 +268,15 @@ def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
 
     An incomplete manifest has no `generated_at`, and may lack items.
     """
+    path = folder.child(MANIFEST)
     try:
-        data, stat = tree.read(folder.child(MANIFEST), fresh=fresh)
+        data, stat = tree.read(path, DERIVED_BYTES, fresh=fresh)
     except NotFound:
         return Manifest(folder)
-    rev = stat.rev if is_ours(MANIFEST, data[:HEAD_BYTES]) else ""
+    except Conflict:  # too large; it is replaced if it is Lenslet's own
+        data, stat = tree.head(path, HEAD_BYTES)
+    rest = (b"more",) if stat.size > len(data) else ()
+    rev = stat.rev if is_ours(MANIFEST, data, rest) else ""
     try:
         return _checked(tree, folder, data, rev)
     except NotFound:
@@ -232,13 +291,7 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
         items, same = _load_pages(tree, folder, head, found.get("dirs"))
         generated = head.generated_at if same else ""
     dirs = found.get("dirs")
-    above = f"{folder}/" if folder else ""
-    if not (_are_items(items) and _are_dirs(dirs) and _is_time(generated)) or any(
-        item["path"] != above + item["name"]
-        or item["type"] not in _TYPES
-        or not (0 <= item["w"] <= _MOST_PIXELS and 0 <= item["h"] <= _MOST_PIXELS)
-        for item in items
-    ):
+    if not (_are_items(items, folder) and _are_dirs(dirs) and _is_time(generated)):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     return Manifest(folder, items, dirs, generated, rev)
 
@@ -259,7 +312,7 @@ def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[
         same &= page.get("generatedAt") == head.generated_at
         same &= number > 0 or page.get("dirs") == dirs  # the first page has them too
         items = page.get("items")
-        if not _are_items(items):
+        if not _are_items(items, folder):
             raise NotFound("A manifest's page is nonsense.")
         found += items
     known = {item["name"]: item for item in found}
@@ -274,16 +327,33 @@ def _is_time(text: Any) -> TypeGuard[str]:
     return True
 
 
-def _are_items(lines: Any) -> TypeGuard[list[Item]]:
-    """True if these are items. Most have the same keys and types, which are checked once."""
+def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
+    """True if these are items of a folder.
+
+    Most have the same keys and types, which are checked once.
+    """
     if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
+        return False
+    if max(map(len, lines), default=0) > _MOST_KEYS:
         return False
     if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):
         return False
-    long = any(len(line.get("notes", "")) > DOCUMENT_BYTES for line in lines)
-    return not long and all(
-        _are_names(line[key]) for key in _LISTS for line in lines if key in line
+    above = f"{folder}/" if folder else ""
+    return all(
+        line["path"] == above + line["name"]
+        and line["type"] in _TYPES
+        and 0 <= line["w"] <= _MOST_PIXELS
+        and 0 <= line["h"] <= _MOST_PIXELS
+        and len(line.get("notes", "")) <= DOCUMENT_BYTES
+        and ("tags" not in line or _are_tags(line["tags"]))
+        and all(_are_names(line[key]) for key in ("edited", "strays") if key in line)
+        for line in lines
     )
+
+
+def _are_tags(tags: Any) -> bool:
+    short = _are_names(tags) and len(tags) <= MAX_TAGS
+    return short and all(len(tag) <= MAX_TAG_CHARACTERS for tag in tags)
 
 
 @functools.lru_cache(maxsize=100)
@@ -296,7 +366,9 @@ def _is_shape(shape: tuple[Any, ...]) -> bool:
 
 def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:
     return isinstance(entries, list) and all(
-        isinstance(entry, dict) and all(isinstance(entry.get(k), str) for k in ("name", "kind"))
+        isinstance(entry, dict)
+        and {"name", "kind"} <= entry.keys()
+        and _are_names([*entry.values()])
         for entry in entries
     )
 
@@ -319,7 +391,7 @@ def find(tree: Tree, item: Path) -> Item | None:
         found = _parse(data[start + 1 : data.index(b"\n", start + 1)].removesuffix(b","))
     except (NotFound, IndexError):
         return None
-    return found if _are_items([found]) else None
+    return found if _are_items([found], item.parent) else None
 
 
 def items_with(tree: Tree, folder: Path, hashes: Container[str]) -> Iterator[Item]:
@@ -334,7 +406,7 @@ def items_with(tree: Tree, folder: Path, hashes: Container[str]) -> Iterator[Ite
                 if found[1].decode() in hashes:
                     start = data.rfind(b"\n", 0, found.start()) + 1
                     item = _parse(data[start : data.index(b"\n", start)].removesuffix(b","))
-                    if _are_items([item]):
+                    if _are_items([item], folder):
                         yield item
 
 

@@ -3,7 +3,7 @@
 import datetime as dt
 import functools
 import json
-import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 from blake3 import blake3
 
-from lenslet import times
+from lenslet import bounds, times
+from lenslet.bounds import DOCUMENT_BYTES, MAX_TAG_CHARACTERS, MAX_TAGS
 from lenslet.errors import Conflict, Denied, Invalid, StorageUnavailable, one_line
 from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage.tree import Document as File
@@ -19,9 +20,9 @@ from lenslet.storage.tree import Tree
 
 Document = dict[str, Any]
 
-MAX_TAGS, MAX_TAG_CHARACTERS, MAX_NOTES_BYTES = 500, 200, 64 * 1024
-MAX_STORED_BYTES = 1024 * 1024
-_LEVELS = 200  # orjson writes 254
+MAX_NOTES_BYTES = 64 * 1024
+_LEVELS, _LEVELS_WRITTEN = 200, 254  # of lists and objects: allowed, and the most of orjson
+_LONG_NUMBER, _DIGITS = re.compile(rb"[0-9]{19}"), 19  # which may need more than 64 bits
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
@@ -160,44 +161,49 @@ def parse(raw: bytes) -> Document | None:
     document["notes"] = document.get("notes") or ""
     if not isinstance(document["notes"], str):
         raise ValueError("notes is not a string")
+    if len(document["tags"]) > MAX_TAGS:
+        raise ValueError(f"{len(document['tags'])} tags are more than {MAX_TAGS}")
+    if max(map(len, document["tags"]), default=0) > MAX_TAG_CHARACTERS:
+        raise ValueError(f"a tag has more than {MAX_TAG_CHARACTERS} characters")
     return document
 
 
 def loads(raw: bytes) -> Any:
-    """Parses JSON; `ValueError` for NaN, infinities and text that cannot be written as UTF-8."""
-    text = raw.decode("utf-8-sig")
+    """Parses JSON that can be written again; `ValueError` for any other.
+
+    That is without NaN, infinities, halves of surrogate pairs, and very deep nesting.
+    """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    found = bounds.loads(raw)
+    if _LONG_NUMBER.search(raw):  # orjson has made floats of integers with more than 64 bits
+        found = json.loads(raw, parse_int=_integer)
     try:
-        found = _DECODER.decode(text)
-        if "\\u" in text or text.count("[") + text.count("{") > _LEVELS:
-            # Half of a surrogate pair cannot be written, and very deep JSON neither.
-            deeper = functools.reduce(lambda each, _: [each], range(30), found)
-            json.dumps(deeper, indent=1, ensure_ascii=False).encode()
-        return found
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
+    except TypeError as error:
+        raise ValueError(f"it is nested more than {_LEVELS} levels deep") from error
+    return found
 
 
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is not a number in JSON")
-    return value
+class _LongInteger(int):
+    """An integer that may have more than 64 bits, which orjson does not write."""
 
 
-_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+def _integer(text: str) -> int:
+    return int(text) if len(text) < _DIGITS else _LongInteger(text)
 
 
 def encode(document: Document) -> bytes:
     """Returns a sidecar's bytes: indented and sorted, for people who diff it."""
-    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
-    return (text + "\n").encode()
+    return dumps(document, orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
-def dumps(document: Document) -> bytes:
-    """Returns a document on one line, as it is sent."""
-    try:
-        return orjson.dumps(document)
-    except TypeError:  # an integer of more than 64 bits
-        return json.dumps(document, ensure_ascii=False).encode()
+def dumps(document: Any, option: int = 0) -> bytes:
+    """Returns a document as it is sent: on one line, without an `option` of orjson."""
+    return orjson.dumps(document, _fragment, option | orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(str(value) if isinstance(value, int) else orjson.dumps(value))
 
 
 def modern(document: Document) -> Document:
@@ -389,9 +395,9 @@ def edit(
             left = len(found.ours) - 1  # first the hidden one; the loop below does the other
             return (found.ours[-1].path, None) if found.ours else None
         raw = encode(document)
-        if len(raw) > MAX_STORED_BYTES:
-            raise Invalid("body", f"the sidecar would have more than {MAX_STORED_BYTES} bytes")
-        stored = Sidecar(json.loads(raw), raw, path)
+        if len(raw) > DOCUMENT_BYTES:
+            raise Invalid("body", f"the sidecar would have more than {DOCUMENT_BYTES} bytes")
+        stored = Sidecar(loads(raw), raw, path)
         is_same = found.sidecar and (found.sidecar.path, found.sidecar.raw) == (path, raw)
         return None if is_same else (path, raw)
 

@@ -53,7 +53,7 @@ class Source {
 // A folder. Its pages are loaded as they come into view; to sort by date, all of them.
 export class Folder extends Source {
 	#generation;
-	#size;
+	#starts; // the number of items before each page
 	#pages = new Map(); // promises
 
 	get growing() {
@@ -73,32 +73,36 @@ export class Folder extends Source {
 
 	// Takes the first page. Of the others, what was known is shown until they are loaded.
 	async #take(first) {
-		const { items: start, pageCount = 1, itemCount = start.length, dirs, generatedAt } = first;
+		const { items: start, itemCount = start.length, starts = [0], dirs, generatedAt } = first;
 		const items = this.day ? [] : this.items.slice();
 		const pages = new Map([[0]]);
 		items.length = itemCount;
 		place(items, 0, start);
-		for (let page = 1; this.day && page < pageCount; page++) {
+		for (let page = 1; this.day && page < starts.length; page++) {
 			const next = await this.#page(page);
 			if (next.generatedAt !== generatedAt) return this.#take(await this.#page());
-			place(items, page * start.length, next.items);
+			place(items, starts[page], next.items);
 			pages.set(page);
 		}
 		if (this.day) items.sort(byDate(this.sort === "date" ? 1 : -1));
-		[this.items, this.dirs, this.#size, this.#pages, this.#generation] = [items, dirs, start.length, pages, generatedAt];
+		[this.items, this.dirs, this.#starts, this.#pages, this.#generation] = [items, dirs, starts, pages, generatedAt];
 	}
 
 	// Loads the pages that hold the items from `first` to `last`.
 	ensure(first, last) {
-		for (let page = Math.floor(first / this.#size); page * this.#size <= last; page++) {
+		for (let page = this.#pageOf(first); this.#starts[page] <= last; page++) {
 			if (!this.#pages.has(page)) this.#pages.set(page, this.load(() => this.#load(page)));
 		}
+	}
+
+	#pageOf(index) {
+		return this.#starts.findLastIndex((start) => start <= index);
 	}
 
 	async #load(page) {
 		try {
 			const { items, generatedAt } = await this.#page(page);
-			if (generatedAt === this.#generation) place(this.items, page * this.#size, items);
+			if (generatedAt === this.#generation) place(this.items, this.#starts[page], items);
 			else await this.#take(await this.#page());
 		} catch (error) {
 			this.#pages.delete(page);
@@ -107,9 +111,9 @@ export class Folder extends Source {
 	}
 
 	async locate(path) {
-		for (let at = 0; this.find(path) < 0 && at < this.items.length; at += this.#size) {
-			this.ensure(at, at);
-			await this.#pages.get(at / this.#size);
+		for (let page = 0; this.find(path) < 0 && page < this.#starts.length; page++) {
+			this.ensure(this.#starts[page], this.#starts[page]);
+			await this.#pages.get(page);
 		}
 		return this.find(path);
 	}

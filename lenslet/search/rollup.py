@@ -27,17 +27,18 @@ from typing import Any, BinaryIO
 import orjson
 
 from lenslet import paths, times
-from lenslet.errors import BadRequest, Denied, NotFound
+from lenslet.bounds import DELTA_BYTES, FOLDERS_BYTES, LINE_BYTES, MAX_TAGS, TERMS_BYTES, loads
+from lenslet.errors import BadRequest, NotFound
 from lenslet.library.manifest import Item, Manifest, is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
-from lenslet.storage.tree import Document, Tree, is_ours
+from lenslet.storage.tree import Document, Tree
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 _TYPES = (str, str, str, int, int, int, str, list, str)
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-_MOST_WORDS = 50_000
+_MOST_TERMS = 50_000  # tags, and words
 _MOST_NAMED = 20_000  # folders in a delta, about 2 MB
 _KEPT_SECONDS = 600.0  # how long a copy that is no longer current may still be in use
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -45,9 +46,8 @@ _ID = re.compile(r"[0-9a-f]{16}")
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
 _HEAD_BYTES, _CHUNK = 4096, 1 << 20
-_LINE_BYTES = 32 << 20  # no item of a user has more
-_FOLDERS_BYTES = 256 << 20  # what the folders of a rollup have at most
 _FOLDERS = b'\n],"folders":'
+_FOLDER_BYTES = 16  # on average, a folder of them with its generation has more
 
 Generations = dict[Path, str]
 
@@ -76,7 +76,7 @@ def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -
     line = orjson.dumps(head)[:-1] + b',"items":['
     comma = b"\n"
     for item in items:
-        if len(text := orjson.dumps(shown(item))) < _LINE_BYTES:
+        if len(text := orjson.dumps(shown(item))) < LINE_BYTES - 2:  # a comma and the line's end
             yield line + comma
             line, comma = text, b",\n"
     yield line + _FOLDERS + orjson.dumps(folders, option=orjson.OPT_NON_STR_KEYS) + b"}\n"
@@ -106,8 +106,9 @@ def read_folders(file: BinaryIO) -> Generations:
     while True:
         file.seek(max(0, size - step))
         _, mark, found = file.read().rpartition(_FOLDERS)
-        if mark or step >= min(size, _FOLDERS_BYTES):
-            return parse_delta(b'{"folders":' + found, math.inf)
+        if mark or step >= min(size, FOLDERS_BYTES):
+            right = mark and found.count(b",") <= len(found) // _FOLDER_BYTES
+            return parse_delta(b'{"folders":' + found, math.inf) if right else {}
         step *= 4
 
 
@@ -117,7 +118,7 @@ def parse_delta(data: bytes, most: float = _MOST_NAMED) -> Generations:
     A torn delta names none, nor does one of more than `most` folders.
     """
     try:
-        folders = orjson.loads(data)["folders"].items()
+        folders = loads(data)["folders"].items()
         if len(folders) > most:
             return {}
         for _, generation in folders:
@@ -186,7 +187,7 @@ def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
 
     try:
         cache.write(Path(f"{key}.lines"), lines)
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         cache.delete(Path(f"{key}.json"))
         raise NotFound("The rollup is nonsense.") from error
     for item in was:
@@ -203,11 +204,12 @@ def fold_folder(cache: Tree, key: str, items: Iterable[Item], was: Iterable[Item
 
 def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
     """Yields each item of a copy and the position of its line."""
-    position = len(file.readline(_LINE_BYTES))
-    for line in iter(partial(file.readline, _LINE_BYTES), b""):
+    position = len(file.readline(LINE_BYTES))
+    for line in iter(partial(file.readline, LINE_BYTES), b""):
         if line.startswith(b"{"):
-            item = orjson.loads(line.rstrip(b",\n"))
-            if tuple(map(type, map(item.get, _SHOWN))) != _TYPES:
+            item = loads(line.rstrip(b",\n"))
+            known = tuple(map(type, map(item.get, _SHOWN))) == _TYPES
+            if not known or len(item["tags"]) > MAX_TAGS:
                 raise TypeError("an item is nonsense")
             yield position, item
         position += len(line)
@@ -242,22 +244,29 @@ class _Terms:
     def add(self, item: Item) -> None:
         self.tags.update(item["tags"])
         self.words.update(_words_of(item))
-        if len(self.words) > 2 * _MOST_WORDS:  # file names that are hashes give endless words
-            self.words = Counter(dict(self.words.most_common(_MOST_WORDS)))
+        if len(self.words) > 2 * _MOST_TERMS:  # file names that are hashes give endless words
+            self.words = Counter(dict(self.words.most_common(_MOST_TERMS)))
+        if len(self.tags) > 2 * _MOST_TERMS:
+            self.tags = Counter(dict(self.tags.most_common(_MOST_TERMS)))
 
     def remove(self, item: Item) -> None:
         self.tags.subtract(item["tags"])
         self.words.subtract(_words_of(item))
 
     def encode(self) -> bytes:
-        """Returns lines of kind (`t` or `w`), folded text, text and count."""
-        counted = [("t", *entry) for entry in self.tags.most_common()]
-        counted += [("w", *entry) for entry in self.words.most_common()]
-        return "".join(
-            f"{kind}\t{fold(text)}\t{_CONTROL.sub(' ', text)}\t{count}\n"
-            for kind, text, count in counted
-            if count
-        ).encode()
+        """Returns lines of kind (`t` or `w`), folded text, text and count; the rarest left out."""
+        return b"".join((*_term_lines("t", self.tags), *_term_lines("w", self.words)))
+
+
+def _term_lines(kind: str, counts: Counter[str]) -> Iterator[bytes]:
+    left = TERMS_BYTES
+    for text, count in counts.most_common(_MOST_TERMS):
+        if count:
+            line = f"{kind}\t{fold(text)}\t{_CONTROL.sub(' ', text)}\t{count}\n".encode()
+            left -= len(line)
+            if left < 0:
+                return
+            yield line
 
 
 def _words_of(item: Item) -> set[str]:
@@ -315,21 +324,22 @@ class Rollup:
     def flush(self, changed: Generations) -> None:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
 
-        The generation of a folder that is gone is "".
+        The generation of a folder that is gone is "". If there are too many names, search knows
+        after the next rollup.
         """
         wanted = self._delta_after(self.delta, changed)
         if wanted == self.delta or len(wanted) > _MOST_NAMED:
-            self.delta = wanted  # no news; or too many names: search knows after the next rollup
+            self.delta = wanted
             return
 
-        def change(copies: list[Document]) -> tuple[Path, bytes | None]:
+        def change(copies: list[Document]) -> tuple[Path, bytes | None] | None:
             stored: Generations = {}
             for copy in copies:
-                if copy.data is None or not is_ours(ROLLUP_DELTA, copy.data):
-                    raise Denied(f"{ROLLUP_DELTA} is not Lenslet's own and is left as it is.")
-                stored = parse_delta(copy.data)
+                stored = parse_delta(copy.data or b"")
             self.delta = self._delta_after(stored, changed)
-            return Path(ROLLUP_DELTA), encode_delta(self.delta)
+            data = encode_delta(self.delta)
+            fits = len(self.delta) <= _MOST_NAMED and len(data) <= DELTA_BYTES
+            return (Path(ROLLUP_DELTA), data) if fits else None
 
         self._tree.update([Path(ROLLUP_DELTA)], change, derived=True)
 

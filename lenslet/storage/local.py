@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, BinaryIO
 
 from lenslet import errors
+from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, Unmounted
 from lenslet.paths import LONGEST_PATH, ROOT, TEMPORARY, Path, escaped, is_temporary, usable
 from lenslet.storage.tree import (
-    DOCUMENT_BYTES,
     HEAD_BYTES,
     Change,
     Data,
@@ -330,7 +331,7 @@ class LocalTree(Tree):
             with _locked(fd):
                 for _ in range(_UPDATE_TRIES):
                     before = {path: _stat_in(fd, path.name) for path in paths}
-                    found = change(_documents(fd, paths))
+                    found = change(_derived(fd, paths) if derived else _documents(fd, paths))
                     if found is None:
                         return
                     path, data = found
@@ -401,12 +402,21 @@ def _regular(fd: int, path: Path) -> Stat:
 
 
 def _read(fd: int, path: Path, stat: Stat, limit: int | None) -> bytes:
-    if limit is not None and stat.size > limit:
+    data = b"" if limit is not None and stat.size > limit else _read_all(fd, stat.size, limit)
+    if limit is not None and max(stat.size, len(data)) > limit:
         raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
-    return _read_all(fd, stat.size)
+    return data
 
 
-def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
+def _derived(folder: int, paths: Sequence[Path]) -> list[Document]:
+    """Reads those of the derived documents that exist; one that is too large counts as torn."""
+    for path in paths:
+        _refuse_foreign(folder, path)
+    found = _documents(folder, paths, DERIVED_BYTES)
+    return [copy._replace(data=copy.data or b"") for copy in found]
+
+
+def _documents(folder: int, paths: Sequence[Path], limit: int = DOCUMENT_BYTES) -> list[Document]:
     """Reads those of the documents that exist in the open `folder`."""
     found = []
     for path in paths:
@@ -415,7 +425,7 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
                 fd = os.open(path.name, _DOCUMENT, dir_fd=folder)
                 try:
                     stat = _regular(fd, path)
-                    found.append(Document(path, _read(fd, path, stat, DOCUMENT_BYTES), stat.rev))
+                    found.append(Document(path, _read(fd, path, stat, limit), stat.rev))
                 finally:
                     os.close(fd)
         except NotRegular:
@@ -437,9 +447,10 @@ def _refuse_foreign(folder: int, path: Path) -> None:
     fd = os.open(path.name, _DOCUMENT, dir_fd=folder)
     try:
         head = os.read(fd, HEAD_BYTES)
+        ours = is_ours(path.name, head, iter(partial(os.read, fd, 1 << 20), b""))
     finally:
         os.close(fd)
-    if not is_ours(path.name, head):
+    if not ours:
         raise Denied(f"{path} is not Lenslet's own and is left as it is.")
 
 
@@ -503,14 +514,18 @@ def _has_openat2() -> bool:
 open_below = open_in_one if _has_openat2() else open_in_steps
 
 
-def _read_all(fd: int, size: int) -> bytes:
-    """Reads to the end of a file: one system call if it has the expected `size`."""
+def _read_all(fd: int, size: int, limit: int | None) -> bytes:
+    """Reads to the end of a file: one system call if it has the expected `size`.
+
+    Of one that grows meanwhile, little more than `limit`.
+    """
     data = os.read(fd, size + 1)
     if len(data) == size:
         return data
-    parts = [data]
-    while parts[-1]:
+    parts, size = [data], len(data)
+    while parts[-1] and (limit is None or size <= limit):
         parts.append(os.read(fd, 1 << 20))
+        size += len(parts[-1])
     return b"".join(parts)
 
 

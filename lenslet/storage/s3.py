@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from lenslet import errors
+from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client
 from lenslet.storage.tree import (
-    DOCUMENT_BYTES,
     HEAD_BYTES,
     Change,
     Data,
@@ -229,8 +229,7 @@ class S3Tree(Tree):
             head, stat = self.head(path, HEAD_BYTES)
         except NotFound:
             return ""
-        if not is_ours(path.name, head):
-            raise Denied(f"{path} is not Lenslet's own and is left as it is.")
+        _refuse_foreign(path, head, stat)
         return stat.etag
 
     def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str) -> None:
@@ -279,13 +278,21 @@ class S3Tree(Tree):
     def copies(self, paths: Sequence[Path]) -> list[Document]:
         return [copy for copy, removed in map(self._copy, paths) if copy and not removed]
 
-    def _copy(self, path: Path) -> tuple[Document | None, bool]:
-        """A document, and whether it only stands for a removed one."""
+    def _copy(self, path: Path, derived: bool = False) -> tuple[Document | None, bool]:
+        """A document, and whether it only stands for a removed one.
+
+        A derived one that is too large counts as torn; `Denied` if it is not Lenslet's own.
+        """
         try:
             body, stat = self._get(path)
         except NotFound:
             return None, False
         with body:
+            if derived:
+                data = body.read(HEAD_BYTES)
+                _refuse_foreign(path, data, stat)
+                data = data + body.read() if stat.size <= DERIVED_BYTES else b""
+                return Document(path, data, stat.etag), False
             if stat.size > DOCUMENT_BYTES:
                 problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
                 return Document(path, None, stat.etag, problem), False
@@ -301,7 +308,8 @@ class S3Tree(Tree):
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
         tried: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
-            found = [(copy, removed) for copy, removed in map(self._copy, paths) if copy]
+            read = ((self._copy(path, derived)) for path in paths)
+            found = [(copy, removed) for copy, removed in read if copy]
             if tried in [(copy.path, None if removed else copy.data) for copy, removed in found]:
                 return None  # the last write succeeded, only its answer was lost
             tried = change([copy for copy, removed in found if not removed])
@@ -356,6 +364,12 @@ class S3Tree(Tree):
     def obstacle(self, folder: Path = ROOT) -> errors.LensletError | None:
         """The error of the last write, if it was refused; nothing else can tell."""
         return Denied("the bucket cannot be written: set STATE_DIR") if self._refused else None
+
+
+def _refuse_foreign(path: Path, head: bytes, stat: Stat) -> None:
+    """Raises `Denied` unless an object is Lenslet's own, which is never torn: no blank head."""
+    if not is_ours(path.name, head, (b"more",) if stat.size > len(head) else ()):
+        raise Denied(f"{path} is not Lenslet's own and is left as it is.")
 
 
 def _body(data: Data) -> BinaryIO:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, NamedTuple, TypeVar
 
-import orjson
-
+from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES, loads
 from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
 from lenslet.paths import (
     HEALTH,
@@ -28,11 +27,12 @@ from lenslet.paths import (
 )
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
-DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
-DERIVED_BYTES = 256 * 1024 * 1024  # a larger derived file is not Lenslet's
 _BLOCK_BYTES = 512
+_DOCUMENTS = (".json", ".terms")
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
+_MOST_JUDGED = 10_000  # documents of which a cache remembers whether they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
+_BLANK = b"\0 \r\n"
 # How the documents of Lenslet begin; a manifest has its path before its generation.
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
 _METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
@@ -116,15 +116,16 @@ Data = bytes | Callable[[], Iterable[bytes]]  # a function, so that a write can 
 Change = Callable[[list[Document]], "tuple[Path, bytes | None] | None"]
 
 
-def is_ours(name: str, head: bytes) -> bool:
+def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
-    The one rule for replacing and removing derived files. `head` is the first 64 KB. A thumbnail
-    is a WebP without metadata, a document is a JSON object with `v` and `generatedAt`. A file
-    that is empty or all NUL bytes counts as ours: a crash of the machine leaves such files.
+    The one rule for replacing and removing derived files. `head` is the first 64 KB or more, `rest`
+    what follows. A thumbnail is a WebP without metadata, a document is a JSON object with `v` and
+    `generatedAt`. A file that is empty or blank to its end counts as ours: a crash of the machine
+    leaves such files.
     """
-    if not head.strip(b"\0 \r\n"):
-        return True
+    if not head.lstrip(_BLANK):
+        return not any(piece.lstrip(_BLANK) for piece in rest)
     if name.endswith(THUMBNAIL):
         plain = head[12:16] in (b"VP8 ", b"VP8L") or (
             head[12:16] == b"VP8X" and len(head) > 20 and not head[20] & _METADATA_FLAGS
@@ -135,8 +136,8 @@ def is_ours(name: str, head: bytes) -> bool:
     if _OWN_JSON.match(head):
         return True
     try:
-        found = orjson.loads(head)
-    except orjson.JSONDecodeError:
+        found = loads(head[:HEAD_BYTES])
+    except ValueError:
         return False
     return isinstance(found, dict) and "v" in found and "generatedAt" in found
 
@@ -174,6 +175,7 @@ class DocumentCache:
         self._lock = threading.Lock()
         self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
+        self._judged: OrderedDict[Path, tuple[Stat, bool]] = OrderedDict()
 
     def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
         """Returns a document. `load` reads it, unless it is still the known one."""
@@ -198,6 +200,17 @@ class DocumentCache:
                 self._bytes += len(data)
             while self._bytes > self._most:
                 self._bytes -= len(self._documents.popitem(last=False)[1][0])
+
+    def is_sound(self, path: Path, stat: Stat, check: Callable[[], bool]) -> bool:
+        """Returns what `check` said of this version of a document; calls it once for each."""
+        judged, sound = self._judged.get(path, (NO_STAT, False))
+        if judged != stat:
+            sound = check()
+            with self._lock:
+                self._judged[path] = stat, sound
+                if len(self._judged) > _MOST_JUDGED:
+                    self._judged.popitem(last=False)
+        return sound
 
 
 class Tree(abc.ABC):
@@ -281,11 +294,12 @@ class Tree(abc.ABC):
         `Conflict` if it has more than `limit` bytes; without one, a derived file that is too large
         counts as missing.
         """
+        most = limit or (DERIVED_BYTES if path.endswith(_DOCUMENTS) else PICTURE_BYTES)
         try:
             if self.cache and (path.name.startswith("_index") or path.name in _CACHED):
-                load = partial(self.read_changed, path, limit=limit or DERIVED_BYTES)
+                load = partial(self.read_changed, path, limit=most)
                 return self.cache.read(path, load, fresh=fresh)
-            found = self.read_changed(path, NO_STAT, limit or DERIVED_BYTES)
+            found = self.read_changed(path, NO_STAT, most)
         except Conflict as error:
             if limit:
                 raise

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import falcon
 
+from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
 from lenslet.errors import BadRequest, one_line
 from lenslet.web.common import Resource, read_json
@@ -116,7 +117,8 @@ class Session(Resource):
     """`POST /session`, `DELETE /session`: a cookie, because an `<img>` cannot send a token."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body, settings = read_json(req), self.service.settings
+        # Anybody may send this: nothing else is parsed before a client has shown who it is.
+        body, settings = read_json(req, SESSION_BYTES), self.service.settings
         sent = body.get("token") if isinstance(body, dict) else None
         if not isinstance(sent, str):
             raise BadRequest("token", "must be a string")

@@ -1,6 +1,5 @@
 """`create_app`: the routes, each also under `/api`, and how errors are answered."""
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -16,7 +15,7 @@ from lenslet.errors import LensletError
 from lenslet.index.queue import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
-from lenslet.library.sidecar import digest
+from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
 from lenslet.web.about import Index, OpenApi
 from lenslet.web.access import Access, Session
@@ -127,14 +126,14 @@ def _answer_error(
     if isinstance(error, errors.PointerLoop):
         answer["chain"] = error.chain
     if isinstance(error, errors.PreconditionFailed) and error.stored is not None:
-        answer = {**json.loads(error.stored.decode("utf-8-sig")), **answer}
+        answer = {**loads(error.stored), **answer}
         resp.set_header("ETag", f'"{digest(error.stored)}"')
     if isinstance(error, errors.RangeNotSatisfiable):
         resp.set_header("Content-Range", f"bytes */{error.size}")
     if resp.status == falcon.HTTP_503:
         resp.set_header("Retry-After", "5")
         log.warning("%s %s: %s (request %s)", req.method, req.path, error, req.context.id)
-    _send(resp, json.dumps(answer, ensure_ascii=False).encode())
+    _send(resp, dumps(answer))
 
 
 def _answer_defect(

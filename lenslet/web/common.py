@@ -14,6 +14,7 @@ import falcon
 import orjson
 
 from lenslet import errors, paths
+from lenslet.bounds import BODY_BYTES
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Denied, LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.images.decoders import Decoders
@@ -30,7 +31,6 @@ from lenslet.web.requests import Requests
 
 JSON = "application/json"
 FOREVER = ["private", "max-age=31536000", "immutable"]  # Cache-Control of a URL with a version
-MAX_BODY_BYTES = 256 * 1024
 RETRY_SECONDS = 1
 POLL_SECONDS, POLL_SECONDS_LEAST = 0.1, 0.004  # looking for a thumbnail takes 60 µs
 POLL_SECONDS_S3 = 1.0
@@ -272,17 +272,17 @@ def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> st
     return found
 
 
-def read_json(req: falcon.Request) -> object:
-    """Reads the request's JSON; `TooLarge` over 256 KiB, `BadRequest` if it is not JSON."""
-    if (req.content_length or 0) > MAX_BODY_BYTES:
-        raise errors.TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+def read_json(req: falcon.Request, most: int = BODY_BYTES) -> object:
+    """Reads the request's JSON; `TooLarge` over `most` bytes, `BadRequest` if it is not JSON."""
+    if (req.content_length or 0) > most:
+        raise errors.TooLarge(f"The body has more than {most} bytes.")
     chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
     try:
-        raw = (req.stream if chunked else req.bounded_stream).read(MAX_BODY_BYTES + 1)
+        raw = (req.stream if chunked else req.bounded_stream).read(most + 1)
     except Exception as error:  # every server has its own errors for a broken body
         raise BadRequest("body", "malformed, or not sent to its end") from error
-    if len(raw) > MAX_BODY_BYTES:
-        raise errors.TooLarge(f"The body has more than {MAX_BODY_BYTES} bytes.")
+    if len(raw) > most:
+        raise errors.TooLarge(f"The body has more than {most} bytes.")
     if len(raw) < (req.content_length or 0):
         raise BadRequest("body", "not sent to its end")
     try:

@@ -1,0 +1,40 @@
+"""How large documents are at most, and a parser that refuses what would take far more memory.
+
+Lenslet keeps these limits when it writes, so whatever is larger is not its own and is not read.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+DOCUMENT_BYTES = 1 << 20  # a sidecar
+MAX_TAGS, MAX_TAG_CHARACTERS = 500, 200  # of an image
+POINTER_BYTES = 64 << 10
+DERIVED_BYTES = 8 << 20  # a derived document that is read as a whole
+PAGE_BYTES = 8_000_000  # of it, a page of a manifest: items and subfolders
+DIRS_BYTES = 4_000_000  # of that, the subfolders
+DELTA_BYTES = 4_000_000
+PROBLEMS_BYTES = 64 << 10  # the problems of one kind in a health report
+TERMS_BYTES = 2_000_000  # the tags, or the words, of a folded copy
+LINE_BYTES = 2 << 20  # an item: a sidecar, and what Lenslet says of the image
+FOLDERS_BYTES = 16 << 20  # the generations of the folders, in a rollup
+PICTURE_BYTES = 64 << 20  # a thumbnail or a preview
+BODY_BYTES, SESSION_BYTES = 256 << 10, 8 << 10  # of a request
+
+# `{},{},` takes 30 times its size in memory. Lenslet's own documents have a list or an object for
+# each 28 bytes at most; 40,000 take 3 MB, so a sidecar of any shape may have as many.
+_BYTES_EACH, _FEW = 25, 40_000
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+
+
+def loads(data: bytes) -> Any:
+    """Parses JSON; `ValueError` if it is none, or has too many lists and objects for its size."""
+    most = max(_FEW, len(data) // _BYTES_EACH)
+    if _nested(data) > most and _nested(_STRING.sub(b"", data)) > most:
+        raise ValueError(f"it has more than {most} lists and objects")
+    return orjson.loads(data)
+
+
+def _nested(data: bytes) -> int:
+    return data.count(b"{") + data.count(b"[")

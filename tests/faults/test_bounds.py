@@ -1,0 +1,362 @@
+"""Documents without end: each costs memory and time in proportion to what Lenslet itself writes."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import Gallery, Server, jpeg, put
+from scale import LONG
+from test_hostile_files import peak_bytes, processes
+
+from lenslet.library.manifest import bounded
+
+MEMORY_BYTES = 250 << 20
+ADDRESSES_BYTES = 6 << 30  # reading it all must not stop the machine
+LARGEST_BYTES = 8 << 20  # of Lenslet's own documents
+PHOTO = jpeg(24, 16)
+
+
+def item(name: str, **more: Any) -> dict[str, Any]:
+    folder = {"path": f"a/{name}", "name": name, "type": "image/jpeg", "rev": "1", "size": 5}
+    return {**folder, "w": 24, "h": 16, "hasThumb": True, "hasMeta": False, **more}
+
+
+def long(start: bytes, end: bytes = b"0]}\n", size: int = 100 << 20) -> bytes:
+    return start + b"{}," * ((size - len(start) - len(end)) // 3) + end
+
+
+HEAD = b'{"v":1,"generatedAt":"2026-01-01T00:00:00Z",'
+MANIFEST = b'{"v":1,"path":"a/","generatedAt":"2026-01-01T00:00:00Z",'
+ROLLUP = b'{"v":1,"generatedAt":"2026-01-01T00:00:00Z","id":"0123456789abcdef","items":['
+OURS = {  # each begins like a document of Lenslet
+    "a/_index.json": MANIFEST + b'"items":[',
+    "_health.json": HEAD + b'"x":[',
+    "_rollup_delta.json": HEAD + b'"folders":[',
+    "_rollup.json": ROLLUP + b'\n],"folders":[',
+}
+FOREIGN = ("a/_index.json", "_health.json", "_rollup_delta.json", "_rollup.json")
+
+
+@pytest.fixture
+def small(serve: Callable[..., Server]) -> Iterator[Callable[..., Server]]:
+    """Starts a service of which no process may take more than 250 MB."""
+    started: list[Server] = []
+
+    def start(root: pathlib.Path, **settings: str) -> Server:
+        server = serve(root, SCAN_SECONDS="1", THUMB_WAIT="0", **settings)
+        server.index_pid()
+        for pid in processes(server):
+            resource.prlimit(pid, resource.RLIMIT_AS, (ADDRESSES_BYTES, ADDRESSES_BYTES))
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        taken = {pid: peak_bytes(pid) >> 20 for pid in processes(server)}
+        assert max(taken.values()) < MEMORY_BYTES >> 20, taken
+
+
+def listed(server: Server, folder: str) -> set[str]:
+    found = server.json(f"/folders?path={folder}")
+    return {each["name"] for each in found.get("items", ()) if each.get("hash")}
+
+
+def goes_on(server: Server, root: pathlib.Path, name: str) -> None:
+    """A new photo is indexed, also beside the document, and search finds it."""
+    for folder in ("a", "b"):
+        put(root / folder / name, PHOTO)
+        server.until(lambda folder=folder: name in listed(server, folder))
+    paths = [f"a/{name}", f"b/{name}"]
+    query = f"/search?q={name}"
+    server.until(lambda: [i["path"] for i in server.json(query).get("items", ())] == paths)
+    assert server.json("/search/suggest?q=a") != {}
+
+
+@pytest.mark.parametrize("size", [7 << 20, 100 << 20], ids=["7 MB", "100 MB"])
+def test_objects_without_end_in_documents_that_seem_ours(root, small, size: int) -> None:
+    """Memory stays small, and the documents are made again."""
+    put(root / "a/one.jpg", PHOTO)
+    put(root / "b/one.jpg", PHOTO)
+    server = small(root)
+    server.until(lambda: (root / "_rollup.json").exists() and listed(server, "a"))
+    for file, start in OURS.items():
+        (root / file).write_bytes(long(start, size=size))
+    goes_on(server, root, "two.jpg")
+    server.until(lambda: (root / "a/_index.json").stat().st_size < 10_000)
+    server.until(lambda: (root / "_health.json").stat().st_size < 10_000)
+    server.until(lambda: server.json("/health").get("status") == "ok")
+
+
+@pytest.mark.parametrize("size", [7 << 20, 100 << 20], ids=["7 MB", "100 MB"])
+def test_objects_without_end_in_documents_of_others(root, small, size: int) -> None:
+    """Memory stays small, the files stay as they are, and health names them."""
+    put(root / "a/one.jpg", PHOTO)
+    put(root / "b/one.jpg", PHOTO)
+    data = long(b"[", b"0]", size)
+    for file in FOREIGN:
+        put(root / file, data)
+    server = small(root)
+    goes_on(server, root, "two.jpg")
+
+    def unnamed() -> list[str]:
+        text = json.dumps(server.json("/health"))
+        return [file for file in FOREIGN if pathlib.Path(file).name not in text]
+
+    server.until(lambda: not unnamed())
+    assert all((root / file).read_bytes() == data for file in FOREIGN)
+
+
+@pytest.mark.parametrize("size", [7 << 20, 100 << 20], ids=["7 MB", "100 MB"])
+def test_objects_without_end_in_a_page_and_in_a_pointer(root, small, size: int) -> None:
+    for number in range(5):
+        put(root / f"a/{number}.jpg", PHOTO)
+    put(root / "b/one.jpg", PHOTO)
+    server = small(root, PAGE_SIZE="2")
+    server.until(lambda: (root / "a/_index_2.json").exists() and listed(server, "b"))
+    (root / "a/_index_0.json").write_bytes(long(MANIFEST + b'"page":0,"items":[', size=size))
+    start = b'{"version":1,"kind":"pointer","target":{"type":"local","path":"a"},"x":['
+    put(root / "p/.lenslet.folder.json", long(start, b"0]}", size))
+    put(root / "a/0.new.jpg", PHOTO)
+    server.until(lambda: "0.new.jpg" in listed(server, "a"))
+    assert server.get("/folders?path=p")[0] == 403
+    problems = server.until(
+        lambda: server.json("/health").get("library", {}).get("problems", {}).get("brokenPointers")
+    )
+    assert [each["path"] for each in problems] == ["p"]
+    assert "65536" in problems[0]["reason"]
+
+
+def write_heavy(root: pathlib.Path, count: int, character: str) -> None:
+    """Photos with as many and as long tags as are allowed."""
+    for number in range(count):
+        put(root / f"a/{number}.jpg", PHOTO)
+        tags = [f"{each:03}" + character * 197 for each in range(500)]
+        sidecar = {"v": 1, "tags": tags, "notes": "", "updatedAt": "2026-01-01T00:00:00Z"}
+        text = json.dumps(sidecar, ensure_ascii=False)
+        put(root / f"a/{number}.jpg.json", text.encode())
+
+
+@pytest.mark.parametrize(
+    ("count", "character"), [(950, "\u20ac") if LONG else (100, "x")], ids=["long" if LONG else ""]
+)
+def test_a_manifest_of_many_long_tags_is_read_back(
+    root, make_gallery: Callable[..., Gallery], count: int, character: str
+) -> None:
+    """It has pages of at most 8 MB, and each photo is read once."""
+    write_heavy(root, count, character)
+    gallery = make_gallery()
+    gallery.index()
+    assert len(gallery.told) == count
+    names, first = [], gallery.folder("a")
+    for page in range(first["pageCount"]):
+        names += [i["name"] for i in gallery.app.get(f"/folders?path=a&page={page}").json["items"]]
+        assert names[: (first["starts"] + [count])[page + 1]] == names
+    assert names == [f"{number}.jpg" for number in range(count)]
+    assert max(file.stat().st_size for file in (root / "a").glob("_*.json")) < LARGEST_BYTES
+    written = (root / "a/_index.json").stat().st_mtime_ns
+    gallery.restart()
+    gallery.index()
+    assert len(gallery.told) == count
+    assert (root / "a/_index.json").stat().st_mtime_ns == written
+    assert gallery.app.get(f"/search?q=tag:499{character * 197}").json["total"] == count
+
+
+def test_subfolders_that_do_not_fit_lose_their_covers() -> None:
+    few = [{"name": "a", "kind": "branch", "label": "A", "cover": "a/b.jpg", "coverRev": "1"}]
+    assert bounded(few) == few
+    found = bounded([{**few[0], "name": f"{number:0250}"} for number in range(13_500)])
+    assert found[5] == {"name": f"{5:0250}", "kind": "branch"}
+    assert len(found) == 13_500
+
+
+def test_more_subfolders_than_a_manifest_holds_are_named(
+    root, make_gallery: Callable[..., Gallery]
+) -> None:
+    put(root / "a/a.jpg", PHOTO)
+    put(root / "more/a.jpg", PHOTO)
+    for number in range(15_000):
+        (root / f"more/{number:05}{'x' * 250}").mkdir()
+    gallery = make_gallery()
+    gallery.index()
+    assert [*gallery.items("a")] == ["a.jpg"]
+    problems = gallery.app.get("/health").json["library"]["problems"]["unreadableFolders"]
+    assert [each["path"] for each in problems] == ["more"]
+    assert "15000 subfolders" in problems[0]["reason"]
+
+
+TAGS = [f"tag{number}" for number in range(501)]
+SIDECARS = {
+    "more than 1 MiB": ({"notes": "x" * (1 << 20)}, "1048576"),
+    "501 tags": ({"tags": TAGS}, "501 tags are more than 500"),
+    "a tag of 201 characters": ({"tags": ["x" * 201]}, "a tag has more than 200 characters"),
+    "lists without end": ({"tags": [], "x": [[]] * 100_000}, "lists and objects"),
+}
+
+
+@pytest.mark.parametrize("case", SIDECARS)
+def test_a_sidecar_over_a_limit_is_unreadable(
+    root, make_gallery: Callable[..., Gallery], case: str
+) -> None:
+    more, reason = SIDECARS[case]
+    put(root / "a.jpg", PHOTO)
+    put(root / "a.jpg.json", text := json.dumps({"v": 1, **more}).encode())
+    gallery = make_gallery()
+    gallery.index()
+    for answer in (
+        gallery.app.get("/item?path=a.jpg", status=409),
+        gallery.app.put_json("/item?path=a.jpg", {"notes": "x"}, status=409),
+    ):
+        assert answer.json["description"].startswith("a.jpg.json")
+        assert reason in answer.json["description"]
+    problems = gallery.app.get("/health").json["library"]["problems"]["unreadableSidecars"]
+    assert [(each["path"], reason in each["reason"]) for each in problems] == [("a.jpg", True)]
+    assert (root / "a.jpg.json").read_bytes() == text
+    (root / "a.jpg.json").unlink()
+
+
+def many(text: str) -> str:
+    return f"[{','.join([text] * ((1 << 20) // (len(text) + 1) - 20))}]"
+
+
+SHAPES = {
+    "lists": many("[]"),
+    "objects": many("{}"),
+    "objects with a key": many('{"a":1}'),
+    "deep lists": many("[" * 190 + "]" * 190),
+    "emoji": many('"\\ud83d\\ude00"'),
+    "escaped quotes": many('"\\""'),
+    "brackets in strings": many('"[{"'),
+    "floats": many("1.5"),
+    "long floats": many("0.12345678901234567"),
+    "numbers": many("7"),
+    "long numbers": many("9" * 30),
+    "longest numbers": many("9" * 300),
+    "numbers, and a long one": many("7")[:-60] + "7," + "9" * 30 + "]",
+    "short strings": many('"a"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sidecar_of_any_shape_is_parsed_in_proportion_and_can_be_written(
+    root, make_gallery: Callable[..., Gallery], shape: str
+) -> None:
+    """What is accepted can be sent, also in an error, and written, or is said to be too large."""
+    put(root / "a.jpg", PHOTO)
+    text = '{"tags":["x"],"v":1,"mine":' + SHAPES[shape] + "}"
+    put(root / "a.jpg.json", text.encode())
+    app = make_gallery().app
+    app.get("/item?path=a.jpg", status="*")
+    begun = time.process_time()
+    found = app.get("/item?path=a.jpg", status="*")
+    took = time.process_time() - begun
+    if found.status_int == 409:
+        assert "lists and objects" in found.json["description"]
+    else:
+        assert json.loads(found.body)["mine"] == json.loads(text)["mine"]
+        stale = app.put_json("/item?path=a.jpg", {}, headers={"If-Match": '"0"'}, status=412)
+        assert json.loads(stale.body)["mine"] == json.loads(text)["mine"]
+    begun = time.process_time()
+    edited = app.put_json("/item?path=a.jpg", {"notes": "n"}, status="*")
+    took = max(took, time.process_time() - begun)
+    assert edited.status_int in (200, 409, 422), edited.body
+    assert took < 0.5, took  # ten times as much as measured, and a tenth of what it was
+
+
+def test_numbers_and_order_of_a_sidecar_stay_as_they_are(
+    root, make_gallery: Callable[..., Gallery]
+) -> None:
+    put(root / "a.jpg", PHOTO)
+    mine = {"é": [1e16, 2**63, 2**64, -(2**70), 0.1, True, None, "\u2028\x7f"], "a": {}, "b": []}
+    app = make_gallery().app
+    app.put_json("/item?path=a.jpg", {"mine": mine, "updatedAt": "2026-01-01T00:00:00Z"})
+    stored = (root / "a.jpg.json").read_text()
+    document = json.loads(stored)
+    assert document["mine"] == mine == app.get("/item?path=a.jpg").json["mine"]
+    expected = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert stored == expected
+
+
+def test_a_manifest_of_a_stranger_is_never_sent(
+    root, make_gallery: Callable[..., Gallery], tmp_path
+) -> None:
+    """Nonsense counts as missing, on each page, and is sent no more often than once: never."""
+    for number in range(5):
+        put(root / f"a/{number}.jpg", PHOTO)
+    gallery = make_gallery(PAGE_SIZE="3", fresh_seconds="0.001")
+    gallery.index()
+    good = {file.name: file.read_bytes() for file in (root / "a").glob("_*.json")}
+    for file, change in (
+        ("_index_0.json", {"items": [item("0.jpg", tags=["x"] * 400_000)]}),
+        ("_index_0.json", {"items": [item("../x.jpg")]}),
+        ("_index_0.json", {"dirs": [{"name": "x", "kind": "branch", "cover": 5}]}),
+        ("_index_0.json", {"starts": ["x"]}),
+        ("_index_1.json", {"items": [item("3.jpg", w="wide")]}),
+        ("_index_1.json", {"items": [item("3.jpg", type="text/html")]}),
+        ("_index_1.json", {"items": 5}),
+    ):
+        page = int(file[7])
+        gallery.app.get(f"/folders?path=a&page={page}", status=200)
+        document = {**json.loads(good[file]), **change}
+        text = json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n"
+        (root / "a" / file).write_text(text)
+        for _ in range(3):
+            gallery.app.get(f"/folders?path=a&page={page}", status=202)
+        gallery.restart()
+        gallery.index()
+        assert gallery.app.get(f"/folders?path=a&page={page}").json["items"]
+        assert [*gallery.items("a")] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_session_takes_a_few_kb(root, serve: Callable[..., Server]) -> None:
+    """Anybody may ask for one: what takes long to parse is refused before."""
+    put(root / "a.jpg", PHOTO)
+    server = serve(root, API_TOKEN="secret-123")
+    assert server.request("POST", "/session", {"token": "secret-123"})[0] == 204
+    assert server.request("POST", "/session", {"token": "x" * 5000})[0] == 401
+    assert server.request("POST", "/session", {"token": [[]] * 2500})[0] == 413
+    assert server.request("POST", "/session", {"token": "x" * 255_000})[0] == 413
+    for method, route in (("PUT", "/item?path=a.jpg"), ("POST", "/items/tags")):
+        assert server.request(method, route, {"x": "y" * 200_000})[0] == 401
+
+
+def test_suggestions_of_a_library_with_very_many_tags_are_quick(
+    root, make_gallery: Callable[..., Gallery], tmp_path
+) -> None:
+    """A copy counts the most frequent tags only."""
+    put(root / "a.jpg", PHOTO)
+    keys = {"name": "a.jpg", "type": "image/jpeg", "w": 1, "h": 1, "size": 1, "rev": "1"}
+    lines = [
+        json.dumps({"path": "a.jpg", **keys, "notes": "", "tags": ["often", *tags]})
+        for tags in ([f"t{n * 499 + each}" for each in range(499)] for n in range(800))
+    ]
+    text = ROLLUP.decode() + "\n" + ",\n".join(lines) + '\n],"folders":{}}\n'
+    put(root / "_rollup.json", text.encode())
+    app = make_gallery().app
+    assert app.get("/search/suggest?q=often").json["suggestions"][0]["count"] == 800
+    begun = time.process_time()
+    assert app.get("/search/suggest?q=t&limit=10").json["suggestions"][0]["text"] == "often"
+    assert time.process_time() - begun < 0.3  # it was more than a second
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.terms")) < 4 << 20
+
+
+def test_the_delta_is_never_larger_than_what_is_read(
+    root, make_gallery: Callable[..., Gallery]
+) -> None:
+    """If it would be, search knows after the next rollup."""
+    put(root / "a.jpg", PHOTO)
+    gallery = make_gallery()
+    gallery.index()
+    names = {f"{'x' * 250}/{'y' * 250}/{'z' * 250}/{n}": "" for n in range(9_000)}
+    stored = {"v": 1, "generatedAt": "2026-01-01T00:00:00Z", "folders": names}
+    (root / "_rollup_delta.json").write_text(json.dumps(stored))
+    gallery.app.put_json("/item?path=a.jpg", {"tags": ["new"]})
+    gallery.ask()
+    gallery.index()
+    assert (root / "_rollup_delta.json").stat().st_size < LARGEST_BYTES
+    assert gallery.found("tag:new") == ["a.jpg"]
