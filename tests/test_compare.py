@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lenslet import paths, times
 from lenslet.images import Facts
-from lenslet.index.look import Plan, Snapshot, compare
+from lenslet.index.look import Plan, Rules, Snapshot, compare
 from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
@@ -24,7 +24,9 @@ BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")
 
 def run(old: Manifest, images: dict[str, Stat], facts=None, metas=None, **more) -> Plan:
     retry = more.pop("retry", False)
-    return compare(old, Snapshot(images, NOW, **more), facts or {}, metas or {}, retry=retry)
+    rules = more.pop("rules", Rules())
+    snapshot = Snapshot(images, NOW, **more)
+    return compare(old, snapshot, facts or {}, metas or {}, rules, retry=retry)
 
 
 def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:

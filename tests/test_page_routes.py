@@ -44,7 +44,7 @@ def addresses(html: str) -> list[str]:
 
 def access(answer: TestResponse) -> tuple[str, str]:
     """What the page says its reader may do, and whether that comes from a session."""
-    ((may, session),) = re.findall(r'<body data-access="(\w*)" data-session="(\w*)">', answer.text)
+    ((may, session),) = re.findall(r'<body data-access="(\w*)" data-session="(\w*)" ', answer.text)
     return may, session
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lenslet import paths, times
+from lenslet.config import Settings
 from lenslet.errors import Denied, Ignored, LensletError, NotFound, one_line
-from lenslet.images import Facts
+from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
 from lenslet.library import Library, manifest, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
@@ -25,7 +27,10 @@ from lenslet.times import Clock
 # The keys of an item that come from reading its image.
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
+_COVER = ("cover", "coverRev", "coverThumb")
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError")
+_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000
 _UNKNOWN: Dir = {}
 Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder is shown in its parent
@@ -70,10 +75,11 @@ class Look:
         manifest = self.plan.manifest
         for item in manifest.items:
             if "error" not in item:
-                return {"cover": item["path"], "coverRev": item["rev"]}
+                found = item["path"], item["rev"], item.get("thumb")
+                return {key: value for key, value in zip(_COVER, found, strict=True) if value}
         covered = (entry for entry in manifest.dirs if "cover" in entry)
         below = next(covered, _UNKNOWN)
-        return {key: below[key] for key in ("cover", "coverRev") if key in below}
+        return {key: below[key] for key in _COVER if key in below}
 
 
 class Looker:
@@ -83,6 +89,7 @@ class Looker:
         self._tree = library.tree
         self._locator = library.locator
         self._page_size = library.settings.page_size
+        self._rules = Rules.of(library.settings)
         self._clock = clock
 
     def look(
@@ -130,7 +137,7 @@ class Looker:
         snapshot.dirs = list(filter(None, children.values()))
         changed = changed_sidecars(old, snapshot.sidecars)
         metas = {name: self._meta(location, name) for name in changed}
-        plan = compare(old, snapshot, facts, metas, retry=retry)
+        plan = compare(old, snapshot, facts, metas, self._rules, retry=retry)
         plan.problems += self._problems(location, listing, kept)
         return Look(location, tuple(stamps), listing, kept, old, plan, children)
 
@@ -246,6 +253,38 @@ class Looker:
 # Comparing
 
 
+class Rules(NamedTuple):
+    """How images are read with the settings of today: how thumbnails are made, and the limits."""
+
+    rendering: str = FIRST_RENDERING
+    limits: Mapping[str, float] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
+        limits = {name: float(getattr(settings, name.lower())) for name in _LIMITS}
+        return cls(how, limits)
+
+    def are_newer(self, item: Item) -> bool:
+        """True if an item's image is to be read again, although it has not changed.
+
+        Its facts are of an older version, the limit that refused it is higher now, or thumbnails
+        are made in another way. An item of a newer version is left alone.
+        """
+        version, limit = item.get("facts", 1), item.get("limit")
+        if version != FACTS_VERSION:
+            return bool(version < FACTS_VERSION)
+        if limit:
+            name, _, value = limit.partition("=")
+            return bool(_NUMBER.fullmatch(value)) and self.limits.get(name, 0) > float(value)
+        return item["hasThumb"] and self.render(item)
+
+    def render(self, item: Item) -> bool:
+        """True if an item has no thumbnail, or one that was made in another way."""
+        made = item.get("thumb", "").partition("-")[2] or FIRST_RENDERING
+        return not item["hasThumb"] or made != self.rendering
+
+
 @dataclass(slots=True)
 class Snapshot:
     """What a folder holds at one moment.
@@ -266,13 +305,15 @@ class Plan:
     """What a comparison decides.
 
     The manifest as it should be, and whether that is `changed`; the images to read, each with
-    whether it needs a thumbnail (`todo`); those whose thumbnail was made from an earlier file of
+    whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
+    (`old`); those whose thumbnail was made from an earlier file of
     the same name (`replaced`); whether one is still being written (`unsettled`); what is wrong.
     """
 
     manifest: Manifest
     changed: bool = False
     todo: dict[str, bool] = field(default_factory=dict)
+    old: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
@@ -296,13 +337,15 @@ def compare(
     snapshot: Snapshot,
     facts: Mapping[str, Facts],
     metas: Mapping[str, Item],
+    rules: Rules,
     *,
     retry: bool = False,
 ) -> Plan:
     """Decides what the manifest of a folder should be, and what is left to do.
 
     `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
-    were read. `retry` tries images again that could not be decoded.
+    were read; `rules` say which images are read again. `retry` tries images again that could not
+    be decoded.
     """
     before = {item["name"]: item for item in old.items}
     plan = Plan(Manifest(old.path, dirs=snapshot.dirs))
@@ -324,7 +367,7 @@ def compare(
             item = _item(old.path, name, stat, same, read, bound)
             item.update(_meta(was, rev, metas.get(name)))
         items.append(item)
-        _judge(plan, item, snapshot, retry=retry and name not in facts)
+        _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
     new = plan.manifest
     plan.changed = not old.generated_at or (new.items, new.dirs) != (old.items, old.dirs)
     new.generated_at = old.generated_at
@@ -348,7 +391,7 @@ def _item(
     folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
 ) -> Item:
     """An item as it is now, without the keys that describe its sidecar."""
-    known = {key: getattr(read, fact) for key, fact in _FACTS.items()} if read else same or {}
+    known = _known(same or {}, read)
     item: Item = {
         "path": folder.child(name),
         "name": name,
@@ -359,12 +402,29 @@ def _item(
         "hasThumb": bound and not known.get("error"),
         "hasMeta": False,
     }
-    optional = {key: known.get(key) for key in _FACTS if key not in item}
-    optional["rev"] = stat.rev
+    # Keys of a newer version stay. Those of the sidecar are added by the caller.
+    absent = {*item, *_META_KEYS, *(() if item["hasThumb"] else ("thumb",))}
+    item.update((k, v) for k, v in known.items() if k not in absent and v is not None)
+    item["rev"] = stat.rev
     if stat.etag:
-        optional["modifiedAt"] = times.of_ns(stat.mtime_ns)
-    item.update((key, value) for key, value in optional.items() if value is not None)
+        item["modifiedAt"] = times.of_ns(stat.mtime_ns)
     return item
+
+
+def _known(same: Item, read: Facts | None) -> Item:
+    """The keys of an item that come from its image, as just read or as they were.
+
+    An image that was read before stays as it was if a limit, lower now, refuses it.
+    """
+    if not read:
+        return same
+    was, now = same.get("thumb", ""), read.thumb or ""
+    more = {"facts": FACTS_VERSION, "limit": read.limit}
+    if read.limit and "hash" in same and "error" not in same:
+        return {**same, **more}
+    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
+    # A digest alone does not say how the thumbnail was made.
+    return {**found, **more, "thumb": (was if was.startswith(now) else now) or None}
 
 
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
@@ -376,14 +436,15 @@ def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
     return {}
 
 
-def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
+def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: bool) -> None:
     """Adds to a plan what is left to do for an item, and what is wrong with it."""
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
-    if (not error or retry) and (not item["hasThumb"] or "hash" not in item):
+    is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
+    if is_new or rules.are_newer(item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):
-            plan.todo[item["name"]] = not item["hasThumb"]
+            (plan.todo if is_new else plan.old)[item["name"]] = rules.render(item)
         else:
             plan.unsettled = True
     if "metaRev" in item:

@@ -24,7 +24,7 @@ QUARANTINED = "quarantined"  # first word of the error of an image that kills it
 _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
 _OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "modifiedAt"}
-_OPTIONAL |= {"metaRev", "metaError", "notes"}
+_OPTIONAL |= {"metaRev", "metaError", "notes", "thumb", "limit"}
 _TYPES = frozenset(paths.MEDIA_TYPES.values())
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
@@ -286,8 +286,8 @@ def _are_items(lines: Any) -> TypeGuard[list[Item]]:
 def _is_shape(shape: tuple[Any, ...]) -> bool:
     kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
     needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
-    tags = kinds.get("tags", list) is list
-    return needed and tags and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
+    others = kinds.get("tags", list) is list and kinds.get("facts", int) is int
+    return needed and others and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
 
 
 def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:
