@@ -157,12 +157,15 @@ def test_a_client_that_has_the_preview_does_not_get_it_again(make_gallery, root)
     gallery = make_gallery()
     gallery.index()
     answer, rev = preview(gallery), gallery.items()["a.jpg"]["rev"]
+    made = gallery.app.get("/").json["previews"]
+    assert made.startswith("1600-80-")
     assert answer.headers["Cache-Control"] == "no-cache"
     tag = {"If-None-Match": answer.headers["ETag"]}
     for query, how in [
         ("", "no-cache"),
         ("&v=old", "no-cache"),
-        (f"&v={rev}", "private, max-age=31536000, immutable"),
+        (f"&v={rev}", "no-cache"),
+        (f"&v={rev}-{made}", "private, max-age=31536000, immutable"),
     ]:
         whole = gallery.app.get(f"/preview?path=a.jpg{query}", status=200)
         known = gallery.app.get(f"/preview?path=a.jpg{query}", headers=tag, status=304)
