@@ -280,7 +280,9 @@ def test_reindexing_answers_where_to_poll(gallery: Gallery, root: pathlib.Path) 
 # Thumbnails
 
 
-def test_a_thumbnail_is_sent_with_its_tag_and_for_ever_when_named_by_what_it_is(gallery, app) -> None:
+def test_a_thumbnail_is_sent_with_its_tag_and_for_ever_when_named_by_what_it_is(
+    gallery, app
+) -> None:
     answer = app.get("/thumb?path=a.jpg")
     assert (answer.content_type, answer.headers["Cache-Control"]) == ("image/webp", "no-cache")
     item = gallery.items()["a.jpg"]

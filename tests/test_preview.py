@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from buckets import BucketPath, Layered
 from conftest import (
     BROKEN_JPEG,
@@ -649,3 +650,16 @@ def test_a_host_that_only_answers_has_no_previews_and_says_so(make, ours: Bucket
     assert "WORKER_THREADS=0" in answer.json["description"]
     assert answer.headers["Retry-After"] == "5"
     assert queues.empty
+
+
+def test_a_preview_that_another_release_has_made_is_not_sent(make_gallery, root, tmp_path) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    put(root / "b.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    preview(gallery, "b.jpg")
+    name = blake3(f"a.jpg\n{gallery.items()['a.jpg']['rev']}".encode()).hexdigest()[:40]
+    other = encode(draw(90, 60), "WEBP")
+    (beside,) = (tmp_path / "cache").rglob("*.webp")
+    put(beside.parent / f"{name}.webp", other)
+    assert opened(preview(gallery).body).size == (1600, 1067)
