@@ -133,7 +133,8 @@ def test_an_item_of_a_later_version_keeps_its_keys_when_its_sidecar_changes() ->
     [
         ("ab-512-80-1", "ab", "ab-512-80-1"),  # it was only looked at
         ("ab-512-80-1", "cd", "cd"),
-        ("ab-512-80-1", "ab-256-70-1", "ab-256-70-1"),  # made now, with the same bytes
+        ("ab-512-80-1", "ab-256-70-1", "ab"),  # made now, with the same bytes
+        ("ab", "ab-512-80-1", "ab-512-80-1"),
         ("ab-512-80-1", None, "ab-512-80-1"),
         (None, "ab", "ab"),
         (None, None, None),

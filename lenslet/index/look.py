@@ -423,8 +423,9 @@ def _known(same: Item, read: Facts | None) -> Item:
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}
     found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
-    # A digest alone does not say how the thumbnail was made.
-    return {**found, **more, "thumb": (was if was.startswith(now) else now) or None}
+    # A thumbnail that was only looked at does not say how it was made; the item may know it.
+    thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
+    return {**found, **more, "thumb": thumb or None}
 
 
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
