@@ -245,7 +245,8 @@ class Gallery:
     def cover(self, path: str) -> dict[str, str]:
         """What an entry of a folder says of its cover, an image that is listed."""
         folder, _, name = path.rpartition("/")
-        return {"cover": path, "coverRev": self.items(folder)[name]["rev"]}
+        item = self.items(folder)[name]
+        return {"cover": path, "coverRev": item["rev"], "coverThumb": item["thumb"]}
 
     def found(self, query: str, **params: Any) -> list[str]:
         answer = self.app.get("/search", {"q": query, **params}, status=200).json

@@ -5,6 +5,7 @@ import pathlib
 
 from PIL import Image
 
+from lenslet.images import FACTS_VERSION
 from lenslet.library import manifest
 from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
@@ -36,6 +37,7 @@ def make(root: pathlib.Path, folder: str, count: int, page_size: int = 5000) -> 
                 "size": size,
                 "hasThumb": True,
                 "hasMeta": False,
+                "facts": FACTS_VERSION,
                 "hash": f"blake3:{number:064x}",
                 "createdAt": f"{day}T12:00:00Z",
                 "takenAt": f"{day}T12:00:00",

@@ -280,13 +280,17 @@ def test_reindexing_answers_where_to_poll(gallery: Gallery, root: pathlib.Path) 
 # Thumbnails
 
 
-def test_a_thumbnail_is_sent_with_its_tag_and_for_ever_when_named_by_rev(gallery, app) -> None:
+def test_a_thumbnail_is_sent_with_its_tag_and_for_ever_when_named_by_what_it_is(
+    gallery, app
+) -> None:
     answer = app.get("/thumb?path=a.jpg")
     assert (answer.content_type, answer.headers["Cache-Control"]) == ("image/webp", "no-cache")
-    rev = gallery.items()["a.jpg"]["rev"]
-    cached = app.get(f"/thumb?path=a.jpg&v={rev}")
+    item = gallery.items()["a.jpg"]
+    cached = app.get("/thumb", {"path": "a.jpg", "v": item["thumb"]})
     assert cached.headers["Cache-Control"] == "private, max-age=31536000, immutable"
-    assert app.get("/thumb?path=a.jpg&v=old").headers["Cache-Control"] == "no-cache"
+    for other in ("old", item["rev"], item["thumb"][:11], f"-{item['thumb']}"):
+        answer = app.get("/thumb", {"path": "a.jpg", "v": other})
+        assert answer.headers["Cache-Control"] == "no-cache"
     app.get("/thumb?path=a.jpg", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
     head = app.head("/thumb?path=a.jpg")
     assert head.headers["Content-Length"] == str(len(answer.body))

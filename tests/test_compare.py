@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lenslet import paths, times
 from lenslet.images import Facts
-from lenslet.index.look import Plan, Snapshot, compare
+from lenslet.index.look import Plan, Rules, Snapshot, compare
 from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
@@ -24,7 +24,9 @@ BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")
 
 def run(old: Manifest, images: dict[str, Stat], facts=None, metas=None, **more) -> Plan:
     retry = more.pop("retry", False)
-    return compare(old, Snapshot(images, NOW, **more), facts or {}, metas or {}, retry=retry)
+    rules = more.pop("rules", Rules())
+    snapshot = Snapshot(images, NOW, **more)
+    return compare(old, snapshot, facts or {}, metas or {}, rules, retry=retry)
 
 
 def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
@@ -60,6 +62,92 @@ def test_what_is_to_be_read_and_whether_the_manifest_changes(
     assert (plan.todo, plan.changed) == (todo, changed)
     assert plan.unsettled is (YOUNG in images.values())
     assert [item["name"] for item in plan.manifest.items] == list(images)
+
+
+MADE = Facts(40, 30, hash="blake3:00", rev=STAT.rev, thumb="0123456789ab-256-70-1")
+SAME, LARGER = Rules(limits={"MAX_PIXELS": 100}), Rules("512-80-1", {"MAX_PIXELS": 101})
+
+
+@pytest.mark.parametrize(
+    ("item", "rules", "old"),
+    [
+        ({}, SAME, None),
+        ({"facts": None}, SAME, False),  # by a release that did not say
+        ({"facts": 1}, SAME, False),
+        ({"facts": 1}, LARGER, True),  # also its thumbnail, at once
+        ({"facts": 99, "lens": "50 mm"}, LARGER, None),  # by a later release
+        ({}, LARGER, True),
+        ({"thumb": "0123456789ab-512-80-1"}, LARGER, None),
+        ({"thumb": "0123456789ab-512-80-1"}, SAME, True),
+        ({"thumb": "0123456789ab"}, SAME, None),  # by a release that did not say
+        ({"thumb": None}, SAME, None),
+        ({"thumb": None}, LARGER, True),
+        ({"error": "x", "hasThumb": False, "limit": "MAX_PIXELS=100"}, SAME, None),
+        ({"error": "x", "hasThumb": False, "limit": "MAX_PIXELS=100"}, LARGER, True),
+        ({"error": "x", "hasThumb": False, "limit": "MAX_PIXELS=101.5"}, LARGER, None),  # lowered
+        ({"error": "x", "hasThumb": False, "limit": "MAX_PIXELS=nan"}, LARGER, None),
+        ({"error": "x", "hasThumb": False, "limit": "MAX_PIXELS"}, LARGER, None),
+        ({"error": "x", "hasThumb": False, "limit": "OTHER=1"}, LARGER, None),
+        ({"error": "quarantined: SIGSEGV", "hasThumb": False}, LARGER, None),
+        ({"error": "x", "hasThumb": False, "facts": 1}, SAME, True),
+        ({"limit": "MAX_PIXELS=100"}, LARGER, True),  # it was refused after it was shown
+        ({"limit": "MAX_PIXELS=101"}, LARGER, None),
+    ],
+)
+def test_what_another_version_has_read_is_read_again_and_stays_as_it_is(item, rules, old) -> None:
+    before = kept(MADE)
+    changed = {**before.items[0], **item}
+    before.items = [{key: value for key, value in changed.items() if value is not None}]
+    thumbnails = {"x.jpg": STAT} if changed["hasThumb"] else {}
+    plan = run(before, {"x.jpg": STAT}, thumbnails=thumbnails, rules=rules)
+    assert (plan.old, plan.todo) == ({} if old is None else {"x.jpg": old}, {})
+    assert (plan.changed, plan.manifest.items) == (False, before.items)
+    young = run(before, {"x.jpg": STAT._replace(ctime_ns=NOW)}, thumbnails=thumbnails, rules=rules)
+    assert (young.old, young.unsettled) == ({}, old is not None)
+
+
+def test_an_image_that_is_shown_stays_so_if_a_lower_limit_refuses_it() -> None:
+    refused = Facts(40, 30, rev=STAT.rev, error="more than MAX_PIXELS", limit="MAX_PIXELS=9")
+    images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
+    plan = run(kept(MADE), images, {"x.jpg": refused}, thumbnails=thumbnails)
+    assert plan.manifest.items == [{**kept(MADE).items[0], "limit": "MAX_PIXELS=9"}]
+    assert (plan.old, plan.todo) == ({}, {})
+    again = run(plan.manifest, images, {"x.jpg": MADE}, thumbnails=thumbnails)
+    assert again.manifest.items == kept(MADE).items
+    new = run(Manifest(Path("a")), images, {"x.jpg": refused}).manifest.items[0]
+    assert (new["error"], new["limit"]) == ("more than MAX_PIXELS", "MAX_PIXELS=9")
+
+
+def test_an_item_of_a_later_version_keeps_its_keys_when_its_sidecar_changes() -> None:
+    before = kept(MADE)
+    later = {"facts": 99, "lens": "50 mm", "thumb": "ab-1-1-7"}
+    before.items = [{**before.items[0], **later}]
+    images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
+    meta: Item = {"hasMeta": True, "tags": ["sea"]}
+    plan = run(before, images, {}, {"x.jpg": meta}, thumbnails=thumbnails, sidecars={"x.jpg": "1"})
+    assert plan.manifest.items == [{**before.items[0], **meta, "metaRev": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("was", "read", "now"),
+    [
+        ("ab-512-80-1", "ab", "ab-512-80-1"),  # it was only looked at
+        ("ab-512-80-1", "cd", "cd"),
+        ("ab-512-80-1", "ab-256-70-1", "ab"),  # made now, with the same bytes
+        ("ab", "ab-512-80-1", "ab-512-80-1"),
+        ("ab-512-80-1", None, "ab-512-80-1"),
+        (None, "ab", "ab"),
+        (None, None, None),
+    ],
+)
+def test_how_a_thumbnail_was_made_is_remembered_as_long_as_it_is_there(was, read, now) -> None:
+    def facts(thumb: str | None) -> Facts:
+        return Facts(40, 30, hash="blake3:00", rev=STAT.rev, thumb=thumb)
+
+    images, read_now = {"x.jpg": STAT}, {"x.jpg": facts(read)}
+    plan = run(kept(facts(was)), images, read_now, thumbnails={"x.jpg": STAT})
+    assert plan.manifest.items[0].get("thumb") == now
+    assert "thumb" not in run(plan.manifest, images).manifest.items[0]
 
 
 def test_what_was_read_of_an_earlier_file_does_not_count() -> None:

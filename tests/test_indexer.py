@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree, wait_for
+from conftest import BROKEN_JPEG, Gallery, draw, encode, jpeg, put, tree, wait_for
 from PIL import Image
 
 from lenslet.images.decoders import Decoders
 from lenslet.index.folders import Retry
 from lenslet.index.queue import Job, Kind, Queue
+from lenslet.library import manifest
 from lenslet.paths import HEALTH, Path
 from lenslet.times import now, text
 
@@ -406,7 +407,8 @@ def test_the_rev_of_a_cover_follows_the_image_up_to_the_root(make_gallery, root)
     gallery.ask("a/b/c")
     for folder in ("a/b", "a", ""):
         (entry,) = gallery.folder(folder)["dirs"]
-        assert {key: entry[key] for key in ("cover", "coverRev")} == gallery.cover("a/b/c/1.jpg")
+        shown = {key: entry[key] for key in ("cover", "coverRev", "coverThumb")}
+        assert shown == gallery.cover("a/b/c/1.jpg")
     assert entry["coverRev"] != before
 
 
@@ -1169,3 +1171,305 @@ def test_a_job_is_taken_at_once_though_the_thread_for_large_images_waits_longer(
     for thread in threads:
         thread.join()
     assert taken == [(False, Job(Kind.FOLDER, asked=True)), (True, None)]
+
+
+# Another version
+
+
+EVERYWHERE = pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
+NEW_KEYS = ("facts", "thumb", "limit")
+
+
+def edit_items(gallery: Gallery, folder: str, edit: Callable[[dict], dict]) -> None:
+    """Changes a manifest, as another release would have written it."""
+    tree = gallery.library.tree
+    found = manifest.load(tree, Path(folder), fresh=True)
+    found.items = [edit(item) for item in found.items]
+    manifest.write(tree, found, gallery.settings.page_size, old=found)
+
+
+def as_before(item: dict) -> dict:
+    """An item as the releases wrote it that did not say what had made it."""
+    return {key: value for key, value in item.items() if key not in NEW_KEYS}
+
+
+@EVERYWHERE
+def test_images_that_an_older_release_has_read_are_served_and_read_again(
+    make_gallery: Make, root
+) -> None:
+    """Thumbnails stay, and nothing is rendered."""
+    for number in range(3):
+        put(root / f"a/{number}.jpg", jpeg(seed=number))
+    put(root / "a/broken.jpg", BROKEN_JPEG)
+    gallery = make_gallery()
+    gallery.index()
+    items, thumbnail = gallery.items("a"), gallery.app.get("/thumb?path=a/1.jpg", status=200)
+    assert {item["facts"] for item in items.values()} == {2}
+    before = {name: as_before(item) for name, item in items.items()}
+    edit_items(gallery, "a", as_before)
+    gallery.restart()
+    gallery.told.clear()
+    gallery.queue.put(Job(Kind.SCAN))
+    while not gallery.told:
+        gallery.step()
+        assert gallery.items("a") == before
+        assert gallery.app.get("/thumb?path=a/1.jpg", status=200).body == thumbnail.body
+    gallery.settle()
+    assert sorted(path for path, _ in gallery.told) == [
+        f"a/{name}.jpg" for name in (0, 1, 2, "broken")
+    ]
+    assert gallery.app.get("/thumb?path=a/1.jpg", status=200).body == thumbnail.body
+    assert gallery.items("a") == items
+    address = {"path": "a/1.jpg", "v": items["1.jpg"]["thumb"]}
+    assert "immutable" in gallery.app.get("/thumb", address).headers["Cache-Control"]
+    gallery.restart()
+    gallery.told.clear()
+    gallery.index()
+    assert gallery.told == []
+
+
+def test_new_photos_come_before_those_to_read_again_and_new_folders_before_old(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    for folder, age in {"a": 3, "b": 1, "c": 2}.items():
+        for number in range(3):
+            photo = put(root / folder / f"{number}.jpg", jpeg(seed=number))
+            os.utime(photo, (1_700_000_000 - 86_400 * age, 1_700_000_000 - 86_400 * age))
+    gallery = make_gallery()
+    gallery.index()
+    for folder in "abc":
+        edit_items(gallery, folder, as_before)
+    gallery.restart()
+    gallery.told.clear()
+    gallery.queue.put(Job(Kind.SCAN))
+    while not gallery.told:
+        assert gallery.step()
+    for number in range(3):
+        put(root / f"new/{number}.jpg", jpeg(seed=number))
+    gallery.queue.put(Job(Kind.FOLDER))
+    gallery.settle()
+    assert [path[0] for path, _ in gallery.told] == list("b" + "nnn" + "bb" + "ccc" + "aaa")
+
+
+def test_an_upgrade_that_is_killed_goes_on_where_it_was(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    for folder in "abc":
+        for number in range(2):
+            put(root / folder / f"{number}.jpg", jpeg(seed=number))
+    gallery = make_gallery()
+    gallery.index()
+    for folder in "abc":
+        edit_items(gallery, folder, as_before)
+    gallery.restart()
+    gallery.told.clear()
+    gallery.queue.put(Job(Kind.SCAN))
+    first = ""
+    while not first:
+        if not gallery.step():
+            gallery.clock.now += 0.25
+        done = [each for each in "abc" if all("facts" in i for i in gallery.items(each).values())]
+        first = "".join(done)
+    gallery.restart()
+    gallery.told.clear()
+    gallery.index()
+    assert {path[0] for path, _ in gallery.told} == set("abc") - set(first)
+    assert all("facts" in item for each in "abc" for item in gallery.items(each).values())
+
+
+def test_an_upgrade_of_many_photos_queues_a_thousand_and_seldom_writes_the_manifest(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    one = put(root / ".one.jpg", jpeg(8, 6))
+    for number in range(1500):
+        (root / "a").mkdir(exist_ok=True)
+        os.link(one, root / f"a/{number}.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(60)
+    edit_items(gallery, "a", as_before)
+    gallery.restart()
+    gallery.told.clear()
+    gallery.queue.put(Job(Kind.SCAN))
+    written, most, until = set(), 0, gallery.clock.now + 60
+    while gallery.clock.now < until:
+        if not gallery.step():
+            gallery.clock.now += 0.25
+        written.add((root / "a/_index.json").stat().st_mtime_ns)
+        most = max(most, gallery.queue.waiting(*Kind))
+    assert len(gallery.told) == 1500
+    assert all("facts" in item for item in gallery.items("a").values())
+    assert most < 1100
+    assert len(written) < 6
+
+
+def test_items_of_a_later_release_are_left_alone_and_served(make_gallery: Make, root) -> None:
+    put(root / "a.jpg")
+    put(root / "sub/b.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    later = {"facts": 99, "lens": {"name": "50 mm"}, "thumb": "0123456789ab-1024-90-9"}
+    edit_items(gallery, "", lambda item: {**item, **later})
+    other = make_gallery(THUMB_LONG_EDGE="64")
+    other.index()
+    assert [path for path, _ in other.told] == ["sub/b.jpg"]
+    gallery.app.put("/item?path=a.jpg", b'{"tags": ["sea"]}')
+    other.settle()
+    assert {key: other.items()["a.jpg"][key] for key in (*later, "tags")} == {
+        **later,
+        "tags": ["sea"],
+    }
+    assert other.found("tag:sea") == ["a.jpg"]
+    other.app.get("/thumb?path=a.jpg", status=200)
+
+
+@EVERYWHERE
+def test_thumbnails_are_made_again_with_other_settings_and_served_until_then(
+    make_gallery: Make, root
+) -> None:
+    for number in range(2):
+        put(root / f"a/{number}.jpg", jpeg(seed=number))
+    gallery = make_gallery()
+    gallery.index()
+    before, address = gallery.items("a"), "/thumb?path=a/1.jpg"
+    first = gallery.app.get(address, status=200)
+    other = make_gallery(THUMB_LONG_EDGE="128", THUMB_QUALITY="90")
+    other.queue.put(Job(Kind.SCAN))
+    while not other.told:
+        assert other.items("a") == before
+        assert other.app.get(address, status=200).body == first.body
+        other.step()
+    other.settle()
+    now = other.items("a")
+    small = other.app.get(address, status=200)
+    assert max(Image.open(io.BytesIO(small.body)).size) == 128
+    assert [item["thumb"].partition("-")[2] for item in now.values()] == ["128-90-1"] * 2
+    new, old = now["1.jpg"]["thumb"], before["1.jpg"]["thumb"]
+    assert {**now["1.jpg"], "thumb": old} == before["1.jpg"]
+    assert "immutable" in other.app.get(f"{address}&v={new}").headers["Cache-Control"]
+    assert other.app.get(f"{address}&v={old}").headers["Cache-Control"] == "no-cache"
+    assert other.folder()["dirs"][0]["coverThumb"] == now["0.jpg"]["thumb"]
+    other.index()
+    found = other.app.get("/search?q=1.jpg", status=200).json["items"]
+    assert [item["thumb"] for item in found] == [new]
+    other.restart()
+    other.told.clear()
+    other.index()
+    assert other.told == []
+
+
+def test_a_thumbnail_that_is_made_again_gets_another_address_if_it_differs(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    photo = put(root / "a.jpg", jpeg(seed=1))
+    gallery = make_gallery()
+    gallery.index()
+    manifest_before, item = gallery.folder(), gallery.items()["a.jpg"]
+    gallery.app.post("/thumb?path=a.jpg&force=true", status=202)
+    gallery.settle()
+    assert gallery.folder() == manifest_before
+    stat, other = photo.stat(), jpeg(300, 400, quality=50)
+    photo.write_bytes(other + bytes(stat.st_size - len(other)))
+    os.utime(photo, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    gallery.app.post("/thumb?path=a.jpg&force=true", status=202)
+    gallery.settle()
+    new = gallery.items()["a.jpg"]
+    assert (new["rev"], new["w"]) == (item["rev"], 300)
+    assert new["thumb"] != item["thumb"]
+
+
+@pytest.mark.parametrize(
+    ("low", "name", "data"),
+    [
+        ({"MAX_PIXELS": "50000"}, "a.jpg", jpeg(400, 300)),
+        ({"MAX_FILE_BYTES": "9000"}, "a.jpg", jpeg(400, 300) + bytes(9000)),
+        ({"INDEX_MEMORY": "256M"}, "a.webp", encode(draw(9000, 6000), "WEBP")),
+    ],
+)
+def test_what_a_limit_refused_is_tried_again_when_the_limit_is_raised(
+    make_gallery: Make, root, low, name, data
+) -> None:
+    put(root / name, data)
+    put(root / "broken.jpg", BROKEN_JPEG)
+    gallery = make_gallery(**low)
+    gallery.index()
+    (setting,) = low
+    assert setting in gallery.items()[name]["error"]
+    assert gallery.items()[name]["limit"].startswith(f"{setting}=")
+    same = make_gallery(**low)
+    same.index()
+    assert same.told == []
+    raised = make_gallery()
+    raised.index()
+    assert [path for path, _ in raised.told] == [name]
+    item = raised.items()[name]
+    assert item["hasThumb"] and not {"error", "limit"} & item.keys()
+    lowered = make_gallery(**low)
+    lowered.index()
+    assert lowered.told == []
+    edit_items(lowered, "", as_before)
+    lowered.restart()
+    lowered.index()
+    kept = lowered.items()[name]
+    assert as_before(kept) == as_before(item)
+    assert kept["limit"].startswith(f"{setting}=")
+    lowered.app.get(f"/thumb?path={name}", status=200)
+
+
+def test_a_rollup_of_an_older_release_is_searched_and_written_anew(
+    make_gallery: Make, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Also one whose items lack keys. A host's copies of another release are not read."""
+    put(root / "a/photo.jpg")
+    put(root / "b/photo.jpg")
+    gallery = make_gallery()
+    gallery.app.put("/item?path=a/photo.jpg", b'{"tags": ["sea"], "notes": "Final pick."}')
+    gallery.index()
+    rollup = root / "_rollup.json"
+    head, *lines, last = rollup.read_text().splitlines()
+    old = json.loads(head + "]}")
+    del old["form"]
+    short = [json.loads(line.rstrip(",")) for line in lines]
+    for item in short:
+        del item["thumb"], item["notes"]
+    del short[1]["tags"]
+    text = ",\n".join(json.dumps(item, separators=(",", ":")) for item in short)
+    rollup.write_text(f"{json.dumps(old)[:-2]}\n{text}\n{last}\n")
+    caches = tmp_path / "cache/lenslet"
+    (copies,) = caches.rglob(f"{old['id']}.lines")
+    shutil.rmtree(copies.parent)
+    earlier = copies.parent.parent / "search-0a1b2c3d"
+    for kind in ("json", "lines", "terms"):
+        put(earlier / f"{old['id']}.{kind}", b"of another form\n")
+    other = make_gallery()
+    assert not earlier.exists()
+    assert other.found("photo") == ["a/photo.jpg", "b/photo.jpg"]
+    assert other.found("tag:sea") == ["a/photo.jpg"]
+    assert other.app.get("/search/suggest?q=sea").json["suggestions"]
+    other.index()
+    assert json.loads(rollup.read_text())["form"] == json.loads(head + "]}")["form"]
+    items = other.app.get("/search?q=photo").json["items"]
+    assert all(item["thumb"] for item in items) and items[0]["notes"] == "Final pick."
+    written = rollup.read_bytes()
+    other.restart()
+    other.index()
+    assert rollup.read_bytes() == written
+
+
+def test_a_rollup_of_a_later_release_is_searched_and_left_alone(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    rollup = root / "_rollup.json"
+    later = (
+        rollup.read_text()
+        .replace('"form":2', '"form":99')
+        .replace('"tags":', '"lens":{"a":[1]},"tags":')
+    )
+    rollup.write_text(later)
+    other = make_gallery()
+    assert other.found("a.jpg") == ["a.jpg"]
+    other.index()
+    assert rollup.read_text() == later

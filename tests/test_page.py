@@ -364,6 +364,41 @@ def test_a_photo_that_is_added_appears_by_itself(serve, open_page, root: pathlib
     expect(link(page, "b.jpg")).to_be_visible(timeout=60_000)
 
 
+def test_thumbnails_that_are_made_again_appear_by_themselves_and_are_kept(
+    serve, open_page, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """In the grid, as the cover of a folder, and among the results of a search."""
+    old(root / "sub/a.jpg", photo(1))
+    server = serve(root, cwd=str(tmp_path))
+    wait_until_indexed(server)
+    page = open_page(server, "#/sub/")
+    image = tile(page, "a.jpg").locator("img")
+    expect(image).to_have_js_property("naturalWidth", 256)
+    first = image.evaluate("image => image.src")
+    (tmp_path / ".env").write_text("THUMB_LONG_EDGE=64\n")
+    server.process.send_signal(signal.SIGHUP)
+    expect(image).to_have_js_property("naturalWidth", 64, timeout=60_000)
+    second = image.evaluate("image => image.src")
+    assert second != first
+    answers: dict[str, str] = {}
+    page.on("response", lambda found: answers.update({found.url: found.headers["cache-control"]}))
+    page.reload()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    cover = page.locator(".cover img")
+    expect(cover).to_have_js_property("naturalWidth", 64)
+    assert cover.evaluate("image => image.src") == second
+    page.goto(f"http://127.0.0.1:{server.port}/#/?q=a.jpg")
+    expect(image).to_have_js_property("naturalWidth", 64)
+    wait_for(lambda: image.evaluate("image => image.src") == second)
+    link(page, "a.jpg").click()
+    shown(page)
+    sent = {url: how for url, how in answers.items() if "/thumb?" in url or "/preview?" in url}
+    assert {how for url, how in sent.items() if "&v=" in url} <= {
+        "private, max-age=31536000, immutable"
+    }
+    assert any("/preview?" in url for url in sent)
+
+
 # The viewer
 
 

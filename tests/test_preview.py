@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from buckets import BucketPath, Layered
 from conftest import (
     BROKEN_JPEG,
@@ -157,12 +158,15 @@ def test_a_client_that_has_the_preview_does_not_get_it_again(make_gallery, root)
     gallery = make_gallery()
     gallery.index()
     answer, rev = preview(gallery), gallery.items()["a.jpg"]["rev"]
+    made = gallery.app.get("/").json["previews"]
+    assert made.startswith("1600-80-")
     assert answer.headers["Cache-Control"] == "no-cache"
     tag = {"If-None-Match": answer.headers["ETag"]}
     for query, how in [
         ("", "no-cache"),
         ("&v=old", "no-cache"),
-        (f"&v={rev}", "private, max-age=31536000, immutable"),
+        (f"&v={rev}", "no-cache"),
+        (f"&v={rev}-{made}", "private, max-age=31536000, immutable"),
     ]:
         whole = gallery.app.get(f"/preview?path=a.jpg{query}", status=200)
         known = gallery.app.get(f"/preview?path=a.jpg{query}", headers=tag, status=304)
@@ -646,3 +650,16 @@ def test_a_host_that_only_answers_has_no_previews_and_says_so(make, ours: Bucket
     assert "WORKER_THREADS=0" in answer.json["description"]
     assert answer.headers["Retry-After"] == "5"
     assert queues.empty
+
+
+def test_a_preview_that_another_release_has_made_is_not_sent(make_gallery, root, tmp_path) -> None:
+    put(root / "a.jpg", jpeg(1800, 1200))
+    put(root / "b.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    preview(gallery, "b.jpg")
+    name = blake3(f"a.jpg\n{gallery.items()['a.jpg']['rev']}".encode()).hexdigest()[:40]
+    other = encode(draw(90, 60), "WEBP")
+    (beside,) = (tmp_path / "cache").rglob("*.webp")
+    put(beside.parent / f"{name}.webp", other)
+    assert opened(preview(gallery).body).size == (1600, 1067)

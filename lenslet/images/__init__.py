@@ -4,8 +4,26 @@
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+# The version of what is read from an image, raised with every new fact. Items of an older version
+# are read again; those of a newer one are left alone.
+FACTS_VERSION = 2
+# The version of how pixels are rendered. A release that raises it raises `FACTS_VERSION` too, so
+# that an older release leaves the newer thumbnails alone.
+_RENDERING = 1
+DIGEST_CHARS = 12  # of a thumbnail's hash: they tell apart the thumbnails of one image
 NEEDS_MEMORY = "decoding needs more memory than INDEX_MEMORY allows"
+
+
+def rendering(*, long_edge: int, quality: int) -> str:
+    """Says how an image is made smaller, such as `256-70-1`."""
+    return f"{long_edge}-{quality}-{_RENDERING}"
+
+
+FIRST_RENDERING = "256-70-1"  # of a thumbnail that does not say how it was made
+PREVIEW: dict[str, Any] = {"long_edge": 1600, "quality": 80}
+PREVIEW_RENDERING = rendering(**PREVIEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +33,8 @@ class Facts:
     `created_at` is in UTC, `taken_at` as the camera's clock showed it. `warning` says what is wrong
     with an image that can be shown. If an image cannot be shown, `error` says why, and the other
     fields come from its header. If that is damaged too, width and height are 0. `hash` is that of
-    the file, and `rev` says which file it was.
+    the file, and `rev` says which file it was. `limit` is the setting that refused it, with its
+    value. `thumb` identifies its thumbnail: a digest and, if it was made now, how.
     """
 
     width: int = 0
@@ -25,4 +44,6 @@ class Facts:
     warning: str | None = None
     error: str | None = None
     hash: str | None = None
+    limit: str | None = None
+    thumb: str | None = None
     rev: str = ""

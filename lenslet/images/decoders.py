@@ -30,7 +30,11 @@ class NeedsMore(Exception):
 
 
 class Killed(Exception):
-    """Reading the image ends its process; the message says how."""
+    """Reading the image ends its process; the message says how, `limit` by which setting."""
+
+    def __init__(self, message: str, limit: str | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class Stopped(Exception):
@@ -47,6 +51,7 @@ class Decoders:
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
         self._count, self._slots = count, threading.BoundedSemaphore(count)
+        self._limit = f"INDEX_MEMORY={memory}"
         self._memory = int(memory * (1 - _LARGE_SHARE) / count), int(memory * _LARGE_SHARE)
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -71,8 +76,10 @@ class Decoders:
         if starved and not large:
             raise NeedsMore
         facts = Facts(**answer)
-        if starved and facts.error and not facts.error.startswith(NEEDS_MEMORY):
-            facts = replace(facts, error=f"{facts.error}; or {NEEDS_MEMORY}")
+        if starved and facts.error:
+            is_sure = facts.error.startswith(NEEDS_MEMORY)
+            error = facts.error if is_sure else f"{facts.error}; or {NEEDS_MEMORY}"
+            facts = replace(facts, error=error, limit=self._limit)
         return facts, data
 
     def details(self, file: int) -> dict[str, Any]:
@@ -99,18 +106,20 @@ class Decoders:
                 if isinstance(error, TimeoutError) or status == -signal.SIGKILL:
                     # Not its fault: the disk is slow, or the machine is out of memory.
                     raise StorageUnavailable("Its reader waited too long or was killed.") from error
-                raise Killed(self._how_ended(status)) from error
+                raise self._killed(status) from error
             finally:
                 self._put_back(process)
         if "failed" in answer:
             raise StorageUnavailable(f"The image cannot be read: {answer['failed']}")
         return answer, data
 
-    def _how_ended(self, status: int) -> str:
+    def _killed(self, status: int) -> Killed:
+        seconds = f"{self._seconds:g}"
         if status == -signal.SIGPROF:
-            return f"takes more than {self._seconds:g} s of processor time (DECODE_SECONDS)"
+            reason = f"takes more than {seconds} s of processor time (DECODE_SECONDS)"
+            return Killed(reason, f"DECODE_SECONDS={seconds}")
         shown = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return f"ends its process ({shown})"
+        return Killed(f"ends its process ({shown})")
 
     def _take(self) -> "_Decoder":
         with self._lock:

@@ -143,7 +143,7 @@ def render(
                 return facts, b""
             return facts, _thumbnail(image, size, target, box, orientation, quality)
     except UnreadableImage as error:
-        return replace(facts, error=str(error)), b""
+        return replace(facts, error=str(error), limit=f"MAX_PIXELS={max_pixels}"), b""
     except UnidentifiedImageError:
         return replace(facts, error=_what_else(_head(source))), b""
     except MemoryError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -35,8 +34,11 @@ AGAIN_SECONDS = 2.0  # until a folder is indexed again: something is being writt
 SOON, PATIENTLY = 0.5, 5.0
 _REST_SECONDS = 2.0  # the longest rest between two looks at one folder
 _TURN_SECONDS = 0.1  # the longest wait for a turn; a look at 1,000 images takes 13 ms
-MOST_IMAGES = 20_000  # in the queue; folders whose images do not fit wait in `_unread`
+MOST_IMAGES = 20_000  # in the queue; a folder whose images do not fit is indexed again
+_MOST_REREAD = 1000  # images in the queue that are to be read again
+_NEW_SECONDS = 1e12  # a folder with new images comes so much before others that are to be renewed
 _MOST_NESTED = 1000  # folders behind several pointers
+_FEW_IMAGES = 500  # with fewer in the queue, a folder is indexed for its other images
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _NOT_KEPT = "cannot be written here, and is in this host's cache"
 # Seconds until a folder is looked at again: one with images that could not be read; another.
@@ -179,11 +181,18 @@ class Run:
     Guarded by the lock of `Folders`: images are read on other threads.
     """
 
-    reading: set[str] = field(default_factory=set)
+    reading: dict[str, Kind] = field(default_factory=dict)  # names, and by what kind of job
     facts: dict[str, Facts] = field(default_factory=dict)  # read, and not in the manifest yet
     failed: dict[str, str] = field(default_factory=dict)  # could not be read, and why
     waiters: list[Waiter] = field(default_factory=list)
     asked: bool = False
+    more: bool = False  # the queue had no room for all new images
+
+    @property
+    def is_done(self) -> bool:
+        """True if all new images are in the manifest. Others may still be read again."""
+        pending = self.more or self.facts or self.failed or Kind.IMAGE in self.reading.values()
+        return not pending
 
     def end(self, ok: bool) -> None:
         """Tells everyone who waits how the run ended."""
@@ -208,15 +217,9 @@ class Folders:
         self._lock = threading.Lock()
         self._runs: dict[Path, Run] = {}
         self._turn = threading.Lock()
-        self._unread: OrderedDict[Path, None] = OrderedDict()  # their images did not all fit
         self.share: Callable[[Job], None] | None = None  # sends a folder to any host
 
     # Images
-
-    @property
-    def unread(self) -> int:
-        """The number of folders whose new images are not in the queue yet."""
-        return len(self._unread)
 
     def is_reading(self, item: Path) -> bool:
         """True while an image is still to be read for its folder."""
@@ -236,7 +239,7 @@ class Folders:
         folder = item.parent
         with self._lock:
             run = self._runs.setdefault(folder, Run())
-            run.reading.discard(item.name)
+            run.reading.pop(item.name, None)
             if facts:
                 run.facts[item.name] = facts
             if problem:
@@ -248,24 +251,24 @@ class Folders:
         elif not (asked and facts and facts.error):
             wait = max(wait, SOON if run.asked else PATIENTLY, 20 * took)
         self._queue.put(Job(Kind.FOLDER, folder), wait)
-        self._resume()
-
-    def _resume(self) -> None:
-        """Indexes the next folder with unread images if few are left in the queue."""
-        if self._unread and self._queue.waiting(Kind.IMAGE) < MOST_IMAGES / 20:
-            with contextlib.suppress(KeyError):  # another thread may have taken the last
-                self._queue.put(Job(Kind.FOLDER, self._unread.popitem(last=False)[0]))
 
     def _read_images(self, job: Job, run: Run, look: Look, before: Record) -> None:
-        """Queues the new images, as many as there is room for."""
+        """Queues the new images, as many as there is room for, and some to be read again."""
         path, retry = job.path, before.retry
         due = job.force or retry.due <= self._clock()
         failed = self._records.get(path).retry.reasons
-        todo = {
-            name: needs_thumbnail
-            for name, needs_thumbnail in look.plan.todo.items()
-            if name not in run.reading and (name not in failed or (due and name in retry.reasons))
-        }
+
+        def wanted(images: Mapping[str, bool], kind: Kind) -> dict[str, bool]:
+            """Leaves out images that are in the queue as urgently, or are tried again later."""
+            return {
+                name: needs_thumbnail
+                for name, needs_thumbnail in images.items()
+                if run.reading.get(name, Kind.RENEW) > kind
+                and (name not in failed or (due and name in retry.reasons))
+            }
+
+        todo, old = wanted(look.plan.todo, Kind.IMAGE), wanted(look.plan.old, Kind.REREAD)
+        run.more = False
         if self.share and len(todo) > _MANY_IMAGES and not (run.waiters or run.asked):
             with contextlib.suppress(LensletError):  # if it cannot be sent, they are read here
                 self.share(Job(Kind.FOLDER, path, force=job.force))
@@ -273,19 +276,29 @@ class Folders:
                 self._records.put(path, replace(self._records.get(path), stamps=()))
                 return
         room = max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))
-        for name in list(todo)[:room]:
+        again = [name for name in old if job.kind is Kind.RENEW or name in failed]
+        again = again[: max(0, _MOST_REREAD - self._queue.waiting(Kind.REREAD))]
+        for name in list(todo)[:room] + again:
+            kind = Kind.IMAGE if name in todo else Kind.REREAD
             with self._lock:
-                run.reading.add(name)
-            force = job.force or todo[name]
-            self._queue.put(Job(Kind.IMAGE, path.child(name), run.asked, force))
-        if len(todo) > room:
-            self._unread[path] = None
-        self._resume()
+                run.reading[name] = kind
+            force = job.force or todo.get(name) or old.get(name, False)
+            self._queue.put(Job(kind, path.child(name), run.asked, force))
+        run.more = len(todo) > room
+        if run.more or len(old) > len(again):
+            # Jobs of one kind run in the order of their time: here, the newest folder first.
+            images = (look.listing.files[item["name"]] for item in look.plan.manifest.items)
+            newest = max(stat.mtime_ns for stat in images) / 1e9
+            newest += _NEW_SECONDS * run.more
+            self._queue.put(Job(Kind.RENEW, path), -newest - self._clock())
 
     # Indexing
 
     def index(self, job: Job) -> None:
         """Indexes one folder."""
+        if job.kind is Kind.RENEW and self._queue.waiting(Kind.IMAGE, Kind.REREAD) > _FEW_IMAGES:
+            self._queue.put(job, PATIENTLY)  # large images wait: they are read one by one
+            return
         record = self._records.get(job.path)
         rest = record.looked + min(max(SOON, 5 * record.took), _REST_SECONDS) - self._clock()
         if job.asked and not job.force and rest > 0:
@@ -318,9 +331,10 @@ class Folders:
             if ok is None and not again:
                 run.end(False)
         with self._lock:
-            if again or run.reading or run.facts or run.failed or job.path in self._unread:
+            if again or not run.is_done:
                 return
-            self._runs.pop(job.path, None)
+            if not run.reading:
+                self._runs.pop(job.path, None)
         run.end(bool(ok) and not self._records.get(job.path).retry.reasons)
 
     def _index(self, job: Job, run: Run, before: Record) -> bool:
@@ -333,7 +347,7 @@ class Folders:
             facts, failed = dict(run.facts), dict(run.failed)
         shown = {name: self._records.entry(path.child(name)) for name in before.children}
         news = facts or failed or job.force or before.retry.tries or shown != before.children
-        news = news or before.health.counts["notKept"]
+        news = news or before.health.counts["notKept"] or job.kind is Kind.RENEW
         unless = () if news else before.stamps
         look = self._looker.look(
             path,
@@ -379,7 +393,7 @@ class Folders:
         manifest, reasons = plan.manifest, {**before.retry.reasons, **failed}
         retry = before.retry.after(
             now,
-            {name: reason for name, reason in reasons.items() if name in plan.todo},
+            {n: reason for n, reason in reasons.items() if n in plan.todo or n in plan.old},
             changed=self._tree.has_stamps and plan.changed,  # in a bucket scans see each image
         )
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]

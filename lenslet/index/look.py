@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
 from lenslet import paths, times
+from lenslet.config import Settings
 from lenslet.errors import Denied, Ignored, LensletError, NotFound, Overtaken, one_line
-from lenslet.images import Facts
+from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
 from lenslet.library import Library, manifest, orphans, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
@@ -29,7 +31,10 @@ from lenslet.times import Clock
 # The keys of an item that come from reading its image.
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
+_COVER = ("cover", "coverRev", "coverThumb")
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
+_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000
 _UNKNOWN: Dir = {}
 Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder is shown in its parent
@@ -81,10 +86,11 @@ class Look:
         manifest = self.plan.manifest
         for item in manifest.items:
             if "error" not in item:
-                return {"cover": item["path"], "coverRev": item["rev"]}
+                found = item["path"], item["rev"], item.get("thumb")
+                return {key: value for key, value in zip(_COVER, found, strict=True) if value}
         covered = (entry for entry in manifest.dirs if "cover" in entry)
         below = next(covered, _UNKNOWN)
-        return {key: below[key] for key in ("cover", "coverRev") if key in below}
+        return {key: below[key] for key in _COVER if key in below}
 
 
 class Looker:
@@ -95,6 +101,7 @@ class Looker:
         self._tree = library.tree
         self._locator = library.locator
         self._page_size = library.settings.page_size
+        self._rules = Rules.of(library.settings)
         self._clock = clock
 
     def look(
@@ -143,7 +150,7 @@ class Looker:
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         metas = self._metas(location, old, snapshot, facts, since_ns)
         read = {name: meta.keys for name, meta in metas.items()}
-        plan = compare(old, snapshot, facts, read, retry=retry)
+        plan = compare(old, snapshot, facts, read, self._rules, retry=retry)
         plan.problems += self._problems(location, listing, kept)
         look = Look(location, tuple(stamps), listing, kept, old, plan, children)
         look.orphans = [each for meta in metas.values() for each in meta.orphans]
@@ -233,9 +240,9 @@ class Looker:
             same = was is not None and (was["rev"], was["size"]) == (stat.rev, stat.size)
             certain = was is not None and not was.keys() & {"edited", "strays"}
             if name in changed or read or not (seen and same and certain):
-                known = Item(was) if was and same else {}
-                if read and read.rev == stat.rev:
-                    known |= _known(read)
+                read = read if read and read.rev == stat.rev else None
+                known = _known(was if was and same else {}, read)
+                known = {key: value for key, value in known.items() if value is not None}
                 found[name] = self._meta(location, name, known)
         return found
 
@@ -357,13 +364,39 @@ class _Meta(NamedTuple):
     facts: Document
 
 
-def _known(read: Facts) -> Item:
-    """Returns the keys of an item that reading its image showed."""
-    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
-    return {key: value for key, value in found.items() if value is not None}
-
-
 # Comparing
+
+
+class Rules(NamedTuple):
+    """How images are read with the settings of today: how thumbnails are made, and the limits."""
+
+    rendering: str = FIRST_RENDERING
+    limits: Mapping[str, float] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
+        limits = {name: float(getattr(settings, name.lower())) for name in _LIMITS}
+        return cls(how, limits)
+
+    def are_newer(self, item: Item) -> bool:
+        """True if an item's image is to be read again, although it has not changed.
+
+        Its facts are of an older version, the limit that refused it is higher now, or thumbnails
+        are made in another way. An item of a newer version is left alone.
+        """
+        version, limit = item.get("facts", 1), item.get("limit")
+        if version != FACTS_VERSION:
+            return bool(version < FACTS_VERSION)
+        if limit:
+            name, _, value = limit.partition("=")
+            return bool(_NUMBER.fullmatch(value)) and self.limits.get(name, 0) > float(value)
+        return item["hasThumb"] and self.render(item)
+
+    def render(self, item: Item) -> bool:
+        """True if an item has no thumbnail, or one that was made in another way."""
+        made = item.get("thumb", "").partition("-")[2] or FIRST_RENDERING
+        return not item["hasThumb"] or made != self.rendering
 
 
 @dataclass(slots=True)
@@ -388,13 +421,15 @@ class Plan:
     """What a comparison decides.
 
     The manifest as it should be, and whether that is `changed`; the images to read, each with
-    whether it needs a thumbnail (`todo`); those whose thumbnail was made from an earlier file of
+    whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
+    (`old`); those whose thumbnail was made from an earlier file of
     the same name (`replaced`); whether one is still being written (`unsettled`); what is wrong.
     """
 
     manifest: Manifest
     changed: bool = False
     todo: dict[str, bool] = field(default_factory=dict)
+    old: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
@@ -418,13 +453,15 @@ def compare(
     snapshot: Snapshot,
     facts: Mapping[str, Facts],
     metas: Mapping[str, Item],
+    rules: Rules,
     *,
     retry: bool = False,
 ) -> Plan:
     """Decides what the manifest of a folder should be, and what is left to do.
 
     `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
-    were read. `retry` tries images again that could not be decoded.
+    were read; `rules` say which images are read again. `retry` tries images again that could not
+    be decoded.
     """
     before = {item["name"]: item for item in old.items}
     plan = Plan(Manifest(old.path, dirs=snapshot.dirs))
@@ -447,7 +484,7 @@ def compare(
             item = _item(old.path, name, stat, same, read, bound)
             item.update(_meta(was, rev, metas.get(name)))
         items.append(item)
-        _judge(plan, item, snapshot, retry=retry and name not in facts)
+        _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
     new = plan.manifest
     plan.changed = not old.generated_at or (new.items, new.dirs) != (old.items, old.dirs)
     new.generated_at = old.generated_at
@@ -471,7 +508,7 @@ def _item(
     folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
 ) -> Item:
     """An item as it is now, without the keys that describe its sidecar."""
-    known = {key: getattr(read, fact) for key, fact in _FACTS.items()} if read else same or {}
+    known = _known(same or {}, read)
     item: Item = {
         "path": folder.child(name),
         "name": name,
@@ -482,12 +519,30 @@ def _item(
         "hasThumb": bound and not known.get("error"),
         "hasMeta": False,
     }
-    optional = {key: known.get(key) for key in _FACTS if key not in item}
-    optional["rev"] = stat.rev
+    # Keys of a newer version stay. Those of the sidecar are added by the caller.
+    absent = {*item, *_META_KEYS, *(() if item["hasThumb"] else ("thumb",))}
+    item.update((k, v) for k, v in known.items() if k not in absent and v is not None)
+    item["rev"] = stat.rev
     if stat.etag:
-        optional["modifiedAt"] = times.of_ns(stat.mtime_ns)
-    item.update((key, value) for key, value in optional.items() if value is not None)
+        item["modifiedAt"] = times.of_ns(stat.mtime_ns)
     return item
+
+
+def _known(same: Item, read: Facts | None) -> Item:
+    """The keys of an item that come from its image, as just read or as they were.
+
+    An image that was read before stays as it was if a limit, lower now, refuses it.
+    """
+    if not read:
+        return same
+    was, now = same.get("thumb", ""), read.thumb or ""
+    more = {"facts": FACTS_VERSION, "limit": read.limit}
+    if read.limit and "hash" in same and "error" not in same:
+        return {**same, **more}
+    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
+    # A thumbnail that was only looked at does not say how it was made; the item may know it.
+    thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
+    return {**found, **more, "thumb": thumb or None}
 
 
 def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
@@ -499,14 +554,15 @@ def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
     return {}
 
 
-def _judge(plan: Plan, item: Item, snapshot: Snapshot, *, retry: bool) -> None:
+def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: bool) -> None:
     """Adds to a plan what is left to do for an item, and what is wrong with it."""
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
-    if (not error or retry) and (not item["hasThumb"] or "hash" not in item):
+    is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
+    if is_new or rules.are_newer(item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):
-            plan.todo[item["name"]] = not item["hasThumb"]
+            (plan.todo if is_new else plan.old)[item["name"]] = rules.render(item)
         else:
             plan.unsettled = True
     if "metaRev" in item:

@@ -37,7 +37,7 @@ COMPACT_SECONDS = 300.0  # between two rollups
 _SCAN_REST = 100  # times what a scan took, then comes the next: a quarter to all of SCAN_SECONDS
 _REST = 10  # a rollup that failed is tried again after so many times what it took
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
-_WORK = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE, Kind.FOLDER)
+_WORK = (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE, Kind.FOLDER, Kind.REREAD, Kind.RENEW)
 
 
 class Indexer:
@@ -129,10 +129,10 @@ class Indexer:
             return
         try:
             match job.kind:
-                case Kind.THUMBNAIL | Kind.PREVIEW | Kind.IMAGE:
+                case Kind.THUMBNAIL | Kind.PREVIEW | Kind.IMAGE | Kind.REREAD:
                     self._images.do(job)
                     self._worked = time.monotonic()
-                case Kind.FOLDER:
+                case Kind.FOLDER | Kind.RENEW:
                     is_new = self._records.get(job.path).looked == float("-inf")
                     self.folders.index(job)
                     if is_new:
@@ -159,7 +159,7 @@ class Indexer:
                 self._queue.put(replace(job, waiters=(), asked=False, force=force), REPEAT_SECONDS)
         except Exception as error:  # the outermost frame: one bad file must not stop the rest
             log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
-            if job.kind is Kind.FOLDER:
+            if job.kind in (Kind.FOLDER, Kind.RENEW):
                 reason = f"an error in Lenslet: {type(error).__name__}"
                 self.folders.give_up(job.path, LensletError(reason))
 
@@ -184,7 +184,7 @@ class Indexer:
     @property
     def backlog(self) -> int:
         """The number of folders and images that wait."""
-        return self.folders.unread + self._queue.waiting(*_WORK)
+        return self._queue.waiting(*_WORK)
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
@@ -261,7 +261,8 @@ class Summary:
         if self._failed and self._clock() < self._failed[0]:
             raise self._failed[1]
         waited = self._clock() - self._compacted >= COMPACT_SECONDS
-        return self._rebuild or not self._rollup.exists or bool(self._rollup.delta and waited)
+        due = self._rebuild or not self._rollup.exists or self._rollup.is_old
+        return due or bool(self._rollup.delta and waited)
 
     def _compact(self) -> None:
         begun = self._clock()

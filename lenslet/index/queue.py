@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
+import math
 import select
 import socket
 import threading
@@ -33,6 +34,8 @@ class Kind(enum.IntEnum):
     SCAN = 4  # look for folders that changed
     SUMMARY = 5  # tell search and health
     RETRY = 6  # index a folder again, later
+    REREAD = 7  # read an image of a folder again, whose facts or thumbnail are of an older version
+    RENEW = 8  # index a folder, and queue its images that did not fit or are to be read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class Job:
     """One thing to do.
 
     `asked`: a client asked for it. `force`: do it although nothing seems to have changed. An
-    `IMAGE` gets a thumbnail only with `force`. `deep`: also for every folder below. `large`: the
-    image needs more memory or time than others. `waiters` are called with whether it ended well.
+    `IMAGE` or `REREAD` gets a thumbnail only with `force`. `deep`: also for every folder below.
+    `large`: the image needs more memory or time than others. `waiters` are called with whether it
+    ended well.
     """
 
     kind: Kind
@@ -84,6 +88,8 @@ _PATIENCE = {
     Kind.SCAN: (10.0, 10.0),
     Kind.SUMMARY: (1.0, 1.0),
     Kind.RETRY: (1.0, 1.0),
+    Kind.REREAD: (math.inf, math.inf),  # only when there is nothing else to do
+    Kind.RENEW: (math.inf, math.inf),
 }
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
 
+from blake3 import blake3
+
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.images import Facts
+from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
 from lenslet.images.decoders import Killed, NeedsMore, Stopped, descriptor
 from lenslet.index.folders import AGAIN_SECONDS, Folders
 from lenslet.index.queue import Job, Kind
@@ -20,8 +22,6 @@ from lenslet.storage.tree import Stat, Tree, read_thumbnail
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
-
-_PREVIEW: dict[str, Any] = {"long_edge": 1600, "quality": 80}
 
 Listener = Callable[[Path, "str | None"], None]
 
@@ -45,11 +45,9 @@ class Images:
         self._clock = clock
         self._listener = listener
         settings = library.settings
-        self._how = {
-            "long_edge": settings.thumb_long_edge,
-            "quality": settings.thumb_quality,
-            "max_pixels": settings.max_pixels,
-        }
+        size = {"long_edge": settings.thumb_long_edge, "quality": settings.thumb_quality}
+        self._how = {**size, "max_pixels": settings.max_pixels}
+        self._rendering = rendering(**size)
 
     def do(self, job: Job) -> None:
         """Reads one image, unless another job has done it meanwhile.
@@ -72,7 +70,7 @@ class Images:
 
     def _do(self, job: Job) -> bool:
         """Reads an image; False if it could not be read."""
-        path, asked = job.path, job.kind is not Kind.IMAGE
+        path, asked = job.path, job.kind not in (Kind.IMAGE, Kind.REREAD)
         if not (asked or self._folders.is_reading(path)):
             return True
         try:
@@ -106,7 +104,7 @@ class Images:
                 with contextlib.suppress(NotFound):
                     self._library.previews.read(item, stat.rev)
                     return True
-                facts, data = self._decode(file, stat, large=job.large, hashed=False, **_PREVIEW)
+                facts, data = self._decode(file, stat, large=job.large, hashed=False, **PREVIEW)
         except (errors.Denied, errors.StorageUnavailable) as error:
             self._library.check_storage(error)
             return False  # it is this one file
@@ -134,12 +132,17 @@ class Images:
         with file:
             if not stat.settled(self._clock.wall_ns()):
                 raise Unsettled
-            thumbnail = job.force or (asked and not self._has_thumbnail(item, stat))
+            # In a bucket, asking for a thumbnail that is probably missing costs a request.
+            there = b"" if job.force or (asked and stat.etag) else self._thumbnail(item, stat)
+            thumbnail = job.force or (asked and not there)
             how = {"large": job.large, "hashed": True, "thumbnail": thumbnail}
             facts, data = self._decode(file, stat, **how)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object
             raise Unsettled
+        if there:
+            facts = replace(facts, thumb=_digest(there))
         if data:
+            facts = replace(facts, thumb=f"{_digest(data)}-{self._rendering}")
             try:
                 self._library.tree.write(Path(item + THUMBNAIL), data, image=stat)
             except errors.Invalid:
@@ -147,22 +150,26 @@ class Images:
                 return replace(facts, error=reason)
         return facts
 
-    def _has_thumbnail(self, item: Path, image: Stat) -> bool:
-        """True if somebody else has made it. False in a bucket, where asking costs a request."""
-        if not image.etag:
-            with contextlib.suppress(NotFound):
-                read_thumbnail(self._library.tree, item, image)
-                return True
-        return False
+    def _thumbnail(self, item: Path, image: Stat) -> bytes:
+        """Reads the thumbnail that somebody has made; empty if there is none."""
+        with contextlib.suppress(NotFound):
+            return read_thumbnail(self._library.tree, item, image)[0]
+        return b""
 
     def _decode(self, file: BinaryIO, stat: Stat, **how: Any) -> tuple[Facts, bytes]:
         """Reads an open image in a process of its own."""
         if stat.size > self._library.settings.max_file_bytes:
             reason = f"{stat.size} bytes are more than MAX_FILE_BYTES"
-            return Facts(error=reason, rev=stat.rev), b""
+            limit = f"MAX_FILE_BYTES={self._library.settings.max_file_bytes}"
+            return Facts(error=reason, limit=limit, rev=stat.rev), b""
         try:
             with descriptor(file) as number:
                 facts, data = self._library.decoders.read(number, **self._how | how)
         except Killed as error:
-            facts, data = Facts(error=f"{QUARANTINED}: reading it {error}"), b""
+            reason = f"{QUARANTINED}: reading it {error}"
+            facts, data = Facts(error=reason, limit=error.limit), b""
         return replace(facts, rev=stat.rev), data
+
+
+def _digest(thumbnail: bytes) -> str:
+    return str(blake3(thumbnail).hexdigest())[:DIGEST_CHARS]

@@ -22,6 +22,7 @@ from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Tree
 
 _DETAILS_MEMORY = 256 << 20
+SEARCH_FORM = 2  # the version of what search keeps; raised with every change of its form
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,15 @@ def open_library(
 
 
 def _search_folder(settings: Settings) -> str:
-    """Returns the folder of the copies that search reads, a new one after a start of the machine.
+    """Returns the folder of the copies that search reads.
 
-    A crash of the machine may leave torn files, and these are too large to be checked.
+    It is a new one in a release that writes another form, and after a start of the machine: a crash
+    may leave torn files, and these are too large to be checked.
     """
     start = ""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         start = file.read(8)
-    folder = cache_folder(settings, f"search-{start}")
+    folder = cache_folder(settings, f"search-{SEARCH_FORM}-{start}")
     above = os.path.dirname(folder)
     for name in os.listdir(above):
         if name.startswith("search") and name != os.path.basename(folder):

@@ -24,7 +24,7 @@ KINDS = {  # what can be wrong, and what to do about it
     "unreadableSidecars": "repair or rename the file: it is never overwritten",
     "unusableNames": "rename them",
     "brokenPointers": "correct the pointer file, or POINTER_ROOTS and POINTER_BUCKETS",
-    "quarantined": "replace the image, or raise DECODE_SECONDS and INDEX_MEMORY",
+    "quarantined": "replace the image; if its reason names DECODE_SECONDS, raise that",
     "unreadableImages": "replace the image, or remove it",
     "unreadableFiles": "let Lenslet read them, and check the disk",
     "unreadableFolders": "let Lenslet read them, and check the disk",

@@ -34,7 +34,7 @@ QUARANTINED = "quarantined"  # first word of the error of an image that kills it
 _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
 _OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "modifiedAt"}
-_OPTIONAL |= {"metaRev", "metaError", "notes"}
+_OPTIONAL |= {"metaRev", "metaError", "notes", "thumb", "limit"}
 _LISTS = ("tags", "edited", "strays")  # of strings
 _TYPES = frozenset(paths.MEDIA_TYPES.values())
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
@@ -361,7 +361,8 @@ def _is_shape(shape: tuple[Any, ...]) -> bool:
     kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
     needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
     lists = all(kinds.get(key, list) is list for key in _LISTS)
-    return needed and lists and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
+    others = lists and kinds.get("facts", int) is int
+    return needed and others and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
 
 
 def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:

@@ -7,6 +7,7 @@ import time
 from blake3 import blake3
 
 from lenslet.errors import NotFound
+from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Read, is_whole
@@ -18,7 +19,8 @@ _TOUCH_SECONDS = 60.0  # a use so soon after the last one is not noted
 class Previews:
     """Previews by image and rev, at most `most` bytes; the least recently used go first.
 
-    A preview's modification time is when it was last used. Safe for threads and processes.
+    One that was made in another way than today is not found. A preview's modification time is when
+    it was last used. Safe for threads and processes.
     """
 
     def __init__(self, tree: LocalTree, most: int) -> None:
@@ -60,4 +62,5 @@ class Previews:
 
 
 def _name(item: Path, rev: str) -> Path:
-    return Path(blake3(f"{item}\n{rev}".encode()).hexdigest()[:40] + ".webp")
+    version = f"{item}\n{rev}\n{PREVIEW_RENDERING}"
+    return Path(blake3(version.encode()).hexdigest()[:40] + ".webp")

@@ -14,8 +14,8 @@ const url = (route, params) => {
 	const given = Object.entries(params).filter(([, value]) => value);
 	return given.length ? `${route}?${new URLSearchParams(given)}` : route;
 };
-export const thumbUrl = ({ path, rev }) => url("thumb", { path, v: rev });
-export const previewUrl = ({ path, rev }) => url("preview", { path, v: rev });
+export const thumbUrl = ({ path, rev, thumb }) => url("thumb", { path, v: thumb ?? rev });
+export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${document.body.dataset.previews}` });
 export const fileUrl = ({ path }) => url("file", { path });
 
 async function ask(method, address, { body, etag, ...options } = {}) {

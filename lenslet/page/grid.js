@@ -89,7 +89,8 @@ function tileOf(index, top) {
 	const item = source.items[index];
 	const key = item && [item.path, item.rev, item.error].join("\n");
 	let tile = tiles.get(index);
-	if (tile && tile.key !== key) tile = drop(tile);
+	const thumb = tile?.item?.thumb;
+	if (tile && (tile.key !== key || (thumb && thumb !== item.thumb))) tile = drop(tile);
 	tile ??= make(index, item, key, top);
 	if (tile.item !== item) fill(tile, item);
 	return tile.element;

@@ -8,7 +8,7 @@ export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/"))
 const dayOf = (item) => item?.taken?.slice(0, 10) ?? "";
 
 // Leaves out what nobody needs here: of 100,000 items, each byte counts.
-const slim = ({ hash, type, hasThumb, hasMeta, metaRev, createdAt, takenAt = createdAt, ...item }) => ({ ...item, taken: takenAt });
+const slim = ({ hash, type, facts, limit, hasThumb, hasMeta, metaRev, createdAt, takenAt = createdAt, ...item }) => ({ ...item, taken: takenAt });
 
 class Source {
 	items = [];

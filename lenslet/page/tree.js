@@ -71,7 +71,8 @@ function node(path, dir) {
 
 export function folderTiles(path, dirs) {
 	const tile = (dir) => {
-		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src: thumbUrl({ path: dir.cover, rev: dir.coverRev }) }) : icon("folder");
+		const src = thumbUrl({ path: dir.cover, thumb: dir.coverThumb ?? dir.coverRev });
+		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
 		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir))));
 	};

@@ -29,6 +29,7 @@ import orjson
 from lenslet import paths, times
 from lenslet.bounds import DELTA_BYTES, FOLDERS_BYTES, LINE_BYTES, MAX_TAGS, TERMS_BYTES, loads
 from lenslet.errors import BadRequest, NotFound
+from lenslet.library import SEARCH_FORM
 from lenslet.library.manifest import Item, Manifest, is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.storage.tree import Document, Tree
@@ -36,6 +37,7 @@ from lenslet.storage.tree import Document, Tree
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 _TYPES = (str, str, str, int, int, int, str, list, str)
+_BLANK = {key: kind() for key, kind in zip(_SHOWN, _TYPES, strict=True) if key != "path"}
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # tags, and words
@@ -63,8 +65,8 @@ def fold(text: str) -> str:
 
 def shown(item: Item) -> Item:
     """Returns the keys of an item that search shows."""
-    dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
-    return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN} | dates
+    more = {key: item[key] for key in ("createdAt", "takenAt", "thumb") if key in item}
+    return {key: item.get(key, [] if key == "tags" else "") for key in _SHOWN} | more
 
 
 # The files of the library
@@ -72,7 +74,7 @@ def shown(item: Item) -> Item:
 
 def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -> Iterator[bytes]:
     """Yields the lines of a rollup. `folders` may be filled while `items` is read."""
-    head = {"v": 1, "generatedAt": times.text(times.now()), "id": rollup_id}
+    head = {"v": 1, "generatedAt": times.text(times.now()), "id": rollup_id, "form": SEARCH_FORM}
     line = orjson.dumps(head)[:-1] + b',"items":['
     comma = b"\n"
     for item in items:
@@ -207,7 +209,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
     position = len(file.readline(LINE_BYTES))
     for line in iter(partial(file.readline, LINE_BYTES), b""):
         if line.startswith(b"{"):
-            item = loads(line.rstrip(b",\n"))
+            item = {**_BLANK, **loads(line.rstrip(b",\n"))}  # an older form had fewer keys
             known = tuple(map(type, map(item.get, _SHOWN))) == _TYPES
             if not known or len(item["tags"]) > MAX_TAGS:
                 raise TypeError("an item is nonsense")
@@ -250,7 +252,7 @@ class _Terms:
             self.tags = Counter(dict(self.tags.most_common(_MOST_TERMS)))
 
     def remove(self, item: Item) -> None:
-        self.tags.subtract(item["tags"])
+        self.tags.subtract(item.get("tags", ()))
         self.words.subtract(_words_of(item))
 
     def encode(self) -> bytes:
@@ -304,6 +306,7 @@ class Rollup:
         self._id = ""  # of the rollup that was read last
         self.generations: Generations = {}
         self.delta: Generations = {}
+        self.is_old = False  # it is of an older form
 
     @property
     def exists(self) -> bool:
@@ -312,7 +315,9 @@ class Rollup:
     def refresh(self) -> None:
         """Reads both files."""
         try:
-            rollup_id = str(read_head(self._tree)["id"])
+            head = read_head(self._tree)
+            rollup_id, form = str(head["id"]), head.get("form", 1)
+            self.is_old = isinstance(form, int) and form < SEARCH_FORM
             if rollup_id != self._id:
                 self._id = copy_rollup(self._tree, self._cache, rollup_id)
                 with self._cache.open(Path(f"{self._id}.json"))[0] as file:
@@ -382,7 +387,7 @@ class Rollup:
                     return iter(partial(file.read, _CHUNK), b"")
 
                 self._tree.write(Path(ROLLUP), content)
-            self._id, self.generations = rollup_id, generations
+            self._id, self.generations, self.is_old = rollup_id, generations, False
         finally:
             forget_copies(self._cache, {self._id}, "" if self._id == rollup_id else rollup_id)
         return count

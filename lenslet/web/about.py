@@ -6,6 +6,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet import __version__
+from lenslet.images import PREVIEW_RENDERING
 from lenslet.web.common import JSON, Resource, Service, send, send_json, url
 from lenslet.web.page import send_page, wants_page
 
@@ -18,8 +19,8 @@ class Index(Resource):
         if self.service.settings.page and wants_page(req):
             send_page(req, resp, self.service)
         else:
-            openapi = url(req, "/openapi.json")
-            send_json(resp, {"name": "lenslet", "version": __version__, "openapi": openapi})
+            about = {"name": "lenslet", "version": __version__, "previews": PREVIEW_RENDERING}
+            send_json(resp, {**about, "openapi": url(req, "/openapi.json")})
 
 
 class OpenApi(Resource):

@@ -9,6 +9,7 @@ from blake3 import blake3
 
 from lenslet.config import Settings
 from lenslet.errors import Denied
+from lenslet.images import PREVIEW_RENDERING
 from lenslet.web.common import FOREVER, Resource, Service, send, sent_unchanged, url
 
 _TYPES = {
@@ -38,6 +39,8 @@ def load() -> Page:
     folder = importlib.resources.files("lenslet").joinpath("page")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
     found = {each.name: each.read_bytes() for each in names}
+    previews = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
+    found["index.html"] = previews
     version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
     modules = (name for name in sorted(found) if name.endswith(".js"))
     preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)

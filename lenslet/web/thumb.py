@@ -6,6 +6,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
+from lenslet.images import DIGEST_CHARS, PREVIEW_RENDERING
 from lenslet.index.queue import Job, Kind
 from lenslet.index.status import IMAGES, PREVIEWS, Count
 from lenslet.paths import THUMBNAIL, Path
@@ -46,13 +47,21 @@ class Picture(Resource):
                 send_pending(req, resp, path, url(req, self.route, path=path))
                 return
             data, rev = made
-        send(req, resp, data, WEBP, blake3(data).hexdigest()[:20])
-        if req.get_param("v") == rev:
+        tag = str(blake3(data).hexdigest())[:20]
+        send(req, resp, data, WEBP, tag)
+        if self._is_version(req.get_param("v", default=""), tag, rev):
             resp.cache_control = FOREVER
 
     def _count(self, answer: Count) -> None:
         if self.kind is Kind.THUMBNAIL:
             self.service.status.count((answer, 1))
+
+    def _is_version(self, version: str, tag: str, rev: str) -> bool:
+        """True if the `v` of a URL can stand for nothing but what is sent.
+
+        `tag` begins like the hash of what is sent, `rev` is of the image that it was made from.
+        """
+        raise NotImplementedError
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
         """Reads what was made of this image; `NotFound` if there is nothing or only `before`."""
@@ -129,6 +138,9 @@ class Thumb(Picture):
             raise NotFound(f"{image.path} has no thumbnail yet.")
         return data, stat
 
+    def _is_version(self, version: str, tag: str, rev: str) -> bool:
+        return version.partition("-")[0] == tag[:DIGEST_CHARS]
+
 
 class Preview(Picture):
     """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
@@ -137,3 +149,6 @@ class Preview(Picture):
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
         return self.service.previews.read(image.path, image.stat.rev)
+
+    def _is_version(self, version: str, tag: str, rev: str) -> bool:
+        return version == f"{rev}-{PREVIEW_RENDERING}"

@@ -103,7 +103,12 @@ def _by_scans() -> Iterator[Bomb]:
 
 def slow(name: str) -> Bomb:
     """A JPEG with 6,000 scans, which takes a minute of processor time."""
-    return Bomb(name, jpeg(_SLOW_SIDE, _SLOW_SIDE, "\1", scans=6_000), TIME)
+    return Bomb(name, many_scans(6_000), TIME)
+
+
+def many_scans(count: int) -> bytes:
+    """A JPEG that takes about 10 ms of processor time for each scan."""
+    return jpeg(_SLOW_SIDE, _SLOW_SIDE, "\1", scans=count)
 
 
 def _by_frames() -> Iterator[Bomb]:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from bombs import SHOWN, TIME, Bomb, bombs, png, slow
-from conftest import ROOT, Server, free_port, jpeg, put, tree, wait_for
+from bombs import SHOWN, TIME, Bomb, bombs, many_scans, png, slow
+from conftest import ROOT, Gallery, Server, free_port, jpeg, put, tree, wait_for
 from mutate import mutated
 from PIL import Image
 from scale import LONG, record, scale
@@ -470,3 +470,17 @@ def test_a_signal_ends_everything_in_the_middle_of_slow_images(
     assert "Traceback" not in log.read_text()
     assert not list(root.rglob(".lenslet-tmp-*"))
     record(f"{signal.Signals(number).name} to {command} amid slow images", seconds=round(took, 2))
+
+
+def test_an_image_that_took_too_long_is_read_again_when_it_may_take_longer(
+    make_gallery, root: pathlib.Path
+) -> None:
+    put(root / "slow.jpg", many_scans(250))
+    gallery: Gallery = make_gallery(DECODE_SECONDS="1")
+    gallery.index()
+    item = gallery.items()["slow.jpg"]
+    assert (item["error"].split(":")[0], item["limit"]) == ("quarantined", "DECODE_SECONDS=1")
+    raised: Gallery = make_gallery(DECODE_SECONDS="60")
+    raised.index()
+    assert [path for path, _ in raised.told] == ["slow.jpg"]
+    assert raised.items()["slow.jpg"]["hasThumb"]
