@@ -71,6 +71,10 @@ _EXIF_BYTES = 1 << 20  # more is not EXIF
 _PROFILE_BYTES, _CACHED_PROFILE_BYTES = 4 << 20, 64 << 10  # of an ICC profile
 
 
+class TakesLong(Exception):
+    """The image has too many scans to be read among others."""
+
+
 def render(
     source: BinaryIO,
     *,
@@ -79,12 +83,14 @@ def render(
     max_pixels: int,
     memory: int = 2**62,
     thumbnail: bool = True,
+    most_scanned: int | None = None,
 ) -> tuple[Facts, bytes]:
     """Returns an image's facts and its WebP thumbnail (empty bytes unless `thumbnail`).
 
     The thumbnail is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels
     and never enlarged. `memory` is how many bytes this process may take. If the image cannot be
-    decoded, the facts have an `error`. Errors of reading `source` are raised.
+    decoded, the facts have an `error`. Errors of reading `source` are raised, and `TakesLong` for a
+    JPEG of more pixels than `most_scanned`.
     """
     facts = Facts(*_webp_size(_head(source)))
     try:
@@ -94,6 +100,8 @@ def render(
         with Image.open(source, formats=FORMATS) as image:
             size = image.size
             facts = Facts(*size)
+            if image.format == "JPEG" and most_scanned and size[0] * size[1] > most_scanned:
+                raise TakesLong
             if image.format != "PNG" or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image)
             _check_size(facts, max_pixels)
@@ -117,7 +125,7 @@ def render(
         return replace(facts, error=f"{NEEDS_MEMORY} ({memory >> 20} MB)"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
         storage_failed = isinstance(error, OSError) and error.errno is not None
-        if storage_failed or isinstance(error, LensletError):
+        if storage_failed or isinstance(error, (LensletError, TakesLong)):
             raise
         is_webp = any(_webp_size(_head(source)))
         text = re.sub(r"<[^>]*>|'/[^']*'", "the image", one_line(error, 150)) or "it is damaged"

@@ -27,7 +27,10 @@ Listener = Callable[[Path, "str | None"], None]
 
 
 class Unsettled(Exception):
-    """The image is being written, or changed while it was read: try again in two seconds."""
+    """The image is being written, or changed while it was read: try again in `seconds`."""
+
+    def __init__(self, seconds: float = AGAIN_SECONDS) -> None:
+        self.seconds = seconds
 
 
 class Images:
@@ -54,14 +57,14 @@ class Images:
     def do(self, job: Job) -> None:
         """Reads one image, unless another job has done it meanwhile.
 
-        Raises `NeedsMore` if the job must be done again as a `large` one, `Unsettled` if a preview
-        must be made later, and the reason if storage cannot be used.
+        Raises `NeedsMore` if the job must be done again as a `large` one, `Unsettled` if somebody
+        waits for an image that must be read later, and the reason if storage cannot be used.
         """
         ok = False
         try:
             ok = self._preview(job) if job.kind is Kind.PREVIEW else self._do(job)
-        except NeedsMore:
-            job = replace(job, waiters=())  # they wait for the large one
+        except (NeedsMore, Unsettled):
+            job = replace(job, waiters=())  # they wait for the next try
             raise
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(job.path)
@@ -79,7 +82,9 @@ class Images:
             facts = self._read(job, asked=asked)
         except (NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop):
             raise
-        except (Unsettled, Stopped):
+        except (Unsettled, Stopped, errors.Overloaded) as error:
+            if isinstance(error, errors.Overloaded) or (asked and isinstance(error, Unsettled)):
+                raise
             self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
         except Exception as error:
@@ -101,8 +106,7 @@ class Images:
         try:
             tree, path, file, stat = self._open(item)
             with file:
-                if not stat.settled(self._clock.wall_ns()):
-                    raise Unsettled
+                self._check_settled(stat)
                 with contextlib.suppress(NotFound):
                     self._library.previews.read(item, stat.rev)
                     return True
@@ -132,8 +136,7 @@ class Images:
         item = job.path
         tree, path, file, stat = self._open(item)
         with file:
-            if not stat.settled(self._clock.wall_ns()):
-                raise Unsettled
+            self._check_settled(stat)
             thumbnail = job.force or (asked and not self._has_thumbnail(item, stat))
             how = {"large": job.large, "hashed": True, "thumbnail": thumbnail}
             facts, data = self._decode(file, stat, **how)
@@ -146,6 +149,10 @@ class Images:
                 reason = "no thumbnail can be stored: the name is too long to add .thumbnail"
                 return replace(facts, error=reason)
         return facts
+
+    def _check_settled(self, stat: Stat) -> None:
+        if seconds := stat.settles_in(self._clock.wall_ns()):
+            raise Unsettled(seconds)
 
     def _has_thumbnail(self, item: Path, image: Stat) -> bool:
         """True if somebody else has made it. False in a bucket, where asking costs a request."""
