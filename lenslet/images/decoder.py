@@ -22,9 +22,6 @@ HEAD_BYTES = 8  # of an answer: the length of its JSON, and of the thumbnail tha
 _IN_MEMORY_BYTES = 32 * 1024 * 1024  # a larger file is not held in memory
 _READ_AT_ONCE = 8 << 20
 _SCAN = b"\xff\xda"  # begins a scan of a JPEG (ITU-T T.81, B.1.1.3)
-# The pixels of a JPEG times its scans, of which each goes over all pixels: 0.2 to 0.5 s of work.
-# A photo of 24 megapixels has an eighth of that.
-_SCANNED_PIXELS = 2 * 10**9
 # How much decoding may take, for each pixel and each byte of the file, and for Python.
 _BYTES_PER_PIXEL, _BYTES_PER_BYTE, _BYTES_OF_PROCESS = 16, 3, 40_000_000
 _REST_SECONDS = 5.0
@@ -48,27 +45,27 @@ def read(
 ) -> tuple[dict[str, Any], bytes]:
     """Returns what an image showed, with its `facts`, and its thumbnail.
 
-    It is `starved` if it may do better with more than `memory` bytes or, with `quickly`, if it has
-    so many scans that it takes long. The hash is only made if `hashed`. Errors of reading the file
+    It is `starved` if it may do better with more than `memory` bytes or, with `quickly`, if its
+    header tells that it takes long. The hash is only made if `hashed`. Errors of reading the file
     are raised.
     """
     from blake3 import blake3
 
     from lenslet.images import NEEDS_MEMORY, Facts, pixels
 
-    size, scans = file.seek(0, os.SEEK_END), 0
+    size, scans = file.seek(0, os.SEEK_END), 0 if quickly else None
     file.seek(0)
     fits = size <= min(_IN_MEMORY_BYTES, memory // 8)
     source: BinaryIO = io.BytesIO(file.read()) if fits else file
     hasher = blake3()
     while (hashed or quickly) and (chunk := source.read(_READ_AT_ONCE)):
-        scans += chunk.count(_SCAN)
+        if scans is not None:
+            scans += chunk.count(_SCAN)
         if hashed:
             hasher.update(chunk)
     digest = f"blake3:{hasher.hexdigest()}" if hashed else None
     try:
-        most = _SCANNED_PIXELS // max(scans, 1) if quickly else None
-        facts, data = pixels.render(source, memory=memory, most_scanned=most, **how)
+        facts, data = pixels.render(source, memory=memory, scans=scans, **how)
     except pixels.TakesLong:
         return {"facts": Facts(), "starved": True}, b""
     needs = facts.width * facts.height * _BYTES_PER_PIXEL + size * _BYTES_PER_BYTE

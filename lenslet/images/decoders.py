@@ -46,8 +46,8 @@ class Decoders:
 
     All together may take `memory` bytes, and each image `seconds` of processor time. An image that
     fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
-    to be tried again as a large one. So is one that takes half a second while `somebody_waits` for
-    other work. So it never keeps the others waiting.
+    to be tried again as a large one. While `somebody_waits` for other work, so is one that takes
+    half a second, or of which the header tells that. So it never keeps the others waiting.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
@@ -74,7 +74,8 @@ class Decoders:
         `StorageUnavailable` if the file cannot be read now; `Stopped`.
         """
         seconds = self._seconds * (1 if large else _QUICKLY)
-        answer, data = self._ask(file, large, seconds, how | {"quickly": not large})
+        quickly = not large and self.somebody_waits()
+        answer, data = self._ask(file, large, seconds, how | {"quickly": quickly})
         starved = answer["starved"]
         if starved and not large:
             raise NeedsMore

@@ -21,6 +21,8 @@ from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
+# Not this image's fault.
+_LATER = NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop, errors.Overloaded
 _PREVIEW: dict[str, Any] = {"long_edge": 1600, "quality": 80}
 
 Listener = Callable[[Path, "str | None"], None]
@@ -80,10 +82,10 @@ class Images:
             return True
         try:
             facts = self._read(job, asked=asked)
-        except (NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop):
+        except _LATER:
             raise
-        except (Unsettled, Stopped, errors.Overloaded) as error:
-            if isinstance(error, errors.Overloaded) or (asked and isinstance(error, Unsettled)):
+        except (Unsettled, Stopped) as error:
+            if asked and isinstance(error, Unsettled):
                 raise
             self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
@@ -111,6 +113,8 @@ class Images:
                     self._library.previews.read(item, stat.rev)
                     return True
                 facts, data = self._decode(file, stat, large=job.large, hashed=False, **_PREVIEW)
+        except _LATER:
+            raise
         except (errors.Denied, errors.StorageUnavailable) as error:
             self._library.check_storage(error)
             return False  # it is this one file

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import gunicorn.glogging
@@ -145,20 +146,25 @@ class Worker(gthread.ThreadWorker):
         super().accept(listener)
 
     def enqueue_req(self, conn: Any) -> None:
-        """Has a request answered by a thread; refuses it if there is none."""
+        """Has a request answered by a thread; refuses it, once it has come, if there is none."""
         try:
             super().enqueue_req(conn)
         except Overloaded as error:
+            if _is_silent(conn):
+                nothing: Future[object] = Future()
+                nothing.set_result(gthread._DEFER)
+                self.finish_request(conn, nothing)
+                return
+            with contextlib.suppress(OSError):  # what is not read would cut off the answer
+                socket.socket.recv(conn.sock, 1 << 16)
             _refuse(conn.sock, "503 Service Unavailable", str(error), "Retry-After: 5\r\n")
             self.nr_conns -= 1
             conn.close()
 
     def handle(self, conn: Any) -> Any:
         """Answers a request. A new connection waits without a thread until something comes."""
-        if not isinstance(conn.sock, Connection):
-            conn.sock = Connection(conn.sock, _pool())
-            if not conn.sock.has_data:
-                return gthread._DEFER
+        if _is_silent(conn):
+            return gthread._DEFER
         conn.data_ready = True
         conn.sock.begin()
         if not (keeps := super().handle(conn)):
@@ -216,6 +222,14 @@ class Worker(gthread.ThreadWorker):
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
             os._exit(0)
+
+
+def _is_silent(conn: Any) -> bool:
+    """True if a connection is new, and nothing has come yet."""
+    if isinstance(conn.sock, Connection):
+        return False
+    conn.sock = Connection(conn.sock, _pool())
+    return not conn.sock.has_data
 
 
 def _refuse(client: Any, status: str, description: str, more: str = "") -> None:
