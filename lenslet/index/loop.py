@@ -74,10 +74,9 @@ class Indexer:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         if once or self._scanner.seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
+        self._decoders.start()
         if once:
             self.step()  # so that no thread ends before there is work
-        else:
-            self._decoders.start()
         pause = _ONCE_PAUSE if once else BEAT_SECONDS
         # One more thread reads large images.
         threads = [

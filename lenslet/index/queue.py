@@ -104,11 +104,9 @@ class Queue:
         self._lock = threading.Lock()
         self._changed = [threading.Condition(self._lock) for _ in (False, True)]  # by `large`
         self._jobs: dict[Key, tuple[float, Job]] = {}  # those that wait, and when they are due
-        # The due times of each lane; some are of jobs that have moved or are running.
-        self._due: dict[Lane, list[tuple[float, int, Key]]] = {
-            lane: [] for lane in itertools.product(Kind, (False, True), (False, True))
-        }
-        self._last: dict[Lane, list[tuple[float, int, Key]]] = {lane: [] for lane in self._due}
+        # The due times of each lane with jobs; some are of jobs that have moved or are running.
+        self._due: dict[Lane, list[tuple[float, int, Key]]] = {}
+        self._last: dict[Lane, list[tuple[float, int, Key]]] = {}  # the same, in order
         self._order = itertools.count()
         self._takes_newest = False
         self._running: set[Key] = set()
@@ -136,9 +134,9 @@ class Queue:
         due, job = self._jobs[key]
         if key not in self._running:
             entry = due, next(self._order), key
-            heapq.heappush(self._due[job.lane], entry)
+            heapq.heappush(self._due.setdefault(job.lane, []), entry)
             if job.kind in WAITED_FOR:
-                self._last[job.lane].append(entry)
+                self._last.setdefault(job.lane, []).append(entry)
             self._changed[job.large].notify()
 
     def get(self, wait: float = 0.0, *, large: bool | None = None) -> Job | None:
@@ -168,7 +166,7 @@ class Queue:
 
         So a new request does not wait until all images of a flood have had their try.
         """
-        newest = self._last[lane]
+        newest = self._last.get(lane, [])
         self._takes_newest = bool(newest) and not self._takes_newest
         while self._takes_newest and newest:
             due, _, key = newest.pop()
@@ -189,12 +187,13 @@ class Queue:
     def _heads(self, large: bool | None) -> dict[Lane, float]:
         """Returns when the first job of each lane is due; `large` as in `get`."""
         heads = {}
-        for lane, heap in self._due.items():
+        for lane, heap in list(self._due.items()):
             while heap and not self._is_waiting(lane, heap[0][0], heap[0][2]):
                 heapq.heappop(heap)
             if not heap:
-                self._last[lane].clear()
-            if heap and large in (None, lane[2]):
+                del self._due[lane]
+                self._last.pop(lane, None)
+            elif large in (None, lane[2]):
                 heads[lane] = heap[0][0]
         return heads
 
