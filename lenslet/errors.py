@@ -93,6 +93,10 @@ class Unreachable(StorageUnavailable):
     """The store does not answer at all."""
 
 
+class Overloaded(StorageUnavailable):
+    """The system does not let this process start another thread or process."""
+
+
 class StorageNonsense(StorageUnavailable):
     """The store sent an answer that is not valid S3."""
 

@@ -19,6 +19,7 @@ import orjson
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
+from lenslet.index.loop import start
 from lenslet.index.queue import Job, Kind, NoSender, Queue, Sender
 from lenslet.paths import FOLDER_FILES, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
@@ -201,8 +202,7 @@ class Consumer:
             threading.Thread(target=self._receive_all, args=(url, stop), name="consumer")
             for url in self._urls
         ]
-        for thread in threads:
-            thread.start()
+        threads = start(threads, stop, lambda: None)
         looked = float("-inf")
         while not stop.wait(_TICK_SECONDS):
             self._extend()

@@ -118,6 +118,62 @@ def end_a_decoder(before: set[int], number: int) -> None:
     os.kill(wait_for(lambda: children() - before or children()).pop(), number)
 
 
+@pytest.fixture
+def slow(tmp_path: pathlib.Path) -> Iterator[int]:
+    """A grey PNG of 49 megapixels with 16 bits, which takes over a second."""
+    data = encode(Image.new("I;16", (7000, 7000)), "PNG", compress_level=1)
+    with put(tmp_path / "slow.png", data).open("rb") as file:
+        yield file.fileno()
+
+
+def test_an_image_that_takes_long_gives_way_if_somebody_waits_and_only_then(make, slow) -> None:
+    decoders = make(memory=8192 * MB)
+    assert decoders.read(slow, large=False, **HOW)[1]
+    began, asked = time.monotonic(), list[float]()
+
+    def somebody_waits() -> bool:
+        """Nobody does when the image is begun."""
+        asked.append(time.monotonic() - began)
+        return len(asked) > 1
+
+    decoders.somebody_waits = somebody_waits
+    with pytest.raises(NeedsMore):
+        decoders.read(slow, large=False, **HOW)
+    assert asked[0] < 0.4 < asked[-1]
+    assert decoders.read(slow, large=True, **HOW)[1]
+
+
+@pytest.mark.parametrize(
+    ("image", "is_quick"),
+    [
+        (("JPEG", 3000, 2000, {}), True),
+        (("JPEG", 3000, 2000, {"progressive": True}), True),
+        (("PNG", 300, 200, {"compress_level": 1}), True),
+        (("PNG", 5001, 4000, {"compress_level": 1}), False),
+        (("WEBP", 5001, 4000, {"lossless": True, "method": 0}), False),
+    ],
+    ids=["jpeg", "progressive", "png", "large-png", "large-webp"],
+)
+def test_an_image_whose_header_tells_that_it_takes_long_gives_way_at_once(
+    make, tmp_path, image, is_quick
+) -> None:
+    kind, width, height, options = image
+    data = encode(Image.new("RGB", (width, height)), kind, **options)
+    decoders = make()
+    with put(tmp_path / "small.jpg", jpeg()).open("rb") as file:
+        decoders.read(file.fileno(), large=False, **HOW)  # so that the process has started
+    decoders.somebody_waits = lambda: True
+    with put(tmp_path / "image.jpg", data).open("rb") as file:
+        if is_quick:
+            assert decoders.read(file.fileno(), large=False, **HOW)[1]
+            return
+        began, before = time.monotonic(), children()
+        with pytest.raises(NeedsMore):
+            decoders.read(file.fileno(), large=False, **HOW)
+        assert time.monotonic() - began < 0.3
+        assert children() == before  # no process was ended
+
+
 def test_closing_ends_everything_also_in_the_middle_of_an_image(make, large) -> None:
     decoders = make()
     threading.Timer(0.3, decoders.close).start()

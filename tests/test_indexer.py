@@ -554,6 +554,32 @@ def test_the_queue_gives_a_waited_for_thumbnail_before_everything_else(
     assert order == list(Kind)
 
 
+def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
+    """A new one does not wait for all that were asked for before, and none waits for ever."""
+    queue, order = Queue(), []
+    for number in range(6):
+        queue.put(Job(Kind.THUMBNAIL, Path(f"{number}.jpg")))
+    while job := queue.get():
+        order.append(job.path)
+        queue.done(job)
+        if job.path == "0.jpg":
+            queue.put(Job(Kind.THUMBNAIL, Path("later.jpg"), large=True))
+            queue.put(Job(Kind.THUMBNAIL, Path("new.jpg")))
+    assert order[:-1] == [f"{name}.jpg" for name in (5, 0, "new", 1, 4, 2, 3)]
+    assert order[-1] == "later.jpg"
+
+
+def test_folders_and_images_that_nobody_waits_for_come_in_order() -> None:
+    for kind in (Kind.FOLDER, Kind.IMAGE):
+        queue, order = Queue(), []
+        for number in range(5):
+            queue.put(Job(kind, Path(f"{number}.jpg"), asked=True))
+        while job := queue.get():
+            order.append(job.path)
+            queue.done(job)
+        assert order == [f"{number}.jpg" for number in range(5)]
+
+
 def test_a_folder_that_is_away_for_a_moment_is_found_again(
     make_gallery: Make, root, tmp_path
 ) -> None:

@@ -638,3 +638,157 @@ def test_more_clients_than_files_may_be_open_end_no_process(root, tmp_path, monk
         assert "Too many open files" not in server.log.read_text()
     finally:
         server.stop()
+
+
+def shown(server: Server, path: str) -> tuple[int, float]:
+    """Asks for a thumbnail as an `<img>` does: its status, and after how many seconds it came."""
+    began = time.monotonic()
+    status, _ = server.get("/thumb?" + urllib.parse.urlencode({"path": path}), Accept="image/*")
+    return status, time.monotonic() - began
+
+
+def test_a_thumbnail_of_a_new_image_comes_as_soon_as_the_image_is_two_seconds_old(
+    serve: Serve, root
+) -> None:
+    server = serve(root, SCAN_SECONDS="0")
+    server.index_pid()
+    put(root / "new.jpg")
+    status, seconds = shown(server, "new.jpg")
+    assert status == 200 and 1 < seconds < 3
+
+
+def test_a_thumbnail_of_a_growing_image_comes_when_it_has_grown(serve: Serve, root) -> None:
+    server = serve(root, SCAN_SECONDS="0")
+    server.index_pid()
+    data = jpeg(800, 600)
+    path = put(root / "slow.jpg", data[:1000])
+    ended = list[float]()
+
+    def grow() -> None:
+        for begin in range(1000, len(data), len(data) // 4):
+            time.sleep(0.7)
+            with path.open("ab") as file:
+                file.write(data[begin : begin + len(data) // 4])
+        ended.append(time.monotonic())
+
+    grower = threading.Thread(target=grow)
+    grower.start()
+    status, _ = shown(server, "slow.jpg")
+    grower.join()
+    assert status == 200 and 1 < time.monotonic() - ended[0] < 3.5
+    with Image.open(path) as image:
+        image.load()
+
+
+SOMEBODY = "12345"  # a user who is not root, whom no limit of tasks concerns
+
+
+@pytest.fixture
+def as_somebody(root, tmp_path, monkeypatch) -> None:
+    """The service runs as a user who may have a limit of tasks, and still read all files."""
+    if os.geteuid() != 0:
+        return
+    if not shutil.which("setpriv"):
+        pytest.skip("setpriv is not installed")
+    os.chown(root, int(SOMEBODY), -1)
+    may = "--inh-caps=-all,+dac_override --ambient-caps=-all,+dac_override"
+    user = f"--reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups {may}"
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nexec setpriv {user} {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def allow_tasks(pids: set[int], allowed: bool) -> None:
+    """Lets processes start threads and processes, or not."""
+    program = "import resource, sys\n"
+    program += "most = resource.getrlimit(resource.RLIMIT_NPROC)[1]\n"
+    program += "for pid in sys.argv[2:]:\n"
+    program += "    limits = most if sys.argv[1] == 'True' else 0, most\n"
+    program += "    resource.prlimit(int(pid), resource.RLIMIT_NPROC, limits)"
+    command = [sys.executable, "-c", program, str(allowed), *map(str, pids)]
+    subprocess.run(command, check=True)
+
+
+def decoders(server: Server) -> set[int]:
+    """The processes of the index process that read images."""
+    pid = server.index_pid()
+    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+def check_log(server: Server, *wanted: str) -> None:
+    """Each problem is said once by a process, without a traceback."""
+    log = server.log.read_text()
+    assert "Traceback" not in log, log
+    for text in wanted:
+        assert 1 <= log.count(text) <= 2, log
+
+
+def test_clients_are_refused_while_no_thread_can_be_started(serve, root, as_somebody) -> None:
+    server = serve(root)
+    index, old = server.index_pid(), server.workers()
+    new = set[int]()
+    for pid in old - {index}:  # a new process has no thread that could answer
+        os.kill(pid, signal.SIGKILL)
+    new = server.until(lambda: len(found := server.workers() - old) == 2 and found)
+    time.sleep(SIGNALS_SECONDS)
+    allow_tasks(new, False)
+    for _ in range(20):
+        began = time.monotonic()
+        status, body = server.get("/health/live")
+        assert status == 503 and time.monotonic() - began < 1
+        assert json.loads(body)["description"] == "No thread can be started right now."
+    allow_tasks(new, True)
+    assert server.get("/health/live")[0] == 200
+    check_log(server, "a limit of tasks?")
+    assert server.workers() == new | {index}
+
+
+def test_requests_wait_their_turn_if_no_more_threads_can_be_started(
+    serve, root, as_somebody
+) -> None:
+    put(root / "photo.jpg")  # too young: its thumbnail keeps a client waiting
+    server = serve(root, SCAN_SECONDS="0", WEB_CONCURRENCY="1", WEB_THREADS="1")
+    requests = server.workers() - {server.index_pid()}
+    allow_tasks(requests, False)
+    assert shown(server, "photo.jpg")[0] == 200
+    assert server.get("/health/live")[0] == 200
+    assert server.get("/item?path=photo.jpg&exif=full")[0] == 503  # no process to read it
+    allow_tasks(requests, True)
+    assert server.get("/item?path=photo.jpg&exif=full")[0] == 200
+    check_log(server, "a limit of tasks?")
+
+
+def test_images_are_read_as_soon_as_processes_can_be_started_again(
+    serve, root, as_somebody
+) -> None:
+    os.utime(put(root / "photo.jpg"), (1, 1))
+    server = serve(root, SCAN_SECONDS="0")
+    index = server.index_pid()
+    allow_tasks({index}, False)
+    for pid in server.until(lambda: len(found := decoders(server)) >= 1 and found):
+        os.kill(pid, signal.SIGKILL)
+    assert server.get("/thumb?path=photo.jpg")[0] == 202
+    server.until(lambda: "a limit of tasks?" in str(server.json("/health")["reasons"]))
+    allow_tasks({index}, True)
+    assert server.thumbnail("photo.jpg", 10)[0] == 200
+    server.until(lambda: server.json("/health")["status"] == "ok")
+    check_log(server, "a limit of tasks?")
+    assert server.index_pid() == index
+
+
+def test_killed_processes_come_back_when_processes_can_be_started_again(
+    serve, root, as_somebody
+) -> None:
+    """The others go on meanwhile."""
+    server = serve(root, SCAN_SECONDS="0")
+    old = server.workers()
+    allow_tasks({server.process.pid}, False)
+    os.kill(server.index_pid(), signal.SIGKILL)
+    server.until(lambda: "a limit of tasks?" in server.log.read_text())
+    time.sleep(2.5)
+    assert server.get("/health/live")[0] == 200
+    allow_tasks({server.process.pid}, True)
+    server.until(lambda: len(server.workers()) == len(old))
+    check_log(server, "a limit of tasks?")

@@ -14,13 +14,14 @@ import signal
 import socket
 import sys
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HEAD_BYTES = 8  # of an answer: the length of its JSON, and of the thumbnail that follows
 _IN_MEMORY_BYTES = 32 * 1024 * 1024  # a larger file is not held in memory
-_HASHED_AT_ONCE = 8 << 20
+_READ_AT_ONCE = 8 << 20
+_SCAN = b"\xff\xda"  # begins a scan of a JPEG (ITU-T T.81, B.1.1.3)
 # How much decoding may take, for each pixel and each byte of the file, and for Python.
 _BYTES_PER_PIXEL, _BYTES_PER_BYTE, _BYTES_OF_PROCESS = 16, 3, 40_000_000
 _REST_SECONDS = 5.0
@@ -39,31 +40,39 @@ def keep_memory() -> None:
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
-    """Returns what an image showed, as JSON has it, and its thumbnail.
+def read(
+    file: BinaryIO, *, hashed: bool, memory: int, quickly: bool, **how: Any
+) -> tuple[dict[str, Any], bytes]:
+    """Returns what an image showed, with its `facts`, and its thumbnail.
 
-    The keys are those of `Facts`, and `starved`: whether it may do better with more than `memory`
-    bytes. The hash is only made if `hashed`. Errors of reading the file are raised.
+    It is `starved` if it may do better with more than `memory` bytes or, with `quickly`, if its
+    header tells that it takes long. The hash is only made if `hashed`. Errors of reading the file
+    are raised.
     """
     from blake3 import blake3
 
-    from lenslet.images import NEEDS_MEMORY, pixels
+    from lenslet.images import NEEDS_MEMORY, Facts, pixels
 
-    size, digest = file.seek(0, os.SEEK_END), None
+    size, scans = file.seek(0, os.SEEK_END), 0 if quickly else None
     file.seek(0)
     fits = size <= min(_IN_MEMORY_BYTES, memory // 8)
     source: BinaryIO = io.BytesIO(file.read()) if fits else file
-    if hashed:
-        hasher = blake3()
-        while chunk := source.read(_HASHED_AT_ONCE):
+    hasher = blake3()
+    while (hashed or quickly) and (chunk := source.read(_READ_AT_ONCE)):
+        if scans is not None:
+            scans += chunk.count(_SCAN)
+        if hashed:
             hasher.update(chunk)
-        digest = f"blake3:{hasher.hexdigest()}"
-    facts, data = pixels.render(source, memory=memory, **how)
+    digest = f"blake3:{hasher.hexdigest()}" if hashed else None
+    try:
+        facts, data = pixels.render(source, memory=memory, scans=scans, **how)
+    except pixels.TakesLong:
+        return {"facts": Facts(), "starved": True}, b""
     needs = facts.width * facts.height * _BYTES_PER_PIXEL + size * _BYTES_PER_BYTE
     refused = (facts.error or "").startswith(NEEDS_MEMORY)
     failed = bool(facts.error or facts.warning) and "MAX_PIXELS" not in (facts.error or "")
     starved = refused or (failed and needs + _BYTES_OF_PROCESS > memory)
-    return {**asdict(replace(facts, hash=digest)), "starved": starved}, data
+    return {"facts": replace(facts, hash=digest), "starved": starved}, data
 
 
 def main() -> int:

@@ -9,19 +9,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 import orjson
 
-from lenslet.errors import StorageUnavailable
+from lenslet.errors import Overloaded, StorageUnavailable
 from lenslet.images import NEEDS_MEMORY, Facts, decoder
 
 _LARGE_SHARE = 0.75  # of the memory is for one large image, the rest for all others together
 _QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
+_TURN_SECONDS = 0.5  # after which an image gives way to what somebody waits for
+_DETAILS_SECONDS = 0.5
 _PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
+_ANSWER_BYTES, _HEAD = 256 << 10, decoder.HEAD_BYTES
 _EXIT_SECONDS, _END_SECONDS = 0.2, 5.0
 
 
@@ -46,7 +50,8 @@ class Decoders:
 
     All together may take `memory` bytes, and each image `seconds` of processor time. An image that
     fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
-    to be tried again as a large one. So it never keeps the others waiting.
+    to be tried again as a large one. While `somebody_waits` for other work, so is one that takes
+    half a second, or of which the header tells that. So it never keeps the others waiting.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
@@ -58,11 +63,13 @@ class Decoders:
         self._idle: list[_Decoder] = []
         self._all: set[_Decoder] = set()
         self._is_closed = False
+        self.somebody_waits: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
         """Starts the processes: each takes 0.1 s, and the first images need not wait for them."""
         with contextlib.suppress(OSError):  # tried again with each image
-            self._idle = [_Decoder() for _ in range(self._count)]
+            for _ in range(self._count):
+                self._idle.append(_Decoder())
 
     def read(self, file: int, *, large: bool, **how: Any) -> tuple[Facts, bytes]:
         """Returns an image's facts and its thumbnail.
@@ -71,11 +78,13 @@ class Decoders:
         time may read a `large` image. Raises `NeedsMore`, or `Killed` for a large image;
         `StorageUnavailable` if the file cannot be read now; `Stopped`.
         """
-        answer, data = self._ask(file, large, how)
-        starved = answer.pop("starved")
+        seconds = self._seconds * (1 if large else _QUICKLY)
+        quickly = not large and self.somebody_waits()
+        answer, data = self._ask(file, large, seconds, how | {"quickly": quickly})
+        starved = answer["starved"]
         if starved and not large:
             raise NeedsMore
-        facts = Facts(**answer)
+        facts = Facts(**answer["facts"])
         if starved and facts.error:
             is_sure = facts.error.startswith(NEEDS_MEMORY)
             error = facts.error if is_sure else f"{facts.error}; or {NEEDS_MEMORY}"
@@ -85,19 +94,26 @@ class Decoders:
     def details(self, file: int) -> dict[str, Any]:
         """Returns what `pixels.details` finds in a file; nothing if that takes too much."""
         try:
-            return self._ask(file, False, {"details": True})[0]
-        except (NeedsMore, StorageUnavailable):
+            return self._ask(file, False, _DETAILS_SECONDS, {"details": True})[0]
+        except NeedsMore:
             return {}
 
-    def _ask(self, file: int, large: bool, how: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        seconds = self._seconds * (1 if large else _QUICKLY)
+    def _ask(
+        self, file: int, large: bool, seconds: float, how: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes]:
         how |= {"memory": self._memory[large], "seconds": seconds}
-        patience = _PATIENCE_LEAST + _PATIENCE * seconds
         with nullcontext() if large else self._slots:
             process = self._take()
+            until = time.monotonic() + _PATIENCE_LEAST + _PATIENCE * seconds
+
+            def ends() -> bool:
+                return time.monotonic() > until or (not large and self.somebody_waits())
+
             try:
-                answer, data = process.ask(file, orjson.dumps(how), patience)
+                answer, data = process.ask(file, orjson.dumps(how), ends)
             except (EOFError, TimeoutError) as error:
+                if isinstance(error, TimeoutError):
+                    process.kill()
                 status = process.end()
                 if self._is_closed:
                     raise Stopped from error
@@ -125,7 +141,11 @@ class Decoders:
         with self._lock:
             if self._is_closed:
                 raise Stopped
-            process = self._idle.pop() if self._idle else _Decoder()
+            try:
+                process = self._idle.pop() if self._idle else _Decoder()
+            except OSError as error:
+                reason = "No process can be started to read images (a limit of tasks?)"
+                raise Overloaded(f"{reason}: {error.strerror}.") from error
             self._all.add(process)
             return process
 
@@ -164,36 +184,50 @@ class _Decoder:
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            # -I, so that no module in the working directory, which may be served, is imported. A
-            # process group of its own, because a terminal sends Ctrl-C to all of a group.
-            command = [sys.executable, "-I", os.path.abspath(decoder.__file__)]
-            self._process = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)
-        self._answers = self._socket.makefile("rb")
+        # -I, so that no module in the working directory, which may be served, is imported. A
+        # process group of its own, because a terminal sends Ctrl-C to all of a group.
+        command = [sys.executable, "-I", os.path.abspath(decoder.__file__)]
+        try:
+            with theirs:
+                self._process = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)
+        except OSError:
+            self._socket.close()
+            raise
+        self._socket.settimeout(_TURN_SECONDS)
         self.is_alive = True
 
-    def ask(self, file: int, request: bytes, patience: float) -> tuple[dict[str, Any], bytes]:
-        """Sends a request and waits for the answer, `patience` seconds.
+    def ask(
+        self, file: int, request: bytes, ends: Callable[[], bool]
+    ) -> tuple[dict[str, Any], bytes]:
+        """Sends a request and waits for the answer; asks `ends` twice a second.
 
-        `EOFError` if the process has ended. `TimeoutError` if it does not answer: it waits for a
-        disk, or other programs take its processor.
+        `EOFError` if the process has ended. `TimeoutError` if `ends` says so: the process takes
+        long, waits for a disk, or other programs take its processor.
         """
+        data, size, first = b"", _HEAD, 0
         try:
-            self._socket.settimeout(patience)
             socket.send_fds(self._socket, [request], [file])
-            head = self._read(decoder.HEAD_BYTES)
-            text, data = (self._read(int.from_bytes(part, "big")) for part in (head[:4], head[4:]))
+            while len(data) < size:
+                try:
+                    part = self._socket.recv(_ANSWER_BYTES)
+                except TimeoutError:
+                    if ends():
+                        raise
+                    continue
+                if not part:
+                    raise EOFError
+                data += part
+                if len(data) >= _HEAD:
+                    first, second = (
+                        int.from_bytes(each, "big") for each in (data[:4], data[4:_HEAD])
+                    )
+                    size = _HEAD + first + second
         except ConnectionError as error:
             raise EOFError from error
-        return orjson.loads(text), data
-
-    def _read(self, size: int) -> bytes:
-        data = self._answers.read(size)
-        if len(data) < size:
-            raise EOFError
-        return data
+        return orjson.loads(data[_HEAD : _HEAD + first]), data[_HEAD + first :]
 
     def kill(self) -> None:
+        self.is_alive = False
         self._process.kill()
 
     def end(self) -> int:
@@ -204,6 +238,5 @@ class _Decoder:
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk
             self._process.wait(_END_SECONDS)
-        self._answers.close()
         self._socket.close()
         return self._process.returncode or -signal.SIGKILL

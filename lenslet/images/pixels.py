@@ -66,10 +66,17 @@ _OTHERS = (  # how files of other formats begin
     (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL"),
     (rb"\s*<(\?xml|svg)", "an SVG"),
 )
+# How many pixels may be gone over quickly, which takes 0.2 to 0.5 s: each scan of a JPEG goes over
+# all of them. Other formats cannot be decoded at a smaller size, and take as long as 100 scans.
+_QUICK_PIXELS, _PASSES = 2 * 10**9, 100
 _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
 _PROFILE_BYTES, _CACHED_PROFILE_BYTES = 4 << 20, 64 << 10  # of an ICC profile
+
+
+class TakesLong(Exception):
+    """The header tells that decoding the image takes long."""
 
 
 class _Chunks(PngImagePlugin.PngStream):
@@ -112,12 +119,14 @@ def render(
     max_pixels: int,
     memory: int = 2**62,
     thumbnail: bool = True,
+    scans: int | None = None,
 ) -> tuple[Facts, bytes]:
     """Returns an image's facts and its WebP thumbnail (empty bytes unless `thumbnail`).
 
     The thumbnail is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels
     and never enlarged. `memory` is how many bytes this process may take. If the image cannot be
-    decoded, the facts have an `error`. Errors of reading `source` are raised.
+    decoded, the facts have an `error`. Errors of reading `source` are raised, and `TakesLong`, if
+    the number of `scans` that a JPEG has is given.
     """
     facts = Facts(*_webp_size(_head(source)))
     try:
@@ -127,6 +136,9 @@ def render(
         with Image.open(source, formats=FORMATS) as image:
             size = image.size
             facts = Facts(*size)
+            passes = scans or 0 if image.format == "JPEG" else _PASSES
+            if scans is not None and size[0] * size[1] * passes > _QUICK_PIXELS:
+                raise TakesLong
             if image.format != "PNG" or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image)
             _check_size(facts, max_pixels)
@@ -150,7 +162,7 @@ def render(
         return replace(facts, error=f"{NEEDS_MEMORY} ({memory >> 20} MB)"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
         storage_failed = isinstance(error, OSError) and error.errno is not None
-        if storage_failed or isinstance(error, LensletError):
+        if storage_failed or isinstance(error, (LensletError, TakesLong)):
             raise
         is_webp = any(_webp_size(_head(source)))
         text = re.sub(r"<[^>]*>|'/[^']*'", "the image", one_line(error, 150)) or "it is damaged"

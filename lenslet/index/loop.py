@@ -6,6 +6,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +57,7 @@ class Indexer:
         self._records = records = Records()
         self._clock = clock
         self._decoders = library.decoders
+        self._decoders.somebody_waits = lambda: queue.somebody_waits
         self._threads = library.settings.worker_threads
         self._queue = queue
         self._status = status
@@ -75,18 +77,16 @@ class Indexer:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         if once or self._scanner.seconds:
             self._queue.put(Job(Kind.SCAN, force=True))
+        self._decoders.start()
         if once:
             self.step()  # so that no thread ends before there is work
-        else:
-            self._decoders.start()
         pause = _ONCE_PAUSE if once else BEAT_SECONDS
         # One more thread reads large images.
         threads = [
-            threading.Thread(target=self._work, args=(stop, once, number == 0), name="index")
-            for number in range(self._threads + 1)
+            threading.Thread(target=self._work, args=(stop, once, large), name="index")
+            for large in (*[False] * self._threads, True)
         ]
-        for thread in threads:
-            thread.start()
+        threads = start(threads, stop, self.beat)
         self.beat()
         while any(t.is_alive() for t in threads) and not stop.wait(pause):
             self.beat()
@@ -147,7 +147,9 @@ class Indexer:
             self._refused.pop(job.kind, None)
         except NeedsMore:
             self._queue.put(replace(job, large=True))
-        except (Unsettled, Stopped):
+        except Unsettled as error:
+            self._queue.put(job, error.seconds)
+        except Stopped:
             self._queue.put(job, AGAIN_SECONDS)
         except LensletError as error:
             reason = one_line(error)
@@ -171,6 +173,8 @@ class Indexer:
             return
         self._status.beat(self.backlog)
         reads = [f"{job.path or '/'} takes over a minute: a slow disk?" for job in slow]
+        if late := self._queue.late():
+            reads = [f"{late:,} images take long to decode and are read one at a time"]
         self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
         self._status.set_problem(IMAGES, self.problem(Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER))
         self._status.set_problem(PREVIEWS, self.problem(Kind.PREVIEW))
@@ -189,6 +193,27 @@ class Indexer:
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
         return self._summary.report()
+
+
+def start(
+    threads: list[threading.Thread], stop: threading.Event, wait: Callable[[], None]
+) -> list[threading.Thread]:
+    """Starts threads, and returns those that it has started until `stop` is set.
+
+    While the system allows no more, it calls `wait` and tries again, every second.
+    """
+    started, reason = list[threading.Thread](), ""
+    while len(started) < len(threads) and not stop.is_set():
+        try:
+            threads[len(started)].start()
+            started.append(threads[len(started)])
+        except RuntimeError as error:
+            if not reason:
+                log.warning("the index process waits: %s: a limit of tasks?", error)
+            reason = str(error)
+            wait()
+            stop.wait(BEAT_SECONDS)
+    return started
 
 
 class Summary:

@@ -79,6 +79,7 @@ class Job:
 
 Lane = tuple[Kind, bool, bool]
 Key = tuple[Kind, Path]
+WAITED_FOR = (Kind.THUMBNAIL, Kind.PREVIEW)  # a client waits for each of these jobs
 # The seconds after which a due job counts as overdue: if it is asked, and if not.
 _PATIENCE = {
     Kind.THUMBNAIL: (0.1, 0.1),
@@ -91,6 +92,9 @@ _PATIENCE = {
     Kind.REREAD: (math.inf, math.inf),  # only when there is nothing else to do
     Kind.RENEW: (math.inf, math.inf),
 }
+
+
+_LATE_SECONDS = 3.0  # after which it is said that large images wait
 
 
 class Queue:
@@ -106,11 +110,11 @@ class Queue:
         self._lock = threading.Lock()
         self._changed = [threading.Condition(self._lock) for _ in (False, True)]  # by `large`
         self._jobs: dict[Key, tuple[float, Job]] = {}  # those that wait, and when they are due
-        # The due times of each lane; some are of jobs that have moved or are running.
-        self._due: dict[Lane, list[tuple[float, int, Key]]] = {
-            lane: [] for lane in itertools.product(Kind, (False, True), (False, True))
-        }
+        # The due times of each lane with jobs; some are of jobs that have moved or are running.
+        self._due: dict[Lane, list[tuple[float, int, Key]]] = {}
+        self._last: dict[Lane, list[tuple[float, int, Key]]] = {}  # the same, in order
         self._order = itertools.count()
+        self._takes_newest = False
         self._running: set[Key] = set()
         self._wakes = 0
         self._counts = Counter[Kind]()
@@ -135,7 +139,10 @@ class Queue:
     def _push(self, key: Key) -> None:
         due, job = self._jobs[key]
         if key not in self._running:
-            heapq.heappush(self._due[job.lane], (due, next(self._order), key))
+            entry = due, next(self._order), key
+            heapq.heappush(self._due.setdefault(job.lane, []), entry)
+            if job.kind in WAITED_FOR:
+                self._last.setdefault(job.lane, []).append(entry)
             self._changed[job.large].notify()
 
     def get(self, wait: float = 0.0, *, large: bool | None = None) -> Job | None:
@@ -150,7 +157,7 @@ class Queue:
                 now, heads = self._clock(), self._heads(large)
                 ready = {lane: now - due for lane, due in heads.items() if due <= now}
                 if ready:
-                    key = heapq.heappop(self._due[_next_lane(ready)])[2]
+                    key = self._take(_next_lane(ready), now)
                     self._running.add(key)
                     changed.notify()  # another thread must know when the next job is due
                     return self._jobs.pop(key)[1]
@@ -160,17 +167,43 @@ class Queue:
                 changed.wait(until - now)
         return None
 
+    def _take(self, lane: Lane, now: float) -> Key:
+        """Takes a lane's oldest job. Where clients wait, every other time the newest.
+
+        So a new request does not wait until all images of a flood have had their try.
+        """
+        newest = self._last.get(lane, [])
+        self._takes_newest = bool(newest) and not self._takes_newest
+        while self._takes_newest and newest:
+            due, _, key = newest.pop()
+            if due <= now and self._is_waiting(lane, due, key):
+                return key
+        return heapq.heappop(self._due[lane])[2]
+
+    @property
+    def somebody_waits(self) -> bool:
+        """True if a job is due that a client waits for, and that is not a large image."""
+        with self._lock:
+            now, heads = self._clock(), self._heads(False)
+            return any(
+                due <= now and (kind in WAITED_FOR or (kind is Kind.FOLDER and not unasked))
+                for (kind, unasked, _), due in heads.items()
+            )
+
     def _heads(self, large: bool | None) -> dict[Lane, float]:
         """Returns when the first job of each lane is due; `large` as in `get`."""
         heads = {}
-        for lane, heap in self._due.items():
-            while heap and not self._is_waiting(lane, *heap[0]):
+        for lane, heap in list(self._due.items()):
+            while heap and not self._is_waiting(lane, heap[0][0], heap[0][2]):
                 heapq.heappop(heap)
-            if heap and large in (None, lane[2]):
+            if not heap:
+                del self._due[lane]
+                self._last.pop(lane, None)
+            elif large in (None, lane[2]):
                 heads[lane] = heap[0][0]
         return heads
 
-    def _is_waiting(self, lane: Lane, due: float, order: int, key: Key) -> bool:
+    def _is_waiting(self, lane: Lane, due: float, key: Key) -> bool:
         waiting = self._jobs.get(key)
         current = waiting and (waiting[0], waiting[1].lane) == (due, lane)
         return bool(current) and key not in self._running
@@ -187,6 +220,14 @@ class Queue:
         """Returns how many jobs of these kinds wait or run."""
         with self._lock:  # a folder may put images while they are added up
             return sum(self._counts[kind] for kind in kinds)
+
+    def late(self) -> int:
+        """Returns how many large images wait; 0 if none of them has waited for long."""
+        with self._lock:
+            now, heads = self._clock(), self._heads(True)
+            if all(now - due < _LATE_SECONDS for due in heads.values()):
+                return 0
+            return sum(job.large and due <= now for due, job in self._jobs.values())
 
     def wake(self) -> None:
         """Ends the waits of all threads in `get`."""

@@ -23,11 +23,17 @@ from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
+# Not this image's fault.
+_LATER = NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop, errors.Overloaded
+
 Listener = Callable[[Path, "str | None"], None]
 
 
 class Unsettled(Exception):
-    """The image is being written, or changed while it was read: try again in two seconds."""
+    """The image is being written, or changed while it was read: try again in `seconds`."""
+
+    def __init__(self, seconds: float = AGAIN_SECONDS) -> None:
+        self.seconds = seconds
 
 
 class Images:
@@ -52,14 +58,14 @@ class Images:
     def do(self, job: Job) -> None:
         """Reads one image, unless another job has done it meanwhile.
 
-        Raises `NeedsMore` if the job must be done again as a `large` one, `Unsettled` if a preview
-        must be made later, and the reason if storage cannot be used.
+        Raises `NeedsMore` if the job must be done again as a `large` one, `Unsettled` if somebody
+        waits for an image that must be read later, and the reason if storage cannot be used.
         """
         ok = False
         try:
             ok = self._preview(job) if job.kind is Kind.PREVIEW else self._do(job)
-        except NeedsMore:
-            job = replace(job, waiters=())  # they wait for the large one
+        except (NeedsMore, Unsettled):
+            job = replace(job, waiters=())  # they wait for the next try
             raise
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(job.path)
@@ -75,9 +81,11 @@ class Images:
             return True
         try:
             facts = self._read(job, asked=asked)
-        except (NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop):
+        except _LATER:
             raise
-        except (Unsettled, Stopped):
+        except (Unsettled, Stopped) as error:
+            if asked and isinstance(error, Unsettled):
+                raise
             self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
         except Exception as error:
@@ -99,12 +107,13 @@ class Images:
         try:
             tree, path, file, stat = self._open(item)
             with file:
-                if not stat.settled(self._clock.wall_ns()):
-                    raise Unsettled
+                self._check_settled(stat)
                 with contextlib.suppress(NotFound):
                     self._library.previews.read(item, stat.rev)
                     return True
                 facts, data = self._decode(file, stat, large=job.large, hashed=False, **PREVIEW)
+        except _LATER:
+            raise
         except (errors.Denied, errors.StorageUnavailable) as error:
             self._library.check_storage(error)
             return False  # it is this one file
@@ -130,8 +139,7 @@ class Images:
         item = job.path
         tree, path, file, stat = self._open(item)
         with file:
-            if not stat.settled(self._clock.wall_ns()):
-                raise Unsettled
+            self._check_settled(stat)
             # In a bucket, asking for a thumbnail that is probably missing costs a request.
             there = b"" if job.force or (asked and stat.etag) else self._thumbnail(item, stat)
             thumbnail = job.force or (asked and not there)
@@ -155,6 +163,10 @@ class Images:
         with contextlib.suppress(NotFound):
             return read_thumbnail(self._library.tree, item, image)[0]
         return b""
+
+    def _check_settled(self, stat: Stat) -> None:
+        if seconds := stat.settles_in(self._clock.wall_ns()):
+            raise Unsettled(seconds)
 
     def _decode(self, file: BinaryIO, stat: Stat, **how: Any) -> tuple[Facts, bytes]:
         """Reads an open image in a process of its own."""

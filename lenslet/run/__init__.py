@@ -19,7 +19,7 @@ from functools import partial
 from lenslet import config, times
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.index.loop import BEAT_SECONDS, Indexer
+from lenslet.index.loop import BEAT_SECONDS, Indexer, start
 from lenslet.index.queue import Channel, Queue
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
@@ -148,8 +148,7 @@ def work() -> int:
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     stop, queue = stop_on_signals(), Queue()
     threads = index_process(settings, queue, Status(), stop)
-    for thread in threads:
-        thread.start()
+    threads = start(threads, stop, lambda: None)
     log.info("indexing %s", root_name(settings))
     while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
         pass

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import gunicorn.glogging
@@ -29,7 +31,8 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
-from lenslet.index.loop import BEAT_SECONDS
+from lenslet.errors import Overloaded
+from lenslet.index.loop import BEAT_SECONDS, start
 from lenslet.index.queue import Channel, NoSender, Queue, Sender
 from lenslet.index.status import ROWS
 from lenslet.library import open_library
@@ -142,12 +145,26 @@ class Worker(gthread.ThreadWorker):
             os.sched_yield()
         super().accept(listener)
 
+    def enqueue_req(self, conn: Any) -> None:
+        """Has a request answered by a thread; refuses it, once it has come, if there is none."""
+        try:
+            super().enqueue_req(conn)
+        except Overloaded as error:
+            if _is_silent(conn):
+                nothing: Future[object] = Future()
+                nothing.set_result(gthread._DEFER)
+                self.finish_request(conn, nothing)
+                return
+            with contextlib.suppress(OSError):  # what is not read would cut off the answer
+                socket.socket.recv(conn.sock, 1 << 16)
+            _refuse(conn.sock, "503 Service Unavailable", str(error), "Retry-After: 5\r\n")
+            self.nr_conns -= 1
+            conn.close()
+
     def handle(self, conn: Any) -> Any:
         """Answers a request. A new connection waits without a thread until something comes."""
-        if not isinstance(conn.sock, Connection):
-            conn.sock = Connection(conn.sock, _pool())
-            if not conn.sock.has_data:
-                return gthread._DEFER
+        if _is_silent(conn):
+            return gthread._DEFER
         conn.data_ready = True
         conn.sock.begin()
         if not (keeps := super().handle(conn)):
@@ -166,12 +183,7 @@ class Worker(gthread.ThreadWorker):
         else:
             status, description = "500 Internal Server Error", "An error in Lenslet; see the log."
             log.error("a request failed", exc_info=exc)
-        body = json.dumps({"title": status, "description": description}).encode()
-        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        head += f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
-        client.setblocking(False)
-        with contextlib.suppress(OSError):
-            client.sendall(head.encode() + body)
+        _refuse(client, status, description)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Ends at once. Nothing is lost: what was not answered was not promised."""
@@ -186,8 +198,13 @@ class Worker(gthread.ThreadWorker):
         threads = index_process(latest[0], queue, status, stop)
         receiver = threading.Thread(target=receive, args=(channel, queue, stop), name="receiver")
         threads.append(receiver)
-        for thread in threads:
-            thread.start()
+
+        def waits() -> None:
+            self.notify()
+            if not (self.alive and self.is_parent_alive()):
+                stop.set()
+
+        threads = start(threads, stop, waits)
         self.notify()
         try:
             while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
@@ -205,6 +222,24 @@ class Worker(gthread.ThreadWorker):
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
             os._exit(0)
+
+
+def _is_silent(conn: Any) -> bool:
+    """True if a connection is new, and nothing has come yet."""
+    if isinstance(conn.sock, Connection):
+        return False
+    conn.sock = Connection(conn.sock, _pool())
+    return not conn.sock.has_data
+
+
+def _refuse(client: Any, status: str, description: str, more: str = "") -> None:
+    """Answers a client without waiting for it."""
+    body = json.dumps({"title": status, "description": description}).encode()
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n{more}"
+    head += f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+    client.setblocking(False)
+    with contextlib.suppress(OSError):
+        client.sendall(head.encode() + body)
 
 
 def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
@@ -247,6 +282,7 @@ def gunicorn_settings() -> dict[str, Any]:
 
 def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
+    server.spawn_worker = _trying(server.spawn_worker)
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -258,6 +294,23 @@ def on_starting(server: Any) -> None:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
         _check_port(latest[0])
+
+
+def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
+    """Returns a `spawn_worker` that may fail: gunicorn calls it again a second later."""
+    has_failed = False
+
+    def spawn() -> None:
+        nonlocal has_failed
+        try:
+            spawn_worker()
+            has_failed = False
+        except BlockingIOError as error:
+            if not has_failed:
+                log.warning("no process can be started: %s: a limit of tasks?", error.strerror)
+            has_failed = True
+
+    return spawn
 
 
 def when_ready(server: Any) -> None:

@@ -58,9 +58,14 @@ class Stat(NamedTuple):
 
     def settled(self, now_ns: int) -> bool:
         """True if the last change is at least two seconds old. Objects are always complete."""
+        return not self.settles_in(now_ns)
+
+    def settles_in(self, now_ns: int) -> float:
+        """Returns the seconds until the last change is two seconds old; 0 if it is."""
         if self.etag:
-            return True
-        return not any(abs(now_ns - t) < SETTLED_NS for t in (self.mtime_ns, self.ctime_ns))
+            return 0.0
+        young = (t for t in (self.mtime_ns, self.ctime_ns) if abs(now_ns - t) < SETTLED_NS)
+        return max((t + SETTLED_NS - now_ns for t in young), default=0) / 1e9
 
     def made_from(self, image: Stat) -> bool | None:
         """True if this thumbnail was made from `image`; None if a listing does not tell."""

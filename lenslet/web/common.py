@@ -207,8 +207,9 @@ class Service:
         """
         costs = self.tree.is_shared and not in_cache
         pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if costs else POLL_SECONDS_LEAST
-        with self._waiting(seconds) as until:
-            if costs and until:
+        with self.apart() if seconds else contextlib.nullcontext(False) as waits:
+            until = time.monotonic() + seconds if waits else 0.0
+            if costs and waits:
                 threading.Event().wait(pause)
             while True:
                 try:
@@ -220,13 +221,14 @@ class Service:
                 pause = max(pause, min(1.2 * pause, POLL_SECONDS))
 
     @contextmanager
-    def _waiting(self, seconds: float) -> Iterator[float]:
-        if not seconds or not self.waiters.acquire(blocking=False):
-            yield 0.0
+    def apart(self) -> Iterator[bool]:
+        """Lets another thread take the place of this one; False if too many requests wait."""
+        if not self.waiters.acquire(blocking=False):
+            yield False
             return
         try:
             with self.stand_in():
-                yield time.monotonic() + seconds
+                yield True
         finally:
             self.waiters.release()
 

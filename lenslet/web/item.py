@@ -6,7 +6,14 @@ import falcon
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import Conflict, Invalid, LensletError, NotFound, PreconditionFailed
+from lenslet.errors import (
+    Conflict,
+    Invalid,
+    LensletError,
+    NotFound,
+    PreconditionFailed,
+    StorageUnavailable,
+)
 from lenslet.images.decoders import descriptor
 from lenslet.library import manifest, sidecar
 from lenslet.library.sidecar import Document, Sidecar
@@ -80,7 +87,9 @@ class Item(Resource):
         tree = image.location.tree
         stat = tree.stat(image.file)
         head = tree.part(image.file, stat, 0, min(size, stat.size))
-        with head, descriptor(head) as number:
+        with head, descriptor(head) as number, self.service.apart() as waits:
+            if not waits:
+                raise StorageUnavailable("Too many requests wait for an image: try again.")
             return self.service.decoders.details(number)
 
     def _current(self, image: Image, item: manifest.Item | None) -> Document:

@@ -81,6 +81,9 @@ class Picture(Resource):
         self.service.jobs.send(Job(self.kind, image.path, force=force))
 
         def look() -> tuple[bytes, Stat]:
+            nonlocal image
+            if not image.stat.etag:  # a file may still grow
+                image = replace(image, stat=image.location.tree.stat(image.file))
             try:
                 return self._read(image, before)
             except NotFound:

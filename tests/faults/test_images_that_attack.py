@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import json
 import os
 import pathlib
 import re
 import signal
+import socket
+import statistics
 import subprocess
 import sys
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
-from bombs import SHOWN, TIME, Bomb, bombs, many_scans, png, slow
+from bombs import SHOWN, TIME, Bomb, after_start, bombs, many_scans, png, segment, slow, vp8l, webp
 from conftest import ROOT, Gallery, Server, free_port, jpeg, put, tree, wait_for
 from mutate import mutated
 from PIL import Image
@@ -484,3 +488,96 @@ def test_an_image_that_took_too_long_is_read_again_when_it_may_take_longer(
     raised.index()
     assert [path for path, _ in raised.told] == ["slow.jpg"]
     assert raised.items()["slow.jpg"]["hasThumb"]
+
+
+SECONDS = 2.0  # in which others have their thumbnails while a flood goes on
+FLOODS: dict[str, Callable[[int], bytes]] = {
+    # An attacker changes a byte, so that no image is another's copy.
+    "progressive JPEGs": lambda number: after_start(
+        slow("").head, segment(0xFE, str(number).encode())
+    ),
+    # 32 bytes that take over a second to decode.
+    "lossless WebPs": lambda number: webp(vp8l(6000, 6000 - number)),
+}
+
+
+class Shown:
+    """Asks for thumbnails as an `<img>` does, each on a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._open:
+            connection.close()
+
+    def ask(self, path: str) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), 60)
+        self._open.append(connection)
+        head = f"GET {route('thumb', path)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        connection.sendall(f"{head}Accept: image/*\r\nConnection: close\r\n\r\n".encode())
+        return connection
+
+    def waits(self, path: str) -> float:
+        """Seconds until a thumbnail is shown."""
+        began = time.monotonic()
+        with http.client.HTTPResponse(self.ask(path)) as answer:
+            answer.begin()
+            assert (answer.status, answer.read(4)) == (200, b"RIFF"), path
+        return time.monotonic() - began
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_slow_images_keeps_no_other_thumbnail_waiting(
+    serve: Serve, root, kind: str
+) -> None:
+    """Others come within two seconds, one after another or a few at a time; health says why not."""
+    count, each = scale(60, 1000), scale(12, 40)
+    for number in range(count):
+        os.utime(put(root / "flood" / f"{number}.img.jpg", FLOODS[kind](number)), (1, 1))
+    names = [f"{number}/photo.jpg" for number in range(2 * each)]
+    for number, name in enumerate(names):
+        os.utime(put(root / name, jpeg(seed=number)), (1, 1))
+    server = serve(root, SCAN_SECONDS="0", WORKER_THREADS="2")
+    with Shown(server.port) as shown, ThreadPoolExecutor(4) as few:
+        server.until(lambda: server.json("/health/workers")["alive"])
+        for number in range(count):
+            shown.ask(f"flood/{number}.img.jpg")
+        server.until(lambda: server.json("/health/workers")["backlog"] > count / 2)
+        waits = list(map(shown.waits, names[:each]))
+        waits += few.map(shown.waits, names[each:])
+        server.until(lambda: "take long to decode" in str(server.json("/health")["reasons"]), 10)
+    late = statistics.quantiles(waits, n=20)[-1]
+    assert late <= SECONDS, (late, sorted(waits)[-10:])
+    record(
+        f"flood of {kind}",
+        images=count,
+        others=len(waits),
+        p95_seconds=round(late, 2),
+        longest_wait_seconds=round(max(waits), 2),
+    )
+
+
+def test_all_of_exif_that_takes_long_keeps_no_other_request_waiting(serve: Serve, root) -> None:
+    """Nor does it take more than a fraction of a second of processor time."""
+    bomb = next(each for each in bombs() if each.name == "exif-large.webp")
+    bomb.write(root)
+    os.utime(put(root / "photo.jpg"), (1, 1))
+    server = serve(root, SCAN_SECONDS="0", WEB_CONCURRENCY="1", WEB_THREADS="2")
+    with ThreadPoolExecutor(6) as many:
+        began = time.monotonic()
+        asked = [many.submit(server.get, route("item", bomb.name, exif="full")) for _ in range(6)]
+        waits = []
+        while not all(each.done() for each in asked):
+            before = time.monotonic()
+            assert server.get("/health/live")[0] == 200
+            waits.append(time.monotonic() - before)
+    took = time.monotonic() - began
+    assert [each.result()[0] for each in asked] == [200] * 6
+    assert len(waits) > 10 and max(waits) < 1, waits
+    assert took < 15, took
+    record("slow EXIF", longest_wait_seconds=round(max(waits), 2))
