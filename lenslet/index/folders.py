@@ -100,6 +100,7 @@ class Records:
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self._nested: set[Path] = set()  # those behind several pointers
         self.version = 0  # changes with every change of a folder's health
+        self.images_read = 0
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -228,6 +229,7 @@ class Folders:
             run.reading.discard(item.name)
             if facts:
                 run.facts[item.name] = facts
+                self._records.images_read += 1
             if problem:
                 run.failed[item.name] = problem
         took = self._records.get(folder).took

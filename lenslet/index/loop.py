@@ -31,7 +31,7 @@ SLOW_SECONDS = 60.0
 STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a slow store
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
-COMPACT_SECONDS = 300.0  # between two rollups
+COMPACT_SECONDS = 300.0  # at least, between two rollups
 _SCAN_REST = 100  # times what a scan took, then comes the next: a quarter to all of SCAN_SECONDS
 _REST = 10  # a rollup that failed is tried again after so many times what it took
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
@@ -199,6 +199,7 @@ class Summary:
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._flushed = float("-inf")  # when the delta was last compared with the records
+        self._read = 0  # images that the delta knows were read
         self._compacted, self._rebuild = clock(), False
         self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
         self._passes: dict[str, dict[str, Any]] = {}
@@ -213,12 +214,12 @@ class Summary:
         complete = self._leads and self._records.complete
         try:
             self._flush()
-            if complete and ((job.deep and self._rollup.delta) or self._is_due()):
+            if complete and ((job.deep and self._rollup.delta.folders) or self._is_due()):
                 self._compact()
         finally:
             if complete:
                 self._report()
-        if self._leads and self._rollup.delta:
+        if self._leads and self._rollup.delta.folders:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
         spare = [name for name in (ROLLUP, ROLLUP_DELTA, HEALTH) if self._tree.is_spare(Path(name))]
         if spare and not self._tree.obstacle():
@@ -239,9 +240,11 @@ class Summary:
             differs = (path for path in now if now[path].generation != known.get(path))
             changed |= {path: now[path].generation for path in differs}
             changed |= dict.fromkeys(known.keys() - now.keys(), "")
-            for path in rollup.delta.keys() - now.keys() - changed.keys():
+            for path in rollup.delta.folders.keys() - now.keys() - changed.keys():
                 self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
-        rollup.flush(changed)
+        read = self._records.images_read
+        if rollup.flush(changed, read - self._read):
+            self._read = read
         self._records.search_knows(gone)
         self._flushed = begun
 
@@ -249,7 +252,7 @@ class Summary:
         if self._failed and self._clock() < self._failed[0]:
             raise self._failed[1]
         waited = self._clock() - self._compacted >= COMPACT_SECONDS
-        return self._rebuild or not self._rollup.exists or bool(self._rollup.delta and waited)
+        return self._rebuild or not self._rollup.exists or (waited and self._rollup.is_due)
 
     def _compact(self) -> None:
         begun = self._clock()
