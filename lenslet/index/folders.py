@@ -100,7 +100,7 @@ class Records:
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self._nested: set[Path] = set()  # those behind several pointers
         self.version = 0  # changes with every change of a folder's health
-        self.images_read = 0
+        self.images_read = 0  # and written into manifests
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -229,7 +229,6 @@ class Folders:
             run.reading.discard(item.name)
             if facts:
                 run.facts[item.name] = facts
-                self._records.images_read += 1
             if problem:
                 run.failed[item.name] = problem
         took = self._records.get(folder).took
@@ -335,6 +334,7 @@ class Folders:
         self._records.check_nested(path, look.location)
         self._looker.write(look)
         with self._lock:  # newer facts are kept
+            self._records.images_read += len(facts)
             run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
             run.failed = {n: p for n, p in run.failed.items() if n not in failed}
         self._remember(job, look, before, failed, begun)
