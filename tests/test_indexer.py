@@ -14,6 +14,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from conftest import BROKEN_JPEG, Gallery, draw, encode, jpeg, put, tree, wait_for
@@ -1197,6 +1199,183 @@ def test_a_job_is_taken_at_once_though_the_thread_for_large_images_waits_longer(
     for thread in threads:
         thread.join()
     assert taken == [(False, Job(Kind.FOLDER, asked=True)), (True, None)]
+
+
+def edit(gallery: Gallery, path: str, **what: Any) -> None:
+    body = json.dumps(what).encode()
+    gallery.app.put("/item?" + urlencode({"path": path}), body, status=200)
+
+
+def put_with_notes(root: pathlib.Path, folders: int, images: int, characters: int) -> list[str]:
+    """Photos whose notes make the rollup large."""
+    paths = [f"{folder:02d}/{number}.jpg" for folder in range(folders) for number in range(images)]
+    for path in paths:
+        put(root / path, jpeg(8, 6))
+        sidecar = {"v": 1, "notes": "n" * characters, "updatedAt": "2024-01-01T00:00:00Z"}
+        put(root / f"{path}.json", json.dumps(sidecar).encode())
+    return paths
+
+
+class Written:
+    """The bytes of each new version of a file, and how many there were."""
+
+    def __init__(self, file: pathlib.Path) -> None:
+        self.file = file
+        self.known = file.stat().st_mtime_ns
+        self.bytes = self.versions = 0
+
+    def look(self) -> None:
+        info = self.file.stat()
+        if info.st_mtime_ns != self.known:
+            self.known = info.st_mtime_ns
+            self.bytes += info.st_size
+            self.versions += 1
+
+
+def test_an_hour_of_tagging_does_not_write_the_rollup_again_and_again(
+    make_gallery: Make, root
+) -> None:
+    """What is written for search is at most twice what the delta takes, and every edit is found."""
+    paths = put_with_notes(root, 20, 5, 20_000)  # 2 MB
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    rollup, delta = Written(root / "_rollup.json"), Written(root / "_rollup_delta.json")
+    for number in range(120):
+        edit(gallery, paths[number * 37 % len(paths)], tags=[f"t{number}"])
+        for _ in range(3):
+            gallery.settle(10)
+            rollup.look()
+            delta.look()
+        assert gallery.found(f"tag:t{number}") == [paths[number * 37 % len(paths)]]
+    assert delta.versions >= 120
+    assert delta.bytes < 500_000
+    assert rollup.versions == 0
+
+
+def test_a_rollup_is_written_when_much_was_written_since_also_before_restarts(
+    make_gallery: Make, root
+) -> None:
+    """Neither a crash after every edit nor one host of several forgets what was written."""
+    paths = put_with_notes(root, 40, 2, 5_000)  # 400 KB
+    gallery, other = make_gallery(), make_gallery()
+    for each in (gallery, other, gallery):
+        each.index()
+        each.settle(400)
+    rollup = Written(root / "_rollup.json")
+    for number in range(160):
+        each = (gallery, other)[number % 2]
+        edit(each, paths[number % len(paths)], tags=[f"t{number}"])
+        each.index()
+        each.restart()
+    rollup.look()
+    assert rollup.versions == 0  # less than five minutes after a start
+    for _ in range(2):
+        gallery.index()
+        gallery.settle(400)
+        rollup.look()
+    assert rollup.versions == 1
+    assert json.loads((root / "_rollup_delta.json").read_text())["folders"] == {}
+
+
+def test_a_rollup_is_not_written_at_each_start_but_grows_old(make_gallery: Make, root) -> None:
+    put_with_notes(root, 1, 100, 20_000)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    rollup = Written(root / "_rollup.json")
+    edit(gallery, "00/7.jpg", tags=["one"])
+    for _ in range(5):
+        gallery.index()
+        gallery.settle(400)
+        gallery.restart()
+    rollup.look()
+    assert rollup.versions == 0
+    data = (root / "_rollup.json").read_bytes()
+    today = json.loads(data)["generatedAt"].encode()
+    put(root / "_rollup.json", data.replace(today, b"2024-01-01T00:00:00Z", 1))
+    rollup.look()
+    gallery.restart()
+    gallery.index()
+    gallery.settle(400)
+    rollup.look()
+    assert rollup.versions == 2
+    assert b'"one"' in (root / "_rollup.json").read_bytes()
+
+
+def test_many_new_images_are_in_the_rollup_soon(make_gallery: Make, root) -> None:
+    put_with_notes(root, 1, 20, 20_000)
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    for number in range(200):
+        put(root / f"new/{number}.jpg", jpeg(8, 6))
+    gallery.index()
+    gallery.settle(400)
+    items = json.loads((root / "_rollup.json").read_text())["items"]
+    assert [item["w"] for item in items if item["path"].startswith("new/")] == [8] * 200
+
+
+def cache_bytes(gallery: Gallery) -> int:
+    """What the folded text takes, with the files that have no name any more."""
+    folder = pathlib.Path(gallery.library.cache.name)
+    found = {file.stat().st_ino: file.stat().st_size for file in folder.iterdir()}
+    for fd in pathlib.Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(fd).startswith(f"{folder}/"):
+                found[os.stat(fd).st_ino] = os.stat(fd).st_size
+    return sum(found.values())
+
+
+def test_edits_do_not_fill_the_cache(make_gallery: Make, root) -> None:
+    """Each takes 100 KB of text that search keeps until the next."""
+    put_with_notes(root, 1, 3, 50_000)
+    put(root / "00/x.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    most = 0
+    for number in range(120):
+        edit(gallery, "00/1.jpg", tags=[f"t{number}"])
+        gallery.settle(2)
+        assert gallery.found(f"tag:t{number}") == ["00/1.jpg"]
+        most = max(most, cache_bytes(gallery))
+    assert most < 8_000_000
+    assert [item["name"] for item in gallery.app.get("/search?q=n&path=00").json["items"]] == [
+        "0.jpg", "1.jpg", "2.jpg",
+    ]  # fmt: skip
+
+
+def test_an_edit_of_a_large_folder_costs_the_cache_no_copy_of_it(make_gallery: Make, root) -> None:
+    for number in range(300):
+        put(root / f"a/{number}.jpg", jpeg(8, 6))
+    gallery = make_gallery()
+    gallery.index()
+    gallery.settle(400)
+    gallery.found("jpg")
+    before = cache_bytes(gallery)
+    edit(gallery, "a/7.jpg", tags=["zebra"])
+    gallery.settle()
+    assert gallery.found("tag:zebra") == ["a/7.jpg"]
+    assert cache_bytes(gallery) - before < 1000
+
+
+def test_only_the_newest_rollup_stays_in_a_cache(make_gallery: Make, root, tmp_path) -> None:
+    """Also on a host that nobody asks for anything, while another one writes the rollup."""
+    put(root / "a/x.jpg")
+    gallery = make_gallery()
+    quiet = Gallery(root, tmp_path / "another cache")
+    try:
+        for _ in range(4):
+            gallery.queue.put(Job(Kind.SUMMARY, force=True))
+            gallery.index()
+            quiet.index()
+            assert gallery.found("x") == ["a/x.jpg"]
+        for each in (gallery, quiet):
+            files = pathlib.Path(each.library.cache.name).iterdir()
+            assert sorted(file.suffix for file in files) == [".json", ".lines", ".terms"]
+    finally:
+        quiet.close()
 
 
 # Another version

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+from collections import Counter
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from lenslet.library import manifest
 from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
 from lenslet.search.query import Page, Search
-from lenslet.search.rollup import Rollup, fold
+from lenslet.search.rollup import Rollup, fold, is_due
 from lenslet.storage.local import LocalTree
 
 WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_size=1, max_size=3)
@@ -92,3 +94,83 @@ def test_a_query_finds_what_reading_every_item_would(drawn, terms: list[str]) ->
     ]
     assert [orjson.loads(line)["path"] for line in found] == wanted
     assert (count, more) == (len(wanted), False)
+
+
+DRAFTS = st.dictionaries(
+    st.integers(0, 9), st.tuples(WORDS, st.lists(st.sampled_from(["ab", "c"])))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from(["a", "a/b", "a b", "c"]), unique=True, min_size=1),
+    st.lists(st.tuples(DRAFTS, DRAFTS), min_size=4, max_size=4),
+    st.lists(TERMS, min_size=1, max_size=3),
+    st.sampled_from(["", "a", "a/b", "c"]),
+)
+def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, below) -> None:
+    """In the same order, and suggestions count the same, whatever came, went or was edited."""
+    folders = sorted(map(Path, names), key=paths.folder_key)
+    steps: list[dict[Path, list[manifest.Item]]] = [{}, {}]
+    for folder, drafts in zip(folders, drawn, strict=False):
+        for step, draft in zip(steps, drafts, strict=True):
+            items = [item(number, [], *each) for number, each in sorted(draft.items())]
+            for found in items:
+                found["path"] = folder.child(found["name"])
+            step[folder] = items
+    with tempfile.TemporaryDirectory() as top:
+        root, cache = LocalTree(f"{top}/root"), LocalTree(f"{top}/cache", private=True)
+        (pathlib.Path(root.root) / "any").mkdir(parents=True)
+        search = Search(root, cache)
+        rollup = Rollup(root, cache)
+        old, new = steps
+        rollup.compact(folders, lambda each: Manifest(each, old[each], [], "2024-01-01T00:00:00Z"))
+        generations = {}
+        for second, folder in enumerate(folders):
+            (pathlib.Path(root.root) / folder).mkdir(parents=True, exist_ok=True)
+            made = f"2024-01-02T00:00:{second:02d}Z"
+            manifest.write(root, Manifest(folder, new[folder], [], made), 5, old=Manifest(folder))
+            generations[folder] = made
+            rollup.flush(generations, 0)
+            search.find("a", paths.ROOT, Page())  # looks at one more folder
+        for terms in queries:
+            found, *_ = search.find(" ".join(terms), Path(below), Page(limit=1000))
+            wanted = [
+                i["path"]
+                for folder in folders
+                for i in new[folder]
+                if Path(below).holds(folder) and all(agrees(i, t) for t in terms)
+            ]
+            assert [orjson.loads(line)["path"] for line in found] == wanted
+        tags = Counter(tag for items in new.values() for i in items for tag in i["tags"])
+        found = [each for each in search.suggest("", 100) if each["kind"] == "tag"]
+        assert {each["text"]: each["count"] for each in found} == tags
+
+
+MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("size", "days", "written", "folders", "due"),
+    [
+        (90 * MB, 0, 0, 0, False),
+        (90 * MB, 99, 0, 0, False),  # nothing has changed
+        (90 * MB, 99, 91 * MB, 0, False),  # and all that has changed is undone
+        (90 * MB, 0, 89 * MB, 1, False),
+        (90 * MB, 0, 90 * MB, 1, True),  # as much was written as it has bytes
+        (90 * MB, 0, 13 * MB, 500, False),  # in an hour of tagging
+        (90 * MB, 2, 13 * MB, 500, False),
+        (90 * MB, 3, 13 * MB, 500, True),
+        (90 * MB, 14, 100, 1, False),  # one edit
+        (90 * MB, 20, 100, 1, True),
+        (90 * MB, -5, 100, 1, False),  # a clock that was ahead
+        (90 * MB, 1e9, 100, 1, True),  # one that was far behind
+        (90 * MB, 0, 1 * MB, 5000, False),
+        (90 * MB, 0, 1 * MB, 5001, True),  # each query would look at too many
+        (200_000, 0, 100, 1, True),  # so small that it does not matter
+    ],
+)
+def test_a_rollup_is_written_when_as_much_has_been_written_since(
+    size, days, written, folders, due
+) -> None:
+    assert is_due(size, days, written, folders) == due

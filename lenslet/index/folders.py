@@ -109,6 +109,7 @@ class Records:
         self._nested: set[Path] = set()  # those behind several pointers
         self.version = 0  # changes with every change of a folder's health
         self.forgotten = 0  # changes when an indexed folder is forgotten
+        self.images_read = 0  # and written into manifests
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -366,6 +367,7 @@ class Folders:
         self._looker.write(look)
         self._looker.complete(look)
         with self._lock:  # newer facts are kept
+            self._records.images_read += len(facts)
             run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
             run.failed = {n: p for n, p in run.failed.items() if n not in failed}
         self._remember(job, look, before, failed, begun, begun_ns)

@@ -34,7 +34,7 @@ STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a sl
 _ONCE_PAUSE = 0.05
 _ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
 _ONCE_MOVES_SECONDS = 600.0  # with `once`: the longest time for moving sidecars
-COMPACT_SECONDS = 300.0  # between two rollups
+COMPACT_SECONDS = 300.0  # at least, between two rollups
 _SCAN_REST = 100  # times what a scan took, then comes the next: a quarter to all of SCAN_SECONDS
 _REST = 10  # a rollup that failed is tried again after so many times what it took
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its `looked`
@@ -234,6 +234,7 @@ class Summary:
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._flushed = float("-inf")  # when the delta was last compared with the records
+        self._read = 0  # images that the delta knows were read
         self._compacted, self._rebuild = clock(), False
         self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
         self._passes: dict[str, dict[str, Any]] = {}
@@ -250,12 +251,12 @@ class Summary:
             if complete:
                 self._moves.step()
             self._flush()
-            if complete and ((job.deep and self._rollup.delta) or self._is_due()):
+            if complete and ((job.deep and self._rollup.delta.folders) or self._is_due()):
                 self._compact()
         finally:
             if complete:
                 self._report()
-        if self._leads and self._rollup.delta:
+        if self._leads and self._rollup.delta.folders:
             self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
         spare = [name for name in (ROLLUP, ROLLUP_DELTA, HEALTH) if self._tree.is_spare(Path(name))]
         if spare and not self._tree.obstacle():
@@ -276,9 +277,11 @@ class Summary:
             differs = (path for path in now if now[path].generation != known.get(path))
             changed |= {path: now[path].generation for path in differs}
             changed |= dict.fromkeys(known.keys() - now.keys(), "")
-            for path in rollup.delta.keys() - now.keys() - changed.keys():
+            for path in rollup.delta.folders.keys() - now.keys() - changed.keys():
                 self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
-        rollup.flush(changed)
+        read = self._records.images_read
+        if rollup.flush(changed, read - self._read):
+            self._read = read
         self._records.search_knows(gone)
         self._flushed = begun
 
@@ -287,7 +290,7 @@ class Summary:
             raise self._failed[1]
         waited = self._clock() - self._compacted >= COMPACT_SECONDS
         due = self._rebuild or not self._rollup.exists or self._rollup.is_old
-        return due or bool(self._rollup.delta and waited)
+        return due or (waited and self._rollup.is_due)
 
     def _compact(self) -> None:
         begun = self._clock()

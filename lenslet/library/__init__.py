@@ -36,7 +36,7 @@ class Library:
     client: Client
     tree: Tree
     locator: Locator
-    cache: Tree
+    cache: LocalTree
     previews: Previews
     decoders: Decoders
 

@@ -3,36 +3,39 @@
 import itertools
 import logging
 import mmap
+import operator
 import os
 import re
 import threading
 import time
 import weakref
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from blake3 import blake3
 
 from lenslet import times
 from lenslet.errors import BadRequest, LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.library.manifest import Item
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key, natural_key
+from lenslet.search.changes import Changed, Line, fold_changes, without_garbage
 from lenslet.search.rollup import (
     FIELD,
     TAG,
     copy_rollup,
+    empty_copy,
     encode_date,
     fold,
-    fold_folder,
     forget_copies,
     parse_delta,
     position_of,
     read_head,
 )
+from lenslet.storage.local import LocalTree, Scratch, Text
 from lenslet.storage.tree import Stat, Tree
 
 log = logging.getLogger("lenslet")
@@ -41,7 +44,6 @@ Answer = TypeVar("Answer")
 COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
 MOST_SORTED = 500_000  # takes a second
-_EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "date": 5}
@@ -105,7 +107,7 @@ def _date_term(text: str, *, excludes: bool) -> Term:
 
 
 class FoldedCopy:
-    """A host's copy of some items: the items, and a folded line for each.
+    """A host's copy of the rollup: the items, and a folded line for each.
 
     Items and lines stay open, so that they can be read after another process removed them.
     """
@@ -128,48 +130,17 @@ class FoldedCopy:
                 return data[: end if end >= 0 else None].rstrip(b",")
             size *= 8
 
-    def items(self, start: int, end: int) -> Iterator[Item]:
-        """Yields the items of the folded lines in a range."""
-        for line in bytes(self.fold[start:end]).splitlines():
-            yield orjson.loads(self.item(line))
-
-    def hits(self, terms: list[Term], start: int, end: int) -> Iterator[bytes]:
-        """Yields the folded lines in a range that every term matches, in order."""
-        texts = {term.text for term in terms if not term.excludes}
-        rest = [term for term in terms if term.excludes or term.field]
-        for first, last in self._lines_with(texts, start, end):
-            line = self.fold[first:last]
-            if all(term.matches(line) for term in rest):
-                yield line
-
-    def _lines_with(self, texts: set[bytes], start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yields start and end of each line that contains all texts.
-
-        If a text next occurs in a later line, no line before contains all texts: continue there.
-        """
-        found = dict.fromkeys(texts, -1)
-        while start < end:
-            last = self.fold.find(b"\n", start)
-            for text, at in found.items():
-                if at < start:
-                    at = found[text] = self._find(text, start, end)
-                    if at < 0:
-                        return
-                if at > last:
-                    start = self.fold.rfind(b"\n", last, at) + 1
-                    break
-            else:
-                yield start, last
-                start = last + 1
-
-    def _find(self, text: bytes, start: int, end: int) -> int:
-        while start < end:
-            stop = min(end, start + _SLICE)
-            at = self.fold.find(text, start, stop)
-            if at >= 0 or stop == end:
-                return at
-            start = stop - len(text) + 1
-        return -1
+    def lines(self, start: int, end: int) -> list[Line]:
+        """Returns where each folded line in a range starts, and the JSON of its item."""
+        lines = self.fold[start:end].splitlines(keepends=True)
+        if not lines:
+            return []
+        starts = itertools.accumulate(map(len, lines), initial=start)
+        at = [position_of(line) for line in lines]
+        data = os.pread(self._items, at[-1] - at[0], at[0])
+        parts = [data[first - at[0] : last - at[0]] for first, last in itertools.pairwise(at)]
+        texts = [part.partition(b"\n")[0].rstrip(b",") for part in parts]
+        return list(zip(starts, [*texts, self.item(lines[-1])], strict=False))
 
     def range_of(self, folder: Path) -> tuple[int, int]:
         """Returns where the lines of one folder start and end."""
@@ -203,23 +174,55 @@ class FoldedCopy:
         return low
 
 
-@dataclass(slots=True)
-class _Changed:
-    """A folder in the delta: which lines of the rollup it replaces, and the key of its copy."""
+def _lines_with(
+    fold: Text, texts: set[bytes], start: int, end: int, old: Sequence[tuple[int, int]] = ()
+) -> Iterator[tuple[int, int]]:
+    """Yields start and end of each line in a range that contains all texts.
 
-    folder: Path
-    start: int
-    end: int
-    key: str
+    Lines in one of the `old` ranges, which are in order, do not count. If a text next occurs in a
+    later line, no line before contains all texts: continue there.
+    """
+    ends = [last for _, last in old]
+    found = dict.fromkeys(texts, -1)
+    number = 0
+    while start < end:
+        number = bisect_right(ends, start, number)
+        if number < len(old) and old[number][0] <= start < ends[number]:
+            start = ends[number]
+            continue
+        last = fold.find(b"\n", start)
+        for text, at in found.items():
+            if at < start:
+                at = found[text] = _find(fold, text, start, end)
+                if at < 0:
+                    return
+            if at > last:
+                start = fold.rfind(b"\n", last, at) + 1
+                break
+        else:
+            yield start, last
+            start = last + 1
 
 
-@dataclass(slots=True)
+def _find(fold: Text, text: bytes, start: int, end: int) -> int:
+    while start < end:
+        stop = min(end, start + _SLICE)
+        at = fold.find(text, start, stop)
+        if at >= 0 or stop == end:
+            return at
+        start = stop - len(text) + 1
+    return -1
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
-    """A rollup, and the folders that have changed since, sorted."""
+    """A rollup, and the folders that have changed since, in order, with their log and its text."""
 
     rollup: FoldedCopy
     generated_at: str
-    changed: list[_Changed] = field(default_factory=list)
+    log: Scratch
+    text: Text
+    changed: list[Changed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +248,7 @@ class Found(NamedTuple):
     generated_at: str
 
 
-Hit = tuple[FoldedCopy, bytes]  # a folded line, and the copy it is in
+Hit = tuple[Changed | None, bytes]  # a folded line, and the changed folder it is in
 
 
 def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
@@ -268,7 +271,7 @@ def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
 class Search:
     """Answers queries from the newest rollup and delta. Safe for threads."""
 
-    def __init__(self, tree: Tree, cache: Tree) -> None:
+    def __init__(self, tree: Tree, cache: LocalTree) -> None:
         self._tree = tree
         self._cache = cache
         self._lock = threading.Lock()
@@ -310,23 +313,41 @@ class Search:
                 if page.offset <= count < end:
                     found.append(hit)
                 count += 1
-        items = [copy.item(line) for copy, line in found]
+        items = [
+            changed.item(view.text, line) if changed else view.rollup.item(line)
+            for changed, line in found
+        ]
         return Found(items, count, more, view.generated_at)
 
     def _hits(self, view: _View, terms: list[Term], below: Path) -> Iterator[Hit]:
-        """Goes through the rollup, and looks at each changed folder's copy in its place."""
-        rollup = view.rollup
-        start, end = rollup.range_below(below)
-        for changed in view.changed:
-            if below.holds(changed.folder):
-                for line in rollup.hits(terms, start, changed.start):
-                    yield rollup, line
-                start = max(start, changed.end)
-                copy = FoldedCopy(self._cache, changed.key)
-                for line in copy.hits(terms, 1, len(copy.fold)):
-                    yield copy, line
-        for line in rollup.hits(terms, start, end):
-            yield rollup, line
+        """Yields the lines of the rollup and those that replace some of them, in order."""
+        changed = [each for each in view.changed if below.holds(each.folder)]
+        old = [(start, end) for each in changed for start, end, *_ in each.splices if start < end]
+        texts = {term.text for term in terms if not term.excludes}
+        rest = [term for term in terms if term.excludes or term.field]
+
+        def matching(fold: Text, lines: Iterator[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+            for first, last in lines:
+                line = fold[first:last]
+                if all(term.matches(line) for term in rest):
+                    yield first, line
+
+        fold, log = view.rollup.fold, view.text
+        unchanged = matching(fold, _lines_with(fold, texts, *view.rollup.range_below(below), old))
+        following = next(unchanged, None)
+        for each in changed:
+            for start, _, first, last in each.lines():
+                if not all(log.find(text, first, last) >= 0 for text in texts):
+                    continue
+                for _, line in matching(log, _lines_with(log, texts, first, last)):
+                    while following and following[0] < start:
+                        yield None, following[1]
+                        following = next(unchanged, None)
+                    yield each, line
+        if following:
+            yield None, following[1]
+        for _, line in unchanged:
+            yield None, line
 
     def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Suggests tags that contain a text, then words of file names that begin with the text.
@@ -337,11 +358,12 @@ class Search:
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
         counts: Counter[tuple[str, str]] = Counter()
-        for key in view.rollup.key, *(changed.key for changed in view.changed):
-            for line in self._cache.read(Path(f"{key}.terms"))[0].splitlines():
-                kind, folded, shown, count = line.split(b"\t")
-                if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
-                    counts[kind.decode(), shown.decode()] += int(count)
+        texts = [self._cache.read(Path(f"{view.rollup.key}.terms"))[0]]
+        texts += [each.terms_of(view.text) for each in view.changed]
+        for line in itertools.chain.from_iterable(map(bytes.splitlines, texts)):
+            kind, folded, shown, count = line.split(b"\t")
+            if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
+                counts[kind.decode(), shown.decode()] += int(count)
         ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
         found = [
             {"text": shown, "count": count, "kind": "tag" if kind == "t" else "name"}
@@ -377,44 +399,54 @@ class Search:
         self._checked = now
         if old and (delta, rollup) == self._seen:
             return old
-        view, complete = self._open_rollup(old), True
-        folders = parse_delta(data)
-        for folder, generation in sorted(folders.items(), key=lambda each: folder_key(each[0])):
-            changed = self._changed(view, folder, generation)
-            complete &= changed is not None
-            view.changed += [changed] if changed else []
+        view = self._open_rollup(old)
+        known = {each.folder: each for each in view.changed}
+        changed, complete = list[Changed](), True
+        for folder, generation in parse_delta(data).items():
+            each = known.get(folder)
+            if not each or each.generation != generation:
+                new = self._changed(view, folder, generation, each)
+                complete &= new is not None
+                each = new or each  # until its manifest is complete
+            changed += [each] if each else []
+        changed.sort(key=operator.attrgetter("order"))
+        log, changed = without_garbage(view.log, changed)
         self._seen = delta if complete else None, rollup
-        current = {view.rollup.key, *(changed.key for changed in view.changed)}
-        forget_copies(self._cache, current)
-        return view
+        return _View(view.rollup, view.generated_at, log, log.text(), changed)
 
     def _open_rollup(self, old: _View | None) -> _View:
         """Opens the rollup. If it is missing, the last one stays in use."""
         try:
             head = read_head(self._tree)
             if old and old.rollup.key == head["id"]:
-                return _View(old.rollup, old.generated_at)
-            key = copy_rollup(self._tree, self._cache, head["id"])
-            return _View(FoldedCopy(self._cache, key), head["generatedAt"])
+                return old
+            key, generated_at = (
+                copy_rollup(self._tree, self._cache, head["id"]),
+                head["generatedAt"],
+            )
         except NotFound:
             if old:
-                return _View(old.rollup, old.generated_at)
-            fold_folder(self._cache, _EMPTY, (), ())
-            return _View(FoldedCopy(self._cache, _EMPTY), times.LONG_AGO)
+                return old
+            key, generated_at = empty_copy(self._cache), times.LONG_AGO
+        copy = FoldedCopy(self._cache, key)
+        forget_copies(self._cache, key)
+        return _View(copy, generated_at, self._cache.scratch(), b"", [])
 
-    def _changed(self, view: _View, folder: Path, generation: str) -> _Changed | None:
+    def _changed(
+        self, view: _View, folder: Path, generation: str, known: Changed | None
+    ) -> Changed | None:
         """A changed folder, folded; None while its manifest is being written."""
-        rollup, items = view.rollup, list[Item]()
-        start, end = rollup.range_of(folder)
+        items = list[Item]()
         if generation:
             found = manifest.load(self._tree, folder, fresh=True)  # may be of a later generation
             generation, items = found.generated_at, found.items
             if not generation:
                 return None
-        name = f"{folder}\0{generation}\0{rollup.key}"
-        key = blake3(name.encode()).hexdigest()[:20]
-        fold_folder(self._cache, key, items, rollup.items(start, end))
-        return _Changed(folder, start, end, key)
+        start, end = (known.start, known.end) if known else view.rollup.range_of(folder)
+        text, splices, terms = fold_changes(view.rollup.lines(start, end), end, items)
+        order = known.order if known else folder_key(folder)
+        base = view.log.append(text)
+        return Changed(folder, order, generation, start, end, splices, base, terms, len(text))
 
 
 def _there(ask: Callable[[], Answer]) -> Answer | None:

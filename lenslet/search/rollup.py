@@ -3,9 +3,8 @@
 `_rollup.json` holds one item per line and, at its end, the generation of each folder's manifest.
 `_rollup_delta.json` names the folders whose manifest has another generation now.
 
-Each host keeps in its cache a folded copy (without case and accents) of the rollup and of each
-folder in the delta. A copy has three files that share a key. The key of the rollup is its id, that
-of a folder a hash of the folder, its generation and the rollup's id.
+Each host keeps in its cache a folded copy (without case and accents) of the rollup. It has three
+files, whose key is the rollup's id.
 
 - `KEY.json`: the items, one per line.
 - `KEY.lines`: a line for each item: where it is in `KEY.json`, name, folder, tags, notes and date.
@@ -13,14 +12,17 @@ of a folder a hash of the folder, its generation and the rollup's id.
 """
 
 import contextlib
+import datetime as dt
 import itertools
 import math
+import os
 import re
 import secrets
 import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -42,7 +44,13 @@ _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # tags, and words
 _MOST_NAMED = 20_000  # folders in a delta, about 2 MB
-_KEPT_SECONDS = 600.0  # how long a copy that is no longer current may still be in use
+_EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
+_MAKING_SECONDS = 600.0  # a copy that is younger than the one in use may still be being made
+# When a rollup is written:
+_SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
+_IMAGE_BYTES = 2000  # an image that was read counts as much: four such images, four lines of it
+_DOUBLE_DAYS, _MOST_DAYS = 1.0, 60.0  # what has been written counts double after each day
+_MOST_FOLDERS = 5000  # in the delta: looking through more takes too long
 _ID = re.compile(r"[0-9a-f]{16}")
 # Positions are written in letters that folded text never contains, so that no query finds them.
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
@@ -77,11 +85,16 @@ def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -
     head = {"v": 1, "generatedAt": times.text(times.now()), "id": rollup_id, "form": SEARCH_FORM}
     line = orjson.dumps(head)[:-1] + b',"items":['
     comma = b"\n"
-    for item in items:
-        if len(text := orjson.dumps(shown(item))) < LINE_BYTES - 2:  # a comma and the line's end
-            yield line + comma
-            line, comma = text, b",\n"
+    for text in filter(None, map(encode_item, items)):
+        yield line + comma
+        line, comma = text, b",\n"
     yield line + _FOLDERS + orjson.dumps(folders, option=orjson.OPT_NON_STR_KEYS) + b"}\n"
+
+
+def encode_item(item: Item) -> bytes:
+    """Returns an item as a line of the rollup, without its end; nothing if it is too long."""
+    text = orjson.dumps(shown(item))
+    return text if len(text) < LINE_BYTES - 2 else b""  # a comma and the end of the line
 
 
 def read_head(tree: Tree) -> dict[str, Any]:
@@ -130,17 +143,60 @@ def parse_delta(data: bytes, most: float = _MOST_NAMED) -> Generations:
         return {}
 
 
-def encode_delta(folders: Generations) -> bytes:
-    document = {"v": 1, "generatedAt": times.text(times.now()), "folders": folders}
-    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A delta: its folders, and how many bytes were written since the `rollup` with that id."""
+
+    folders: Generations = field(default_factory=dict)
+    rollup: str = ""
+    written: int = 0
+
+    def encode(self) -> bytes:
+        head = {"v": 1, "generatedAt": times.text(times.now())}
+        document = head | {"rollup": self.rollup, "written": self.written, "folders": self.folders}
+        return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def of(cls, data: bytes) -> "Delta":
+        """Parses a delta. One that is torn or nonsense is empty."""
+        folders, written = parse_delta(data), 0
+        if folders:
+            found = orjson.loads(data)
+            rollup, written = str(found.get("rollup")), found.get("written")
+            if isinstance(written, int) and 0 <= written < 1 << 53:
+                return cls(folders, rollup, written)
+        return cls(folders)
+
+    def after(self, rollup: str, changed: Generations, known: Generations, images: int) -> "Delta":
+        """Returns the delta that names the `changed` folders too.
+
+        `known` are the generations in the rollup, `images` how many were read meanwhile.
+        """
+        found = dict(self.folders)
+        for path, generation in changed.items():
+            if not generation or not is_later(found.get(path, ""), generation):
+                found[path] = generation
+        folders = {
+            path: generation
+            for path, generation in sorted(found.items())
+            if generation != known.get(path, "")
+        }
+        if folders == self.folders:
+            return self
+        new = Delta(folders, rollup, self.written if self.rollup == rollup else 0)
+        return replace(new, written=new.written + len(new.encode()) + images * _IMAGE_BYTES)
 
 
-def read_delta(tree: Tree) -> Generations:
-    """Reads the delta; empty if there is none."""
-    try:
-        return parse_delta(tree.read(Path(ROLLUP_DELTA))[0])
-    except NotFound:
-        return {}
+def is_due(size: int, days: float, written: int, folders: int) -> bool:
+    """True if a rollup of `size` bytes that is so many days old is to be written anew.
+
+    It is when as many bytes were `written` since: at most half of what is written is the rollup.
+    They count double after each day, so that a rollup does not stay old for ever. `folders` is how
+    many the delta names; if there are many, each query takes longer.
+    """
+    weight = 2 ** (min(max(days, 0.0), _MOST_DAYS) / _DOUBLE_DAYS)
+    due = written * weight >= size - _SMALL_BYTES or folders > _MOST_FOLDERS
+    return folders > 0 and due
 
 
 # The copies in the cache
@@ -172,36 +228,33 @@ def _has_copy(cache: Tree, key: str) -> bool:
         return False
 
 
-def fold_copy(cache: Tree, key: str, was: Iterable[Item] = ()) -> None:
+def fold_copy(cache: Tree, key: str) -> None:
     """Writes the folded lines and the terms of the items in `KEY.json`.
 
-    Terms are counted in these items minus those in `was`, so that the counts can be added to the
-    rollup's. `NotFound` if the file of items is torn.
+    `NotFound` if the file of items is torn.
     """
-    terms = _Terms()
+    terms = Terms()
 
     def lines() -> Iterator[bytes]:
         yield b"\n"
         with cache.open(Path(f"{key}.json"))[0] as file:
             for position, item in _items_of(file):
                 terms.add(item)
-                yield _folded_line(item, position)
+                yield folded_line(item, position)
 
     try:
         cache.write(Path(f"{key}.lines"), lines)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         cache.delete(Path(f"{key}.json"))
         raise NotFound("The rollup is nonsense.") from error
-    for item in was:
-        terms.remove(item)
     cache.write(Path(f"{key}.terms"), terms.encode())
 
 
-def fold_folder(cache: Tree, key: str, items: Iterable[Item], was: Iterable[Item]) -> None:
-    """Makes this host's copy of one folder, if it is missing."""
-    if not _has_copy(cache, key):
-        cache.write(Path(f"{key}.json"), lambda: encode_rollup(key, items, {}))
-        fold_copy(cache, key, was)
+def empty_copy(cache: Tree) -> str:
+    """Makes a copy of a rollup without items, and returns its key."""
+    cache.write(Path(f"{_EMPTY}.json"), lambda: encode_rollup(_EMPTY, (), {}))
+    fold_copy(cache, _EMPTY)
+    return _EMPTY
 
 
 def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
@@ -217,7 +270,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
         position += len(line)
 
 
-def _folded_line(item: Item, position: int) -> bytes:
+def folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
     tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
     where = f"{position:X}".translate(_CODE)
@@ -236,7 +289,7 @@ def position_of(line: bytes) -> int:
     return int(line[: line.index(b"\x1f")].translate(_DECODE), 16)
 
 
-class _Terms:
+class Terms:
     """Counts tags, as they are written, and the words of names."""
 
     def __init__(self) -> None:
@@ -275,18 +328,21 @@ def _words_of(item: Item) -> set[str]:
     return set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
 
 
-def forget_copies(cache: Tree, keep: set[str], drop: str = "") -> None:
-    """Removes the copies with other keys that are older than ten minutes, and those of `drop`.
+def forget_copies(cache: Tree, key: str, drop: str = "") -> None:
+    """Removes the copies that are older than the one with this key, and the one of `drop`.
 
-    A process that has one open goes on reading it.
+    A process that has one open goes on reading it, and one that was about to open it tries again.
+    A younger copy is only removed if it is not ready after ten minutes.
     """
-    before = time.time_ns() - int(_KEPT_SECONDS * 1e9)
     with contextlib.suppress(NotFound):  # nothing was ever copied
         found = cache.listing(ROOT)
         cache.sweep(ROOT, found.leftovers)
+        before = time.time_ns() - int(_MAKING_SECONDS * 1e9)
+        if current := found.files.get(f"{key}.json"):
+            before = max(before, current.mtime_ns)
         for name, stat in found.files.items():
-            key = name.partition(".")[0]
-            if key == drop or (key not in keep and stat.mtime_ns <= before):
+            of = name.partition(".")[0]
+            if of == drop or (of != key and stat.mtime_ns <= before):
                 with contextlib.suppress(NotFound):
                     cache.delete(Path(name))
 
@@ -304,60 +360,66 @@ class Rollup:
         self._tree = tree
         self._cache = cache
         self._id = ""  # of the rollup that was read last
+        self._made, self._size = times.now(), 0
         self.generations: Generations = {}
-        self.delta: Generations = {}
         self.is_old = False  # it is of an older form
+        self.delta = Delta()
 
     @property
     def exists(self) -> bool:
         return bool(self._id)
 
+    @property
+    def is_due(self) -> bool:
+        """True if it is time to write it anew."""
+        written = self.delta.written if self.delta.rollup == self._id else 0
+        days = (times.now() - self._made) / dt.timedelta(days=1)
+        return is_due(self._size, days, written, len(self.delta.folders))
+
     def refresh(self) -> None:
         """Reads both files."""
         try:
             head = read_head(self._tree)
-            rollup_id, form = str(head["id"]), head.get("form", 1)
+            form = head.get("form", 1)
             self.is_old = isinstance(form, int) and form < SEARCH_FORM
-            if rollup_id != self._id:
-                self._id = copy_rollup(self._tree, self._cache, rollup_id)
+            if head["id"] != self._id:
+                self._id = copy_rollup(self._tree, self._cache, str(head["id"]))
                 with self._cache.open(Path(f"{self._id}.json"))[0] as file:
                     self.generations = read_folders(file)
+                    self._size = file.seek(0, os.SEEK_END)
+                with contextlib.suppress(TypeError, ValueError):
+                    self._made = times.parse(head["generatedAt"])
+                forget_copies(self._cache, self._id)
         except NotFound:
             self._id, self.generations = "", {}
-        self.delta = read_delta(self._tree)
+        try:
+            self.delta = Delta.of(self._tree.read(Path(ROLLUP_DELTA))[0])
+        except NotFound:
+            self.delta = Delta()
 
-    def flush(self, changed: Generations) -> None:
+    def flush(self, changed: Generations, images: int) -> bool:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
 
-        The generation of a folder that is gone is "". If there are too many names, search knows
-        after the next rollup.
+        The generation of a folder that is gone is "". `images` is how many were read since the last
+        flush. False if there is no news, and the delta is not written. If there are too many names,
+        search knows after the next rollup.
         """
-        wanted = self._delta_after(self.delta, changed)
-        if wanted == self.delta or len(wanted) > _MOST_NAMED:
+        wanted = self.delta.after(self._id, changed, self.generations, images)
+        if wanted == self.delta or len(wanted.folders) > _MOST_NAMED:
             self.delta = wanted
-            return
+            return False
 
         def change(copies: list[Document]) -> tuple[Path, bytes | None] | None:
-            stored: Generations = {}
+            stored = Delta()
             for copy in copies:
-                stored = parse_delta(copy.data or b"")
-            self.delta = self._delta_after(stored, changed)
-            data = encode_delta(self.delta)
-            fits = len(self.delta) <= _MOST_NAMED and len(data) <= DELTA_BYTES
+                stored = Delta.of(copy.data or b"")
+            self.delta = stored.after(self._id, changed, self.generations, images)
+            data = self.delta.encode()
+            fits = len(self.delta.folders) <= _MOST_NAMED and len(data) <= DELTA_BYTES
             return (Path(ROLLUP_DELTA), data) if fits else None
 
         self._tree.update([Path(ROLLUP_DELTA)], change, derived=True)
-
-    def _delta_after(self, stored: Generations, changed: Generations) -> Generations:
-        found = dict(stored)
-        for path, generation in changed.items():
-            if not generation or not is_later(found.get(path, ""), generation):
-                found[path] = generation
-        return {
-            path: generation
-            for path, generation in sorted(found.items())
-            if generation != self.generations.get(path, "")
-        }
+        return True
 
     def compact(self, folders: Iterable[Path], load: Callable[[Path], Manifest]) -> int:
         """Writes the rollup anew from the manifests of `folders`; returns the number of items.
@@ -387,7 +449,9 @@ class Rollup:
                     return iter(partial(file.read, _CHUNK), b"")
 
                 self._tree.write(Path(ROLLUP), content)
+                size = file.seek(0, os.SEEK_END)
             self._id, self.generations, self.is_old = rollup_id, generations, False
+            self._made, self._size = times.now(), size
         finally:
-            forget_copies(self._cache, {self._id}, "" if self._id == rollup_id else rollup_id)
+            forget_copies(self._cache, self._id, "" if self._id == rollup_id else rollup_id)
         return count

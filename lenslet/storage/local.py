@@ -5,11 +5,14 @@ import ctypes
 import errno
 import fcntl
 import functools
+import mmap
 import os
 import secrets
 import stat as stat_module
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -47,11 +50,13 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
 _READ_ONLY = "the root cannot be written: set STATE_DIR"
+_CACHE_FULL = "No space left in this host's cache (XDG_CACHE_HOME): free some."
 _LOCK_SECONDS = 10.0
 _UPDATE_TRIES = 100  # a change of another program in between costs one
 _RENAME_NOREPLACE = 1
 _LOCK_PAUSE, _LOCK_PAUSE_MOST = 0.0001, 0.002
 _LEFTOVER_SECONDS, _LEFTOVER_SECONDS_UNLOCKABLE = 1.0, 3600.0
+Text = mmap.mmap | bytes
 
 
 class _DomainErrors:
@@ -295,8 +300,7 @@ class LocalTree(Tree):
                 _replace(fd, path.name, pieces, mtime_ns=image.mtime_ns if image else None)
             except OSError as error:
                 if self.private and not self._claim and error.errno in _FULL:
-                    reason = "No space left in this host's cache (XDG_CACHE_HOME): free some."
-                    raise errors.StorageFull(reason) from error
+                    raise errors.StorageFull(_CACHE_FULL) from error
                 raise
 
     def make_folder(self, folder: Path) -> None:
@@ -314,6 +318,11 @@ class LocalTree(Tree):
         """Sets a file's modification time to now, if the file still exists."""
         with contextlib.suppress(OSError, NotFound), self._folder(path.parent) as fd:
             os.utime(path.name, dir_fd=fd, follow_symlinks=False)
+
+    def scratch(self) -> "Scratch":
+        """Opens a new file without a name, in a private tree."""
+        with self._folder(ROOT, make=True), _DomainErrors(ROOT, writing=True):
+            return Scratch(self)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
         try:
@@ -371,6 +380,34 @@ class LocalTree(Tree):
             if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
                 return errors.StorageFull("no space is left on the disk: free some")
         return None
+
+
+class Scratch:
+    """A file without a name in a private tree. It ends with this object. Used by one thread."""
+
+    def __init__(self, tree: LocalTree) -> None:
+        self.another = tree.scratch
+        self.size = 0
+        file = tempfile.TemporaryFile(dir=tree.root, buffering=0)  # noqa: SIM115 (kept open)
+        self._fd = file.fileno()
+        weakref.finalize(self, file.close)
+
+    def append(self, data: bytes) -> int:
+        """Writes to the end, and returns where that is."""
+        start, end, rest = self.size, self.size + len(data), memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.pwrite(self._fd, rest, end - len(rest)) :]
+        except OSError as error:
+            raise errors.StorageFull(_CACHE_FULL) from error
+        self.size = end
+        return start
+
+    def text(self) -> Text:
+        """Maps all that was written. Any thread may read it, also when this is closed."""
+        if not self.size:
+            return b""
+        return mmap.mmap(self._fd, self.size, access=mmap.ACCESS_READ)
 
 
 def _make_folders(path: str) -> None:
