@@ -45,6 +45,10 @@ class Service:
         """Make requests whose URL holds `part` fail, so many times."""
         self.control("fault", [method, part, status, code, times])
 
+    def age(self, path: BucketPath, seconds: float) -> None:
+        """Make an object so much older."""
+        self.control("age", [path.bucket, path.key, seconds])
+
     def counts(self) -> dict[str, int]:
         """Requests by method since the last reset; a listing is a LIST."""
         found: dict[str, int] = self.control("counts")

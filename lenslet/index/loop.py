@@ -53,6 +53,7 @@ class Indexer:
         clock = clock or Clock()
         self._records = records = Records()
         self._clock = clock
+        self._tree = library.tree
         self._decoders = library.decoders
         self._threads = library.settings.worker_threads
         self._queue = queue
@@ -164,6 +165,7 @@ class Indexer:
             return
         self._status.beat(self.backlog)
         reads = [f"{job.path or '/'} takes over a minute: a slow disk?" for job in slow]
+        reads += map(str, filter(None, [self._tree.obstacle()]))
         self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
         self._status.set_problem(IMAGES, self.problem(Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER))
         self._status.set_problem(PREVIEWS, self.problem(Kind.PREVIEW))

@@ -130,7 +130,10 @@ class Images:
     def _read(self, job: Job, *, asked: bool) -> Facts:
         """Returns an image's facts. Writes its thumbnail if `asked` and missing, or by `force`."""
         item = job.path
-        tree, path, file, stat = self._open(item)
+        try:
+            tree, path, file, stat = self._open(item)
+        except errors.Archived as error:  # not tried again and again: restoring takes hours
+            return Facts(error=str(error), rev=error.rev)
         with file:
             if not stat.settled(self._clock.wall_ns()):
                 raise Unsettled

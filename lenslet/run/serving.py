@@ -77,13 +77,14 @@ def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     settings = latest[0] if latest else load_settings()
     channel, status = shared()
-    library = open_library(settings, fresh_seconds=FRESH_SECONDS)
+    stand_in = _pool().stand_in
+    library = open_library(settings, fresh_seconds=FRESH_SECONDS, stand_in=stand_in)
     jobs: Sender = channel if settings.worker_threads else NoSender()
     if settings.jobs_queue_url:
         from lenslet.hosts import SharedJobs
 
         jobs = SharedJobs(library.client, settings, jobs)
-    return create_app(library, jobs, status, waiting=_WAITING, stand_in=_pool().stand_in)
+    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
 
 
 @functools.cache

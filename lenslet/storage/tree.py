@@ -84,7 +84,7 @@ class Listing:
     def digest(self) -> int:
         """A number that changes when the listing changes."""
         files = frozenset(self.files.items()), frozenset(self.covered.items())
-        return hash((files, tuple(self.folders), tuple(self.unusable)))
+        return hash((files, *map(tuple, (self.folders, self.unusable, self.leftovers))))
 
 
 class Document(NamedTuple):
