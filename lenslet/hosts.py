@@ -2,8 +2,9 @@
 
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
 folder of its object to be indexed. A message is deleted when its work has ended well. A host that
-dies deletes nothing: after the queue's visibility timeout others receive its messages. What fails
-again and again ends as a dead letter. Imported only if a queue is set.
+dies deletes nothing: after the queue's visibility timeout others receive its messages. The third
+host that receives a message deletes it at once: a scan repairs what is lost. Only what is not
+understood ends as a dead letter. Imported only if a queue is set.
 """
 
 import logging
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -27,10 +29,12 @@ log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
 MERGE_SECONDS = 1.0  # events of one folder within this time cause one listing
-_LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 10, 5.0, 10.0
+MOST_RECEIVED = 3  # times, of a message whose hosts died; then a scan must find what is lost
+_LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
 _TICK_SECONDS = 0.5
 _DEAD_SECONDS = 60.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
+_RECEIVED = "ApproximateReceiveCount"
 _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
 
 
@@ -108,7 +112,10 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
 
 
 class SharedJobs:
-    """Sends jobs to any host: all jobs of a request process, some of an index process."""
+    """Sends jobs to any host: all jobs of a request process, some of an index process.
+
+    What could not be sent is tried again every second, on a thread that lasts until all is sent.
+    """
 
     def __init__(self, client: Client, settings: Settings, own: Sender | None = None) -> None:
         """`own` takes previews: they are kept on the host that shows them."""
@@ -118,47 +125,52 @@ class SharedJobs:
         self._urgent = settings.jobs_urgent_queue_url or self._normal
         self._lock = threading.Lock()
         self._unsent: dict[tuple[Kind, Path], Job] = {}
-        self._failed = float("-inf")
+        self._trying = False
         self.problem = ""
 
     def send(self, job: Job) -> None:
-        """Sends a job, and those that could not be sent before. `problem` says why it fails.
-
-        For ten seconds after a failure it fails at once.
-        """
+        """Sends a job. While the queue takes none it fails at once, and `problem` says why."""
         if job.kind is Kind.PREVIEW:
             return self._own.send(job)
+        if not self.problem and self._post(job):
+            return None
+        if job.kind is Kind.THUMBNAIL:  # nobody waits for it any more by then
+            job = Job(Kind.FOLDER, job.path.parent)
         with self._lock:
-            self._keep(job)
-            jobs, self._unsent = list(self._unsent.values()), {}
-        try:
-            self._send_all(jobs)
-        except LensletError as error:
+            self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
+            starts, self._trying = not self._trying, True
+        if starts:  # a process that ends must not wait for it
+            threading.Thread(target=self._try_again, name="unsent", daemon=True).start()
+        raise StorageUnavailable(self.problem or "The queue does not take jobs.")
+
+    def _try_again(self) -> None:
+        pause = threading.Event()
+        while True:
             with self._lock:
-                for each in jobs:
-                    if each.kind is not Kind.THUMBNAIL:  # nobody waits for it any more by then
-                        self._keep(each)
-            raise StorageUnavailable(self.problem) from error
+                job = next(iter(self._unsent.values()), None)
+                self._trying = job is not None
+            if job is None:
+                return
+            if not self._post(job):
+                pause.wait(_AGAIN_SECONDS)
+                continue
+            with self._lock:
+                if self._unsent[job.key] is job:  # and not merged with another meanwhile
+                    del self._unsent[job.key]
 
-    def _keep(self, job: Job) -> None:
-        self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
-
-    def _send_all(self, jobs: list[Job]) -> None:
-        """Sends jobs, and removes each one from the list when it is sent."""
-        if time.monotonic() - self._failed < _BREAK_SECONDS:
-            raise StorageUnavailable(self.problem)
+    def _post(self, job: Job) -> bool:
+        """Sends one job; False if that fails."""
+        urgent = job.asked or job.kind is Kind.THUMBNAIL
+        url, body = self._urgent if urgent else self._normal, encode(job).decode()
         try:
-            while jobs:
-                urgent = jobs[0].asked or jobs[0].kind is Kind.THUMBNAIL
-                url, body = self._urgent if urgent else self._normal, encode(jobs[0]).decode()
-                self._client.call_queue("send_message", url, MessageBody=body)
-                del jobs[0]
+            self._client.call_queue("send_message", url, MessageBody=body)
             self.problem = ""
         except LensletError as error:
-            self._failed = time.monotonic()
-            self.problem = f"The queue does not take jobs: {one_line(error)}"
-            log.warning("%s", self.problem)
-            raise
+            problem = f"The queue does not take jobs: {one_line(error)}"
+            if problem != self.problem:  # not every second of an outage
+                log.warning("%s", problem)
+            self.problem = problem
+        return not self.problem
 
 
 @dataclass(slots=True)
@@ -219,13 +231,16 @@ class Consumer:
             action()
             self._problem = ""
         except LensletError as error:
-            self._problem = f"The queue cannot be read: {one_line(error)}"
-            log.warning("%s", self._problem)
-            stop.wait(_PAUSE_SECONDS)
+            problem = f"The queue cannot be read: {one_line(error)}"
+            if problem != self._problem:
+                log.warning("%s", problem)
+            self._problem = problem
+            stop.wait(_AGAIN_SECONDS)
 
     def _receive_all(self, url: str, stop: threading.Event) -> None:
         while not stop.is_set():
-            self._try(lambda: self.receive(url, _LONG_POLL_SECONDS), stop)
+            wait = 0 if self._problem else _LONG_POLL_SECONDS
+            self._try(partial(self.receive, url, wait), stop)
 
     def receive(self, url: str, wait: int) -> None:
         """Takes up to ten messages, waiting `wait` seconds for the first."""
@@ -237,7 +252,11 @@ class Consumer:
         if url not in self._hidden_seconds:
             self._hidden_seconds[url] = int(self._attribute(url, "VisibilityTimeout") or 30)
         answer = self._client.call_queue(
-            "receive_message", url, MaxNumberOfMessages=min(room, _BATCH), WaitTimeSeconds=wait
+            "receive_message",
+            url,
+            MaxNumberOfMessages=min(room, _BATCH),
+            WaitTimeSeconds=wait,
+            AttributeNames=[_RECEIVED],
         )
         for message in answer.get("Messages", []):
             self._take(url, message)
@@ -250,14 +269,17 @@ class Consumer:
             return
         due = time.monotonic() + self._hidden_seconds[url]
         held = Held(url, message["ReceiptHandle"], due, len(jobs))
-        if not jobs:
-            self._end(held, delete=True)
-            return
-        with self._lock:
-            self._held.append(held)
+        received = int(message.get("Attributes", {}).get(_RECEIVED, 1))
+        waits = bool(jobs) and received < MOST_RECEIVED
+        if waits:
+            with self._lock:
+                self._held.append(held)
         for job in jobs:
             delay = 0.0 if job.asked or job.kind is Kind.THUMBNAIL else MERGE_SECONDS
-            self._queue.put(replace(job, waiters=(lambda ok: self._ended(held, ok),)), delay)
+            waiters = (lambda ok: self._ended(held, ok),) if waits else ()
+            self._queue.put(replace(job, waiters=waiters), delay)
+        if not waits:
+            self._end(held, delete=True)
 
     def _ended(self, held: Held, ok: bool) -> None:
         """Deletes a message when all its jobs have ended well; else leaves it for another try."""

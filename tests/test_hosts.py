@@ -18,11 +18,11 @@ from typing import Any
 import boto3
 import pytest
 from buckets import BucketPath, Service
-from conftest import ROOT, environ_of, jpeg, put, wait_for
+from conftest import ROOT, Server, environ_of, jpeg, put, wait_for
 
 from lenslet import config
-from lenslet.errors import Invalid, StorageUnavailable
-from lenslet.hosts import Consumer, SharedJobs, decode, encode
+from lenslet.errors import Invalid
+from lenslet.hosts import Consumer, decode, encode
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import Path
 from lenslet.storage.client import Client
@@ -292,9 +292,10 @@ def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, que
         assert host.stop() == 0
 
 
-def test_a_folder_that_fails_ends_with_the_dead_letters_and_health_counts_them(
-    make, serve, ours, queues
+def test_what_is_not_understood_ends_with_the_dead_letters_and_health_counts_it(
+    serve, ours, queues
 ) -> None:
+    """A folder that fails does not: health says why, and it is tried again anyway."""
     photos(ours, 1, 2)
     ours.service.fault("GET", "d0/1.jpg", 403, "AccessDenied", 100_000)
     for url in (queues.normal, queues.urgent):
@@ -303,12 +304,13 @@ def test_a_folder_that_fails_ends_with_the_dead_letters_and_health_counts_them(
     body = encode(Job(Kind.FOLDER, Path("d0"))).decode()
     queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
     server = serve(ours, **queues.settings)
-    wait_for(lambda: queues.count(queues.dead) >= 2 and queues.empty, 90)
+    wait_for(lambda: queues.count(queues.dead) >= 1 and queues.empty, 90)
     server.process.send_signal(signal.SIGHUP)  # dead letters are counted at start, and each minute
     name = queues.dead.rpartition("/")[2]
     server.until(
-        lambda: f"2 messages in the queue {name}" in str(server.json("/health")["reasons"])
+        lambda: f"1 messages in the queue {name}" in str(server.json("/health")["reasons"])
     )
+    assert "unreadableFiles" in str(server.json("/health")["reasons"])
 
 
 def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, queues) -> None:
@@ -357,21 +359,65 @@ def test_a_queue_that_cannot_be_reached_delays_no_edit_and_health_says_so(
     assert "queue" in str(server.json("/health")["reasons"])
 
 
-def test_what_a_queue_did_not_take_is_sent_with_the_next_job(make, ours, queues) -> None:
+def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_is_back(
+    serve, ours, queues
+) -> None:
+    """Although nobody edits again; and health says that all is well."""
+    put(ours / "d/a.jpg")
+    server = serve(ours, **queues.settings)
+    server.until(lambda: server.json("/search?q=name:a").get("total") == 1)
+    server.until(lambda: server.json("/health")["status"] == "ok")
+    ours.service.fault("POST", "", 500, "InternalError", 100_000)
+    assert server.request("PUT", "/item?path=d/a.jpg", {"tags": ["late"]})[0] == 200
+    server.until(lambda: "does not take jobs" in str(health_reasons(server)))
+    server.until(lambda: "cannot be read" in str(health_reasons(server)))
+    assert server.json("/search?q=tag:late")["total"] == 0
+    ours.service.reset()
+    server.until(lambda: server.json("/search?q=tag:late")["total"] == 1, 5)
+    server.until(lambda: server.json("/health")["status"] == "ok", 5)
+
+
+def health_reasons(server: Server) -> list[str]:
+    """What both request processes have said of late: either may answer."""
+    return [reason for _ in range(8) for reason in server.json("/health")["reasons"]]
+
+
+def test_a_message_whose_hosts_died_is_no_dead_letter(make, ours, queues) -> None:
+    """The third host that receives it deletes it at once; what is not understood is left."""
+    put(ours / "d/a.jpg")
+    for url in (queues.normal, queues.urgent):
+        queues.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+    body = encode(Job(Kind.FOLDER, Path("d"))).decode()
+    for message in (
+        body,
+        json.dumps({"Records": [event("d/a.jpg", bucket=ours.bucket)]}),
+        "nonsense",
+    ):
+        queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
     gallery = make(ours, **queues.settings)
-    jobs = SharedJobs(Client(gallery.settings), gallery.settings)
-    ours.service.fault("POST", "", 500, "InternalError", 1)
-    with pytest.raises(StorageUnavailable):
-        jobs.send(Job(Kind.FOLDER, Path("first")))
-    assert "queue" in jobs.problem
-    wait_for(lambda: _sent(jobs), 20)
-    assert jobs.problem == ""
-    assert queues.count(queues.normal) == 2
+    for _ in range(3):  # each host dies before it has done anything
+        host = Consumer(Client(gallery.settings), gallery.settings, Queue())
+        host.receive(queues.normal, 2)
+        threading.Event().wait(1.5)
+    last = Consumer(Client(gallery.settings), gallery.settings, gallery.queue)
+    for _ in range(3):
+        last.receive(queues.normal, 1)
+        threading.Event().wait(1.2)
+    assert queues.count(queues.normal) == 0
+    assert queues.count(queues.dead) == 1
 
 
-def _sent(jobs: SharedJobs) -> bool:
-    try:
-        jobs.send(Job(Kind.FOLDER, Path("second")))
-    except StorageUnavailable:
-        return False
-    return True
+def test_what_comes_a_third_time_is_done_all_the_same(make, ours, queues) -> None:
+    put(ours / "d/a.jpg")
+    queues.client.set_queue_attributes(
+        QueueUrl=queues.normal, Attributes={"VisibilityTimeout": "1"}
+    )
+    body = encode(Job(Kind.FOLDER, Path("d"))).decode()
+    queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
+    gallery = make(ours, **queues.settings)
+    for queue in (Queue(), Queue(), gallery.queue):
+        Consumer(Client(gallery.settings), gallery.settings, queue).receive(queues.normal, 2)
+        threading.Event().wait(1.2)
+    assert queues.count(queues.normal) == queues.count(queues.dead) == 0
+    gallery.settle()
+    assert gallery.items("d")["a.jpg"]["hasThumb"] is True

@@ -48,7 +48,7 @@ _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "Reques
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # with short timeouts: a client of Lenslet waits for the answer
-_READ_SECONDS = {"s3": 4, "sqs": 30, _SENDING: 2}  # a long poll takes 10
+_READ_SECONDS = {"s3": 4, "sqs": 12, _SENDING: 2}  # a long poll takes 10
 _WAITING = 128  # requests of a process that may wait for the store while others stand in
 _KEPT_SECONDS = 10.0  # a younger client is not replaced: making one takes 150 ms
 
@@ -132,7 +132,8 @@ class Client:
             read_timeout=_READ_SECONDS[service],
             retries={
                 "mode": "adaptive" if self._patient else "standard",
-                "total_max_attempts": 1 if sending else 3 if self._patient else 2,
+                # Those who use a queue try again themselves.
+                "total_max_attempts": 1 if service != "s3" else 3 if self._patient else 2,
             },
             # Older services refuse the checksums of a newer boto3; TLS still protects the data.
             request_checksum_calculation="when_required",
