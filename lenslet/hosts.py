@@ -7,6 +7,7 @@ host that receives a message deletes it at once: a scan repairs what is lost. On
 understood ends as a dead letter. Imported only if a queue is set.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -18,12 +19,14 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from lenslet import paths
+from lenslet import paths, times
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
 from lenslet.index.queue import Job, Kind, NoSender, Queue, Sender
-from lenslet.paths import FOLDER_FILES, SIDECARS, THUMBNAIL, Path
+from lenslet.index.status import Status
+from lenslet.paths import FOLDER_FILES, SCAN, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
+from lenslet.storage.tree import Tree
 
 log = logging.getLogger("lenslet")
 
@@ -33,6 +36,7 @@ MOST_RECEIVED = 3  # times, of a message whose hosts died; then a scan must find
 _LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
 _TICK_SECONDS = 0.5
 _DEAD_SECONDS = 60.0
+_SCANNING_SECONDS, _STUCK_SECONDS = 60.0, 10.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
 _RECEIVED = "ApproximateReceiveCount"
 _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
@@ -106,6 +110,28 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
             image = image.removesuffix(suffix)
         if paths.is_item(image) or path.name in FOLDER_FILES:
             yield path.parent
+
+
+# Scanning
+
+
+class Scanning:
+    """Writes, once a minute, that this host scans: the others say so when nobody does any more."""
+
+    def __init__(self, tree: Tree, status: Status) -> None:
+        self._tree = tree
+        self._status = status
+
+    def run(self, stop: threading.Event) -> None:
+        """Writes while the index process reports that it works."""
+        pause = _AGAIN_SECONDS
+        while not stop.wait(pause):
+            pause = _AGAIN_SECONDS
+            if self._status.heartbeat().age < _STUCK_SECONDS:
+                document = {"v": 1, "generatedAt": times.text(times.now())}
+                with contextlib.suppress(LensletError):  # the index process says why
+                    self._tree.write(Path(SCAN), orjson.dumps(document))
+                    pause = _SCANNING_SECONDS
 
 
 # Sending and receiving

@@ -54,6 +54,12 @@ class Service:
         found: dict[str, int] = self.control("counts")
         return found
 
+    def gets(self, suffix: str) -> dict[str, int]:
+        """How often each object whose key ends so was read since the last reset."""
+        paths: dict[str, int] = self.control("paths")
+        wanted = (path for path in paths if path.startswith("GET /") and path.endswith(suffix))
+        return {path: paths[path] for path in wanted}
+
     def reset(self) -> None:
         self.control("reset", {})
 

@@ -2,7 +2,7 @@
 
 `POST /test/fault` with a JSON list `[method, path part, status, code, times]` makes matching
 requests fail (the code may have a message behind `: `); `GET /test/counts` tells how many requests
-there were since the last `POST /test/reset`; `POST /test/age` with `[bucket, key, seconds]` makes
+there were since the last `POST /test/reset`, `GET /test/paths` how many of each; `POST /test/age` with `[bucket, key, seconds]` makes
 an object older. Run as a process of its own: `python s3server.py PORT`.
 """
 
@@ -32,6 +32,7 @@ class Faulty:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._writing = threading.Lock()  # moto's own conditional PUT is check-then-write
         self._counts: Counter[str] = Counter()
+        self._paths: Counter[str] = Counter()
         self._faults: list[list[Any]] = []
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -41,6 +42,7 @@ class Faulty:
         if method == "GET" and "list-type=2" in environ.get("QUERY_STRING", ""):
             method = "LIST"
         self._counts[method] += 1
+        self._paths[f"{method} {path}"] += 1
         conditional = method == "PUT" and any(name in environ for name in CONDITIONS)
         for fault in self._faults:
             wanted, part, status, code, times = fault
@@ -77,6 +79,8 @@ class Faulty:
         answer: Any = {}
         if path == "/test/counts":
             answer = dict(self._counts)
+        elif path == "/test/paths":
+            answer = dict(self._paths)
         elif path in ("/test/fault", "/test/age"):
             size = int(environ.get("CONTENT_LENGTH") or 0)
             body = json.loads(environ["wsgi.input"].read(size))
@@ -88,6 +92,7 @@ class Faulty:
                 found.last_modified -= dt.timedelta(seconds=seconds)
         elif path == "/test/reset":
             self._counts.clear()
+            self._paths.clear()
             self._faults.clear()
         start("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]

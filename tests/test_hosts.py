@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +28,8 @@ from lenslet.hosts import Consumer, decode, encode
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import Path
 from lenslet.storage.client import Client
+
+MANY = int(os.environ.get("LENSLET_MANY", "100"))  # images
 
 
 class Queues:
@@ -421,3 +425,52 @@ def test_what_comes_a_third_time_is_done_all_the_same(make, ours, queues) -> Non
     assert queues.count(queues.normal) == queues.count(queues.dead) == 0
     gallery.settle()
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+
+
+SINCE = "no host scans since ([^ ]*Z):"
+
+
+def test_every_host_says_since_when_nobody_scans(serve, start, ours, queues) -> None:
+    """Within two minutes after the host that scans has died."""
+    put(ours / "d/a.jpg")
+    server = serve(ours, **queues.settings, SCAN_SECONDS="0")
+    alone = serve(ours, **queues.settings, WORKER_THREADS="0", SCAN_SECONDS="0")
+    for host in (server, alone):
+        host.until(lambda host=host: "no host scans: start" in str(host.json("/health")["reasons"]))
+    leader = start(**queues.settings)
+    for host in (server, alone):
+        host.until(lambda host=host: host.json("/health")["reasons"] == [])
+    leader.kill()
+    died = datetime.datetime.now(datetime.UTC)
+    ours.service.age(ours / "_scan.json", 70)
+    for host in (server, alone):
+        since = host.until(lambda host=host: re.findall(SINCE, str(host.json("/health"))), 50)[0]
+        assert 0 < (died - datetime.datetime.fromisoformat(since)).total_seconds() < 140
+    assert "_scan.json" not in str(server.json("/folders")["items"])
+
+
+def test_of_two_hosts_one_reads_the_new_images_of_a_folder(start, ours, queues) -> None:
+    """Both hear of them by events; the other takes the folder over if the first is killed."""
+    put(ours / "d/first.jpg")
+    queues.announce(ours)
+    hosts = [start(**queues.settings), start(**queues.settings, SCAN_SECONDS="0")]
+    wait_for(lambda: rendered(ours) == 1 and queues.empty, 60)
+    ours.service.reset()
+    photos(ours, 1, MANY)
+    wait_for(lambda: rendered(ours) == MANY + 1, 180)
+    read = ours.service.gets(".jpg")
+    assert len(read) >= MANY
+    assert sum(read.values()) - len(read) <= MANY // 50
+    assert all(host.process.poll() is None for host in hosts)
+    assert "reader" not in json.loads((ours / "d0/_index.json").read_bytes())
+
+
+def test_a_killed_hosts_folder_is_read_by_another(start, ours, queues) -> None:
+    photos(ours, 1, 80)
+    hosts = [start(**queues.settings, WORKER_THREADS="1") for _ in range(2)]
+    index = ours / "d0/_index.json"
+    reader = wait_for(lambda: index.exists() and json.loads(index.read_bytes()).get("reader"), 60)
+    (pid,) = {str(host.process.pid) for host in hosts} & set(reader["host"].split("-"))
+    next(host for host in hosts if str(host.process.pid) == pid).kill()
+    assert rendered(ours) < 80
+    wait_for(lambda: rendered(ours) == 80, 120)

@@ -20,6 +20,7 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
 from lenslet.index.look import Look, Looker, Stamp
 from lenslet.index.queue import Job, Kind, Queue, Waiter
+from lenslet.index.reader import READER_SECONDS, Host
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
@@ -199,6 +200,7 @@ class Folders:
         self._turn = threading.Lock()
         self._unread: OrderedDict[Path, None] = OrderedDict()  # their images did not all fit
         self.share: Callable[[Job], None] | None = None  # sends a folder to any host
+        self._host = Host()
 
     # Images
 
@@ -250,12 +252,14 @@ class Folders:
         path, retry = job.path, before.retry
         due = job.force or retry.due <= self._clock()
         failed = self._records.get(path).retry.reasons
+        with self._lock:  # some were read during this look
+            known = {*run.reading, *run.facts, *run.failed}
         todo = {
             name: needs_thumbnail
             for name, needs_thumbnail in look.plan.todo.items()
-            if name not in run.reading and (name not in failed or (due and name in retry.reasons))
+            if name not in known and (name not in failed or (due and name in retry.reasons))
         }
-        if self.share and len(todo) > _MANY_IMAGES and not (run.waiters or run.asked):
+        if self.share and self._shares(run, len(todo)):
             with contextlib.suppress(LensletError):  # if it cannot be sent, they are read here
                 self.share(Job(Kind.FOLDER, path, force=job.force))
                 # Look again at the next scan, whatever becomes of the message.
@@ -331,6 +335,7 @@ class Folders:
             self._index_children(job, before.children if job.deep else ())
             return True
         self._records.check_nested(path, look.location)
+        reads = self._claim(job, run, look)
         self._looker.write(look)
         with self._lock:  # newer facts are kept
             run.facts = {n: f for n, f in run.facts.items() if facts.get(n) is not f}
@@ -338,8 +343,33 @@ class Folders:
         self._remember(job, look, before, failed, begun)
         if look.plan.unsettled:
             self._queue.put(Job(Kind.FOLDER, path), AGAIN_SECONDS)
-        self._read_images(job, run, look, before)
+        if reads:
+            self._read_images(job, run, look, before)
+        else:  # look again when it has ended, or died
+            self._records.put(path, replace(self._records.get(path), stamps=()))
+            self._queue.put(Job(Kind.FOLDER, path), READER_SECONDS)
+        return reads
+
+    def _claim(self, job: Job, run: Run, look: Look) -> bool:
+        """Says in the manifest that this host reads the new images; False if another does.
+
+        The manifest is written only over the one that was read, so that one host wins.
+        """
+        plan, reader = look.plan, look.old.reader
+        if not (self.share and plan.todo):
+            return True
+        if self._host.leaves(reader) and not job.force:
+            plan.manifest.reader = reader
+            return False
+        new = len(plan.todo.keys() - run.reading)
+        if not self._shares(run, new):
+            plan.manifest.reader = self._host.claim()
+            plan.changed |= new > _MANY_IMAGES and reader.get("host") != self._host.name
         return True
+
+    def _shares(self, run: Run, new: int) -> bool:
+        """True if any host may read so many new images: nobody waits, and none is read here."""
+        return new > _MANY_IMAGES and not (run.waiters or run.asked or run.reading)
 
     def _remember(
         self, job: Job, look: Look, before: Record, failed: dict[str, str], begun: float

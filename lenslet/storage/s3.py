@@ -13,6 +13,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
 from lenslet import errors
@@ -194,6 +195,11 @@ class S3Tree(Tree):
     def stat(self, path: Path) -> Stat:
         """Reads one byte: the answer to a HEAD would not say why it is refused."""
         return self.head(path, 1)[1]
+
+    def age(self, path: Path) -> float:
+        answer = self._call("head_object", path)
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return float((now - answer["LastModified"]).total_seconds())
 
     def head(self, path: Path, size: int) -> Read:
         try:

@@ -16,12 +16,23 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import orjson
 
 from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
-from lenslet.paths import HEALTH, LONGEST_PATH, ROLLUP_DELTA, ROOT, THUMBNAIL, Path, is_item
+from lenslet.paths import (
+    HEALTH,
+    LONGEST_PATH,
+    ROLLUP,
+    ROLLUP_DELTA,
+    ROOT,
+    SCAN,
+    THUMBNAIL,
+    Path,
+    is_item,
+)
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 DOCUMENT_BYTES = 4 * 1024 * 1024  # a larger document beside an image is refused
 DERIVED_BYTES = 256 * 1024 * 1024  # a larger derived file is not Lenslet's
 _BLOCK_BYTES = 512
+_SUMMARIES = frozenset({HEALTH, ROLLUP, ROLLUP_DELTA, SCAN})  # no folder's manifest tells of them
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
 # How the documents of Lenslet begin; a manifest has its path before its generation.
@@ -82,8 +93,9 @@ class Listing:
     covered: dict[str, Stat] = field(default_factory=dict)
 
     def digest(self) -> int:
-        """A number that changes when the listing changes."""
-        files = frozenset(self.files.items()), frozenset(self.covered.items())
+        """A number that changes when the listing changes, but for the summaries of a library."""
+        shown = (each for each in self.files.items() if each[0] not in _SUMMARIES)
+        files = frozenset(shown), frozenset(self.covered.items())
         return hash((files, *map(tuple, (self.folders, self.unusable, self.leftovers))))
 
 
@@ -239,6 +251,10 @@ class Tree(abc.ABC):
     @abc.abstractmethod
     def stat(self, path: Path) -> Stat:
         """Returns the size and times of a file."""
+
+    def age(self, path: Path) -> float:
+        """Returns how many seconds ago a file was written, by the clock of the store."""
+        return time.time() - self.stat(path).mtime_ns / 1e9
 
     def head(self, path: Path, size: int) -> Read:
         """Reads the first `size` bytes of a file."""
