@@ -53,7 +53,7 @@ def encode(job: Job) -> bytes:
     """
     kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
     deep = job.deep or job.kind is Kind.SUMMARY
-    flags = {"asked": job.asked, "force": job.force, "deep": deep}
+    flags = {"asked": job.asked, "force": job.force, "deep": deep, "view": job.kind is Kind.VIEW}
     return orjson.dumps(
         {"lenslet": kind, "path": job.path, **{k: v for k, v in flags.items() if v}}
     )
@@ -73,6 +73,8 @@ def decode(body: str, bucket: str, prefix: str) -> list[Job]:
             return [Job(Kind.FOLDER, path) for path in dict.fromkeys(folders)]
         asked, force, deep = (found.get(flag) is True for flag in ("asked", "force", "deep"))
         kind, path = _KINDS[found["lenslet"]], paths.parse(found["path"])
+        if found.get("view") is True:
+            kind = Kind.VIEW
         return [Job(kind, path, asked, force, deep)]
     except (orjson.JSONDecodeError, BadRequest, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
@@ -143,9 +145,20 @@ class SharedJobs:
     What could not be sent is tried again every second, on a thread that lasts until all is sent.
     """
 
-    def __init__(self, client: Client, settings: Settings, own: Sender | None = None) -> None:
-        """`own` takes previews: they are kept on the host that shows them."""
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        own: Sender | None = None,
+        sent: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`own` takes previews, which are kept on the host that shows them, and views.
+
+        `sent` is called when another host may change something soon.
+        """
         self._own = own or NoSender()
+        self._sent = sent
+        self._views_here = settings.worker_threads > 0 and own is not None
         self._client = client
         self._normal = settings.jobs_queue_url
         self._urgent = settings.jobs_urgent_queue_url or self._normal
@@ -156,12 +169,13 @@ class SharedJobs:
 
     def send(self, job: Job) -> None:
         """Sends a job. While the queue takes none it fails at once, and `problem` says why."""
-        if job.kind is Kind.PREVIEW:
+        if job.kind is Kind.PREVIEW or (job.kind is Kind.VIEW and self._views_here):
             return self._own.send(job)
         if not self.problem and self._post(job):
             return None
-        if job.kind is Kind.THUMBNAIL:  # nobody waits for it any more by then
-            job = Job(Kind.FOLDER, job.path.parent)
+        if job.kind is not Kind.FOLDER:  # nobody waits for it any more by then
+            folder = job.path if job.kind is Kind.VIEW else job.path.parent
+            job = Job(Kind.FOLDER, folder)
         with self._lock:
             self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
             starts, self._trying = not self._trying, True
@@ -186,11 +200,12 @@ class SharedJobs:
 
     def _post(self, job: Job) -> bool:
         """Sends one job; False if that fails."""
-        urgent = job.asked or job.kind is Kind.THUMBNAIL
+        urgent = job.asked or job.kind is not Kind.FOLDER
         url, body = self._urgent if urgent else self._normal, encode(job).decode()
         try:
             self._client.call_queue("send_message", url, MessageBody=body)
             self.problem = ""
+            self._sent()
         except LensletError as error:
             problem = f"The queue does not take jobs: {one_line(error)}"
             if problem != self.problem:  # not every second of an outage
@@ -219,9 +234,14 @@ class Consumer:
         settings: Settings,
         queue: Queue,
         report: Callable[[str], None] = lambda problem: None,
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`report` is called with what is wrong with the queues; empty if nothing is."""
+        """`report` is called with what is wrong with the queues; empty if nothing is.
+
+        `heard` is called for each event of the bucket.
+        """
         self._report = report
+        self._heard = heard
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
         self._urls = list(dict.fromkeys(filter(None, urls)))
@@ -293,6 +313,8 @@ class Consumer:
         except Invalid as error:
             log.warning("queue %s: %s", url, error)
             return
+        if '"lenslet"' not in message["Body"]:
+            self._heard()
         due = time.monotonic() + self._hidden_seconds[url]
         held = Held(url, message["ReceiptHandle"], due, len(jobs))
         received = int(message.get("Attributes", {}).get(_RECEIVED, 1))
@@ -301,7 +323,7 @@ class Consumer:
             with self._lock:
                 self._held.append(held)
         for job in jobs:
-            delay = 0.0 if job.asked or job.kind is Kind.THUMBNAIL else MERGE_SECONDS
+            delay = MERGE_SECONDS if job.kind is Kind.FOLDER and not job.asked else 0.0
             waiters = (lambda ok: self._ended(held, ok),) if waits else ()
             self._queue.put(replace(job, waiters=waiters), delay)
         if not waits:

@@ -208,6 +208,7 @@ def test_what_lenslet_wrote_itself_is_no_news(record, jobs) -> None:
         Job(Kind.THUMBNAIL, Path("a/é.jpg"), force=True),
         Job(Kind.FOLDER, Path("a"), asked=True, deep=True),
         Job(Kind.FOLDER),
+        Job(Kind.VIEW, Path("a")),
     ],
 )
 def test_a_job_comes_back_from_its_message(job: Job) -> None:
@@ -384,6 +385,20 @@ def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_i
 def health_reasons(server: Server) -> list[str]:
     """What both request processes have said of late: either may answer."""
     return [reason for _ in range(8) for reason in server.json("/health")["reasons"]]
+
+
+@pytest.mark.parametrize("threads", ["0", "2"])
+def test_a_folder_that_is_asked_for_is_refreshed_although_a_queue_brings_no_events(
+    serve, start, ours, queues, threads
+) -> None:
+    """Also by a host without an index process."""
+    put(ours / "d/a.jpg")
+    server = serve(ours, **queues.settings, WORKER_THREADS=threads)
+    if threads == "0":
+        start(**queues.settings)
+    server.until(lambda: server.json("/folders?path=d").get("items"))
+    put(ours / "d/b.jpg")
+    server.until(lambda: len(server.json("/folders?path=d").get("items", ())) == 2, 30)
 
 
 def test_a_message_whose_hosts_died_is_no_dead_letter(make, ours, queues) -> None:

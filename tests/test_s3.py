@@ -16,6 +16,7 @@ from buckets import BucketPath, Service, start_moto
 from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
 from lenslet.index.queue import Job, Kind
+from lenslet.index.views import Views
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]
@@ -109,6 +110,83 @@ def test_an_image_that_is_not_indexed_has_no_size_yet(make, ours) -> None:
     assert cost["GET"] <= 6 and "HEAD" not in cost  # manifest (twice missing), one byte, sidecars
     gallery.index()
     assert gallery.app.get("/item?path=d/big.jpg").json["exif"]["width"] == 800
+
+
+# Views
+
+
+def view(gallery: Gallery, seconds: float, path: str = "d") -> None:
+    """Somebody who has a folder open, as the page does: it asks every 20 seconds."""
+    for _ in range(int(seconds / 20)):
+        gallery.queue.put(Job(Kind.VIEW, Path(path)))
+        gallery.settle(20)
+
+
+def test_a_folder_that_is_viewed_is_listed_at_once_soon_again_and_then_once_a_minute(
+    make, ours
+) -> None:
+    put(ours / "d/a.jpg")
+    gallery = make(ours, SCAN_SECONDS="86400")
+    gallery.index()
+    gallery.settle(400)
+    lists = [counted(ours, lambda: view(gallery, 20)).get("LIST", 0) for _ in range(9)]
+    assert lists[0] >= 1 and sum(lists[:2]) >= 2  # two looks, and whether the root still is one
+    assert sum(lists[2:8]) <= 2 * 3
+    put(ours / "d/b.jpg")
+    view(gallery, 80)
+    assert set(gallery.items("d")) == {"a.jpg", "b.jpg"}
+    gallery.settle(100)
+    put(ours / "d/c.jpg")
+    view(gallery, 20)
+    assert set(gallery.items("d")) == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("items", "minutes"), [(0, 1), (300, 1), (499, 1), (500, 2), (5230, 11), (50_000, 101)]
+)
+def test_a_folder_that_stays_as_it_is_is_listed_for_views_once_a_minute_for_each_request(
+    items: int, minutes: int
+) -> None:
+    now = 1e6
+    views = Views(lambda: now)
+    assert not views.is_due(now - 60 * minutes + 1, items)
+    assert views.is_due(now - 60 * minutes, items)
+
+
+def test_a_bucket_that_sends_events_is_not_listed_for_views(make, ours) -> None:
+    put(ours / "d/a.jpg")
+    gallery = make(ours, SCAN_SECONDS="86400")
+    gallery.index()
+    gallery.settle(400)
+    gallery.indexer.folders.views.event()
+    assert counted(ours, lambda: view(gallery, 200)) == {}
+    gallery.clock.now += 3600
+    assert counted(ours, lambda: view(gallery, 20))["LIST"] >= 1
+
+
+def test_viewing_a_folder_that_does_not_change_costs_nothing_between_two_looks(serve, ours) -> None:
+    """With two request processes; and a photo that comes right after a view is shown soon."""
+    for number in range(7):
+        put(ours / f"d/{number}.jpg")
+    server = serve(ours, SCAN_SECONDS="3600", PAGE_SIZE="3")
+    server.until(lambda: server.json("/folders?path=d&page=2").get("items"))
+    server.until(lambda: server.json("/health/workers").get("backlog") == 0)
+    pause = threading.Event()
+
+    def watch(seconds: int) -> None:
+        for _ in range(3 * seconds):
+            for page in (0, 2):
+                assert server.get(f"/folders?path=d&page={page}")[0] == 200
+            pause.wait(0.33)
+
+    watch(35)  # both looks, and both processes
+    assert sum(counted(ours, lambda: watch(20)).values()) <= 3
+    put(ours / "d/new.jpg")
+    pause.wait(61)
+    server.get("/folders?path=d")  # a first view finds it
+    server.until(lambda: "new.jpg" in str(server.json("/folders?path=d&page=2")), 10)
+    put(ours / "d/newer.jpg")
+    server.until(lambda: "newer.jpg" in str(server.json("/folders?path=d&page=2")), 30)
 
 
 # Originals

@@ -21,6 +21,7 @@ from lenslet.images import Facts
 from lenslet.index.look import Look, Looker, Stamp
 from lenslet.index.queue import Job, Kind, Queue, Waiter
 from lenslet.index.reader import READER_SECONDS, Host
+from lenslet.index.views import SECOND_LOOK_SECONDS, Views
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
@@ -97,6 +98,7 @@ class Records:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.changes = 0  # counts what looks found
         self._folders = {ROOT: Record()}
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self._nested: set[Path] = set()  # those behind several pointers
@@ -142,12 +144,14 @@ class Records:
     def put(self, path: Path, record: Record) -> None:
         with self._lock:
             self.version += self.get(path).health != record.health
+            self.changes += self.get(path).stamps != record.stamps
             self._folders[path] = record
 
     def forget(self, path: Path) -> None:
         """Forgets a folder and all below it."""
         with self._lock:
             self.version += 1
+            self.changes += 1
             gone = {path, *filter(path.holds, self._folders)}
             self._gone |= gone
             self._nested -= gone
@@ -201,6 +205,7 @@ class Folders:
         self._unread: OrderedDict[Path, None] = OrderedDict()  # their images did not all fit
         self.share: Callable[[Job], None] | None = None  # sends a folder to any host
         self._host = Host()
+        self.views = Views(clock)
 
     # Images
 
@@ -276,6 +281,21 @@ class Folders:
         self._resume()
 
     # Indexing
+
+    def view(self, job: Job) -> None:
+        """Indexes a folder that somebody looks at, if that is due."""
+        record, first = self._records.get(job.path), self.views.is_first(job.path)
+        target = record.location
+        if self.views.sends_events and not (target and target.chain):
+            due = False
+        else:
+            due = first or self.views.is_due(record.looked, record.health.counts["items"])
+        if due:
+            self._queue.put(replace(job, kind=Kind.FOLDER, asked=True))
+        else:
+            Run(waiters=[*job.waiters]).end(True)
+        if due and first:
+            self._queue.put(Job(Kind.RETRY, job.path), SECOND_LOOK_SECONDS)
 
     def index(self, job: Job) -> None:
         """Indexes one folder."""

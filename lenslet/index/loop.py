@@ -53,7 +53,8 @@ class Indexer:
         clock = clock or Clock()
         self._records = records = Records()
         self._clock = clock
-        self._tree = library.tree
+        self._tree, self._client = library.tree, library.client
+        self._seen = 0, 0  # writes and changes that were reported
         self._decoders = library.decoders
         self._threads = library.settings.worker_threads
         self._queue = queue
@@ -136,6 +137,8 @@ class Indexer:
                     self._status.scanned()
                 case Kind.SUMMARY:
                     self._summary.write(job)
+                case Kind.VIEW:
+                    self.folders.view(job)
                 case Kind.RETRY:
                     self._queue.put(Job(Kind.FOLDER, job.path))
             self._refused.pop(job.kind, None)
@@ -159,7 +162,10 @@ class Indexer:
 
     def beat(self) -> None:
         """Reports that the loop works, unless a thread is stuck in one job."""
-        now = time.monotonic()
+        now, seen = time.monotonic(), (self._client.writes, self._records.changes)
+        if seen != self._seen:
+            self._status.changed()
+            self._seen = seen
         slow = [job for job, since in list(self._doing.values()) if now - since > SLOW_SECONDS]
         if any(now - since > STUCK_SECONDS for _, since in list(self._doing.values())):
             return

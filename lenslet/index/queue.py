@@ -33,6 +33,7 @@ class Kind(enum.IntEnum):
     SCAN = 4  # look for folders that changed
     SUMMARY = 5  # tell search and health
     RETRY = 6  # index a folder again, later
+    VIEW = 7  # somebody looks at a folder in a bucket: list it, if that is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ _PATIENCE = {
     Kind.SCAN: (10.0, 10.0),
     Kind.SUMMARY: (1.0, 1.0),
     Kind.RETRY: (1.0, 1.0),
+    Kind.VIEW: (1.0, 1.0),
 }
 
 

@@ -113,7 +113,8 @@ def index_process(
         from lenslet.hosts import Consumer, Scanning, SharedJobs
 
         client = Client(settings, patient=True)
-        consumer = Consumer(client, settings, queue, partial(status.set_problem, QUEUE))
+        report = partial(status.set_problem, QUEUE)
+        consumer = Consumer(client, settings, queue, report, indexer.folders.views.event)
         indexer.folders.share = SharedJobs(Client(settings), settings).send
         targets.append(consumer.run)
         if settings.scan_seconds and library.tree.is_shared:

@@ -70,6 +70,7 @@ class Client:
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
         self._stand_in = stand_in
+        self.writes = 0  # counted
         self._few = threading.BoundedSemaphore(settings.web_threads // 2)
         self._many = threading.BoundedSemaphore(_WAITING)
         self.conditions: dict[str, bool] = {}  # whether a bucket honours conditional writes
@@ -151,6 +152,7 @@ class Client:
     def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         with self.waiting(), self.domain_errors(**parameters):
             answer: dict[str, Any] = getattr(client, operation)(**parameters)
+        self.writes += operation in ("put_object", "delete_object")
         return answer
 
     @contextlib.contextmanager

@@ -74,6 +74,7 @@ class Stat(NamedTuple):
 NO_STAT = Stat(-1, 0)  # of no file
 Read = tuple[bytes, Stat]
 Answer = TypeVar("Answer")
+Trust = Callable[[float], bool]  # True if nothing has changed since this time
 
 
 @dataclass(slots=True)
@@ -161,13 +162,16 @@ def is_whole(webp: bytes) -> bool:
 class DocumentCache:
     """Keeps the documents that were read last, at most `most` bytes in total. Safe for threads.
 
-    A document is used for `seconds` without looking whether it changed. One that is larger than a
-    quarter of `most` is not kept.
+    A document is used for `seconds` without looking whether it changed, and longer while `trusts`
+    says that nothing did. One that is larger than a quarter of `most` is not kept.
     """
 
-    def __init__(self, most: int, seconds: float = 0.0) -> None:
+    def __init__(
+        self, most: int, seconds: float = 0.0, trusts: Trust = lambda since: False
+    ) -> None:
         self._most = most
         self.seconds = seconds
+        self._trusts = trusts
         self._lock = threading.Lock()
         self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
@@ -175,23 +179,24 @@ class DocumentCache:
     def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
         """Returns a document. `load` reads it, unless it is still the known one."""
         data, stat, checked = self._documents.get(path, (b"", NO_STAT, float("-inf")))
-        if not fresh and time.monotonic() - checked < self.seconds:
+        now = time.monotonic()
+        if not fresh and (now - checked < self.seconds or self._trusts(checked)):
             return data, stat
         try:
             data, stat = load(stat) or (data, stat)
         except NotFound:
-            self._keep(path, b"", NO_STAT)
+            self._keep(path, b"", NO_STAT, now)
             raise
-        self._keep(path, data, stat)
+        self._keep(path, data, stat, now)
         return data, stat
 
-    def _keep(self, path: Path, data: bytes, stat: Stat) -> None:
+    def _keep(self, path: Path, data: bytes, stat: Stat, checked: float) -> None:
         with self._lock:
             old = self._documents.pop(path, None)
             self._bytes -= len(old[0]) if old else 0
             # One that was just written may change again with the same time and size.
             if 0 < len(data) <= self._most // 4 and stat.settled(time.time_ns()):
-                self._documents[path] = data, stat, time.monotonic()
+                self._documents[path] = data, stat, checked
                 self._bytes += len(data)
             while self._bytes > self._most:
                 self._bytes -= len(self._documents.popitem(last=False)[1][0])
