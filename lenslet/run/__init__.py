@@ -117,7 +117,7 @@ def index_process(
         consumer = Consumer(client, settings, queue, report, indexer.folders.views.event)
         indexer.folders.share = SharedJobs(Client(settings), settings).send
         targets.append(consumer.run)
-        if settings.scan_seconds and library.tree.is_shared:
+        if settings.scan_seconds and settings.many_hosts:
             targets.append(Scanning(library.tree, status).run)
     return [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
 

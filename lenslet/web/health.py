@@ -89,7 +89,7 @@ class Health(Resource):
         """Says since when no host scans; empty if one does, or if there is one host alone."""
         checked, problem = self._scanning
         least = _LOOK_AGAIN_SECONDS if problem else _LOOK_SECONDS
-        if not (self.service.settings.jobs_queue_url and self.service.tree.is_shared):
+        if not self.service.settings.many_hosts:
             return ""
         if time.monotonic() - checked > least:
             try:
