@@ -198,6 +198,11 @@ class Settings:
         """The buckets that images may be in: the root's, and those that pointers may lead to."""
         return tuple(filter(None, (self.s3_bucket, *self.pointer_buckets)))
 
+    @property
+    def many_hosts(self) -> bool:
+        """True if several hosts index one bucket."""
+        return bool(self.jobs_queue_url and self.s3_bucket and not self.state_dir)
+
 
 def settings(environ: Mapping[str, str]) -> Settings:
     """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""

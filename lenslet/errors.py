@@ -37,6 +37,14 @@ class Denied(LensletError):
     """The operating system, the store or a `readonly` pointer does not allow it."""
 
 
+class Archived(Denied):
+    """An object that must be restored before it can be read; `rev` is its rev, "" if unknown."""
+
+    def __init__(self, reason: str, rev: str = "") -> None:
+        super().__init__(reason)
+        self.rev = rev
+
+
 class BrokenPointer(Denied):
     """A pointer folder with an invalid file, or a target that is missing or not allowed."""
 
@@ -87,10 +95,6 @@ class StorageUnavailable(LensletError):
 
 class Unmounted(StorageUnavailable):
     """The root or `STATE_DIR` is empty or on another disk, so a disk is probably not mounted."""
-
-
-class Unreachable(StorageUnavailable):
-    """The store does not answer at all."""
 
 
 class Overloaded(StorageUnavailable):

@@ -2,36 +2,44 @@
 
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
 folder of its object to be indexed. A message is deleted when its work has ended well. A host that
-dies deletes nothing: after the queue's visibility timeout others receive its messages. What fails
-again and again ends as a dead letter. Imported only if a queue is set.
+dies deletes nothing: after the queue's visibility timeout others receive its messages. The third
+host that receives a message deletes it at once: a scan repairs what is lost. Only what is not
+understood ends as a dead letter. Imported only if a queue is set.
 """
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
 import orjson
 
-from lenslet import paths
+from lenslet import paths, times
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
 from lenslet.index.loop import start
 from lenslet.index.queue import Job, Kind, NoSender, Queue, Sender
-from lenslet.paths import FOLDER_FILES, SIDECARS, THUMBNAIL, Path
+from lenslet.index.status import Status
+from lenslet.paths import FOLDER_FILES, SCAN, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
+from lenslet.storage.tree import Tree
 
 log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
 MERGE_SECONDS = 1.0  # events of one folder within this time cause one listing
-_LONG_POLL_SECONDS, _PAUSE_SECONDS, _BREAK_SECONDS = 10, 5.0, 10.0
+MOST_RECEIVED = 3  # times, of a message whose hosts died; then a scan must find what is lost
+_LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
 _TICK_SECONDS = 0.5
 _DEAD_SECONDS = 60.0
+_SCANNING_SECONDS, _STUCK_SECONDS = 60.0, 10.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
+_RECEIVED = "ApproximateReceiveCount"
 _KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
 
 
@@ -46,7 +54,7 @@ def encode(job: Job) -> bytes:
     """
     kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
     deep = job.deep or job.kind is Kind.SUMMARY
-    flags = {"asked": job.asked, "force": job.force, "deep": deep}
+    flags = {"asked": job.asked, "force": job.force, "deep": deep, "view": job.kind is Kind.VIEW}
     return orjson.dumps(
         {"lenslet": kind, "path": job.path, **{k: v for k, v in flags.items() if v}}
     )
@@ -66,6 +74,8 @@ def decode(body: str, bucket: str, prefix: str) -> list[Job]:
             return [Job(Kind.FOLDER, path) for path in dict.fromkeys(folders)]
         asked, force, deep = (found.get(flag) is True for flag in ("asked", "force", "deep"))
         kind, path = _KINDS[found["lenslet"]], paths.parse(found["path"])
+        if found.get("view") is True:
+            kind = Kind.VIEW
         return [Job(kind, path, asked, force, deep)]
     except (orjson.JSONDecodeError, BadRequest, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
@@ -105,61 +115,104 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
             yield path.parent
 
 
+# Scanning
+
+
+class Scanning:
+    """Writes, once a minute, that this host scans: the others say so when nobody does any more."""
+
+    def __init__(self, tree: Tree, status: Status) -> None:
+        self._tree = tree
+        self._status = status
+
+    def run(self, stop: threading.Event) -> None:
+        """Writes while the index process reports that it works."""
+        pause = _AGAIN_SECONDS
+        while not stop.wait(pause):
+            pause = _AGAIN_SECONDS
+            if self._status.heartbeat().age < _STUCK_SECONDS:
+                document = {"v": 1, "generatedAt": times.text(times.now())}
+                with contextlib.suppress(LensletError):  # the index process says why
+                    self._tree.write(Path(SCAN), orjson.dumps(document))
+                    pause = _SCANNING_SECONDS
+
+
 # Sending and receiving
 
 
 class SharedJobs:
-    """Sends jobs to any host: all jobs of a request process, some of an index process."""
+    """Sends jobs to any host: all jobs of a request process, some of an index process.
 
-    def __init__(self, client: Client, settings: Settings, own: Sender | None = None) -> None:
-        """`own` takes previews: they are kept on the host that shows them."""
+    What could not be sent is tried again every second, on a thread that lasts until all is sent.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        own: Sender | None = None,
+        sent: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`own` takes previews, which are kept on the host that shows them, and views.
+
+        `sent` is called when another host may change something soon.
+        """
         self._own = own or NoSender()
+        self._sent = sent
+        self._views_here = settings.worker_threads > 0 and own is not None
         self._client = client
         self._normal = settings.jobs_queue_url
         self._urgent = settings.jobs_urgent_queue_url or self._normal
         self._lock = threading.Lock()
         self._unsent: dict[tuple[Kind, Path], Job] = {}
-        self._failed = float("-inf")
+        self._trying = False
         self.problem = ""
 
     def send(self, job: Job) -> None:
-        """Sends a job, and those that could not be sent before. `problem` says why it fails.
-
-        For ten seconds after a failure it fails at once.
-        """
-        if job.kind is Kind.PREVIEW:
+        """Sends a job. While the queue takes none it fails at once, and `problem` says why."""
+        if job.kind is Kind.PREVIEW or (job.kind is Kind.VIEW and self._views_here):
             return self._own.send(job)
+        if not self.problem and self._post(job):
+            return None
+        if job.kind is not Kind.FOLDER:  # nobody waits for it any more by then
+            folder = job.path if job.kind is Kind.VIEW else job.path.parent
+            job = Job(Kind.FOLDER, folder)
         with self._lock:
-            self._keep(job)
-            jobs, self._unsent = list(self._unsent.values()), {}
-        try:
-            self._send_all(jobs)
-        except LensletError as error:
+            self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
+            starts, self._trying = not self._trying, True
+        if starts:  # a process that ends must not wait for it
+            threading.Thread(target=self._try_again, name="unsent", daemon=True).start()
+        raise StorageUnavailable(self.problem or "The queue does not take jobs.")
+
+    def _try_again(self) -> None:
+        pause = threading.Event()
+        while True:
             with self._lock:
-                for each in jobs:
-                    if each.kind is not Kind.THUMBNAIL:  # nobody waits for it any more by then
-                        self._keep(each)
-            raise StorageUnavailable(self.problem) from error
+                job = next(iter(self._unsent.values()), None)
+                self._trying = job is not None
+            if job is None:
+                return
+            if not self._post(job):
+                pause.wait(_AGAIN_SECONDS)
+                continue
+            with self._lock:
+                if self._unsent[job.key] is job:  # and not merged with another meanwhile
+                    del self._unsent[job.key]
 
-    def _keep(self, job: Job) -> None:
-        self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
-
-    def _send_all(self, jobs: list[Job]) -> None:
-        """Sends jobs, and removes each one from the list when it is sent."""
-        if time.monotonic() - self._failed < _BREAK_SECONDS:
-            raise StorageUnavailable(self.problem)
+    def _post(self, job: Job) -> bool:
+        """Sends one job; False if that fails."""
+        urgent = job.asked or job.kind is not Kind.FOLDER
+        url, body = self._urgent if urgent else self._normal, encode(job).decode()
         try:
-            while jobs:
-                urgent = jobs[0].asked or jobs[0].kind is Kind.THUMBNAIL
-                url, body = self._urgent if urgent else self._normal, encode(jobs[0]).decode()
-                self._client.call_queue("send_message", url, MessageBody=body)
-                del jobs[0]
+            self._client.call_queue("send_message", url, MessageBody=body)
             self.problem = ""
+            self._sent()
         except LensletError as error:
-            self._failed = time.monotonic()
-            self.problem = f"The queue does not take jobs: {one_line(error)}"
-            log.warning("%s", self.problem)
-            raise
+            problem = f"The queue does not take jobs: {one_line(error)}"
+            if problem != self.problem:  # not every second of an outage
+                log.warning("%s", problem)
+            self.problem = problem
+        return not self.problem
 
 
 @dataclass(slots=True)
@@ -182,9 +235,14 @@ class Consumer:
         settings: Settings,
         queue: Queue,
         report: Callable[[str], None] = lambda problem: None,
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`report` is called with what is wrong with the queues; empty if nothing is."""
+        """`report` is called with what is wrong with the queues; empty if nothing is.
+
+        `heard` is called for each event of the bucket.
+        """
         self._report = report
+        self._heard = heard
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
         self._urls = list(dict.fromkeys(filter(None, urls)))
@@ -219,13 +277,16 @@ class Consumer:
             action()
             self._problem = ""
         except LensletError as error:
-            self._problem = f"The queue cannot be read: {one_line(error)}"
-            log.warning("%s", self._problem)
-            stop.wait(_PAUSE_SECONDS)
+            problem = f"The queue cannot be read: {one_line(error)}"
+            if problem != self._problem:
+                log.warning("%s", problem)
+            self._problem = problem
+            stop.wait(_AGAIN_SECONDS)
 
     def _receive_all(self, url: str, stop: threading.Event) -> None:
         while not stop.is_set():
-            self._try(lambda: self.receive(url, _LONG_POLL_SECONDS), stop)
+            wait = 0 if self._problem else _LONG_POLL_SECONDS
+            self._try(partial(self.receive, url, wait), stop)
 
     def receive(self, url: str, wait: int) -> None:
         """Takes up to ten messages, waiting `wait` seconds for the first."""
@@ -237,7 +298,11 @@ class Consumer:
         if url not in self._hidden_seconds:
             self._hidden_seconds[url] = int(self._attribute(url, "VisibilityTimeout") or 30)
         answer = self._client.call_queue(
-            "receive_message", url, MaxNumberOfMessages=min(room, _BATCH), WaitTimeSeconds=wait
+            "receive_message",
+            url,
+            MaxNumberOfMessages=min(room, _BATCH),
+            WaitTimeSeconds=wait,
+            AttributeNames=[_RECEIVED],
         )
         for message in answer.get("Messages", []):
             self._take(url, message)
@@ -248,16 +313,21 @@ class Consumer:
         except Invalid as error:
             log.warning("queue %s: %s", url, error)
             return
+        if '"lenslet"' not in message["Body"]:
+            self._heard()
         due = time.monotonic() + self._hidden_seconds[url]
         held = Held(url, message["ReceiptHandle"], due, len(jobs))
-        if not jobs:
-            self._end(held, delete=True)
-            return
-        with self._lock:
-            self._held.append(held)
+        received = int(message.get("Attributes", {}).get(_RECEIVED, 1))
+        waits = bool(jobs) and received < MOST_RECEIVED
+        if waits:
+            with self._lock:
+                self._held.append(held)
         for job in jobs:
-            delay = 0.0 if job.asked or job.kind is Kind.THUMBNAIL else MERGE_SECONDS
-            self._queue.put(replace(job, waiters=(lambda ok: self._ended(held, ok),)), delay)
+            delay = MERGE_SECONDS if job.kind is Kind.FOLDER and not job.asked else 0.0
+            waiters = (lambda ok: self._ended(held, ok),) if waits else ()
+            self._queue.put(replace(job, waiters=waiters), delay)
+        if not waits:
+            self._end(held, delete=True)
 
     def _ended(self, held: Held, ok: bool) -> None:
         """Deletes a message when all its jobs have ended well; else leaves it for another try."""

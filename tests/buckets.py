@@ -45,10 +45,20 @@ class Service:
         """Make requests whose URL holds `part` fail, so many times."""
         self.control("fault", [method, part, status, code, times])
 
+    def age(self, path: BucketPath, seconds: float) -> None:
+        """Make an object so much older."""
+        self.control("age", [path.bucket, path.key, seconds])
+
     def counts(self) -> dict[str, int]:
         """Requests by method since the last reset; a listing is a LIST."""
         found: dict[str, int] = self.control("counts")
         return found
+
+    def gets(self, suffix: str) -> dict[str, int]:
+        """How often each object whose key ends so was read since the last reset."""
+        paths: dict[str, int] = self.control("paths")
+        wanted = (path for path in paths if path.startswith("GET /") and path.endswith(suffix))
+        return {path: paths[path] for path in wanted}
 
     def reset(self) -> None:
         self.control("reset", {})

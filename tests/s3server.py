@@ -1,12 +1,14 @@
 """moto's S3 and SQS over HTTP, made to behave: writes one at a time, requests counted, faults.
 
 `POST /test/fault` with a JSON list `[method, path part, status, code, times]` makes matching
-requests fail; `GET /test/counts` tells how many requests there were since the last
-`POST /test/reset`. Run as a process of its own: `python s3server.py PORT`.
+requests fail (the code may have a message behind `: `); `GET /test/counts` tells how many requests
+there were since the last `POST /test/reset`, `GET /test/paths` how many of each; `POST /test/age` with `[bucket, key, seconds]` makes
+an object older. Run as a process of its own: `python s3server.py PORT`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 import threading
@@ -14,10 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0}</Message></Error>"
+ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{1}</Message></Error>"
 CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
 
@@ -28,6 +32,7 @@ class Faulty:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._writing = threading.Lock()  # moto's own conditional PUT is check-then-write
         self._counts: Counter[str] = Counter()
+        self._paths: Counter[str] = Counter()
         self._faults: list[list[Any]] = []
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -37,10 +42,15 @@ class Faulty:
         if method == "GET" and "list-type=2" in environ.get("QUERY_STRING", ""):
             method = "LIST"
         self._counts[method] += 1
+        self._paths[f"{method} {path}"] += 1
         conditional = method == "PUT" and any(name in environ for name in CONDITIONS)
         for fault in self._faults:
             wanted, part, status, code, times = fault
-            mine = conditional if wanted == "CONDITIONAL" else wanted in ("*", method)
+            mine = wanted in ("*", method)
+            if wanted == "CONDITIONAL":
+                mine = conditional
+            elif wanted == "IF_MATCH":
+                mine = "HTTP_IF_MATCH" in environ
             if times and mine and part in environ.get("RAW_URI", path) + path:
                 fault[4] -= 1
                 if status == 0:  # as a store that ignores conditions
@@ -56,7 +66,8 @@ class Faulty:
                     start(f"{status} OK", [("Content-Type", "text/html")])
                     return [b"<html><body>It works!</body></html>"]
                 start(f"{status} Fault", [("Content-Type", "application/xml")])
-                return [b"" if method == "HEAD" else ERROR.format(code).encode()]
+                code, _, message = code.partition(": ")
+                return [b"" if method == "HEAD" else ERROR.format(code, message or code).encode()]
         if method in ("PUT", "DELETE"):
             with self._writing:
                 return list(self._moto(environ, start))
@@ -68,11 +79,20 @@ class Faulty:
         answer: Any = {}
         if path == "/test/counts":
             answer = dict(self._counts)
-        elif path == "/test/fault":
+        elif path == "/test/paths":
+            answer = dict(self._paths)
+        elif path in ("/test/fault", "/test/age"):
             size = int(environ.get("CONTENT_LENGTH") or 0)
-            self._faults.append(json.loads(environ["wsgi.input"].read(size)))
+            body = json.loads(environ["wsgi.input"].read(size))
+            if path == "/test/fault":
+                self._faults.append(body)
+            else:
+                bucket, key, seconds = body
+                found = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key)
+                found.last_modified -= dt.timedelta(seconds=seconds)
         elif path == "/test/reset":
             self._counts.clear()
+            self._paths.clear()
             self._faults.clear()
         start("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(answer).encode()]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -18,14 +20,16 @@ from typing import Any
 import boto3
 import pytest
 from buckets import BucketPath, Service
-from conftest import ROOT, environ_of, jpeg, put, wait_for
+from conftest import ROOT, Server, environ_of, jpeg, put, wait_for
 
 from lenslet import config
-from lenslet.errors import Invalid, StorageUnavailable
-from lenslet.hosts import Consumer, SharedJobs, decode, encode
+from lenslet.errors import Invalid
+from lenslet.hosts import Consumer, decode, encode
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import Path
 from lenslet.storage.client import Client
+
+MANY = int(os.environ.get("LENSLET_MANY", "100"))  # images
 
 
 class Queues:
@@ -204,6 +208,7 @@ def test_what_lenslet_wrote_itself_is_no_news(record, jobs) -> None:
         Job(Kind.THUMBNAIL, Path("a/é.jpg"), force=True),
         Job(Kind.FOLDER, Path("a"), asked=True, deep=True),
         Job(Kind.FOLDER),
+        Job(Kind.VIEW, Path("a")),
     ],
 )
 def test_a_job_comes_back_from_its_message(job: Job) -> None:
@@ -292,9 +297,10 @@ def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, que
         assert host.stop() == 0
 
 
-def test_a_folder_that_fails_ends_with_the_dead_letters_and_health_counts_them(
-    make, serve, ours, queues
+def test_what_is_not_understood_ends_with_the_dead_letters_and_health_counts_it(
+    serve, ours, queues
 ) -> None:
+    """A folder that fails does not: health says why, and it is tried again anyway."""
     photos(ours, 1, 2)
     ours.service.fault("GET", "d0/1.jpg", 403, "AccessDenied", 100_000)
     for url in (queues.normal, queues.urgent):
@@ -303,12 +309,13 @@ def test_a_folder_that_fails_ends_with_the_dead_letters_and_health_counts_them(
     body = encode(Job(Kind.FOLDER, Path("d0"))).decode()
     queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
     server = serve(ours, **queues.settings)
-    wait_for(lambda: queues.count(queues.dead) >= 2 and queues.empty, 90)
+    wait_for(lambda: queues.count(queues.dead) >= 1 and queues.empty, 90)
     server.process.send_signal(signal.SIGHUP)  # dead letters are counted at start, and each minute
     name = queues.dead.rpartition("/")[2]
     server.until(
-        lambda: f"2 messages in the queue {name}" in str(server.json("/health")["reasons"])
+        lambda: f"1 messages in the queue {name}" in str(server.json("/health")["reasons"])
     )
+    assert "unreadableFiles" in str(server.json("/health")["reasons"])
 
 
 def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, queues) -> None:
@@ -357,21 +364,128 @@ def test_a_queue_that_cannot_be_reached_delays_no_edit_and_health_says_so(
     assert "queue" in str(server.json("/health")["reasons"])
 
 
-def test_what_a_queue_did_not_take_is_sent_with_the_next_job(make, ours, queues) -> None:
+def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_is_back(
+    serve, ours, queues
+) -> None:
+    """Although nobody edits again; and health says that all is well."""
+    put(ours / "d/a.jpg")
+    server = serve(ours, **queues.settings)
+    server.until(lambda: server.json("/search?q=name:a").get("total") == 1)
+    server.until(lambda: server.json("/health")["status"] == "ok")
+    ours.service.fault("POST", "", 500, "InternalError", 100_000)
+    assert server.request("PUT", "/item?path=d/a.jpg", {"tags": ["late"]})[0] == 200
+    server.until(lambda: "does not take jobs" in str(health_reasons(server)))
+    server.until(lambda: "cannot be read" in str(health_reasons(server)))
+    assert server.json("/search?q=tag:late")["total"] == 0
+    ours.service.reset()
+    server.until(lambda: server.json("/search?q=tag:late")["total"] == 1, 5)
+    server.until(lambda: server.json("/health")["status"] == "ok", 5)
+
+
+def health_reasons(server: Server) -> list[str]:
+    """What both request processes have said of late: either may answer."""
+    return [reason for _ in range(8) for reason in server.json("/health")["reasons"]]
+
+
+@pytest.mark.parametrize("threads", ["0", "2"])
+def test_a_folder_that_is_asked_for_is_refreshed_although_a_queue_brings_no_events(
+    serve, start, ours, queues, threads
+) -> None:
+    """Also by a host without an index process."""
+    put(ours / "d/a.jpg")
+    server = serve(ours, **queues.settings, WORKER_THREADS=threads)
+    if threads == "0":
+        start(**queues.settings)
+    server.until(lambda: server.json("/folders?path=d").get("items"))
+    put(ours / "d/b.jpg")
+    server.until(lambda: len(server.json("/folders?path=d").get("items", ())) == 2, 30)
+
+
+def test_a_message_whose_hosts_died_is_no_dead_letter(make, ours, queues) -> None:
+    """The third host that receives it deletes it at once; what is not understood is left."""
+    put(ours / "d/a.jpg")
+    for url in (queues.normal, queues.urgent):
+        queues.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+    body = encode(Job(Kind.FOLDER, Path("d"))).decode()
+    for message in (
+        body,
+        json.dumps({"Records": [event("d/a.jpg", bucket=ours.bucket)]}),
+        "nonsense",
+    ):
+        queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
     gallery = make(ours, **queues.settings)
-    jobs = SharedJobs(Client(gallery.settings), gallery.settings)
-    ours.service.fault("POST", "", 500, "InternalError", 1)
-    with pytest.raises(StorageUnavailable):
-        jobs.send(Job(Kind.FOLDER, Path("first")))
-    assert "queue" in jobs.problem
-    wait_for(lambda: _sent(jobs), 20)
-    assert jobs.problem == ""
-    assert queues.count(queues.normal) == 2
+    for _ in range(3):  # each host dies before it has done anything
+        host = Consumer(Client(gallery.settings), gallery.settings, Queue())
+        host.receive(queues.normal, 2)
+        threading.Event().wait(1.5)
+    last = Consumer(Client(gallery.settings), gallery.settings, gallery.queue)
+    for _ in range(3):
+        last.receive(queues.normal, 1)
+        threading.Event().wait(1.2)
+    assert queues.count(queues.normal) == 0
+    assert queues.count(queues.dead) == 1
 
 
-def _sent(jobs: SharedJobs) -> bool:
-    try:
-        jobs.send(Job(Kind.FOLDER, Path("second")))
-    except StorageUnavailable:
-        return False
-    return True
+def test_what_comes_a_third_time_is_done_all_the_same(make, ours, queues) -> None:
+    put(ours / "d/a.jpg")
+    queues.client.set_queue_attributes(
+        QueueUrl=queues.normal, Attributes={"VisibilityTimeout": "1"}
+    )
+    body = encode(Job(Kind.FOLDER, Path("d"))).decode()
+    queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
+    gallery = make(ours, **queues.settings)
+    for queue in (Queue(), Queue(), gallery.queue):
+        Consumer(Client(gallery.settings), gallery.settings, queue).receive(queues.normal, 2)
+        threading.Event().wait(1.2)
+    assert queues.count(queues.normal) == queues.count(queues.dead) == 0
+    gallery.settle()
+    assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+
+
+SINCE = "no host scans since ([^ ]*Z):"
+
+
+def test_every_host_says_since_when_nobody_scans(serve, start, ours, queues) -> None:
+    """Within two minutes after the host that scans has died."""
+    put(ours / "d/a.jpg")
+    server = serve(ours, **queues.settings, SCAN_SECONDS="0")
+    alone = serve(ours, **queues.settings, WORKER_THREADS="0", SCAN_SECONDS="0")
+    for host in (server, alone):
+        host.until(lambda host=host: "no host scans: start" in str(host.json("/health")["reasons"]))
+    leader = start(**queues.settings)
+    for host in (server, alone):
+        host.until(lambda host=host: host.json("/health")["reasons"] == [])
+    leader.kill()
+    died = datetime.datetime.now(datetime.UTC)
+    ours.service.age(ours / "_scan.json", 70)
+    for host in (server, alone):
+        since = host.until(lambda host=host: re.findall(SINCE, str(host.json("/health"))), 50)[0]
+        assert 0 < (died - datetime.datetime.fromisoformat(since)).total_seconds() < 140
+    assert "_scan.json" not in str(server.json("/folders")["items"])
+
+
+def test_of_two_hosts_one_reads_the_new_images_of_a_folder(start, ours, queues) -> None:
+    """Both hear of them by events; the other takes the folder over if the first is killed."""
+    put(ours / "d/first.jpg")
+    queues.announce(ours)
+    hosts = [start(**queues.settings), start(**queues.settings, SCAN_SECONDS="0")]
+    wait_for(lambda: rendered(ours) == 1 and queues.empty, 60)
+    ours.service.reset()
+    photos(ours, 1, MANY)
+    wait_for(lambda: rendered(ours) == MANY + 1, 180)
+    read = ours.service.gets(".jpg")
+    assert len(read) >= MANY
+    assert sum(read.values()) - len(read) <= MANY // 50
+    assert all(host.process.poll() is None for host in hosts)
+    assert "reader" not in json.loads((ours / "d0/_index.json").read_bytes())
+
+
+def test_a_killed_hosts_folder_is_read_by_another(start, ours, queues) -> None:
+    photos(ours, 1, 80)
+    hosts = [start(**queues.settings, WORKER_THREADS="1") for _ in range(2)]
+    index = ours / "d0/_index.json"
+    reader = wait_for(lambda: index.exists() and json.loads(index.read_bytes()).get("reader"), 60)
+    (pid,) = {str(host.process.pid) for host in hosts} & set(reader["host"].split("-"))
+    next(host for host in hosts if str(host.process.pid) == pid).kill()
+    assert rendered(ours) < 80
+    wait_for(lambda: rendered(ours) == 80, 120)

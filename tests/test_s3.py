@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from buckets import BucketPath, Service, start_moto
 from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
 from lenslet.index.queue import Job, Kind
+from lenslet.index.views import Views
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]
@@ -50,7 +49,7 @@ def test_indexing_costs_one_listing_a_folder_and_one_get_an_image(make, ours) ->
     assert first["LIST"] <= 2 * (folders + 1) + 3  # when it begins, and when its images are read
     # two conditional looks at each manifest, and the small files at the root
     assert first["GET"] <= of_images + 2 * (folders + 1) + 20
-    assert first["PUT"] <= of_images + 2 * (folders + 1) + 4 + 3  # to try the store's conditions
+    assert first["PUT"] <= of_images + 2 * (folders + 1) + 4 + 4  # to try the store's conditions
     assert "HEAD" not in first and first["DELETE"] <= 1
     counted(ours, gallery.index)
     cost = counted(ours, gallery.index)
@@ -111,6 +110,83 @@ def test_an_image_that_is_not_indexed_has_no_size_yet(make, ours) -> None:
     assert cost["GET"] <= 6 and "HEAD" not in cost  # manifest (twice missing), one byte, sidecars
     gallery.index()
     assert gallery.app.get("/item?path=d/big.jpg").json["exif"]["width"] == 800
+
+
+# Views
+
+
+def view(gallery: Gallery, seconds: float, path: str = "d") -> None:
+    """Somebody who has a folder open, as the page does: it asks every 20 seconds."""
+    for _ in range(int(seconds / 20)):
+        gallery.queue.put(Job(Kind.VIEW, Path(path)))
+        gallery.settle(20)
+
+
+def test_a_folder_that_is_viewed_is_listed_at_once_soon_again_and_then_once_a_minute(
+    make, ours
+) -> None:
+    put(ours / "d/a.jpg")
+    gallery = make(ours, SCAN_SECONDS="86400")
+    gallery.index()
+    gallery.settle(400)
+    lists = [counted(ours, lambda: view(gallery, 20)).get("LIST", 0) for _ in range(9)]
+    assert lists[0] >= 1 and sum(lists[:2]) >= 2  # two looks, and whether the root still is one
+    assert sum(lists[2:8]) <= 2 * 3
+    put(ours / "d/b.jpg")
+    view(gallery, 80)
+    assert set(gallery.items("d")) == {"a.jpg", "b.jpg"}
+    gallery.settle(100)
+    put(ours / "d/c.jpg")
+    view(gallery, 20)
+    assert set(gallery.items("d")) == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("items", "minutes"), [(0, 1), (300, 1), (499, 1), (500, 2), (5230, 11), (50_000, 101)]
+)
+def test_a_folder_that_stays_as_it_is_is_listed_for_views_once_a_minute_for_each_request(
+    items: int, minutes: int
+) -> None:
+    now = 1e6
+    views = Views(lambda: now)
+    assert not views.is_due(now - 60 * minutes + 1, items)
+    assert views.is_due(now - 60 * minutes, items)
+
+
+def test_a_bucket_that_sends_events_is_not_listed_for_views(make, ours) -> None:
+    put(ours / "d/a.jpg")
+    gallery = make(ours, SCAN_SECONDS="86400")
+    gallery.index()
+    gallery.settle(400)
+    gallery.indexer.folders.views.event()
+    assert counted(ours, lambda: view(gallery, 200)) == {}
+    gallery.clock.now += 3600
+    assert counted(ours, lambda: view(gallery, 20))["LIST"] >= 1
+
+
+def test_viewing_a_folder_that_does_not_change_costs_nothing_between_two_looks(serve, ours) -> None:
+    """With two request processes; and a photo that comes right after a view is shown soon."""
+    for number in range(7):
+        put(ours / f"d/{number}.jpg")
+    server = serve(ours, SCAN_SECONDS="3600", PAGE_SIZE="3")
+    server.until(lambda: server.json("/folders?path=d&page=2").get("items"))
+    server.until(lambda: server.json("/health/workers").get("backlog") == 0)
+    pause = threading.Event()
+
+    def watch(seconds: int) -> None:
+        for _ in range(3 * seconds):
+            for page in (0, 2):
+                assert server.get(f"/folders?path=d&page={page}")[0] == 200
+            pause.wait(0.33)
+
+    watch(35)  # both looks, and both processes
+    assert sum(counted(ours, lambda: watch(20)).values()) <= 3
+    put(ours / "d/new.jpg")
+    pause.wait(61)
+    server.get("/folders?path=d")  # a first view finds it
+    server.until(lambda: "new.jpg" in str(server.json("/folders?path=d&page=2")), 10)
+    put(ours / "d/newer.jpg")
+    server.until(lambda: "newer.jpg" in str(server.json("/folders?path=d&page=2")), 30)
 
 
 # Originals
@@ -234,6 +310,66 @@ def test_a_store_without_conditional_writes_is_read_and_not_edited(
     put(ours / "b.jpg")
     gallery.index()
     assert gallery.items()["b.jpg"]["hasThumb"] is True
+
+
+def test_a_store_that_answers_every_if_match_with_412_is_indexed_and_not_edited(make, ours) -> None:
+    """As Ceph 16 does in a bucket with versions. Health says so, and originals are sent."""
+    put(ours / "d/a.jpg")
+    ours.service.fault("IF_MATCH", "", 412, "PreconditionFailed")
+    gallery = make(ours, PRESIGN_SECONDS="0")
+    gallery.index()
+    put(ours / "d/b.jpg")
+    gallery.index()
+    assert {name for name, item in gallery.items("d").items() if item["hasThumb"]} == {
+        "a.jpg", "b.jpg",
+    }  # fmt: skip
+    assert sorted(gallery.found("jpg")) == ["d/a.jpg", "d/b.jpg"]
+    health = gallery.app.get("/health").json
+    assert health["status"] == "degraded"
+    (reason,) = health["reasons"]
+    assert "conditional writes" in reason and "not edited" in reason
+    assert gallery.app.get("/file?path=d/a.jpg").body == (ours / "d/a.jpg").read_bytes()
+    answer = gallery.app.put("/item?path=d/a.jpg", b'{"notes": "1"}', status=501)
+    assert "conditional writes" in answer.json["description"]
+    assert [key for key in ours.all_keys() if key.startswith(".")] == []
+    put(ours / "d/_index.json", b'{"of": "somebody else"}')
+    put(ours / "d/c.jpg")
+    gallery.index()
+    assert (ours / "d/_index.json").read_bytes() == b'{"of": "somebody else"}'
+
+
+def test_what_a_dead_host_left_of_trying_the_store_is_removed_after_an_hour(make, ours) -> None:
+    for key, hours in ((".lenslet-tmp-0123456789abcdef", 2), (".lenslet-tmp-fedcba9876543210", 0.5),
+                       (".lenslet-tmp-mine", 2)):  # fmt: skip
+        put(ours / key, b"")
+        ours.service.age(ours / key, 3600 * hours)
+    put(ours / "a.jpg")
+    gallery = make(ours)
+    gallery.index()
+    left = [key for key in ours.all_keys() if key.startswith(".")]
+    assert left == [".lenslet-tmp-fedcba9876543210", ".lenslet-tmp-mine"]
+    ours.service.age(ours / ".lenslet-tmp-fedcba9876543210", 1900)
+    gallery.index()
+    left = [key for key in ours.all_keys() if key.startswith(".")]
+    assert left == [".lenslet-tmp-mine"]
+    assert gallery.app.get("/health").json["status"] == "ok"
+
+
+def test_a_put_that_arrives_late_does_not_undo_a_later_delete(make, ours) -> None:
+    """It was meant to replace an earlier mark of removal, which no later mark is equal to."""
+    put(ours / "a.jpg")
+    gallery = make(ours)
+    gallery.index()
+    route, sidecar = "/item?path=a.jpg", ours / "a.jpg.json"
+    gallery.app.put(route, b'{"notes": "1"}')
+    gallery.app.delete(route, status=204)
+    mark = sidecar.get()
+    gallery.app.put(route, b'{"notes": "2"}')
+    gallery.app.delete(route, status=204)
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        sidecar.write_bytes(b'{"v": 1, "notes": "late"}', IfMatch=mark["ETag"])
+    assert gallery.app.get(route).json["notes"] == ""
+    assert mark["Body"].read().strip() == b""  # a copy of the bucket has a file without content
 
 
 def test_two_hosts_that_index_one_folder_at_once_lose_none_of_its_items(make, bucket) -> None:
@@ -450,6 +586,51 @@ def test_what_a_store_refuses_is_said_in_the_answer_and_mended(
     gallery.app.get("/health", status=200)
 
 
+def test_an_archived_object_says_so_and_is_not_tried_again_and_again(make, ours) -> None:
+    put(ours / "d/a.jpg")
+    (ours / "d/cold.jpg").write_bytes(jpeg(), StorageClass="DEEP_ARCHIVE")
+    gallery = make(ours)
+    gallery.index()
+    said = "archived (storage class DEEP_ARCHIVE): restore it"
+    assert said in gallery.items("d")["cold.jpg"]["error"]
+    assert said in gallery.app.get("/thumb?path=d/cold.jpg", status=422).json["description"]
+    (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableImages"]
+    assert problem["path"] == "d/cold.jpg" and said in problem["reason"]
+    gallery.told.clear()
+    gallery.settle(4000)
+    gallery.index()
+    assert gallery.told == []
+    (ours / "d/cold.jpg").write_bytes(jpeg())  # as it was, restored
+    gallery.app.post("/folders/d/reindex", status=202)
+    gallery.settle()
+    assert gallery.items("d")["cold.jpg"]["hasThumb"] is True
+    assert "error" not in gallery.items("d")["cold.jpg"]
+
+
+CIPHERS = [
+    (400, "InvalidRequest: The object was stored using a form of Server Side Encryption. The correct "
+     "parameters must be provided to retrieve the object.", "customer's own (SSE-C)"),
+    (403, "AccessDenied: User: x is not authorized to perform: kms:Decrypt on the resource", "allow kms:Decrypt"),
+    (400, "KMS.DisabledException: arn:aws:kms:key is disabled.", "cannot use its KMS key (KMS.DisabledException)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "code", "said"), CIPHERS)
+def test_an_object_that_cannot_be_decrypted_says_what_is_missing(
+    make, ours, status, code, said
+) -> None:
+    put(ours / "d/a.jpg")
+    put(ours / "d/b.jpg")
+    ours.service.fault("GET", "d/b.jpg", status, code)
+    gallery = make(ours)
+    gallery.index()
+    assert gallery.items("d")["a.jpg"]["hasThumb"] is True
+    answer = gallery.app.get("/thumb?path=d/b.jpg", status=403).json["description"]
+    assert "d/b.jpg" in answer and "is encrypted" in answer and said in answer
+    (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableFiles"]
+    assert problem["path"] == "d/b.jpg" and said in problem["reason"]
+
+
 def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours) -> None:
     for name in ("a", "b", "c"):
         put(ours / f"d/{name}.jpg")
@@ -569,40 +750,6 @@ def test_a_store_that_cannot_be_reached_is_waited_for(make, tmp_path, monkeypatc
         assert gallery.items()["a.jpg"]["hasThumb"] is True
     finally:
         started.stop()
-
-
-def test_a_store_that_accepts_and_never_answers_holds_one_thread_alone(make, monkeypatch) -> None:
-    """The others are refused at once, and health is among them."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    stop = threading.Event()
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(50)
-        deaf.settimeout(0.1)
-
-        def accept() -> None:
-            while not stop.is_set():
-                with contextlib.suppress(TimeoutError), deaf.accept()[0]:
-                    stop.wait(1.0)
-
-        server = threading.Thread(target=accept)
-        server.start()
-        service = Service(f"http://127.0.0.1:{deaf.getsockname()[1]}", "key", "secret")
-        gallery = make(BucketPath(service, "silent"))
-        gallery.app.get("/folders", status=503)
-        first = threading.Thread(target=gallery.app.get, args=("/folders",), kwargs={"status": 503})
-        first.start()
-        threading.Event().wait(0.2)
-        begun = time.monotonic()
-        answers = [gallery.app.get("/health", expect_errors=True) for _ in range(5)]
-        took = time.monotonic() - begun
-        still_waits = first.is_alive()
-        first.join()
-        stop.set()
-        server.join()
-    assert {answer.status_int for answer in answers} == {503}
-    assert still_waits and took < 0.5
 
 
 def test_a_search_says_when_the_store_refuses_and_there_is_nothing_to_search(make, ours) -> None:

@@ -19,6 +19,8 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
 from lenslet.index.look import Look, Looker, Stamp, Unseen
 from lenslet.index.queue import Job, Kind, Queue, Waiter
+from lenslet.index.reader import READER_SECONDS, Host
+from lenslet.index.views import SECOND_LOOK_SECONDS, Views
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
@@ -104,6 +106,7 @@ class Records:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.changes = 0  # counts what looks found
         self._folders = {ROOT: Record()}
         self._gone: set[Path] = set()  # forgotten folders that search has not learned of
         self._nested: set[Path] = set()  # those behind several pointers
@@ -151,12 +154,14 @@ class Records:
     def put(self, path: Path, record: Record) -> None:
         with self._lock:
             self.version += self.get(path).health != record.health
+            self.changes += self.get(path).stamps != record.stamps
             self._folders[path] = record
 
     def forget(self, path: Path) -> None:
         """Forgets a folder and all below it."""
         with self._lock:
             self.version += 1
+            self.changes += 1
             gone = {path, *filter(path.holds, self._folders)}
             self._gone |= gone
             self.forgotten += any(self.get(folder).generation for folder in gone)
@@ -219,6 +224,8 @@ class Folders:
         self._runs: dict[Path, Run] = {}
         self._turn = threading.Lock()
         self.share: Callable[[Job], None] | None = None  # sends a folder to any host
+        self._host = Host()
+        self.views = Views(clock)
 
     # Images
 
@@ -258,6 +265,8 @@ class Folders:
         path, retry = job.path, before.retry
         due = job.force or retry.due <= self._clock()
         failed = self._records.get(path).retry.reasons
+        with self._lock:  # some were read during this look
+            done = {*run.facts, *run.failed}
 
         def wanted(images: Mapping[str, bool], kind: Kind) -> dict[str, bool]:
             """Leaves out images that are in the queue as urgently, or are tried again later."""
@@ -265,12 +274,13 @@ class Folders:
                 name: needs_thumbnail
                 for name, needs_thumbnail in images.items()
                 if run.reading.get(name, Kind.RENEW) > kind
+                and name not in done
                 and (name not in failed or (due and name in retry.reasons))
             }
 
         todo, old = wanted(look.plan.todo, Kind.IMAGE), wanted(look.plan.old, Kind.REREAD)
         run.more = False
-        if self.share and len(todo) > _MANY_IMAGES and not (run.waiters or run.asked):
+        if self.share and self._shares(run, len(todo)):
             with contextlib.suppress(LensletError):  # if it cannot be sent, they are read here
                 self.share(Job(Kind.FOLDER, path, force=job.force))
                 # Look again at the next scan, whatever becomes of the message.
@@ -294,6 +304,21 @@ class Folders:
             self._queue.put(Job(Kind.RENEW, path), -newest - self._clock())
 
     # Indexing
+
+    def view(self, job: Job) -> None:
+        """Indexes a folder that somebody looks at, if that is due."""
+        record, first = self._records.get(job.path), self.views.is_first(job.path)
+        target = record.location
+        if self.views.sends_events and not (target and target.chain):
+            due = False
+        else:
+            due = first or self.views.is_due(record.looked, record.health.counts["items"])
+        if due:
+            self._queue.put(replace(job, kind=Kind.FOLDER, asked=True))
+        else:
+            Run(waiters=[*job.waiters]).end(True)
+        if due and first:
+            self._queue.put(Job(Kind.RETRY, job.path), SECOND_LOOK_SECONDS)
 
     def index(self, job: Job) -> None:
         """Indexes one folder."""
@@ -364,6 +389,7 @@ class Folders:
             self._index_children(job, before.children if job.deep else ())
             return True
         self._records.check_nested(path, look.location)
+        reads = self._claim(job, run, look)
         self._looker.write(look)
         self._looker.complete(look)
         with self._lock:  # newer facts are kept
@@ -375,8 +401,33 @@ class Folders:
             self._queue.put(Job(Kind.FOLDER, path), AGAIN_SECONDS)
         elif look.young:
             self._queue.put(Job(Kind.RETRY, path), AGAIN_SECONDS)
-        self._read_images(job, run, look, before)
+        if reads:
+            self._read_images(job, run, look, before)
+        else:  # look again when it has ended, or died
+            self._records.put(path, replace(self._records.get(path), stamps=()))
+            self._queue.put(Job(Kind.FOLDER, path), READER_SECONDS)
+        return reads
+
+    def _claim(self, job: Job, run: Run, look: Look) -> bool:
+        """Says in the manifest that this host reads the new images; False if another does.
+
+        The manifest is written only over the one that was read, so that one host wins.
+        """
+        plan, reader = look.plan, look.old.reader
+        if not (self.share and plan.todo):
+            return True
+        if self._host.leaves(reader) and not job.force:
+            plan.manifest.reader = reader
+            return False
+        new = len(plan.todo.keys() - run.reading)
+        if not self._shares(run, new):
+            plan.manifest.reader = self._host.claim()
+            plan.changed |= new > _MANY_IMAGES and reader.get("host") != self._host.name
         return True
+
+    def _shares(self, run: Run, new: int) -> bool:
+        """True if any host may read so many new images: nobody waits, and none is read here."""
+        return new > _MANY_IMAGES and not (run.waiters or run.asked or run.reading)
 
     def _remember(
         self,

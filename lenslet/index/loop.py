@@ -56,6 +56,8 @@ class Indexer:
         clock = clock or Clock()
         self._records = records = Records()
         self._clock = clock
+        self._tree, self._client = library.tree, library.client
+        self._seen = 0, 0  # writes and changes that were reported
         self._decoders = library.decoders
         self._decoders.somebody_waits = lambda: queue.somebody_waits
         self._threads = library.settings.worker_threads
@@ -142,6 +144,8 @@ class Indexer:
                     self._status.scanned()
                 case Kind.SUMMARY:
                     self._summary.write(job)
+                case Kind.VIEW:
+                    self.folders.view(job)
                 case Kind.RETRY:
                     self._queue.put(Job(Kind.FOLDER, job.path))
             self._refused.pop(job.kind, None)
@@ -167,7 +171,10 @@ class Indexer:
 
     def beat(self) -> None:
         """Reports that the loop works, unless a thread is stuck in one job."""
-        now = time.monotonic()
+        now, seen = time.monotonic(), (self._client.writes, self._records.changes)
+        if seen != self._seen:
+            self._status.changed()
+            self._seen = seen
         slow = [job for job, since in list(self._doing.values()) if now - since > SLOW_SECONDS]
         if any(now - since > STUCK_SECONDS for _, since in list(self._doing.values())):
             return
@@ -175,6 +182,7 @@ class Indexer:
         reads = [f"{job.path or '/'} takes over a minute: a slow disk?" for job in slow]
         if late := self._queue.late():
             reads = [f"{late:,} images take long to decode and are read one at a time"]
+        reads += map(str, filter(None, [self._tree.obstacle()]))
         self._status.set_problem(STORAGE, self.problem(*Kind) or "".join(reads[:1]))
         self._status.set_problem(IMAGES, self.problem(Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER))
         self._status.set_problem(PREVIEWS, self.problem(Kind.PREVIEW))

@@ -34,8 +34,9 @@ class Kind(enum.IntEnum):
     SCAN = 4  # look for folders that changed
     SUMMARY = 5  # tell search and health
     RETRY = 6  # index a folder again, later
-    REREAD = 7  # read an image of a folder again, whose facts or thumbnail are of an older version
-    RENEW = 8  # index a folder, and queue its images that did not fit or are to be read again
+    VIEW = 7  # somebody looks at a folder in a bucket: list it, if that is due
+    REREAD = 8  # read an image of a folder again, whose facts or thumbnail are of an older version
+    RENEW = 9  # index a folder, and queue its images that did not fit or are to be read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ _PATIENCE = {
     Kind.SCAN: (10.0, 10.0),
     Kind.SUMMARY: (1.0, 1.0),
     Kind.RETRY: (1.0, 1.0),
+    Kind.VIEW: (1.0, 1.0),
     Kind.REREAD: (math.inf, math.inf),  # only when there is nothing else to do
     Kind.RENEW: (math.inf, math.inf),
 }

@@ -137,7 +137,10 @@ class Images:
     def _read(self, job: Job, *, asked: bool) -> Facts:
         """Returns an image's facts. Writes its thumbnail if `asked` and missing, or by `force`."""
         item = job.path
-        tree, path, file, stat = self._open(item)
+        try:
+            tree, path, file, stat = self._open(item)
+        except errors.Archived as error:  # not tried again and again: restoring takes hours
+            return Facts(error=str(error), rev=error.rev)
         with file:
             self._check_settled(stat)
             # In a bucket, asking for a thumbnail that is probably missing costs a request.

@@ -23,6 +23,7 @@ class _Memory(ctypes.Structure):
         ("scanned", ctypes.c_double),
         ("counts", ctypes.c_double * _CELLS * ROWS),
         ("step", ctypes.c_int64),
+        ("changed", ctypes.c_double),
         ("backlogs", ctypes.c_uint32 * _BACKLOGS),
     )
 
@@ -77,6 +78,14 @@ class Status:
         """Returns what waited, every `BACKLOG_SECONDS` of the last five minutes, oldest first."""
         first = self._memory.step + 1
         return [self._memory.backlogs[(first + each) % _BACKLOGS] for each in range(_BACKLOGS)]
+
+    def changed(self, ahead: float = 0.0) -> None:
+        """Reports that a bucket has changed, or may change in the next `ahead` seconds."""
+        self._memory.changed = max(self._memory.changed, time.monotonic() + ahead)
+
+    def is_current(self, read: float, most: float) -> bool:
+        """True for what was `read` after the last change, and at most `most` seconds ago."""
+        return read > self._memory.changed and time.monotonic() - read < most
 
     def scanned(self) -> None:
         """Reports that a scan has ended."""

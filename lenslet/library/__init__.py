@@ -17,9 +17,9 @@ from lenslet.library.location import Locator
 from lenslet.library.previews import Previews
 from lenslet.paths import HEALTH, ROOT
 from lenslet.storage import cache_folder, open_tree
-from lenslet.storage.client import Client
+from lenslet.storage.client import Client, StandIn
 from lenslet.storage.local import LocalTree
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Tree, Trust
 
 _DETAILS_MEMORY = 256 << 20
 SEARCH_FORM = 2  # the version of what search keeps; raised with every change of its form
@@ -53,15 +53,21 @@ class Library:
 
 
 def open_library(
-    settings: Settings, *, patient: bool = False, fresh_seconds: float = 0.0
+    settings: Settings,
+    *,
+    patient: bool = False,
+    fresh_seconds: float = 0.0,
+    stand_in: StandIn | None = None,
+    trusts: Trust = lambda since: False,
 ) -> Library:
     """Opens the library that the settings name.
 
     `patient` is for the index process, whose requests may wait; `fresh_seconds` is for request
-    processes, which cache manifests.
+    processes, which cache manifests, and `stand_in` for their threads, see `Client`.
+    `trusts` says whether nothing has changed in a bucket since it was read.
     """
-    client = Client(settings, patient=patient)
-    tree = open_tree(settings, client, fresh_seconds=fresh_seconds)
+    client = Client(settings, patient=patient, stand_in=stand_in)
+    tree = open_tree(settings, client, fresh_seconds=fresh_seconds, trusts=trusts)
     cache = LocalTree(_search_folder(settings), private=True)
     folder = LocalTree(cache_folder(settings, "previews"), private=True)
     previews = Previews(folder, settings.preview_bytes)
@@ -69,7 +75,7 @@ def open_library(
     if not patient:  # a request process only reads EXIF
         count, memory = 1, min(memory, _DETAILS_MEMORY)
     decoders = Decoders(max(count, 1), memory, settings.decode_seconds)
-    locator = Locator(tree, settings, client)
+    locator = Locator(tree, settings, client, trusts)
     return Library(settings, client, tree, locator, cache, previews, decoders)
 
 

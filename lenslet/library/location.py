@@ -18,7 +18,7 @@ from lenslet.storage import with_state
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Tree, Trust
 
 TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
 LONGEST_CHAIN = 16
@@ -72,9 +72,19 @@ class Location:
 
 
 class Locator:
-    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket."""
+    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket.
 
-    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
+    In a bucket also as long as `trusts` says that nothing has changed since.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        settings: Settings,
+        client: Client,
+        trusts: Trust = lambda since: False,
+    ) -> None:
+        self._trusts = trusts
         self._ignore = Ignore(settings.ignore)
         self._tree = tree
         self._settings = settings
@@ -91,7 +101,7 @@ class Locator:
         location = Location(ROOT, self._tree, ROOT)
         for above in () if fresh else (path, *path.ancestors()):
             known = self._cached.get(above)
-            if known and known[0] > time.monotonic():
+            if known and self._is_current(*known):
                 location = known[1]
                 break
         if not path and not self._tree.has_folder(ROOT):
@@ -99,6 +109,12 @@ class Locator:
         for name in path.below(location.path).segments:
             location = self.enter(self._child(location, name))
         return location
+
+    def _is_current(self, checked: float, location: Location) -> bool:
+        age = time.monotonic() - checked
+        if self._tree.has_stamps:
+            return age < (_CACHED_SECONDS if location.tree.has_stamps else _CACHED_SECONDS_S3)
+        return age < _CACHED_SECONDS_S3 or self._trusts(checked)
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""
@@ -140,18 +156,17 @@ class Locator:
 
         Raises `Ignored` for a folder with an ignore mark, `BrokenPointer` and `PointerLoop`.
         """
+        checked = time.monotonic()
         try:
             location = self._enter(here, names) if here.path else here
         except LensletError:
             with self._lock:  # what is below must not be served any more either
                 self._cached.pop(here.path, None)
             raise
-        fast = self._tree.has_stamps and location.tree.has_stamps
-        until = time.monotonic() + (_CACHED_SECONDS if fast else _CACHED_SECONDS_S3)
         with self._lock:
             if len(self._cached) >= _CACHED_FOLDERS:
                 self._cached.clear()
-            self._cached[location.path] = (until, location)
+            self._cached[location.path] = (checked, location)
         return location
 
     def _enter(self, here: Location, names: Container[str] | None = None) -> Location:

@@ -51,7 +51,7 @@ class Manifest:
     """A folder's images and subfolders, in order.
 
     `generated_at` is its generation: every change of the content gets a later one. `rev` is that of
-    its file, "" for none.
+    its file, "" for none. `reader` is the host that reads the new images, if there are several.
     """
 
     path: Path
@@ -59,6 +59,7 @@ class Manifest:
     dirs: list[Dir] = field(default_factory=list)
     generated_at: str = ""
     rev: str = ""
+    reader: dict[str, str] = field(default_factory=dict)
 
 
 class _Head(NamedTuple):
@@ -89,6 +90,8 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
     page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))  # bytes may end pages too
     dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
+    if manifest.reader:
+        dirs += b',"reader":' + orjson.dumps(manifest.reader)
     starts = _starts(list(map(len, lines)), page_size, PAGE_BYTES - len(dirs))
     if len(starts) <= 1:
         return {MANIFEST: _encode_head(manifest) + _encode_items(lines) + dirs + _END}
@@ -293,7 +296,8 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
     dirs = found.get("dirs")
     if not (_are_items(items, folder) and _are_dirs(dirs) and _is_time(generated)):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
-    return Manifest(folder, items, dirs, generated, rev)
+    reader = found.get("reader")
+    return Manifest(folder, items, dirs, generated, rev, reader if _is_reader(reader) else {})
 
 
 def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[Item], bool]:
@@ -317,6 +321,11 @@ def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[
         found += items
     known = {item["name"]: item for item in found}
     return list(known.values()), same and len(known) == len(found) == head.item_count
+
+
+def _is_reader(found: Any) -> TypeGuard[dict[str, str]]:
+    known = isinstance(found, dict) and all(isinstance(found.get(k), str) for k in ("host", "at"))
+    return known and bool(found["at"]) and _is_time(found["at"])
 
 
 def _is_time(text: Any) -> TypeGuard[str]:

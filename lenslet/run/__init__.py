@@ -113,15 +113,19 @@ def index_process(
     Lowers the priority of this process below those that answer requests.
     """
     os.nice(NICENESS)
-    indexer = Indexer(open_library(settings, patient=True), queue, status)
+    library = open_library(settings, patient=True)
+    indexer = Indexer(library, queue, status)
     targets: list[Callable[[threading.Event], None]] = [indexer.run]
     if settings.jobs_queue_url:
-        from lenslet.hosts import Consumer, SharedJobs
+        from lenslet.hosts import Consumer, Scanning, SharedJobs
 
         client = Client(settings, patient=True)
-        consumer = Consumer(client, settings, queue, partial(status.set_problem, QUEUE))
+        report = partial(status.set_problem, QUEUE)
+        consumer = Consumer(client, settings, queue, report, indexer.folders.views.event)
         indexer.folders.share = SharedJobs(Client(settings), settings).send
         targets.append(consumer.run)
+        if settings.scan_seconds and settings.many_hosts:
+            targets.append(Scanning(library.tree, status).run)
     return [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
 
 

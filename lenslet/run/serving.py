@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import gunicorn.glogging
@@ -53,6 +54,9 @@ from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
+# How long a request process uses what it read of a bucket, while nothing changes that it knows of:
+# if its host alone indexes (times the request processes), and if other hosts do, which tell nobody.
+_TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
 _CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
 _WAITING = 128  # requests of a process that may wait for a thumbnail or a manifest at a time
@@ -80,13 +84,22 @@ def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     settings = latest[0] if latest else load_settings()
     channel, status = shared()
-    library = open_library(settings, fresh_seconds=FRESH_SECONDS)
+    stand_in = _pool().stand_in
+    alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
+    most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
+    library = open_library(
+        settings,
+        fresh_seconds=FRESH_SECONDS,
+        stand_in=stand_in,
+        trusts=partial(status.is_current, most=most),
+    )
     jobs: Sender = channel if settings.worker_threads else NoSender()
     if settings.jobs_queue_url:
         from lenslet.hosts import SharedJobs
 
-        jobs = SharedJobs(library.client, settings, jobs)
-    return create_app(library, jobs, status, waiting=_WAITING, stand_in=_pool().stand_in)
+        soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
+        jobs = SharedJobs(library.client, settings, jobs, soon)
+    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
 
 
 @functools.cache

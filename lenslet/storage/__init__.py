@@ -14,21 +14,31 @@ from lenslet.errors import SettingError
 from lenslet.storage.client import Client
 from lenslet.storage.local import MARKER, LocalTree
 from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import DocumentCache, Overlay, Tree
+from lenslet.storage.tree import DocumentCache, Overlay, Tree, Trust
 
 _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 
 
-def open_tree(settings: Settings, client: Client, *, fresh_seconds: float = 0.0) -> Tree:
+def open_tree(
+    settings: Settings,
+    client: Client,
+    *,
+    fresh_seconds: float = 0.0,
+    trusts: Trust = lambda since: False,
+) -> Tree:
     """Opens the tree that the settings name. The disk or bucket may be away right now.
 
     A tree in a bucket always caches manifests in memory, and uses one for `fresh_seconds` before
-    it asks again. A local one caches only with `fresh_seconds`, as in request processes.
+    it asks again, or longer while `trusts` says that nothing changed. A local one caches only with
+    `fresh_seconds`, as in request processes.
     """
     if settings.s3_bucket:
         bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
         tree = with_state(settings, bucket, paths.ROOT)
-        tree.cache = DocumentCache(_CACHED_BYTES_S3, 0.0 if settings.state_dir else fresh_seconds)
+        if settings.state_dir:
+            tree.cache = DocumentCache(_CACHED_BYTES_S3)
+        else:
+            tree.cache = DocumentCache(_CACHED_BYTES_S3, fresh_seconds, trusts)
         return tree
     if settings.state_dir:
         root = os.path.realpath(settings.root_path)

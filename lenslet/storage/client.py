@@ -8,13 +8,15 @@ import re
 import threading
 import time
 import urllib.parse
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lenslet import errors
 from lenslet.config import Settings
-from lenslet.errors import LensletError, NotFound, StorageUnavailable, Unreachable, one_line
+from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
+
+StandIn = Callable[[], AbstractContextManager[None]]
 
 # Policy actions whose name differs from the operation's.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
@@ -35,12 +37,19 @@ _REASONS = {
     "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_REGION.",
     "IllegalLocationConstraintException": "The bucket is in another region: set AWS_REGION.",
 }
+# What the messages of Amazon S3 say of an object whose key Lenslet lacks.
+_CIPHER = re.compile(r"(?P<kms>kms:\w+|KMS)|(?P<customer>Server Side Encryption)", re.IGNORECASE)
+_CIPHERS = {
+    "kms": "allow kms:Decrypt and kms:GenerateDataKey on its KMS key.",
+    "customer": "its key is the customer's own (SSE-C), which Lenslet does not have.",
+}
 _TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # with short timeouts: a client of Lenslet waits for the answer
-_READ_SECONDS = {"s3": 4, "sqs": 30, _SENDING: 2}  # a long poll takes 10
+_READ_SECONDS = {"s3": 4, "sqs": 12, _SENDING: 2}  # a long poll takes 10
+_WAITING = 128  # requests of a process that may wait for the store while others stand in
 _KEPT_SECONDS = 10.0  # a younger client is not replaced: making one takes 150 ms
 
 
@@ -52,14 +61,20 @@ class Client:
     same time: 312 answers if patient, 2,014 if not.
     """
 
-    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, patient: bool = False, stand_in: StandIn | None = None
+    ) -> None:
+        """`stand_in()` is a context in which another thread works in place of this one."""
         self._settings = settings
         self._patient = patient
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
-        self._silent: dict[str, Unreachable] = {}  # endpoints that did not answer the last request
-        self._trying: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._stand_in = stand_in
+        self.writes = 0  # counted
+        self._few = threading.BoundedSemaphore(settings.web_threads // 2)
+        self._many = threading.BoundedSemaphore(_WAITING)
         self.conditions: dict[str, bool] = {}  # whether a bucket honours conditional writes
+        self.trying = threading.Lock()  # held while that is tried
 
     @property
     def name(self) -> str:
@@ -109,15 +124,17 @@ class Client:
         from botocore.config import Config
 
         sending = service == _SENDING
+        threads = self._settings.web_threads + self._settings.worker_threads
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint else "auto"},
-            max_pool_connections=self._settings.web_threads + self._settings.worker_threads,
+            max_pool_connections=threads + (_WAITING if self._stand_in else 0),
             connect_timeout=1 if sending else 2,
             read_timeout=_READ_SECONDS[service],
             retries={
                 "mode": "adaptive" if self._patient else "standard",
-                "total_max_attempts": 1 if sending else 3 if self._patient else 2,
+                # Those who use a queue try again themselves.
+                "total_max_attempts": 1 if service != "s3" else 3 if self._patient else 2,
             },
             # Older services refuse the checksums of a newer boto3; TLS still protects the data.
             request_checksum_calculation="when_required",
@@ -133,35 +150,33 @@ class Client:
         return client
 
     def _answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        with (
-            self._one_at_a_time_if_silent(client.meta.endpoint_url),
-            self.domain_errors(**parameters),
-        ):
+        with self.waiting(), self.domain_errors(**parameters):
             answer: dict[str, Any] = getattr(client, operation)(**parameters)
+        self.writes += operation in ("put_object", "delete_object")
         return answer
 
     @contextlib.contextmanager
-    def _one_at_a_time_if_silent(self, endpoint: str) -> Iterator[None]:
-        """While an endpoint does not answer, one request at a time waits and the others fail.
+    def waiting(self) -> Iterator[None]:
+        """Lets another thread stand in for this one, which waits for the store.
 
-        Otherwise a store that accepts connections and says nothing would block every thread.
+        Not while half of the threads or more do not wait: to start one takes 0.1 ms. Raises
+        `StorageUnavailable` if too many wait, as for a store that accepts and says nothing.
         """
-        silent, trying = self._silent.get(endpoint), self._trying[endpoint]
-        if silent and not trying.acquire(blocking=False):
-            raise StorageUnavailable(str(silent))
-        now = None
-        try:
+        if self._stand_in is None:
             yield
-        except Unreachable as error:
-            now = error
-            raise
-        finally:
-            if now:
-                self._silent[endpoint] = now
-            else:
-                self._silent.pop(endpoint, None)  # an error is an answer
-            if silent:
-                trying.release()
+        elif self._few.acquire(blocking=False):
+            try:
+                yield
+            finally:
+                self._few.release()
+        elif self._many.acquire(blocking=False):
+            try:
+                with self._stand_in():
+                    yield
+            finally:
+                self._many.release()
+        else:
+            raise StorageUnavailable("Too many requests wait for the store right now.")
 
     @contextlib.contextmanager
     def domain_errors(self, **parameters: Any) -> Iterator[None]:
@@ -181,7 +196,7 @@ class Client:
             raise StorageUnavailable("No credentials for the store were found.") from error
         except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             name = type(error).__name__
-            raise Unreachable(f"The store cannot be reached ({name}).") from error
+            raise StorageUnavailable(f"The store cannot be reached ({name}).") from error
         except (exceptions.BotoCoreError, ValueError) as error:
             raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
 
@@ -203,6 +218,17 @@ class Client:
             return errors.StorageFull(f"{key}: the store has no space left.")
         if code in _THROTTLED or status == 429:
             return StorageUnavailable(f"The store asks to slow down. ({where}, {code})")
+        message = error.response["Error"].get("Message", "")
+        if code == "InvalidObjectState":
+            kind = error.response["Error"].get("StorageClass", "GLACIER")
+            return errors.Archived(
+                f"It is archived (storage class {kind}): restore it, then index it again."
+            )
+        if code in ("InvalidRequest", "AccessDenied") and (cipher := _CIPHER.search(message)):
+            return errors.Denied(f"{where}/{key} is encrypted: {_CIPHERS[cipher.lastgroup or '']}")
+        if code.startswith("KMS."):
+            reason = f"the store cannot use its KMS key ({code})."
+            return errors.Denied(f"{where}/{key} is encrypted: {reason}")
         match status:
             case 404:
                 return NotFound(f"There is no {key or '/'}.")

@@ -7,17 +7,27 @@ its path. Objects are always complete.
 import contextlib
 import io
 import random
+import secrets
 import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
-from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
+from lenslet.paths import (
+    ROOT,
+    TEMPORARY,
+    THUMBNAIL,
+    Path,
+    escaped,
+    is_temporary,
+    usable_segment,
+)
 from lenslet.storage.client import Client
 from lenslet.storage.tree import (
     HEAD_BYTES,
@@ -34,12 +44,14 @@ from lenslet.storage.tree import (
 _SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
 _UPDATE_SECONDS = 20.0
 _MARKS_AT_ONCE = 20  # keys that `names` requests per page
-_REMOVED = "removed"  # the `source` of an empty object that stands for a removed sidecar
+_REMOVED = "removed"  # the `source` of a blank object that stands for a removed sidecar
+_LEFTOVER_SECONDS = 3600.0  # an older temporary object is of a writer that died
 _NEVER = "0" * 32  # an ETag that no object has
 _MEDIA_TYPES = {"json": "application/json", THUMBNAIL[1:]: "image/webp"}
 _NO_CONDITIONS = (
-    "The store lacks conditional writes (If-Match, If-None-Match), so an edit could undo another "
-    "that was made at the same time. The library can be read, but not edited."
+    "The store lacks conditional writes (If-Match, If-None-Match), or answers them wrongly, so an "
+    "edit could undo another that was made at the same time. The library can be read, but not "
+    "edited: set STATE_DIR to keep edits on this host."
 )
 
 
@@ -55,7 +67,7 @@ class Stream(io.RawIOBase):
         return True
 
     def read(self, size: int | None = None, /) -> bytes:
-        with self._client.domain_errors():
+        with self._client.waiting(), self._client.domain_errors():
             data: bytes = self._body.read(None if size is None or size < 0 else size)
             return data
 
@@ -117,7 +129,9 @@ class S3Tree(Tree):
         return f"{self.prefix}{folder}/" if folder else self.prefix
 
     def listing(self, folder: Path) -> Listing:
+        """Lists what is directly in `folder`. A younger temporary object is still in use."""
         found, prefix, any_key = Listing(), self._prefix_of(folder), False
+        old = (time.time() - _LEFTOVER_SECONDS) * 1e9
         for objects, prefixes in self._pages(prefix):
             any_key |= bool(objects or prefixes)
             for each in prefixes:
@@ -125,7 +139,9 @@ class S3Tree(Tree):
                 (found.folders if usable_segment(name) else found.unusable).append(name)
             for entry in objects:
                 name = entry["Key"][len(prefix) :]
-                if usable_segment(name):
+                if is_temporary(name):
+                    found.leftovers += [name] if _stat(entry, 0).mtime_ns < old else []
+                elif usable_segment(name):
                     found.files[name] = _stat(entry, entry["Size"])
                 elif name:
                     found.unusable.append(name)
@@ -170,11 +186,20 @@ class S3Tree(Tree):
         return stream, _stat(answer, int(total or answer["ContentLength"]))
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        return self._get(path)
+        try:
+            return self._get(path)
+        except errors.Archived as error:
+            answer = self._call("head_object", path)
+            raise errors.Archived(str(error), _stat(answer, 0).rev) from error
 
     def stat(self, path: Path) -> Stat:
         """Reads one byte: the answer to a HEAD would not say why it is refused."""
         return self.head(path, 1)[1]
+
+    def age(self, path: Path) -> float:
+        answer = self._call("head_object", path)
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return float((now - answer["LastModified"]).total_seconds())
 
     def head(self, path: Path, size: int) -> Read:
         try:
@@ -197,8 +222,13 @@ class S3Tree(Tree):
             return body.read(), stat
 
     def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
+        """Compares the ETag itself: some stores answer every `If-Match` with 412."""
         wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
-        return self._get(path, IfMatch=stat.etag, **wanted)[0]
+        body, now = self._get(path, **wanted)
+        if now.etag != stat.etag:
+            body.close()
+            raise Overtaken(f"{path} has changed.")
+        return body
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
         wanted = {"Bucket": self.bucket, "Key": self.prefix + path, **answer}
@@ -232,24 +262,25 @@ class S3Tree(Tree):
         _refuse_foreign(path, head, stat)
         return stat.etag
 
-    def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str) -> None:
+    def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
         """Writes a derived object, if need be without a condition: it can be made again.
 
         `Denied`, not `Overtaken`, if a foreign object is in the way.
         """
-        if not over and not self._has_conditions():
-            over = self._rev_of_ours(path)
+        if not self._has_conditions():
+            self._rev_of_ours(path)
+            over = None
         try:
             self._put(path, body, source, over)
-        except Unsupported:
-            self._rev_of_ours(path)
-            self._put(path, body, source, None)
         except Overtaken:
             self._rev_of_ours(path)
             raise
 
-    def _put(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
-        """Writes an object if its rev is `over`; "": if there is none; None: in any case."""
+    def _put(self, path: Path, body: BinaryIO, source: str, over: str | None) -> str:
+        """Writes an object if its rev is `over`; "": if there is none; None: in any case.
+
+        Returns its ETag.
+        """
         body.seek(0)
         parameters: dict[str, Any] = {"Body": body}
         if media_type := _MEDIA_TYPES.get(path.rpartition(".")[2]):
@@ -265,10 +296,18 @@ class S3Tree(Tree):
         except Denied:
             self._refused = True
             raise
+        except Unsupported:  # the next write tries again what the store can do
+            self._client.conditions.pop(self.bucket, None)
+            raise
         if "ETag" not in answer:  # it may not be stored, so it must not be acknowledged
             raise StorageNonsense("The store sent an answer that is not valid S3.")
         self._refused = False
         self._seen = time.monotonic()
+        return str(answer["ETag"]).strip('"')
+
+    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
+        for name in leftovers:
+            self._call("delete_object", folder.child(name))
 
     def delete(self, path: Path) -> None:
         if not self._rev_of_ours(path):
@@ -301,9 +340,10 @@ class S3Tree(Tree):
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
         """Compares and swaps: a write that another writer overtakes is tried again.
 
-        A removed document leaves an empty object that is marked as removed. Some stores ignore the
+        A removed document leaves a blank object that is marked as removed. Some stores ignore the
         condition of a DELETE (seen with Ceph), and a late DELETE would then remove what another
-        host wrote meanwhile.
+        host wrote meanwhile. No two marks have the same bytes, and so the same ETag: a PUT that
+        replaces an earlier mark and arrives late must not replace this one.
         """
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
         tried: tuple[Path, bytes | None] | None = None
@@ -311,19 +351,19 @@ class S3Tree(Tree):
             read = ((self._copy(path, derived)) for path in paths)
             found = [(copy, removed) for copy, removed in read if copy]
             if tried in [(copy.path, None if removed else copy.data) for copy, removed in found]:
-                return None  # the last write succeeded, only its answer was lost
+                return  # the last write succeeded, only its answer was lost
             tried = change([copy for copy, removed in found if not removed])
             if tried is None:
-                return None
+                return
             path, data = tried
             rev = next((copy.rev for copy, _ in found if copy.path == path), "")
-            put = self._put_derived
             if not derived:
                 self._check_conditions(path)
-                put = self._put
+            put = self._put_derived if derived else self._put
             try:
-                with _body(data or b"") as body:
-                    return put(path, body, _REMOVED if data is None else "", rev)
+                with _body(_blank() if data is None else data) as body:
+                    put(path, body, _REMOVED if data is None else "", rev)
+                return
             except Overtaken:
                 tries += 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
@@ -339,31 +379,52 @@ class S3Tree(Tree):
             raise Denied(f"The store does not allow s3:PutObject on {where}.") from error
 
     def _has_conditions(self) -> bool:
-        """True if conditional writes work. Tried once, with an object that exists for a moment."""
-        if self.bucket not in self._client.conditions:
-            probe = Path(f"{TEMPORARY}{random.getrandbits(64):016x}")
-            try:
-                if works := self._refuses(probe, _NEVER):
-                    self._put(probe, io.BytesIO(), "", "")
-                    works = self._refuses(probe, "")
-            except Unsupported:
-                works = False
-            finally:
-                with contextlib.suppress(errors.LensletError):
-                    self._call("delete_object", probe)
-            self._client.conditions[self.bucket] = works
-        return self._client.conditions[self.bucket]
+        """True if conditional writes work. Tried once, with an object that exists for a moment.
 
-    def _refuses(self, probe: Path, over: str) -> bool:
+        If this process dies meanwhile, `sweep` removes the object.
+        """
+        known = self._client.conditions
+        if self.bucket not in known:
+            with self._client.waiting(), self._client.trying:
+                if self.bucket not in known:
+                    known[self.bucket] = self._try_conditions()
+        return known.get(self.bucket, False)
+
+    def _try_conditions(self) -> bool:
+        """Tries what must succeed and what must be refused.
+
+        Seen: stores that ignore conditions, that answer 501, and (Ceph 16, a bucket with versions)
+        one that answers every `If-Match` with 412.
+        """
+        probe = Path(f"{TEMPORARY}{secrets.token_hex(8)}")
         try:
-            self._put(probe, io.BytesIO(), "", over)
+            if self._try(probe, _NEVER) or not (etag := self._try(probe, "")):
+                return False
+            return not self._try(probe, "") and bool(self._try(probe, etag))
+        except Unsupported:
+            return False
+        finally:
+            with contextlib.suppress(errors.LensletError):
+                self._call("delete_object", probe)
+
+    def _try(self, probe: Path, over: str) -> str:
+        """Writes an object; returns its ETag, "" if the store refuses."""
+        try:
+            return self._put(probe, io.BytesIO(), "", over)
         except Overtaken:
-            return True
-        return False
+            return ""
 
     def obstacle(self, folder: Path = ROOT) -> errors.LensletError | None:
-        """The error of the last write, if it was refused; nothing else can tell."""
-        return Denied("the bucket cannot be written: set STATE_DIR") if self._refused else None
+        """The error of the last write, if it was refused, or why nothing can be edited."""
+        if self._refused:
+            return Denied("the bucket cannot be written: set STATE_DIR")
+        works = self._client.conditions.get(self.bucket, True)
+        return None if works else Unsupported(_NO_CONDITIONS)
+
+
+def _blank() -> bytes:
+    """Returns random white space: elsewhere such a file counts as one without content."""
+    return f"{secrets.randbits(256):0256b}\n".translate({48: " ", 49: "\n"}).encode()
 
 
 def _refuse_foreign(path: Path, head: bytes, stat: Stat) -> None:

@@ -18,8 +18,10 @@ from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
 from lenslet.paths import (
     HEALTH,
     LONGEST_PATH,
+    ROLLUP,
     ROLLUP_DELTA,
     ROOT,
+    SCAN,
     SIDECARS,
     THUMBNAIL,
     Path,
@@ -29,6 +31,7 @@ from lenslet.paths import (
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 _BLOCK_BYTES = 512
 _DOCUMENTS = (".json", ".terms")
+_SUMMARIES = frozenset({HEALTH, ROLLUP, ROLLUP_DELTA, SCAN})  # no folder's manifest tells of them
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 _MOST_JUDGED = 10_000  # documents of which a cache remembers whether they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
@@ -77,6 +80,7 @@ class Stat(NamedTuple):
 NO_STAT = Stat(-1, 0)  # of no file
 Read = tuple[bytes, Stat]
 Answer = TypeVar("Answer")
+Trust = Callable[[float], bool]  # True if nothing has changed since this time
 
 
 @dataclass(slots=True)
@@ -102,9 +106,10 @@ class Listing:
         return {name for name in names - self.files.keys() if is_item(name)}
 
     def digest(self) -> int:
-        """A number that changes when the listing changes."""
-        files = frozenset(self.files.items()), frozenset(self.covered.items())
-        return hash((files, tuple(self.folders), tuple(self.unusable)))
+        """A number that changes when the listing changes, but for the summaries of a library."""
+        shown = (each for each in self.files.items() if each[0] not in _SUMMARIES)
+        files = frozenset(shown), frozenset(self.covered.items())
+        return hash((files, *map(tuple, (self.folders, self.unusable, self.leftovers))))
 
 
 class Document(NamedTuple):
@@ -170,13 +175,16 @@ def is_whole(webp: bytes) -> bool:
 class DocumentCache:
     """Keeps the documents that were read last, at most `most` bytes in total. Safe for threads.
 
-    A document is used for `seconds` without looking whether it changed. One that is larger than a
-    quarter of `most` is not kept.
+    A document is used for `seconds` without looking whether it changed, and longer while `trusts`
+    says that nothing did. One that is larger than a quarter of `most` is not kept.
     """
 
-    def __init__(self, most: int, seconds: float = 0.0) -> None:
+    def __init__(
+        self, most: int, seconds: float = 0.0, trusts: Trust = lambda since: False
+    ) -> None:
         self._most = most
         self.seconds = seconds
+        self._trusts = trusts
         self._lock = threading.Lock()
         self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
@@ -185,23 +193,24 @@ class DocumentCache:
     def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
         """Returns a document. `load` reads it, unless it is still the known one."""
         data, stat, checked = self._documents.get(path, (b"", NO_STAT, float("-inf")))
-        if not fresh and time.monotonic() - checked < self.seconds:
+        now = time.monotonic()
+        if not fresh and (now - checked < self.seconds or self._trusts(checked)):
             return data, stat
         try:
             data, stat = load(stat) or (data, stat)
         except NotFound:
-            self._keep(path, b"", NO_STAT)
+            self._keep(path, b"", NO_STAT, now)
             raise
-        self._keep(path, data, stat)
+        self._keep(path, data, stat, now)
         return data, stat
 
-    def _keep(self, path: Path, data: bytes, stat: Stat) -> None:
+    def _keep(self, path: Path, data: bytes, stat: Stat, checked: float) -> None:
         with self._lock:
             old = self._documents.pop(path, None)
             self._bytes -= len(old[0]) if old else 0
             # One that was just written may change again with the same time and size.
             if 0 < len(data) <= self._most // 4 and stat.settled(time.time_ns()):
-                self._documents[path] = data, stat, time.monotonic()
+                self._documents[path] = data, stat, checked
                 self._bytes += len(data)
             while self._bytes > self._most:
                 self._bytes -= len(self._documents.popitem(last=False)[1][0])
@@ -279,6 +288,10 @@ class Tree(abc.ABC):
     @abc.abstractmethod
     def stat(self, path: Path) -> Stat:
         """Returns the size and times of a file."""
+
+    def age(self, path: Path) -> float:
+        """Returns how many seconds ago a file was written, by the clock of the store."""
+        return time.time() - self.stat(path).mtime_ns / 1e9
 
     def head(self, path: Path, size: int) -> Read:
         """Reads the first `size` bytes of a file."""

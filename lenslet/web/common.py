@@ -20,6 +20,7 @@ from lenslet.errors import BadRequest, Denied, LensletError, NotFound, StorageUn
 from lenslet.images.decoders import Decoders
 from lenslet.index.queue import Job, Kind, Sender
 from lenslet.index.status import Status
+from lenslet.index.views import REST_SECONDS
 from lenslet.library import manifest, orphans, sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.library.previews import Previews
@@ -175,21 +176,24 @@ class Service:
         return error
 
     def nudge(self, location: Location) -> None:
-        """Asks for a folder to be indexed, without waiting, at most once a second.
+        """Says that somebody looks at a folder, without waiting.
 
-        In a bucket every 20 s, and not at all if the bucket sends events.
+        It is indexed, at most once a second. In a bucket the index process decides whether it is;
+        one of another host hears only of the first view after a rest, as each message costs.
         """
-        cheap = location.tree.has_stamps
-        if not cheap and self.settings.jobs_queue_url and not location.chain:
-            return
+        cheap, near = location.tree.has_stamps, self.settings.worker_threads > 0
         folder, now = location.path, time.monotonic()
-        least = _NUDGE_SECONDS if cheap else _NUDGE_SECONDS_S3
-        if now - self.nudged.get(folder, float("-inf")) < least:
-            return
+        least = _NUDGE_SECONDS if cheap else _NUDGE_SECONDS_S3 if near else REST_SECONDS
+        due = now - self.nudged.get(folder, float("-inf")) >= least
         if len(self.nudged) >= _NUDGED_FOLDERS:
             self.nudged.clear()
-        self.nudged[folder] = now
-        self.tell(folder)
+        if due or not (cheap or near):
+            self.nudged[folder] = now
+        if due and cheap:
+            self.tell(folder)
+        elif due:
+            with contextlib.suppress(StorageUnavailable):
+                self.jobs.send(Job(Kind.VIEW, folder))
 
     def tell(self, folder: Path) -> None:
         """Asks for a folder to be indexed. If the job cannot be sent, a scan finds the change."""

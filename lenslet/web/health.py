@@ -1,16 +1,22 @@
 """`/health`: whether everything works."""
 
+import datetime as dt
+import time
 from typing import Any
 
 import falcon
 
 from lenslet import times
-from lenslet.errors import LensletError
+from lenslet.errors import LensletError, NotFound
 from lenslet.index.status import BACKLOG_SECONDS, QUEUE, STORAGE, Count
 from lenslet.library import health
+from lenslet.paths import SCAN, Path
 from lenslet.web.common import Resource, Service, send_json
 
 PULSE_SECONDS = 10.0
+_SCAN_SECONDS = 90.0  # the host that scans says so every minute
+_LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 25.0, 5.0  # between two looks whether it does
+_LEADER = ": start the host with SCAN_SECONDS over 0, which finds what no event told"
 _PARTS = ("storage", "workers")
 
 
@@ -27,6 +33,7 @@ class Health(Resource):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._since: dict[str, str] = {}  # when this process saw a reason first
+        self._scanning = float("-inf"), ""  # when it looked, and what is wrong
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
         if part and part not in _PARTS:
@@ -71,11 +78,28 @@ class Health(Resource):
             if obstacle := tree.obstacle():
                 found["problems"].append(str(obstacle))
             found["writable"] = not obstacle
+            found["problems"] += filter(None, [self._nobody_scans()])
             report = health.load(tree)
         except LensletError as error:
             found["readable"] = False
             found["problems"].append(str(error))
         return found, report
+
+    def _nobody_scans(self) -> str:
+        """Says since when no host scans; empty if one does, or if there is one host alone."""
+        checked, problem = self._scanning
+        least = _LOOK_AGAIN_SECONDS if problem else _LOOK_SECONDS
+        if not self.service.settings.many_hosts:
+            return ""
+        if time.monotonic() - checked > least:
+            try:
+                age = self.service.tree.age(Path(SCAN))
+                since = times.text(times.now() - dt.timedelta(seconds=int(age)))
+                problem = f"no host scans since {since}{_LEADER}" if age > _SCAN_SECONDS else ""
+            except NotFound:
+                problem = f"no host scans{_LEADER}"
+            self._scanning = time.monotonic(), problem
+        return problem
 
     def _workers(self) -> dict[str, Any]:
         """Returns how the index process of this host is, and whether jobs reach it."""

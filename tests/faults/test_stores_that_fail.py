@@ -493,3 +493,74 @@ def trouble(server: Server) -> list[str]:
     found = server.json("/health")
     reasons: list[str] = found.get("reasons", []) if found.get("status") != "ok" else []
     return reasons
+
+
+def hold(connection: Connection, request: bytes) -> None:
+    """One object takes longer than anybody waits; all else is answered."""
+    if b"slow.jpg.json" in request.partition(b"\r\n")[0]:
+        connection.server.over.wait(60)
+    else:
+        connection.wfile.write(connection.answer(request))
+
+
+def test_a_request_that_the_store_does_not_answer_makes_no_other_fail(
+    serve: Serve, ours: BucketPath, proxy: Proxy
+) -> None:
+    fill(ours)
+    put(ours / "album/slow.jpg")
+    server = serve(ours, S3_ENDPOINT=proxy.endpoint, WEB_CONCURRENCY="1")
+    server.until(lambda: is_complete(server, ours, "slow.jpg"))
+    proxy.begin(hold)
+    slow: list[Answer] = []
+    others: list[Answer] = []
+
+    def ask_slow() -> None:
+        slow.append(ask(server, "GET", "/item?path=album/slow.jpg"))
+
+    def ask_others(number: int) -> None:
+        while len(slow) < 2:
+            others.append(ask(server, "GET", f"/item?path=album/shared{number}.jpg"))
+        others.append(ask(server, "GET", f"/item?path=album/shared{number}.jpg"))
+
+    threads = [threading.Thread(target=ask_slow) for _ in range(2)]
+    threads += [threading.Thread(target=ask_others, args=(number % SHARED,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    proxy.end()
+    assert [answer.status for answer in slow] == [503, 503]
+    assert {answer.status for answer in others} == {200}
+    assert max(answer.seconds for answer in others) < LIVE_SECONDS
+
+
+def test_a_store_that_says_nothing_keeps_no_thread_from_what_needs_no_store(
+    serve: Serve, ours: BucketPath, proxy: Proxy
+) -> None:
+    """However many requests wait for it; more than that are refused at once."""
+    fill(ours)
+    settings = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "4"}
+    server = serve(ours, S3_ENDPOINT=proxy.endpoint, **settings)
+    server.until(lambda: is_complete(server, ours, "own0.jpg"))
+    proxy.begin(stall)
+    answers: list[Answer] = []
+    routes = ["/item?path=album/own0.jpg"] * 200
+    threads = [
+        threading.Thread(target=lambda route=route: answers.append(ask(server, "GET", route)))
+        for route in routes
+    ]
+    for thread in threads:
+        thread.start()
+    live = []
+    while any(thread.is_alive() for thread in threads):
+        live += [ask(server, "GET", "/health/live"), ask(server, "GET", "/openapi.json")]
+        threading.Event().wait(0.1)
+    proxy.end()
+    assert {answer.status for answer in answers} == {503}
+    assert all(answer.is_clear for answer in answers)
+    assert max(answer.seconds for answer in answers) < HANG_SECONDS
+    at_once = [answer for answer in answers if b"Too many requests wait" in answer.body]
+    assert len(at_once) >= 200 - 2 - 128 and min(answer.seconds for answer in at_once) < 1
+    assert {answer.status for answer in live} == {200}
+    assert max(answer.seconds for answer in live) < LIVE_SECONDS
+    until_ok(server, time.monotonic(), "after a silence")
