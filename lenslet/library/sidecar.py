@@ -22,7 +22,7 @@ Document = dict[str, Any]
 
 MAX_NOTES_BYTES = 64 * 1024
 _LEVELS, _LEVELS_WRITTEN = 200, 254  # of lists and objects: allowed, and the most of orjson
-_LONG_NUMBER, _DIGITS = re.compile(rb"[0-9]{19}"), 19  # which may need more than 64 bits
+_LONG_NUMBER, _DIGITS = re.compile(rb"[0-9]{19,}"), 19  # which may need more than 64 bits
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
@@ -174,9 +174,11 @@ def loads(raw: bytes) -> Any:
     That is without NaN, infinities, halves of surrogate pairs, and very deep nesting.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    found = bounds.loads(raw)
-    if _LONG_NUMBER.search(raw):  # orjson has made floats of integers with more than 64 bits
-        found = json.loads(raw, parse_int=_integer)
+    if _LONG_NUMBER.search(raw):  # orjson makes floats of integers with more than 64 bits
+        bounds.loads(_LONG_NUMBER.sub(b"0", raw))
+        found = json.loads(raw, parse_int=_integer, parse_float=orjson.loads)
+    else:
+        found = bounds.loads(raw)
     try:
         dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
     except TypeError as error:

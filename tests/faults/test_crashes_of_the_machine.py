@@ -80,7 +80,7 @@ NAMED = rf'(?:{PLACE}, )?"{TEXT}"'
 SHAPES = {
     "openat": re.compile(rf"{NAMED}, ([A-Z_|]+)[^)]*\) += \d+<{TEXT}>"),
     "write": re.compile(rf'{PLACE}, "{TEXT}", \d+\) += (\d+)'),
-    "rename": re.compile(rf"{NAMED}, {NAMED}(?:, 0)?\) += 0"),
+    "rename": re.compile(rf"{NAMED}, {NAMED}(?:, (?:0|RENAME_NOREPLACE))?\) += 0"),
     "unlink": re.compile(rf"{NAMED}(?:, 0)?\) += 0"),
     "mkdir": re.compile(rf"{NAMED}, \d+\) += 0"),
     "fsync": re.compile(rf"{PLACE}"),
