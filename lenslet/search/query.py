@@ -1,5 +1,6 @@
 """Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
+import heapq
 import itertools
 import logging
 import mmap
@@ -8,7 +9,6 @@ import re
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -336,19 +336,18 @@ class Search:
         return self._ask(lambda view: self._suggest(view, fold(text).strip().encode(), limit))
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
-        counts: Counter[tuple[str, str]] = Counter()
+        counts: dict[tuple[bytes, bytes], int] = {}
         for key in view.rollup.key, *(changed.key for changed in view.changed):
-            for line in self._cache.read(Path(f"{key}.terms"))[0].splitlines():
+            lines = self._cache.read(Path(f"{key}.terms"))[0].splitlines()
+            for line in [line for line in lines if wanted in line]:
                 kind, folded, shown, count = line.split(b"\t")
                 if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
-                    counts[kind.decode(), shown.decode()] += int(count)
-        ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
-        found = [
-            {"text": shown, "count": count, "kind": "tag" if kind == "t" else "name"}
-            for (kind, shown), count in ordered
-            if count > 0
+                    counts[kind, shown] = counts.get((kind, shown), 0) + int(count)
+        ordered = ((kind, -count, shown) for (kind, shown), count in counts.items() if count > 0)
+        return [
+            {"text": shown.decode(), "count": -less, "kind": "tag" if kind == b"t" else "name"}
+            for kind, less, shown in heapq.nsmallest(limit, ordered)
         ]
-        return found[:limit]
 
     # Keeping up
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Gallery, Server, jpeg, put
 from scale import LONG
-from test_hostile_files import peak_bytes, processes
+from test_hostile_files import peak_bytes, processes, processor_seconds
 
 from lenslet.library.manifest import bounded
 from lenslet.paths import Path
@@ -326,6 +326,20 @@ def test_a_session_takes_a_few_kb(root, serve: Callable[..., Server]) -> None:
     assert server.request("POST", "/session", {"token": "x" * 255_000})[0] == 413
     for method, route in (("PUT", "/item?path=a.jpg"), ("POST", "/items/tags")):
         assert server.request(method, route, {"x": "y" * 200_000})[0] == 401
+
+
+def test_what_comes_before_the_token_is_checked_costs_little(
+    root, serve: Callable[..., Server]
+) -> None:
+    """A cookie of 8 KB, of which each character is quoted."""
+    put(root / "a.jpg", PHOTO)
+    server = serve(root, API_TOKEN="secret-123", WORKER_THREADS="0")
+    cookie = f'lenslet-{server.port}="' + '\\"' * 3800 + '"'
+    pids = server.workers()
+    before = sum(map(processor_seconds, pids))
+    for _ in range(50):
+        assert server.get("/folders", Cookie=cookie)[0] == 401
+    assert sum(map(processor_seconds, pids)) - before < 1.5  # it was 3.2
 
 
 def test_suggestions_of_a_library_with_very_many_tags_are_quick(
