@@ -1,5 +1,6 @@
 """Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
+import heapq
 import itertools
 import logging
 import mmap
@@ -10,7 +11,6 @@ import threading
 import time
 import weakref
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -357,20 +357,19 @@ class Search:
         return self._ask(lambda view: self._suggest(view, fold(text).strip().encode(), limit))
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
-        counts: Counter[tuple[str, str]] = Counter()
+        counts: dict[tuple[bytes, bytes], int] = {}
         texts = [self._cache.read(Path(f"{view.rollup.key}.terms"))[0]]
         texts += [each.terms_of(view.text) for each in view.changed]
-        for line in itertools.chain.from_iterable(map(bytes.splitlines, texts)):
-            kind, folded, shown, count = line.split(b"\t")
-            if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
-                counts[kind.decode(), shown.decode()] += int(count)
-        ordered = sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1]))
-        found = [
-            {"text": shown, "count": count, "kind": "tag" if kind == "t" else "name"}
-            for (kind, shown), count in ordered
-            if count > 0
+        for text in texts:
+            for line in [line for line in text.splitlines() if wanted in line]:
+                kind, folded, shown, count = line.split(b"\t")
+                if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
+                    counts[kind, shown] = counts.get((kind, shown), 0) + int(count)
+        ordered = ((kind, -count, shown) for (kind, shown), count in counts.items() if count > 0)
+        return [
+            {"text": shown.decode(), "count": -less, "kind": "tag" if kind == b"t" else "name"}
+            for kind, less, shown in heapq.nsmallest(limit, ordered)
         ]
-        return found[:limit]
 
     # Keeping up
 

@@ -108,7 +108,7 @@ class Access:
         """True if a client has this token, or a session that began with it."""
         if not token or _fits(sent, token):
             return bool(token)
-        values = req.get_cookie_values(_cookie(self._settings)) or ()
+        values = _cookie_values(req, _cookie(self._settings))
         req.context.has_session = any(is_session(each, token, time.time()) for each in values)
         return bool(req.context.has_session)
 
@@ -150,6 +150,15 @@ def _done(resp: falcon.Response) -> None:
 def _cookie(settings: Settings) -> str:
     """The name of the cookie. Browsers send it to every port of a host."""
     return f"lenslet-{settings.port}"
+
+
+def _cookie_values(req: falcon.Request, name: str) -> list[str]:
+    """Returns the values of a cookie as they were sent.
+
+    Falcon removes quotes from each, which takes 64 ms for 8 KB of them in Python before 3.11.10.
+    """
+    pairs = (pair.partition("=") for pair in (req.get_header("Cookie") or "").split(";"))
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
 
 
 def _bearer(req: falcon.Request) -> str:
