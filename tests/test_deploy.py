@@ -117,6 +117,11 @@ def site(
     try:
         wait_for(lambda: found.ask("/photos/health/live")[0] == 200)
         server.until(lambda: json.loads(found.ask("/photos/search?q=x")[1])["total"] == 1)
+        server.until(
+            lambda: "thumb" in json.loads(found.ask("/photos/folders?path=sub")[1])["items"][0]
+        )
+        rests = {"Remote-User": "ann"}
+        server.until(lambda: json.loads(server.get("/health/workers", **rests)[1])["backlog"] == 0)
         yield found, server
     finally:
         nginx.terminate()

@@ -792,3 +792,31 @@ def test_killed_processes_come_back_when_processes_can_be_started_again(
     allow_tasks({server.process.pid}, True)
     server.until(lambda: len(server.workers()) == len(old))
     check_log(server, "a limit of tasks?")
+
+
+def test_each_thread_that_searches_does_not_keep_memory_of_its_own(root, tmp_path) -> None:
+    """One reads the manifest that changed, and it is another one each time."""
+    for number in range(1500):
+        put(root / f"a/{number}.jpg", jpeg(8, 6))
+    server = Server(root, tmp_path, WEB_CONCURRENCY="1", WEB_THREADS="16", SCAN_SECONDS="1")
+    try:
+        server.until(lambda: server.json("/search?q=jpg").get("more"))
+        server.until(lambda: server.json("/health/workers").get("backlog") == 0)
+        (request,) = server.workers() - {server.index_pid()}
+
+        def edit(number: int) -> None:
+            server.request("PUT", f"/item?path=a/{number}.jpg", {"tags": [f"t{number}"]})
+            server.until(lambda: server.json(f"/search?q=tag:t{number}")["total"] == 1)
+
+        edit(0)
+        before = anonymous_megabytes(request)
+        for number in range(1, 40):
+            edit(number)
+        assert anonymous_megabytes(request) - before < 12
+    finally:
+        server.stop()
+
+
+def anonymous_megabytes(pid: int) -> float:
+    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return int(dict(line.split()[:2] for line in lines)["Pss_Anon:"]) / 1024

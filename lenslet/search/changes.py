@@ -4,15 +4,14 @@ A folder of the delta has few items that differ from the rollup's. Only these ar
 process keeps them in a log of its own: a file without a name in the host's cache.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import orjson
 
-from lenslet.library.manifest import Item
 from lenslet.paths import Path
-from lenslet.search.rollup import Terms, encode_item, folded_line, position_of
+from lenslet.search.rollup import Terms, folded_line, position_of
 from lenslet.storage.local import Scratch, Text
 
 _MOST_SPLICES = 100  # of one folder
@@ -65,17 +64,15 @@ class Changed:
 
 
 def fold_changes(
-    old: Sequence[Line], end: int, items: Iterable[Item]
+    old: Sequence[Line], end: int, new: Sequence[bytes]
 ) -> tuple[bytes, tuple[Splice, ...], int]:
-    """Compares the items of a folder with the rollup's.
+    """Compares the `new` items of a folder with the `old` lines of the rollup, which end at `end`.
 
-    Returns what `Changed` describes: the text, the splices and where the terms start. `old` are
-    the rollup's lines, which end at `end`.
+    Returns what `Changed` describes: the text, the splices and where the terms start.
     """
     starts = [*(start for start, _ in old), end]
     json, lines, terms = bytearray(), bytearray(), Terms()
     found: list[Splice] = []
-    new = [text for text in map(encode_item, items) if text]
     for gone, until, added in differences([text for _, text in old], new):
         for _, text in old[gone:until]:
             terms.remove(orjson.loads(text))

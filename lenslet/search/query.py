@@ -20,7 +20,6 @@ import orjson
 from lenslet import times
 from lenslet.errors import BadRequest, LensletError, NotFound, one_line
 from lenslet.library import manifest
-from lenslet.library.manifest import Item
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key, natural_key
 from lenslet.search.changes import Changed, Line, fold_changes, without_garbage
 from lenslet.search.rollup import (
@@ -29,6 +28,7 @@ from lenslet.search.rollup import (
     copy_rollup,
     empty_copy,
     encode_date,
+    encode_item,
     fold,
     forget_copies,
     parse_delta,
@@ -435,17 +435,24 @@ class Search:
         self, view: _View, folder: Path, generation: str, known: Changed | None
     ) -> Changed | None:
         """A changed folder, folded; None while its manifest is being written."""
-        items = list[Item]()
+        new = list[bytes]()
         if generation:
-            found = manifest.load(self._tree, folder, fresh=True)  # may be of a later generation
-            generation, items = found.generated_at, found.items
+            generation, new = self._items(folder)
             if not generation:
                 return None
         start, end = (known.start, known.end) if known else view.rollup.range_of(folder)
-        text, splices, terms = fold_changes(view.rollup.lines(start, end), end, items)
+        text, splices, terms = fold_changes(view.rollup.lines(start, end), end, new)
         order = known.order if known else folder_key(folder)
         base = view.log.append(text)
         return Changed(folder, order, generation, start, end, splices, base, terms, len(text))
+
+    def _items(self, folder: Path) -> tuple[str, list[bytes]]:
+        """Returns the generation of a folder's manifest, and its items as lines of a rollup.
+
+        The generation may be later than in the delta. It is "" while the manifest is incomplete.
+        """
+        found = manifest.load(self._tree, folder, fresh=True)
+        return found.generated_at, [*filter(None, map(encode_item, found.items))]
 
 
 def _there(ask: Callable[[], Answer]) -> Answer | None:

@@ -50,7 +50,7 @@ def main() -> None:
 
 def tag(root: pathlib.Path, edits: int, pause: float) -> None:
     """Tags photos, and prints what was written and how long searches took."""
-    chance = random.Random(1)
+    chance = random.Random()  # the same edits again would change nothing
     folders = sorted(folder for folder in root.glob("2*/*") if folder.is_dir())
     with common.serving(root, PORT) as service:
         service.started("/search?q=x")
@@ -64,16 +64,17 @@ def tag(root: pathlib.Path, edits: int, pause: float) -> None:
         asker.start()
         watch(root, sizes, writes, folders)
         seen = 0
+        folder = folders[0]
         for number in range(edits):
             begun = time.monotonic()
-            folder = chance.choice(folders)
+            before_it, folder = folder, chance.choice(folders)
             image = chance.choice([each for each in os.listdir(folder) if each.endswith(".jpg")])
             path = str((folder / image).relative_to(root))
             body = json.dumps({"tags": ["keeper", f"tag{number % 10}"]}).encode()
             url = f"{service.url}/item?path={urllib.parse.quote(path)}"
             urllib.request.urlopen(urllib.request.Request(url, body, method="PUT")).close()
             while time.monotonic() < begun + pause:
-                watch(root, sizes, writes, [folder])
+                watch(root, sizes, writes, [before_it, folder])
                 time.sleep(0.01)
             seen = max(seen, cache_bytes())
             if number + 1 in (100, edits):
