@@ -552,19 +552,6 @@ def shown(server: Server, path: str) -> tuple[int, float]:
     return status, time.monotonic() - began
 
 
-def test_a_thumbnail_of_a_replaced_image_comes_as_soon_as_the_image_is_two_seconds_old(
-    serve: Serve, root
-) -> None:
-    """Writing into a file changes nothing in its folder."""
-    os.utime(put(root / "photo.jpg"), (1, 1))
-    server = serve(root)
-    server.thumbnail("photo.jpg")
-    server.until(lambda: server.json("/folders").get("items", [{}])[0].get("hasThumb"))
-    put(root / "photo.jpg", jpeg(300, 200))
-    status, seconds = shown(server, "photo.jpg")
-    assert status == 200 and 1 < seconds < 3.5
-
-
 def test_a_thumbnail_of_a_growing_image_comes_when_it_has_grown(serve: Serve, root) -> None:
     server = serve(root, SCAN_SECONDS="0")
     server.index_pid()
