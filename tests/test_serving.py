@@ -647,16 +647,6 @@ def shown(server: Server, path: str) -> tuple[int, float]:
     return status, time.monotonic() - began
 
 
-def test_a_thumbnail_of_a_new_image_comes_as_soon_as_the_image_is_two_seconds_old(
-    serve: Serve, root
-) -> None:
-    server = serve(root, SCAN_SECONDS="0")
-    server.index_pid()
-    put(root / "new.jpg")
-    status, seconds = shown(server, "new.jpg")
-    assert status == 200 and 1 < seconds < 3
-
-
 def test_a_thumbnail_of_a_growing_image_comes_when_it_has_grown(serve: Serve, root) -> None:
     server = serve(root, SCAN_SECONDS="0")
     server.index_pid()

@@ -22,7 +22,8 @@ from lenslet.images import NEEDS_MEMORY, Facts, decoder
 
 _LARGE_SHARE = 0.75  # of the memory is for one large image, the rest for all others together
 _QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
-_TURN_SECONDS = 0.5  # after which an image gives way to what somebody waits for
+_TURN_SECONDS = 0.4  # of processor time, after which an image gives way to what somebody waits for
+_LOOK_SECONDS = 0.25
 _DETAILS_SECONDS = 0.5
 _PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
 _ANSWER_BYTES, _HEAD = 256 << 10, decoder.HEAD_BYTES
@@ -51,7 +52,7 @@ class Decoders:
     All together may take `memory` bytes, and each image `seconds` of processor time. An image that
     fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
     to be tried again as a large one. While `somebody_waits` for other work, so is one that takes
-    half a second, or of which the header tells that. So it never keeps the others waiting.
+    a fraction of a second, or of which the header tells that. So it never keeps the others waiting.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
@@ -104,10 +105,14 @@ class Decoders:
         how |= {"memory": self._memory[large], "seconds": seconds}
         with nullcontext() if large else self._slots:
             process = self._take()
-            until = time.monotonic() + _PATIENCE_LEAST + _PATIENCE * seconds
+            begun, used = time.monotonic(), process.seconds
 
             def ends() -> bool:
-                return time.monotonic() > until or (not large and self.somebody_waits())
+                waited, works = time.monotonic() - begun, process.seconds - used
+                if waited > _PATIENCE_LEAST + _PATIENCE * seconds:
+                    return True
+                long = works > _TURN_SECONDS or waited > _PATIENCE * _TURN_SECONDS
+                return not large and long and self.somebody_waits()
 
             try:
                 answer, data = process.ask(file, orjson.dumps(how), ends)
@@ -193,13 +198,13 @@ class _Decoder:
         except OSError:
             self._socket.close()
             raise
-        self._socket.settimeout(_TURN_SECONDS)
+        self._socket.settimeout(_LOOK_SECONDS)
         self.is_alive = True
 
     def ask(
         self, file: int, request: bytes, ends: Callable[[], bool]
     ) -> tuple[dict[str, Any], bytes]:
-        """Sends a request and waits for the answer; asks `ends` twice a second.
+        """Sends a request and waits for the answer; asks `ends` four times a second.
 
         `EOFError` if the process has ended. `TimeoutError` if `ends` says so: the process takes
         long, waits for a disk, or other programs take its processor.
@@ -225,6 +230,14 @@ class _Decoder:
         except ConnectionError as error:
             raise EOFError from error
         return orjson.loads(data[_HEAD : _HEAD + first]), data[_HEAD + first :]
+
+    @property
+    def seconds(self) -> float:
+        """How much processor time it has taken."""
+        clock = ~self._process.pid << 3 | 2  # see clock_getcpuclockid(3)
+        with contextlib.suppress(OSError):  # it has ended
+            return time.clock_gettime(clock)
+        return 0.0
 
     def kill(self) -> None:
         self.is_alive = False

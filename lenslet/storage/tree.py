@@ -498,8 +498,9 @@ class Overlay(Tree):
         except (Denied, Invalid):
             write(self.upper)
             return
-        with contextlib.suppress(NotFound):
-            self.upper.delete(path)
+        if self._has_upper():
+            with contextlib.suppress(NotFound):
+                self.upper.delete(path)
 
     def make_folder(self, folder: Path) -> None:
         if self._spare:  # `upper` makes its folders when something is written

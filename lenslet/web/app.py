@@ -1,7 +1,6 @@
 """`create_app`: the routes, each also under `/api`, and how errors are answered."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -19,7 +18,7 @@ from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
 from lenslet.web.about import Index, OpenApi
 from lenslet.web.access import Access, Session
-from lenslet.web.common import JSON, Resource, Service, status_of
+from lenslet.web.common import JSON, Resource, Service, Waiters, status_of
 from lenslet.web.file import File
 from lenslet.web.folders import Folders, Reindex
 from lenslet.web.health import Health, Live
@@ -82,7 +81,7 @@ def create_app(
         jobs=jobs,
         status=status,
         requests=Requests(RESOURCES, status),
-        waiters=threading.BoundedSemaphore(waiting),
+        waiters=Waiters(waiting),
         stand_in=stand_in,
     )
     middleware: list[Any] = [service.requests, Access(library.settings)]

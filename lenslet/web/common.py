@@ -79,6 +79,42 @@ class Image:
         return self.location.file(self.path.name)
 
 
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request that waits, as long as it `stays`."""
+
+    stays: bool = True
+
+
+class Waiters:
+    """Requests that wait: about `most`. One more sends away the one that has waited longest.
+
+    So those that wait for slow images keep no others from waiting. Until it has left, a request
+    that was sent away counts too: there are never more than twice as many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._waiting: dict[Waiter, None] = {}
+
+    def enter(self) -> Waiter | None:
+        """Takes a place; None if there is none."""
+        with self._lock:
+            if len(self._waiting) >= 2 * self._most:
+                return None
+            staying = [waiter for waiter in self._waiting if waiter.stays]
+            if len(staying) >= self._most:
+                staying[0].stays = False
+            waiter = Waiter()
+            self._waiting[waiter] = None
+            return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            del self._waiting[waiter]
+
+
 @dataclass(slots=True)
 class Service:
     """What the resources work with. `jobs` sends work to the index process."""
@@ -92,7 +128,7 @@ class Service:
     jobs: Sender
     status: Status
     requests: Requests
-    waiters: threading.BoundedSemaphore
+    waiters: Waiters
     stand_in: Callable[[], AbstractContextManager[None]]
     nudged: dict[Path, float] = field(default_factory=dict)
 
@@ -205,36 +241,36 @@ class Service:
     ) -> Found | None:
         """Returns what `look` finds within `seconds`; None if it raises `NotFound` until then.
 
-        Only as many requests wait as `waiters` allows. In a bucket, where a look is a request, it
-        looks once a second, or three times if `seconds` is less than 3; not so `in_cache`, that is,
-        for what this host keeps.
+        Only as many requests wait as `waiters` allows, the newest ones. In a bucket, where a look
+        is a request, it looks once a second, or three times if `seconds` is less than 3; not so
+        `in_cache`, that is, for what this host keeps.
         """
         costs = self.tree.is_shared and not in_cache
         pause = min(seconds / _LOOKS_S3, POLL_SECONDS_S3) if costs else POLL_SECONDS_LEAST
-        with self.apart() if seconds else contextlib.nullcontext(False) as waits:
-            until = time.monotonic() + seconds if waits else 0.0
-            if costs and waits:
+        with self.apart() if seconds else contextlib.nullcontext() as waiter:
+            until = time.monotonic() + seconds
+            if costs and waiter:
                 threading.Event().wait(pause)
             while True:
                 try:
                     return look()
                 except NotFound:
-                    if time.monotonic() + pause > until:
+                    if not (waiter and waiter.stays) or time.monotonic() + pause > until:
                         return None
                 threading.Event().wait(pause)
                 pause = max(pause, min(1.2 * pause, POLL_SECONDS))
 
     @contextmanager
-    def apart(self) -> Iterator[bool]:
-        """Lets another thread take the place of this one; False if too many requests wait."""
-        if not self.waiters.acquire(blocking=False):
-            yield False
+    def apart(self) -> Iterator[Waiter | None]:
+        """Lets another thread take the place of this one; None if too many requests wait."""
+        if not (waiter := self.waiters.enter()):
+            yield None
             return
         try:
             with self.stand_in():
-                yield True
+                yield waiter
         finally:
-            self.waiters.release()
+            self.waiters.leave(waiter)
 
 
 def status_of(error: LensletError) -> str:

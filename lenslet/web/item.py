@@ -87,8 +87,8 @@ class Item(Resource):
         tree = image.location.tree
         stat = tree.stat(image.file)
         head = tree.part(image.file, stat, 0, min(size, stat.size))
-        with head, descriptor(head) as number, self.service.apart() as waits:
-            if not waits:
+        with head, descriptor(head) as number, self.service.apart() as waiter:
+            if not waiter:
                 raise StorageUnavailable("Too many requests wait for an image: try again.")
             return self.service.decoders.details(number)
 
