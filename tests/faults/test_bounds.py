@@ -379,3 +379,15 @@ def test_the_delta_is_never_larger_than_what_is_read(root, tmp_path) -> None:
     assert rollup.delta == few | many_names
     assert read_delta(tree) == few
     assert (root / "_rollup_delta.json").stat().st_size < 1000
+
+
+def test_a_manifest_in_a_bucket_that_is_too_large_is_made_again(
+    bucket, make: Callable[..., Gallery]
+) -> None:
+    bucket.mkdir()
+    put(bucket / "a/one.jpg", PHOTO)
+    put(bucket / "a/_index.json", long(MANIFEST + b'"items":[', size=9 << 20))
+    gallery = make(bucket)
+    gallery.index()
+    assert [*gallery.items("a")] == ["one.jpg"]
+    assert len((bucket / "a/_index.json").read_bytes()) < 10_000
