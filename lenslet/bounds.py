@@ -30,10 +30,15 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 def loads(data: bytes) -> Any:
     """Parses JSON; `ValueError` if it is none, or has too many lists and objects for its size."""
+    check(data)
+    return orjson.loads(data)
+
+
+def check(data: bytes) -> None:
+    """Raises `ValueError` if JSON has too many lists and objects for its size."""
     most = max(_FEW, len(data) // _BYTES_EACH)
     if _nested(data) > most and _nested(_STRING.sub(b"", data)) > most:
         raise ValueError(f"it has more than {most} lists and objects")
-    return orjson.loads(data)
 
 
 def _nested(data: bytes) -> int:

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -174,15 +175,15 @@ def loads(raw: bytes) -> Any:
     That is without NaN, infinities, halves of surrogate pairs, and very deep nesting.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if _LONG_NUMBER.search(raw):  # orjson makes floats of integers with more than 64 bits
-        bounds.loads(_LONG_NUMBER.sub(b"0", raw))
-        found = json.loads(raw, parse_int=_integer, parse_float=orjson.loads)
-    else:
-        found = bounds.loads(raw)
     try:
+        if _LONG_NUMBER.search(raw):  # orjson makes floats of integers with more than 64 bits
+            bounds.check(raw)
+            found = _DECODER.decode(raw.decode())
+        else:
+            found = bounds.loads(raw)
         dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
-    except TypeError as error:
-        raise ValueError(f"it is nested more than {_LEVELS} levels deep") from error
+    except (RecursionError, TypeError) as error:
+        raise ValueError(f"it cannot be written again: {error}") from error
     return found
 
 
@@ -192,6 +193,15 @@ class _LongInteger(int):
 
 def _integer(text: str) -> int:
     return int(text) if len(text) < _DIGITS else _LongInteger(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a number in JSON")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_finite)
 
 
 def encode(document: Document) -> bytes:
