@@ -794,7 +794,7 @@ def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Pa
         assert (answer["total"], answer["more"], len(answer["items"])) == (14, False, 1)
         gallery.settle(400)
     item = answer["items"][0]
-    assert list(item) == ["path", "name", "type", "w", "h", "size", "rev", "tags", "notes"]
+    assert list(item) == ["path", "name", "type", "w", "h", "size", "rev", "tags", "notes", "thumb"]
 
 
 @pytest.mark.local

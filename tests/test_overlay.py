@@ -115,7 +115,7 @@ def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(make_gallery,
     gallery = make_gallery(STATE_DIR=str(root / ".lenslet"))
     gallery.index()
     assert list(root.iterdir()) == []
-    assert gallery.app.get("/health").json["status"] == "degraded"
+    assert gallery.app.get("/health", status=503).json["status"] == "down"
     put(root / "x.jpg", jpeg())
     gallery.index()
     assert gallery.items()["x.jpg"]["hasThumb"] is True
@@ -123,7 +123,7 @@ def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(make_gallery,
     before = tree(root)
     gallery.settle(400)
     assert tree(root) == before
-    assert "empty" in " ".join(gallery.app.get("/health").json["reasons"])
+    assert "empty" in " ".join(gallery.app.get("/health", status=503).json["reasons"])
 
 
 def test_a_readonly_root_that_others_change_is_followed(make_gallery: Make, root) -> None:

@@ -1180,4 +1180,5 @@ def test_a_pointer_keeps_its_sidecars_in_the_state_folder(make, home, bucket, tm
     fresh = make(home, POINTER_BUCKETS=other.bucket, STATE_DIR=str(tmp_path / "state"))
     assert fresh.app.get("/item?path=ptr/one.jpg").json["tags"] == ["kept"]
     assert other.all_keys() == ["x/one.jpg"]
-    assert (tmp_path / "state/ptr/one.jpg.json").is_file()
+    place = f".targets/s3/{other.bucket}/x/one.jpg.json"  # by target, not by pointer
+    assert (tmp_path / "state" / place).is_file()

@@ -16,7 +16,7 @@ from test_hostile_files import peak_bytes, processes, processor_seconds
 
 from lenslet.library.manifest import bounded
 from lenslet.paths import Path
-from lenslet.search.rollup import Rollup, read_delta
+from lenslet.search.rollup import Delta, Rollup
 from lenslet.storage.local import LocalTree
 
 MEMORY_BYTES = 250 << 20
@@ -372,12 +372,16 @@ def test_the_delta_is_never_larger_than_what_is_read(root, tmp_path) -> None:
     tree, generation = LocalTree(str(root)), "2026-01-01T00:00:00Z"
     rollup = Rollup(tree, LocalTree(str(tmp_path / "cache"), private=True))
     few = {Path(str(number)): generation for number in range(5)}
-    rollup.flush(few)
-    assert read_delta(tree) == few
+
+    def stored() -> dict[Path, str]:
+        return Delta.of((root / "_rollup_delta.json").read_bytes()).folders
+
+    rollup.flush(few, 0)
+    assert stored() == few
     many_names = {Path(f"{'x' * 250}/{'y' * 250}/{number}"): generation for number in range(9_000)}
-    rollup.flush(many_names)
-    assert rollup.delta == few | many_names
-    assert read_delta(tree) == few
+    rollup.flush(many_names, 0)
+    assert rollup.delta.folders == few | many_names
+    assert stored() == few
     assert (root / "_rollup_delta.json").stat().st_size < 1000
 
 
