@@ -189,6 +189,7 @@ def test_another_photo_of_the_same_name_shows_no_note_and_can_have_its_own(
     assert orphans(gallery) == {}
 
 
+@pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
 @pytest.mark.parametrize("taken", [None, "2024:01:01 10:00:00"])
 def test_a_photo_that_was_edited_keeps_its_notes(make_gallery, root, taken) -> None:
     name = "x.png" if taken is None else "x.jpg"

@@ -374,6 +374,7 @@ class Folders:
         shown = {name: self._records.entry(path.child(name)) for name in before.children}
         news = facts or failed or job.force or before.retry.tries or shown != before.children
         news = news or before.health.counts["notKept"] or job.kind is Kind.RENEW
+        news = news or any(each.doubtful for each in before.orphans)  # it may be decided now
         unless = () if news else before.stamps
         look = self._looker.look(
             path,
