@@ -112,9 +112,9 @@ class Locator:
 
     def _is_current(self, checked: float, location: Location) -> bool:
         age = time.monotonic() - checked
-        if self._tree.has_stamps:
-            return age < (_CACHED_SECONDS if location.tree.has_stamps else _CACHED_SECONDS_S3)
-        return age < _CACHED_SECONDS_S3 or self._trusts(checked)
+        here, there = self._tree.has_stamps, location.tree.has_stamps
+        least = _CACHED_SECONDS if here and there else _CACHED_SECONDS_S3
+        return age < least or (not here and self._trusts(checked))
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""
