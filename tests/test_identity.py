@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -339,6 +341,11 @@ def test_pointers_to_one_folder_show_the_same_notes_and_may_be_renamed(
     note(gallery, "one/sub/x.png", "mine")
     assert shown(gallery, "two/x.png") == "mine"
     rest(gallery)
+    environ = {"STATE_DIR": str(state), "POINTER_ROOTS": str(tmp_path)}
+    environ |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(root)]
+    told = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
+    assert told.stdout.startswith("nothing is missing"), told
     (root / "two").rename(root / "three")
     rest(gallery)
     assert shown(gallery, "three/x.png") == "mine" and orphans(gallery) == {}

@@ -194,11 +194,14 @@ class Looker:
         return tree.listing(folder), Stamp(tree, folder, stamp)
 
     def _list_kept(self, path: Path) -> tuple[Listing, Stamp]:
-        """Lists the folder of the derived files. Below a pointer it may not exist yet."""
-        try:
-            return self._list(self._tree, path)
-        except NotFound:
-            return Listing(), Stamp(self._tree, path, 0)
+        """Lists the folder of the derived files. Below a pointer it is not in the root.
+
+        There it is in `STATE_DIR` or the host's cache, or does not exist yet.
+        """
+        for tree in filter(None, (self._tree, self._tree.own)):
+            with contextlib.suppress(NotFound):
+                return self._list(tree, path)
+        return Listing(), Stamp(self._tree, path, 0)
 
     def _snapshot(self, location: Location, listing: Listing, kept: Listing) -> Snapshot:
         files = listing.files

@@ -224,12 +224,7 @@ class _Gone:
         ):
             return
         tree.check()
-        known = {path for path, record in records.items() if record.generation}
-        above = tree.own.name + "/"
-        for record in records.values():
-            if record.location and record.location.tree.own:
-                at = f"{record.location.tree.own.name}/{record.location.folder}".rstrip("/")
-                known.add(Path(at.removeprefix(above)))
+        known = orphans.folders_of(tree, (r.location for r in records.values() if r.location))
         # What lies behind a pointer that is broken right now is not gone.
         kinds = ("brokenPointers", "unreadableFolders")
         targets = not any(r.health.counts[kind] for r in records.values() for kind in kinds)
@@ -247,5 +242,6 @@ class _Gone:
             return False
         found.remove(orphan)
         if not found and self._library.tree.own:
-            self._library.tree.own.remove_folder(orphan.path.parent)
+            for folder in (orphan.path.parent, *orphan.path.parent.ancestors()):
+                self._library.tree.own.remove_folder(folder)
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -90,6 +90,18 @@ def folders_gone(
 
     with contextlib.suppress(NotFound):  # nothing was written yet, or another process removes it
         yield from below(ROOT, gone=False)
+
+
+def folders_of(tree: Tree, locations: Iterable[Location]) -> set[Path]:
+    """Returns the folders in `tree.own` that have files of these locations."""
+    above = f"{tree.own.name}/" if tree.own else ""
+    found = set[Path]()
+    for location in locations:
+        found.add(location.path)
+        if location.tree.own:
+            at = f"{location.tree.own.name}/{location.folder}".rstrip("/")
+            found.add(Path(at.removeprefix(above)))
+    return found
 
 
 def _is_gone(path: Path, locator: Locator) -> bool:

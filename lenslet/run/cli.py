@@ -18,6 +18,7 @@ from lenslet.index.queue import Kind, Queue
 from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
+from lenslet.library.location import Location
 from lenslet.library.manifest import Dir
 from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
@@ -204,7 +205,7 @@ def _check(options: argparse.Namespace) -> int:
     if not _usable(library):
         return 1
     looker, records = Looker(library, Clock()), Records()
-    found, folders = list[Problem](), list[Path]()
+    found, locations = list[Problem](), list[Location]()
 
     def check(path: Path, default: Dir | None = None) -> Dir | None:
         """Checks a folder and all below it; returns how it shows in its parent."""
@@ -223,13 +224,15 @@ def _check(options: argparse.Namespace) -> int:
         except LensletError as error:
             found.append(Problem("unreadableFolders", path, str(error)))
             return entry
-        folders.append(path)
+        locations.append(look.location)
         found.extend(_in_folder(path, look))
         return look.entry
 
     check(ROOT)
     if own := library.tree.own:
-        for folder in orphans.folders_gone(own, library.locator, folders, targets=True):
+        known = orphans.folders_of(library.tree, locations)
+        broken = any(problem.kind == "brokenPointers" for problem in found)
+        for folder in orphans.folders_gone(own, library.locator, known, targets=not broken):
             found += map(_orphan, orphans.in_folder_gone(library.tree, folder))
     for kind, path, reason in sorted(found, key=lambda problem: problem.path.split("/")):
         print(f"{kind}: {path or '/'}: {one_line(reason)}")
