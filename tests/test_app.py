@@ -219,7 +219,7 @@ def test_a_manifest_is_sent_as_it_is_kept(app: TestApp, root: pathlib.Path) -> N
     item = app.get("/folders").json["items"][0]
     when = ["modifiedAt"] if is_bucket(root) else []
     assert list(item) == ["path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "hash",
-                          "createdAt", "takenAt", "rev", *when]  # fmt: skip
+                          "createdAt", "takenAt", "facts", "thumb", "rev", *when]  # fmt: skip
     assert item["createdAt"] == "2025-02-15T12:32:00Z"
 
 
