@@ -91,6 +91,7 @@ def build() -> WSGIApp:
     stand_in = _pool().stand_in
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
+    most *= bool(settings.worker_threads)  # without an index process nobody says what has changed
     library = open_library(
         settings,
         fresh_seconds=FRESH_SECONDS,
