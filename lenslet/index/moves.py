@@ -25,7 +25,7 @@ log = logging.getLogger("lenslet")
 PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
 _WALK_SECONDS = 3600.0
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
-_TURN_SECONDS = 1.0  # of moving; then other work has its turn
+_TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
 
 
 class Place(NamedTuple):
@@ -91,7 +91,7 @@ class Moves:
         return self._unseen.get(digest)
 
     def step(self) -> None:
-        """Moves the sidecars whose photo is elsewhere, for a second at most."""
+        """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
         records = dict(self._records.all())
         self._gone.look(records, self._records.forgotten, self._clock())
         strays = defaultdict[str, list[Orphan]](list)
