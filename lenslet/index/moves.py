@@ -204,7 +204,7 @@ class _Gone:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._orphans: dict[Path, list[Orphan]] = {}
+        self._orphans: dict[Path, dict[Path, Orphan]] = {}  # by folder and path
         self._looked = float("-inf")
         self._forgotten = 0
 
@@ -229,18 +229,19 @@ class _Gone:
         kinds = ("brokenPointers", "unreadableFolders")
         targets = not any(r.health.counts[kind] for r in records.values() for kind in kinds)
         gone = orphans.folders_gone(tree.own, self._library.locator, known, targets=targets)
-        self._orphans = {folder: orphans.clear(tree, folder) for folder in gone}
+        self._orphans = {
+            folder: {each.path: each for each in orphans.clear(tree, folder)} for folder in gone
+        }
         self._forgotten, self._looked = forgotten, now
 
     def orphans(self) -> list[Orphan]:
-        return [each for found in self._orphans.values() for each in found]
+        return [each for found in self._orphans.values() for each in found.values()]
 
     def forget(self, orphan: Orphan) -> bool:
         """Forgets an orphan that was moved; False if it was in a folder of the library."""
-        found = self._orphans.get(orphan.path.parent, [])
-        if orphan not in found:
+        found = self._orphans.get(orphan.path.parent, {})
+        if found.pop(orphan.path, None) is None:
             return False
-        found.remove(orphan)
         if not found and self._library.tree.own:
             for folder in (orphan.path.parent, *orphan.path.parent.ancestors()):
                 self._library.tree.own.remove_folder(folder)
