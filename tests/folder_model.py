@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -21,6 +22,7 @@ _DRAWN = {kind: [encode(draw(*size), kind) for size in _SIZES] for kind in set(_
 _SIZE_OF = {
     data: size for all_of in _DRAWN.values() for data, size in zip(all_of, _SIZES, strict=True)
 }
+_NUMBER_BYTES, _numbers = 4, itertools.count()
 
 
 class Gone(Exception):
@@ -32,8 +34,20 @@ class Broken(Exception):
 
 
 def image(name: str, number: int) -> bytes:
-    """One of four images for a file of this name; the last cannot be decoded."""
-    return [*_DRAWN[_KINDS[name.rpartition(".")[2].lower()]], BROKEN_JPEG][number]
+    """One of four images for a file of this name; the last cannot be decoded.
+
+    No two have the same bytes: whose notes are whose is not the matter of this model.
+    """
+    drawn = [*_DRAWN[_KINDS[name.rpartition(".")[2].lower()]], BROKEN_JPEG][number]
+    return drawn + next(_numbers).to_bytes(_NUMBER_BYTES, "big")
+
+
+def written(data: bytes) -> Any:
+    """What the user wrote in a file: in a sidecar, all but what the service adds of the photo."""
+    if not data.startswith(b"{"):
+        return data
+    told = {"notes": "", **json.loads(data)}
+    return {key: value for key, value in told.items() if key not in ("hash", "exif")}
 
 
 def join(folder: str, name: str) -> str:
@@ -146,8 +160,11 @@ class Model:
     def item(self, place: str, name: str) -> dict[str, Any]:
         """What a manifest says of an image, in a few words."""
         path = join(place, name)
-        good, meta = self.files[path] in _SIZE_OF, self.files.get(self.sidecar(path))
-        width, height = _SIZE_OF.get(self.files[path], (0, 0))
+        size, meta = (
+            _SIZE_OF.get(self.files[path][:-_NUMBER_BYTES]),
+            self.files.get(self.sidecar(path)),
+        )
+        good, (width, height) = size is not None, size or (0, 0)
         tags = json.loads(meta)["tags"] if meta else []
         return {"name": name, "w": width, "h": height, "hasThumb": good, "error": not good,
                 "hasMeta": meta is not None, "tags": tags}  # fmt: skip
