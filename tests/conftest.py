@@ -263,7 +263,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     local = metafunc.definition.get_closest_marker("local")
     if "root" in metafunc.fixturenames and metafunc.module.__name__ == "test_app" and not local:
         beside = metafunc.definition.get_closest_marker("beside")
-        layered = [] if beside else ["folder+state", "bucket+state"]
+        layered = [] if beside else ["folder+state"]
         metafunc.parametrize("root", ["folder", "bucket", *layered], indirect=True)
 
 

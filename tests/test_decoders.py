@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from bombs import many_scans
 from conftest import Gallery, draw, encode, jpeg, put, wait_for
 from PIL import Image
 
@@ -120,9 +121,8 @@ def end_a_decoder(before: set[int], number: int) -> None:
 
 @pytest.fixture
 def slow(tmp_path: pathlib.Path) -> Iterator[int]:
-    """A grey PNG of 49 megapixels with 16 bits, which takes over a second."""
-    data = encode(Image.new("I;16", (7000, 7000)), "PNG", compress_level=1)
-    with put(tmp_path / "slow.png", data).open("rb") as file:
+    """A JPEG that takes over a second."""
+    with put(tmp_path / "slow.jpg", many_scans(200)).open("rb") as file:
         yield file.fileno()
 
 

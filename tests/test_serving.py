@@ -800,7 +800,7 @@ def test_each_thread_that_searches_does_not_keep_memory_of_its_own(root, tmp_pat
 
         edit(0)
         before = anonymous_megabytes(request)
-        for number in range(1, 40):
+        for number in range(1, 25):
             edit(number)
         assert anonymous_megabytes(request) - before < 12
     finally:

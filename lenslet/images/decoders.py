@@ -52,7 +52,7 @@ class Decoders:
     All together may take `memory` bytes, and each image `seconds` of processor time. An image that
     fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
     to be tried again as a large one. While `somebody_waits` for other work, so is one that takes
-    a fraction of a second, or of which the header tells that. So it never keeps the others waiting.
+    a fraction of a second, or whose header says that it will. So it never keeps the others waiting.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:

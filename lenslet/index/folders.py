@@ -427,7 +427,7 @@ class Folders:
         return True
 
     def _shares(self, run: Run, new: int) -> bool:
-        """True if any host may read so many new images: nobody waits, and none is read here."""
+        """True if `new` images may be read by any host: nobody waits, and none is read here."""
         return new > _MANY_IMAGES and not (run.waiters or run.asked or run.reading)
 
     def _remember(

@@ -250,7 +250,7 @@ class Looker:
         return found
 
     def _meta(self, location: Location, name: str, known: Item) -> _Meta:
-        """Reads the sidecars beside an image, of which `known` is what its item says."""
+        """Reads the sidecars beside an image; `known` is what its item says of it."""
         item, copies = location.file(name), list[File]()
         unread = None if "error" not in known else ""
         photo = Photo(known.get("hash", unread), known.get("createdAt"))
@@ -383,7 +383,7 @@ class Rules(NamedTuple):
         return cls(how, limits)
 
     def are_newer(self, item: Item) -> bool:
-        """True if an item's image is to be read again, although it has not changed.
+        """True if an item's image should be read again, although it has not changed.
 
         Its facts are of an older version, the limit that refused it is higher now, or thumbnails
         are made in another way. An item of a newer version is left alone.

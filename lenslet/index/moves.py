@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is to be done about the sidecars of one photo that are not beside it.
+    """What to do about the sidecars of one photo that are not beside it.
 
     `move` goes to `place`. `unseen`: no image of the library is that photo. `reason` says why those
     that are not moved stay where they are.

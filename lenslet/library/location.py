@@ -74,7 +74,8 @@ class Location:
 class Locator:
     """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket.
 
-    In a bucket also as long as `trusts` says that nothing has changed since.
+    In a bucket also as long as `trusts` says that nothing has changed since, but not behind a
+    pointer, which may have been taken back.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class Locator:
         age = time.monotonic() - checked
         here, there = self._tree.has_stamps, location.tree.has_stamps
         least = _CACHED_SECONDS if here and there else _CACHED_SECONDS_S3
-        return age < least or (not here and self._trusts(checked))
+        trusted = not (here or location.chain) and self._trusts(checked)
+        return age < least or trusted
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""

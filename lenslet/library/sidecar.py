@@ -24,6 +24,7 @@ Document = dict[str, Any]
 MAX_NOTES_BYTES = 64 * 1024
 _LEVELS, _LEVELS_WRITTEN = 200, 254  # of lists and objects: allowed, and the most of orjson
 _LONG_NUMBER, _DIGITS = re.compile(rb"[0-9]{19,}"), 19  # which may need more than 64 bits
+_MOST_DIGITS = 1000
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
@@ -100,8 +101,8 @@ class Sidecar:
 class Found:
     """The JSON files beside an image: its sidecar, and what else is there.
 
-    `ours` are the sidecars of this image, the preferred one of each tree first; `strays` are those
-    of other photos, `unknown` those of which it is not known yet whose they are.
+    `ours` are the sidecars of this image, the preferred one of each tree first; `strays` belong to
+    other photos; whose the `unknown` ones are cannot be decided yet.
     """
 
     sidecar: Sidecar | None = None
@@ -192,6 +193,8 @@ class _LongInteger(int):
 
 
 def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # converting takes time as the square of their number
+        raise ValueError(f"a number has more than {_MOST_DIGITS} digits")
     return int(text) if len(text) < _DIGITS else _LongInteger(text)
 
 

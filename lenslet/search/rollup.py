@@ -188,7 +188,7 @@ class Delta:
 
 
 def is_due(size: int, days: float, written: int, folders: int) -> bool:
-    """True if a rollup of `size` bytes that is so many days old is to be written anew.
+    """True if a rollup of `size` bytes, `days` old, should be written anew.
 
     It is when as many bytes were `written` since: at most half of what is written is the rollup.
     They count double after each day, so that a rollup does not stay old for ever. `folders` is how
