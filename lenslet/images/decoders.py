@@ -166,7 +166,7 @@ class Decoders:
         """Ends all processes, also in the middle of an image."""
         with self._lock:
             self._is_closed = True
-            for process in self._all:
+            for process in (*self._all, *self._idle):
                 process.kill()  # a thread that waits for its answer ends it
             while self._idle:
                 self._idle.pop().end()
