@@ -93,10 +93,6 @@ class StorageUnavailable(LensletError):
     """Storage cannot be used right now. Trying again later may help."""
 
 
-class Unmounted(StorageUnavailable):
-    """The root or `STATE_DIR` is empty or on another disk, so a disk is probably not mounted."""
-
-
 class Overloaded(StorageUnavailable):
     """The system does not let this process start another thread or process."""
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
-from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, Unmounted
+from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, StorageUnavailable
 from lenslet.paths import LONGEST_PATH, ROOT, TEMPORARY, Path, escaped, is_temporary, usable
 from lenslet.storage.tree import (
     HEAD_BYTES,
@@ -94,7 +94,7 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
             return Denied(f"{shown}: {reason}.")
         case errno.ENOSPC | errno.EDQUOT:
             return errors.StorageFull(f"{shown}: {reason}. Free some space.")
-    return errors.StorageUnavailable(f"{shown}: {reason}.")
+    return StorageUnavailable(f"{shown}: {reason}.")
 
 
 class LocalTree(Tree):
@@ -169,26 +169,28 @@ class LocalTree(Tree):
         except NotFound as error:
             if not self.private:
                 reason = "The root is not there: an unmounted disk? Mount it."
-                raise errors.StorageUnavailable(reason) from error
+                raise StorageUnavailable(reason) from error
             self._check_claim()
 
     def _check_top(self, fd: int) -> None:
-        """Raises `Unmounted` if the top has no known name, and is empty or on another disk."""
+        """Raises `StorageUnavailable` if no known name is there, but nothing or another disk."""
         if self.private:
             self._check_claim()
             self._mark()
         elif not any(_stat_in(fd, name) for name in self._names):
             with os.scandir(fd) as entries:
                 if all(entry.name == self._without for entry in entries):
-                    raise Unmounted(
+                    raise StorageUnavailable(
                         "The root is empty: an unmounted disk? Mount it, or add photos."
                     )
             if self._device not in (0, os.fstat(fd).st_dev):
-                raise Unmounted("The root is on another disk, without the names it had: unmounted?")
+                raise StorageUnavailable(
+                    "The root is on another disk, without the names it had: unmounted?"
+                )
 
     def _check_claim(self) -> None:
         if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
-            raise Unmounted(
+            raise StorageUnavailable(
                 "STATE_DIR does not hold what was written there: an unmounted disk? "
                 f"If it was emptied on purpose, create the file {MARKER} in it."
             )
@@ -347,7 +349,7 @@ class LocalTree(Tree):
                     with contextlib.suppress(_Changed), _DomainErrors(path, writing=True):
                         _swap(fd, path.name, data, before[path], durable=not derived)
                         return
-        raise errors.StorageUnavailable(f"Another program changes {paths[0]} all the time.")
+        raise StorageUnavailable(f"Another program changes {paths[0]} all the time.")
 
     def rename(self, old: Path, new: Path, data: bytes) -> bool:
         with self._folder(old.parent) as source, self._folder(new.parent, make=self.private) as to:
@@ -706,7 +708,7 @@ def _locked(folder: int) -> Iterator[None]:
             break
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise errors.StorageUnavailable("Another writer has locked the folder.") from None
+                raise StorageUnavailable("Another writer has locked the folder.") from None
             pause.wait(wait)
             wait = min(2 * wait, _LOCK_PAUSE_MOST)
     try:

@@ -105,7 +105,7 @@ class S3Tree(Tree):
     def check(self) -> None:
         seen = time.monotonic() - self._seen < _SEEN_SECONDS
         if not (seen or self._has_key(self.prefix)):
-            raise errors.Unmounted("The bucket holds nothing under its prefix.")
+            raise errors.StorageUnavailable("The bucket holds nothing under its prefix.")
 
     # Listing
 

@@ -252,7 +252,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises `Unmounted` if the tree is empty or on another disk, or why it cannot be used.
+        """Raises why the tree cannot be used: `StorageUnavailable` if it is empty or on another disk.
 
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
@@ -429,7 +429,7 @@ class Overlay(Tree):
             return ask(self.lower)
 
     def _check_upper(self) -> None:
-        """Raises `Unmounted` if what was not found in `STATE_DIR` is on a disk that is away."""
+        """Raises `StorageUnavailable` if `STATE_DIR` is on a disk that is away."""
         if not self._spare:
             self.upper.check()
 
