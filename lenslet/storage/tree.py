@@ -252,7 +252,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises why the tree cannot be used: `StorageUnavailable` if it is empty or on another disk.
+        """Raises why the tree cannot be used, as `StorageUnavailable` if it is empty.
 
         The one guard against an unmounted disk: nothing is written or forgotten while it raises.
         """
