@@ -172,7 +172,12 @@ def request_pid(server: Server) -> int:
 
 def files_and_threads(pid: int) -> tuple[int, int]:
     """How many files and connections a process has open, and how many threads."""
-    return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+    files = set[str]()
+    for file in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if "/search-" not in os.readlink(f"/proc/{pid}/fd/{file}"):  # mapped after an edit
+                files.add(file)
+    return len(files), len(os.listdir(f"/proc/{pid}/task"))
 
 
 def megabytes(pid: int) -> float:
