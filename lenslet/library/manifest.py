@@ -40,7 +40,8 @@ _TYPES = frozenset(paths.MEDIA_TYPES.values())
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
-_HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
+_DIGEST = re.compile("blake3:[0-9a-f]{64}")
+_HASH = re.compile(b'"hash":"(%b)"' % _DIGEST.pattern.encode())
 _MOST_ITEMS, _MOST_PAGES, _MOST_PIXELS = 100_000_000, 4_000, 2**32
 _MOST_KEYS = 100  # of an item
 _START, _END = b'{"v":1,"path":', b"}\n"
@@ -353,6 +354,7 @@ def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
         and line["type"] in _TYPES
         and 0 <= line["w"] <= _MOST_PIXELS
         and 0 <= line["h"] <= _MOST_PIXELS
+        and ("hash" not in line or _DIGEST.fullmatch(line["hash"]))
         and len(line.get("notes", "")) <= DOCUMENT_BYTES
         and ("tags" not in line or _are_tags(line["tags"]))
         and all(_are_names(line[key]) for key in ("edited", "strays") if key in line)

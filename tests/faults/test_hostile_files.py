@@ -318,6 +318,7 @@ EITHER = {  # of a manifest, or of one of its pages
     "tags: numbers": item_with(tags=[1, 2]),
     "notes: a list": item_with(notes=["a"]),
     "hash: a number": item_with(hash=5),
+    "hash: a path": item_with(hash="/etc/passwd"),
     "rev: a number": item_with(rev=5),
     "createdAt: a number": item_with(createdAt=5),
     "facts: a text": item_with(facts="2"),
@@ -594,7 +595,7 @@ def is_foreign(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     ours = isinstance(found, dict) and found.keys() >= {"v", "generatedAt"}
-    return not ours or found["v"] == BIG  # no manifest of Lenslet begins so
+    return not ours or BIG in (found["v"], found.get("path"))  # no manifest begins so
 
 
 SHORT_HEADS = (
