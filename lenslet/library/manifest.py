@@ -206,24 +206,30 @@ def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, S
         data, stat = _read_file(tree, folder, name, fresh=fresh)
         if mark not in data[:_HEAD_BYTES]:
             raise NotFound(f"Page {page} of {folder} is of another generation.")
-    check = functools.partial(_is_sound, folder, page, data)
+    check = functools.partial(_is_sound, folder, page, data, head)
     if not (tree.cache.is_sound(folder.child(name), stat, check) if tree.cache else check()):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     return data, stat
 
 
-def _is_sound(folder: Path, page: int, data: bytes) -> bool:
-    """True if a page may be sent: it passes the checks of `load`."""
+def _is_sound(folder: Path, page: int, data: bytes, head: _Head | None) -> bool:
+    """True if a page may be sent."""
     try:
-        found = _parse(data)
+        return _is_page(_parse(data), folder, page, head)
     except NotFound:
         return False
-    starts = found.get("starts", [])
+
+
+def _is_page(found: dict[str, Any], folder: Path, page: int, head: _Head | None) -> bool:
+    """True if a file has what is sent as a page; `head` is that of a manifest with several."""
+    numbers = [found.get(key) for key in ("page", "pageCount", "itemCount")]
+    if head and numbers != [page, len(head.first_names), head.item_count]:
+        return False
+    starts, generated = found.get("starts", []), found.get("generatedAt")
     numbered = isinstance(starts, list) and all(isinstance(each, int) for each in starts)
-    generated = found.get("generatedAt")
-    dated = bool(generated) and _is_time(generated)
+    dated = numbered and bool(generated) and _is_time(generated)
     shown = dated and _are_items(found.get("items"), folder)
-    return shown and numbered and (page > 0 or _are_dirs(found.get("dirs")))
+    return shown and (page > 0 or _are_dirs(found.get("dirs")))
 
 
 def _read_file(tree: Tree, folder: Path, name: str, *, fresh: bool = False) -> tuple[bytes, Stat]:
@@ -294,8 +300,10 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
         head = _parse_head(found)
         items, same = _load_pages(tree, folder, head, found.get("dirs"))
         generated = head.generated_at if same else ""
+    elif not _is_page(found, folder, 0, None):
+        raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     dirs = found.get("dirs")
-    if not (_are_items(items, folder) and _are_dirs(dirs) and _is_time(generated)):
+    if not (_are_dirs(dirs) and _is_time(generated)):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     reader = found.get("reader")
     return Manifest(folder, items, dirs, generated, rev, reader if _is_reader(reader) else {})
@@ -314,12 +322,12 @@ def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[
         except NotFound:
             same = False
             continue
-        same &= page.get("generatedAt") == head.generated_at
-        same &= number > 0 or page.get("dirs") == dirs  # the first page has them too
-        items = page.get("items")
-        if not _are_items(items, folder):
+        sound = _is_page(page, folder, number, head)
+        if not (sound or _are_items(page.get("items"), folder)):
             raise NotFound("A manifest's page is nonsense.")
-        found += items
+        same &= sound and page.get("generatedAt") == head.generated_at
+        same &= number > 0 or page.get("dirs") == dirs  # the first page has them too
+        found += page["items"]
     known = {item["name"]: item for item in found}
     return list(known.values()), same and len(known) == len(found) == head.item_count
 

@@ -299,6 +299,8 @@ EITHER = {  # of a manifest, or of one of its pages
     "items: a text": changed(items="a"),
     "items: a number": changed(items=1),
     "items: of no objects": changed(items=[1, "x", None, []]),
+    "starts: a text": changed(starts="a"),
+    "pageCount: absent": without("pageCount"),
     "items: empty objects": changed(items=[{}]),
     "items: none": changed(items=[]),
     "items: absent": without("items"),
@@ -604,7 +606,15 @@ SHORT_HEADS = (
     *("generatedAt: in 9999", "generatedAt: nonsense", "name: half a surrogate", "a list"),
     *("items: the first twice", "type: a page", "tags: a text", "name: with a slash", "dirs: deep"),
 )
-SHORT_PAGES = ("w: a text", "name: ..", "items: of no objects", "generatedAt: in 9999", "a list")
+SHORT_PAGES = (
+    "starts: a text",
+    "pageCount: absent",
+    "w: a text",
+    "name: ..",
+    "items: of no objects",
+    "generatedAt: in 9999",
+    "a list",
+)
 
 
 GROUPS = {
