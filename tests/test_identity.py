@@ -101,9 +101,9 @@ def orphan(name: str, **more: Any) -> Orphan:
 
 A, B = orphan("a.jpg.json", updated=DATE), orphan("b.jpg.json", updated=LATER)
 DOUBTFUL, FIXED = orphan("d.jpg.json", doubtful=True), orphan("r.jpg.json", editable=False)
-HERE = Place(Path("x/here.jpg"), ("root", Path("x/here.jpg")), False)
-LINK = Place(Path("a/link.jpg"), ("root", Path("x/here.jpg")), False)
-THERE = Place(Path("x/there.jpg"), ("root", Path("x/there.jpg")), False)
+HERE = Place(Path("x/here.jpg"), "root/x/here.jpg", False)
+LINK = Place(Path("a/link.jpg"), "root/x/here.jpg", False)
+THERE = Place(Path("x/there.jpg"), "root/x/there.jpg", False)
 TAKEN = HERE._replace(has_sidecar=True)
 
 

@@ -84,7 +84,7 @@ class Record:
     its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
     `looked` is when indexing ended, by the loop's clock, and `took` how long it took, in seconds;
     `looked_ns` is when it began, as files have it. `orphans` are sidecars whose photo is not beside
-    them. `unread`: it has images that will be read.
+    them. `unread`: it has images that will be read, `unsettled`: some that are being written.
     """
 
     location: Location | None = None
@@ -99,6 +99,7 @@ class Record:
     looked_ns: int = 0
     orphans: tuple[Orphan, ...] = ()
     unread: bool = False
+    unsettled: bool = False
 
 
 class Records:
@@ -442,7 +443,8 @@ class Folders:
         path, plan, now = job.path, look.plan, self._clock()
 
         def is_unread(item: Item) -> bool:
-            return not (item.keys() & {"hash", "error"} or item["name"] in retry.reasons)
+            known = item.keys() & {"hash", "error"} or item["name"] in retry.reasons
+            return item["name"] in plan.todo and not known
 
         manifest, reasons = plan.manifest, {**before.retry.reasons, **failed}
         retry = before.retry.after(
@@ -467,7 +469,8 @@ class Folders:
             took=now - begun,
             looked_ns=begun_ns,
             orphans=tuple(look.orphans),
-            unread=plan.unsettled or any(map(is_unread, manifest.items)),
+            unread=any(map(is_unread, manifest.items)),
+            unsettled=plan.unsettled,
         )
         self._put(path, record, before)
         for name in {*before.children, *(entry["name"] for entry in look.old.dirs)}:
@@ -489,12 +492,11 @@ class Folders:
             self._queue.put(Job(Kind.RETRY, path), record.retry.due - self._clock())
         if path and shown != record.entry:
             self._queue.put(Job(Kind.FOLDER, path.parent), SOON)
-        if (before.generation, before.health, before.orphans, before.unread) != (
-            record.generation,
-            record.health,
-            record.orphans,
-            record.unread,
-        ):
+        seen = [
+            (each.generation, each.health, each.orphans, each.unread, each.unsettled)
+            for each in (before, record)
+        ]
+        if seen[0] != seen[1]:
             self._queue.put(Job(Kind.SUMMARY), SOON)
 
     def _index_children(self, job: Job, names: Iterable[str]) -> None:

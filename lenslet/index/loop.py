@@ -256,9 +256,9 @@ class Summary:
         self._tree.check()
         complete = self._leads and self._records.complete
         try:
+            self._flush()
             if complete:
                 self._moves.step()
-            self._flush()
             if complete and ((job.deep and self._rollup.delta.folders) or self._is_due()):
                 self._compact()
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lenslet.errors import LensletError, NotFound, one_line
@@ -25,15 +26,21 @@ log = logging.getLogger("lenslet")
 PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
 _WALK_SECONDS = 3600.0
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
+_UNSETTLED_SECONDS = 120.0  # the longest wait for images that are being written all the time
+_SCAN_SECONDS = 30.0  # at least, between two looks at all folders
 _TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
 
 
 class Place(NamedTuple):
-    """An image with the hash of an orphan, its file, and whether it has a sidecar of its own."""
+    """An image with the hash of an orphan.
+
+    `path` is where it is shown, `file` where it really is. `has_sidecar`: it has one of its own.
+    """
 
     path: Path
-    file: tuple[str, Path]
+    file: str
     has_sidecar: bool
+    readonly: bool = False
 
 
 class Decision(NamedTuple):
@@ -49,19 +56,34 @@ class Decision(NamedTuple):
     place: Place | None = None
 
 
+@dataclass(slots=True)
+class Pending:
+    """What is to be done about one hash: the `situation`, `since` when it is so, and what is `due`.
+
+    If it was `tried`, `reason` says why it failed.
+    """
+
+    situation: object
+    since: float
+    due: float
+    tried: bool = False
+    reason: str = ""
+
+
 def decide(strays: Iterable[Orphan], places: Iterable[Place]) -> Decision:
     """Decides about the orphans of one hash, and the images that have it.
 
     Of several sidecars of one photo the newest is moved.
     """
-    found = sorted({place.file: place for place in sorted(places, reverse=True)}.values())
+    in_order = sorted(places, key=lambda place: (place.readonly, place.path), reverse=True)
+    found = sorted({place.file: place for place in in_order}.values())
     if not found:
         return Decision(unseen=True)
     if len(found) > 1:
         shown = f"{found[0].path} and {found[1].path}"
         return Decision(False, f"{len(found)} images have the content of its photo: {shown}")
     movable = [each for each in strays if each.editable and not each.doubtful]
-    if not movable:
+    if not movable or found[0].readonly:
         return Decision(False, f"its photo is {found[0].path}, but it must not be moved")
     reason = f"its photo is {found[0].path}, which has a sidecar of its own"
     newest = max(movable, key=lambda each: (each.updated, each.path))
@@ -71,7 +93,8 @@ def decide(strays: Iterable[Orphan], places: Iterable[Place]) -> Decision:
 class Moves:
     """Finds the photos of orphan sidecars, and moves the sidecars after them.
 
-    It acts only when all images have been read, and on what has not changed for some seconds.
+    It acts only when all images have been read and all folders looked at, and on what has not
+    changed for some seconds.
     """
 
     def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
@@ -81,7 +104,8 @@ class Moves:
         self._clock = clock
         self._search = _Search(library)
         self._unseen: dict[str, bool] = {}  # by hash, as far as that was decided
-        self._since: dict[str, tuple[object, float, float]] = {}
+        self._pending: dict[str, Pending] = {}  # by hash
+        self._asked = float("-inf")  # when all folders were to be looked at
         self._gone = _Gone(library)
         self.health = FolderHealth()
         self.waits = False  # something will be moved or decided soon
@@ -99,8 +123,7 @@ class Moves:
             strays[each.hash].append(each)
         places = self._search.places(strays.keys() - {""}, records)
         decisions = {key: decide(strays[key], places[key]) for key in places}
-        is_read = not any(record.unread for record in records.values())
-        self._since = {key: each for key, each in self._since.items() if key in places}
+        self._pending = {key: each for key, each in self._pending.items() if key in places}
         self._unseen = {key: each for key, each in self._unseen.items() if key in places}
         self.waits, until = False, self._clock() + _TURN_SECONDS
         for key, decision in decisions.items():
@@ -109,27 +132,42 @@ class Moves:
             if not (decides or decision.move):
                 continue
             now = self._clock()
-            known, first, due = self._since.get(key, (None, now, 0.0))
             situation = frozenset(strays[key]), frozenset(places[key])
-            if known != situation:
-                first, due = now, now + PATIENCE_SECONDS
-                self._since[key] = situation, first, due
-            if now < due:
-                self.waits |= due - first <= PATIENCE_SECONDS
-            elif not is_read or now > until:
+            pending = self._pending.get(key)
+            if pending is None or pending.situation != situation:
+                pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
+            if now < pending.due:
+                self.waits |= not pending.tried
+            elif now > until or not self._is_known(pending.since, records):
                 self.waits = True
             else:
-                self._since[key] = situation, first, now + _RETRY_SECONDS
+                pending.due, pending.tried = now + _RETRY_SECONDS, True
                 self._library.tree.check()
                 if decides:
                     self._unseen[key] = decision.unseen
                     self._look_at(doubtful)
                 elif decision.move and decision.place:
-                    reason = self._move(decision.move, decision.place)
-                    decisions[key] = decision._replace(reason=reason or decision.reason)
+                    pending.reason = self._move(decision.move, decision.place)
+            if pending.reason:
+                decisions[key] = decision._replace(reason=pending.reason)
         if self.waits:
             self._queue.put(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
         self._show(strays, decisions)
+
+    def _is_known(self, since: float, records: Mapping[Path, Record]) -> bool:
+        """True if every folder was looked at after a moment, and all images have been read.
+
+        If only the looks are missing, it asks for them.
+        """
+        now = self._clock()
+        settled = now - since > _UNSETTLED_SECONDS
+        if any(each.unread or (each.unsettled and not settled) for each in records.values()):
+            return False
+        looked = all(each.looked - each.took > since for each in records.values())
+        if not looked and now - self._asked > _SCAN_SECONDS:
+            self._asked = now
+            self._queue.put(Job(Kind.SCAN, force=True))
+        return looked
 
     def _move(self, orphan: Orphan, place: Place) -> str:
         """Moves one sidecar; returns why it could not be moved."""
@@ -189,8 +227,9 @@ class _Search:
             found = found if generation == record.generation else []
             if search:
                 for item in manifest.items_with(self._tree, folder, search):
-                    file = record.location.tree.name, record.location.file(item["name"])
-                    place = Place(Path(item["path"]), file, item["hasMeta"])
+                    file = f"{record.location.tree.name}/{record.location.file(item['name'])}"
+                    readonly = record.location.readonly
+                    place = Place(Path(item["path"]), file, item["hasMeta"], readonly)
                     found = [*found, (item["hash"], place)]
             self._found[folder] = record.generation, found
             for digest, place in found:
@@ -214,17 +253,17 @@ class _Gone:
         Removes their derived files.
         """
         tree = self._library.tree
-        self._orphans = {  # without those that came back
-            folder: found
-            for folder, found in self._orphans.items()
-            if not (folder in records and records[folder].generation)
-        }
+        locations = [each.location for each in records.values() if each.location]
+        if self._orphans:  # without those that came back
+            here = orphans.folders_of(tree, locations)
+            kept = {path: found for path, found in self._orphans.items() if path not in here}
+            self._orphans = kept
         if tree.own is None or (
             forgotten == self._forgotten and now - self._looked < _WALK_SECONDS
         ):
             return
         tree.check()
-        known = orphans.folders_of(tree, (r.location for r in records.values() if r.location))
+        known = orphans.folders_of(tree, locations)
         # What lies behind a pointer that is broken right now is not gone.
         kinds = ("brokenPointers", "unreadableFolders")
         targets = not any(r.health.counts[kind] for r in records.values() for kind in kinds)

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 
 from blake3 import blake3
 
+from lenslet import times
 from lenslet.errors import Conflict, Denied, Ignored, LensletError, NotFound, Overtaken
 from lenslet.library import sidecar
 from lenslet.library.location import TARGETS, Location, Locator
 from lenslet.library.manifest import is_page
 from lenslet.library.sidecar import NOBODY, Photo, Sidecar
-from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Path
+from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
 GONE = "its image is gone"
 OTHER = "it belongs to another photo than the one beside it"
-_CHUNK = 1 << 20
+_CHUNK, _CLUTTER = 1 << 20, Ignore()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def of(location: Location, each: Sidecar, reason: str = GONE, *, doubtful: bool 
         location.tree,
         each.path,
         each.hash,
-        str(each.document.get("updatedAt", "")),
+        times.text(each.updated),
         reason,
         doubtful,
         each.editable and not location.readonly,
@@ -78,18 +79,20 @@ def folders_gone(
     """
 
     def below(folder: Path, *, gone: bool) -> Iterator[Path]:
-        for name in own.folders(folder):
+        names = list[str]()
+        with contextlib.suppress(LensletError):  # one that cannot be read is not Lenslet's
+            names = own.folders(folder)
+        for name in names:
             path = folder.child(name)
             outside = path.segments[0] == TARGETS
-            if outside and not targets:
+            if (not targets) if outside else _CLUTTER.name(name):
                 continue
             is_gone = path not in known and (gone or outside or _is_gone(path, locator))
             yield from below(path, gone=is_gone and not outside)
             if is_gone:
                 yield path
 
-    with contextlib.suppress(NotFound):  # nothing was written yet, or another process removes it
-        yield from below(ROOT, gone=False)
+    return below(ROOT, gone=False)
 
 
 def folders_of(tree: Tree, locations: Iterable[Location]) -> set[Path]:
@@ -105,13 +108,23 @@ def folders_of(tree: Tree, locations: Iterable[Location]) -> set[Path]:
 
 
 def _is_gone(path: Path, locator: Locator) -> bool:
+    """True if a folder is not in the library, and the disk that had it is not away."""
     try:
         location = locator.folder(path, fresh=True)
-        return not location.tree.has_folder(location.folder)
-    except NotFound as error:
-        return not isinstance(error, Ignored)
-    except LensletError:
-        return False
+        if location.tree.has_folder(location.folder):
+            return False
+    except LensletError as error:
+        if isinstance(error, Ignored) or not isinstance(error, NotFound):
+            return False
+    for above in path.ancestors():
+        try:
+            locator.folder(above).tree.check()
+            return True
+        except NotFound:
+            continue
+        except LensletError:
+            return False
+    return True
 
 
 def clear(tree: Tree, folder: Path) -> list[Orphan]:
@@ -142,15 +155,20 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     """Moves a sidecar after its photo, to the image `name`; returns where it is now.
 
     `has_sidecar`: the image seems to have one, which must then be the same. The image is read to be
-    certain that it is that photo. Killed at any moment, this leaves one sidecar or two that are
-    equal, never none. `Conflict` if the sidecar or the image is another now, or if the image has
-    another sidecar; other errors if something cannot be read or written.
+    certain that it is that photo, and what is beside the sidecar, that it is not. Killed at any
+    moment, this leaves one sidecar or two that are equal, never none. `Conflict` if the sidecar or
+    the image is another now, or if the image has another sidecar; other errors if something cannot
+    be read or written.
     """
     item, tree, photo = location.file(name), location.tree, Photo(hash=orphan.hash)
     raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), None)
-    document = sidecar.parse(raw) if raw else None
+    document = None
+    with contextlib.suppress(ValueError):
+        document = sidecar.parse(raw) if raw else None
     if raw is None or not document or document.get("hash") != orphan.hash:
         raise Conflict(f"{orphan.path} has changed.")
+    if _is_beside(orphan):
+        raise Conflict("its photo is beside it again")
     there = sidecar.find(tree, item, lambda: photo)
     if there.unknown:  # this one holds its very hash, so the others are of other photos
         photo = Photo(hash=orphan.hash, others=tuple(each.hash for each in there.unknown))
@@ -161,6 +179,8 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")
     if there.sidecar:  # it was moved before, and only not removed
+        if tree.where(there.sidecar.path) == orphan.tree.where(orphan.file):
+            raise Conflict("it is beside its photo")
         _remove(orphan, raw)
         return there.sidecar.path
     target = there.target(item)
@@ -175,6 +195,14 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     tree.update([target], create)
     _remove(orphan, raw)
     return target
+
+
+def _is_beside(orphan: Orphan) -> bool:
+    """True if the image beside a sidecar is its photo."""
+    suffix = next(suffix for suffix in SIDECARS if orphan.file.endswith(suffix))
+    with contextlib.suppress(NotFound):
+        return hash_of(orphan.tree, Path(orphan.file.removesuffix(suffix))) == orphan.hash
+    return False
 
 
 def _remove(orphan: Orphan, raw: bytes) -> None:

@@ -120,8 +120,9 @@ class Found:
         """
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
-        if self.sidecar and self.sidecar.editable:
-            return self.sidecar.path
+        for own in self.ours:  # else it would hide what is written
+            if own.editable:
+                return own.path
         if self.unknown and not self.sidecar:
             raise StorageUnavailable(
                 f"{item} has changed, and has not been read yet: try again in a few seconds."

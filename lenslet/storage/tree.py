@@ -380,6 +380,10 @@ class Tree(abc.ABC):
         """
         return False
 
+    def where(self, document: Path) -> str:
+        """Returns where a document is written, the same for all trees that have this place."""
+        return f"{self.name}/{document}"
+
     def remove_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket has none
         """Removes a folder, if it is empty."""
 
@@ -552,6 +556,9 @@ class Overlay(Tree):
         else:
             below = [copy._replace(editable=False) for copy in self.lower.copies(paths)]
             self.upper.update(paths, lambda above: change([*above, *below]))
+
+    def where(self, document: Path) -> str:
+        return self._home.where(document)
 
     def rename(self, old: Path, new: Path, data: bytes) -> bool:
         return self._home.rename(old, new, data)
