@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 import json
 import os
@@ -334,8 +335,7 @@ def test_pointers_to_one_folder_show_the_same_notes_and_may_be_renamed(
     outside = tmp_path / "outside"
     put(outside / "sub/x.png", photo(1))
     for name, path in (("one", outside), ("two", outside / "sub")):
-        pointer = {"version": 1, "kind": "pointer", "target": {"type": "local", "path": str(path)}}
-        put(root / name / ".lenslet.folder.json", json.dumps(pointer).encode())
+        point(root / name, path)
     gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
     rest(gallery)
     note(gallery, "one/sub/x.png", "mine")
@@ -390,6 +390,208 @@ def test_nothing_is_moved_or_removed_while_the_root_is_away(make_gallery, root, 
     root.mkdir()
     rest(gallery)
     assert sorted(map(str, state.rglob("*"))) == before
+
+
+# Where two mechanisms meet
+
+
+def look_at(gallery: Gallery, folder: str, seconds: float) -> None:
+    """Somebody opens one folder; no scan comes meanwhile."""
+    gallery.queue.put(Job(Kind.FOLDER, Path(folder), asked=True))
+    gallery.settle(seconds)
+
+
+@pytest.fixture
+def outside(tmp_path: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
+    """A folder beside the root, to which the folder `p` of the root points."""
+    put(root / "first.png", photo(0))
+    put(tmp_path / "outside/stays.png", photo(90))
+    point(root / "p", tmp_path / "outside")
+    return tmp_path / "outside"
+
+
+def point(folder: pathlib.Path, to: pathlib.Path, **more: Any) -> None:
+    pointer = {"version": 1, "kind": "pointer", "target": {"type": "local", "path": str(to)}}
+    put(folder / ".lenslet.folder.json", json.dumps(pointer | more).encode())
+
+
+def test_a_folder_behind_a_pointer_that_goes_and_comes_back_has_its_notes(
+    make_gallery, root, state, outside, tmp_path
+) -> None:
+    put(outside / "sub/x.png", photo(1))
+    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
+    rest(gallery)
+    note(gallery, "p/sub/x.png", "mine")
+    rest(gallery)
+    (outside / "sub").rename(tmp_path / "trash")
+    rest(gallery)
+    assert list(orphans(gallery).values()) == ["its image is gone"]
+    (tmp_path / "trash").rename(outside / "sub")
+    rest(gallery)
+    assert (shown(gallery, "p/sub/x.png"), orphans(gallery)) == ("mine", {})
+    put(tmp_path / "other/o.png", photo(3))
+    point(root / "p", tmp_path / "other")
+    rest(gallery)
+    point(root / "p", outside)
+    rest(gallery)
+    assert (shown(gallery, "p/sub/x.png"), orphans(gallery)) == ("mine", {})
+
+
+def test_a_photo_that_is_back_at_its_place_keeps_its_notes(make_gallery, root, tmp_path) -> None:
+    """Although another place has its content."""
+    put(root / "a/x.png", photo(1))
+    put(root / "b/y.png", photo(1))
+    gallery = make_gallery(SCAN_SECONDS="60")
+    rest(gallery)
+    note(gallery, "a/x.png", "mine")
+    rest(gallery)
+    (root / "a/x.png").rename(tmp_path / "x.png")
+    look_at(gallery, "a", 3)
+    (tmp_path / "x.png").rename(root / "a/x.png")
+    gallery.settle(8)
+    rest(gallery)
+    assert (shown(gallery, "a/x.png"), shown(gallery, "b/y.png")) == ("mine", "")
+
+
+def test_a_sidecar_is_not_removed_because_a_pointer_shows_it_twice(
+    make_gallery, root, tmp_path
+) -> None:
+    put(root / "first.png", photo(0))
+    put(root / "real/x.png", photo(1))
+    point(root / "p", root / "real")
+    gallery = make_gallery(SCAN_SECONDS="60", POINTER_ROOTS=str(tmp_path))
+    rest(gallery)
+    note(gallery, "real/x.png", "mine")
+    rest(gallery)
+    (root / "real/x.png").rename(tmp_path / "x.png")
+    rest(gallery)
+    (tmp_path / "x.png").rename(root / "real/x.png")
+    look_at(gallery, "p", 9)
+    assert shown(gallery, "real/x.png") == "mine"
+
+
+def test_that_no_image_is_a_photo_is_known_after_a_look_at_every_folder(make_gallery, root) -> None:
+    put(root / "a/x.png", photo(1))
+    put(root / "b/y.png", photo(2))
+    gallery = make_gallery(SCAN_SECONDS="60")
+    rest(gallery)
+    note(gallery, "a/x.png", "of photo 1")
+    rest(gallery)
+    (root / "a/x.png").rename(root / "b/x.png")
+    put(root / "a/x.png", photo(3))
+    look_at(gallery, "a", 10)
+    assert shown(gallery, "a/x.png") == ""
+    rest(gallery, 4)
+    assert (shown(gallery, "a/x.png"), shown(gallery, "b/x.png")) == ("", "of photo 1")
+
+
+def test_what_was_decided_of_a_sidecar_holds_when_its_image_is_read_again(
+    make_gallery, root
+) -> None:
+    put(root / "x.png", photo(1))
+    gallery = make_gallery()
+    rest(gallery)
+    note(gallery, "x.png", "of photo 1")
+    rest(gallery)
+    copies = [put(root / f"copy{number}.png", photo(1)) for number in range(2)]
+    put(root / "x.png", photo(2))
+    rest(gallery, 4)
+    for copy in copies:
+        copy.unlink()
+    rest(gallery, 4)
+    gallery.restart()
+    rest(gallery, 4)
+    (root / "x.png.thumbnail").unlink()
+    rest(gallery, 4)
+    assert shown(gallery, "x.png") == ""
+    assert "x.png.json" in orphans(gallery)
+
+
+def test_nothing_is_written_behind_a_readonly_pointer(
+    make_gallery, root, outside, tmp_path
+) -> None:
+    point(root / "p", outside, readonly=True)
+    put(root / "a/x.png", photo(1))
+    gallery = make_gallery(POINTER_ROOTS=str(tmp_path))
+    rest(gallery)
+    note(gallery, "a/x.png", "mine")
+    rest(gallery)
+    (root / "a/x.png").rename(outside / "x.png")
+    rest(gallery)
+    assert sorted(os.listdir(outside)) == ["stays.png", "x.png"]
+    assert orphans(gallery) == {"a/x.png.json": "its photo is p/x.png, but it must not be moved"}
+
+
+def test_one_file_behind_two_pointers_is_one_image(
+    make_gallery, root, state, outside, tmp_path
+) -> None:
+    put(outside / "sub/x.png", photo(1))
+    point(root / "q", outside / "sub")
+    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
+    rest(gallery)
+    note(gallery, "q/x.png", "mine")
+    rest(gallery)
+    (outside / "sub/x.png").rename(outside / "sub/y.png")
+    rest(gallery)
+    assert (shown(gallery, "q/y.png"), orphans(gallery)) == ("mine", {})
+
+
+def test_thumbnails_of_what_is_behind_a_pointer_stay_while_its_disk_is_away(
+    make_gallery, root, state, outside, tmp_path
+) -> None:
+    put(outside / "sub/x.png", photo(1))
+    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
+    rest(gallery)
+    outside.rename(tmp_path / "away")
+    outside.mkdir()
+    rest(gallery)
+    assert (state / "p/sub/x.png.thumbnail").exists()
+
+
+def test_a_disk_for_state_dir_may_have_folders_that_are_not_lenslets(
+    make_gallery, root, state
+) -> None:
+    """Search works although one cannot be read, and none is removed."""
+    (state / "lost+found").mkdir(parents=True)
+    put(root / "x.png", photo(1))
+    gallery = make_gallery(STATE_DIR=str(state))
+    rest(gallery)
+    note(gallery, "x.png", "mine")
+    rest(gallery)
+    assert gallery.found("mine") == ["x.png"]
+    assert (state / "lost+found").is_dir()
+
+
+def test_an_edit_is_shown_although_the_root_has_a_newer_sidecar(make_gallery, root, state) -> None:
+    put(root / "x.png", photo(1))
+    put(root / "x.png.json", b'{"title": "of another program"}')
+    gallery = make_gallery(STATE_DIR=str(state))
+    rest(gallery)
+    note(gallery, "x.png", "older")
+    document = json.loads((state / "x.png.lenslet.json").read_bytes())
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
+    newer = {**document, "notes": "newer", "updatedAt": soon.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    put(root / "x.png.json", json.dumps(newer).encode())
+    assert shown(gallery, "x.png") == "newer"
+    note(gallery, "x.png", "newest")
+    assert shown(gallery, "x.png") == "newest"
+
+
+def test_an_orphan_that_is_torn_before_it_is_moved_stays(make_gallery, root, caplog) -> None:
+    put(root / "a/x.png", photo(1))
+    put(root / "b/z.png", photo(4))
+    gallery = make_gallery(SCAN_SECONDS="60")
+    rest(gallery)
+    note(gallery, "a/x.png", "mine")
+    rest(gallery)
+    (root / "a/x.png").rename(root / "b/y.png")
+    look_at(gallery, "a", 1)
+    look_at(gallery, "b", 2)
+    torn = b'{"v": 1, "tags": ['
+    (root / "a/x.png.json").write_bytes(torn)
+    gallery.settle(8)
+    assert (root / "a/x.png.json").read_bytes() == torn
+    assert "Traceback" not in caplog.text
 
 
 # Other programs
