@@ -416,7 +416,7 @@ def test_images_that_are_too_big_together_are_made_alone_under_an_out_of_memory_
     for item in found:
         check_ended(server, root, item)
     server.until(lambda: counts(server).get("items") == len(names) + 1)
-    assert listed(server) == []
+    server.until(lambda: listed(server) == [])  # one that was killed is tried again
     assert server.index_pid() in server.workers()
     assert len(killed) <= 10, f"{len(killed)} processes were killed"
     assert server.stop() == 0
