@@ -789,7 +789,7 @@ class Library(RuleBasedStateMachine):
         found = {}
         for name, data in self.sidecars().items():
             if name.endswith(".jpg.json") or name.endswith(".lenslet.json"):
-                found[name] = json.loads(data or b"{}").get("notes", "")
+                found[name] = json.loads(data.strip() or b"{}").get("notes", "")  # or a mark
         return found
 
     def everything_that_is_certain_is_shown(self) -> None:

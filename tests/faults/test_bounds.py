@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Gallery, Server, jpeg, put
-from scale import LONG
+from scale import LONG, record
 from test_hostile_files import peak_bytes, processes, processor_seconds
 
 from lenslet.library.manifest import bounded
@@ -63,6 +63,7 @@ def small(serve: Callable[..., Server]) -> Iterator[Callable[..., Server]]:
     for server in started:
         taken = {pid: peak_bytes(pid) >> 20 for pid in processes(server)}
         assert max(taken.values()) < MEMORY_BYTES >> 20, taken
+        record("documents without end", megabytes=max(taken.values()))
 
 
 def listed(server: Server, folder: str) -> set[str]:
