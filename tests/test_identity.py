@@ -64,6 +64,13 @@ def rest(gallery: Gallery, rounds: int = 3) -> None:
         gallery.settle(8)
 
 
+def settled_note(gallery: Gallery, path: str, text: str) -> None:
+    """A note on a photo of a library that is indexed, and is so again afterwards."""
+    rest(gallery)
+    note(gallery, path, text)
+    rest(gallery)
+
+
 def orphans(gallery: Gallery) -> dict[str, str]:
     library = gallery.app.get("/health").json["library"]
     found = {p["path"]: p["reason"] for p in library["problems"].get("orphanSidecars", [])}
@@ -420,9 +427,7 @@ def test_a_folder_behind_a_pointer_that_goes_and_comes_back_has_its_notes(
 ) -> None:
     put(outside / "sub/x.png", photo(1))
     gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
-    rest(gallery)
-    note(gallery, "p/sub/x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "p/sub/x.png", "mine")
     (outside / "sub").rename(tmp_path / "trash")
     rest(gallery)
     assert list(orphans(gallery).values()) == ["its image is gone"]
@@ -442,9 +447,7 @@ def test_a_photo_that_is_back_at_its_place_keeps_its_notes(make_gallery, root, t
     put(root / "a/x.png", photo(1))
     put(root / "b/y.png", photo(1))
     gallery = make_gallery(SCAN_SECONDS="60")
-    rest(gallery)
-    note(gallery, "a/x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "a/x.png", "mine")
     (root / "a/x.png").rename(tmp_path / "x.png")
     look_at(gallery, "a", 3)
     (tmp_path / "x.png").rename(root / "a/x.png")
@@ -460,9 +463,7 @@ def test_a_sidecar_is_not_removed_because_a_pointer_shows_it_twice(
     put(root / "real/x.png", photo(1))
     point(root / "p", root / "real")
     gallery = make_gallery(SCAN_SECONDS="60", POINTER_ROOTS=str(tmp_path))
-    rest(gallery)
-    note(gallery, "real/x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "real/x.png", "mine")
     (root / "real/x.png").rename(tmp_path / "x.png")
     rest(gallery)
     (tmp_path / "x.png").rename(root / "real/x.png")
@@ -474,9 +475,7 @@ def test_that_no_image_is_a_photo_is_known_after_a_look_at_every_folder(make_gal
     put(root / "a/x.png", photo(1))
     put(root / "b/y.png", photo(2))
     gallery = make_gallery(SCAN_SECONDS="60")
-    rest(gallery)
-    note(gallery, "a/x.png", "of photo 1")
-    rest(gallery)
+    settled_note(gallery, "a/x.png", "of photo 1")
     (root / "a/x.png").rename(root / "b/x.png")
     put(root / "a/x.png", photo(3))
     look_at(gallery, "a", 10)
@@ -490,9 +489,7 @@ def test_what_was_decided_of_a_sidecar_holds_when_its_image_is_read_again(
 ) -> None:
     put(root / "x.png", photo(1))
     gallery = make_gallery()
-    rest(gallery)
-    note(gallery, "x.png", "of photo 1")
-    rest(gallery)
+    settled_note(gallery, "x.png", "of photo 1")
     copies = [put(root / f"copy{number}.png", photo(1)) for number in range(2)]
     put(root / "x.png", photo(2))
     rest(gallery, 4)
@@ -513,9 +510,7 @@ def test_nothing_is_written_behind_a_readonly_pointer(
     point(root / "p", outside, readonly=True)
     put(root / "a/x.png", photo(1))
     gallery = make_gallery(POINTER_ROOTS=str(tmp_path))
-    rest(gallery)
-    note(gallery, "a/x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "a/x.png", "mine")
     (root / "a/x.png").rename(outside / "x.png")
     rest(gallery)
     assert sorted(os.listdir(outside)) == ["stays.png", "x.png"]
@@ -528,9 +523,7 @@ def test_one_file_behind_two_pointers_is_one_image(
     put(outside / "sub/x.png", photo(1))
     point(root / "q", outside / "sub")
     gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
-    rest(gallery)
-    note(gallery, "q/x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "q/x.png", "mine")
     (outside / "sub/x.png").rename(outside / "sub/y.png")
     rest(gallery)
     assert (shown(gallery, "q/y.png"), orphans(gallery)) == ("mine", {})
@@ -555,9 +548,7 @@ def test_a_disk_for_state_dir_may_have_folders_that_are_not_lenslets(
     (state / "lost+found").mkdir(parents=True)
     put(root / "x.png", photo(1))
     gallery = make_gallery(STATE_DIR=str(state))
-    rest(gallery)
-    note(gallery, "x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "x.png", "mine")
     assert gallery.found("mine") == ["x.png"]
     assert (state / "lost+found").is_dir()
 
@@ -581,9 +572,7 @@ def test_an_orphan_that_is_torn_before_it_is_moved_stays(make_gallery, root, cap
     put(root / "a/x.png", photo(1))
     put(root / "b/z.png", photo(4))
     gallery = make_gallery(SCAN_SECONDS="60")
-    rest(gallery)
-    note(gallery, "a/x.png", "mine")
-    rest(gallery)
+    settled_note(gallery, "a/x.png", "mine")
     (root / "a/x.png").rename(root / "b/y.png")
     look_at(gallery, "a", 1)
     look_at(gallery, "b", 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class Decision(NamedTuple):
 
 @dataclass(slots=True)
 class Pending:
-    """What is to be done about one hash: the `situation`, `since` when it is so, and what is `due`.
+    """A move or a decision that waits: the `situation`, since when it is so, and when it is due.
 
     If it was `tried`, `reason` says why it failed.
     """
@@ -126,6 +126,7 @@ class Moves:
         self._pending = {key: each for key, each in self._pending.items() if key in places}
         self._unseen = {key: each for key, each in self._unseen.items() if key in places}
         self.waits, until = False, self._clock() + _TURN_SECONDS
+        known = self._knowledge(records)
         for key, decision in decisions.items():
             doubtful = {each.path.parent for each in strays[key] if each.doubtful}
             decides = bool(doubtful) and self._unseen.get(key) is not decision.unseen
@@ -138,7 +139,7 @@ class Moves:
                 pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
             if now < pending.due:
                 self.waits |= not pending.tried
-            elif now > until or not self._is_known(pending.since, records):
+            elif now > until or not known(pending.since):
                 self.waits = True
             else:
                 pending.due, pending.tried = now + _RETRY_SECONDS, True
@@ -154,20 +155,26 @@ class Moves:
             self._queue.put(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
         self._show(strays, decisions)
 
-    def _is_known(self, since: float, records: Mapping[Path, Record]) -> bool:
-        """True if every folder was looked at after a moment, and all images have been read.
+    def _knowledge(self, records: Mapping[Path, Record]) -> Callable[[float], bool]:
+        """Returns a function: is the library known as it was at a moment, or later?
 
-        If only the looks are missing, it asks for them.
+        It is if all images have been read, and every folder was looked at since. If only the looks
+        are missing, it asks for them.
         """
-        now = self._clock()
-        settled = now - since > _UNSETTLED_SECONDS
-        if any(each.unread or (each.unsettled and not settled) for each in records.values()):
-            return False
-        looked = all(each.looked - each.took > since for each in records.values())
-        if not looked and now - self._asked > _SCAN_SECONDS:
-            self._asked = now
-            self._queue.put(Job(Kind.SCAN, force=True))
-        return looked
+        unread = any(each.unread for each in records.values())
+        unsettled = any(each.unsettled for each in records.values())
+        looked = min(each.looked - each.took for each in records.values())
+
+        def known(moment: float) -> bool:
+            now = self._clock()
+            if unread or (unsettled and now - moment <= _UNSETTLED_SECONDS):
+                return False
+            if looked <= moment and now - self._asked > _SCAN_SECONDS:
+                self._asked = now
+                self._queue.put(Job(Kind.SCAN, force=True))
+            return looked > moment
+
+        return known
 
     def _move(self, orphan: Orphan, place: Place) -> str:
         """Moves one sidecar; returns why it could not be moved."""

@@ -19,7 +19,8 @@ from lenslet.storage.tree import Document, Listing, Tree
 
 GONE = "its image is gone"
 OTHER = "it belongs to another photo than the one beside it"
-_CHUNK, _CLUTTER = 1 << 20, Ignore()
+_CLUTTER = Ignore()  # such folders, as lost+found, are not Lenslet's
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def folders_gone(
         for name in names:
             path = folder.child(name)
             outside = path.segments[0] == TARGETS
-            if (not targets) if outside else _CLUTTER.name(name):
+            if (outside and not targets) or (not outside and _CLUTTER.name(name)):
                 continue
             is_gone = path not in known and (gone or outside or _is_gone(path, locator))
             yield from below(path, gone=is_gone and not outside)

@@ -120,8 +120,8 @@ class Found:
         """
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
-        for own in self.ours:  # else it would hide what is written
-            if own.editable:
+        for own in self.ours:
+            if own.editable:  # the first one hides the others of its tree
                 return own.path
         if self.unknown and not self.sidecar:
             raise StorageUnavailable(
