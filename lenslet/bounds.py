@@ -37,9 +37,10 @@ def loads(data: bytes) -> Any:
 def check(data: bytes) -> None:
     """Raises `ValueError` if JSON has too many lists and objects for its size."""
     most = max(_FEW, len(data) // _BYTES_EACH)
-    if _nested(data) > most and _nested(_STRING.sub(b"", data)) > most:
+    if nested(data) > most and nested(_STRING.sub(b"", data)) > most:
         raise ValueError(f"it has more than {most} lists and objects")
 
 
-def _nested(data: bytes) -> int:
+def nested(data: bytes) -> int:
+    """Returns how many lists and objects JSON has at most: brackets in strings count too."""
     return data.count(b"{") + data.count(b"[")

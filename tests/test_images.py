@@ -248,6 +248,15 @@ def test_a_jpeg_that_was_cut_off_is_shown_as_far_as_it_goes(options) -> None:
     assert render(data + b"\0" * 100)[0].warning is None
 
 
+def test_a_large_jpeg_of_several_pictures_is_read_as_quickly_as_any_other() -> None:
+    """Phones add a second picture, and Pillow then calls the format MPO."""
+    large = Image.new("L", (6000, 4000), 90)
+    data = encode(large, "MPO", save_all=True, append_images=[Image.new("L", (60, 40))])
+    assert render(data, quickly=True)[0].width == 6000
+    noise = encode(NOISE, "MPO", save_all=True, append_images=[NOISE])
+    assert render(noise[: len(noise) // 3])[0].warning == "truncated"
+
+
 def test_a_png_that_was_cut_off_is_shown_as_far_as_it_goes() -> None:
     data = encode(NOISE, "PNG")
     whole = render(data)[1]

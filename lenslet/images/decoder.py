@@ -20,8 +20,6 @@ from typing import Any, BinaryIO
 PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HEAD_BYTES = 8  # of an answer: the length of its JSON, and of the thumbnail that follows
 _IN_MEMORY_BYTES = 32 * 1024 * 1024  # a larger file is not held in memory
-_READ_AT_ONCE = 8 << 20
-_SCAN = b"\xff\xda"  # begins a scan of a JPEG (ITU-T T.81, B.1.1.3)
 # How much decoding may take, for each pixel and each byte of the file, and for Python.
 _BYTES_PER_PIXEL, _BYTES_PER_BYTE, _BYTES_OF_PROCESS = 16, 3, 40_000_000
 _REST_SECONDS = 5.0
@@ -40,32 +38,27 @@ def keep_memory() -> None:
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def read(
-    file: BinaryIO, *, hashed: bool, memory: int, quickly: bool, **how: Any
-) -> tuple[dict[str, Any], bytes]:
+def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
     """Returns what an image showed, with its `facts`, and its thumbnail.
 
-    It is `starved` if it may do better with more than `memory` bytes or, with `quickly`, if its
-    header tells that it takes long. The hash is only made if `hashed`. Errors of reading the file
-    are raised.
+    It is `starved` if it may do better with more than `memory` bytes or, if it must be read
+    `quickly`, if its header tells that it takes long. The hash is only made if `hashed`. Errors of
+    reading the file are raised.
     """
     from blake3 import blake3
 
     from lenslet.images import NEEDS_MEMORY, Facts, pixels
 
-    size, scans = file.seek(0, os.SEEK_END), 0 if quickly else None
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     fits = size <= min(_IN_MEMORY_BYTES, memory // 8)
     source: BinaryIO = io.BytesIO(file.read()) if fits else file
     hasher = blake3()
-    while (hashed or quickly) and (chunk := source.read(_READ_AT_ONCE)):
-        if scans is not None:
-            scans += chunk.count(_SCAN)
-        if hashed:
-            hasher.update(chunk)
+    for chunk in pixels.chunks(source) if hashed else ():
+        hasher.update(chunk)
     digest = f"blake3:{hasher.hexdigest()}" if hashed else None
     try:
-        facts, data = pixels.render(source, memory=memory, scans=scans, **how)
+        facts, data = pixels.render(source, memory=memory, **how)
     except pixels.TakesLong:
         return {"facts": Facts(), "starved": True}, b""
     needs = facts.width * facts.height * _BYTES_PER_PIXEL + size * _BYTES_PER_BYTE

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
 from PIL import (
@@ -28,6 +28,7 @@ from lenslet.images import NEEDS_MEMORY, Facts
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP")
+_JPEG = JpegImagePlugin.JpegImageFile  # also one that holds several pictures: `format` is MPO then
 _TEXT_BYTES = 16 << 20  # of a PNG, decompressed
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
@@ -69,6 +70,8 @@ _OTHERS = (  # how files of other formats begin
 # How many pixels may be gone over quickly, which takes 0.2 to 0.5 s: each scan of a JPEG goes over
 # all of them. Other formats cannot be decoded at a smaller size, and take as long as 100 scans.
 _QUICK_PIXELS, _PASSES = 2 * 10**9, 100
+_SCAN = b"\xff\xda"  # begins a scan of a JPEG (ITU-T T.81, B.1.1.3)
+_CHUNK_BYTES = 8 << 20
 _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
@@ -119,14 +122,14 @@ def render(
     max_pixels: int,
     memory: int = 2**62,
     thumbnail: bool = True,
-    scans: int | None = None,
+    quickly: bool = False,
 ) -> tuple[Facts, bytes]:
     """Returns an image's facts and its WebP thumbnail (empty bytes unless `thumbnail`).
 
     The thumbnail is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels
     and never enlarged. `memory` is how many bytes this process may take. If the image cannot be
-    decoded, the facts have an `error`. Errors of reading `source` are raised, and `TakesLong`, if
-    the number of `scans` that a JPEG has is given.
+    decoded, the facts have an `error`. Errors of reading `source` are raised and, if it must be
+    done `quickly`, `TakesLong`.
     """
     facts = Facts(*_webp_size(_head(source)))
     try:
@@ -136,8 +139,7 @@ def render(
         with Image.open(source, formats=FORMATS) as image:
             size = image.size
             facts = Facts(*size)
-            passes = scans or 0 if image.format == "JPEG" else _PASSES
-            if scans is not None and size[0] * size[1] * passes > _QUICK_PIXELS:
+            if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
                 raise TakesLong
             if image.format != "PNG" or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image)
@@ -168,6 +170,24 @@ def render(
         text = re.sub(r"<[^>]*>|'/[^']*'", "the image", one_line(error, 150)) or "it is damaged"
         reason = f"cannot be decoded: {text}"
         return replace(facts, error="the WebP is cut off or damaged" if is_webp else reason), b""
+
+
+def _passes(image: Image.Image, source: BinaryIO) -> int:
+    """Returns how often decoding goes over all pixels: once for each scan of a JPEG."""
+    if not isinstance(image, _JPEG):
+        return _PASSES
+    if "progressive" not in image.info:
+        return 1
+    position = source.tell()
+    source.seek(0)
+    count = sum(chunk.count(_SCAN) for chunk in chunks(source))
+    source.seek(position)
+    return count
+
+
+def chunks(source: BinaryIO) -> Iterator[bytes]:
+    """Reads a file to its end."""
+    return iter(partial(source.read, _CHUNK_BYTES), b"")
 
 
 def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
@@ -201,8 +221,8 @@ class _Completed:
 def _decode(image: Image.Image) -> str | None:
     """Decodes an image; returns a warning if only a part could be decoded."""
     file = _Completed(image.fp)  # type: ignore[attr-defined]
-    if image.format == "JPEG":
-        image.fp = file  # type: ignore[attr-defined]
+    if isinstance(image, _JPEG):
+        image.fp = file  # type: ignore[assignment]
     try:
         image.load()
         return "truncated" if file.was_cut else None

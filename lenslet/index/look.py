@@ -157,8 +157,7 @@ class Looker:
         if listing.without_image():
             look.orphans += orphans.without_image(location, listing)
         look.incomplete = {n: meta.facts for n, meta in metas.items() if meta.facts}
-        written = snapshot.sidecar_times.values()
-        look.young = max(written, default=0) > snapshot.now_ns - SETTLED_NS
+        look.young = bool(snapshot.young)
         return look
 
     def _fits(self, location: Location, name: str) -> bool:
@@ -230,16 +229,17 @@ class Looker:
         """Reads the sidecars that may be others than the manifest describes, or another photo's.
 
         Two writes within one tick of a coarse clock look the same, so a sidecar that was written
-        just before the last look is read again.
+        just before the last look is read once more, when it is not that young any more.
         """
         before = {item["name"]: item for item in old.items}
         if not since_ns and old.generated_at:
             since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
-        changed = set(changed_sidecars(old, snapshot.sidecars))
+        changed, young = set(changed_sidecars(old, snapshot.sidecars)), snapshot.young
         found = {}
         for name in snapshot.sidecars:
             stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
-            seen = snapshot.sidecar_times.get(name, 0) <= since_ns - SETTLED_NS
+            written = snapshot.sidecar_times.get(name, 0)
+            seen = written <= since_ns - SETTLED_NS or name in young
             same = was is not None and (was["rev"], was["size"]) == (stat.rev, stat.size)
             certain = was is not None and not was.keys() & {"edited", "strays"}
             if name in changed or read or not (seen and same and certain):
@@ -417,6 +417,12 @@ class Snapshot:
     sidecars: Mapping[str, str] = field(default_factory=dict)
     sidecar_times: Mapping[str, int] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
+
+    @property
+    def young(self) -> set[str]:
+        """The images whose sidecar was written less than two seconds ago."""
+        now, times = self.now_ns, self.sidecar_times
+        return {name for name, written in times.items() if abs(now - written) < SETTLED_NS}
 
 
 @dataclass(slots=True)

@@ -81,6 +81,11 @@ class Job:
 Lane = tuple[Kind, bool, bool]
 Key = tuple[Kind, Path]
 WAITED_FOR = (Kind.THUMBNAIL, Kind.PREVIEW)  # a client waits for each of these jobs
+# The lanes of jobs that somebody waits for, but for large images.
+_ANSWERED = (
+    (Kind.FOLDER, False, False),
+    *((k, u, False) for k in WAITED_FOR for u in (False, True)),
+)
 # The seconds after which a due job counts as overdue: if it is asked, and if not.
 _PATIENCE = {
     Kind.THUMBNAIL: (0.1, 0.1),
@@ -185,12 +190,11 @@ class Queue:
     @property
     def somebody_waits(self) -> bool:
         """True if a job is due that a client waits for, and that is not a large image."""
+        if not any(lane in self._due for lane in _ANSWERED):  # so for most images
+            return False
         with self._lock:
             now, heads = self._clock(), self._heads(False)
-            return any(
-                due <= now and (kind in WAITED_FOR or (kind is Kind.FOLDER and not unasked))
-                for (kind, unasked, _), due in heads.items()
-            )
+            return any(lane in heads and heads[lane] <= now for lane in _ANSWERED)
 
     def _heads(self, large: bool | None) -> dict[Lane, float]:
         """Returns when the first job of each lane is due; `large` as in `get`."""

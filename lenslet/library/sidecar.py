@@ -177,13 +177,15 @@ def loads(raw: bytes) -> Any:
     That is without NaN, infinities, halves of surrogate pairs, and very deep nesting.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
+    is_long = _LONG_NUMBER.search(raw)  # of such integers orjson makes floats
     try:
-        if _LONG_NUMBER.search(raw):  # orjson makes floats of integers with more than 64 bits
+        if is_long:
             bounds.check(raw)
             found = _DECODER.decode(raw.decode())
         else:
             found = bounds.loads(raw)
-        dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
+        if is_long or bounds.nested(raw) > _LEVELS:
+            dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
     except (RecursionError, TypeError) as error:
         raise ValueError(f"it cannot be written again: {error}") from error
     return found
