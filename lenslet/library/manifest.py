@@ -365,7 +365,8 @@ def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
         and ("hash" not in line or _DIGEST.fullmatch(line["hash"]))
         and len(line.get("notes", "")) <= DOCUMENT_BYTES
         and ("tags" not in line or _are_tags(line["tags"]))
-        and all(_are_names(line[key]) for key in ("edited", "strays") if key in line)
+        and ("edited" not in line or _are_names(line["edited"]))
+        and ("strays" not in line or _are_names(line["strays"]))
         for line in lines
     )
 

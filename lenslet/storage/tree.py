@@ -65,7 +65,7 @@ class Stat(NamedTuple):
 
     def settles_in(self, now_ns: int) -> float:
         """Returns the seconds until the last change is two seconds old; 0 if it is."""
-        if self.etag:
+        if self.etag or max(self.mtime_ns, self.ctime_ns) <= now_ns - SETTLED_NS:  # as most are
             return 0.0
         young = (t for t in (self.mtime_ns, self.ctime_ns) if abs(now_ns - t) < SETTLED_NS)
         return max((t + SETTLED_NS - now_ns for t in young), default=0) / 1e9

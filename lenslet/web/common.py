@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -152,25 +153,20 @@ class Service:
         item = image.item or manifest.find(self.tree, image.path)
         return item if item and item["rev"] == image.stat.rev else None
 
-    def photo(self, image: Image, item: manifest.Item | None) -> Callable[[], Photo]:
-        """Returns a function that says which photo an image is, `item` being what is known of it.
+    def photo(self, image: Image, item: manifest.Item | None) -> Photo:
+        """Returns which photo an image is, `item` being what is known of it.
 
         An image that was not read since it changed is read for its hash: this is rare, and no edit
         may be written to another photo's sidecar.
         """
-
-        @functools.cache
-        def photo() -> Photo:
-            known = item or {}
-            if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
-                known = {}  # in a bucket the manifest may be out of date
-            digest = known.get("hash", "" if "error" in known else None)
-            if digest is None and image.stat.size <= self.settings.max_file_bytes:
-                digest = orphans.hash_of(image.location.tree, image.file)
-            lists = (tuple(known.get(key, ())) for key in ("edited", "strays"))
-            return Photo(digest, known.get("createdAt"), *lists)
-
-        return photo
+        known = item or {}
+        if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
+            known = {}  # in a bucket the manifest may be out of date
+        digest = known.get("hash", "" if "error" in known else None)
+        if digest is None and image.stat.size <= self.settings.max_file_bytes:
+            digest = orphans.hash_of(image.location.tree, image.file)
+        lists = (tuple(known.get(key, ())) for key in ("edited", "strays"))
+        return Photo(digest, known.get("createdAt"), *lists)
 
     def edit(self, image: Image, change: sidecar.Edit) -> sidecar.Sidecar | None:
         """Edits an image's sidecar, and asks for its folder to be indexed.
@@ -181,7 +177,7 @@ class Service:
         if location.readonly:
             raise Denied(f"{location.path} points to images that are marked readonly.")
         item = self.known(image)
-        photo = self.photo(image, item)
+        photo = functools.cache(partial(self.photo, image, item))
 
         def change_and_name(stored: sidecar.Sidecar | None) -> sidecar.Document | None:
             document = change(stored)

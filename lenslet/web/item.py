@@ -1,6 +1,7 @@
 """`/item`: the tags and notes of one image."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import falcon
 from blake3 import blake3
@@ -40,7 +41,7 @@ class Item(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.image(image_param(req))
         item = self.service.known(image)
-        photo = self.service.photo(image, item)
+        photo = partial(self.service.photo, image, item)
         found = sidecar.find(image.location.tree, image.file, photo)
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
