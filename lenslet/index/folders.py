@@ -24,7 +24,7 @@ from lenslet.index.views import SECOND_LOOK_SECONDS, Views
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import Dir, Item, is_page
+from lenslet.library.manifest import Dir, is_page
 from lenslet.library.orphans import Orphan
 from lenslet.paths import MANIFEST, ROOT, Path
 from lenslet.times import Clock
@@ -441,17 +441,13 @@ class Folders:
         begun_ns: int,
     ) -> None:
         path, plan, now = job.path, look.plan, self._clock()
-
-        def is_unread(item: Item) -> bool:
-            known = item.keys() & {"hash", "error"} or item["name"] in retry.reasons
-            return item["name"] in plan.todo and not known
-
         manifest, reasons = plan.manifest, {**before.retry.reasons, **failed}
         retry = before.retry.after(
             now,
             {n: reason for n, reason in reasons.items() if n in plan.todo or n in plan.old},
             changed=self._tree.has_stamps and plan.changed,  # in a bucket scans see each image
         )
+        todo = plan.todo.keys() - retry.reasons
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in retry.reasons.items()]
         found = (*look.kept.covered, *look.kept.folders, *look.kept.others)
         ours = [MANIFEST, *filter(is_page, found)]
@@ -469,7 +465,10 @@ class Folders:
             took=now - begun,
             looked_ns=begun_ns,
             orphans=tuple(look.orphans),
-            unread=any(map(is_unread, manifest.items)),
+            unread=any(
+                item["name"] in todo and not item.keys() & {"hash", "error"}
+                for item in manifest.items
+            ),
             unsettled=plan.unsettled,
         )
         self._put(path, record, before)

@@ -154,8 +154,7 @@ class Looker:
         plan.problems += self._problems(location, listing, kept)
         look = Look(location, tuple(stamps), listing, kept, old, plan, children)
         look.orphans = [each for meta in metas.values() for each in meta.orphans]
-        if listing.without_image():
-            look.orphans += orphans.without_image(location, listing)
+        look.orphans += orphans.without_image(location, listing)
         look.incomplete = {n: meta.facts for n, meta in metas.items() if meta.facts}
         look.young = bool(snapshot.young)
         return look
