@@ -760,6 +760,9 @@ class Library(RuleBasedStateMachine):
 
     @rule()
     def wait(self) -> None:
+        # A photo that was written over another changes no name in its folder, so it is found when
+        # all files are looked at, which is once an hour.
+        self.gallery.clock.now += 3600
         rest(self.gallery, 4)
         self.everything_that_is_certain_is_shown()
 
