@@ -708,7 +708,8 @@ class Library(RuleBasedStateMachine):
             return
         path = self.path(place)
         if not shown(self.gallery, path):
-            self.gallery.index()  # so that the new sidecar says when the photo was taken
+            # As who looks at it does. Then the new sidecar says when the photo was taken.
+            self.gallery.ask(path.rpartition("/")[0])
         before = shown(self.gallery, path)
         mine = f"{self.photos[place]}: {text}{next(self.numbers)}"
         answer = self.gallery.app.put_json(
