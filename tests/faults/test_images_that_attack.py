@@ -480,6 +480,8 @@ def test_a_signal_ends_everything_in_the_middle_of_slow_images(
             stdout=file,
             stderr=file,
             start_new_session=True,
+            # What a shell starts in the background ignores Ctrl-C, and so do its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
     try:
         wait_for(lambda: any(process.seconds > 1.5 for process in family(started.pid)), 60)
