@@ -127,6 +127,16 @@ def is_item(name: str) -> bool:
     return name.lower().endswith(_ENDINGS) and not name.startswith(".")
 
 
+def unsupported(name: str) -> str:
+    """Returns the suffix of a file that is not shown, such as `.heic`; empty for any other file.
+
+    Files without a suffix, JSON and Lenslet's own are not meant to be shown.
+    """
+    stem, dot, suffix = name.lower().rpartition(".")
+    own = f".{suffix}" in (*MEDIA_TYPES, THUMBNAIL, ".json") or name.startswith(".")
+    return f".{suffix}" if stem and dot and not own else ""
+
+
 def is_temporary(name: str) -> bool:
     """True for the temporary files that Lenslet makes, and for no other."""
     return name.startswith(TEMPORARY) and _TEMPORARY.fullmatch(name) is not None

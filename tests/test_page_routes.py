@@ -366,10 +366,5 @@ def test_health_says_how_the_work_goes_down(serve: Callable[..., Server], root) 
     for number in range(40):
         put(root / f"{number}.jpg")
     server = serve(root)
-    found = server.until(
-        lambda: (each := server.json("/health/workers")).get("imagesRead") == 40 and each
-    )
-    assert found["backlogSeconds"] == 2
-    assert len(found["backlogs"]) * found["backlogSeconds"] == 300
-    assert found["backlogs"][0] == 0  # before the service began
-    assert all(isinstance(each, int) and each >= 0 for each in found["backlogs"])
+    server.until(lambda: server.json("/health/workers").get("imagesRead") == 40)
+    server.until(lambda: server.json("/health/workers")["backlog"] == 0)

@@ -36,8 +36,6 @@ _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreig
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000
-_UNKNOWN: Dir = {}
-Entry = Callable[[Path, "Dir | None"], "Dir | None"]  # how a folder is shown in its parent
 # True if no image of the library has a hash, False if one has; None if that is not known yet.
 Unseen = Callable[[str], "bool | None"]
 
@@ -50,20 +48,28 @@ class Stamp(NamedTuple):
     value: int
 
 
-@dataclass(slots=True)
-class Look:
-    """What a look at a folder found. Nothing is written yet.
+class Contents(NamedTuple):
+    """What is in a folder.
 
-    `listing` is of the images' folder, `kept` of the folder where derived files are. `children` are
-    the subfolders, each as the manifest shows it, None if it does not. `orphans` are sidecars whose
-    photo is not beside them. `incomplete` are images whose sidecar does not say yet which photo it
-    belongs to. `young`: a sidecar may be written again without looking changed.
+    `listing` is of the images' folder, `derived` of the folder where derived files are.
     """
 
     location: Location
     stamps: tuple[Stamp, ...]
     listing: Listing
-    kept: Listing
+    derived: Listing
+
+
+@dataclass(slots=True)
+class Look:
+    """What a look at a folder found. Nothing is written yet.
+
+    `children` are the subfolders, each as the manifest shows it, None if it does not. `orphans` are
+    sidecars whose photo is not beside them. `incomplete` are images whose sidecar does not say yet
+    which photo it belongs to. `young`: a sidecar may be written again without looking changed.
+    """
+
+    contents: Contents
     old: Manifest
     plan: Plan
     children: dict[str, Dir | None]
@@ -74,7 +80,8 @@ class Look:
     @property
     def entry(self) -> Dir:
         """How the folder shows in its parent."""
-        name, location = self.location.path.name, self.location
+        location = self.contents.location
+        name = location.path.name
         if location.is_pointer:
             label = {"label": location.label} if location.label else {}
             return {"name": name, "kind": "leaf-pointer", **label, **self._cover()}
@@ -89,7 +96,7 @@ class Look:
                 found = item["path"], item["rev"], item.get("thumb")
                 return {key: value for key, value in zip(_COVER, found, strict=True) if value}
         covered = (entry for entry in manifest.dirs if "cover" in entry)
-        below = next(covered, _UNKNOWN)
+        below = next(covered, {})
         return {key: below[key] for key in _COVER if key in below}
 
 
@@ -104,55 +111,60 @@ class Looker:
         self._rules = Rules.of(library.settings)
         self._clock = clock
 
-    def look(
-        self,
-        path: Path,
-        facts: Mapping[str, Facts],
-        entry: Entry,
-        *,
-        retry: bool = False,
-        unless: tuple[Stamp, ...] = (),
-        since_ns: int = 0,
-    ) -> Look | None:
-        """Compares a folder with its manifest. `entry` says how each subfolder is shown.
+    def contents(self, path: Path) -> Contents:
+        """Lists a folder, after its pointers were followed.
 
-        `retry` tries undecodable images again. `unless` are the stamps of the last look, which was
-        at `since_ns`; None is returned if a folder in a bucket still has them. Raises `NotFound`,
-        `Ignored`, `Denied`, `BrokenPointer`, `PointerLoop` and `StorageUnavailable`.
+        Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`, `PointerLoop` and
+        `StorageUnavailable`.
         """
         here = self._locator.beneath(path)
         listing, stamp = self._list(here.tree, here.folder)
         marks = {*paths.FOLDER_FILES} & {*listing.files, *listing.folders, *listing.others}
         location = self._locator.enter(here, marks)
-        stamps = [stamp]
-        kept = listing
+        derived, stamps = listing, [stamp]
         if here.tree is not self._tree or here.folder != path:
-            kept, stamp = self._list_kept(path)
+            derived, stamp = self._list_derived(path)
             stamps.append(stamp)
         if location.is_pointer:
             listing, stamp = self._list(location.tree, location.folder)
             stamps.append(stamp)
-        if not location.tree.has_stamps and tuple(stamps) == unless:
-            return None
-        old = manifest.load(self._tree, path) if MANIFEST in kept.files else Manifest(path)
-        snapshot = self._snapshot(location, listing, kept)
+        return Contents(location, tuple(stamps), listing, derived)
+
+    def look(
+        self,
+        contents: Contents,
+        facts: Mapping[str, Facts],
+        known: Mapping[str, Dir | None],
+        *,
+        retry: bool = False,
+        since_ns: int = 0,
+    ) -> Look:
+        """Compares a folder with its manifest.
+
+        `facts` are what reading showed, by image name. `known` says how those of the subfolders are
+        shown that were indexed, None if they are not. `retry` tries undecodable images again. The
+        last look was at `since_ns`.
+        """
+        location, listing, derived = contents.location, contents.listing, contents.derived
+        path = location.path
+        has_manifest = MANIFEST in derived.files
+        old = manifest.load(self._tree, path) if has_manifest else Manifest(path)
+        snapshot = self._snapshot(contents)
         before = {each["name"]: each for each in old.dirs}
         children: dict[str, Dir | None] = {}
         for name in sorted(listing.folders, key=paths.natural_key):
-            child = path.child(name)
             if not self._fits(location, name):
                 listing.unusable.append(name)
+            elif name in known:
+                children[name] = known[name]
             elif not self._locator.ignores(location, name):
-                shown = entry(child, _UNKNOWN)
-                if shown is _UNKNOWN:
-                    shown = before.get(name) or self._first_entry(child, old)
-                children[name] = shown
+                children[name] = before.get(name) or self._first_entry(path.child(name), old)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         metas = self._metas(location, old, snapshot, facts, since_ns)
         read = {name: meta.keys for name, meta in metas.items()}
         plan = compare(old, snapshot, facts, read, self._rules, retry=retry)
-        plan.problems += self._problems(location, listing, kept)
-        look = Look(location, tuple(stamps), listing, kept, old, plan, children)
+        plan.problems += self._problems(contents)
+        look = Look(contents, old, plan, children)
         look.orphans = [each for meta in metas.values() for each in meta.orphans]
         look.orphans += orphans.without_image(location, listing)
         look.incomplete = {n: meta.facts for n, meta in metas.items() if meta.facts}
@@ -191,7 +203,7 @@ class Looker:
         stamp = tree.stamp(folder)
         return tree.listing(folder), Stamp(tree, folder, stamp)
 
-    def _list_kept(self, path: Path) -> tuple[Listing, Stamp]:
+    def _list_derived(self, path: Path) -> tuple[Listing, Stamp]:
         """Lists the folder of the derived files. Below a pointer it is not in the root.
 
         There it is in `STATE_DIR` or the host's cache, or does not exist yet.
@@ -201,7 +213,8 @@ class Looker:
                 return self._list(tree, path)
         return Listing(), Stamp(self._tree, path, 0)
 
-    def _snapshot(self, location: Location, listing: Listing, kept: Listing) -> Snapshot:
+    def _snapshot(self, contents: Contents) -> Snapshot:
+        location, listing = contents.location, contents.listing
         files = listing.files
         served = self._locator.served(location, filter(paths.is_item, files))
         sidecars = sidecars_of(files, listing.covered)
@@ -210,7 +223,7 @@ class Looker:
             now_ns=self._clock.wall_ns(),
             thumbnails={
                 name.removesuffix(THUMBNAIL): stat
-                for name, stat in kept.files.items()
+                for name, stat in contents.derived.files.items()
                 if name.endswith(THUMBNAIL)
             },
             sidecars={name: sidecars[name] for name in sidecars.keys() & served},
@@ -301,15 +314,20 @@ class Looker:
                 (edited if unseen else others).append(held)
         return replace(photo, edited=tuple(edited), others=tuple(others))
 
-    def _problems(self, location: Location, listing: Listing, kept: Listing) -> Iterator[Problem]:
+    def unsupported(self, contents: Contents) -> list[str]:
+        """Returns the suffix of each file that is not shown."""
+        names = filter(paths.unsupported, contents.listing.files)
+        return sorted(map(paths.unsupported, self._locator.served(contents.location, names)))
+
+    def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""
-        path = location.path
+        path, listing = contents.location.path, contents.listing
         for name in listing.unusable:
             yield Problem("unusableNames", path.child(name), "the name cannot be part of a path")
         for name in (*listing.folders, *listing.others):
             if any(name.removesuffix(suffix) in listing.files for suffix in SIDECARS):
                 yield Problem("unreadableSidecars", path.child(name), "not a file")
-        for name in kept.files:
+        for name in contents.derived.files:
             image = name.removesuffix(THUMBNAIL)
             if image != name and image not in listing.files and paths.is_item(image):
                 yield Problem("orphanThumbnails", path.child(name), orphans.GONE)
@@ -320,7 +338,9 @@ class Looker:
         Thumbnails of images that are gone are removed from `STATE_DIR` and the host's cache; in the
         root they stay, and count. `Overtaken` if another host has written the manifest since.
         """
-        path, plan = look.location.path, look.plan
+        plan, contents = look.plan, look.contents
+        location = contents.location
+        path = location.path
         if own := self._tree.own:
             for problem in list(plan.problems):
                 if problem.kind == "orphanThumbnails":
@@ -331,18 +351,18 @@ class Looker:
             with contextlib.suppress(NotFound, Denied):
                 self._tree.delete(path.child(name + THUMBNAIL))
         if plan.changed:
-            if look.location.chain:  # below a pointer, the folder to write in may not exist yet
+            if location.chain:  # below a pointer, the folder to write in may not exist yet
                 self._tree.make_folder(path)
-            pages = filter(manifest.is_page, look.kept.files)
+            pages = filter(manifest.is_page, contents.derived.files)
             manifest.write(self._tree, plan.manifest, self._page_size, old=look.old, pages=pages)
         with contextlib.suppress(LensletError):
-            self._tree.sweep(path, look.kept.leftovers)
-            if look.listing is not look.kept:
-                look.location.tree.sweep(look.location.folder, look.listing.leftovers)
+            self._tree.sweep(path, contents.derived.leftovers)
+            if contents.listing is not contents.derived:
+                location.tree.sweep(location.folder, contents.listing.leftovers)
 
     def complete(self, look: Look) -> None:
         """Writes into sidecars which photo they belong to, if they do not say so."""
-        location = look.location
+        location = look.contents.location
         for name, facts in look.incomplete.items():
             photo = partial(Photo, facts["hash"], facts["exif"].get("createdAt"))
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.index.folders import Record, Records
 from lenslet.index.queue import Job, Kind, Queue
+from lenslet.index.records import Record, Records
 from lenslet.library import Library, manifest, orphans
 from lenslet.library.health import SHOWN, FolderHealth, Problem
 from lenslet.library.orphans import Orphan
@@ -161,9 +161,9 @@ class Moves:
         It is if all images have been read, and every folder was looked at since. If only the looks
         are missing, it asks for them.
         """
-        unread = any(each.unread for each in records.values())
-        unsettled = any(each.unsettled for each in records.values())
-        looked = min(each.looked - each.took for each in records.values())
+        unread = any(each.left.images for each in records.values())
+        unsettled = any(each.left.unsettled for each in records.values())
+        looked = min(each.looked.at - each.looked.took for each in records.values())
 
         def known(moment: float) -> bool:
             now = self._clock()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import enum
-import heapq
 import itertools
 import math
 import select
@@ -25,18 +25,15 @@ Waiter = Callable[[bool], None]  # is told whether the work was done
 
 
 class Kind(enum.IntEnum):
-    """Kinds of work, most urgent first."""
+    """Kinds of work."""
 
     THUMBNAIL = 0  # of one image; somebody waits for it
     PREVIEW = 1  # of one image; somebody waits for it
     FOLDER = 2  # index a folder
     IMAGE = 3  # read one image of a folder
     SCAN = 4  # look for folders that changed
-    SUMMARY = 5  # tell search and health
-    RETRY = 6  # index a folder again, later
-    VIEW = 7  # somebody looks at a folder in a bucket: list it, if that is due
-    REREAD = 8  # read an image of a folder again, whose facts or thumbnail are of an older version
-    RENEW = 9  # index a folder, and queue its images that did not fit or are to be read again
+    SUMMARY = 5  # update search and health
+    VIEW = 6  # somebody looks at a folder in a bucket: list it, if that is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Job:
     """One thing to do.
 
     `asked`: a client asked for it. `force`: do it although nothing seems to have changed. An
-    `IMAGE` or `REREAD` gets a thumbnail only with `force`. `deep`: also for every folder below.
+    `IMAGE` gets a thumbnail only with `force`. `deep`: also for every folder below.
     `large`: the image needs more memory or time than others. `waiters` are called with whether it
     ended well.
     """
@@ -58,13 +55,17 @@ class Job:
     waiters: tuple[Waiter, ...] = field(default=(), compare=False)
 
     @property
-    def key(self) -> tuple[Kind, Path]:
+    def key(self) -> Key:
         return self.kind, self.path
 
     @property
-    def lane(self) -> Lane:
-        """Jobs of one lane are done in order; asked ones come before others of their kind."""
-        return self.kind, not self.asked, self.large
+    def urgency(self) -> tuple[int, bool]:
+        """The line in which the job waits, most urgent first, and whether it is behind in it."""
+        if self.kind in (Kind.THUMBNAIL, Kind.PREVIEW):
+            return _AWAITED, False
+        if self.kind is Kind.FOLDER:
+            return (_AWAITED, False) if self.asked else (_CHORES, True)
+        return (_IMAGES, not self.asked) if self.kind is Kind.IMAGE else (_CHORES, False)
 
     def merged(self, other: Job) -> Job:
         """Returns one job that does the work of both."""
@@ -78,36 +79,52 @@ class Job:
         )
 
 
-Lane = tuple[Kind, bool, bool]
 Key = tuple[Kind, Path]
-WAITED_FOR = (Kind.THUMBNAIL, Kind.PREVIEW)  # a client waits for each of these jobs
-# The lanes of jobs that somebody waits for, but for large images.
-_ANSWERED = (
-    (Kind.FOLDER, False, False),
-    *((k, u, False) for k in WAITED_FOR for u in (False, True)),
-)
-# The seconds after which a due job counts as overdue: if it is asked, and if not.
-_PATIENCE = {
-    Kind.THUMBNAIL: (0.1, 0.1),
-    Kind.PREVIEW: (0.3, 0.3),
-    Kind.FOLDER: (0.5, 5.0),
-    Kind.IMAGE: (30.0, 60.0),
-    Kind.SCAN: (10.0, 10.0),
-    Kind.SUMMARY: (1.0, 1.0),
-    Kind.RETRY: (1.0, 1.0),
-    Kind.VIEW: (1.0, 1.0),
-    Kind.REREAD: (math.inf, math.inf),  # only when there is nothing else to do
-    Kind.RENEW: (math.inf, math.inf),
-}
-
-
+Entry = tuple[bool, float, int, Key]  # behind others, when due, a number that no other has
+_AWAITED, _CHORES, _IMAGES = range(3)  # the lines: somebody waits; folders and summaries; images
+# The line from which the next job comes, if it has one; otherwise the first that has one. So of 16
+# jobs at least three are chores and one is an image, however many clients wait.
+_TURNS = (_IMAGES, *3 * (_AWAITED,), *3 * (_CHORES, *3 * (_AWAITED,)))
 _LATE_SECONDS = 3.0  # after which it is said that large images wait
 
 
-class Queue:
-    """Jobs by urgency and then by when they are due, each at most once. Safe for threads.
+class Line:
+    """The due jobs for one kind of thread, in three sorted lists. Not safe for threads."""
 
-    If a job is put while it is running, it runs once more afterwards.
+    def __init__(self) -> None:
+        self.jobs: tuple[list[Entry], ...] = [], [], []
+        self._turns = 0
+
+    def take(self) -> Key | None:
+        """Removes and returns the next job's key.
+
+        Of what clients wait for, the oldest and the newest come in turn: so a new request does not
+        wait for all images of a flood, and no request waits for ever.
+        """
+        self._turns += 1
+        preferred = self.jobs[_TURNS[self._turns % len(_TURNS)]]
+        found = next(filter(None, (preferred, *self.jobs)), None)
+        if found is None:
+            return None
+        newest = found is self.jobs[_AWAITED] and self._turns % 2
+        return found.pop(-1 if newest else 0)[3]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A job that waits, and the list that has its entry; none while one of its key runs."""
+
+    job: Job
+    due: float
+    entry: Entry
+    place: list[Entry] | None = None
+
+
+class Queue:
+    """Jobs, each at most once, for two kinds of threads: one reads only large images.
+
+    What clients wait for comes first, then folders and summaries, then images; none waits for ever.
+    If a job is put while it is running, it runs once more afterwards. Safe for threads.
     """
 
     problem = ""
@@ -116,12 +133,10 @@ class Queue:
         self._clock = clock
         self._lock = threading.Lock()
         self._changed = [threading.Condition(self._lock) for _ in (False, True)]  # by `large`
-        self._jobs: dict[Key, tuple[float, Job]] = {}  # those that wait, and when they are due
-        # The due times of each lane with jobs; some are of jobs that have moved or are running.
-        self._due: dict[Lane, list[tuple[float, int, Key]]] = {}
-        self._last: dict[Lane, list[tuple[float, int, Key]]] = {}  # the same, in order
-        self._order = itertools.count()
-        self._takes_newest = False
+        self._waiting: dict[Key, _Waiting] = {}
+        self._later: list[Entry] = []  # sorted by when they are due
+        self._lines = Line(), Line()  # by `large`
+        self._numbers = itertools.count()
         self._running: set[Key] = set()
         self._wakes = 0
         self._counts = Counter[Kind]()
@@ -130,27 +145,35 @@ class Queue:
         """Adds a job, due in `delay` seconds. One that waits already is merged with it."""
         with self._lock:
             due = self._clock() + delay
-            earlier, waiting = self._jobs.get(job.key, (due, None))
-            if waiting:
-                due, job = min(due, earlier), waiting.merged(job)
+            if waiting := self._waiting.get(job.key):
+                self._remove(waiting)
+                job, due = waiting.job.merged(job), min(due, waiting.due)
             else:
                 self._counts[job.kind] += 1
-            self._jobs[job.key] = due, job
-            if not waiting or (due, job.lane) != (earlier, waiting.lane):
-                self._push(job.key)
+            self._insert(job, due)
 
     def send(self, job: Job) -> None:
         """Takes a job of a request in the same process."""
         self.put(job)
 
-    def _push(self, key: Key) -> None:
-        due, job = self._jobs[key]
-        if key not in self._running:
-            entry = due, next(self._order), key
-            heapq.heappush(self._due.setdefault(job.lane, []), entry)
-            if job.kind in WAITED_FOR:
-                self._last.setdefault(job.lane, []).append(entry)
-            self._changed[job.large].notify()
+    def _insert(self, job: Job, due: float) -> None:
+        line, behind = job.urgency
+        number = next(self._numbers)
+        waiting = _Waiting(job, due, (behind, due, number, job.key))
+        self._waiting[job.key] = waiting
+        if job.key in self._running:
+            return
+        if due > self._clock():
+            waiting.entry = (False, due, number, job.key)
+            waiting.place = self._later
+        else:
+            waiting.place = self._lines[job.large].jobs[line]
+        bisect.insort(waiting.place, waiting.entry)
+        self._changed[job.large].notify()
+
+    def _remove(self, waiting: _Waiting) -> None:
+        if waiting.place is not None:
+            del waiting.place[bisect.bisect_left(waiting.place, waiting.entry)]
 
     def get(self, wait: float = 0.0, *, large: bool | None = None) -> Job | None:
         """Returns the next job; the caller must call `done`. None if none is due in `wait` s.
@@ -161,66 +184,33 @@ class Queue:
         with changed:
             wakes = self._wakes
             while wakes == self._wakes:
-                now, heads = self._clock(), self._heads(large)
-                ready = {lane: now - due for lane, due in heads.items() if due <= now}
-                if ready:
-                    key = self._take(_next_lane(ready), now)
-                    self._running.add(key)
-                    changed.notify()  # another thread must know when the next job is due
-                    return self._jobs.pop(key)[1]
-                until = min(deadline, *heads.values()) if heads else deadline
+                now = self._clock()
+                while self._later and self._later[0][1] <= now:  # it is due now
+                    waiting = self._waiting[self._later.pop(0)[3]]
+                    self._insert(waiting.job, waiting.due)
+                for each in (False, True) if large is None else (large,):
+                    if key := self._lines[each].take():
+                        self._running.add(key)
+                        changed.notify()  # another thread must know when the next job is due
+                        return self._waiting.pop(key).job
+                until = min(deadline, self._later[0][1]) if self._later else deadline
                 if until <= now:
                     return None
                 changed.wait(until - now)
         return None
 
-    def _take(self, lane: Lane, now: float) -> Key:
-        """Takes a lane's oldest job. Where clients wait, every other time the newest.
-
-        So a new request does not wait until all images of a flood have had their try.
-        """
-        newest = self._last.get(lane, [])
-        self._takes_newest = bool(newest) and not self._takes_newest
-        while self._takes_newest and newest:
-            due, _, key = newest.pop()
-            if due <= now and self._is_waiting(lane, due, key):
-                return key
-        return heapq.heappop(self._due[lane])[2]
-
     @property
     def somebody_waits(self) -> bool:
         """True if a job is due that a client waits for, and that is not a large image."""
-        if not any(lane in self._due for lane in _ANSWERED):  # so for most images
-            return False
-        with self._lock:
-            now, heads = self._clock(), self._heads(False)
-            return any(lane in heads and heads[lane] <= now for lane in _ANSWERED)
-
-    def _heads(self, large: bool | None) -> dict[Lane, float]:
-        """Returns when the first job of each lane is due; `large` as in `get`."""
-        heads = {}
-        for lane, heap in list(self._due.items()):
-            while heap and not self._is_waiting(lane, heap[0][0], heap[0][2]):
-                heapq.heappop(heap)
-            if not heap:
-                del self._due[lane]
-                self._last.pop(lane, None)
-            elif large in (None, lane[2]):
-                heads[lane] = heap[0][0]
-        return heads
-
-    def _is_waiting(self, lane: Lane, due: float, key: Key) -> bool:
-        waiting = self._jobs.get(key)
-        current = waiting and (waiting[0], waiting[1].lane) == (due, lane)
-        return bool(current) and key not in self._running
+        return bool(self._lines[False].jobs[_AWAITED])
 
     def done(self, job: Job) -> None:
         """Says that `job` has run. If it was put meanwhile, it waits again now."""
         with self._lock:
             self._running.discard(job.key)
             self._counts[job.kind] -= 1
-            if job.key in self._jobs:
-                self._push(job.key)
+            if waiting := self._waiting.get(job.key):
+                self._insert(waiting.job, waiting.due)
 
     def waiting(self, *kinds: Kind) -> int:
         """Returns how many jobs of these kinds wait or run."""
@@ -230,10 +220,8 @@ class Queue:
     def late(self) -> int:
         """Returns how many large images wait; 0 if none of them has waited for long."""
         with self._lock:
-            now, heads = self._clock(), self._heads(True)
-            if all(now - due < _LATE_SECONDS for due in heads.values()):
-                return 0
-            return sum(job.large and due <= now for due, job in self._jobs.values())
+            due = [entry[1] for each in self._lines[True].jobs for entry in each]
+            return len(due) if self._clock() - min(due, default=math.inf) >= _LATE_SECONDS else 0
 
     def wake(self) -> None:
         """Ends the waits of all threads in `get`."""
@@ -241,17 +229,6 @@ class Queue:
             self._wakes += 1
             for changed in self._changed:
                 changed.notify_all()
-
-
-def _next_lane(ready: dict[Lane, float]) -> Lane:
-    """Returns the most overdue lane or, if none is overdue, the most urgent one.
-
-    A thumbnail comes before everything. `ready` has the seconds since the first job was due.
-    """
-    first = min(ready)
-    overdue = {lane: late / _PATIENCE[lane[0]][lane[1]] for lane, late in ready.items()}
-    latest = max(overdue, key=lambda lane: overdue[lane])
-    return first if overdue[latest] <= 1 or first[0] is Kind.THUMBNAIL else latest
 
 
 class Sender(Protocol):

@@ -13,8 +13,7 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
 from lenslet.images.decoders import Killed, NeedsMore, Stopped, descriptor
 from lenslet.index.folders import AGAIN_SECONDS, Folders
-from lenslet.index.queue import Job, Kind
-from lenslet.index.status import Count, Status
+from lenslet.index.queue import Job, Kind, Queue
 from lenslet.library import Library
 from lenslet.library.manifest import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
@@ -24,7 +23,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 # Not this image's fault.
-_LATER = NeedsMore, NotFound, errors.BrokenPointer, errors.PointerLoop, errors.Overloaded
+_LATER = NeedsMore, Stopped, NotFound, errors.BrokenPointer, errors.PointerLoop, errors.Overloaded
 
 Listener = Callable[[Path, "str | None"], None]
 
@@ -37,17 +36,17 @@ class Unsettled(Exception):
 
 
 class Images:
-    """Reads images, writes their thumbnails, and tells `folders` what they showed.
+    """Reads images, writes their thumbnails, and gives `folders` what they showed.
 
     `listener` is called for every image that was read, with the reason if it could not be.
     """
 
     def __init__(
-        self, library: Library, folders: Folders, status: Status, clock: Clock, listener: Listener
+        self, library: Library, queue: Queue, folders: Folders, clock: Clock, listener: Listener
     ) -> None:
         self._library = library
+        self._queue = queue
         self._folders = folders
-        self._status = status
         self._clock = clock
         self._listener = listener
         settings = library.settings
@@ -58,15 +57,18 @@ class Images:
     def do(self, job: Job) -> None:
         """Reads one image, unless another job has done it meanwhile.
 
-        Raises `NeedsMore` if the job must be done again as a `large` one, `Unsettled` if somebody
-        waits for an image that must be read later, and the reason if storage cannot be used.
+        One that takes long, or that is being written, is put into the queue again. Raises why
+        storage cannot be used.
         """
         ok = False
         try:
             ok = self._preview(job) if job.kind is Kind.PREVIEW else self._do(job)
-        except (NeedsMore, Unsettled):
+        except NeedsMore:
+            self._queue.put(replace(job, large=True))
             job = replace(job, waiters=())  # they wait for the next try
-            raise
+        except (Unsettled, Stopped) as error:
+            self._queue.put(job, error.seconds if isinstance(error, Unsettled) else AGAIN_SECONDS)
+            job = replace(job, waiters=())
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(job.path)
             ok = True
@@ -76,28 +78,28 @@ class Images:
 
     def _do(self, job: Job) -> bool:
         """Reads an image; False if it could not be read."""
-        path, asked = job.path, job.kind not in (Kind.IMAGE, Kind.REREAD)
+        path, asked = job.path, job.kind is not Kind.IMAGE
         if not (asked or self._folders.is_reading(path)):
             return True
         try:
             facts = self._read(job, asked=asked)
         except _LATER:
             raise
-        except (Unsettled, Stopped) as error:
-            if asked and isinstance(error, Unsettled):
+        except Unsettled:
+            if asked:
                 raise
             self._folders.finish(path, wait=AGAIN_SECONDS)
             return False
         except Exception as error:
             self._library.check_storage(error)  # while it is away, nothing is known of the image
             reason = one_line(error) or type(error).__name__
-            self._tell(path, reason)
+            self._listener(path, reason)
             self._folders.finish(path, problem=reason)
             if not isinstance(error, LensletError):
                 raise
             log.warning("image %s: %s", path, reason)
             return False
-        self._tell(path, facts.error)
+        self._listener(path, facts.error)
         self._folders.finish(path, facts, asked=asked)
         return True
 
@@ -123,11 +125,6 @@ class Images:
             raise Unsettled
         self._library.previews.write(item, stat.rev, data)
         return True
-
-    def _tell(self, path: Path, error: str | None) -> None:
-        """Counts an image that was read, and tells the listener."""
-        self._status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
-        self._listener(path, error)
 
     def _open(self, item: Path) -> tuple[Tree, Path, BinaryIO, Stat]:
         location = self._library.locator.item(item)

@@ -3,20 +3,26 @@
 import os
 import secrets
 import socket
+from collections.abc import Callable
 
 from blake3 import blake3
 
 from lenslet import times
+from lenslet.index.queue import Job
 
 READER_SECONDS = 120.0  # a host that has not written the manifest for so long does not read it
 
 
 class Host:
-    """An index process, as other hosts know it."""
+    """An index process, as other hosts know it.
+
+    `share` sends a job to any host; None if there is only this one.
+    """
 
     def __init__(self) -> None:
         machine = blake3(socket.gethostname().encode()).hexdigest()[:12]
         self.name = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.share: Callable[[Job], None] | None = None
 
     def claim(self) -> dict[str, str]:
         """Returns what a manifest says while this host reads its images."""

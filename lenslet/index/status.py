@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 STORAGE, QUEUE, IMAGES, PREVIEWS = range(4)  # what may have a problem
 _PROBLEM_BYTES = 1024
-BACKLOG_SECONDS, _BACKLOGS = 2, 150  # the backlog of the last five minutes
 ROWS, _CELLS = 128, 320  # processes that count, and counts of each
 
 
@@ -22,9 +21,7 @@ class _Memory(ctypes.Structure):
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 4),
         ("scanned", ctypes.c_double),
         ("counts", ctypes.c_double * _CELLS * ROWS),
-        ("step", ctypes.c_int64),
         ("changed", ctypes.c_double),
-        ("backlogs", ctypes.c_uint32 * _BACKLOGS),
     )
 
 
@@ -40,7 +37,7 @@ class Count(enum.IntEnum):
 
 
 class Heartbeat(NamedTuple):
-    """The index process's pid (0: none yet), seconds since its last report, and what waits."""
+    """The index process's pid (0: none yet), seconds since its last report, and what is left."""
 
     pid: int
     age: float
@@ -60,24 +57,13 @@ class Status:
         self._memory = _Memory.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Memory)))
 
     def beat(self, backlog: int) -> None:
-        """Reports that the index process works, and how much waits."""
-        memory, now = self._memory, time.monotonic()
-        step = int(now) // BACKLOG_SECONDS
-        before = memory.step or step - 1
-        for each in range(max(before + 1, step - _BACKLOGS + 1), step + 1):
-            memory.backlogs[each % _BACKLOGS] = backlog
-        slot = step % _BACKLOGS
-        memory.backlogs[slot] = max(memory.backlogs[slot], backlog)
-        memory.pid, memory.beat, memory.backlog, memory.step = os.getpid(), now, backlog, step
+        """Reports that the index process works, and how many folders and images are left."""
+        memory = self._memory
+        memory.pid, memory.beat, memory.backlog = os.getpid(), time.monotonic(), backlog
 
     def heartbeat(self) -> Heartbeat:
         memory = self._memory
         return Heartbeat(memory.pid, time.monotonic() - memory.beat, memory.backlog)
-
-    def backlogs(self) -> list[int]:
-        """Returns what waited, every `BACKLOG_SECONDS` of the last five minutes, oldest first."""
-        first = self._memory.step + 1
-        return [self._memory.backlogs[(first + each) % _BACKLOGS] for each in range(_BACKLOGS)]
 
     def changed(self, ahead: float = 0.0) -> None:
         """Reports that a bucket has changed, or may change in the next `ahead` seconds."""

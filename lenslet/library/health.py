@@ -16,6 +16,7 @@ from lenslet.paths import HEALTH, Path
 from lenslet.storage.tree import Tree
 
 SHOWN = 100
+_SUFFIXES = 20  # of files that are not shown, the most frequent
 COUNTS = ("folders", "items", "thumbnailsMissing", "sidecars")
 KINDS = {  # what can be wrong, and what to do about it
     "orphanSidecars": "put the photo back, or remove the file if it is not needed any more",
@@ -48,10 +49,21 @@ class FolderHealth:
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: tuple[Problem, ...] = ()
+    unsupported: Counter[str] = field(
+        default_factory=Counter
+    )  # files that are not shown, by suffix
 
     @classmethod
-    def of(cls, items: list[dict[str, Any]], problems: Iterable[Problem]) -> FolderHealth:
-        """Counts a folder's items and everything that is wrong in it."""
+    def of(
+        cls,
+        items: list[dict[str, Any]],
+        problems: Iterable[Problem],
+        unsupported: Iterable[str] = (),
+    ) -> FolderHealth:
+        """Counts a folder's items and everything that is wrong in it.
+
+        `unsupported` are the suffixes of files that are not shown.
+        """
         counts = Counter(folders=1, items=len(items))
         counts["thumbnailsMissing"] = sum(not i["hasThumb"] and "error" not in i for i in items)
         counts["sidecars"] = sum(item["hasMeta"] for item in items)
@@ -60,7 +72,7 @@ class FolderHealth:
             counts[problem.kind] += 1
             if counts[problem.kind] <= SHOWN:
                 shown.append(problem)
-        return cls(counts, tuple(shown))
+        return cls(counts, tuple(shown), Counter(unsupported))
 
 
 Since = dict[tuple[str, str], str]  # when a problem was seen first, by kind and path
@@ -75,11 +87,12 @@ def report(
     """
     before, now = dict(since), times.text(times.now())
     since.clear()
-    counts: Counter[str] = Counter()
+    counts, unsupported = Counter[str](), Counter[str]()
     problems: dict[str, list[dict[str, str]]] = {}
     left = dict.fromkeys(KINDS, PROBLEMS_BYTES)
     for folder in folders:
         counts.update(folder.counts)
+        unsupported.update(folder.unsupported)
         for kind, path, reason in folder.problems:
             shown = problems.setdefault(kind, [])
             left[kind] -= len(f"{path}{reason}".encode())
@@ -88,10 +101,19 @@ def report(
                 shown.append({"path": path, "reason": reason, "since": since[kind, path]})
     return {
         "v": 1,
+        "unsupported": dict(unsupported.most_common(_SUFFIXES)),
         "counts": {kind: counts[kind] for kind in (*COUNTS, *KINDS)},
         "problems": {kind: problems[kind] for kind in KINDS if kind in problems},
         "passes": dict(passes),
     }
+
+
+def summary(found: dict[str, Any]) -> str:
+    """Returns one line about a report: how much there is, and what is not shown."""
+    counts = found["counts"]
+    hidden = ", ".join(f"{n:,} {suffix}" for suffix, n in found["unsupported"].items())
+    shown = f"{counts['items']:,} images in {counts['folders']:,} folders"
+    return f"{shown}; not shown: {hidden}" if hidden else shown
 
 
 def write(tree: Tree, found: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 // How the library and its index process are, renewed every two seconds.
 
 import { pause, read } from "./api.js";
-import { h, put, svg } from "./dom.js";
+import { h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 import { hrefOf } from "./tree.js";
 
@@ -24,7 +24,7 @@ export async function show() {
 }
 
 function draw({ status, reasons, workers, library }, rate) {
-	const { backlog = 0, backlogs = [], backlogSeconds, imagesRead = 0 } = workers;
+	const { backlog = 0, imagesRead = 0 } = workers;
 	const { counts = {}, problems = {} } = library ?? {};
 	const { items = 0, thumbnailsMissing = 0 } = counts;
 	const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
@@ -36,7 +36,6 @@ function draw({ status, reasons, workers, library }, rate) {
 		section(
 			T.indexing,
 			bar(T.progress(backlog, Math.round(rate), time), backlog ? imagesRead / (imagesRead + backlog) : 1),
-			backlogs.length && plot(backlogs, backlogSeconds),
 		),
 		section(T.library, h("dl", list), bar(T.thumbnails(items - thumbnailsMissing, items), items ? 1 - thumbnailsMissing / items : 1)),
 		kinds.length && section(T.problems, kinds.map((kind) => problem(kind, counts[kind], problems[kind] ?? []))),
@@ -45,13 +44,6 @@ function draw({ status, reasons, workers, library }, rate) {
 
 const section = (title, ...content) => h("section", h("h2", title), content);
 const bar = (text, value) => h("label", text, h("progress", { value }));
-
-function plot(backlogs, seconds) {
-	const most = Math.max(...backlogs, 1);
-	const points = backlogs.map((each, index) => `${index},${40 - (39 * each) / most}`).join(" ");
-	const picture = svg("svg", { viewBox: `0 0 ${backlogs.length} 41`, preserveAspectRatio: "none" }, svg("polyline", { points }));
-	return h("figure", picture, h("figcaption.quiet", T.plot((backlogs.length * seconds) / 60, Math.max(...backlogs))));
-}
 
 function problem(kind, count, shown) {
 	const [name, advice] = T.kinds[kind];

@@ -90,7 +90,6 @@ export const T = {
 	thumbnails: (made, all) => `Thumbnails: ${number(made)} of ${number(all)}`,
 	progress: (left, rate, time) => (left ? `${number(left)} to do${time && `, ${number(rate)} a second, ${time} left`}` : "Nothing to do"),
 	duration: (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`),
-	plot: (minutes, most) => `Work that waited in the last ${minutes} minutes, at most ${number(most)}`,
 	problems: "Problems",
 	more: (count) => `… and ${number(count)} more`,
 	kinds: {

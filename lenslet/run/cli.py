@@ -11,10 +11,10 @@ from typing import Any
 
 from lenslet import __version__, errors, run
 from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.index.folders import Records
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Kind, Queue
+from lenslet.index.records import Records
 from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
@@ -207,13 +207,14 @@ def _check(options: argparse.Namespace) -> int:
     looker, records = Looker(library, Clock()), Records()
     found, locations = list[Problem](), list[Location]()
 
-    def check(path: Path, default: Dir | None = None) -> Dir | None:
+    def check(path: Path) -> Dir | None:
         """Checks a folder and all below it; returns how it shows in its parent."""
         entry = {"name": path.name, "kind": "branch"}
         try:
-            look = looker.look(path, {}, check)
-            assert look is not None  # it returns None only with `unless`
-            records.check_nested(path, look.location)
+            contents = looker.contents(path)
+            records.check_nested(path, contents.location)
+            served = library.locator.served(contents.location, contents.listing.folders)
+            look = looker.look(contents, {}, {name: check(path.child(name)) for name in served})
         except errors.Ignored:
             return None
         except NotFound:
@@ -224,7 +225,7 @@ def _check(options: argparse.Namespace) -> int:
         except LensletError as error:
             found.append(Problem("unreadableFolders", path, str(error)))
             return entry
-        locations.append(look.location)
+        locations.append(contents.location)
         found.extend(_in_folder(path, look))
         return look.entry
 
@@ -248,7 +249,8 @@ def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
         yield Problem("staleManifest", path, "the folder is not what its manifest says")
     known = {item["name"]: item["rev"] for item in look.old.items}
     for name in look.plan.todo:
-        replaced = known.get(name, look.listing.files[name].rev) != look.listing.files[name].rev
+        rev = look.contents.listing.files[name].rev
+        replaced = known.get(name, rev) != rev
         if replaced:
             yield Problem("staleThumbnail", path.child(name), "made from an earlier image")
         else:

@@ -8,7 +8,7 @@ import falcon
 
 from lenslet import times
 from lenslet.errors import LensletError, NotFound
-from lenslet.index.status import BACKLOG_SECONDS, QUEUE, STORAGE, Count
+from lenslet.index.status import QUEUE, STORAGE, Count
 from lenslet.library import health
 from lenslet.paths import SCAN, Path
 from lenslet.web.common import Resource, Service, send_json
@@ -115,8 +115,6 @@ class Health(Resource):
             "pid": beat.pid,
             "pulseSeconds": round(beat.age, 1),
             "backlog": beat.backlog,
-            "backlogs": status.backlogs(),
-            "backlogSeconds": BACKLOG_SECONDS,
             "imagesRead": int(status.total(Count.IMAGES_READ)),
             "problems": list(filter(None, problems)),
         }

@@ -1,0 +1,171 @@
+"""What the index process remembers of each folder between two looks at it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lenslet import errors
+from lenslet.index.look import Stamp
+from lenslet.library.health import FolderHealth
+from lenslet.library.location import Location
+from lenslet.library.manifest import Dir
+from lenslet.library.orphans import Orphan
+from lenslet.paths import ROOT, Path
+
+RETRY_SECONDS, RETRY_SECONDS_MOST = 3.0, 3600.0  # the first distance between two tries, the longest
+_MOST_NESTED = 1000  # folders behind several pointers
+NEVER = float("inf")
+
+
+class Retry(NamedTuple):
+    """What could not be read in a folder, and when a scan tries it again.
+
+    `reasons` by the names of images, "" for the folder; the reason of an image that is damaged is
+    empty: it is read again if it has changed. `due` is in seconds of the loop's clock.
+    """
+
+    reasons: Mapping[str, str] = {}
+    due: float = NEVER
+    tries: int = 0
+
+    @property
+    def failed(self) -> set[str]:
+        """The names of those that could not be read."""
+        return {name for name, reason in self.reasons.items() if reason}
+
+    def after(self, now: float, reasons: Mapping[str, str], *, changed: bool) -> Retry:
+        """Returns the next retry, at double the distance of the last one.
+
+        The distances start again if something changed, or if something else failed.
+        """
+        if not reasons:
+            return Retry()
+        tries = 0 if changed or reasons.keys() - self.reasons.keys() else self.tries
+        if tries and now < self.due:
+            return self._replace(reasons=reasons)
+        wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
+        return Retry(reasons, now + wait, tries + 1)
+
+
+class Looked(NamedTuple):
+    """When a look ended and how long it took, in seconds of the loop's clock.
+
+    `began_ns` is when it began, as files have it.
+    """
+
+    at: float = -NEVER
+    took: float = 0.0
+    began_ns: int = 0
+
+
+class Left(NamedTuple):
+    """How many images of a folder will be read, and whether some are still being written."""
+
+    images: int = 0
+    unsettled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of one folder. Replaced as a whole by the run that indexed the folder.
+
+    `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
+    its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
+    `orphans` are sidecars whose photo is not beside them.
+    """
+
+    location: Location | None = None
+    stamps: tuple[Stamp, ...] = ()
+    generation: str = ""
+    entry: Dir | None = None
+    children: Mapping[str, Dir | None] = field(default_factory=dict)
+    health: FolderHealth = field(default_factory=FolderHealth)
+    retry: Retry = field(default_factory=Retry)
+    looked: Looked = field(default_factory=Looked)
+    orphans: tuple[Orphan, ...] = ()
+    left: Left = field(default_factory=Left)
+
+
+class Records:
+    """The records of all folders. A folder that was not indexed yet has one too. Thread-safe.
+
+    `changes` counts what looks found, `version` the changes of health, `forgotten` the indexed
+    folders that are gone, `left` the images that will be read, `images_read` those that were.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folders = {ROOT: Record()}
+        self._gone: set[Path] = set()  # forgotten folders that search has not learned of
+        self._nested: set[Path] = set()  # those behind several pointers
+        self.changes = self.version = self.forgotten = self.left = self.images_read = 0
+
+    def get(self, path: Path) -> Record:
+        """Returns the record of a folder, an empty one if it is unknown."""
+        return self._folders.get(path) or Record()
+
+    def all(self) -> list[tuple[Path, Record]]:
+        with self._lock:
+            return list(self._folders.items())
+
+    def check_nested(self, path: Path, location: Location) -> None:
+        """Raises `TooManyPointers` for one more folder behind several pointers than are allowed.
+
+        Pointers to folders that hold pointers multiply what is shown.
+        """
+        with self._lock:
+            if len(location.chain) > 1 and path not in self._nested:
+                if len(self._nested) >= _MOST_NESTED:
+                    raise errors.TooManyPointers(
+                        f"{path} is behind {len(location.chain)} pointers, and {_MOST_NESTED} "
+                        "folders are behind several pointers already."
+                    )
+                self._nested.add(path)
+
+    @property
+    def complete(self) -> bool:
+        """True if every known folder has been indexed."""
+        return all(record.looked.at > -NEVER for _, record in self.all())
+
+    def expect(self, path: Path, entry: Dir | None) -> bool:
+        """Remembers a subfolder as its parent shows it; True if it has not been indexed yet."""
+        with self._lock:
+            return self._folders.setdefault(path, Record(entry=entry)).looked.at == -NEVER
+
+    def entries(self, folder: Path, names: list[str]) -> dict[str, Dir | None]:
+        """Returns how those of the subfolders that are known are shown, None if they are not."""
+        found = ((name, self._folders.get(folder.child(name))) for name in names)
+        return {name: record.entry for name, record in found if record}
+
+    def put(self, path: Path, record: Record) -> None:
+        with self._lock:
+            before = self.get(path)
+            self.version += before.health != record.health
+            self.changes += before.stamps != record.stamps
+            self.left += record.left.images - before.left.images
+            self._folders[path] = record
+
+    def forget(self, path: Path) -> None:
+        """Forgets a folder and all below it."""
+        with self._lock:
+            self.version += 1
+            self.changes += 1
+            gone = {path, *filter(path.holds, self._folders)}
+            self._gone |= gone
+            self.forgotten += any(self.get(folder).generation for folder in gone)
+            self._nested -= gone
+            for folder in gone:
+                self.left -= self._folders.pop(folder, Record()).left.images
+
+    def gone(self) -> set[Path]:
+        """Returns the forgotten folders that search has not learned of."""
+        with self._lock:
+            return set(self._gone)
+
+    def search_knows(self, gone: set[Path]) -> None:
+        """Drops folders that search has learned of."""
+        with self._lock:
+            self._gone -= gone

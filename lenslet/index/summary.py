@@ -1,0 +1,137 @@
+"""Keeps search and the health report up to date with the records of the folders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lenslet.errors import LensletError
+from lenslet.index.moves import Moves
+from lenslet.index.queue import Job, Kind, Queue
+from lenslet.index.records import Records
+from lenslet.index.report import Report
+from lenslet.library import Library, manifest
+from lenslet.paths import Path
+from lenslet.search.rollup import Rollup
+from lenslet.times import Clock
+
+COMPACT_SECONDS = 300.0  # at least, between two rollups
+_REST = 10  # a rollup that failed is tried again after so many times what it took
+_OVERLAP = 60.0  # a record is stored at most so many seconds after its look ended
+
+
+class Summary:
+    """Updates, in this order, the delta, sidecars without their photo, the rollup and the report.
+
+    Of the hosts that share a bucket, only the one that scans is the leader, which writes the rollup
+    and the report. Every host adds the folders that it has indexed to the delta.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        records: Records,
+        report: Report,
+        moves: Moves,
+        search: SearchFiles,
+    ) -> None:
+        self._tree = library.tree
+        self._records = records
+        self._report = report
+        self._moves = moves
+        self._search = search
+        self._leads = library.settings.scan_seconds > 0
+
+    def write(self, job: Job) -> None:
+        """Writes what has changed. `force` writes the rollup anew, `deep` if it is out of date."""
+        if job.force:
+            self._search.rebuild()
+        self._tree.check()
+        complete = self._leads and self._records.complete
+        try:
+            self._search.flush(leads=self._leads)
+            if complete:
+                self._moves.step()
+                self._search.compact(at_once=job.deep)
+        finally:
+            if complete:
+                self._report.write(self._moves.health)
+
+    def report(self) -> dict[str, Any]:
+        """Returns the library's health as of now."""
+        return self._report.current(self._moves.health)
+
+
+class SearchFiles:
+    """The files that search reads: the rollup, and the delta of the folders that have changed."""
+
+    def __init__(
+        self, library: Library, queue: Queue, records: Records, report: Report, clock: Clock
+    ) -> None:
+        self._tree = library.tree
+        self._queue = queue
+        self._records = records
+        self._report = report
+        self._clock = clock
+        self._rollup = Rollup(library.tree, library.cache)
+        self._flushed = float("-inf")  # when the delta was last compared with the records
+        self._read = 0  # images that the delta knows were read
+        self._compacted, self._rebuild = clock(), False
+        self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
+
+    def rebuild(self) -> None:
+        """Has the rollup written anew by the next `compact`, whatever failed before."""
+        self._rebuild, self._failed = True, None
+
+    def flush(self, *, leads: bool) -> None:
+        """Adds to the delta the folders whose manifest is not the one in the rollup."""
+        rollup, complete = self._rollup, self._records.complete
+        rollup.refresh()
+        if leads and not (complete or rollup.exists):
+            return  # the first rollup will have everything
+        began, known = self._clock(), rollup.generations
+        gone = self._records.gone()
+        now = {path: each for path, each in self._records.all() if each.generation}
+        recent = [path for path, each in now.items() if each.looked.at > self._flushed - _OVERLAP]
+        changed = dict.fromkeys(gone, "") | {path: now[path].generation for path in recent}
+        if leads and complete:
+            differs = (path for path in now if now[path].generation != known.get(path))
+            changed |= {path: now[path].generation for path in differs}
+            changed |= dict.fromkeys(known.keys() - now.keys(), "")
+            for path in rollup.delta.folders.keys() - now.keys() - changed.keys():
+                self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
+        read = self._records.images_read
+        if rollup.flush(changed, read - self._read):
+            self._read = read
+        self._records.search_knows(gone)
+        self._flushed = began
+
+    def compact(self, *, at_once: bool) -> None:
+        """Writes the rollup, if that is due, or `at_once` if it is out of date."""
+        has_delta = bool(self._rollup.delta.folders)
+        if has_delta:
+            self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
+        if not ((at_once and has_delta) or self._is_due()):
+            return
+        began = self._clock()
+        folders = [path for path, record in self._records.all() if record.generation]
+        try:
+            count = self._rollup.compact(folders, self._load)
+        except LensletError as error:
+            self._failed = self._clock() + _REST * (self._clock() - began), error
+            raise
+        self._compacted, self._failed, self._rebuild = self._clock(), None, False
+        self._report.ended("rollup", self._compacted - began, items=count)
+        self.flush(leads=True)
+
+    def _is_due(self) -> bool:
+        if self._failed and self._clock() < self._failed[0]:
+            raise self._failed[1]
+        waited = self._clock() - self._compacted >= COMPACT_SECONDS
+        due = self._rebuild or not self._rollup.exists or self._rollup.is_old
+        return due or (waited and self._rollup.is_due)
+
+    def _load(self, folder: Path) -> manifest.Manifest:
+        found = manifest.load(self._tree, folder)
+        if not found.generated_at:
+            self._queue.put(Job(Kind.FOLDER, folder))
+        return found
