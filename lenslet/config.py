@@ -149,9 +149,9 @@ def _secret() -> Any:
 class Settings:
     """Every setting, checked. Each field is the environment variable of the same name.
 
-    Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`. With
-    `s3_bucket`, `root_path` is not used. With `worker_threads` 0 there is no index process here;
-    with `scan_seconds` 0 it does not scan.
+    Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`, and
+    `state_home` from `XDG_STATE_HOME`. With `s3_bucket`, `root_path` is not used. With
+    `worker_threads` 0 there is no index process here; with `scan_seconds` 0 it does not scan.
     """
 
     root_path: str = _setting("./data", _root)
@@ -192,6 +192,7 @@ class Settings:
     jobs_queue_url: str = _setting("", _url)
     jobs_urgent_queue_url: str = _setting("", _url)
     cache_dir: str = "~/.cache/lenslet"
+    state_home: str = "~/.local/state/lenslet"
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -215,8 +216,13 @@ def settings(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             shown = f"={text!r}" if each.repr else ""
             raise SettingError(f"{each.name.upper()}{shown}: must be {error}") from error
-    cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
-    values["cache_dir"] = os.path.join(os.path.expanduser(cache), "lenslet")
+    home = os.path.expanduser(environ.get("HOME") or "~")
+    for name, variable, default in (
+        ("cache_dir", "XDG_CACHE_HOME", ".cache"),
+        ("state_home", "XDG_STATE_HOME", ".local/state"),
+    ):
+        above = environ.get(variable) or os.path.join(home, default)
+        values[name] = os.path.join(os.path.expanduser(above), "lenslet")
     return Settings(**values)
 
 

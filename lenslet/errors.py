@@ -37,6 +37,13 @@ class Denied(LensletError):
     """The operating system, the store or a `readonly` pointer does not allow it."""
 
 
+class Foreign(Denied):
+    """Another program's file is where one of Lenslet's own would be."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is not Lenslet's own: rename it, or set STATE_DIR.")
+
+
 class Archived(Denied):
     """An object that must be restored before it can be read; `rev` is its rev, "" if unknown."""
 

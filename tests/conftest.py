@@ -36,6 +36,7 @@ from lenslet.index.queue import Channel, Job, Kind, Queue
 from lenslet.index.status import Status
 from lenslet.library import open_library
 from lenslet.paths import Path
+from lenslet.storage import check_settings
 from lenslet.times import Clock as RealClock
 from lenslet.web.app import create_app
 
@@ -163,8 +164,9 @@ class Gallery:
     def __init__(self, root: Root, cache: pathlib.Path, **settings: str) -> None:
         self.root = root
         fresh_seconds = float(settings.pop("fresh_seconds", "0"))
-        environ = {"XDG_CACHE_HOME": str(cache), "THUMB_WAIT": "0", **environ_of(root)}
-        self.settings = config.settings({**environ, **settings})
+        homes = {"XDG_CACHE_HOME": str(cache), "XDG_STATE_HOME": f"{cache}-state"}
+        environ = {**homes, "THUMB_WAIT": "0", **environ_of(root)}
+        self.settings = check_settings(config.settings({**environ, **settings}))
         self.clock, self.channel, self.status = Clock(), Channel(), Status()
         self.library = open_library(self.settings, fresh_seconds=fresh_seconds)
         self.told: list[tuple[str, str | None]] = []
@@ -315,6 +317,7 @@ class Server:
         environ = {k: v for k, v in os.environ.items() if k not in config.names()}
         environ |= {**environ_of(root), "PORT": str(self.port), **settings}
         environ |= {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONWARNINGS": "default"}
+        environ["XDG_STATE_HOME"] = str(home / "cache-state")
         with self.log.open("wb") as log:
             elsewhere = ["--config", str(ROOT / "gunicorn.conf.py")] if cwd != str(ROOT) else []
             command = [sys.executable, "-m", "gunicorn", *elsewhere]

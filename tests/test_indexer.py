@@ -427,22 +427,52 @@ def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
     assert gallery.folder()["dirs"] == [shown]
 
 
-def test_a_foreign_manifest_is_left_alone_and_the_folder_is_served(
-    make_gallery: Make, root
+@pytest.mark.parametrize("folder", ["", "a"])
+def test_a_foreign_manifest_is_left_alone_and_all_other_folders_are_served(
+    make_gallery: Make, root, folder
 ) -> None:
-    """It is kept in the host's cache instead, and health says so."""
-    put(root / "a/one.jpg")
-    foreign = put(root / "a/_index.json", b'{"made by": "another program"}')
+    for name in ("", "a/", "a/b/", "c/"):
+        put(root / f"{name}one.jpg")
+    foreign = put(root / folder / "_index.json", b'{"made by": "another program"}')
     gallery = make_gallery()
     gallery.index()
-    assert list(gallery.items("a")) == ["one.jpg"]
+    reason = f"{folder}/_index.json is not Lenslet's own: rename it, or set STATE_DIR."
+    answer = gallery.app.get(f"/folders?path={folder}", status=409).json
+    assert answer["description"] == reason.lstrip("/")
+    for other in {"", "a", "a/b", "c"} - {folder}:
+        assert gallery.items(other)["one.jpg"]["hasThumb"] is True
+    problems = gallery.app.get("/health").json["library"]["problems"]["unreadableFolders"]
+    assert [(each["path"], each["reason"]) for each in problems] == [(folder, reason.lstrip("/"))]
     assert foreign.read_bytes() == b'{"made by": "another program"}'
-    health = gallery.app.get("/health").json
-    assert [problem["path"] for problem in health["library"]["problems"]["notKept"]] == ["a"]
-    assert gallery.found("one") == ["a/one.jpg"]
     foreign.unlink()
     gallery.index()
-    assert list(gallery.items("a")) == ["one.jpg"]
+    assert list(gallery.items(folder)) == ["one.jpg"]
+    assert gallery.app.get("/health").json["reasons"] == []
+
+
+@pytest.mark.parametrize("name", ["_rollup.json", "_rollup_delta.json", "_health.json"])
+def test_a_foreign_document_of_the_root_is_left_alone_and_named(
+    make_gallery: Make, root, name
+) -> None:
+    """Without the delta nothing tells what has changed, so search says why it cannot answer."""
+    put(root / "a/one.jpg")
+    foreign = put(root / name, b'{"made by": "another program"}')
+    gallery = make_gallery()
+    for _ in range(2):
+        gallery.index()
+        gallery.settle(400)
+    reason = f"{name} is not Lenslet's own: rename it, or set STATE_DIR."
+    assert reason in gallery.app.get("/health").json["reasons"]
+    assert foreign.read_bytes() == b'{"made by": "another program"}'
+    if name == "_rollup_delta.json":
+        assert gallery.app.get("/search?q=one", status=409).json["description"] == reason
+    else:
+        assert gallery.found("one") == ["a/one.jpg"]
+    foreign.unlink()
+    gallery.index()
+    gallery.settle(400)
+    assert gallery.found("one") == ["a/one.jpg"]
+    assert gallery.app.get("/health").json["reasons"] == []
 
 
 def test_a_folder_larger_than_a_page_is_served_in_pages_of_one_generation(
@@ -745,7 +775,7 @@ def test_a_manifest_of_ours_with_nonsense_in_it_is_made_again(
 
 
 def test_what_is_not_lenslets_own_is_never_replaced_or_removed(make_gallery: Make, root) -> None:
-    """Whatever its name; a folder that needs such a name is kept in the host's cache."""
+    """Whatever its name; a folder that needs such a name is not indexed."""
     mine = {
         f"p/{name}": b"mine: " + name.encode()
         for name in ("_index_0.json", "_index_7.json", "_index_12345.json", "x.jpg.thumbnail",
@@ -760,6 +790,8 @@ def test_what_is_not_lenslets_own_is_never_replaced_or_removed(make_gallery: Mak
     for _ in range(2):
         gallery.index()
         gallery.settle(400)
+    for path in ("/folders?path=p", "/thumb?path=p/x.jpg", "/search?q=x"):
+        assert "not Lenslet's own" in gallery.app.get(path, status=409).json["description"]
     for number in range(5):
         (root / f"p/img{number}.jpg").unlink()
     gallery.index()
@@ -768,8 +800,6 @@ def test_what_is_not_lenslets_own_is_never_replaced_or_removed(make_gallery: Mak
     gallery.settle(400)
     after = tree(root)
     assert {path: after.get(path) for path in mine} == mine
-    assert gallery.items("p")["x.jpg"]["hasThumb"] is True
-    assert gallery.found("x") == ["p/x.jpg"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")

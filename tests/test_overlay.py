@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Gallery, jpeg, put, read_only, tree
 
-from lenslet.index.queue import Job, Kind
+from lenslet.errors import SettingError
+from lenslet.index.queue import Kind
 
 Make = Callable[..., Gallery]
 
@@ -26,27 +30,88 @@ def readonly(root: pathlib.Path) -> Iterator[pathlib.Path]:
         yield root
 
 
-def test_a_readonly_root_is_served_from_the_cache_and_says_what_it_cannot_do(
+def test_a_readonly_root_has_its_files_in_a_folder_of_this_user_and_photos_can_be_tagged(
     make_gallery: Make, readonly, tmp_path
 ) -> None:
     before = tree(readonly)
     gallery = make_gallery()
     gallery.index()
     assert gallery.items("a")["one.jpg"]["hasThumb"] is True
-    assert gallery.app.get("/thumb?path=two.jpg").content_type == "image/webp"
     assert gallery.app.get("/item?path=a/one.jpg").json["tags"] == ["old"]
-    assert gallery.found("tag:old") == ["a/one.jpg"]
-    answer = gallery.app.put("/item?path=a/one.jpg", b'{"tags": ["new"]}', status=403)
-    assert str(readonly) not in answer.text
-    gallery.app.delete("/item?path=a/one.jpg", status=403)
-    health = gallery.app.get("/health").json
-    assert health["storage"]["writable"] is False
-    assert "cannot be written" in " ".join(health["reasons"])
+    gallery.app.put("/item?path=a/one.jpg", b'{"tags": ["new"]}')
+    gallery.settle()
+    assert gallery.found("tag:new") == ["a/one.jpg"]
+    assert gallery.app.get("/health").json["reasons"] == []
+    (state,) = (tmp_path / "cache-state/lenslet").iterdir()
+    assert {"a/_index.json", "a/one.jpg.json", "two.jpg.thumbnail"} <= tree(state).keys()
+    assert tree(readonly) == before
     gallery.told.clear()
     gallery.restart()
     gallery.index()
     assert gallery.told == []
-    assert tree(readonly) == before
+
+
+def test_what_people_wrote_while_the_root_could_not_be_written_is_shown_when_it_can(
+    make_gallery: Make, root
+) -> None:
+    """The folder of the user stays in use for as long as it is there."""
+    put(root / "one.jpg")
+    with read_only(root):
+        gallery = make_gallery()
+        gallery.index()
+        gallery.app.put("/item?path=one.jpg", b'{"tags": ["meanwhile"]}')
+    before, again = tree(root), make_gallery()
+    again.index()
+    assert again.app.get("/item?path=one.jpg").json["tags"] == ["meanwhile"]
+    assert tree(root) == before
+    state = pathlib.Path(again.settings.state_dir)
+    shutil.copy2(state / "one.jpg.json", root)
+    shutil.rmtree(state)
+    beside = make_gallery()
+    beside.index()
+    assert beside.app.get("/item?path=one.jpg").json["tags"] == ["meanwhile"]
+    assert "_index.json" in tree(root)
+
+
+def test_an_empty_root_that_cannot_be_written_is_an_unmounted_disk(
+    make_gallery: Make, root, tmp_path
+) -> None:
+    """It gets no folder of its own, which would stay in use when the disk is there."""
+    with read_only(root):
+        assert make_gallery().app.get("/health", status=503)
+    assert not (tmp_path / "cache-state").exists()
+
+
+def test_a_start_is_refused_if_neither_the_root_nor_a_folder_of_the_user_can_be_written(
+    make_gallery: Make, readonly, tmp_path
+) -> None:
+    put(tmp_path / "cache-state", b"a file")
+    with pytest.raises(SettingError) as caught:
+        make_gallery()
+    assert re.fullmatch(
+        f"neither '{readonly}' nor '{tmp_path}/cache-state/lenslet/photos-[0-9a-f]+' can be "
+        "written: let Lenslet write in one of them, or set STATE_DIR",
+        str(caught.value),
+    )
+
+
+def test_the_start_line_names_the_folder_that_a_readonly_root_gets(
+    serve, readonly, tmp_path
+) -> None:
+    server = serve(readonly)
+    assert server.request("PUT", "/item?path=two.jpg", {"tags": ["x"]})[0] == 200
+    (state,) = (tmp_path / "cache-state/lenslet").iterdir()
+    shown = f"(its own files: {state}, because the root could not be written)"
+    assert shown in server.log.read_text()
+
+
+def test_a_check_of_a_readonly_root_creates_nothing(readonly, tmp_path) -> None:
+    names = {f"XDG_{kind}_HOME": str(tmp_path / kind.lower()) for kind in ("CACHE", "STATE")}
+    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(readonly)]
+    done = subprocess.run(command, env={**os.environ, **names}, capture_output=True, text=True)
+    assert "missingManifest: a: the folder has not been indexed" in done.stdout
+    assert (done.stderr, done.returncode) == ("", 1)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_readonly_root_with_a_state_folder_can_be_edited(
@@ -130,8 +195,8 @@ def test_a_readonly_root_that_others_change_is_followed(make_gallery: Make, root
     """As a volume mounted read-only: its images are replaced and removed elsewhere."""
     for number in range(5):
         put(root / f"p/{number}.jpg", jpeg(8 + number, 6))
-    gallery = make_gallery(PAGE_SIZE="2")
     with read_only(root):
+        gallery = make_gallery(PAGE_SIZE="2")
         gallery.index()
         assert gallery.folder("p")["pageCount"] == 3
     photo = root / "p/4.jpg"
@@ -150,61 +215,47 @@ def test_a_readonly_root_that_others_change_is_followed(make_gallery: Make, root
     assert set(tree(root)) == {"p/3.jpg", "p/4.jpg"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a file immutable")
-def test_a_rollup_that_cannot_be_replaced_is_kept_whole_in_the_cache(make_gallery, root) -> None:
-    put(root / "x.jpg", jpeg())
-    gallery = make_gallery()
-    gallery.index()
-    subprocess.run(["chattr", "+i", root / "_rollup.json"], check=True)
-    try:
-        put(root / "y.jpg", jpeg(90, 60))
-        gallery.index()
-        gallery.queue.put(Job(Kind.SUMMARY, force=True))
-        gallery.settle(400)
-        assert sorted(gallery.found("jpg")) == ["x.jpg", "y.jpg"]
-    finally:
-        subprocess.run(["chattr", "-i", root / "_rollup.json"], check=True)
-
-
-def test_one_folder_that_cannot_be_written_is_kept_in_the_cache(make_gallery, root) -> None:
+def test_one_folder_that_cannot_be_written_says_so_and_the_others_are_served(
+    make_gallery: Make, root
+) -> None:
     put(root / "open/a.jpg")
     put(root / "locked/b.jpg")
     with read_only(root / "locked"):
         gallery = make_gallery()
         gallery.index()
-        assert gallery.items("locked")["b.jpg"]["hasThumb"] is True
-        assert gallery.app.get("/thumb?path=locked/b.jpg", status=200)
+        for path in ("/folders?path=locked", "/thumb?path=locked/b.jpg"):
+            answer = gallery.app.get(path, status=403).json
+            assert answer["description"] == "locked cannot be written: allow it, or set STATE_DIR"
+        assert gallery.app.get("/file?path=locked/b.jpg", status=200)
         gallery.app.put("/item?path=locked/b.jpg", b"{}", status=403)
         gallery.app.put("/item?path=open/a.jpg", b"{}", status=200)
-        assert set(tree(root / "locked")) == {"b.jpg"}
+        assert gallery.found("jpg") == ["open/a.jpg"]
         library = gallery.app.get("/health").json["library"]
-        assert [problem["path"] for problem in library["problems"]["notKept"]] == ["locked"]
+        (problem,) = library["problems"]["unreadableFolders"]
+        assert problem["path"] == "locked"
+    gallery.index()
+    assert gallery.items("locked")["b.jpg"]["hasThumb"] is True
+    assert gallery.app.get("/health").json["reasons"] == []
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["first", "older"])
 @pytest.mark.parametrize("locked", ["", "p"], ids=["root", "folder"])
-def test_what_is_only_in_the_cache_is_moved_as_soon_as_its_place_can_be_written(
-    make_gallery: Make, root, older, locked
+def test_a_root_that_cannot_be_written_for_a_while_is_served_as_it_was(
+    make_gallery: Make, root, locked
 ) -> None:
-    """Whether or not an older file of Lenslet's own is there."""
     put(root / "p/1.jpg")
     put(root / "q/1.jpg")
     gallery = make_gallery()
-    if older:
-        gallery.index()
-        put(root / "p/2.jpg")
+    gallery.index()
+    put(root / "p/2.jpg")
     with read_only(root / locked):
         gallery.index()
-        library = gallery.app.get("/health").json["library"]
-        assert "p" in [problem["path"] for problem in library["problems"]["notKept"]]
+        assert list(gallery.items("p")) == ["1.jpg"]
+        assert gallery.app.get("/health").json["status"] == "degraded"
     gallery.index()
     gallery.settle(10)
     health = gallery.app.get("/health").json
     assert (health["status"], health["reasons"]) == ("ok", [])
-    for name in ["p/_index.json", "_index.json", "_rollup.json", "_health.json"]:
-        assert (root / name).is_file()
-    items = json.loads((root / "p/_index.json").read_bytes())["items"]
-    assert [item["name"] for item in items] == ["1.jpg", "2.jpg"][: 1 + older]
+    assert list(gallery.items("p")) == ["1.jpg", "2.jpg"]
 
 
 def test_a_folder_with_the_name_of_a_manifest_comes_to_rest_and_is_in_health(

@@ -495,7 +495,6 @@ def test_an_ignored_folder_of_a_bucket_is_hidden_whole_and_comes_back(make, buck
 
 
 def test_a_foreign_manifest_in_a_bucket_is_left_alone(make, bucket) -> None:
-    """Nothing can be kept in its place, and health says why."""
     put(bucket / "d/a.jpg")
     put(bucket / "e/b.jpg")
     put(bucket / "d/_index.json", b'{"hello": 1}')
@@ -503,7 +502,8 @@ def test_a_foreign_manifest_in_a_bucket_is_left_alone(make, bucket) -> None:
     gallery.index()
     assert (bucket / "d/_index.json").read_bytes() == b'{"hello": 1}'
     assert "d/_index.json is not Lenslet's own" in gallery.app.get("/health").text
-    assert gallery.app.get("/folders?path=d", status=202)
+    answer = gallery.app.get("/folders?path=d", status=409).json
+    assert "d/_index.json is not Lenslet's own" in answer["description"]
     assert gallery.items("e")["b.jpg"]["hasThumb"] is True
 
 

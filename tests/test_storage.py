@@ -18,6 +18,7 @@ from lenslet import config
 from lenslet.errors import (
     Conflict,
     Denied,
+    Foreign,
     Invalid,
     NotFound,
     SettingError,
@@ -43,9 +44,7 @@ def local(request, root: pathlib.Path, monkeypatch) -> LocalTree:
     return LocalTree(str(root))
 
 
-@pytest.fixture(
-    params=[*WAYS, "s3", "s3 below a prefix", "state", "state over s3", "spare", "cached"]
-)
+@pytest.fixture(params=[*WAYS, "s3", "s3 below a prefix", "state", "state over s3", "cached"])
 def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> Tree:
     """Any tree with one file."""
     kind, above = request.param, LocalTree(str(tmp_path / "above"), private=True)
@@ -61,8 +60,8 @@ def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> T
         below = S3Tree(client, bucket.bucket, prefix)
     if kind == "cached":
         below.cache = DocumentCache(1000)
-    if kind.startswith(("state", "spare")):
-        return Overlay(above, below, spare=kind == "spare")
+    if kind.startswith("state"):
+        return Overlay(above, below)
     return below
 
 
@@ -163,7 +162,6 @@ def test_a_file_is_ours_if_its_content_says_so(name: str, head: bytes, ours: boo
     "name", ["_index.json", "_index_7.json", "x.jpg.thumbnail", "_health.json"]
 )
 def test_a_file_that_is_not_ours_is_not_replaced_or_removed(files: Tree, root, name: str) -> None:
-    """A spare tree keeps what it refuses; nothing is ever written over it."""
     lowest = files.lower if isinstance(files, Overlay) else files
     foreign = LocalTree(str(root), private=True) if isinstance(lowest, LocalTree) else lowest
     path = Path(f"a/{name}")
@@ -390,9 +388,9 @@ def open_library_tree(root: pathlib.Path, tmp_path: pathlib.Path) -> Callable[..
     put(root / "a/x.jpg")
 
     def make(**settings: str) -> Tree:
-        environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
-        found = config.settings(environ)
-        check_settings(found)
+        homes = {f"XDG_{kind}_HOME": str(tmp_path / kind.lower()) for kind in ("CACHE", "STATE")}
+        environ = {"ROOT_PATH": str(root), **homes, **settings}
+        found = check_settings(config.settings(environ))
         return open_tree(found, Client(found))
 
     return make
@@ -431,18 +429,16 @@ def test_derived_files_and_edits_have_one_place_wherever_the_root_is(root, tmp_p
     assert files.obstacle() is None
 
 
-def test_what_cannot_be_in_its_place_is_in_the_cache_until_it_can(open_library_tree, root) -> None:
-    files, path = open_library_tree(), Path("a/_index.json")
-    put(root / "a/_index.json", b"foreign")
-    files.write(path, OWN)
-    assert (files.read(path)[0], files.is_spare(path)) == (OWN, True)
-    assert (root / "a/_index.json").read_bytes() == b"foreign"
-    (root / "a/_index.json").unlink()
-    files.write(path, OWN)
-    assert (files.read(path)[0], files.is_spare(path)) == (OWN, False)
-    files.delete(path)
-    with pytest.raises(NotFound):
-        files.delete(path)
+@pytest.mark.parametrize("state", [False, True], ids=["beside", "STATE_DIR"])
+def test_a_file_of_another_program_is_in_the_way_unless_there_is_a_state_folder(
+    open_library_tree, root, tmp_path, state
+) -> None:
+    files = open_library_tree(**({"STATE_DIR": str(tmp_path / "state")} if state else {}))
+    path, foreign = Path("a/_index.json"), put(root / "a/_index.json", b"foreign")
+    for act in (lambda: files.write(path, OWN), lambda: files.check_write(path)):
+        with contextlib.nullcontext() if state else pytest.raises(Foreign, match="STATE_DIR"):
+            act()
+    assert foreign.read_bytes() == b"foreign"
 
 
 def test_a_state_folder_that_was_used_and_is_empty_is_an_unmounted_disk(

@@ -200,7 +200,11 @@ class Folders:
         self._library.tree.check()
         self._records.check_nested(path, contents.location)
         reads = self._claim(job, run, look)
-        self._looker.write(look)
+        try:
+            self._looker.write(look)
+        except errors.Denied:  # its subfolders are indexed all the same
+            self._index_children(job, self._new_children(path, look))
+            raise
         self._looker.complete(look)
         self._runs.written(run, facts, failed)
         self._records.images_read += len(facts)
@@ -265,9 +269,7 @@ class Folders:
         for name in {*before.children, *(entry["name"] for entry in look.old.dirs)}:
             if name not in look.children:
                 self._records.forget(path.child(name))
-        new = [
-            n for n, entry in look.children.items() if self._records.expect(path.child(n), entry)
-        ]
+        new = self._new_children(path, look)
         if before.location and before.location.target != contents.location.target:
             # The pointer leads elsewhere now, so what is remembered of the folders below is wrong.
             job = replace(job, deep=True, waiters=())
@@ -283,6 +285,10 @@ class Folders:
         ]
         if seen[0] != seen[1]:
             self._queue.put(Job(Kind.SUMMARY), _SUMMARY_SECONDS)
+
+    def _new_children(self, path: Path, look: Look) -> list[str]:
+        entries = look.children.items()
+        return [name for name, entry in entries if self._records.expect(path.child(name), entry)]
 
     def _index_children(self, job: Job, names: Iterable[str]) -> None:
         for name in names:

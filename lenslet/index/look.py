@@ -206,7 +206,7 @@ class Looker:
     def _list_derived(self, path: Path) -> tuple[Listing, Stamp]:
         """Lists the folder of the derived files. Below a pointer it is not in the root.
 
-        There it is in `STATE_DIR` or the host's cache, or does not exist yet.
+        There it is in `STATE_DIR`, or does not exist yet.
         """
         for tree in filter(None, (self._tree, self._tree.own)):
             with contextlib.suppress(NotFound):
@@ -335,8 +335,8 @@ class Looker:
     def write(self, look: Look) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.
 
-        Thumbnails of images that are gone are removed from `STATE_DIR` and the host's cache; in the
-        root they stay, and count. `Overtaken` if another host has written the manifest since.
+        Thumbnails of images that are gone are removed from `STATE_DIR`; in the root they stay, and
+        count. `Overtaken` if another host has written the manifest since.
         """
         plan, contents = look.plan, look.contents
         location = contents.location

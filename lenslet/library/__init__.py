@@ -91,6 +91,6 @@ def _search_folder(settings: Settings) -> str:
     folder = cache_folder(settings, f"search-{SEARCH_FORM}-{start}")
     above = os.path.dirname(folder)
     for name in os.listdir(above):
-        if name.startswith("search") and name != os.path.basename(folder):
+        if name.startswith(("search", "derived")) and name != os.path.basename(folder):
             shutil.rmtree(os.path.join(above, name), ignore_errors=True)
     return folder

@@ -28,8 +28,7 @@ KINDS = {  # what can be wrong, and what to do about it
     "quarantined": "replace the image; if its reason names DECODE_SECONDS, raise that",
     "unreadableImages": "replace the image, or remove it",
     "unreadableFiles": "let Lenslet read them, and check the disk",
-    "unreadableFolders": "let Lenslet read them, and check the disk",
-    "notKept": "let Lenslet write there and rename files in the way, or set STATE_DIR",
+    "unreadableFolders": "let Lenslet read and write there, and check the disk",
 }
 # Problems that make `/health` say degraded; the others are only counted.
 WORRYING = frozenset(KINDS) - {"foreignJson", "orphanThumbnails", "unreadableImages"}

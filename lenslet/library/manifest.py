@@ -161,6 +161,17 @@ def write(
             tree.delete(manifest.path.child(name))
 
 
+def check_write(tree: Tree, folder: Path) -> None:
+    """Raises why the manifest of a folder cannot be written, if that is known.
+
+    That is `Foreign` if a file of another program is in the way, `Denied` or `StorageFull`.
+    """
+    tree.check_write(folder.child(MANIFEST))
+    numbers = itertools.count()
+    while tree.has_derived(folder.child(page_name(next(numbers)))):
+        pass  # pages are written in order, so there is none behind one that is missing
+
+
 def later_than(generation: str, now: dt.datetime) -> str:
     """Returns the later of `now` and one microsecond after `generation`.
 

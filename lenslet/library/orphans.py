@@ -67,7 +67,7 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
                 yield Orphan(location.path.child(file), location.tree, location.file(file))
 
 
-# Folders of STATE_DIR and of the host's cache
+# Folders of STATE_DIR
 
 
 def folders_gone(

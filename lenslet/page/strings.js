@@ -102,8 +102,7 @@ export const T = {
 		quarantined: ["Photos that crash what reads them", "Replace the file by a good copy."],
 		unreadableImages: ["Photos that cannot be decoded", "Replace the file by a good copy."],
 		unreadableFiles: ["Files that cannot be read", "Let Lenslet read them; check the disk."],
-		unreadableFolders: ["Folders that cannot be read", "Let Lenslet read and enter them."],
-		notKept: ["Folders whose list cannot be kept", "Rename _index.json there, or set STATE_DIR."],
+		unreadableFolders: ["Folders that cannot be indexed", "Let Lenslet read and write there, or set STATE_DIR."],
 	},
 
 	// Getting in, and getting through

@@ -72,8 +72,8 @@ def quiet_pillow() -> None:
 latest: list[Settings] = []  # the last valid settings, in the master before a fork
 
 
-def load_settings() -> Settings:
-    """Returns the settings of a process that starts, or after a HUP.
+def load_settings(*, writes: bool = True) -> Settings:
+    """Returns the settings of a process that starts, or after a HUP; see `check_settings`.
 
     If one is wrong, a start ends with one line, and after a HUP all stay as they were: also if
     `.env` is ignored now, since a service must not lose its token.
@@ -88,7 +88,7 @@ def load_settings() -> Settings:
         for name, value in filed.items():
             if name.startswith("AWS_"):  # for boto3
                 os.environ.setdefault(name, value)
-        check_settings(settings)
+        settings = check_settings(settings, writes=writes)
         socket.getaddrinfo(settings.host, settings.port)
     except (SettingError, OSError, UnicodeError) as error:
         reason = str(error)

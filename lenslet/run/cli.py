@@ -31,7 +31,7 @@ _SETTINGS = (
     "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
 )
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
-_HARMLESS = {"orphanSidecars", "orphanThumbnails", "foreignJson", "unusableNames", "notKept"}
+_HARMLESS = {"orphanSidecars", "orphanThumbnails", "foreignJson", "unusableNames"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -201,7 +201,7 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    library = open_library(run.load_settings())
+    library = open_library(run.load_settings(writes=False))
     if not _usable(library):
         return 1
     looker, records = Looker(library, Clock()), Records()

@@ -51,9 +51,8 @@ def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:
     quiet_pillow()
+    known = {*config.names(), "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
     for name, value in settings.items():
-        if name not in (*config.names(), "HOME", "XDG_CACHE_HOME") or not isinstance(value, str):
+        if name not in known or not isinstance(value, str):
             raise SettingError(f"{name}: must be the name of a setting, with a text as its value")
-    checked = config.settings({"HOME": os.path.expanduser("~"), **settings})
-    check_settings(checked)
-    return checked
+    return check_settings(config.settings({"HOME": os.path.expanduser("~"), **settings}))

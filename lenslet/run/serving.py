@@ -50,7 +50,7 @@ from lenslet.run import (
 )
 from lenslet.run.connection import Connection
 from lenslet.run.pool import Pool
-from lenslet.storage import root_name
+from lenslet.storage import root_name, state_folder
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
@@ -338,6 +338,8 @@ def when_ready(server: Any) -> None:
     """Says what is served. The socket is open now."""
     settings = latest[0]
     root, own = root_name(settings), settings.state_dir or "beside the images"
+    if own == state_folder(settings):
+        own += ", because the root could not be written"
     log.info("Lenslet serves %s at http://%s/ (its own files: %s)", root, _address(settings), own)
     if isinstance(server.app, Server) and server.app.opens:  # the browser may outlive this process
         command = [sys.executable, "-I", "-m", "webbrowser", f"http://{_address(settings)}/"]

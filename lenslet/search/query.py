@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from lenslet import times
-from lenslet.errors import BadRequest, LensletError, NotFound, one_line
+from lenslet.errors import BadRequest, Foreign, LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key, natural_key
 from lenslet.search.changes import Changed, Line, fold_changes, without_garbage
@@ -36,7 +36,7 @@ from lenslet.search.rollup import (
     read_head,
 )
 from lenslet.storage.local import LocalTree, Scratch, Text
-from lenslet.storage.tree import Stat, Tree
+from lenslet.storage.tree import Stat, Tree, is_ours
 
 log = logging.getLogger("lenslet")
 
@@ -380,7 +380,7 @@ class Search:
             try:
                 view = self._view = self._refresh(self._view)
             except LensletError as error:
-                if view is None:
+                if view is None or isinstance(error, Foreign):
                     raise
                 log.warning("search answers from an old rollup: %s", one_line(error))
             finally:
@@ -389,11 +389,16 @@ class Search:
         return view
 
     def _refresh(self, old: _View | None) -> _View:
-        """Reads the delta before the rollup: a folder that has left the delta is in the rollup."""
+        """Reads the delta before the rollup: a folder that has left the delta is in the rollup.
+
+        `Foreign` if the delta is another program's: then nothing tells what has changed.
+        """
         now = time.monotonic()
         if old and now - self._checked < self._fresh_seconds:
             return old
         data, delta = _there(lambda: self._tree.read(Path(ROLLUP_DELTA))) or (b"", None)
+        if not is_ours(ROLLUP_DELTA, data):
+            self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
         rollup = _there(lambda: self._tree.stat(Path(ROLLUP)))
         self._checked = now
         if old and (delta, rollup) == self._seen:

@@ -4,9 +4,11 @@
 `open_tree` opens the library's own tree from the settings.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
+from dataclasses import replace
 
 from lenslet import paths
 from lenslet.config import Settings
@@ -40,13 +42,10 @@ def open_tree(
         else:
             tree.cache = DocumentCache(_CACHED_BYTES_S3, fresh_seconds, trusts)
         return tree
+    root, within = os.path.realpath(settings.root_path), ""
     if settings.state_dir:
-        root = os.path.realpath(settings.root_path)
         within = os.path.relpath(os.path.realpath(settings.state_dir), root).split(os.sep)[0]
-        tree = with_state(settings, LocalTree(root, without=within), paths.ROOT)
-    else:
-        cache = LocalTree(cache_folder(settings, "derived"), private=True)
-        tree = Overlay(cache, LocalTree(settings.root_path), spare=True)
+    tree = with_state(settings, LocalTree(root, without=within), paths.ROOT)
     if fresh_seconds:
         tree.cache = DocumentCache(_CACHED_BYTES)
     return tree
@@ -63,15 +62,44 @@ def with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
     return Overlay(upper, tree)
 
 
-def check_settings(settings: Settings) -> None:
-    """Raises `SettingError` before the start if a folder of the settings cannot be used.
+def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
+    """Returns the settings with the `STATE_DIR` that is used.
 
-    A bucket is not checked: one that is unreachable right now must not stop the start.
+    A local root that cannot be written gets `state_folder`, which is then used for as long as it
+    exists, because it may hold what people wrote. It is created here, unless nothing is to be
+    written (`writes`). An empty root gets none: it is an unmounted disk. Raises `SettingError`
+    before the start if a folder cannot be used. A bucket is not checked: one that is unreachable
+    right now must not stop the start.
     """
-    if not settings.s3_bucket and not os.path.isdir(settings.root_path):
-        raise SettingError(f"{settings.root_path!r} is not a folder")
     if settings.state_dir:
         _check_state_dir(settings, os.path.realpath(settings.state_dir))
+    if settings.s3_bucket:
+        return settings
+    if not os.path.isdir(settings.root_path):
+        raise SettingError(f"{settings.root_path!r} is not a folder")
+    own = state_folder(settings)
+    if settings.state_dir or not (os.path.isdir(own) or (writes and _is_read_only(settings))):
+        return settings
+    with contextlib.suppress(OSError):
+        os.makedirs(own, mode=0o700, exist_ok=True)
+    if not os.access(own, os.W_OK):
+        raise SettingError(
+            f"neither {root_name(settings)!r} nor {own!r} can be written: "
+            "let Lenslet write in one of them, or set STATE_DIR"
+        )
+    return replace(settings, state_dir=own)
+
+
+def state_folder(settings: Settings) -> str:
+    """Returns the folder for Lenslet's own files if this root cannot be written."""
+    return os.path.join(settings.state_home, _unique_name(settings))
+
+
+def _is_read_only(settings: Settings) -> bool:
+    """True if the root cannot be written, and is not empty."""
+    with contextlib.suppress(OSError), os.scandir(settings.root_path) as entries:
+        return not os.access(settings.root_path, os.W_OK) and any(entries)
+    return False
 
 
 def _check_state_dir(settings: Settings, state: str) -> None:
@@ -106,14 +134,11 @@ def cache_folder(settings: Settings, name: str) -> str:
 
     It is in the temporary folder if the cache cannot be written, as for a user without a home.
     """
-    root = root_name(settings)
-    unique = f"{settings.s3_endpoint} {root}" if settings.s3_bucket else root
-    shown = os.path.basename(root.rstrip("/"))[:40]
     for cache in (
         settings.cache_dir,
         os.path.join(tempfile.gettempdir(), f"lenslet-{os.getuid()}"),
     ):
-        folder = os.path.join(cache, f"{shown}-{_digest(unique)}")
+        folder = os.path.join(cache, _unique_name(settings))
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError:
@@ -121,6 +146,13 @@ def cache_folder(settings: Settings, name: str) -> str:
         if os.access(folder, os.W_OK) and os.stat(cache).st_uid == os.getuid():
             return os.path.join(folder, name)
     raise SettingError("no folder for the cache can be written: set XDG_CACHE_HOME")
+
+
+def _unique_name(settings: Settings) -> str:
+    """Returns a name for the folders of this root: readable, and different for every root."""
+    root = root_name(settings)
+    unique = f"{settings.s3_endpoint} {root}" if settings.s3_bucket else root
+    return f"{os.path.basename(root.rstrip('/'))[:40]}-{_digest(unique)}"
 
 
 def _digest(text: str) -> str:

@@ -20,7 +20,15 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
-from lenslet.errors import Conflict, Denied, LensletError, NotFound, NotRegular, StorageUnavailable
+from lenslet.errors import (
+    Conflict,
+    Denied,
+    Foreign,
+    LensletError,
+    NotFound,
+    NotRegular,
+    StorageUnavailable,
+)
 from lenslet.paths import LONGEST_PATH, ROOT, TEMPORARY, Path, escaped, is_temporary, usable
 from lenslet.storage.tree import (
     HEAD_BYTES,
@@ -49,7 +57,6 @@ _PASSING = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
-_READ_ONLY = "the root cannot be written: set STATE_DIR"
 _CACHE_FULL = "No space left in this host's cache (XDG_CACHE_HOME): free some."
 _LOCK_SECONDS = 10.0
 _UPDATE_TRIES = 100  # a change of another program in between costs one
@@ -127,9 +134,6 @@ class LocalTree(Tree):
     @property
     def name(self) -> str:
         return self.root
-
-    def exists(self) -> bool:
-        return os.path.isdir(self.root)
 
     @contextlib.contextmanager
     def _folder(self, folder: Path, *, make: bool = False) -> Iterator[int]:
@@ -377,11 +381,16 @@ class LocalTree(Tree):
     def obstacle(self, folder: Path = ROOT) -> LensletError | None:
         with contextlib.suppress(NotFound), self._folder(folder) as fd:
             if not os.access(b".", os.W_OK, dir_fd=fd):
-                return Denied("STATE_DIR cannot be written" if self.private else _READ_ONLY)
+                return Denied(self._unwritable(folder))
             found = os.statvfs(fd)
             if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
                 return errors.StorageFull("no space is left on the disk: free some")
         return None
+
+    def _unwritable(self, folder: Path) -> str:
+        if self.private:
+            return "STATE_DIR cannot be written: let Lenslet write there"
+        return f"{folder or 'the root'} cannot be written: allow it, or set STATE_DIR"
 
 
 class Scratch:
@@ -477,12 +486,12 @@ def _documents(folder: int, paths: Sequence[Path], limit: int = DOCUMENT_BYTES) 
 
 
 def _refuse_foreign(folder: int, path: Path) -> None:
-    """Raises `Denied` if the file at `path`, in the open `folder`, is not Lenslet's own."""
+    """Raises `Foreign` if the file at `path`, in the open `folder`, is not Lenslet's own."""
     info = _stat_in(folder, path.name)
     if info is None:
         return
     if not stat_module.S_ISREG(info.st_mode):
-        raise Denied(f"{path} is not a file, and is left as it is.")
+        raise Foreign(path)
     fd = os.open(path.name, _DOCUMENT, dir_fd=folder)
     try:
         head = os.read(fd, HEAD_BYTES)
@@ -490,7 +499,7 @@ def _refuse_foreign(folder: int, path: Path) -> None:
     finally:
         os.close(fd)
     if not ours:
-        raise Denied(f"{path} is not Lenslet's own and is left as it is.")
+        raise Foreign(path)
 
 
 # Opening, replacing and locking

@@ -18,7 +18,15 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
-from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
+from lenslet.errors import (
+    Conflict,
+    Denied,
+    Foreign,
+    NotFound,
+    Overtaken,
+    StorageNonsense,
+    Unsupported,
+)
 from lenslet.paths import (
     ROOT,
     TEMPORARY,
@@ -254,7 +262,7 @@ class S3Tree(Tree):
                 self._put_derived(path, body, source, self._rev_of_ours(path))
 
     def _rev_of_ours(self, path: Path) -> str:
-        """The rev of the derived object at `path`, "" for none; `Denied` for a foreign one."""
+        """The rev of the derived object at `path`, "" for none; `Foreign` if it is not ours."""
         try:
             head, stat = self.head(path, HEAD_BYTES)
         except NotFound:
@@ -265,7 +273,7 @@ class S3Tree(Tree):
     def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
         """Writes a derived object, if need be without a condition: it can be made again.
 
-        `Denied`, not `Overtaken`, if a foreign object is in the way.
+        `Foreign`, not `Overtaken`, if another program's object is in the way.
         """
         if not self._has_conditions():
             self._rev_of_ours(path)
@@ -320,7 +328,7 @@ class S3Tree(Tree):
     def _copy(self, path: Path, derived: bool = False) -> tuple[Document | None, bool]:
         """A document, and whether it only stands for a removed one.
 
-        A derived one that is too large counts as torn; `Denied` if it is not Lenslet's own.
+        A derived one that is too large counts as torn; `Foreign` if it is not Lenslet's own.
         """
         try:
             body, stat = self._get(path)
@@ -428,9 +436,9 @@ def _blank() -> bytes:
 
 
 def _refuse_foreign(path: Path, head: bytes, stat: Stat) -> None:
-    """Raises `Denied` unless an object is Lenslet's own, which is never torn: no blank head."""
+    """Raises `Foreign` unless an object is Lenslet's own, which is never torn: no blank head."""
     if not is_ours(path.name, head, (b"more",) if stat.size > len(head) else ()):
-        raise Denied(f"{path} is not Lenslet's own and is left as it is.")
+        raise Foreign(path)
 
 
 def _body(data: Data) -> BinaryIO:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES, loads
-from lenslet.errors import Conflict, Denied, Invalid, LensletError, NotFound
+from lenslet.errors import Conflict, Denied, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import (
     HEALTH,
     LONGEST_PATH,
@@ -243,7 +243,7 @@ class Tree(abc.ABC):
     """Answers `read` for documents that are read again and again."""
 
     own: Tree | None = None
-    """The tree of Lenslet's own files that is laid over the user's: `STATE_DIR`, or the cache."""
+    """The tree of Lenslet's own files that is laid over the user's: `STATE_DIR`."""
 
     @property
     @abc.abstractmethod
@@ -268,10 +268,6 @@ class Tree(abc.ABC):
     def folders(self, folder: Path) -> list[str]:
         """Returns the names of the folders directly in `folder`."""
         return self.listing(folder).folders
-
-    def exists(self) -> bool:
-        """False if this is a folder of Lenslet's own that has not been created yet."""
-        return True
 
     @abc.abstractmethod
     def has_folder(self, path: Path) -> bool:
@@ -339,7 +335,7 @@ class Tree(abc.ABC):
     ) -> None:
         """Puts a derived file in place, whole or not at all, without fsync.
 
-        `Denied` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
+        `Foreign` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
         `over` is the rev to be replaced, "" if there must be no file, None if that does not matter.
         Only a shared tree checks it, and raises `Overtaken` if another rev is there.
         """
@@ -349,14 +345,25 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, path: Path) -> None:
-        """Removes a derived file; `Denied` if it is not Lenslet's own."""
+        """Removes a derived file; `Foreign` if it is not Lenslet's own."""
 
-    def is_spare(self, path: Path) -> bool:
-        """True if a file is only in this host's cache because it cannot be where it belongs.
+    def has_derived(self, path: Path) -> bool:
+        """True if a derived file exists; `Foreign` if another program's is in its place."""
+        try:
+            head, stat = (self.own or self).head(path, HEAD_BYTES)
+        except NotRegular as error:
+            raise Foreign(path) from error
+        except NotFound:
+            return False
+        if not is_ours(path.name, head, (b"more",) if stat.size > len(head) else ()):
+            raise Foreign(path)
+        return True
 
-        If it can be there now, it is moved.
-        """
-        return False
+    def check_write(self, path: Path) -> None:
+        """Raises why a derived file cannot be put at `path`, as far as that is known."""
+        self.has_derived(path)
+        if obstacle := self.obstacle(path.parent):
+            raise obstacle
 
     @abc.abstractmethod
     def copies(self, paths: Sequence[Path]) -> list[Document]:
@@ -396,21 +403,16 @@ class Tree(abc.ABC):
 
 
 class Overlay(Tree):
-    """A file in `upper` hides the one in `lower`; the folders are those of `lower`.
+    """`STATE_DIR` (`upper`) laid over a root (`lower`), which is never written.
 
-    `STATE_DIR`: everything is written to `upper`. With `spare`, `upper` is the host's cache and
-    takes only the derived files that `lower` refuses: the root is read-only, or a file that is not
-    Lenslet's is in the way.
+    A file in `upper` hides the one in `lower`; the folders are those of `lower`.
     """
 
-    def __init__(self, upper: Tree, lower: Tree, *, spare: bool = False) -> None:
+    def __init__(self, upper: Tree, lower: Tree) -> None:
         self.upper = self.own = upper
         self.lower = lower
         self.has_stamps = lower.has_stamps
         self.longest = min(lower.longest, upper.longest)
-        self.is_shared = lower.is_shared and spare
-        self._spare = spare
-        self._home = lower if spare else upper  # where files belong
 
     @property
     def name(self) -> str:
@@ -424,29 +426,20 @@ class Overlay(Tree):
 
     def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
         """Returns the answer of the first tree that has the file. Images are only in `lower`."""
-        if is_item(path.name) or not self._has_upper():
+        if is_item(path.name):
             return ask(self.lower)
         try:
             return ask(self.upper)
         except (NotFound, Denied):
-            self._check_upper()
+            self.upper.check()  # its disk may be away
             return ask(self.lower)
-
-    def _check_upper(self) -> None:
-        """Raises `StorageUnavailable` if `STATE_DIR` is on a disk that is away."""
-        if not self._spare:
-            self.upper.check()
-
-    def _has_upper(self) -> bool:
-        """False if the cache was never used: asked first, because a failing `open` takes longer."""
-        return not self._spare or self.upper.exists()
 
     def listing(self, folder: Path) -> Listing:
         found = self.lower.listing(folder)
         try:
             above = self.upper.listing(folder)
         except NotFound:
-            self._check_upper()
+            self.upper.check()
             return found
         files = {name: stat for name, stat in above.files.items() if not is_item(name)}
         found.covered = {name: found.files[name] for name in files if name in found.files}
@@ -462,9 +455,8 @@ class Overlay(Tree):
 
     def stamp(self, folder: Path) -> int:
         below = self.lower.stamp(folder)
-        if self._has_upper():
-            with contextlib.suppress(NotFound):
-                return hash((below, self.upper.stamp(folder)))
+        with contextlib.suppress(NotFound):
+            return hash((below, self.upper.stamp(folder)))
         return below
 
     def open(self, path: Path) -> tuple[BinaryIO, Stat]:
@@ -490,83 +482,34 @@ class Overlay(Tree):
     def write(
         self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
-        self._write(path, lambda tree: tree.write(path, data, image=image, over=over))
-
-    def _write(self, path: Path, write: Callable[[Tree], None]) -> None:
-        """Writes a derived file where it belongs or, if that is refused, to a spare upper."""
-        if not self._spare:
-            write(self.upper)
-            return
-        try:
-            write(self.lower)
-        except (Denied, Invalid):
-            write(self.upper)
-            return
-        if self._has_upper():
-            with contextlib.suppress(NotFound):
-                self.upper.delete(path)
-
-    def make_folder(self, folder: Path) -> None:
-        if self._spare:  # `upper` makes its folders when something is written
-            self.lower.make_folder(folder)
-
-    def is_spare(self, path: Path) -> bool:
-        if not (self._spare and self._has_spare(path)):
-            return False
-        with contextlib.suppress(LensletError), self.upper.open(path)[0] as file:
-            if not self.lower.obstacle(path.parent):
-                self.lower.write(path, lambda: iter(partial(file.read, 1 << 20), b""))
-                self.upper.delete(path)
-        return self._has_spare(path)
-
-    def _has_spare(self, path: Path) -> bool:
-        with contextlib.suppress(NotFound):
-            return bool(self.upper.stat(path))
-        return False
+        self.upper.write(path, data, image=image, over=over)
 
     def delete(self, path: Path) -> None:
-        """Without `STATE_DIR`, `Denied` if the file is only in a root that cannot be written.
-
-        With `STATE_DIR`, `NotFound` if the file is only in the root.
-        """
-        found = False
-        with contextlib.suppress(NotFound):
-            self.upper.delete(path)
-            found = True
-        try:
-            self._home.delete(path)
-        except (NotFound, Denied):
-            if not found:
-                raise
+        self.upper.delete(path)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        below = self.lower.copies(paths)
-        if self._spare:
-            return below
+        below = self._below(paths)
         above = self.upper.copies(paths)
         if not above:
-            self._check_upper()
-        return [*above, *(copy._replace(editable=False) for copy in below)]
+            self.upper.check()
+        return [*above, *below]
+
+    def _below(self, paths: Sequence[Path]) -> list[Document]:
+        return [copy._replace(editable=False) for copy in self.lower.copies(paths)]
 
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
-        if derived:
-            self._write(paths[0], lambda tree: tree.update(paths, change, derived=True))
-        elif self._spare:
-            self.lower.update(paths, change)
-        else:
-            below = [copy._replace(editable=False) for copy in self.lower.copies(paths)]
-            self.upper.update(paths, lambda above: change([*above, *below]))
+        below = [] if derived else self._below(paths)
+        self.upper.update(paths, lambda above: change([*above, *below]), derived=derived)
 
     def where(self, document: Path) -> str:
-        return self._home.where(document)
+        return self.upper.where(document)
 
     def rename(self, old: Path, new: Path, data: bytes) -> bool:
-        return self._home.rename(old, new, data)
+        return self.upper.rename(old, new, data)
 
     def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
-        for tree in (self.upper, self._home):
-            with contextlib.suppress(NotFound, Denied):
-                tree.sweep(folder, leftovers)
+        with contextlib.suppress(NotFound, Denied):
+            self.upper.sweep(folder, leftovers)
 
     def obstacle(self, folder: Path = ROOT) -> LensletError | None:
-        return self._home.obstacle(folder)
+        return self.upper.obstacle(folder)

@@ -44,6 +44,7 @@ STATUSES: dict[type[LensletError], str] = {
     errors.BadRequest: falcon.HTTP_400,
     errors.Denied: falcon.HTTP_403,
     errors.NotFound: falcon.HTTP_404,
+    errors.Foreign: falcon.HTTP_409,
     errors.Conflict: falcon.HTTP_409,
     errors.PreconditionFailed: falcon.HTTP_412,
     errors.TooLarge: falcon.HTTP_413,

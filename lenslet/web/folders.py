@@ -34,7 +34,10 @@ class Folders(Resource):
         send(req, resp, data, JSON, f"{stat.rev}-{stat.ctime_ns:x}")
 
     def _read(self, location: Location, page: int) -> tuple[bytes, Stat] | None:
-        """Reads a page of the manifest, and waits a second if it is missing; None: not yet."""
+        """Reads a page of the manifest, and waits a second if it is missing; None: not yet.
+
+        Raises why the manifest cannot be written, if that is known: `Foreign`, `Denied`.
+        """
         path = location.path
         try:
             return self._page(path, page)
@@ -45,7 +48,10 @@ class Folders(Resource):
         if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
         self.service.jobs.send(Job(Kind.FOLDER, path, asked=True))
-        return self.service.wait(BUILD_SECONDS, lambda: self._page(path, page))
+        found = self.service.wait(BUILD_SECONDS, lambda: self._page(path, page))
+        if found is None:
+            manifest.check_write(self.service.tree, path)
+        return found
 
     def _page(self, path: Path, page: int) -> tuple[bytes, Stat]:
         try:

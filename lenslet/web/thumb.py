@@ -74,7 +74,7 @@ class Picture(Resource):
 
         Returns it with the rev of the image that it was made from. It waits for `THUMB_WAIT`
         seconds, or for `most` if that is longer. Raises `UnreadableImage` if it cannot be made, and
-        `Denied` if the image cannot be read.
+        `Denied` if the image cannot be read, or what is made of it not be stored.
         """
         if not force:
             self._refuse_unreadable(image)
@@ -102,9 +102,13 @@ class Picture(Resource):
                 image = replace(image, stat=stat, item=None)
             if problem := self.service.status.problem(self.problems):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
+            self._check_place(image)
             if most > seconds:
                 made = self.service.wait(most - seconds, look, in_cache=in_cache)
         return (made[0], image.stat.rev) if made else None
+
+    def _check_place(self, image: Image) -> None:
+        """Raises why what is made of an image cannot be stored, if that is known."""
 
     def _refuse_unreadable(self, image: Image) -> None:
         if (item := self.service.known(image)) and "error" in item:
@@ -140,6 +144,9 @@ class Thumb(Picture):
         if stat == before:
             raise NotFound(f"{image.path} has no thumbnail yet.")
         return data, stat
+
+    def _check_place(self, image: Image) -> None:
+        self.service.tree.check_write(Path(image.path + THUMBNAIL))
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
         return version.partition("-")[0] == tag[:DIGEST_CHARS]

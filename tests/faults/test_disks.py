@@ -41,7 +41,8 @@ FULL = (r"(?i)no space (is )?left", r"(?i)\b(free|make room|delete|remove)\b")
 ROOT_AWAY = (r"(?i)root.*mount", r"(?i)\b(mount|remount|check|bring)\b")
 STATE_AWAY = (r"STATE_DIR.*mount", r"\.lenslet-state")
 READ_ONLY = (r"(?i)root cannot be written", r"set STATE_DIR")
-NO_WRITING = (r'"a"', r"(?i)cannot (be )?writ", r"(?i)\b(allow|chmod|give|grant|let)\b")
+NO_WRITING = (r'"a"', r"Permission denied", r"(?i)\blet Lenslet read and write\b")
+NOT_WRITTEN = "a cannot be written: allow it, or set STATE_DIR"
 NO_READING = (r'"a"', r"Permission denied", r"(?i)\b(allow|chmod|give|grant|let)\b")
 
 
@@ -601,7 +602,8 @@ def test_permission_to_write_a_folder_is_lost_and_given_back(place: Place) -> No
                 refused = edit(server, place.written[0], notes="never")
                 assert refused == (403, f"{place.written[0]}.json: Permission denied.")
                 assert edit(server, place.edited[0], notes="meanwhile") == (200, "")
-                assert server.thumbnail(f"a/img-new{number}.jpg")[0] == 200
+                status, said = server.thumbnail(f"a/img-new{number}.jpg")
+                assert (status, told(said)) == (403, NOT_WRITTEN)
                 assert server.get(route("/file", place.written[0])) == (200, SMALL)
                 assert {
                     file: file.read_bytes() for file in (root / "a").glob("*.jpg.json")
@@ -656,7 +658,7 @@ def test_lost_rights_in_an_idle_folder_are_in_health_within_ten_seconds_with_the
             time.sleep(8)  # it is looked at again meanwhile, and not told again
             answers = [server.json("/health") for _ in range(20)]
             (problem,) = answers[0]["library"]["problems"]["unreadableFolders"]
-            reason = "1 unreadableFolders (let Lenslet read them, and check the disk)"
+            reason = "1 unreadableFolders (let Lenslet read and write there, and check the disk)"
             assert {each["since"][reason] for each in answers} == {problem["since"]}
         server.until(lambda: server.json("/health")["status"] == "ok", 10)
         assert server.log.read_text().count("folder a: ") == 1
