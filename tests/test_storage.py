@@ -27,29 +27,24 @@ from lenslet.errors import (
 )
 from lenslet.paths import ROOT, Path
 from lenslet.storage import check_settings, open_tree
-from lenslet.storage import local as local_module
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.s3 import S3Tree
 from lenslet.storage.tree import Document, DocumentCache, Overlay, Tree, is_ours
 
-WAYS = {"openat2": local_module.open_in_one, "steps": local_module.open_in_steps}
 
-
-@pytest.fixture(params=WAYS)
-def local(request, root: pathlib.Path, monkeypatch) -> LocalTree:
-    """A local tree with one file, opened in each of the two ways."""
-    monkeypatch.setattr(local_module, "open_below", WAYS[request.param])
+@pytest.fixture
+def local(root: pathlib.Path) -> LocalTree:
+    """A local tree with one file."""
     put(root / "a/one.txt", b"one")
     return LocalTree(str(root))
 
 
-@pytest.fixture(params=[*WAYS, "s3", "s3 below a prefix", "state", "state over s3", "cached"])
+@pytest.fixture(params=["local", "s3", "s3 below a prefix", "state", "state over s3", "cached"])
 def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> Tree:
     """Any tree with one file."""
     kind, above = request.param, LocalTree(str(tmp_path / "above"), private=True)
     if "s3" not in kind:
-        monkeypatch.setattr(local_module, "open_below", WAYS.get(kind, local_module.open_below))
         put(root / "a/one.txt", b"one")
         below: Tree = LocalTree(str(root))
     else:

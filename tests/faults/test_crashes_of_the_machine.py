@@ -45,7 +45,7 @@ from test_kills import (
 
 BLOCK = 512
 CALLS = (
-    "open,openat,openat2,creat,write,writev,pwrite64,pwritev,pwritev2,sendfile,copy_file_range,"
+    "open,openat,creat,write,writev,pwrite64,pwritev,pwritev2,sendfile,copy_file_range,"
     "truncate,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,"
     "unlinkat,rmdir,mkdir,mkdirat,fsync,fdatasync,utimensat"
 )
@@ -125,7 +125,7 @@ def calls_in(trace: pathlib.Path, disk: pathlib.Path) -> Iterator[Call]:
 
 def changes(moment: float, name: str, rest: str) -> Iterator[Call]:
     """What one call that succeeded has changed."""
-    if name == "openat2" or (name == "openat" and not re.search("O_CREAT|O_TRUNC", rest)):
+    if name == "openat" and not re.search("O_CREAT|O_TRUNC", rest):
         return
     if name == "pwrite64" and "(deleted)" in rest:
         return  # a file without a name, which a crash ends
