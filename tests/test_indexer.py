@@ -22,8 +22,8 @@ from conftest import BROKEN_JPEG, Gallery, draw, encode, jpeg, put, tree, wait_f
 from PIL import Image
 
 from lenslet.images.decoders import Decoders
-from lenslet.index.records import Retry
 from lenslet.index.queue import Job, Kind, Queue
+from lenslet.index.records import Retry
 from lenslet.library import manifest
 from lenslet.paths import HEALTH, Path
 from lenslet.times import now, text
