@@ -16,8 +16,7 @@ from lenslet.web.page import is_page
 
 SESSION_SECONDS = 30 * 24 * 3600
 _SAFE = ("GET", "HEAD")
-_OPEN = ("/health/live", "/api/health/live")  # for everyone, under any name
-_SESSION = ("/session", "/api/session")
+_LIVE = "/health/live"  # for everyone, under any name
 # Of every answer. Files of the library are never run as pages or scripts, nor shown by other sites.
 _HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -44,7 +43,7 @@ class Access:
             resp.append_header("Vary", "Origin")
         context = req.context
         context.user, context.access, context.has_session = "", "write", False
-        if req.method == "OPTIONS" or req.path in _OPEN:  # a preflight has no token
+        if req.method == "OPTIONS" or req.path == _LIVE:  # a preflight has no token
             return
         # If only a token gives access, any name will do: a page of another site has no token.
         if not self._has_tokens or self._settings.auth_header:
@@ -52,7 +51,7 @@ class Access:
         token = _bearer(req)
         if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
-        if self._asks and req.path not in _SESSION:
+        if self._asks and req.path != "/session":
             try:
                 self._check_client(req, token)
             except falcon.HTTPUnauthorized:

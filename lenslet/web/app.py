@@ -1,4 +1,4 @@
-"""`create_app`: the routes, each also under `/api`, and how errors are answered."""
+"""`create_app`: the routes, and how errors are answered."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -84,7 +84,7 @@ def create_app(
         waiters=Waiters(waiting),
         stand_in=stand_in,
     )
-    middleware: list[Any] = [service.requests, Access(library.settings)]
+    middleware: list[Any] = [Prefix(), service.requests, Access(library.settings)]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
@@ -93,12 +93,24 @@ def create_app(
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True
     for route, resource in RESOURCES.items():
-        for prefix in ("", "/api"):
-            app.add_route((prefix + route).rstrip("/") or "/", resource(service))
+        app.add_route(route, resource(service))
     app.add_error_handler(LensletError, partial(_answer_error, service))
     app.add_error_handler(Exception, _answer_defect)
     app.set_error_serializer(_serialize)
     return app
+
+
+class Prefix:
+    """Middleware that removes `/api` from a path, because all routes are also there.
+
+    `req.context.prefix` is what URLs in the answer begin with.
+    """
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        root = "/" + req.root_path.lstrip("/") if req.root_path else ""  # `//host` is another site
+        api = "/api" if f"{req.path}/".startswith("/api/") else ""
+        req.path = req.path.removeprefix(api) or "/"
+        req.context.prefix = root + api
 
 
 def _cors(origins: tuple[str, ...]) -> object:

@@ -333,10 +333,8 @@ def read_json(req: falcon.Request, most: int = BODY_BYTES) -> object:
 
 def url(req: falcon.Request, route: str, **query: str | int) -> str:
     """Returns a route's URL as this client reaches it, with the prefix it uses."""
-    root = "/" + req.root_path.lstrip("/") if req.root_path else ""  # `//host` is another site
-    prefix = root + ("/api" if req.path.startswith("/api/") else "")
     encoded = "?" + urlencode(query, quote_via=quote) if query else ""
-    return f"{quote(prefix)}{route}{encoded}"
+    return f"{quote(req.context.prefix)}{route}{encoded}"
 
 
 def send_json(resp: falcon.Response, document: object) -> None:

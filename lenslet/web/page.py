@@ -51,8 +51,7 @@ def load() -> Page:
 
 def is_page(req: falcon.Request) -> bool:
     """True for the page and its files. They tell nothing of the library, so all may have them."""
-    path = req.path.removeprefix("/api")
-    return path.startswith("/page/") or (path in ("", "/") and wants_page(req))
+    return req.path.startswith("/page/") or (req.path == "/" and wants_page(req))
 
 
 def wants_page(req: falcon.Request) -> bool:
@@ -67,7 +66,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     """
     if not req.env.get("PATH_INFO", "").endswith("/"):
         resp.status = falcon.HTTP_302
-        resp.location = url(req, "/") if req.path != "/api" else url(req, "/api/")
+        resp.location = url(req, "/")
         return
     page = load()
     access = req.context.access

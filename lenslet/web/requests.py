@@ -22,9 +22,7 @@ class Requests:
 
     def __init__(self, routes: Iterable[str], status: Status) -> None:
         self.routes = [*routes, "other"]
-        self._starts = {
-            prefix + route: start for route, start in self._counts() for prefix in ("", "/api")
-        }
+        self._starts = dict(self._counts())
         self._other = self._starts["other"]
         self._status = status
         self._process = secrets.token_hex(4)
