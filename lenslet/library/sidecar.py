@@ -99,18 +99,23 @@ class Sidecar:
 
 @dataclass(slots=True)
 class Found:
-    """The JSON files beside an image: its sidecar, and what else is there.
+    """The JSON files beside an image.
 
-    `ours` are the sidecars of this image, the preferred one of each tree first; `strays` belong to
-    other photos; whose the `unknown` ones are cannot be decided yet.
+    `ours` are the sidecars of this image, one of each tree; `hidden` those that one of them hides;
+    `strays` belong to other photos; of the `unknown` ones it cannot be decided yet.
     """
 
-    sidecar: Sidecar | None = None
-    unreadable: str = ""
     ours: list[Sidecar] = field(default_factory=list)
+    hidden: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
     unknown: list[Sidecar] = field(default_factory=list)
-    foreign: set[str] = field(default_factory=set)  # their suffixes
+    foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
+    unreadable: str = ""  # why a file that may be ours cannot be read
+
+    @property
+    def sidecar(self) -> Sidecar | None:
+        """The sidecar of this image: of `STATE_DIR`'s and the root's, the newer."""
+        return max(self.ours, key=lambda each: each.updated, default=None)
 
     def target(self, item: Path) -> Path:
         """Returns the file that an edit of `item` writes.
@@ -121,7 +126,7 @@ class Found:
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
         for own in self.ours:
-            if own.editable:  # the first one hides the others of its tree
+            if own.editable:
                 return own.path
         if self.unknown and not self.sidecar:
             raise StorageUnavailable(
@@ -269,36 +274,42 @@ def find(tree: Tree, item: Path, photo: Callable[[], Photo]) -> Found:
 
 
 def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> Found:
-    """Decides which file is the sidecar. If `STATE_DIR` and the root both have one, the newer.
+    """Sorts the files that may be the sidecar of `item`.
 
-    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`. `photo` is only asked if there is a
-    sidecar, because the answer may take reading the image.
+    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`. `photo` is only called if a sidecar
+    names a photo, because it may take reading the image.
     """
     found = Found()
     for copy in copies:
-        try:
-            document = parse(copy.data) if copy.data is not None else None
-        except ValueError as error:
-            copy = copy._replace(data=None, problem=f"{copy.path}: {one_line(error)}")
-            document = None
         hidden = any(each.editable == copy.editable for each in found.ours)
-        if copy.data is None:
-            found.unreadable = found.unreadable or ("" if hidden else copy.problem)
+        try:
+            each = _sidecar(copy)
+        except ValueError as error:
+            if not (hidden or found.unreadable):
+                found.unreadable = str(error)
             continue
-        if document is None:
-            found.foreign.add(copy.path[len(item) :])
+        if each is None:
+            found.foreign.add(copy.path.removeprefix(item))
             continue
-        each = Sidecar(document, copy.data, copy.path, copy.editable)
-        has = photo().has(document) if each.hash else True
-        if has is None:
+        is_own = photo().has(each.document) if each.hash else True
+        if is_own is None:
             found.unknown.append(each)
-        elif not has:
+        elif not is_own:
             found.strays.append(each)
         else:
-            found.ours.append(each)
-            if not hidden and (not found.sidecar or each.updated > found.sidecar.updated):
-                found.sidecar = each
+            (found.hidden if hidden else found.ours).append(each)
     return found
+
+
+def _sidecar(copy: File) -> Sidecar | None:
+    """Parses a file; None if it is foreign. `ValueError` with its path if it is unreadable."""
+    if copy.data is None:
+        raise ValueError(copy.problem)
+    try:
+        document = parse(copy.data)
+    except ValueError as error:
+        raise ValueError(f"{copy.path}: {one_line(error)}") from error
+    return Sidecar(document, copy.data, copy.path, copy.editable) if document else None
 
 
 # Validating
@@ -391,34 +402,48 @@ Edit = Callable[[Sidecar | None], Document | None]
 def edit(
     tree: Tree, item: Path, change: Edit, photo: Callable[[], Photo] = lambda: NOBODY
 ) -> Sidecar | None:
-    """Stores what `change` makes of the sidecar of `item`; None removes it.
+    """Stores what `change` makes of the sidecar of `item`; None leaves it as it is.
 
-    `photo` says which image `item` is: sidecars of others stay as they are.
-
-    Returns the stored sidecar, which is on disk. No edit of another writer is lost. `Conflict` if
-    an unreadable file is in the way; `Denied` if the sidecar to remove is in a root that
-    Lenslet never writes to.
+    `photo` says which image `item` is: sidecars of others stay as they are. Returns the sidecar
+    that is on disk now. No edit of another writer is lost: `change` is called again if another
+    one was faster. `Conflict` if an unreadable file is in the way.
     """
-    stored: Sidecar | None = None
-    left = 1
+    current: Sidecar | None = None
 
-    def apply(copies: list[File]) -> tuple[Path, bytes | None] | None:
-        nonlocal stored, left
+    def apply(copies: list[File]) -> tuple[Path, bytes] | None:
+        nonlocal current
         found = examine(item, copies, photo)
-        path, document = found.target(item), change(found.sidecar)
-        stored, left = None, 0
+        path, current = found.target(item), found.sidecar
+        document = change(current)
         if document is None:
-            if not all(each.editable for each in found.ours):
-                raise Denied(f"The sidecar of {item} is in a root that Lenslet never writes to.")
-            left = len(found.ours) - 1  # first the hidden one; the loop below does the other
-            return (found.ours[-1].path, None) if found.ours else None
+            return None
         raw = encode(document)
         if len(raw) > DOCUMENT_BYTES:
             raise Invalid("body", f"the sidecar would have more than {DOCUMENT_BYTES} bytes")
-        stored = Sidecar(loads(raw), raw, path)
-        is_same = found.sidecar and (found.sidecar.path, found.sidecar.raw) == (path, raw)
+        is_same = current and (current.path, current.raw) == (path, raw)
+        current = Sidecar(loads(raw), raw, path)
         return None if is_same else (path, raw)
 
-    while left > 0:
-        tree.update(files_of(item), apply)
-    return stored
+    tree.update(files_of(item), apply)
+    return current
+
+
+def remove(
+    tree: Tree, item: Path, check: Callable[[Sidecar | None], None], photo: Callable[[], Photo]
+) -> None:
+    """Removes the sidecar of `item`, unless `check` raises an error: it must, if there is none.
+
+    `Denied` if it is in a root that Lenslet never writes to; other errors as for `edit`.
+    """
+
+    def apply(copies: list[File], *, hidden: bool) -> tuple[Path, None] | None:
+        found = examine(item, copies, photo)
+        found.target(item)  # raises an error if an unreadable file is in the way
+        check(found.sidecar)
+        if not all(each.editable for each in (*found.ours, *found.hidden)):
+            raise Denied(f"The sidecar of {item} is in a root that Lenslet never writes to.")
+        own = found.hidden if hidden else found.ours
+        return (own[0].path, None) if own else None
+
+    for hidden in (True, False):  # in this order, no hidden one ever comes to light
+        tree.update(files_of(item), functools.partial(apply, hidden=hidden))

@@ -170,13 +170,7 @@ class Service:
         return Photo(digest, known.get("createdAt"), *lists)
 
     def edit(self, image: Image, change: sidecar.Edit) -> sidecar.Sidecar | None:
-        """Edits an image's sidecar, and asks for its folder to be indexed.
-
-        The sidecar says which photo it belongs to.
-        """
-        location = image.location
-        if location.readonly:
-            raise Denied(f"{location.path} points to images that are marked readonly.")
+        """Edits an image's sidecar, which says which photo it belongs to. Its folder is indexed."""
         item = self.known(image)
         photo = functools.cache(partial(self.photo, image, item))
 
@@ -188,11 +182,24 @@ class Service:
                 return sidecar.with_facts(document, sidecar.facts_of(item))
             return {**document, "hash": photo().hash} if photo().hash else document
 
-        stored = sidecar.edit(location.tree, image.file, change_and_name, photo)
+        with self._editing(image) as tree:
+            return sidecar.edit(tree, image.file, change_and_name, photo)
+
+    def remove_sidecar(self, image: Image, check: Callable[[sidecar.Sidecar | None], None]) -> None:
+        """Removes an image's sidecar, unless `check` raises an error. Its folder is indexed."""
+        with self._editing(image) as tree:
+            sidecar.remove(tree, image.file, check, partial(self.photo, image, self.known(image)))
+
+    @contextmanager
+    def _editing(self, image: Image) -> Iterator[Tree]:
+        """Yields the tree of an image to edit; enqueues its folder if no error is raised."""
+        location = image.location
+        if location.readonly:
+            raise Denied(f"{location.path} points to images that are marked readonly.")
+        yield location.tree
         self.tell(image.path.parent)
         if location.chain and location.tree is self.tree:
             self.tell(location.folder)
-        return stored
 
     def away(self) -> str:
         """Says why the root cannot be used right now; empty if it can."""

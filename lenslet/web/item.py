@@ -73,12 +73,12 @@ class Item(Resource):
         path = image_param(req)
         image = self.service.image(path, fresh=True)
 
-        def change(stored: Sidecar | None) -> None:
+        def check(stored: Sidecar | None) -> None:
             if stored is None:
                 raise NotFound(f"{path} has no sidecar.")
             _check(req, stored)
 
-        self.service.edit(image, change)
+        self.service.remove_sidecar(image, check)
         resp.status = falcon.HTTP_204
 
     def _details(self, image: Image) -> Document:
@@ -126,7 +126,7 @@ class Tags(Resource):
             old = stored.document["tags"] if stored else []
             tags = [tag for tag in dict.fromkeys((*old, *add)) if tag not in remove]
             if tags == old:
-                return stored.document if stored else None
+                return None
             edit: Document = {"tags": tags, **({"updatedBy": user} if user else {})}
             return sidecar.merge(stored.document if stored else None, sidecar.validate(edit))
 
