@@ -17,8 +17,8 @@ from conftest import BROKEN_JPEG, Gallery, exif, is_bucket, jpeg, put, tree
 from webtest import TestApp
 
 from lenslet import errors, times
+from lenslet.web.answers import STATUSES, status_of
 from lenslet.web.app import create_app
-from lenslet.web.common import STATUSES, status_of
 
 Make = Callable[..., Gallery]
 TAKEOUT = b'{"title": "IMG_1.jpg", "description": "", "photoTakenTime": {"timestamp": "1"}}'

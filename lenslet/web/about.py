@@ -7,8 +7,9 @@ from blake3 import blake3
 
 from lenslet import __version__
 from lenslet.images import PREVIEW_RENDERING
-from lenslet.web.common import JSON, Resource, Service, send, send_json, url
+from lenslet.web.answers import JSON, send, send_json, url
 from lenslet.web.page import send_page, wants_page
+from lenslet.web.service import Resource, Service
 
 
 class Index(Resource):

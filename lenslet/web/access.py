@@ -11,8 +11,9 @@ import falcon
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
 from lenslet.errors import BadRequest, one_line
-from lenslet.web.common import Resource, read_json
 from lenslet.web.page import is_page
+from lenslet.web.parameters import read_json
+from lenslet.web.service import Resource
 
 SESSION_SECONDS = 30 * 24 * 3600
 _SAFE = ("GET", "HEAD")

@@ -18,17 +18,21 @@ from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
 from lenslet.web.about import Index, OpenApi
 from lenslet.web.access import Access, Session
-from lenslet.web.common import JSON, Resource, Service, Waiters, status_of
+from lenslet.web.answers import JSON, status_of
 from lenslet.web.file import File
 from lenslet.web.folders import Folders, Reindex
 from lenslet.web.health import Health, Live
+from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
+from lenslet.web.jobs import FolderJobs
 from lenslet.web.metrics import Metrics
 from lenslet.web.page import PageFile
 from lenslet.web.requests import Requests
 from lenslet.web.search import RebuildIndex, Suggest
 from lenslet.web.search import Search as SearchItems
+from lenslet.web.service import Resource, Service
 from lenslet.web.thumb import Preview, Thumb
+from lenslet.web.waiters import Waiters
 
 log = logging.getLogger("lenslet")
 
@@ -71,18 +75,16 @@ def create_app(
     `waiting` requests wait for files at a time, each on a thread of the server and in the
     context `stand_in()`.
     """
+    folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
     service = Service(
-        settings=library.settings,
-        tree=library.tree,
-        locator=library.locator,
+        library=library,
         search=Search(library.tree, library.cache),
-        previews=library.previews,
-        decoders=library.decoders,
+        images=Images(library, folder_jobs),
         jobs=jobs,
+        folder_jobs=folder_jobs,
         status=status,
         requests=Requests(RESOURCES, status),
-        waiters=Waiters(waiting),
-        stand_in=stand_in,
+        waiters=Waiters(waiting, stand_in, is_shared=library.tree.is_shared),
     )
     middleware: list[Any] = [Prefix(), service.requests, Access(library.settings)]
     if library.settings.cors_origins:

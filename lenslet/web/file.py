@@ -12,7 +12,10 @@ import falcon
 from lenslet import paths
 from lenslet.errors import LensletError, Overtaken, RangeNotSatisfiable
 from lenslet.storage.tree import Stat
-from lenslet.web.common import Image, Resource, image_param, sent_unchanged
+from lenslet.web.answers import not_modified
+from lenslet.web.images import Image
+from lenslet.web.parameters import image_param
+from lenslet.web.service import Resource
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
@@ -22,7 +25,7 @@ class File(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)
-        image = self.service.image(path)
+        image = self.service.images.find(path)
         if self._redirect(req, resp, image) or self._hand_over(resp, image):
             return
         try:
@@ -68,7 +71,7 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
     with contextlib.suppress(OverflowError, ValueError, OSError):  # after the year 9999: no date
         resp.last_modified = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
     resp.set_header("Accept-Ranges", "bytes")
-    if sent_unchanged(req, resp, stat.rev):
+    if not_modified(req, resp, stat.rev):
         return
     modified = resp.get_header("Last-Modified")
     since = req.get_header("If-Modified-Since")

@@ -3,13 +3,15 @@
 import falcon
 
 from lenslet import paths
-from lenslet.errors import NotFound, StorageUnavailable
+from lenslet.errors import NotFound
 from lenslet.index.queue import Job, Kind
 from lenslet.library import manifest
 from lenslet.library.location import Location
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
-from lenslet.web.common import JSON, Resource, path_param, send, send_pending, url
+from lenslet.web.answers import JSON, send, send_pending, url
+from lenslet.web.parameters import path_param
+from lenslet.web.service import Resource
 
 BUILD_SECONDS = 1.0
 
@@ -20,17 +22,18 @@ class Folders(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
         page = req.get_param_as_int("page", min_value=0, max_value=1_000_000, default=0)
-        location = self.service.locator.folder(path)
+        location = self.service.library.locator.folder(path)
         try:
             found = self._read(location, page)
         except falcon.HTTPNotFound:
-            self.service.nudge(location)  # the folder may have grown, and have this page soon
+            # The folder may have grown, and have this page soon.
+            self.service.folder_jobs.enqueue_view(location)
             raise
         if found is None:
             send_pending(req, resp, path, url(req, "/folders", path=path, page=page))
             return
         data, stat = found
-        self.service.nudge(location)
+        self.service.folder_jobs.enqueue_view(location)
         send(req, resp, data, JSON, f"{stat.rev}-{stat.ctime_ns:x}")
 
     def _read(self, location: Location, page: int) -> tuple[bytes, Stat] | None:
@@ -42,13 +45,12 @@ class Folders(Resource):
         try:
             return self._page(path, page)
         except NotFound:
-            if away := self.service.away():
-                raise StorageUnavailable(away) from None
-        location = self.service.locator.folder(path, fresh=True)
+            self.service.check_root()
+        location = self.service.library.locator.folder(path, fresh=True)
         if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
         self.service.jobs.send(Job(Kind.FOLDER, path, asked=True))
-        found = self.service.wait(BUILD_SECONDS, lambda: self._page(path, page))
+        found = self.service.waiters.wait(BUILD_SECONDS, lambda: self._page(path, page))
         if found is None:
             manifest.check_write(self.service.tree, path)
         return found
@@ -69,8 +71,7 @@ class Reindex(Resource):
             raise falcon.HTTPNotFound(description="Only …/reindex can be posted to.")
         path = paths.parse(folder)
         deep = req.get_param_as_bool("recursive", default=False)
-        self.service.locator.folder(path)
-        if away := self.service.away():
-            raise StorageUnavailable(away)
+        self.service.library.locator.folder(path)
+        self.service.check_root()
         self.service.jobs.send(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))

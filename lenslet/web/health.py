@@ -11,7 +11,8 @@ from lenslet.errors import LensletError, NotFound
 from lenslet.index.status import QUEUE, STORAGE, Count
 from lenslet.library import health
 from lenslet.paths import SCAN, Path
-from lenslet.web.common import Resource, Service, send_json
+from lenslet.web.answers import send_json
+from lenslet.web.service import Resource, Service
 
 PULSE_SECONDS = 10.0
 _SCAN_SECONDS = 90.0  # the host that scans says so every minute

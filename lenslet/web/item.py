@@ -1,7 +1,6 @@
 """`/item`: the tags and notes of one image."""
 
 from collections.abc import Iterable
-from functools import partial
 
 import falcon
 from blake3 import blake3
@@ -18,18 +17,10 @@ from lenslet.errors import (
 from lenslet.images.decoders import descriptor
 from lenslet.library import manifest, sidecar
 from lenslet.library.sidecar import Document, Sidecar
-from lenslet.web.common import (
-    JSON,
-    Image,
-    Resource,
-    choice_param,
-    image_param,
-    parse_image,
-    read_json,
-    send,
-    send_json,
-    status_of,
-)
+from lenslet.web.answers import JSON, send, send_json, status_of
+from lenslet.web.images import Image
+from lenslet.web.parameters import choice_param, image_param, parse_image, read_json
+from lenslet.web.service import Resource
 
 MAX_PATHS = 500
 _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
@@ -39,10 +30,9 @@ class Item(Resource):
     """`GET`, `PUT` and `DELETE /item?path=`; `GET` with `exif=full` reads all of EXIF"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        image = self.service.image(image_param(req))
-        item = self.service.known(image)
-        photo = partial(self.service.photo, image, item)
-        found = sidecar.find(image.location.tree, image.file, photo)
+        image = self.service.images.find(image_param(req))
+        item = self.service.images.item(image)
+        found = self.service.images.sidecars(image, item)
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
         current = self._current(image, item)
@@ -54,7 +44,7 @@ class Item(Resource):
         send(req, resp, sidecar.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
-        image = self.service.image(image_param(req), fresh=True)
+        image = self.service.images.find(image_param(req), fresh=True)
         edit = sidecar.validate(read_json(req))
         if req.context.user:
             edit["updatedBy"] = req.context.user
@@ -63,22 +53,22 @@ class Item(Resource):
             _check(req, stored)
             return sidecar.merge(stored.document if stored else None, edit)
 
-        stored = self.service.edit(image, change)
-        document, tag = _shown(image, stored, self._current(image, self.service.known(image)))
+        stored = self.service.images.edit(image, change)
+        document, tag = _shown(image, stored, self._current(image, self.service.images.item(image)))
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = sidecar.dumps(document)
         resp.set_header("ETag", f'"{tag}"')
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self.service.image(path, fresh=True)
+        image = self.service.images.find(path, fresh=True)
 
         def check(stored: Sidecar | None) -> None:
             if stored is None:
                 raise NotFound(f"{path} has no sidecar.")
             _check(req, stored)
 
-        self.service.remove_sidecar(image, check)
+        self.service.images.remove_sidecar(image, check)
         resp.status = falcon.HTTP_204
 
     def _details(self, image: Image) -> Document:
@@ -88,10 +78,10 @@ class Item(Resource):
         tree = image.location.tree
         stat = tree.stat(image.file)
         head = tree.part(image.file, stat, 0, min(size, stat.size))
-        with head, descriptor(head) as number, self.service.apart() as waiter:
-            if not waiter:
+        with head, descriptor(head) as number, self.service.waiters.place() as place:
+            if not place:
                 raise StorageUnavailable("Too many requests wait for an image: try again.")
-            return self.service.decoders.details(number)
+            return self.service.library.decoders.details(number)
 
     def _current(self, image: Image, item: manifest.Item | None) -> Document:
         """Returns `exif` and `hash` from the manifest, if that describes the current file.
@@ -100,7 +90,7 @@ class Item(Resource):
         """
         if item and "hash" in item:
             return sidecar.facts_of(item)
-        self.service.nudge(image.location)
+        self.service.folder_jobs.enqueue_view(image.location)
         return {"exif": {"width": 0, "height": 0}}
 
 
@@ -131,8 +121,8 @@ class Tags(Resource):
             return sidecar.merge(stored.document if stored else None, sidecar.validate(edit))
 
         try:
-            image = self.service.image(parse_image(text, "paths"), fresh=True)
-            stored = self.service.edit(image, change)
+            image = self.service.images.find(parse_image(text, "paths"), fresh=True)
+            stored = self.service.images.edit(image, change)
         except LensletError as found:
             error = self.service.explained(found)
             return {"path": text, "status": int(status_of(error)[:3]), "description": str(error)}

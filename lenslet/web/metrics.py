@@ -7,7 +7,7 @@ import falcon
 from lenslet.errors import LensletError
 from lenslet.index.status import Count
 from lenslet.library import health
-from lenslet.web.common import Resource
+from lenslet.web.service import Resource
 
 _THUMBNAILS = {
     "ready": Count.THUMBNAILS_READY,

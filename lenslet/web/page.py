@@ -8,9 +8,10 @@ import falcon
 from blake3 import blake3
 
 from lenslet.config import Settings
-from lenslet.errors import Denied
+from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
-from lenslet.web.common import FOREVER, Resource, Service, send, sent_unchanged, url
+from lenslet.web.answers import FOREVER, not_modified, send, url
+from lenslet.web.service import Resource, Service
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -70,7 +71,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
         return
     page = load()
     access = req.context.access
-    if access == "write" and (service.away() or isinstance(service.tree.obstacle(), Denied)):
+    if access == "write" and not _is_writable(service):
         access = "read"
     session = "yes" if req.context.has_session else "no"
     data = page.files["index.html"].replace(b"{access}", access.encode())
@@ -79,6 +80,14 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     resp.set_header("Content-Security-Policy", policy)
     send(req, resp, data, _TYPES["html"], f"{page.version}-{access}-{session}")
     resp.cache_control = ["private", "no-cache"]
+
+
+def _is_writable(service: Service) -> bool:
+    try:
+        service.check_root()
+    except StorageUnavailable:
+        return False
+    return not isinstance(service.tree.obstacle(), Denied)
 
 
 def _buckets(settings: Settings) -> str:
@@ -96,7 +105,7 @@ class PageFile(Resource):
         known = version == page.version and name in page.files and name != "index.html"
         if not (self.service.settings.page and known):
             raise falcon.HTTPNotFound(description=f"The page has no file {name} of this version.")
-        if not sent_unchanged(req, resp, version):
+        if not not_modified(req, resp, version):
             resp.content_type = _TYPES[name.rpartition(".")[2]]
             resp.data = page.files[name]
         resp.cache_control = FOREVER

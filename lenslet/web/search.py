@@ -7,15 +7,9 @@ from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
 from lenslet.search.query import Page
-from lenslet.web.common import (
-    JSON,
-    Resource,
-    choice_param,
-    path_param,
-    send_json,
-    send_pending,
-    url,
-)
+from lenslet.web.answers import JSON, send_json, send_pending, url
+from lenslet.web.parameters import choice_param, path_param
+from lenslet.web.service import Resource
 
 MAX_QUERY_CHARACTERS = 1000
 LAST_ITEM = 100_000

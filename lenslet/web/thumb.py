@@ -11,16 +11,10 @@ from lenslet.index.queue import Job, Kind
 from lenslet.index.status import IMAGES, PREVIEWS, Count
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
-from lenslet.web.common import (
-    FOREVER,
-    Image,
-    Resource,
-    image_param,
-    send,
-    send_json,
-    send_pending,
-    url,
-)
+from lenslet.web.answers import FOREVER, send, send_json, send_pending, url
+from lenslet.web.images import Image
+from lenslet.web.parameters import image_param
+from lenslet.web.service import Resource
 
 WEBP = "image/webp"
 
@@ -34,7 +28,7 @@ class Picture(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self.service.image(path)
+        image = self.service.images.find(path)
         try:
             (data, _), rev = self._read(image), image.stat.rev
             self._count(Count.THUMBNAILS_READY)
@@ -93,25 +87,25 @@ class Picture(Resource):
 
         seconds = self.service.settings.thumb_wait
         in_cache = self.kind is Kind.PREVIEW
-        made = self.service.wait(seconds, look, in_cache=in_cache)
+        made = self.service.waiters.wait(seconds, look, in_cache=in_cache)
         if made is None:
             self._refuse_unreadable(replace(image, item=None))
             _, stat = image.location.tree.head(image.file, 1)  # raises if it cannot be read
             if stat.rev != image.stat.rev:  # its item in the manifest is out of date
-                self.service.tell(image.path.parent)
+                self.service.folder_jobs.enqueue(image.path.parent)
                 image = replace(image, stat=stat, item=None)
             if problem := self.service.status.problem(self.problems):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             self._check_place(image)
             if most > seconds:
-                made = self.service.wait(most - seconds, look, in_cache=in_cache)
+                made = self.service.waiters.wait(most - seconds, look, in_cache=in_cache)
         return (made[0], image.stat.rev) if made else None
 
     def _check_place(self, image: Image) -> None:
         """Raises why what is made of an image cannot be stored, if that is known."""
 
     def _refuse_unreadable(self, image: Image) -> None:
-        if (item := self.service.known(image)) and "error" in item:
+        if (item := self.service.images.item(image)) and "error" in item:
             raise UnreadableImage(item["error"])
 
 
@@ -122,7 +116,7 @@ class Thumb(Picture):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
-        image = self.service.image(path)
+        image = self.service.images.find(path)
         try:
             _, before = self._read(image)
         except NotFound:
@@ -134,9 +128,9 @@ class Thumb(Picture):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        self.service.locator.item(path)
+        self.service.library.locator.item(path)
         self.service.tree.delete(Path(path + THUMBNAIL))
-        self.service.tell(path.parent)
+        self.service.folder_jobs.enqueue(path.parent)
         resp.status = falcon.HTTP_204
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
@@ -158,7 +152,7 @@ class Preview(Picture):
     kind, problems, route = Kind.PREVIEW, PREVIEWS, "/preview"
 
     def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
-        return self.service.previews.read(image.path, image.stat.rev)
+        return self.service.library.previews.read(image.path, image.stat.rev)
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
         return version == f"{rev}-{PREVIEW_RENDERING}"

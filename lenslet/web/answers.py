@@ -1,0 +1,82 @@
+"""How resources answer: statuses of errors, ETags, JSON, URLs, and 202 for what is not ready."""
+
+from urllib.parse import quote, urlencode
+
+import falcon
+import orjson
+
+from lenslet import errors
+from lenslet.errors import LensletError
+from lenslet.paths import Path
+
+JSON = "application/json"
+FOREVER = ["private", "max-age=31536000", "immutable"]  # Cache-Control of a URL with a version
+RETRY_SECONDS = 1
+
+# The HTTP status of each error, and of those derived from it. The most specific class counts.
+STATUSES: dict[type[LensletError], str] = {
+    errors.BadRequest: falcon.HTTP_400,
+    errors.Denied: falcon.HTTP_403,
+    errors.NotFound: falcon.HTTP_404,
+    errors.Foreign: falcon.HTTP_409,
+    errors.Conflict: falcon.HTTP_409,
+    errors.PreconditionFailed: falcon.HTTP_412,
+    errors.TooLarge: falcon.HTTP_413,
+    errors.RangeNotSatisfiable: falcon.HTTP_416,
+    errors.Invalid: falcon.HTTP_422,
+    errors.UnreadableImage: falcon.HTTP_422,
+    errors.SettingError: falcon.HTTP_500,
+    errors.Unsupported: falcon.HTTP_501,
+    errors.StorageNonsense: falcon.HTTP_502,
+    errors.Overtaken: falcon.HTTP_503,
+    errors.StorageUnavailable: falcon.HTTP_503,
+    errors.StorageFull: falcon.HTTP_507,
+    errors.PointerLoop: falcon.HTTP_508,
+}
+
+
+def status_of(error: LensletError) -> str:
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def url(req: falcon.Request, route: str, **query: str | int) -> str:
+    """Returns a route's URL as this client reaches it, with the prefix it uses."""
+    encoded = "?" + urlencode(query, quote_via=quote) if query else ""
+    return f"{quote(req.context.prefix)}{route}{encoded}"
+
+
+def send_json(resp: falcon.Response, document: object) -> None:
+    resp.content_type = JSON
+    resp.data = orjson.dumps(document)
+    resp.cache_control = ["no-store"]
+
+
+def send(
+    req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str
+) -> None:
+    """Sends an answer that the client may keep; 304 if it has this version already."""
+    if not not_modified(req, resp, tag):
+        resp.content_type = content_type
+        resp.data = data
+
+
+def not_modified(req: falcon.Request, resp: falcon.Response, tag: str) -> bool:
+    """Sets the ETag; True if the client has this version, and the status is 304 now.
+
+    See RFC 9110, 13.1.2.
+    """
+    resp.set_header("ETag", f'"{tag}"')
+    resp.cache_control = ["no-cache"]
+    known = req.get_header("If-None-Match")
+    if known and (known.strip() == "*" or tag in (req.if_none_match or ())):
+        resp.status = falcon.HTTP_304
+        return True
+    return False
+
+
+def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: str) -> None:
+    """Sends 202: the result is being made. The client should retry at `poll`."""
+    resp.status = falcon.HTTP_202
+    resp.set_header("Retry-After", str(RETRY_SECONDS))
+    resp.location = poll
+    send_json(resp, {"status": "pending", "path": path, "poll": poll, "retryAfter": RETRY_SECONDS})

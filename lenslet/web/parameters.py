@@ -1,0 +1,55 @@
+"""Parses the parameters and bodies of requests."""
+
+import falcon
+
+from lenslet import errors, paths
+from lenslet.bounds import BODY_BYTES
+from lenslet.errors import BadRequest
+from lenslet.library import sidecar
+from lenslet.paths import Path
+
+
+def path_param(req: falcon.Request) -> Path:
+    """Parses `?path=`, the root if it is absent."""
+    return paths.parse(req.get_param("path", default=""))
+
+
+def image_param(req: falcon.Request) -> Path:
+    """Parses `?path=` of one image; `BadRequest` if it is empty."""
+    return parse_image(req.get_param("path", default=""))
+
+
+def parse_image(text: str, parameter: str = "path") -> Path:
+    """Parses the path of an image; `BadRequest` if it is empty."""
+    path = paths.parse(text, parameter)
+    if not path:
+        raise BadRequest(parameter, "must be the path of an image")
+    return path
+
+
+def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> str:
+    """Parses a parameter with a few allowed values; the first is the default."""
+    found = req.get_param(name, default=allowed[0])
+    if found not in allowed:
+        raise BadRequest(name, "must be " + " or ".join(allowed))
+    return found
+
+
+def read_json(req: falcon.Request, most: int = BODY_BYTES) -> object:
+    """Reads the request's JSON; `TooLarge` over `most` bytes, `BadRequest` if it is not JSON."""
+    if (req.content_length or 0) > most:
+        raise errors.TooLarge(f"The body has more than {most} bytes.")
+    chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
+    try:
+        raw = (req.stream if chunked else req.bounded_stream).read(most + 1)
+    except Exception as error:  # every server has its own errors for a broken body
+        raise BadRequest("body", "malformed, or not sent to its end") from error
+    if len(raw) > most:
+        raise errors.TooLarge(f"The body has more than {most} bytes.")
+    if len(raw) < (req.content_length or 0):
+        raise BadRequest("body", "not sent to its end")
+    try:
+        found: object = sidecar.loads(raw)
+    except ValueError as error:
+        raise BadRequest("body", f"not JSON: {error}") from error
+    return found

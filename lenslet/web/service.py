@@ -1,0 +1,64 @@
+"""What the resources work with, and their base class."""
+
+from dataclasses import dataclass
+
+from lenslet.config import Settings
+from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
+from lenslet.index.queue import Sender
+from lenslet.index.status import Status
+from lenslet.library import Library
+from lenslet.search.query import Search
+from lenslet.storage.tree import Tree
+from lenslet.web.images import Images
+from lenslet.web.jobs import FolderJobs
+from lenslet.web.requests import Requests
+from lenslet.web.waiters import Waiters
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the resources work with. `jobs` sends work to the index process."""
+
+    library: Library
+    search: Search
+    images: Images
+    jobs: Sender
+    folder_jobs: FolderJobs
+    status: Status
+    requests: Requests
+    waiters: Waiters
+
+    @property
+    def settings(self) -> Settings:
+        return self.library.settings
+
+    @property
+    def tree(self) -> Tree:
+        return self.library.tree
+
+    def check_root(self) -> None:
+        """Raises `StorageUnavailable` if the root cannot be used right now."""
+        try:
+            self.tree.check()
+        except LensletError as error:
+            raise StorageUnavailable(one_line(error)) from error
+
+    def explained(self, error: LensletError) -> LensletError:
+        """Returns the error to answer: while the root is away, a missing file may still exist."""
+        if isinstance(error, NotFound):
+            try:
+                self.check_root()
+            except StorageUnavailable as away:
+                return away
+        return error
+
+
+class Resource:
+    """An endpoint. Every one that answers GET answers HEAD too."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def __init_subclass__(cls) -> None:
+        if hasattr(cls, "on_get"):
+            setattr(cls, "on_head", cls.on_get)  # noqa: B010 - mypy knows no such attribute
