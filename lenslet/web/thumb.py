@@ -33,9 +33,11 @@ class Picture(Resource):
             (data, _), rev = self._read(image), image.stat.rev
             self._count(Count.THUMBNAILS_READY)
         except NotFound:
-            # A browser that wants to show the answer would show 202 as a broken image.
-            shows = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
-            made = self._make(image, most=self.service.settings.img_wait * shows)
+            seconds = self.service.settings.thumb_wait
+            # An `<img>` would show 202 as a broken image.
+            if req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or ""):
+                seconds = max(seconds, self.service.settings.img_wait)
+            made = self._make(image, seconds)
             self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
             if made is None:
                 send_pending(req, resp, path, url(req, self.route, path=path))
@@ -57,49 +59,53 @@ class Picture(Resource):
         """
         raise NotImplementedError
 
-    def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
-        """Reads what was made of this image; `NotFound` if there is nothing or only `before`."""
+    def _read(self, image: Image) -> tuple[bytes, Stat]:
+        """Reads what was made of this image; `NotFound` if there is nothing."""
         raise NotImplementedError
 
     def _make(
-        self, image: Image, before: Stat | None = None, *, force: bool = False, most: float = 0.0
+        self, image: Image, seconds: float, *, before: Stat | None = None, force: bool = False
     ) -> tuple[bytes, str] | None:
-        """Requests it from the index process and waits; None if it takes too long.
+        """Enqueues the job that makes it, and waits; None if it takes more than `seconds`.
 
-        Returns it with the rev of the image that it was made from. It waits for `THUMB_WAIT`
-        seconds, or for `most` if that is longer. Raises `UnreadableImage` if it cannot be made, and
-        `Denied` if the image cannot be read, or what is made of it not be stored.
+        Returns it with the rev of the image that it was made from; `before` is one that exists and
+        must be replaced. Raises `UnreadableImage` if it cannot be made, `Denied` if the image
+        cannot be read or what is made of it not be stored, and `StorageUnavailable` if no image
+        can be read right now.
         """
         if not force:
             self._refuse_unreadable(image)
+        image = self._current(image)
         self.service.jobs.send(Job(self.kind, image.path, force=force))
 
-        def look() -> tuple[bytes, Stat]:
-            nonlocal image
+        def look() -> tuple[bytes, str]:
+            now = image
             if not image.stat.etag:  # a file may still grow
-                image = replace(image, stat=image.location.tree.stat(image.file))
+                now = replace(image, stat=image.location.tree.stat(image.file))
             try:
-                return self._read(image, before)
+                data, stat = self._read(now)
             except NotFound:
                 if not force:
-                    self._refuse_unreadable(replace(image, item=None))
+                    self._refuse_unreadable(now)
                 raise
+            if stat == before:
+                raise NotFound(f"{image.path} has no new thumbnail yet.")
+            return data, now.stat.rev
 
-        seconds = self.service.settings.thumb_wait
-        in_cache = self.kind is Kind.PREVIEW
-        made = self.service.waiters.wait(seconds, look, in_cache=in_cache)
+        made = self.service.waiters.wait(seconds, look, in_cache=self.kind is Kind.PREVIEW)
         if made is None:
-            self._refuse_unreadable(replace(image, item=None))
-            _, stat = image.location.tree.head(image.file, 1)  # raises if it cannot be read
-            if stat.rev != image.stat.rev:  # its item in the manifest is out of date
-                self.service.folder_jobs.enqueue(image.path.parent)
-                image = replace(image, stat=stat, item=None)
+            self._refuse_unreadable(image)
             if problem := self.service.status.problem(self.problems):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             self._check_place(image)
-            if most > seconds:
-                made = self.service.waiters.wait(most - seconds, look, in_cache=in_cache)
-        return (made[0], image.stat.rev) if made else None
+        return made
+
+    def _current(self, image: Image) -> Image:
+        """Returns an image as its file is now. Raises an error if it cannot be read."""
+        _, stat = image.location.tree.head(image.file, 1)
+        if stat.rev != image.stat.rev:  # the manifest is out of date
+            self.service.folder_jobs.enqueue(image.path.parent)
+        return replace(image, stat=stat, item=None)
 
     def _check_place(self, image: Image) -> None:
         """Raises why what is made of an image cannot be stored, if that is known."""
@@ -121,7 +127,8 @@ class Thumb(Picture):
             _, before = self._read(image)
         except NotFound:
             before = None
-        if (force or not before) and not self._make(image, before, force=force):
+        seconds = self.service.settings.thumb_wait
+        if (force or not before) and not self._make(image, seconds, before=before, force=force):
             send_pending(req, resp, path, url(req, "/thumb", path=path))
         else:
             send_json(resp, {"status": "ready", "path": path, "url": url(req, "/thumb", path=path)})
@@ -133,11 +140,8 @@ class Thumb(Picture):
         self.service.folder_jobs.enqueue(path.parent)
         resp.status = falcon.HTTP_204
 
-    def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
-        data, stat = read_thumbnail(self.service.tree, image.path, image.stat)
-        if stat == before:
-            raise NotFound(f"{image.path} has no thumbnail yet.")
-        return data, stat
+    def _read(self, image: Image) -> tuple[bytes, Stat]:
+        return read_thumbnail(self.service.tree, image.path, image.stat)
 
     def _check_place(self, image: Image) -> None:
         self.service.tree.check_write(Path(image.path + THUMBNAIL))
@@ -151,7 +155,7 @@ class Preview(Picture):
 
     kind, problems, route = Kind.PREVIEW, PREVIEWS, "/preview"
 
-    def _read(self, image: Image, before: Stat | None = None) -> tuple[bytes, Stat]:
+    def _read(self, image: Image) -> tuple[bytes, Stat]:
         return self.service.library.previews.read(image.path, image.stat.rev)
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
