@@ -62,7 +62,7 @@ class Decoders:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._idle: list[_Decoder] = []
-        self._all: set[_Decoder] = set()
+        self._busy: set[_Decoder] = set()
         self._is_closed = False
         self.somebody_waits: Callable[[], bool] = lambda: False
 
@@ -107,7 +107,7 @@ class Decoders:
             process = self._take()
             begun, used = time.monotonic(), process.seconds
 
-            def ends() -> bool:
+            def must_end() -> bool:
                 waited, works = time.monotonic() - begun, process.seconds - used
                 if waited > _PATIENCE_LEAST + _PATIENCE * seconds:
                     return True
@@ -115,32 +115,30 @@ class Decoders:
                 return not large and long and self.somebody_waits()
 
             try:
-                answer, data = process.ask(file, orjson.dumps(how), ends)
+                answer, data = process.ask(file, orjson.dumps(how), must_end)
             except (EOFError, TimeoutError) as error:
                 if isinstance(error, TimeoutError):
                     process.kill()
-                status = process.end()
-                if self._is_closed:
-                    raise Stopped from error
-                if not large:
-                    raise NeedsMore from error
-                if isinstance(error, TimeoutError) or status == -signal.SIGKILL:
-                    # Not its fault: the disk is slow, or the machine is out of memory.
-                    raise StorageUnavailable("Its reader waited too long or was killed.") from error
-                raise self._killed(status) from error
-            finally:
-                self._put_back(process)
+                raise self._reason(self._end(process), large=large) from error
+            self._put_back(process)
         if "failed" in answer:
             raise StorageUnavailable(f"The image cannot be read: {answer['failed']}")
         return answer, data
 
-    def _killed(self, status: int) -> Killed:
-        seconds = f"{self._seconds:g}"
+    def _reason(self, status: int, *, large: bool) -> Exception:
+        """Returns why an image was not read, from the status of its process."""
+        if self._is_closed:
+            return Stopped()
+        if not large:
+            return NeedsMore()
+        if status == -signal.SIGKILL:  # not its fault: the disk is slow, or memory ran out
+            return StorageUnavailable("Its reader waited too long or was killed.")
         if status == -signal.SIGPROF:
-            reason = f"takes more than {seconds} s of processor time (DECODE_SECONDS)"
-            return Killed(reason, f"DECODE_SECONDS={seconds}")
-        shown = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return Killed(f"ends its process ({shown})")
+            limit = f"DECODE_SECONDS={self._seconds:g}"
+            reason = f"takes more than {self._seconds:g} s of processor time (DECODE_SECONDS)"
+            return Killed(reason, limit)
+        ended = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return Killed(f"ends its process ({ended})")
 
     def _take(self) -> "_Decoder":
         with self._lock:
@@ -151,23 +149,28 @@ class Decoders:
             except OSError as error:
                 reason = "No process can be started to read images (a limit of tasks?)"
                 raise Overloaded(f"{reason}: {error.strerror}.") from error
-            self._all.add(process)
+            self._busy.add(process)
             return process
 
     def _put_back(self, process: "_Decoder") -> None:
         with self._lock:
-            if process.is_alive and not self._is_closed:
+            if not self._is_closed:
+                self._busy.discard(process)
                 self._idle.append(process)
                 return
-            self._all.discard(process)
-        process.end()
+        self._end(process)
+
+    def _end(self, process: "_Decoder") -> int:
+        with self._lock:
+            self._busy.discard(process)
+        return process.end()
 
     def close(self) -> None:
         """Ends all processes, also in the middle of an image."""
         with self._lock:
             self._is_closed = True
-            for process in (*self._all, *self._idle):
-                process.kill()  # a thread that waits for its answer ends it
+            for process in (*self._busy, *self._idle):
+                process.kill()  # the thread that waits for an answer ends it
             while self._idle:
                 self._idle.pop().end()
 
@@ -199,15 +202,14 @@ class _Decoder:
             self._socket.close()
             raise
         self._socket.settimeout(_LOOK_SECONDS)
-        self.is_alive = True
 
     def ask(
-        self, file: int, request: bytes, ends: Callable[[], bool]
+        self, file: int, request: bytes, must_end: Callable[[], bool]
     ) -> tuple[dict[str, Any], bytes]:
-        """Sends a request and waits for the answer; asks `ends` four times a second.
+        """Sends a request and waits for the answer. Calls `must_end` four times a second.
 
-        `EOFError` if the process has ended. `TimeoutError` if `ends` says so: the process takes
-        long, waits for a disk, or other programs take its processor.
+        `EOFError` if the process has ended, `TimeoutError` if `must_end` returns True: the process
+        takes long, waits for a disk, or other programs take its processor.
         """
         data, size, first = b"", _HEAD, 0
         try:
@@ -216,7 +218,7 @@ class _Decoder:
                 try:
                     part = self._socket.recv(_ANSWER_BYTES)
                 except TimeoutError:
-                    if ends():
+                    if must_end():
                         raise
                     continue
                 if not part:
@@ -240,12 +242,10 @@ class _Decoder:
         return 0.0
 
     def kill(self) -> None:
-        self.is_alive = False
         self._process.kill()
 
     def end(self) -> int:
         """Ends the process, if it has not ended; returns its status, negative for a signal."""
-        self.is_alive = False
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_EXIT_SECONDS)  # if it is about to say how it ended
         self._process.kill()
