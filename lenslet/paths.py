@@ -5,15 +5,26 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from lenslet.errors import BadRequest
 
-MEDIA_TYPES = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".webp": "image/webp",
-}
+
+class Format(NamedTuple):
+    """A format of images: its name for people and for Pillow, its media type, and its suffixes."""
+
+    name: str
+    media_type: str
+    suffixes: tuple[str, ...]
+    has_exif_at_end: bool = False
+
+
+FORMATS = (  # all that are served; what Pillow can read is added here and nowhere else
+    Format("JPEG", "image/jpeg", (".jpg", ".jpeg")),
+    Format("PNG", "image/png", (".png",)),
+    Format("WebP", "image/webp", (".webp",), has_exif_at_end=True),
+)
+_BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 MANIFEST = "_index.json"
 ROLLUP, ROLLUP_DELTA = "_rollup.json", "_rollup_delta.json"
 HEALTH = "_health.json"
@@ -36,7 +47,7 @@ _IGNORED = frozenset(
         "Thumbs.db",
     }
 )
-_ENDINGS = tuple(MEDIA_TYPES)
+_ENDINGS = tuple(_BY_SUFFIX)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
@@ -142,8 +153,13 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY) and _TEMPORARY.fullmatch(name) is not None
 
 
+def format_of(name: str) -> Format:
+    """Returns the format that the name of an item stands for."""
+    return _BY_SUFFIX["." + name.lower().rpartition(".")[2]]
+
+
 def media_type(name: str) -> str:
-    return MEDIA_TYPES["." + name.lower().rpartition(".")[2]]
+    return format_of(name).media_type
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

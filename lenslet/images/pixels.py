@@ -24,10 +24,11 @@ from PIL.Image import Resampling, Transpose
 from lenslet import times
 from lenslet.errors import LensletError, UnreadableImage, one_line
 from lenslet.images import NEEDS_MEMORY, Facts
+from lenslet.paths import FORMATS
 
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
-FORMATS = ("JPEG", "PNG", "WEBP")
+_NAMES = [each.name for each in FORMATS]
 _JPEG = JpegImagePlugin.JpegImageFile  # also one that holds several pictures: `format` is MPO then
 _TEXT_BYTES = 16 << 20  # of a PNG, decompressed
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
@@ -136,7 +137,7 @@ def render(
         # Pillow reserves the memory of a WebP's picture while it opens it.
         _check_size(facts, max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
         source.seek(0)
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=_NAMES) as image:
             size = image.size
             facts = Facts(*size)
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
@@ -267,8 +268,13 @@ def _what_else(head: bytes) -> str:
         return "the file is empty"
     for pattern, name in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
-            return f"this is {name} file; only JPEG, PNG and WebP images are shown"
-    return "not a JPEG, PNG or WebP image, or its header is damaged"
+            return f"this is {name} file; only {_listed('and')} images are shown"
+    return f"not a {_listed('or')} image, or its header is damaged"
+
+
+def _listed(conjunction: str) -> str:
+    """Names the formats that are shown, such as `JPEG, PNG and WebP`."""
+    return f"{', '.join(_NAMES[:-1])} {conjunction} {_NAMES[-1]}"
 
 
 def _fit(width: int, height: int, long_edge: int) -> tuple[int, int]:
@@ -420,7 +426,7 @@ def details(file: BinaryIO) -> dict[str, Any]:
     the west; texts are cut at 1,000 characters; binary values are left out.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=_NAMES) as image:
             raw = image.info.get("exif")
         exif = Image.Exif()
         exif.load(raw or b"")

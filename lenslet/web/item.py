@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import falcon
 from blake3 import blake3
 
-from lenslet import times
+from lenslet import paths, times
 from lenslet.errors import (
     Conflict,
     Invalid,
@@ -72,9 +72,9 @@ class Item(Resource):
         resp.status = falcon.HTTP_204
 
     def _details(self, image: Image) -> Document:
-        """Reads the EXIF of an image now. A WebP has it at its end."""
-        whole = image.path.lower().endswith(".webp")
-        size = _WHOLE_BYTES if whole else _HEAD_BYTES
+        """Reads the EXIF of an image now."""
+        has_exif_at_end = paths.format_of(image.path).has_exif_at_end
+        size = _WHOLE_BYTES if has_exif_at_end else _HEAD_BYTES
         tree = image.location.tree
         stat = tree.stat(image.file)
         head = tree.part(image.file, stat, 0, min(size, stat.size))
@@ -101,12 +101,12 @@ class Tags(Resource):
         body = read_json(req)
         if not isinstance(body, dict):
             raise Invalid("body", "must be a JSON object")
-        paths, add, remove = (_strings(body, name) for name in ("paths", "add", "remove"))
-        if not 0 < len(paths) <= MAX_PATHS:
+        texts, add, remove = (_strings(body, name) for name in ("paths", "add", "remove"))
+        if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         add = sidecar.validate({"tags": add})["tags"]
         user = req.context.user
-        results = [self._result(path, add, remove, user) for path in dict.fromkeys(paths)]
+        results = [self._result(path, add, remove, user) for path in dict.fromkeys(texts)]
         send_json(resp, {"results": results})
 
     def _result(self, text: str, add: list[str], remove: list[str], user: str) -> Document:
