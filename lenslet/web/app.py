@@ -16,7 +16,6 @@ from lenslet.index.status import Status
 from lenslet.library import Library
 from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
-from lenslet.web.about import Index, OpenApi
 from lenslet.web.access import Access, Session
 from lenslet.web.answers import JSON, status_of
 from lenslet.web.file import File
@@ -26,7 +25,7 @@ from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
 from lenslet.web.jobs import FolderJobs
 from lenslet.web.metrics import Metrics
-from lenslet.web.page import PageFile
+from lenslet.web.page import Index, OpenApi, PageFile
 from lenslet.web.requests import Requests
 from lenslet.web.search import RebuildIndex, Suggest
 from lenslet.web.search import Search as SearchItems

@@ -1,4 +1,4 @@
-"""The gallery page: the files of `lenslet/page`, as browsers load them."""
+"""The gallery page, with the files of `lenslet/page`, and what `/` tells programs."""
 
 import functools
 import importlib.resources
@@ -7,10 +7,11 @@ from typing import NamedTuple
 import falcon
 from blake3 import blake3
 
+from lenslet import __version__
 from lenslet.config import Settings
 from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
-from lenslet.web.answers import FOREVER, not_modified, send, url
+from lenslet.web.answers import FOREVER, JSON, not_modified, send, send_json, url
 from lenslet.web.service import Resource, Service
 
 _TYPES = {
@@ -109,3 +110,26 @@ class PageFile(Resource):
             resp.content_type = _TYPES[name.rpartition(".")[2]]
             resp.data = page.files[name]
         resp.cache_control = FOREVER
+
+
+class Index(Resource):
+    """`GET /`: the gallery page or, for programs, name and version"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.append_header("Vary", "Accept")
+        if self.service.settings.page and wants_page(req):
+            send_page(req, resp, self.service)
+        else:
+            about = {"name": "lenslet", "version": __version__, "previews": PREVIEW_RENDERING}
+            send_json(resp, {**about, "openapi": url(req, "/openapi.json")})
+
+
+class OpenApi(Resource):
+    """`GET /openapi.json`"""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send(req, resp, self._data, JSON, blake3(self._data).hexdigest()[:20])
