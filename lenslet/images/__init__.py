@@ -12,7 +12,7 @@ FACTS_VERSION = 2
 # The version of how pixels are rendered. A release that raises it raises `FACTS_VERSION` too, so
 # that an older release leaves the newer thumbnails alone.
 _RENDERING = 1
-DIGEST_CHARS = 12  # of a thumbnail's hash: they tell apart the thumbnails of one image
+DIGEST_CHARS = 12  # of a thumbnail's hash: enough to distinguish the thumbnails of one image
 NEEDS_MEMORY = "decoding needs more memory than INDEX_MEMORY allows"
 
 
@@ -31,10 +31,10 @@ class Facts:
     """An image's upright size in pixels and, if it says so, when it was taken.
 
     `created_at` is in UTC, `taken_at` as the camera's clock showed it. `warning` says what is wrong
-    with an image that can be shown. If an image cannot be shown, `error` says why, and the other
-    fields come from its header. If that is damaged too, width and height are 0. `hash` is that of
-    the file, and `rev` says which file it was. `limit` is the setting that refused it, with its
-    value. `thumb` identifies its thumbnail: a digest and, if it was made now, how.
+    with an image that can be decoded in part. If it cannot be decoded at all, `error` says why, and
+    the other fields come from its header. If that is damaged too, width and height are 0. `hash` is
+    that of the file, and `rev` says which file it was. `limit` is the setting that refused it, with
+    its value. `thumb` identifies its thumbnail: a digest and, if it was made now, how.
     """
 
     width: int = 0

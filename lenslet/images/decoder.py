@@ -32,7 +32,7 @@ _LARGEST_BYTES = 32 << 20  # the most that glibc allows
 
 
 def keep_memory() -> None:
-    """Tells the C library to keep freed memory for the next image."""
+    """Has the C library keep freed memory for the next image."""
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES)
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
@@ -42,7 +42,7 @@ def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict
     """Returns what an image showed, with its `facts`, and its thumbnail.
 
     It is `starved` if it may do better with more than `memory` bytes or, if it must be read
-    `quickly`, if its header tells that it takes long. The hash is only made if `hashed`. Errors of
+    `quickly`, if its header says that it takes long. The hash is only made if `hashed`. Errors of
     reading the file are raised.
     """
     from blake3 import blake3

@@ -80,7 +80,7 @@ _PROFILE_BYTES, _CACHED_PROFILE_BYTES = 4 << 20, 64 << 10  # of an ICC profile
 
 
 class TakesLong(Exception):
-    """The header tells that decoding the image takes long."""
+    """The header of an image says that decoding it takes long."""
 
 
 class _Chunks(PngImagePlugin.PngStream):
@@ -160,7 +160,7 @@ def render(
     except UnreadableImage as error:
         return replace(facts, error=str(error), limit=f"MAX_PIXELS={max_pixels}"), b""
     except UnidentifiedImageError:
-        return replace(facts, error=_what_else(_head(source))), b""
+        return replace(facts, error=_other_format(_head(source))), b""
     except MemoryError:
         return replace(facts, error=f"{NEEDS_MEMORY} ({memory >> 20} MB)"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
@@ -243,7 +243,7 @@ def _head(source: BinaryIO) -> bytes:
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Returns the size that the header of a WebP tells (RFC 9649, 2.5 to 2.7); 0 × 0 for others.
+    """Returns the size in the header of a WebP (RFC 9649, 2.5 to 2.7); 0 × 0 for others.
 
     Pillow opens no WebP that is cut off.
     """
@@ -262,8 +262,8 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _what_else(head: bytes) -> str:
-    """Says what a file is that Pillow does not know as an image in one of the formats."""
+def _other_format(head: bytes) -> str:
+    """Returns what a file is that Pillow cannot open, from how it begins."""
     if not head:
         return "the file is empty"
     for pattern, name in _OTHERS:
@@ -438,8 +438,8 @@ def details(file: BinaryIO) -> dict[str, Any]:
     for name, tag in _POSITION.items():
         if degrees := _degrees(gps.get(tag + 1), gps.get(tag)):
             found[name] = degrees
-    shown = {name: _plain(value) for name, value in found.items() if name not in _LEFT_OUT}
-    return {name: value for name, value in sorted(shown.items()) if value is not None}
+    values = {name: _plain(value) for name, value in found.items() if name not in _LEFT_OUT}
+    return {name: value for name, value in sorted(values.items()) if value is not None}
 
 
 def _degrees(parts: Any, side: Any) -> float | None:

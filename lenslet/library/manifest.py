@@ -120,9 +120,9 @@ def _starts(sizes: list[int], most: int, room: int) -> list[int]:
 
 
 def bounded(dirs: list[Dir]) -> list[Dir]:
-    """Returns the subfolders as a manifest can hold them; too many are shown without covers.
+    """Returns the subfolders as a manifest can hold them; too many are listed without covers.
 
-    `TooLarge` if there are too many all the same.
+    `TooLarge` if they do not fit without covers either.
     """
     if len(orjson.dumps(dirs)) <= DIRS_BYTES:
         return dirs
@@ -133,8 +133,8 @@ def bounded(dirs: list[Dir]) -> list[Dir]:
 
 
 def _encode_head(manifest: Manifest, **more: int) -> bytes:
-    shown = f"{manifest.path}/" if manifest.path else ""
-    head = {"v": 1, "path": shown, "generatedAt": manifest.generated_at, **more}
+    path = f"{manifest.path}/" if manifest.path else ""
+    head = {"v": 1, "path": path, "generatedAt": manifest.generated_at, **more}
     return orjson.dumps(head)[:-1]
 
 
@@ -237,10 +237,14 @@ def _is_page(found: dict[str, Any], folder: Path, page: int, head: _Head | None)
     if head and numbers != [page, len(head.first_names), head.item_count]:
         return False
     starts, generated = found.get("starts", []), found.get("generatedAt")
-    numbered = isinstance(starts, list) and all(isinstance(each, int) for each in starts)
-    dated = numbered and bool(generated) and _is_time(generated)
-    shown = dated and _are_items(found.get("items"), folder)
-    return shown and (page > 0 or _are_dirs(found.get("dirs")))
+    return (
+        isinstance(starts, list)
+        and all(isinstance(each, int) for each in starts)
+        and bool(generated)
+        and _is_time(generated)
+        and _are_items(found.get("items"), folder)
+        and (page > 0 or _are_dirs(found.get("dirs")))
+    )
 
 
 def _read_file(tree: Tree, folder: Path, name: str, *, fresh: bool = False) -> tuple[bytes, Stat]:

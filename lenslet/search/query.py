@@ -362,13 +362,13 @@ class Search:
         texts += [each.terms_of(view.text) for each in view.changed]
         for text in texts:
             for line in [line for line in text.splitlines() if wanted in line]:
-                kind, folded, shown, count = line.split(b"\t")
+                kind, folded, term, count = line.split(b"\t")
                 if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
-                    counts[kind, shown] = counts.get((kind, shown), 0) + int(count)
-        ordered = ((kind, -count, shown) for (kind, shown), count in counts.items() if count > 0)
+                    counts[kind, term] = counts.get((kind, term), 0) + int(count)
+        ordered = ((kind, -count, term) for (kind, term), count in counts.items() if count > 0)
         return [
-            {"text": shown.decode(), "count": -less, "kind": "tag" if kind == b"t" else "name"}
-            for kind, less, shown in heapq.nsmallest(limit, ordered)
+            {"text": term.decode(), "count": -less, "kind": "tag" if kind == b"t" else "name"}
+            for kind, less, term in heapq.nsmallest(limit, ordered)
         ]
 
     # Keeping up

@@ -37,9 +37,9 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.storage.tree import Document, Tree
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
-_SHOWN = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
+_KEYS = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 _TYPES = (str, str, str, int, int, int, str, list, str)
-_BLANK = {key: kind() for key, kind in zip(_SHOWN, _TYPES, strict=True) if key != "path"}
+_BLANK = {key: kind() for key, kind in zip(_KEYS, _TYPES, strict=True) if key != "path"}
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # tags, and words
@@ -71,8 +71,8 @@ def fold(text: str) -> str:
     return _CONTROL.sub(" ", plain.casefold())
 
 
-def shown(item: Item) -> Item:
-    """Returns the keys of an item that search shows."""
+def entry(item: Item) -> Item:
+    """Returns the keys of an item that the rollup has."""
     found = {  # written out: 0.6 µs instead of 2.5
         "path": item["path"],
         "name": item["name"],
@@ -106,7 +106,7 @@ def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -
 
 def encode_item(item: Item) -> bytes:
     """Returns an item as a line of the rollup, without its end; nothing if it is too long."""
-    text = orjson.dumps(shown(item))
+    text = orjson.dumps(entry(item))
     return text if len(text) < LINE_BYTES - 2 else b""  # a comma and the end of the line
 
 
@@ -276,7 +276,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
     for line in iter(partial(file.readline, LINE_BYTES), b""):
         if line.startswith(b"{"):
             item = {**_BLANK, **loads(line.rstrip(b",\n"))}  # an older form had fewer keys
-            known = tuple(map(type, map(item.get, _SHOWN))) == _TYPES
+            known = tuple(map(type, map(item.get, _KEYS))) == _TYPES
             if not known or len(item["tags"]) > MAX_TAGS:
                 raise TypeError("an item is nonsense")
             yield position, item

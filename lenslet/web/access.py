@@ -34,7 +34,7 @@ class Access:
         self._settings = settings
         self._hosts = frozenset((settings.host.lower(), *settings.allowed_hosts))
         self._has_tokens = bool(settings.api_token or settings.read_token)
-        self._asks = self._has_tokens or bool(settings.auth_header)
+        self._needs_client = self._has_tokens or bool(settings.auth_header)
         self._shows_page = settings.page
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -52,7 +52,7 @@ class Access:
         token = _bearer(req)
         if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
-        if self._asks and req.path != "/session":
+        if self._needs_client and req.path != "/session":
             try:
                 self._check_client(req, token)
             except falcon.HTTPUnauthorized:
@@ -117,7 +117,7 @@ class Session(Resource):
     """`POST /session`, `DELETE /session`: a cookie, because an `<img>` cannot send a token."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        # Anybody may send this: nothing else is parsed before a client has shown who it is.
+        # Anybody may send this: nothing else is parsed before it is known who a client is.
         body, settings = read_json(req, SESSION_BYTES), self.service.settings
         sent = body.get("token") if isinstance(body, dict) else None
         if not isinstance(sent, str):

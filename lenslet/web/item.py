@@ -36,7 +36,7 @@ class Item(Resource):
         if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
         current = self._current(image, item)
-        document, tag = _shown(image, found.sidecar, current)
+        document, tag = _merged(image, found.sidecar, current)
         if choice_param(req, "exif", ("", "full")) == "full":
             document["exif"] |= self._details(image)
         if image.location.readonly:
@@ -54,7 +54,9 @@ class Item(Resource):
             return sidecar.merge(stored.document if stored else None, edit)
 
         stored = self.service.images.edit(image, change)
-        document, tag = _shown(image, stored, self._current(image, self.service.images.item(image)))
+        document, tag = _merged(
+            image, stored, self._current(image, self.service.images.item(image))
+        )
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = sidecar.dumps(document)
         resp.set_header("ETag", f'"{tag}"')
@@ -166,12 +168,12 @@ def _parts(tags: Iterable[str]) -> list[str]:
     return [tag.partition(".")[0] for tag in tags]
 
 
-def _shown(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
-    """Returns the document to send, and its ETag."""
+def _merged(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
+    """Returns a sidecar with the facts of its image, as it is sent, and its ETag."""
     blank = {"v": 1, "tags": [], "notes": "", "updatedBy": ""}
     document = sidecar.with_facts(blank | (stored.document if stored else {}), current)
     if "updatedAt" not in document:
         document["updatedAt"] = times.of_ns(image.stat.mtime_ns)
-    merged = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
-    rest = blake3(sidecar.dumps(merged)).hexdigest()[:12]
+    facts = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
+    rest = blake3(sidecar.dumps(facts)).hexdigest()[:12]
     return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"

@@ -52,7 +52,7 @@ def load() -> Page:
 
 
 def is_page(req: falcon.Request) -> bool:
-    """True for the page and its files. They tell nothing of the library, so all may have them."""
+    """True for the page and its files. Everyone may read them: the library is not in them."""
     return req.path.startswith("/page/") or (req.path == "/" and wants_page(req))
 
 

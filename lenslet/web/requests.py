@@ -66,7 +66,7 @@ class Requests:
             spread, count = start + len(_CLASSES), 0.0
             for number, most in enumerate(_BUCKETS, 1):
                 count += total(spread + number)
-                shown = "+Inf" if most == _BUCKETS[-1] else most
-                yield f'lenslet_request_seconds_bucket{{route="{route}",le="{shown}"}} {count:.0f}'
+                le = "+Inf" if most == _BUCKETS[-1] else most
+                yield f'lenslet_request_seconds_bucket{{route="{route}",le="{le}"}} {count:.0f}'
             yield f'lenslet_request_seconds_sum{{route="{route}"}} {total(spread):.6f}'
             yield f'lenslet_request_seconds_count{{route="{route}"}} {count:.0f}'
