@@ -144,7 +144,7 @@ def unsupported(name: str) -> str:
     Files without a suffix, JSON and Lenslet's own are not meant to be shown.
     """
     stem, dot, suffix = name.lower().rpartition(".")
-    own = f".{suffix}" in (*MEDIA_TYPES, THUMBNAIL, ".json") or name.startswith(".")
+    own = f".{suffix}" in (*_BY_SUFFIX, THUMBNAIL, ".json") or name.startswith(".")
     return f".{suffix}" if stem and dot and not own else ""
 
 

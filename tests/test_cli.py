@@ -232,9 +232,9 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
         old(put(root / name))
     assert lenslet(tmp_path, "index", root).returncode == 0
     clean = lenslet(tmp_path, "check", root)
-    assert (clean.returncode, clean.stdout) == (
+    assert (clean.returncode, clean.stdout.splitlines()) == (
         0,
-        "nothing is missing, stale, orphaned, foreign or broken\n",
+        ["3 images in 3 folders", "nothing is missing, stale, orphaned or broken"],
     )
     (root / "a/one.jpg").unlink()
     (root / "b/three.jpg.thumbnail").unlink()
@@ -247,14 +247,82 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
     threading.Event().wait(2.1)  # younger files may still be being written
     found = lenslet(tmp_path, "check", root)
     assert found.returncode == 1
-    told = {tuple(line.split(": ")[:2]) for line in found.stdout.splitlines()}
-    assert told == {
-        ("staleManifest", "/"), ("staleManifest", "a"), ("staleManifest", "b"), ("missingManifest", "c"),
-        ("staleThumbnail", "a/two.jpg"), ("missingThumbnail", "b/three.jpg"), ("missingThumbnail", "c/new.jpg"),
-        ("orphanThumbnails", "a/one.jpg.thumbnail"), ("orphanSidecars", "b/gone.jpg.json"),
-        ("foreignJson", "b/three.jpg.json"), ("brokenPointers", "p"),
-    }  # fmt: skip
+    lines = found.stdout.splitlines()
+    assert [tuple(line.split(": ")[:2]) for line in lines[9:]] == [
+        ("brokenPointers", "p"),
+        ("orphanSidecars", "b/gone.jpg.json"),
+        ("missingManifest", "c"),
+        ("staleManifest", "/"), ("staleManifest", "a"), ("staleManifest", "b"),
+        ("missingThumbnail", "b/three.jpg"), ("missingThumbnail", "c/new.jpg"),
+        ("staleThumbnail", "a/two.jpg"),
+    ]  # fmt: skip
+    assert [line.split(" (")[0].split() for line in lines[:9]] == [
+        ["3", "images", "in", "4", "folders"],
+        ["1", "brokenPointers"], ["1", "orphanSidecars"], ["1", "missingManifest"],
+        ["3", "staleManifest"], ["2", "missingThumbnail"], ["1", "staleThumbnail"],
+        ["1", "orphanThumbnails"], ["1", "foreignJson"],
+    ]  # fmt: skip
     assert tree(root) == before
+
+
+def test_json_of_google_takeout_is_a_note_with_a_count(root, tmp_path) -> None:
+    for number in range(57):
+        old(put(root / f"{number}.jpg"))
+        put(root / f"{number}.jpg.json", b'{"title": "takeout"}')
+    assert lenslet(tmp_path, "index", root).returncode == 0
+    found = lenslet(tmp_path, "check", root)
+    assert found.returncode == 0
+    first, second, third = found.stdout.splitlines()
+    assert (first, second) == (
+        "57 images in 1 folders",
+        "nothing is missing, stale, orphaned or broken",
+    )
+    assert third.split()[:2] == ["57", "foreignJson"] and "nothing to do" in third
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_check_offers_to_delete_the_notes_of_a_photo_that_was_deleted(
+    root, tmp_path, apart
+) -> None:
+    """Not before the index process has seen that the photo was not only moved."""
+    settings = {"STATE_DIR": str(tmp_path / "my state")} if apart else {}
+    note = b'{"v": 1, "tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z"}'
+    notes = put((tmp_path / "my state" if apart else root) / "a/it's.jpg.json", note)
+    old(put(root / "a/it's.jpg"))
+    old(put(root / "b.jpg"))
+    lenslet(tmp_path, "index", root, **settings)
+    (root / "a/it's.jpg").unlink()
+    found = lenslet(tmp_path, "check", root, **settings)
+    assert "orphanSidecars: a/it's.jpg.json: its image is gone" in found.stdout
+    assert "rm --" not in found.stdout
+    lenslet(tmp_path, "index", root, **settings)
+    found = lenslet(tmp_path, "check", root, **settings)
+    (command,) = (line for line in found.stdout.splitlines() if "rm --" in line)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert not notes.exists()
+    lenslet(tmp_path, "index", root, **settings)
+    found = lenslet(tmp_path, "check", root, **settings)
+    assert (found.returncode, "orphan" in found.stdout.splitlines()[1:]) == (0, False), found.stdout
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_check_takes_folders_of_any_depth(root, tmp_path, apart) -> None:
+    settings = {"STATE_DIR": str(tmp_path / "state")} if apart else {}
+    old(put(root.joinpath(*["d"] * 500) / "a.jpg"))
+    if apart:  # the same folders, gone from the root
+        put((tmp_path / "state").joinpath(*["e"] * 500) / "_index.json", b"{}")
+    found = lenslet(tmp_path, "check", root, **settings)
+    assert "1 images in 501 folders" in found.stdout, found.stderr[-300:]
+    assert (found.returncode, found.stderr) == (1, "")
+
+
+def test_check_says_that_a_service_may_have_its_files_elsewhere(root, tmp_path) -> None:
+    old(put(root / "a.jpg"))
+    lenslet(tmp_path, "index", root, STATE_DIR=str(root / ".lenslet"))
+    found = lenslet(tmp_path, "check", root)
+    said = f"name it: STATE_DIR={root}/.lenslet lenslet check {root}"
+    assert said in found.stdout
+    assert lenslet(tmp_path, "check", root, STATE_DIR=str(root / ".lenslet")).returncode == 0
 
 
 def test_demo_draws_a_gallery_and_serves_it(tmp_path) -> None:

@@ -18,20 +18,22 @@ from lenslet.storage.tree import Tree
 SHOWN = 100
 _SUFFIXES = 20  # of files that are not shown, the most frequent
 COUNTS = ("folders", "items", "thumbnailsMissing", "sidecars")
-KINDS = {  # what can be wrong, and what to do about it
-    "orphanSidecars": "put the photo back, or remove the file if it is not needed any more",
-    "orphanThumbnails": "remove them, if the images are gone for good",
-    "foreignJson": "nothing: Lenslet writes beside them",
+KINDS = {  # what can be wrong, the worst first, and what to do about it
+    "unreadableFolders": "let Lenslet read and write there, and check the disk",
+    "unreadableFiles": "let Lenslet read them, and check the disk",
     "unreadableSidecars": "repair or rename the file: it is never overwritten",
-    "unusableNames": "rename them",
     "brokenPointers": "correct the pointer file, or POINTER_ROOTS and POINTER_BUCKETS",
     "quarantined": "replace the image; if its reason names DECODE_SECONDS, raise that",
     "unreadableImages": "replace the image, or remove it",
-    "unreadableFiles": "let Lenslet read them, and check the disk",
-    "unreadableFolders": "let Lenslet read and write there, and check the disk",
+    "orphanSidecars": "put the photo back or, if you deleted it on purpose, delete its .json: "
+    "'lenslet check' prints the commands",
+    "unusableNames": "rename them",
+    "orphanThumbnails": "they may be removed, if the images are gone for good",
+    "foreignJson": "Google Takeout's, or another program's: nothing to do",
 }
+NOTES = frozenset({"orphanThumbnails", "foreignJson"})  # nothing is wrong
 # Problems that make `/health` say degraded; the others are only counted.
-WORRYING = frozenset(KINDS) - {"foreignJson", "orphanThumbnails", "unreadableImages"}
+WORRYING = frozenset(KINDS) - NOTES - {"unreadableImages"}
 
 
 class Problem(NamedTuple):

@@ -3,13 +3,16 @@
 import argparse
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from lenslet import __version__, errors, run
+from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.look import Look, Looker
 from lenslet.index.loop import Indexer
@@ -30,8 +33,15 @@ _SETTINGS = (
     "Every setting is an environment variable or a line of a .env file in the working directory, "
     "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
 )
+# What `check` finds beside the kinds of `health`.
+_NOT_INDEXED = dict.fromkeys(
+    ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
+    "a running service or 'lenslet index' makes them",
+)
+_STATE_DIRS = ("/var/lib/lenslet", "~/lenslet-files")  # of deploy/lenslet.service, of the README
+_DEEPEST = 20_000  # Python calls, for folders in folders: a path has at most 4,096 bytes
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
-_HARMLESS = {"orphanSidecars", "orphanThumbnails", "foreignJson", "unusableNames"}
+_HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,10 +196,11 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
         f"{counts['items']} images in {counts['folders']} folders: {progress}, "
         f"{thumbnails} have thumbnails"
     )
-    shown = [p for problems in found["problems"].values() for p in problems]
-    for problem in shown:
+    kinds = health.KINDS.keys() - health.NOTES
+    shown = [p for kind in kinds for p in found["problems"].get(kind, ())]
+    for problem in sorted(shown, key=lambda problem: problem["path"].split("/")):
         print(f"  {problem['path'] or '/'}: {problem['reason']}")
-    hidden = sum(counts[kind] for kind in health.KINDS) - len(shown)
+    hidden = sum(counts[kind] for kind in kinds) - len(shown)
     if hidden > 0:
         print(f"  … and {hidden} more")
     if failed := sum(counts[kind] for kind in health.KINDS.keys() - _HARMLESS):
@@ -204,8 +215,10 @@ def _check(options: argparse.Namespace) -> int:
     library = open_library(run.load_settings(writes=False))
     if not _usable(library):
         return 1
+    sys.setrecursionlimit(_DEEPEST)
     looker, records = Looker(library, Clock()), Records()
-    found, locations = list[Problem](), list[Location]()
+    found, locations, strays = list[Problem](), list[Location](), list[Orphan]()
+    counts = Counter[str]()
 
     def check(path: Path) -> Dir | None:
         """Checks a folder and all below it; returns how it shows in its parent."""
@@ -227,6 +240,8 @@ def _check(options: argparse.Namespace) -> int:
             return entry
         locations.append(contents.location)
         found.extend(_in_folder(path, look))
+        strays.extend(look.orphans)
+        counts.update(folders=1, images=len(look.plan.manifest.items))
         return look.entry
 
     check(ROOT)
@@ -234,12 +249,66 @@ def _check(options: argparse.Namespace) -> int:
         known = orphans.folders_of(library.tree, locations)
         broken = any(problem.kind == "brokenPointers" for problem in found)
         for folder in orphans.folders_gone(own, library.locator, known, targets=not broken):
-            found += map(_orphan, orphans.in_folder_gone(library.tree, folder))
-    for kind, path, reason in sorted(found, key=lambda problem: problem.path.split("/")):
-        print(f"{kind}: {path or '/'}: {one_line(reason)}")
-    if not found:
-        print("nothing is missing, stale, orphaned, foreign or broken")
-    return int(bool(found))
+            strays += orphans.in_folder_gone(library.tree, folder)
+    found += [Problem("orphanSidecars", each.path, each.reason) for each in strays]
+    print(f"{counts['images']} images in {counts['folders']} folders")
+    _print_problems(found)
+    for line in (*_advice_where(library.settings, found), *_advice_orphans(library, strays)):
+        print(line)
+    return int(any(problem.kind not in health.NOTES for problem in found))
+
+
+def _print_problems(found: list[Problem]) -> None:
+    """Prints how many problems there are of each kind, and then each, the worst first."""
+    advice = {**health.KINDS, **_NOT_INDEXED}
+    kinds = sorted(advice, key=lambda kind: (kind in health.NOTES, kind in _NOT_INDEXED))
+    counts = Counter(problem.kind for problem in found)
+    if not counts.keys() - health.NOTES:
+        print("nothing is missing, stale, orphaned or broken")
+    for kind in filter(counts.get, kinds):
+        print(f"{counts[kind]:6} {kind} ({advice[kind]})")
+    for kind, path, reason in sorted(
+        found, key=lambda problem: (kinds.index(problem.kind), problem.path.split("/"))
+    ):
+        if kind not in health.NOTES:
+            print(f"{kind}: {path or '/'}: {one_line(reason)}")
+
+
+def _advice_where(settings: Settings, found: list[Problem]) -> Iterator[str]:
+    """Says that a service may keep its files elsewhere, if there are none in the root."""
+    if settings.s3_bucket or settings.state_dir:
+        return
+    if any(problem[:2] == ("missingManifest", ROOT) for problem in found):
+        root = os.path.realpath(settings.root_path)
+        places = map(os.path.expanduser, (*_STATE_DIRS, os.path.join(root, ".lenslet")))
+        place = shlex.quote(next(filter(os.path.isdir, places), "…"))
+        yield (
+            f"Lenslet has no files in {root}. If a service has a STATE_DIR for them, name it: "
+            f"STATE_DIR={place} lenslet check {shlex.quote(root)}"
+        )
+
+
+def _advice_orphans(library: Library, strays: list[Orphan]) -> Iterator[str]:
+    """Offers commands that delete the sidecars of which the index process says the photo is gone.
+
+    Right after a photo was moved, its sidecar has not been moved after it.
+    """
+    report = health.load(library.tree) or {"problems": {}}
+    gone = {
+        problem["path"]
+        for problem in report["problems"].get("orphanSidecars", [])
+        if problem["reason"] == orphans.GONE
+    }
+    files = [
+        place
+        for each in strays
+        if each.path in gone and each.editable
+        for place in {each.tree.where(each.file), f"{each.tree.name}/{each.file}"}
+        if os.path.isfile(place)
+    ]
+    if files:
+        yield "If you deleted these photos on purpose, this deletes their tags and notes:"
+        yield from (f"  rm -- {shlex.quote(each)}" for each in files)
 
 
 def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
@@ -256,11 +325,6 @@ def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
         else:
             yield Problem("missingThumbnail", path.child(name), "not made yet")
     yield from look.plan.problems
-    yield from map(_orphan, look.orphans)
-
-
-def _orphan(orphan: Orphan) -> Problem:
-    return Problem("orphanSidecars", orphan.path, orphan.reason)
 
 
 if __name__ == "__main__":

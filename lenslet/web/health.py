@@ -54,8 +54,8 @@ class Health(Resource):
             f"{counts[kind]} {kind} ({health.KINDS[kind]})": min(
                 (problem["since"] for problem in problems.get(kind, ())), default=now
             )
-            for kind in sorted(health.WORRYING)
-            if counts.get(kind)
+            for kind in health.KINDS
+            if kind in health.WORRYING and counts.get(kind)
         }
         reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"
