@@ -1,6 +1,8 @@
-"""The index process alone, for a host that only indexes."""
+"""`lenslet worker` in a checkout: the index process alone."""
 
-from lenslet.run import work
+import sys
+
+from lenslet.run.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(work())
+    raise SystemExit(main(["worker", *sys.argv[1:]]))

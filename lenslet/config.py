@@ -195,6 +195,10 @@ class Settings:
     state_home: str = "~/.local/state/lenslet"
 
     @property
+    def backend(self) -> str:
+        return "s3" if self.s3_bucket else "local"
+
+    @property
     def buckets(self) -> tuple[str, ...]:
         """The buckets that images may be in: the root's, and those that pointers may lead to."""
         return tuple(filter(None, (self.s3_bucket, *self.pointer_buckets)))

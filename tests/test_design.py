@@ -43,7 +43,7 @@ def imported(module: ast.Module) -> set[str]:
 
 def layer(name: str) -> str:
     """The layer of a module, by its dotted name in the package."""
-    return "base" if name in BASE else name.partition(".")[0]
+    return "base" if name in BASE else name.partition(".")[0].replace("__main__", "run")
 
 
 def ours(name: str) -> set[str]:

@@ -68,6 +68,28 @@ def test_a_wrong_setting_is_an_error_of_its_own(tmp_path) -> None:
             lenslet.create_app(settings)
 
 
+def test_a_wrong_value_says_what_is_meant() -> None:
+    with pytest.raises(SettingError, match=r"^THUMB_QUALITY=80: must be text, such as '80'$"):
+        lenslet.create_app({"THUMB_QUALITY": 80})  # type: ignore[dict-item]
+    with pytest.raises(SettingError, match=r"^THUMB_QUALTIY is not a setting"):
+        lenslet.create_app({"THUMB_QUALTIY": "80"})
+
+
+def test_a_worker_works_for_all_processes_of_a_program(root: pathlib.Path, tmp_path) -> None:
+    put(root / "a/one.jpg")
+    settings = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path), "WORKER_THREADS": "0"}
+    app = TestApp(lenslet.create_app(settings))
+    assert app.get("/health/workers").json["alive"] is False
+    command = [sys.executable, "-m", "lenslet", "worker"]
+    with subprocess.Popen(command, env={**os.environ, **settings}) as worker:
+        try:
+            wait_for(lambda: app.get("/health").json["status"] == "ok")
+            image = {"Accept": "image/webp"}
+            assert app.get("/preview?path=a/one.jpg", headers=image).content_type == "image/webp"
+        finally:
+            worker.terminate()
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys, lenslet; print([m for m in sys.modules if m.split('.')[0] in ('PIL', 'falcon', 'orjson')])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -550,10 +550,11 @@ def test_files_of_any_year_are_served(serve: Serve) -> None:
         server.stop()
 
 
-def test_worker_py_indexes_alone_and_stops_when_told(root, tmp_path) -> None:
+@pytest.mark.parametrize("command", [["worker.py"], ["-m", "lenslet", "worker"]])
+def test_a_worker_indexes_alone_and_stops_when_told(root, tmp_path, command) -> None:
     fill(root, 4)
     environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
-    worker = subprocess.Popen([sys.executable, "worker.py"], cwd=ROOT, env=environ)
+    worker = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environ)
     pause = threading.Event()
     for _ in range(200):
         if len(list(root.rglob("*.thumbnail"))) == 4:
@@ -562,6 +563,34 @@ def test_worker_py_indexes_alone_and_stops_when_told(root, tmp_path) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     assert len(list(root.rglob("*.thumbnail"))) == 4
+
+
+def test_a_worker_beside_request_processes_makes_what_they_ask_for(
+    serve: Serve, root, tmp_path
+) -> None:
+    """Previews, thumbnails and edits at once; health says whether it lives."""
+    fill(root, 2)
+    server = serve(root, WORKER_THREADS="0", SCAN_SECONDS="3600", IMG_WAIT="20")
+    assert server.get("/preview?path=many/img0.jpg")[0] == 503
+    missing = "no index process: run 'lenslet worker' on this host"
+    assert server.json("/health")["reasons"] == [missing]
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "WORKER_THREADS": "0"}
+    command = [sys.executable, "-m", "lenslet", "worker", str(root)]
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(command, cwd=tmp_path, env=environ) as worker:
+            try:
+                server.until(lambda pid=worker.pid: server.index_pid() == pid)
+                server.until(lambda: server.json("/health").get("status") == "ok")
+                put(root / f"new/{end}.jpg")
+                image = f"path=new/{end}.jpg"
+                assert server.get(f"/preview?{image}", Accept="image/*")[0] == 200
+                assert server.get(f"/thumb?{image}", Accept="image/*")[0] == 200
+                assert server.request("PUT", f"/item?{image}", {"tags": [f"t{end}"]})[0] == 200
+                server.until(lambda end=end: server.json(f"/search?q=t{end}").get("total") == 1)
+            finally:
+                worker.send_signal(end)
+        server.until(lambda: server.json("/health").get("status") == "degraded")
+    assert server.json("/health")["reasons"] == [missing]
 
 
 @pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")

@@ -251,12 +251,20 @@ class NoSender:
         if job.kind is Kind.PREVIEW:
             raise StorageUnavailable(
                 "No previews are made on this host, because it has no index process "
-                "(WORKER_THREADS=0): use the thumbnail or the original."
+                "(WORKER_THREADS=0, and no 'lenslet worker'): use the thumbnail or the original."
             )
         raise StorageUnavailable(
             "This process reaches neither an index process (WORKER_THREADS=0) nor a queue "
             "(JOBS_QUEUE_URL): the change is found at the next scan."
         )
+
+
+def post(sender: socket.socket, job: Job) -> None:
+    """Sends a job as one datagram."""
+    try:
+        sender.send(orjson.dumps([job.kind, job.path, job.asked, job.force, job.deep]))
+    except (BlockingIOError, ConnectionError) as error:
+        raise StorageUnavailable("The index process has too much to do right now.") from error
 
 
 class Channel:
@@ -273,10 +281,7 @@ class Channel:
         self._receiver.setblocking(False)
 
     def send(self, job: Job) -> None:
-        try:
-            self._sender.send(orjson.dumps([job.kind, job.path, job.asked, job.force, job.deep]))
-        except (BlockingIOError, ConnectionError) as error:
-            raise StorageUnavailable("The index process has too much to do right now.") from error
+        post(self._sender, job)
 
     def receive(self, wait: float) -> Job | None:
         """Returns the next job, if one comes within `wait` seconds."""

@@ -47,19 +47,31 @@ class Heartbeat(NamedTuple):
 class Status:
     """Shared memory that outlives the index process. The master makes it before the fork.
 
+    With `file`, a file holds it, for processes that no master has forked.
+
     All processes of a host share the monotonic clock, so their times can be compared. Each process
     counts in a `row` of its own. One that takes the place of another goes on with its counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: str = "") -> None:
         self.row = 0
         self._lock = threading.Lock()
-        self._memory = _Memory.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Memory)))
+        size = ctypes.sizeof(_Memory)
+        memory = mmap.mmap(-1, size)
+        if file:
+            with open(os.open(f"{file}-{size}", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as opened:
+                os.posix_fallocate(opened.fileno(), 0, size)
+                memory = mmap.mmap(opened.fileno(), size)
+        self._memory = _Memory.from_buffer(memory)
 
     def beat(self, backlog: int) -> None:
         """Reports that the index process works, and how many folders and images are left."""
         memory = self._memory
         memory.pid, memory.beat, memory.backlog = os.getpid(), time.monotonic(), backlog
+
+    def end(self) -> None:
+        """Reports that the index process has ended as it should."""
+        self._memory.pid = 0
 
     def heartbeat(self) -> Heartbeat:
         memory = self._memory

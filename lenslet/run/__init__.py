@@ -1,14 +1,13 @@
-"""The processes: `serving` is gunicorn, `cli` the command line, `embed` for other programs,
-`pool` the threads that answer, `demo` draws a sample gallery.
+"""The processes: `serving` is gunicorn, `worker` the index process alone, `cli` the command line,
+`embed` for other programs, `pool` the threads that answer, `demo` draws a sample gallery.
 
-Here is what they share: the settings of a process, an index process, and `worker.py`.
+Here is what they share: the settings of a process, and an index process.
 """
 
 import functools
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -19,11 +18,11 @@ from functools import partial
 from lenslet import config, times
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.index.loop import BEAT_SECONDS, Indexer, start
+from lenslet.index.loop import Indexer
 from lenslet.index.queue import Channel, Queue
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
-from lenslet.storage import check_settings, root_name
+from lenslet.storage import check_settings
 from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
@@ -127,38 +126,3 @@ def index_process(
         if settings.scan_seconds and settings.many_hosts:
             targets.append(Scanning(library.tree, status).run)
     return [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
-
-
-# The index process alone
-
-
-def stop_on_signals() -> threading.Event:
-    """Returns an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
-def work() -> int:
-    """Runs `python worker.py`: the index process alone, until SIGTERM or SIGINT."""
-    if len(sys.argv) > 1:
-        raise SystemExit("worker.py only indexes; its settings are in the environment and .env")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    logging.getLogger().handlers[0].addFilter(OneLine())
-    quiet_pillow()
-    settings = load_settings()
-    if settings.log_format == "json":
-        logging.getLogger().handlers[0].setFormatter(JsonFormatter())
-    stop, queue = stop_on_signals(), Queue()
-    threads = index_process(settings, queue, Status(), stop)
-    threads = start(threads, stop, lambda: None)
-    log.info("indexing %s", root_name(settings))
-    while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
-        pass
-    failed = not stop.is_set()
-    stop.set()
-    queue.wake()
-    for thread in threads:
-        thread.join()
-    return int(failed)

@@ -1,4 +1,4 @@
-"""The command line: `lenslet serve`, `index`, `check` and `demo`."""
+"""The command line: `lenslet serve`, `worker`, `index`, `check` and `demo`."""
 
 import argparse
 import logging
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     drawings = "a new folder for the drawings (default: ./lenslet-demo)"
     for name, action, about, path in (
         ("serve", _serve, "serve a folder or a bucket until stopped", folder),
+        ("worker", _work, "only index a folder or a bucket, until stopped", folder),
         ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
         ("check", _check, "say what is missing or broken; change nothing", folder),
         ("demo", _demo, "draw a small sample gallery and serve it", drawings),
@@ -104,6 +105,12 @@ def _serve(options: argparse.Namespace, *, opens: bool = False) -> int:
     server.opens = opens
     server.run()
     return 0
+
+
+def _work(options: argparse.Namespace) -> int:
+    from lenslet.run import worker
+
+    return worker.work()
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -276,10 +283,8 @@ def _print_problems(found: list[Problem]) -> None:
 
 def _advice_where(settings: Settings, found: list[Problem]) -> Iterator[str]:
     """Says that a service may keep its files elsewhere, if there are none in the root."""
-    if settings.s3_bucket or settings.state_dir:
-        return
-    if any(problem[:2] == ("missingManifest", ROOT) for problem in found):
-        root = os.path.realpath(settings.root_path)
+    if not settings.state_dir and ("missingManifest", ROOT) in (each[:2] for each in found):
+        root = root_name(settings)
         places = map(os.path.expanduser, (*_STATE_DIRS, os.path.join(root, ".lenslet")))
         place = shlex.quote(next(filter(os.path.isdir, places), "…"))
         yield (

@@ -13,10 +13,11 @@ from typing import Any
 from lenslet import config
 from lenslet.errors import SettingError
 from lenslet.index.loop import Indexer
-from lenslet.index.queue import NoSender, Queue, Sender
+from lenslet.index.queue import Queue
 from lenslet.index.status import Status
 from lenslet.library import open_library
 from lenslet.run import FRESH_SECONDS, quiet_pillow
+from lenslet.run.worker import reach
 from lenslet.storage import check_settings
 from lenslet.web.app import WSGIApp
 from lenslet.web.app import create_app as application
@@ -26,18 +27,17 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
     """Returns the WSGI application, and indexes on `WORKER_THREADS` threads of this process.
 
     Call it once in each process, after any fork. With several processes set `WORKER_THREADS=0` and
-    run `python worker.py` beside them. The threads end with the process: nothing is lost then.
+    run `lenslet worker` beside them. The threads end with the process: nothing is lost then.
     """
     checked = _checked(settings)
-    library, status = open_library(checked, fresh_seconds=FRESH_SECONDS), Status()
-    jobs: Sender = NoSender()
-    if checked.worker_threads:
-        queue, stop = Queue(), threading.Event()
-        indexer = Indexer(open_library(checked, patient=True), queue, status)
-        # A program that ends must not wait for it.
-        threading.Thread(target=indexer.run, args=(stop,), daemon=True).start()
-        jobs = queue
-    return application(library, jobs, status)
+    library = open_library(checked, fresh_seconds=FRESH_SECONDS)
+    if not checked.worker_threads:
+        return application(library, *reach(checked))
+    queue, status = Queue(), Status()
+    indexer = Indexer(open_library(checked, patient=True), queue, status)
+    # A program that ends must not wait for it.
+    threading.Thread(target=indexer.run, args=(threading.Event(),), daemon=True).start()
+    return application(library, queue, status)
 
 
 def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
@@ -53,6 +53,8 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
     quiet_pillow()
     known = {*config.names(), "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
     for name, value in settings.items():
-        if name not in known or not isinstance(value, str):
-            raise SettingError(f"{name}: must be the name of a setting, with a text as its value")
+        if name not in known:
+            raise SettingError(f"{name} is not a setting")
+        if not isinstance(value, str):
+            raise SettingError(f"{name}={value!r}: must be text, such as {str(value)!r}")
     return check_settings(config.settings({"HOME": os.path.expanduser("~"), **settings}))

@@ -35,7 +35,7 @@ from gunicorn.workers import gthread
 from lenslet.config import Settings
 from lenslet.errors import Overloaded
 from lenslet.index.loop import BEAT_SECONDS, start
-from lenslet.index.queue import Channel, NoSender, Queue, Sender
+from lenslet.index.queue import Queue, Sender
 from lenslet.index.status import ROWS
 from lenslet.library import open_library
 from lenslet.run import (
@@ -50,6 +50,7 @@ from lenslet.run import (
 )
 from lenslet.run.connection import Connection
 from lenslet.run.pool import Pool
+from lenslet.run.worker import reach, receive
 from lenslet.storage import root_name, state_folder
 from lenslet.web.app import WSGIApp, create_app
 
@@ -70,8 +71,8 @@ _REFUSALS = {
     http_errors.ExpectationFailed: "417 Expectation Failed",
 }
 _NO_INDEX = (
-    "WORKER_THREADS=0 and no JOBS_QUEUE_URL: nothing is indexed here. The host that indexes finds "
-    "edits and new images within its SCAN_SECONDS; set JOBS_QUEUE_URL to tell it at once."
+    "WORKER_THREADS=0 and no JOBS_QUEUE_URL: run 'lenslet worker' beside this service. If another "
+    "host indexes, it finds edits and new images within its SCAN_SECONDS."
 )
 _NO_TOKEN = (
     "Everyone who reaches this port may read all photos and edit tags and notes: "
@@ -98,7 +99,9 @@ def build() -> WSGIApp:
         stand_in=stand_in,
         trusts=partial(status.is_current, most=most),
     )
-    jobs: Sender = channel if settings.worker_threads else NoSender()
+    jobs: Sender = channel
+    if not settings.worker_threads:
+        jobs, status = reach(settings)
     if settings.jobs_queue_url:
         from lenslet.hosts import SharedJobs
 
@@ -258,16 +261,6 @@ def _refuse(client: Any, status: str, description: str, more: str = "") -> None:
     client.setblocking(False)
     with contextlib.suppress(OSError):
         client.sendall(head.encode() + body)
-
-
-def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
-    """Puts jobs of requests in the queue. One that comes after `stop` goes to the next process."""
-    while not stop.is_set():
-        job = channel.receive(BEAT_SECONDS / 2)
-        if job is not None and stop.is_set():
-            channel.send(job)
-        elif job is not None:
-            queue.put(job)
 
 
 def gunicorn_settings() -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Health(Resource):
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
             "since": self._since,
-            "backend": "s3" if self.service.settings.s3_bucket else "local",
+            "backend": self.service.settings.backend,
             "workers": workers,
             "storage": storage,
             "library": library,
@@ -104,11 +104,15 @@ class Health(Resource):
 
     def _workers(self) -> dict[str, Any]:
         """Returns how the index process of this host is, and whether jobs reach it."""
-        beat, status = self.service.status.heartbeat(), self.service.status
+        status, settings = self.service.status, self.service.settings
+        beat = status.heartbeat()
         problems = [status.problem(STORAGE), status.problem(QUEUE), self.service.jobs.problem]
         if not beat.pid:
-            missing = "no index process" if self.service.settings.worker_threads else ""
-            return {"alive": False, "problems": list(filter(None, [*problems, missing]))}
+            if settings.worker_threads:
+                problems.append("no index process")
+            elif settings.backend == "local":
+                problems.append("no index process: run 'lenslet worker' on this host")
+            return {"alive": False, "problems": list(filter(None, problems))}
         if beat.age > PULSE_SECONDS:
             problems.append("the index process has not reported for more than 10 s: see the log")
         return {

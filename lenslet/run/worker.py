@@ -1,0 +1,115 @@
+"""The index process alone, `lenslet worker`, and how request processes of its host reach it.
+
+They meet in a folder in shared memory: a socket for jobs, and a file in which the worker reports.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import replace
+
+from lenslet.config import Settings
+from lenslet.index.loop import BEAT_SECONDS, start
+from lenslet.index.queue import Channel, Job, NoSender, Queue, Sender, post
+from lenslet.index.status import ROWS, Status
+from lenslet.run import JsonFormatter, OneLine, index_process, load_settings
+from lenslet.storage import cache_folder, root_name
+
+log = logging.getLogger("lenslet")
+
+
+class Mailbox(Channel):
+    """Jobs for a worker. Of several workers the one that was started last gets them."""
+
+    def __init__(self, address: str, *, receives: bool = False) -> None:
+        self._address = address
+        if receives:
+            self._receiver = _datagrams()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)
+            self._receiver.bind(address)
+
+    def send(self, job: Job) -> None:
+        with _datagrams() as sender:
+            try:
+                sender.connect(self._address)
+            except (FileNotFoundError, ConnectionRefusedError):
+                NoSender().send(job)
+            post(sender, job)
+
+
+def _datagrams() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+
+def reach(settings: Settings) -> tuple[Sender, Status]:
+    """Returns how to send jobs to a worker of this host, and where it reports, now or later."""
+    try:
+        status, address = _meet(settings)
+    except OSError:  # a system without such memory
+        return NoSender(), Status()
+    status.row = os.getpid() % (ROWS - 1)
+    return Mailbox(address), status
+
+
+def _meet(settings: Settings) -> tuple[Status, str]:
+    """Returns where workers of this library and cache report, and the address of their socket."""
+    library = f"{cache_folder(settings, 'worker')} {settings.state_dir}"
+    digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:16]
+    folder = f"/dev/shm/lenslet-{os.getuid()}-{digest}"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.lstat(folder).st_uid != os.getuid():
+        raise PermissionError(folder)
+    return Status(f"{folder}/status"), f"{folder}/jobs"
+
+
+def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
+    """Puts jobs of requests in the queue. One that comes after `stop` goes to the next process."""
+    while not stop.is_set():
+        job = channel.receive(BEAT_SECONDS / 2)
+        if job is not None and stop.is_set():
+            channel.send(job)
+        elif job is not None:
+            queue.put(job)
+
+
+def stop_on_signals() -> threading.Event:
+    """Returns an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def work() -> int:
+    """Indexes until SIGTERM or SIGINT. `WORKER_THREADS=0` is meant for the request processes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger().handlers[0].addFilter(OneLine())
+    settings = load_settings()
+    if settings.log_format == "json":
+        logging.getLogger().handlers[0].setFormatter(JsonFormatter())
+    settings = replace(settings, worker_threads=settings.worker_threads or os.cpu_count() or 1)
+    stop, queue, status = stop_on_signals(), Queue(), Status()
+    targets = []
+    with contextlib.suppress(OSError):
+        status, address = _meet(settings)
+        status.row = ROWS - 1
+        targets.append((Mailbox(address, receives=True), queue, stop))
+    threads = index_process(settings, queue, status, stop)
+    threads += [threading.Thread(target=receive, args=each, name="receiver") for each in targets]
+    threads = start(threads, stop, lambda: None)
+    log.info("indexing %s", root_name(settings))
+    while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
+        pass
+    failed = not stop.is_set()
+    stop.set()
+    queue.wake()
+    for thread in threads:
+        thread.join()
+    status.end()
+    return int(failed)
