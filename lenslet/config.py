@@ -1,13 +1,13 @@
 """Settings from environment variables and a `.env` file."""
 
 import contextlib
-import difflib
 import grp
 import ipaddress
 import os
 import pwd
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path as FilePath
@@ -17,6 +17,7 @@ from lenslet import paths
 from lenslet.errors import SettingError
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_ACCESS = ("API_TOKEN", "READ_TOKEN", "AUTH_HEADER")  # without them everyone has access
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
 
 
@@ -347,13 +348,34 @@ def dotenv(text: str) -> dict[str, str]:
 
 
 def misspelt(variables: Iterable[str]) -> list[str]:
-    """Says which variables look like settings and are none, with the setting that is nearest."""
-    given = {name for name in variables if "_" in name}
-    unknown = sorted(given - set(names()))
-    near = {name: difflib.get_close_matches(name, names(), 1, 0.85) for name in unknown}
-    return [
-        f"{name} is not a setting: do you mean {known[0]}?" for name, known in near.items() if known
-    ]
+    """Says which variables look like settings and are none, with the settings that may be meant."""
+    found = []
+    for name in sorted(set(variables) - set(names())):
+        near = [known for known in names() if max(_difference(name, known)) <= ("_" in name)]
+        begun = [known for known in names() if name[:5] == known[:5] == "THUMB"]
+        if meant := near or begun:
+            found.append(f"{name} is not a setting: do you mean {' or '.join(meant)}?")
+    return found
+
+
+def check_access(found: Settings, variables: Iterable[str]) -> None:
+    """Raises `SettingError` if everyone has access, perhaps because of a slip in a name."""
+    if found.api_token or found.read_token or found.auth_header:
+        return
+    for name in variables:
+        for known in _ACCESS:
+            if sum(_difference(name, known)) <= 1:
+                raise SettingError(
+                    f"{name} is not a setting: do you mean {known}? Without that, everyone who "
+                    f"reaches the port may do everything. Rename {name}, or unset it."
+                )
+
+
+def _difference(name: str, known: str) -> tuple[int, int]:
+    """Counts the letters that a name has more, and fewer, than a setting, whatever their order."""
+    letters = Counter(name.upper().removeprefix("LENSLET_").replace("_", ""))
+    wanted = Counter(known.replace("_", ""))
+    return (letters - wanted).total(), (wanted - letters).total()
 
 
 def names() -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from conftest import Gallery, put
 from webtest import TestApp
 
+from lenslet import config
 from lenslet.config import settings
 from lenslet.errors import SettingError
 from lenslet.web.access import is_session, session
@@ -300,3 +304,47 @@ def test_a_bad_setting_is_named_and_no_token_is_shown(name, value) -> None:
     assert str(caught.value).startswith(name)
     assert (value in str(caught.value)) == ("TOKEN" not in name)
     assert FULL not in repr(settings({"API_TOKEN": FULL}))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("APITOKEN", "API_TOKEN"), ("READTOKEN", "READ_TOKEN"), ("API_TOKNE", "API_TOKEN"), ("api_token", "API_TOKEN"),
+     ("LENSLET_API_TOKEN", "API_TOKEN"), ("API_TOKENS", "API_TOKEN"), ("API_TOKN", "API_TOKEN"),
+     ("READ_TOKENS", "READ_TOKEN"), ("AUTHHEADER", "AUTH_HEADER"), ("AUTH_HEADERS", "AUTH_HEADER")],
+)  # fmt: skip
+def test_a_slip_in_a_name_that_gives_access_opens_no_service(root, tmp_path, name, meant) -> None:
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), name: FULL}
+    command = [sys.executable, "-m", "lenslet", "serve", str(root)]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"lenslet: {name} is not a setting: do you mean {meant}?")
+    assert (ended.stderr.count("\n"), FULL in ended.stderr) == (1, False)
+
+
+OTHERS = """
+PATH HOME LANG TERM SHELL USER _ PWD OLDPWD SHLVL LS_COLORS SSH_TTY XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS TZ
+PUID PGID HOSTNAME PORTS PAGER LESS_PAGER DB_HOST DB_PORT REDIS_HOST PGHOST PGPORT MYSQL_PORT SMTP_HOST WEB_PORT
+AWS_PROFILE AWS_DEFAULT_REGION AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ROLE_ARN AWS_CA_BUNDLE
+AWS_WEB_IDENTITY_TOKEN_FILE AWS_ENDPOINT_URL AWS_MAX_ATTEMPTS KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT
+GITHUB_TOKEN GH_TOKEN NPM_TOKEN HF_TOKEN CF_API_TOKEN CLOUDFLARE_API_TOKEN GITHUB_API_TOKEN API_KEY API_URL BOT_TOKEN
+AUTH_TOKEN ACCESS_TOKEN REFRESH_TOKEN PIP_INDEX_URL LOG_LEVEL INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS
+XDG_CACHE_HOME XDG_STATE_HOME GUNICORN_CMD_ARGS PYTHONUNBUFFERED LENSLET_CORPUS
+"""
+
+
+def test_variables_of_other_programs_are_no_slips() -> None:
+    assert config.misspelt(OTHERS.split()) == []
+    config.check_access(settings({}), [*OTHERS.split(), "APP_TOKEN", "THREAD_TOKEN"])
+
+
+def test_a_service_that_asks_for_a_token_starts_whatever_else_is_set() -> None:
+    config.check_access(settings({"READ_TOKEN": FULL}), ["APITOKEN"])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("LENSLET_PORT", "PORT"), ("STATEDIR", "STATE_DIR"), ("ROOTPATH", "ROOT_PATH"), ("port", "PORT"),
+     ("THUMBNAIL_SIZE", "THUMB_LONG_EDGE or THUMB_QUALITY or THUMB_WAIT"), ("THUMB_QUALITI", "THUMB_QUALITY")],
+)  # fmt: skip
+def test_a_name_that_looks_like_a_setting_names_the_one_that_may_be_meant(name, meant) -> None:
+    assert config.misspelt([name]) == [f"{name} is not a setting: do you mean {meant}?"]

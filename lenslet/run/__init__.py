@@ -84,6 +84,8 @@ def load_settings(*, writes: bool = True) -> Settings:
         if ignored:
             print(f"lenslet: {ignored}", file=sys.stderr)
         settings = config.load(os.environ, filed)
+        given = [name for name, value in (*os.environ.items(), *filed.items()) if value]
+        config.check_access(settings, given)
         for name, value in filed.items():
             if name.startswith("AWS_"):  # for boto3
                 os.environ.setdefault(name, value)
@@ -98,7 +100,7 @@ def load_settings(*, writes: bool = True) -> Settings:
         log.error("the settings stay as they were: %s", reason)
         return latest[0]
     if not latest:
-        for sentence in config.misspelt((*os.environ, *filed)):
+        for sentence in config.misspelt(given):
             print(f"lenslet: {sentence}", file=sys.stderr)
     latest[:] = [settings]
     return settings
