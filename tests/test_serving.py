@@ -458,6 +458,50 @@ def test_all_that_needs_the_photos_answers_503_while_their_disk_is_not_mounted(
     server.until(lambda: server.json("/health").get("status") == "ok")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "http://127.0.0.1:PORT/ ("),
+        ({"HOST": "0.0.0.0"}, "http://127.0.0.1:PORT/ (and at every address of this host) ("),
+        ({"HOST": "::"}, "http://[::1]:PORT/ (and at every address of this host) ("),
+        (
+            {"GUNICORN_CMD_ARGS": "--bind unix:here.sock --bind 127.0.0.1:PORT"},
+            "unix:here.sock and http://127.0.0.1:PORT/ (",
+        ),
+    ],
+)
+def test_the_start_names_the_address_to_open_and_the_command_that_checks(
+    root, tmp_path, settings, said
+) -> None:
+    fill(root, 1)
+    port, state, log = str(free_port()), tmp_path / "my state", tmp_path / "log"
+    settings = {name: value.replace("PORT", port) for name, value in settings.items()}
+    own = {"ROOT_PATH": str(root), "STATE_DIR": str(state), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
+    environ = {**os.environ, **own, "PORT": port, **settings}
+    with log.open("wb") as out:
+        service = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
+    try:
+        shown = wait_for(lambda: "lenslet check" in (text := log.read_text()) and text)
+    finally:
+        service.terminate()
+        service.wait(30)
+    assert f"Lenslet serves {root} at {said.replace('PORT', port)}its own files: {state})" in shown
+    assert f": STATE_DIR='{state}' lenslet check {root}\n" in shown
+
+
+def test_a_reload_is_logged_and_so_is_the_end_of_a_trouble(serve: Serve, root, tmp_path) -> None:
+    fill(root, 1)
+    server = serve(root, SCAN_SECONDS="1")
+    server.until(lambda: server.json("/health").get("status") == "ok")
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: "HUP: the settings were read again" in server.log.read_text())
+    root.rename(tmp_path / "away")
+    server.until(lambda: server.json("/health/workers").get("problems"))
+    (tmp_path / "away").rename(root)
+    server.until(lambda: "this is over: " in server.log.read_text())
+
+
 def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_path) -> None:
     fill(root, 1)
     server = serve(root, cwd=str(tmp_path))

@@ -61,11 +61,17 @@ class Indexer:
             listener(path, error)
 
         images = Images(library, queue, self.folders, clock, image_read)
+        scanner = Scanner(library, queue, records, report, clock)
+
+        def scan(job: Job) -> None:
+            scanner.scan(job)
+            status.scanned()
+
         actions: dict[Kind, Callable[[Job], None]] = {
             **dict.fromkeys((Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE), images.do),
             Kind.FOLDER: self.folders.index,
             Kind.VIEW: self.folders.view,
-            Kind.SCAN: Scanner(library, queue, records, report, clock).scan,
+            Kind.SCAN: scan,
             Kind.SUMMARY: self._summary.write,
         }
         self._work = Work(queue, records, clock, self.folders, actions)

@@ -1,10 +1,14 @@
 """Reports, every second, that the index process works, what is left to do and what hinders it."""
 
+import logging
+
 from lenslet.index.queue import Kind, Queue
 from lenslet.index.records import Records
 from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
 from lenslet.index.work import Work
 from lenslet.library import Library
+
+log = logging.getLogger("lenslet")
 
 _SLOW_SECONDS = 60.0  # after which it is said that a job takes long
 _STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a slow store
@@ -38,10 +42,16 @@ class Pulse:
         if late := self._queue.late():
             problems = [f"{late:,} images take long to decode and are read one at a time"]
         problems += map(str, filter(None, [self._tree.obstacle()]))
-        problem, images = self._work.problem, (Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER)
-        self._status.set_problem(STORAGE, problem(*Kind) or "".join(problems[:1]))
-        self._status.set_problem(IMAGES, problem(*images))
-        self._status.set_problem(PREVIEWS, problem(Kind.PREVIEW))
+        refused, images = self._work.problem, (Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER)
+        before = self._status.problem(STORAGE)
+        problem = refused(*Kind) or "".join(problems[:1])
+        if problem and not before:
+            log.warning("%s", problem)
+        elif before and not problem:
+            log.info("this is over: %s", before)
+        self._status.set_problem(STORAGE, problem)
+        self._status.set_problem(IMAGES, refused(*images))
+        self._status.set_problem(PREVIEWS, refused(Kind.PREVIEW))
 
     @property
     def backlog(self) -> int:

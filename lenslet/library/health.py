@@ -26,7 +26,7 @@ KINDS = {  # what can be wrong, the worst first, and what to do about it
     "quarantined": "replace the image; if its reason names DECODE_SECONDS, raise that",
     "unreadableImages": "replace the image, or remove it",
     "orphanSidecars": "put the photo back or, if you deleted it on purpose, delete its .json: "
-    "'lenslet check' prints the commands",
+    "'lenslet check', as the log's second line has it, prints the commands",
     "unusableNames": "rename them",
     "orphanThumbnails": "they may be removed, if the images are gone for good",
     "foreignJson": "Google Takeout's, or another program's: nothing to do",

@@ -99,7 +99,9 @@ def load_settings(*, writes: bool = True) -> Settings:
             raise SystemExit(f"lenslet: {reason}") from error
         log.error("the settings stay as they were: %s", reason)
         return latest[0]
-    if not latest:
+    if latest:
+        log.info("HUP: the settings were read again, and all processes are replaced")
+    else:
         for sentence in config.misspelt(given):
             print(f"lenslet: {sentence}", file=sys.stderr)
     latest[:] = [settings]

@@ -15,6 +15,7 @@ import logging
 import os
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -328,14 +329,16 @@ def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
 
 
 def when_ready(server: Any) -> None:
-    """Says what is served. The socket is open now."""
+    """Says what is served, and where. The sockets are open now."""
     settings = latest[0]
     root, own = root_name(settings), settings.state_dir or "beside the images"
     if own == state_folder(settings):
         own += ", because the root could not be written"
-    log.info("Lenslet serves %s at http://%s/ (its own files: %s)", root, _address(settings), own)
+    urls = [_url(listener) for listener in server.LISTENERS]
+    log.info("Lenslet serves %s at %s (its own files: %s)", root, " and ".join(urls), own)
+    log.info("What is wrong with those files is said by: %s", _check_command(settings))
     if isinstance(server.app, Server) and server.app.opens:  # the browser may outlive this process
-        command = [sys.executable, "-I", "-m", "webbrowser", f"http://{_address(settings)}/"]
+        command = [sys.executable, "-I", "-m", "webbrowser", urls[0].split()[0]]
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not (settings.worker_threads or settings.jobs_queue_url):
         log.warning("%s", _NO_INDEX)
@@ -344,9 +347,24 @@ def when_ready(server: Any) -> None:
         log.warning("%s", _NO_TOKEN)
 
 
+def _url(listener: Any) -> str:
+    """Returns what to open; the socket may be systemd's, or of gunicorn's own settings."""
+    bound = str(listener)
+    opened = bound.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    more = "" if opened == bound else " (and at every address of this host)"
+    return f"{opened}/{more}" if "//" in bound else bound
+
+
 def _address(settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{settings.port}"
+
+
+def _check_command(settings: Settings) -> str:
+    """Returns the command that checks this library in a shell without its settings."""
+    named = {"STATE_DIR": settings.state_dir, "S3_ENDPOINT": settings.s3_endpoint}
+    words = [f"{name}={shlex.quote(value)}" for name, value in named.items() if value]
+    return " ".join([*words, "lenslet check", shlex.quote(root_name(settings))])
 
 
 def _is_loopback(host: str) -> bool:
