@@ -490,6 +490,48 @@ def test_the_start_names_the_address_to_open_and_the_command_that_checks(
     assert f": STATE_DIR='{state}' lenslet check {root}\n" in shown
 
 
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+@pytest.mark.parametrize("closed", ["photos", "photos/2024"])
+def test_a_root_that_this_user_cannot_read_is_named_with_what_to_do(tmp_path, closed) -> None:
+    root = tmp_path / "photos/2024"
+    put(root / "a.jpg")
+    limits = [] if os.geteuid() else ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    (tmp_path / closed).chmod(0o600)
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    try:
+        for command in ("serve", "index", "check"):
+            words = [*limits, sys.executable, "-m", "lenslet", command, str(root)]
+            ended = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30)
+            assert (ended.returncode, ended.stdout) == (1, "")
+            said = f"lenslet: '{root}' cannot be read by this user (uid {os.geteuid()}): give it rights"
+            assert ended.stderr.startswith(said)
+            assert ended.stderr.count("\n") == 1
+    finally:
+        (tmp_path / closed).chmod(0o755)
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_a_root_that_loses_its_rights_ends_no_process(root, tmp_path) -> None:
+    put(root / "a.jpg")
+    log, port = tmp_path / "log", str(free_port())
+    limits = [] if os.geteuid() else ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "SCAN_SECONDS": "1"}
+    words = [*limits, sys.executable, "-m", "lenslet", "serve", str(root), "--port", port]
+    with log.open("wb") as out:
+        service = subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=out, stderr=out)
+    try:
+        wait_for(lambda: (root / "a.jpg.thumbnail").exists())
+        root.chmod(0)
+        wait_for(lambda: "Permission denied" in log.read_text())
+        root.chmod(0o755)
+        wait_for(lambda: "this is over: " in log.read_text())
+    finally:
+        root.chmod(0o755)
+        service.terminate()
+        service.wait(30)
+    assert "Traceback" not in log.read_text()
+
+
 def test_a_reload_is_logged_and_so_is_the_end_of_a_trouble(serve: Serve, root, tmp_path) -> None:
     fill(root, 1)
     server = serve(root, SCAN_SECONDS="1")

@@ -75,8 +75,7 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
         _check_state_dir(settings, os.path.realpath(settings.state_dir))
     if settings.s3_bucket:
         return settings
-    if not os.path.isdir(settings.root_path):
-        raise SettingError(f"{settings.root_path!r} is not a folder")
+    _check_root(settings.root_path)
     own = state_folder(settings)
     if settings.state_dir or not (os.path.isdir(own) or (writes and _is_read_only(settings))):
         return settings
@@ -100,6 +99,18 @@ def _is_read_only(settings: Settings) -> bool:
     with contextlib.suppress(OSError), os.scandir(settings.root_path) as entries:
         return not os.access(settings.root_path, os.W_OK) and any(entries)
     return False
+
+
+def _check_root(root: str) -> None:
+    try:
+        os.scandir(os.path.join(root, ".")).close()
+    except PermissionError as error:
+        raise SettingError(
+            f"{root!r} cannot be read by this user (uid {os.geteuid()}): give it rights to read "
+            "that folder and to pass through all folders above it, or start Lenslet as another user"
+        ) from error
+    except OSError as error:
+        raise SettingError(f"{root!r} is not a folder") from error
 
 
 def _check_state_dir(settings: Settings, state: str) -> None:

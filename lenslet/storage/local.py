@@ -364,12 +364,15 @@ class LocalTree(Tree):
                 files.sweep(fd, name)
 
     def obstacle(self, folder: Path = ROOT) -> LensletError | None:
-        with contextlib.suppress(NotFound), self._folder(folder) as fd:
-            if not os.access(b".", os.W_OK, dir_fd=fd):
-                return Denied(self._unwritable(folder))
-            found = os.statvfs(fd)
-            if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
-                return errors.StorageFull("no space is left on the disk: free some")
+        try:
+            with contextlib.suppress(NotFound), self._folder(folder) as fd:
+                if not os.access(b".", os.W_OK, dir_fd=fd):
+                    return Denied(self._unwritable(folder))
+                found = os.statvfs(fd)
+                if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
+                    return errors.StorageFull("no space is left on the disk: free some")
+        except Denied as error:
+            return error
         return None
 
     def _unwritable(self, folder: Path) -> str:
