@@ -103,6 +103,24 @@ def test_images_thumbnails_and_the_library_are_counted(serve: Serve, root: pathl
     assert found["lenslet_index_report_age_seconds",] < 5
 
 
+def test_health_is_a_gauge_and_every_metric_has_a_help_text(serve: Serve, root, tmp_path) -> None:
+    os.utime(put(root / "a.jpg"), (1, 1))
+    server = serve(root)
+    states = [("lenslet_health", name) for name in ("ok", "degraded", "down")]
+
+    def health() -> list[float]:
+        found = counts(server)
+        return [found[state] for state in states]
+
+    server.until(lambda: health() == [1, 0, 0])
+    families = list(text_string_to_metric_families(server.get("/metrics")[1].decode()))
+    assert [each.name for each in families if not each.documentation] == []
+    put(root / "gone.jpg.json", b'{"v": 1, "tags": [], "updatedAt": "2024-01-01T00:00:00Z"}')
+    server.until(lambda: health() == [0, 1, 0])
+    root.rename(tmp_path / "away")
+    server.until(lambda: health() == [0, 0, 1])
+
+
 def test_a_request_has_an_id_and_its_time(app_of) -> None:
     app = app_of()
     first, second = app.get("/").headers, app.get("/nothing", status=404).headers

@@ -19,6 +19,7 @@ _SCAN_SECONDS = 90.0  # the host that scans says so every minute
 _LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 25.0, 5.0  # between two looks whether it does
 _LEADER = ": start the host with SCAN_SECONDS over 0, which finds what no event told"
 _PARTS = ("storage", "workers")
+STATUSES = ("ok", "degraded", "down")
 
 
 class Live(Resource):
@@ -39,13 +40,14 @@ class Health(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
         if part and part not in _PARTS:
             raise falcon.HTTPNotFound(description=f"Health has no part {part}.")
-        found = self._report()
+        found = self.report()
         if found["status"] == "down":
             resp.status = falcon.HTTP_503
             resp.set_header("Retry-After", "5")
         send_json(resp, found[part] if part else found)
 
-    def _report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
+        """Returns what `GET /health` answers."""
         storage, library = self._storage()
         workers = self._workers()
         counts, problems = (library["counts"], library["problems"]) if library else ({}, {})

@@ -1,23 +1,28 @@
 """`/metrics`: counts of all processes, as text for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import falcon
 
-from lenslet.errors import LensletError
 from lenslet.index.status import Count
 from lenslet.library import health
-from lenslet.web.service import Resource
+from lenslet.web.health import STATUSES, Health
+from lenslet.web.service import Resource, Service
 
 _THUMBNAILS = {
     "ready": Count.THUMBNAILS_READY,
     "waited": Count.THUMBNAILS_WAITED,
     "pending": Count.THUMBNAILS_PENDING,
 }
+_IMAGES = {"read": Count.IMAGES_READ, "failed": Count.IMAGES_FAILED}
 
 
 class Metrics(Resource):
     """`GET /metrics`"""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._health = Health(service)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,31 +31,33 @@ class Metrics(Resource):
         resp.text = "\n".join(lines) + "\n"
 
     def _lines(self) -> Iterator[str]:
-        status = self.service.status
-        yield "# TYPE lenslet_thumbnails_total counter"
-        for answer, count in _THUMBNAILS.items():
-            yield f'lenslet_thumbnails_total{{answer="{answer}"}} {status.total(count):.0f}'
-        yield "# TYPE lenslet_images_total counter"
-        for result, count in (("read", Count.IMAGES_READ), ("failed", Count.IMAGES_FAILED)):
-            yield f'lenslet_images_total{{result="{result}"}} {status.total(count):.0f}'
+        status, report = self.service.status, self._health.report()
+        thumbnails = {name: status.total(count) for name, count in _THUMBNAILS.items()}
+        yield from _metric(
+            "thumbnails_total counter", "Answers with a thumbnail", thumbnails, "answer"
+        )
+        images = {name: status.total(count) for name, count in _IMAGES.items()}
+        yield from _metric("images_total counter", "Images that were read", images, "result")
         beat = status.heartbeat()
-        yield "# TYPE lenslet_backlog gauge"
-        yield f"lenslet_backlog {beat.backlog}"
+        yield from _metric("backlog gauge", "Folders and images that wait", {"": beat.backlog})
         if beat.pid:
-            yield "# TYPE lenslet_index_report_age_seconds gauge"
-            yield f"lenslet_index_report_age_seconds {beat.age:.3f}"
-        if status.scan_age is not None:
-            yield "# TYPE lenslet_scan_age_seconds gauge"
-            yield f"lenslet_scan_age_seconds {status.scan_age:.3f}"
-        yield "# TYPE lenslet_library gauge"
-        for kind, number in self._library().items():
-            yield f'lenslet_library{{kind="{kind}"}} {number}'
+            seconds = {"": round(beat.age, 3)}
+            yield from _metric(
+                "index_report_age_seconds gauge", "Since the index process reported", seconds
+            )
+        if (age := status.scan_age) is not None:
+            yield from _metric("scan_age_seconds gauge", "Since the last scan", {"": round(age, 3)})
+        states = {name: int(name == report["status"]) for name in STATUSES}
+        yield from _metric("health gauge", "1 for what /health says", states, "status")
+        counts = (report["library"] or {"counts": {}})["counts"]
+        kinds = {kind: counts[kind] for kind in (*health.COUNTS, *health.KINDS) if kind in counts}
+        yield from _metric("library gauge", "What the library has, and its problems", kinds, "kind")
 
-    def _library(self) -> dict[str, int]:
-        try:
-            report = health.load(self.service.tree) or {}
-        except LensletError:
-            return {}
-        counts = report.get("counts", {})
-        kinds = (*health.COUNTS, *health.KINDS)
-        return {kind: counts[kind] for kind in kinds if isinstance(counts.get(kind), int)}
+
+def _metric(name: str, about: str, samples: Mapping[str, float], label: str = "") -> Iterator[str]:
+    """Yields the lines of one metric; the keys of `samples` are values of its label."""
+    yield f"# HELP lenslet_{name.split()[0]} {about}"
+    yield f"# TYPE lenslet_{name}"
+    for value, number in samples.items():
+        labels = f'{{{label}="{value}"}}' if label else ""
+        yield f"lenslet_{name.split()[0]}{labels} {number:.15g}"

@@ -55,12 +55,14 @@ class Requests:
     def lines(self) -> Iterator[str]:
         """Yields the lines of Prometheus's text format, version 0.0.4."""
         total = self._status.total
+        yield "# HELP lenslet_requests_total Answers by route and class of status"
         yield "# TYPE lenslet_requests_total counter"
         for route, start in self._counts():
             for number, name in enumerate(_CLASSES):
                 if count := total(start + number):
                     labels = f'route="{route}",status="{name}"'
                     yield f"lenslet_requests_total{{{labels}}} {count:.0f}"
+        yield "# HELP lenslet_request_seconds How long requests took"
         yield "# TYPE lenslet_request_seconds histogram"
         for route, start in self._counts():
             spread, count = start + len(_CLASSES), 0.0
