@@ -343,6 +343,20 @@ def test_demo_draws_a_gallery_and_serves_it(tmp_path) -> None:
             demo.terminate()
 
 
+def test_demo_leaves_nothing_where_it_is_started(tmp_path) -> None:
+    port, here = free_port(), tmp_path / "clone"
+    here.mkdir()
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "BROWSER": "true"}
+    command = [sys.executable, "-m", "lenslet", "demo", "--port", str(port)]
+    with subprocess.Popen(command, env=environ, cwd=here, stderr=subprocess.DEVNULL) as demo:
+        try:
+            wait_for(lambda: ask(port, "/search?q=tag:summer").get("total") == 8)
+        finally:
+            demo.terminate()
+    assert list(here.iterdir()) == []
+    assert (tmp_path / "cache/lenslet/demo/Seaside").is_dir()
+
+
 def test_demo_opens_its_page_in_a_browser(tmp_path) -> None:
     port, pause = free_port(), threading.Event()
     browser, opened = tmp_path / "browser", tmp_path / "opened"
@@ -452,7 +466,7 @@ def test_a_tilde_is_the_home_of_the_user(tmp_path) -> None:
 
 
 def test_demo_has_help_of_its_own_and_prints_once(tmp_path) -> None:
-    assert "./lenslet-demo" in lenslet(tmp_path, "demo", "--help").stdout
+    assert "~/.cache/lenslet/demo" in lenslet(tmp_path, "demo", "--help").stdout
     assert "s3://" not in lenslet(tmp_path, "demo", "--help").stdout
     port = free_port()
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PORT": str(port)}

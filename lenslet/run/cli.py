@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lenslet import __version__, errors, run
+from lenslet import __version__, config, errors, run
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.look import Look, Looker
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
-    drawings = "a new folder for the drawings (default: ./lenslet-demo)"
+    drawings = "a new folder for the drawings (default: ~/.cache/lenslet/demo)"
     for name, action, about, path in (
         ("serve", _serve, "serve a folder or a bucket until stopped", folder),
         ("worker", _work, "only index a folder or a bucket, until stopped", folder),
@@ -116,7 +116,7 @@ def _work(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from lenslet.run import demo
 
-    folder = options.path or "lenslet-demo"
+    folder = options.path or os.path.join(config.settings(os.environ).cache_dir, "demo")
     made = demo.make(folder)
     # Flushed, so that forked processes do not print it again.
     print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already", flush=True)
