@@ -381,11 +381,16 @@ def test_the_page_works_behind_nginx_below_a_path_with_a_password(site, browser:
     context.close()
 
 
-def test_the_service_file_is_valid_and_hardened(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_service_file_is_valid_and_hardened(tmp_path: pathlib.Path, beside: bool) -> None:
+    """Also with the change for files beside the photos that its comment describes."""
     analyze = shutil.which("systemd-analyze")
     if not analyze:
         pytest.skip("systemd-analyze is not installed")
     text = (DEPLOY / "lenslet.service").read_text()
+    if beside:
+        (write,) = re.findall(r"^#   (ReadWritePaths=.*)$", text, re.MULTILINE)
+        text = text.replace("Environment=STATE_DIR=/var/lib/lenslet", write)
     program = pathlib.Path(sys.executable).parent / "lenslet"
     (tmp_path / "lenslet.service").write_text(
         text.replace("/opt/lenslet/.venv/bin/lenslet", str(program))
