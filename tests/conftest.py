@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.client
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -19,8 +20,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import botocore.loaders
@@ -31,6 +34,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from webtest import TestApp
 
 from lenslet import config
+from lenslet.images.decoders import Decoders
 from lenslet.index.loop import Indexer
 from lenslet.index.queue import Channel, Job, Kind, Queue
 from lenslet.index.status import Status
@@ -158,6 +162,24 @@ class Clock(RealClock):
         return time.time_ns() + self.settling_seconds * 10**9
 
 
+# Starting a process that decodes takes 0.1 s of a core, so galleries use them one after another.
+IDLE_DECODERS: defaultdict[tuple[float, ...], list[Decoders]] = defaultdict(list)
+
+
+def limits_of(settings: config.Settings) -> tuple[float, ...]:
+    return settings.worker_threads, settings.index_memory, settings.decode_seconds
+
+
+def decoders_for(settings: config.Settings) -> Decoders:
+    idle = IDLE_DECODERS[limits_of(settings)]
+    return idle.pop() if idle else open_library(settings, patient=True).decoders
+
+
+def pytest_sessionfinish() -> None:
+    for decoders in itertools.chain(*IDLE_DECODERS.values()):
+        decoders.close()
+
+
 class Gallery:
     """A library, the application over it and its index loop, which runs when told to."""
 
@@ -170,16 +192,20 @@ class Gallery:
         self.clock, self.channel, self.status = Clock(), Channel(), Status()
         self.library = open_library(self.settings, fresh_seconds=fresh_seconds)
         self.told: list[tuple[str, str | None]] = []
+        self.decoders: Decoders | None = None
         self.restart()
         self.app = TestApp(create_app(self.library, self.channel, self.status))
 
     def restart(self, *, real: bool = False) -> None:
-        """A new index loop, as after a crash: it remembers nothing."""
+        """A new index loop, as after a crash: it remembers nothing.
+
+        A loop that runs on its threads closes its decoders in the end, so it has its own.
+        """
         self.clock.real = real
-        if hasattr(self, "decoders"):
-            self.decoders.close()
         library = open_library(self.settings, patient=True)
-        self.decoders = library.decoders
+        if not real:
+            self.decoders = self.decoders or decoders_for(self.settings)
+            library = replace(library, decoders=self.decoders)
         self.queue = Queue(self.clock)
         self.indexer = Indexer(
             library,
@@ -257,7 +283,8 @@ class Gallery:
         return [item["path"] for item in answer["items"]]
 
     def close(self) -> None:
-        self.decoders.close()
+        if self.decoders:
+            IDLE_DECODERS[limits_of(self.settings)].append(self.decoders)
         self.library.decoders.close()
         self.channel.close()
 
