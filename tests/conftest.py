@@ -289,15 +289,6 @@ class Gallery:
         self.channel.close()
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What endpoints do is tried on a folder and on a bucket, unless a test is about folders."""
-    local = metafunc.definition.get_closest_marker("local")
-    if "root" in metafunc.fixturenames and metafunc.module.__name__ == "test_app" and not local:
-        beside = metafunc.definition.get_closest_marker("beside")
-        layered = [] if beside else ["folder+state"]
-        metafunc.parametrize("root", ["folder", "bucket", *layered], indirect=True)
-
-
 @pytest.fixture
 def root(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Root:
     """An empty folder for photos, or a bucket; also with a `STATE_DIR` over it."""
