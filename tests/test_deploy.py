@@ -24,6 +24,7 @@ import pytest
 from conftest import ROOT, Server, free_port, jpeg, put, wait_for
 from playwright.sync_api import Browser, expect
 
+pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]
 DEPLOY = ROOT / "deploy"
 NGINX, CHROMIUM = shutil.which("nginx"), shutil.which("chromium")

@@ -279,6 +279,7 @@ def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
     assert server.json("/health")["status"] in ("ok", "degraded")
 
 
+@pytest.mark.slow
 def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, queues, make) -> None:
     """One scans and gives the images to the queue; one of the two dies in the middle."""
     photos(ours, 8, 25)
@@ -297,6 +298,7 @@ def test_two_hosts_share_new_images_and_a_killed_one_loses_none(start, ours, que
         assert host.stop() == 0
 
 
+@pytest.mark.slow
 def test_what_is_not_understood_ends_with_the_dead_letters_and_health_counts_it(
     serve, ours, queues
 ) -> None:
@@ -364,6 +366,7 @@ def test_a_queue_that_cannot_be_reached_delays_no_edit_and_health_says_so(
     server.until(lambda: "queue" in str(server.json("/health")["reasons"]))  # one of two says so
 
 
+@pytest.mark.slow
 def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_is_back(
     serve, ours, queues
 ) -> None:
@@ -388,6 +391,7 @@ def health_reasons(server: Server) -> list[str]:
 
 
 @pytest.mark.parametrize("threads", ["0", "2"])
+@pytest.mark.slow
 def test_a_folder_that_is_asked_for_is_refreshed_although_a_queue_brings_no_events(
     serve, start, ours, queues, threads
 ) -> None:
@@ -446,6 +450,7 @@ def test_what_comes_a_third_time_is_done_all_the_same(make, ours, queues) -> Non
 SINCE = "no host scans since ([^ ]*Z):"
 
 
+@pytest.mark.slow
 def test_every_host_says_since_when_nobody_scans(serve, start, ours, queues) -> None:
     """Within two minutes after the host that scans has died."""
     put(ours / "d/a.jpg")
@@ -465,6 +470,7 @@ def test_every_host_says_since_when_nobody_scans(serve, start, ours, queues) -> 
     assert "_scan.json" not in str(server.json("/folders")["items"])
 
 
+@pytest.mark.slow
 def test_of_two_hosts_one_reads_the_new_images_of_a_folder(start, ours, queues) -> None:
     """Both hear of them by events; the other takes the folder over if the first is killed."""
     put(ours / "d/first.jpg")
@@ -481,6 +487,7 @@ def test_of_two_hosts_one_reads_the_new_images_of_a_folder(start, ours, queues) 
     assert "reader" not in json.loads((ours / "d0/_index.json").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_killed_hosts_folder_is_read_by_another(start, ours, queues) -> None:
     photos(ours, 1, 80)
     hosts = [start(**queues.settings, WORKER_THREADS="1") for _ in range(2)]

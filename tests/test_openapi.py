@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
 from conftest import ROOT, Server, jpeg, put
 from openapi_spec_validator import validate
 
@@ -44,6 +45,7 @@ def test_every_route_is_in_the_short_form_of_the_documents() -> None:
         assert re.search(re.escape(route.split("{")[0]), text), route
 
 
+@pytest.mark.slow
 def test_the_live_service_answers_as_described(
     serve: Callable[..., Server], root: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -81,6 +83,7 @@ with Client(base_url=sys.argv[1]) as client:
 """
 
 
+@pytest.mark.slow
 def test_a_client_made_from_the_description_works(serve, root, tmp_path) -> None:
     for name in ("art/2025/foo.webp", "art/a.jpg"):
         os.utime(put(root / name, jpeg()), (1, 1))

@@ -19,6 +19,7 @@ from conftest import BROKEN_JPEG, CORPUS, ROOT, Server, draw, encode, exif, jpeg
 from PIL import Image
 from playwright.sync_api import Locator, Page, Request, expect
 
+pytestmark = pytest.mark.slow
 PAGE = ROOT / "lenslet" / "page"
 AXE = (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 HOSTILE = ["<img src=x onerror=alert(1)>.jpg", "'\"><script>alert(1)<script>.jpg", "a&amp;b#?%41.jpg"]  # fmt: skip

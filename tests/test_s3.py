@@ -164,6 +164,7 @@ def test_a_bucket_that_sends_events_is_not_listed_for_views(make, ours) -> None:
     assert counted(ours, lambda: view(gallery, 20))["LIST"] >= 1
 
 
+@pytest.mark.slow
 def test_viewing_a_folder_that_does_not_change_costs_nothing_between_two_looks(serve, ours) -> None:
     """With two request processes."""
     for number in range(7):

@@ -680,6 +680,7 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
 
 
 @pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")
+@pytest.mark.slow
 def test_the_corpus_is_served_as_a_client_would_ask_for_it(serve: Serve, root) -> None:
     """A thumbnail for all outside `broken/`; 200 or 422 with a reason inside; never a 5xx."""
     shutil.copytree(str(CORPUS), root, dirs_exist_ok=True, copy_function=shutil.copyfile)
@@ -899,6 +900,7 @@ def test_killed_processes_come_back_when_processes_can_be_started_again(
     check_log(server, "a limit of tasks?")
 
 
+@pytest.mark.slow
 def test_each_thread_that_searches_does_not_keep_memory_of_its_own(root, tmp_path) -> None:
     """One reads the manifest that changed, and it is another one each time."""
     for number in range(1500):

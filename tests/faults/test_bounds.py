@@ -19,6 +19,7 @@ from lenslet.paths import Path
 from lenslet.search.rollup import Delta, Rollup
 from lenslet.storage.local import LocalTree
 
+pytestmark = pytest.mark.slow
 MEMORY_BYTES = 250 << 20
 ADDRESSES_BYTES = 6 << 30  # reading it all must not stop the machine
 LARGEST_BYTES = 8 << 20  # of Lenslet's own documents

@@ -22,6 +22,7 @@ import pytest
 from conftest import Server, jpeg, put
 from scale import record, scale
 
+pytestmark = pytest.mark.slow
 SOON = 5.0  # seconds until an edit is found and a new file is listed
 DAY = 86_400
 YEARS = 3_652 * DAY

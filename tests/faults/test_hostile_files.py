@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from scale import LONG, long_form, record, scale
 
+pytestmark = pytest.mark.slow
 SEED = 13
 MEMORY_BYTES = 400 << 20  # the most that a process may take
 ADDRESSES_BYTES = 6 << 30  # a service that reads 20 GB at once must not stop the machine

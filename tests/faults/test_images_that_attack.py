@@ -44,6 +44,7 @@ from mutate import mutated
 from PIL import Image
 from scale import LONG, record, scale
 
+pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]
 
 SEED = 13

@@ -16,6 +16,7 @@ import pytest
 from conftest import Server, draw, encode, put
 from scale import record, scale
 
+pytestmark = pytest.mark.slow
 WITHIN_SECONDS = 60.0
 
 

@@ -20,6 +20,7 @@ from conftest import Server, jpeg, put
 from scale import LONG, long_form, record, scale
 from wire import Answer, Asker, Connection, exchange, request, without_traceback
 
+pytestmark = pytest.mark.slow
 SEED = 13
 # Seconds in which a request must have come whole, in which a client must take some of its answer,
 # and for which a connection is kept that asks for nothing: docs/deploy.md

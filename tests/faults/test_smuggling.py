@@ -16,6 +16,7 @@ from conftest import Server, free_port, put, wait_for
 from scale import record, scale
 from wire import Answer, Connection, exchange, request, without_traceback
 
+pytestmark = pytest.mark.slow
 SEED = 13
 NGINX = shutil.which("nginx")
 SIDECAR = "kept.jpg.json"  # which every hidden request would remove

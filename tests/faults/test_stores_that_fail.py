@@ -30,6 +30,7 @@ from conftest import ROOT, Server, environ_of, jpeg, put
 from PIL import Image
 from scale import LONG, record, scale
 
+pytestmark = pytest.mark.slow
 SEED = 13
 HANG_SECONDS = 20.0  # a request that takes longer counts as one that hangs
 SAYS_SECONDS = 10.0  # until health says that something is wrong, and that it is over
