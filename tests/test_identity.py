@@ -801,7 +801,9 @@ class Library(RuleBasedStateMachine):
 EXAMPLES = 300 if os.environ.get("FAULTS") == "long" else 4
 
 
-@pytest.mark.parametrize("kind", ["folder", "state", "pointer", "bucket"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "state", "pointer", pytest.param("bucket", marks=pytest.mark.slow)]
+)
 def test_no_note_is_shown_for_another_photo_and_none_is_lost(
     kind, tmp_path, request, service
 ) -> None:

@@ -258,7 +258,7 @@ class Library(RuleBasedStateMachine):
 
 def test_the_index_says_what_is_in_a_folder_whatever_has_happened_to_it() -> None:
     """Also after crashes at any write, and nothing of the user's is ever changed."""
-    run_machine(Library, 25)
+    run_machine(Library, 15)
 
 
 def test_a_folder_that_becomes_ignored_takes_those_below_with_it() -> None:

@@ -187,4 +187,4 @@ class TwoServices(RuleBasedStateMachine):
 
 def test_two_services_on_one_root_find_exactly_what_there_is() -> None:
     """Whichever of them takes an edit, whichever of them crashes."""
-    run_machine(TwoServices, 25)
+    run_machine(TwoServices, 10)

@@ -418,7 +418,7 @@ def test_whatever_stands_in_a_query_is_answered(open_server: Server, home: pathl
             sent = request(method, f"{target}?{query}")
             check(ask(sent, head=method == "HEAD"), sent, home)
 
-        run(answered, scale(200, 15_000))
+        run(answered, scale(60, 15_000))
         no_traceback(open_server)
         record("hypothesis on queries", requests=ask.asked, failures=0)
 
@@ -519,7 +519,7 @@ def test_whatever_stands_in_headers_is_answered(open_server: Server, home: pathl
         for answer in found:
             check(answer, sent, home)
 
-    run(answered, scale(200, 8_000))
+    run(answered, scale(60, 8_000))
     no_traceback(open_server)
     record("hypothesis on headers", requests=asked[0], failures=0)
 
@@ -593,7 +593,7 @@ def test_whatever_stands_in_a_body_is_answered(closed_server: Server) -> None:
 
         for target, body in itertools.product(targets, BODIES):
             check(ask(request(*target, bearer, body=body)), (target, body[:500]))
-        run(answered, scale(200, 4_000))
+        run(answered, scale(60, 4_000))
         no_traceback(closed_server)
         record("hypothesis on bodies", requests=ask.asked, failures=0)
 
