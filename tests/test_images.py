@@ -336,6 +336,7 @@ class Files(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")
 def test_what_a_browser_shows_of_the_corpus_is_shown(browser: Browser, tmp_path) -> None:
     """A browser shows what it paints something of; docs/api.md has the one exception."""

@@ -66,6 +66,7 @@ def test_what_is_ignored_by_its_path_is_not_shown_through_a_pointer_either(
     assert gallery.found("jpg") == ["art/one.jpg", "C/one.jpg"]
 
 
+@pytest.mark.slow
 def test_pointers_to_folders_with_pointers_show_a_thousand_folders_at_most(
     make_gallery: Make, root, tmp_path
 ) -> None:
