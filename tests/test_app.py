@@ -102,7 +102,6 @@ ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jp
        "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg"]  # fmt: skip
 
 
-@everywhere
 def test_every_odd_character_of_a_name_is_kept(make_gallery: Make, root: pathlib.Path) -> None:
     for name in ODD:
         put(root / "d+ #%" / name, jpeg(seed=len(name)))
@@ -646,7 +645,7 @@ def test_a_sidecar_that_cannot_be_understood_is_left_alone(app, gallery, root) -
     assert [p["path"] for p in library["problems"]["unreadableSidecars"]] == images
 
 
-@everywhere
+@pytest.mark.parametrize("root", ["folder", "folder+state"], indirect=True)
 def test_writers_at_once_lose_nothing_that_was_answered(gallery: Gallery) -> None:
     """Eight threads each add their tags with an older time, which only adds."""
     edit(gallery.app, {"updatedAt": "2024-01-01T00:00:00Z"})

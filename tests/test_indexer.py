@@ -295,33 +295,6 @@ def test_a_sidecar_from_the_future_does_not_outrank_the_edits_of_today(
     )
 
 
-def test_a_full_disk_fails_no_image_and_indexing_goes_on_when_there_is_space(
-    make_gallery: Make, root
-) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", root], check=True)
-    try:
-        for number in range(4):
-            put(root / f"{number}.jpg")
-        filler = root / "filler"
-        with contextlib.suppress(OSError), filler.open("wb") as file:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        gallery = make_gallery()
-        gallery.index()
-        assert any("No space left" in each for each in gallery.app.get("/health").json["reasons"])
-        assert any(
-            "no space is left" in each for each in gallery.app.get("/health").json["reasons"]
-        )
-        filler.unlink()
-        threading.Event().wait(5)  # the pause is in real seconds
-        gallery.settle(10)
-        assert gallery.app.get("/health").json["reasons"] == []
-        assert all(item["hasThumb"] for item in gallery.items().values())
-    finally:
-        subprocess.run(["umount", root], check=True)
-
-
 def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_not(
     make_gallery: Make, root
 ) -> None:
@@ -1139,28 +1112,6 @@ def test_another_disk_in_place_of_the_root_changes_nothing_and_is_told(
     gallery.index()
     assert gallery.app.get("/health").json["status"] == "ok"
     assert gallery.found("x") == ["a/x.jpg"]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_a_full_disk_is_told_and_forgotten_when_there_is_room(make_gallery, root) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", root], check=True)
-    try:
-        put(root / "x.jpg")
-        filler = root / "filler.bin"
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-        gallery = make_gallery()
-        gallery.index()
-        assert "No space left" in " ".join(gallery.app.get("/health").json["reasons"])
-        gallery.app.get("/thumb?path=x.jpg", status=503)
-        gallery.app.put("/item?path=x.jpg", b'{"notes": "n"}', status=507)
-        filler.unlink()
-        gallery.settle(130)
-        assert gallery.app.get("/health").json["status"] == "ok"
-        assert gallery.app.get("/thumb?path=x.jpg", status=200)
-    finally:
-        subprocess.run(["umount", root], check=True)
 
 
 def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make, root) -> None:

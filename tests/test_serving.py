@@ -115,66 +115,6 @@ def test_an_original_is_sent_right_through_sendfile(library) -> None:
     assert server.get("/files/a%20b.jpg", Range="bytes=-1") == (206, data[-1:])
 
 
-def test_a_killed_index_process_is_replaced_and_finishes_the_work(serve: Serve, root) -> None:
-    names = fill(root, 250)
-    server = serve(root)
-    for _ in range(3):
-        pid = server.index_pid()
-        server.until(lambda: len(list(root.rglob("*.thumbnail"))) > 20)
-        os.kill(pid, signal.SIGKILL)
-        check_whole(root)
-        server.until(lambda pid=pid: server.json("/health/workers").get("pid") not in (pid, None))
-    items = server.until(
-        lambda: (
-            all(
-                i["hasThumb"]
-                for i in server.json("/folders?path=many").get("items", [{"hasThumb": 0}])
-            )
-            and server.json("/folders?path=many")["items"]
-        )
-    )
-    assert len(items) == len(names)
-    check_whole(root)
-    server.until(lambda: server.json("/search?q=img249").get("total") == 1)
-    server.until(lambda: not temporary(root))
-    assert server.json("/health")["library"]["counts"]["quarantined"] == 0
-    assert "Traceback" not in server.log.read_text()
-
-
-def test_no_answered_edit_is_lost_when_request_processes_are_killed(serve: Serve, root) -> None:
-    (name,) = fill(root, 1)
-    server = serve(root)
-    server.until(lambda: server.json("/item?path=" + name).get("hash"))
-    answered: list[str] = []
-    stop = threading.Event()
-
-    def write(writer: int) -> None:
-        number = 0
-        while not stop.is_set():
-            tag = f"{writer}-{number}"
-            body = {"tags": [tag], "updatedAt": "2000-01-01T00:00:00Z"}
-            if server.request("PUT", f"/item?path={name}", body)[0] == 200:
-                answered.append(tag)
-                number += 1
-
-    server.request("PUT", f"/item?path={name}", {"notes": "n"})
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(4):
-        before = len(answered)
-        server.until(lambda before=before: len(answered) > before + 10)
-        for pid in server.workers() - {server.index_pid()}:
-            os.kill(pid, signal.SIGKILL)
-            json.loads((root / f"{name}.json").read_bytes())
-    stop.set()
-    for thread in threads:
-        thread.join()
-    tags = server.until(lambda: server.json(f"/item?path={name}").get("tags"))
-    assert set(answered) <= set(tags)
-    assert len(tags) < 500
-
-
 def test_hup_reloads_and_leaves_one_index_process(serve: Serve, root) -> None:
     fill(root, 3)
     server = serve(root)
