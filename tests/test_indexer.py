@@ -137,54 +137,6 @@ def test_a_file_still_being_copied_is_listed_and_left_alone(
     assert gallery.items()["a.jpg"]["size"] > 0
 
 
-def test_an_edit_by_another_program_is_found(make_gallery: Make, root: pathlib.Path) -> None:
-    """A sidecar that somebody else wrote shows in the manifest and in search."""
-    put(root / "a.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    document = {"v": 1, "tags": ["Sea"], "notes": "", "updatedAt": "2024-01-01T00:00:00Z"}
-    put(root / "a.jpg.json", json.dumps(document).encode())
-    gallery.index()
-    assert gallery.items()["a.jpg"]["hasMeta"] is True
-    assert gallery.found("tag:sea") == ["a.jpg"]
-
-
-def test_what_is_deleted_and_renamed_is_no_longer_found(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
-    for name in ("old/one.jpg", "old/deep/two.jpg", "kept/three.jpg", "kept/four.jpg"):
-        put(root / name)
-    gallery = make_gallery()
-    gallery.index()
-    gallery.settle(400)
-    assert len(gallery.found("jpg")) == 4
-    (root / "old").rename(root / "new")
-    (root / "kept/four.jpg").unlink()
-    gallery.index()
-    assert sorted(gallery.found("jpg")) == ["kept/three.jpg", "new/deep/two.jpg", "new/one.jpg"]
-    (root / "new").rename(root / "old")
-    gallery.index()
-    assert sorted(gallery.found("jpg")) == ["kept/three.jpg", "old/deep/two.jpg", "old/one.jpg"]
-    gallery.settle(400)
-    assert sorted(gallery.found("jpg")) == ["kept/three.jpg", "old/deep/two.jpg", "old/one.jpg"]
-
-
-def test_derived_files_that_are_deleted_come_back(make_gallery: Make, root: pathlib.Path) -> None:
-    """Deleting them all gives the same answers, apart from the times of writing."""
-    put(root / "a/one.jpg")
-    put(root / "two.webp")
-    gallery = make_gallery()
-    gallery.index()
-    before = gallery.items("a"), gallery.items(), gallery.found("one")
-    for path in list(root.rglob("*")):
-        if path.suffix == ".thumbnail" or path.name.startswith("_"):
-            path.unlink()
-    gallery.index()
-    gallery.settle(400)
-    assert (gallery.items("a"), gallery.items(), gallery.found("one")) == before
-    assert {"_rollup.json", "_health.json", "a/one.jpg.thumbnail"} <= set(tree(root))
-
-
 def test_an_emptied_root_changes_nothing_and_is_forgotten_by_nobody(
     make_gallery: Make, root, tmp_path
 ) -> None:
@@ -252,15 +204,9 @@ def test_an_image_in_place_of_a_removed_one_of_the_same_time_gets_its_own_thumbn
     assert Image.open(io.BytesIO(gallery.app.get("/thumb?path=x.jpg").body)).size == (192, 256)
 
 
-@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_a_sidecar_that_is_no_file_is_reported_and_refused(make_gallery: Make, root, kind) -> None:
+def test_a_sidecar_that_is_no_file_is_reported_with_the_reason(make_gallery: Make, root) -> None:
     put(root / "x.jpg")
-    sidecar = root / "x.jpg.json"
-    {
-        "link": lambda: sidecar.symlink_to("y"),
-        "folder": sidecar.mkdir,
-        "pipe": lambda: os.mkfifo(sidecar),
-    }[kind]()
+    (root / "x.jpg.json").mkdir()
     gallery = make_gallery()
     gallery.index()
     report = gallery.app.get("/health").json
@@ -268,8 +214,6 @@ def test_a_sidecar_that_is_no_file_is_reported_and_refused(make_gallery: Make, r
     assert (problem["path"], problem["reason"]) == ("x.jpg.json", "not a file")
     assert problem["since"].endswith("Z")
     assert report["reasons"][0].startswith("1 unreadableSidecars (repair or rename the file")
-    gallery.app.get("/item?path=x.jpg", status=409)
-    gallery.app.put("/item?path=x.jpg", b"{}", status=409)
 
 
 def test_a_sidecar_from_the_future_does_not_outrank_the_edits_of_today(
@@ -313,20 +257,6 @@ def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_
         assert alive.exists()
 
 
-@pytest.mark.parametrize("mark", [".nomedia", ".lensletignore"])
-def test_a_marked_folder_is_ignored_whole(make_gallery: Make, root, mark: str) -> None:
-    put(root / "shown/a.jpg")
-    put(root / "hidden/deep/b.jpg")
-    put(root / "hidden" / mark, b"")
-    gallery = make_gallery()
-    gallery.index()
-    assert [entry["name"] for entry in gallery.folder()["dirs"]] == ["shown"]
-    gallery.app.get("/folders?path=hidden", status=404)
-    gallery.app.get("/folders?path=hidden/deep", status=404)
-    gallery.app.get("/thumb?path=hidden/deep/b.jpg", status=404)
-    assert gallery.found("jpg") == ["shown/a.jpg"]
-
-
 def test_ignored_names_and_globs_are_not_part_of_the_library(
     make_gallery: Make, root: pathlib.Path
 ) -> None:
@@ -338,21 +268,6 @@ def test_ignored_names_and_globs_are_not_part_of_the_library(
     assert gallery.found("jpg") == ["x/ok.jpg"]
     gallery.app.get("/thumb?path=x/raw_1.jpg", status=404)
     gallery.app.get("/file?path=y/drafts/no.jpg", status=404)
-
-
-def test_kinds_of_folders_follow_what_is_in_them(make_gallery: Make, root: pathlib.Path) -> None:
-    put(root / "leaf/a.jpg")
-    put(root / "branch/leaf/a.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    assert gallery.folder()["dirs"] == [
-        {"name": "branch", "kind": "branch", **gallery.cover("branch/leaf/a.jpg")},
-        {"name": "leaf", "kind": "leaf-real", **gallery.cover("leaf/a.jpg")},
-    ]
-    put(root / "branch/new.jpg")
-    gallery.index()
-    shown = {"name": "branch", "kind": "leaf-real", **gallery.cover("branch/new.jpg")}
-    assert gallery.folder()["dirs"][0] == shown
 
 
 def test_the_cover_of_a_folder_is_its_first_image_that_can_be_shown(make_gallery, root) -> None:
@@ -535,15 +450,6 @@ def test_forcing_a_folder_tries_undecodable_images_again(
     gallery.app.post("/folders/a/reindex", status=202)
     gallery.settle()
     assert [path for path, _ in gallery.told] == ["a/x.jpg"]
-
-
-def test_a_moved_subfolder_is_indexed_where_it_is(make_gallery: Make, root: pathlib.Path) -> None:
-    put(root / "a/one.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    shutil.copytree(root / "a", root / "copy")
-    gallery.index()
-    assert gallery.items("copy")["one.jpg"]["path"] == "copy/one.jpg"
 
 
 def test_the_queue_gives_a_waited_for_thumbnail_before_everything_else(
@@ -1075,20 +981,6 @@ def test_two_index_processes_on_one_root_come_to_rest_and_agree(make_gallery: Ma
         gallery.index()
     assert times(root) == before
     assert one.found("tag:zebra") == ["a/x.jpg"]
-
-
-def test_a_folder_whose_mark_is_removed_is_part_of_the_library_again(
-    make_gallery: Make, root
-) -> None:
-    put(root / "p/q/a.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    put(root / "p/q/.nomedia", b"")
-    gallery.index()
-    assert gallery.found("jpg") == []
-    (root / "p/q/.nomedia").unlink()
-    gallery.index()
-    assert gallery.found("jpg") == ["p/q/a.jpg"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")

@@ -393,29 +393,6 @@ def test_the_master_outlives_a_root_that_is_away(serve: Serve, root, tmp_path) -
     assert server.thumbnail("many/img1.jpg")[0] == 200
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_all_that_needs_the_photos_answers_503_while_their_disk_is_not_mounted(
-    serve: Serve, root
-) -> None:
-    """A supervisor and a person learn the same: not that all is well but for a reason in a list."""
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
-    try:
-        put(root / "many/a.jpg")
-        server = serve(root)
-        server.until(lambda: server.json("/health").get("status") == "ok")
-    finally:
-        subprocess.run(["umount", "-l", root], check=True)
-    routes = ("/health", "/health/storage", "/folders", "/file?path=many/a.jpg")
-    for route in routes:
-        server.until(lambda route=route: server.get(route)[0] == 503)
-    found = server.json("/health")
-    assert (found["status"], found["storage"]["readable"]) == ("down", False)
-    assert "unmounted" in found["reasons"][0]
-    assert server.get("/health/live")[0] == 200
-    put(root / "many/a.jpg")
-    server.until(lambda: server.json("/health").get("status") == "ok")
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -6,7 +6,6 @@ Lenslet's. Sidecars stay where they are when their images go; a thumbnail never 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pathlib
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import Server, draw, encode, exif, jpeg, put
-from PIL import Image, ImageCms
+from PIL import ImageCms
 from scale import record, scale
 
 Serve = Callable[..., Server]
@@ -299,75 +298,6 @@ def test_a_folder_with_one_of_lenslets_names_stops_nothing_else(
     server.until(lambda: server.json("/health")["status"] == "degraded", SHOWN_SECONDS)
     assert users(root) == before
     record("folders with Lenslet's names", folders=len(blocked), changed=0)
-
-
-# Images that are replaced
-
-
-def coloured(colour: str, *, width: int, length: int = 0) -> bytes:
-    """A photo of one colour, made longer to have `length` bytes."""
-    data = encode(Image.new("RGB", (width, 40), colour), "JPEG")
-    return data + b"\0" * (length - len(data))
-
-
-def colour_of(thumbnail: bytes) -> str:
-    red, _, blue = Image.open(io.BytesIO(thumbnail)).convert("RGB").resize((1, 1)).getpixel((0, 0))
-    return "red" if red > blue else "blue"
-
-
-def shows(server: Server, folder: str, name: str, colour: str) -> bool:
-    """True if an image's thumbnail has this colour, at the latest after a scan."""
-    route = f"/thumb?path={folder}/{name}"
-
-    def is_shown() -> bool:
-        status, data = server.get(route)
-        return status == 200 and colour_of(data) == colour
-
-    return bool(server.until(is_shown, SHOWN_SECONDS))
-
-
-@pytest.mark.parametrize("stopped", [False, True], ids=["served", "stopped"])
-def test_a_new_image_with_an_old_name_and_time_shows_itself(stopped, serve: Serve, root) -> None:
-    """Of another length; or of the same, if the folder was indexed in between.
-
-    Nothing tells an image from one of the same name, time and length that has taken its place.
-    """
-    names = [f"img{number}.jpg" for number in range(scale(2, 50))]
-    lengths = {"longer": 0, "longer-later": 0} | ({} if stopped else {"equal-later": 5_000})
-    later = {folder for folder in lengths if folder.endswith("-later")}
-    for folder, length in lengths.items():
-        for name in (*names, "other.jpg"):
-            data = coloured("red", width=60, length=length)
-            os.utime(put(root / folder / name, data), (5, 5))
-    server = serve(root, SCAN_SECONDS="1")
-    made = len(lengths) * (len(names) + 1)
-    server.until(lambda: len(list(root.rglob("*.thumbnail"))) == made)
-    server.until(lambda: server.json("/health")["library"]["counts"]["thumbnailsMissing"] == 0)
-    assert all(shows(server, folder, name, "red") for folder in lengths for name in names)
-    if stopped:
-        server.stop()
-    for folder in later:
-        for name in names:
-            (root / folder / name).unlink()
-        if not stopped:
-            route = f"/folders?path={folder}"
-            server.until(lambda route=route: len(server.json(route)["items"]) == 1, SOON)
-    for folder, length in lengths.items():
-        for name in names:
-            new = put(root / ".new.jpg", coloured("blue", width=80, length=length))
-            os.utime(new, (5, 5))
-            new.rename(root / folder / name)
-    if stopped:
-        server = serve(root, SCAN_SECONDS="1")
-    wrong = [(f, name) for f in lengths for name in names if not shows(server, f, name, "blue")]
-    assert wrong == []
-    for folder in lengths:
-        route = f"/folders?path={folder}"
-        server.until(
-            lambda route=route: {each["w"] for each in server.json(route)["items"]} == {60, 80},
-            SHOWN_SECONDS,
-        )
-    record("images replaced with name and time", images=4 * len(names), wrong=0)
 
 
 # Sidecars of images that are gone
