@@ -6,7 +6,6 @@ import contextlib
 import functools
 import http.client
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -176,8 +175,13 @@ def decoders_for(settings: config.Settings) -> Decoders:
 
 
 def pytest_sessionfinish() -> None:
-    for decoders in itertools.chain(*IDLE_DECODERS.values()):
-        decoders.close()
+    close_idle_decoders()
+
+
+def close_idle_decoders() -> None:
+    while IDLE_DECODERS:
+        for decoders in IDLE_DECODERS.popitem()[1]:
+            decoders.close()
 
 
 class Gallery:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from bombs import many_scans
-from conftest import Gallery, draw, encode, jpeg, put, wait_for
+from conftest import Gallery, close_idle_decoders, draw, encode, jpeg, put, wait_for
 from PIL import Image
 
 from lenslet.errors import StorageUnavailable
@@ -26,7 +26,8 @@ MB = 1 << 20
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., Decoders]]:
-    """Makes decoders; their processes end with the test."""
+    """Makes decoders; their processes, the only ones, end with the test."""
+    close_idle_decoders()
     made: list[Decoders] = []
 
     def make(count: int = 1, memory: int = 2048 * MB, seconds: float = 40.0) -> Decoders:
