@@ -51,6 +51,7 @@ def test_index_makes_everything_and_says_what_it_did(root, tmp_path) -> None:
     assert "0 read" in again.stdout
 
 
+@pytest.mark.slow
 def test_index_reads_every_image_also_when_finding_the_folders_takes_long(tmp_path) -> None:
     """With 500,000 items it took 15 seconds, and then everything ended with no image read."""
     root, data = tmp_path / "root", jpeg(40, 30)
