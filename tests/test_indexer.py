@@ -482,6 +482,22 @@ def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
     assert order[-1] == "later.jpg"
 
 
+def test_nothing_waits_for_ever_however_many_clients_wait() -> None:
+    """Of 16 jobs three are folders or summaries, and one is an image."""
+    queue, done = Queue(), []
+    for kind in (Kind.FOLDER, Kind.IMAGE):
+        for number in range(20):
+            queue.put(Job(kind, Path(f"{number}")))
+    for number in range(64):
+        for each in range(2):  # more than can be done
+            queue.put(Job(Kind.THUMBNAIL, Path(f"{number}-{each}.jpg")))
+        job = queue.get()
+        assert job
+        done.append(job.kind)
+        queue.done(job)
+    assert (done.count(Kind.FOLDER), done.count(Kind.IMAGE)) == (12, 4)
+
+
 def test_folders_and_images_that_nobody_waits_for_come_in_order() -> None:
     for kind in (Kind.FOLDER, Kind.IMAGE):
         queue, order = Queue(), []
@@ -1549,3 +1565,25 @@ def test_a_rollup_of_a_later_release_is_searched_and_left_alone(
     assert other.found("a.jpg") == ["a.jpg"]
     other.index()
     assert rollup.read_text() == later
+
+
+def test_files_that_are_not_shown_are_counted_by_suffix(make_gallery: Make, root, caplog) -> None:
+    """Otherwise they would be invisible, and nothing would say so."""
+    put(root / "a/shown.jpg")
+    for name in (
+        "a/1.HEIC",
+        "a/2.heic",
+        "b/clip.mp4",
+        "b/_MG_1.CR2",
+        "b/.hidden.heic",
+        "b/metadata.json",
+    ):
+        put(root / name, b"x")
+    put(root / ".git/3.heic", b"x")
+    gallery = make_gallery()
+    with caplog.at_level("INFO", "lenslet"):
+        gallery.index()
+    report = gallery.app.get("/health").json
+    assert report["library"]["unsupported"] == {".heic": 2, ".mp4": 1, ".cr2": 1}
+    assert report["status"] == "ok"
+    assert "1 images in 3 folders; not shown: 2 .heic, 1 .cr2, 1 .mp4" in caplog.text
