@@ -41,7 +41,7 @@ def keep_memory() -> None:
 def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
     """Returns what an image showed, with its `facts`, and its thumbnail.
 
-    It is `starved` if it may do better with more than `memory` bytes or, if it must be read
+    It `needs_more` if it may do better with more than `memory` bytes or, if it must be read
     `quickly`, if its header says that it takes long. The hash is only made if `hashed`. Errors of
     reading the file are raised.
     """
@@ -60,12 +60,12 @@ def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict
     try:
         facts, data = pixels.render(source, memory=memory, **how)
     except pixels.TakesLong:
-        return {"facts": Facts(), "starved": True}, b""
-    needs = facts.width * facts.height * _BYTES_PER_PIXEL + size * _BYTES_PER_BYTE
+        return {"facts": Facts(), "needs_more": True}, b""
+    most = facts.width * facts.height * _BYTES_PER_PIXEL + size * _BYTES_PER_BYTE
     refused = (facts.error or "").startswith(NEEDS_MEMORY)
     failed = bool(facts.error or facts.warning) and "MAX_PIXELS" not in (facts.error or "")
-    starved = refused or (failed and needs + _BYTES_OF_PROCESS > memory)
-    return {"facts": replace(facts, hash=digest), "starved": starved}, data
+    needs_more = refused or (failed and most + _BYTES_OF_PROCESS > memory)
+    return {"facts": replace(facts, hash=digest), "needs_more": needs_more}, data
 
 
 def main() -> int:

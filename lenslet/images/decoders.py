@@ -82,11 +82,11 @@ class Decoders:
         seconds = self._seconds * (1 if large else _QUICKLY)
         quickly = not large and self.somebody_waits()
         answer, data = self._ask(file, large, seconds, how | {"quickly": quickly})
-        starved = answer["starved"]
-        if starved and not large:
+        needs_more = answer["needs_more"]
+        if needs_more and not large:
             raise NeedsMore
         facts = Facts(**answer["facts"])
-        if starved and facts.error:
+        if needs_more and facts.error:
             is_sure = facts.error.startswith(NEEDS_MEMORY)
             error = facts.error if is_sure else f"{facts.error}; or {NEEDS_MEMORY}"
             facts = replace(facts, error=error, limit=self._limit)

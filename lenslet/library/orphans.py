@@ -162,12 +162,7 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     be read or written.
     """
     item, tree, photo = location.file(name), location.tree, Photo(hash=orphan.hash)
-    raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), None)
-    document = None
-    with contextlib.suppress(ValueError):
-        document = sidecar.parse(raw) if raw else None
-    if raw is None or not document or document.get("hash") != orphan.hash:
-        raise Conflict(f"{orphan.path} has changed.")
+    raw, document = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
     there = sidecar.find(tree, item, lambda: photo)
@@ -196,6 +191,16 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     tree.update([target], create)
     _remove(orphan, raw)
     return target
+
+
+def _read(orphan: Orphan) -> tuple[bytes, sidecar.Document]:
+    """Reads a sidecar; `Conflict` if it is not the one of its photo any more."""
+    raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), b"")
+    with contextlib.suppress(ValueError):
+        document = sidecar.parse(raw)
+        if document and document.get("hash") == orphan.hash:
+            return raw, document
+    raise Conflict(f"{orphan.path} has changed.")
 
 
 def _is_beside(orphan: Orphan) -> bool:

@@ -247,7 +247,7 @@ class Worker(gthread.ThreadWorker):
 
 
 def _is_silent(conn: Any) -> bool:
-    """True if a connection is new, and nothing has come yet."""
+    """Wraps the socket of a new connection; True if it is new, and nothing has come yet."""
     if isinstance(conn.sock, Connection):
         return False
     conn.sock = Connection(conn.sock, _pool())

@@ -1,5 +1,6 @@
 """Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -286,15 +287,15 @@ class Search:
         An empty query finds every item below the folder. Without a folder it finds nothing.
         """
         terms = parse(query)
-        return self._ask(lambda view: self._find(view, terms, below, page))
+        return self._with_view(lambda view: self._find(view, terms, below, page))
 
-    def _ask(self, ask: Callable[[_View], Answer]) -> Answer:
-        """Asks the current view, and once more if the cache has lost one of its files."""
+    def _with_view(self, call: Callable[[_View], Answer]) -> Answer:
+        """Calls with the current view, and once more if the cache has lost one of its files."""
         try:
-            return ask(self._current())
+            return call(self._current())
         except NotFound:
             self._view = None
-            return ask(self._current())
+            return call(self._current())
 
     def _find(self, view: _View, terms: list[Term], below: Path | None, page: Page) -> Found:
         hits: Iterator[Hit] = iter(())
@@ -354,7 +355,7 @@ class Search:
 
         The most frequent come first.
         """
-        return self._ask(lambda view: self._suggest(view, fold(text).strip().encode(), limit))
+        return self._with_view(lambda view: self._suggest(view, fold(text).strip().encode(), limit))
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
         counts: dict[tuple[bytes, bytes], int] = {}
@@ -371,7 +372,7 @@ class Search:
             for kind, less, term in heapq.nsmallest(limit, ordered)
         ]
 
-    # Keeping up
+    # The view
 
     def _current(self) -> _View:
         """The current view. One thread brings it up to date while others use the old one."""
@@ -396,10 +397,13 @@ class Search:
         now = time.monotonic()
         if old and now - self._checked < self._fresh_seconds:
             return old
-        data, delta = _there(lambda: self._tree.read(Path(ROLLUP_DELTA))) or (b"", None)
+        data, delta, rollup = b"", None, None
+        with contextlib.suppress(NotFound):
+            data, delta = self._tree.read(Path(ROLLUP_DELTA))
         if not is_ours(ROLLUP_DELTA, data):
             self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
-        rollup = _there(lambda: self._tree.stat(Path(ROLLUP)))
+        with contextlib.suppress(NotFound):
+            rollup = self._tree.stat(Path(ROLLUP))
         self._checked = now
         if old and (delta, rollup) == self._seen:
             return old
@@ -458,11 +462,3 @@ class Search:
         """
         found = manifest.load(self._tree, folder, fresh=True)
         return found.generated_at, [*filter(None, map(encode_item, found.items))]
-
-
-def _there(ask: Callable[[], Answer]) -> Answer | None:
-    """Returns an answer about a file; None if the file is missing."""
-    try:
-        return ask()
-    except NotFound:
-        return None
