@@ -224,7 +224,7 @@ def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, S
 
 
 def _is_sound(folder: Path, page: int, data: bytes, head: _Head | None) -> bool:
-    """True if a page may be sent."""
+    """True if a file is valid as this page, and may be sent."""
     try:
         return _is_page(_parse(data), folder, page, head)
     except NotFound:
@@ -232,7 +232,7 @@ def _is_sound(folder: Path, page: int, data: bytes, head: _Head | None) -> bool:
 
 
 def _is_page(found: dict[str, Any], folder: Path, page: int, head: _Head | None) -> bool:
-    """True if a file has what is sent as a page; `head` is that of a manifest with several."""
+    """True if a parsed file is valid as this page; `head` is that of a manifest with several."""
     numbers = [found.get(key) for key in ("page", "pageCount", "itemCount")]
     if head and numbers != [page, len(head.first_names), head.item_count]:
         return False

@@ -1,4 +1,4 @@
-"""Sidecars whose photo is not beside them: what is known of them, and how they are moved."""
+"""Sidecars whose photo is not beside them: finds them in a folder, and moves them."""
 
 from __future__ import annotations
 
@@ -155,9 +155,9 @@ def in_folder_gone(tree: Tree, folder: Path) -> Iterator[Orphan]:
 def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) -> Path:
     """Moves a sidecar after its photo, to the image `name`; returns where it is now.
 
-    `has_sidecar`: the image seems to have one, which must then be the same. The image is read to be
-    certain that it is that photo, and what is beside the sidecar, that it is not. Killed at any
-    moment, this leaves one sidecar or two that are equal, never none. `Conflict` if the sidecar or
+    `has_sidecar`: the image seems to have one, which must then be the same. Reads both images to be
+    certain: the new one is the photo, and the one beside the sidecar is not. Killed at any moment,
+    this leaves one sidecar or two that are equal, never none. `Conflict` if the sidecar or
     the image is another now, or if the image has another sidecar; other errors if something cannot
     be read or written.
     """

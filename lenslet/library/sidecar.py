@@ -92,7 +92,7 @@ class Sidecar:
         return held if isinstance(held, str) else ""
 
     def lacks(self, facts: Document) -> bool:
-        """True if it does not say of its photo what is known: the hash, and when it was taken."""
+        """True if it lacks a fact of its photo: the hash, or when it was taken."""
         taken = "createdAt" in facts["exif"] and not _taken(self.document)
         return not self.hash or (taken and self.hash == facts["hash"])
 
@@ -101,21 +101,18 @@ class Sidecar:
 class Found:
     """The JSON files beside an image.
 
-    `ours` are the sidecars of this image, one of each tree; `hidden` those that one of them hides;
-    `strays` belong to other photos; of the `unknown` ones it cannot be decided yet.
+    `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
+    `hidden` are others of it, which those hide; `strays` belong to other photos; whose the
+    `unknown` ones are cannot be decided yet.
     """
 
+    sidecar: Sidecar | None = None
     ours: list[Sidecar] = field(default_factory=list)
     hidden: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
     unknown: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
     unreadable: str = ""  # why a file that may be ours cannot be read
-
-    @property
-    def sidecar(self) -> Sidecar | None:
-        """The sidecar of this image: of `STATE_DIR`'s and the root's, the newer."""
-        return max(self.ours, key=lambda each: each.updated, default=None)
 
     def target(self, item: Path) -> Path:
         """Returns the file that an edit of `item` writes.
@@ -298,6 +295,7 @@ def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> F
             found.strays.append(each)
         else:
             (found.hidden if hidden else found.ours).append(each)
+    found.sidecar = max(found.ours, key=lambda each: each.updated, default=None)
     return found
 
 

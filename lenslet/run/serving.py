@@ -58,7 +58,7 @@ from lenslet.web.app import WSGIApp, create_app
 log = logging.getLogger("lenslet")
 
 # How long a request process uses what it read of a bucket, while nothing changes that it knows of:
-# if its host alone indexes (times the request processes), and if other hosts do, which tell nobody.
+# if its host alone indexes (times the request processes), and if other hosts do.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
 _CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
@@ -93,7 +93,7 @@ def build() -> WSGIApp:
     stand_in = _pool().stand_in
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
-    most *= bool(settings.worker_threads)  # without an index process nobody says what has changed
+    most *= bool(settings.worker_threads)  # only an index process reports changes
     library = open_library(
         settings,
         fresh_seconds=FRESH_SECONDS,

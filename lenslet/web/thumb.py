@@ -53,9 +53,9 @@ class Picture(Resource):
             self.service.status.count((answer, 1))
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
-        """True if the `v` of a URL can stand for nothing but what is sent.
+        """True if the `v` of a URL names exactly this answer, so that it never changes.
 
-        `tag` begins like the hash of what is sent, `rev` is of the image that it was made from.
+        `tag` begins like the hash of the answer, `rev` is that of the image it was made from.
         """
         raise NotImplementedError
 
