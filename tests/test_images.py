@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 from playwright.sync_api import Browser
 
 from lenslet.images import Facts, pixels
+from lenslet.paths import FORMATS
 
 TURNED = {
     1: None,
@@ -49,7 +50,7 @@ def near(pixel: object, wanted: tuple[int, ...], by: int = 40) -> bool:
     return all(abs(a - b) <= by for a, b in zip(pixel, wanted, strict=True))  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", [each.name for each in FORMATS])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> None:
     """The red corner is at the top left and the size is that of the upright image."""
