@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from lenslet import errors, paths
-from lenslet.bounds import POINTER_BYTES, loads
+from lenslet import paths
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, BrokenPointer, Ignored, LensletError, NotFound, PointerLoop
-from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Ignore, Path
-from lenslet.storage import with_state
+from lenslet.errors import LensletError, NotFound, PointerLoop
+from lenslet.library.pointer import Spot, Targets, label_of, read_pointer
+from lenslet.paths import ROOT, Ignore, Path
 from lenslet.storage.client import Client
-from lenslet.storage.local import LocalTree
-from lenslet.storage.s3 import S3Tree
 from lenslet.storage.tree import Tree, Trust
 
-TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
 LONGEST_CHAIN = 16
-_LABEL_CHARACTERS = 500
 _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """One folder in a chain of pointers, and its tree. `shown` is its name for clients."""
-
-    tree: str
-    folder: Path
-    shown: str
-
-    def holds(self, other: Spot) -> bool:
-        """True if `other` is this folder or is below it."""
-        mine, theirs = (
-            Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other)
-        )
-        return mine.holds(theirs)
-
-    def broken(self, reason: str) -> BrokenPointer:
-        return BrokenPointer(f"{self.shown} points to {reason}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +62,7 @@ class Locator:
         self._trusts = trusts
         self._ignore = Ignore(settings.ignore)
         self._tree = tree
-        self._settings = settings
-        self._client = client
+        self._targets = Targets(tree, settings, client)
         self._lock = threading.Lock()
         self._cached: dict[Path, tuple[float, Location]] = {}
 
@@ -160,7 +133,7 @@ class Locator:
         """
         checked = time.monotonic()
         try:
-            location = self._enter(here, names) if here.path else here
+            location = self._followed(here, names)
         except LensletError:
             with self._lock:  # what is below must not be served any more either
                 self._cached.pop(here.path, None)
@@ -171,112 +144,29 @@ class Locator:
             self._cached[location.path] = (checked, location)
         return location
 
-    def _enter(self, here: Location, names: Container[str] | None = None) -> Location:
-        pointer = _read_pointer(here.tree, here.folder, names)
-        return self._follow(here, pointer) if pointer else here
+    def _followed(self, here: Location, names: Container[str] | None = None) -> Location:
+        """Returns the location of the target, if the folder `here` is a pointer, or `here`.
 
-    def _follow(self, here: Location, pointer: dict[str, Any]) -> Location:
-        where = self._spot(here.tree, here.folder)
-        chain = (*here.chain, where)
-        tree, folder = self._target(here, where, pointer["target"])
-        there = self._spot(tree, folder)
+        From the top of the target's tree it goes down as everywhere, so it also follows the
+        pointers on the way. The root itself is never a pointer.
+        """
+        if here.tree is self._tree and not here.folder:
+            return here
+        pointer = read_pointer(here.tree, here.folder, names)
+        if not pointer:
+            return here
+        where = self._targets.spot(here.tree, here.folder)
+        tree, folder = self._targets.open(here.tree, where, pointer["target"])
+        there, chain = self._targets.spot(tree, folder), (*here.chain, where)
         if len(chain) > LONGEST_CHAIN or any(map(there.holds, chain)):
             raise PointerLoop([spot.shown for spot in (*chain, there)])
         try:
-            found = self._walk(Location(ROOT, tree, ROOT, chain=chain), folder)
+            found = self._followed(Location(ROOT, tree, ROOT, chain=chain))
+            for name in folder.segments:
+                found = self._followed(self._child(found, name))
         except NotFound as error:
             raise where.broken(f"{there.shown}, which does not exist") from error
         readonly = here.readonly or found.readonly or pointer.get("readonly") is True
         return replace(
-            found, path=here.path, readonly=readonly, label=_label(pointer), is_pointer=True
+            found, path=here.path, readonly=readonly, label=label_of(pointer), is_pointer=True
         )
-
-    def _walk(self, here: Location, folder: Path) -> Location:
-        """Goes down from the top of a tree, and follows the pointers on the way."""
-        if here.tree is not self._tree:
-            here = self._enter(here)
-        for name in folder.segments:
-            here = self._enter(self._child(here, name))
-        return here
-
-    def _spot(self, tree: Tree, folder: Path) -> Spot:
-        outside = "" if tree is self._tree else f"…/{os.path.basename(tree.name)}/"
-        return Spot(tree.name, folder, f"{outside}{folder}".rstrip("/") or "/")
-
-    def _target(self, here: Location, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
-        if target["type"] == "s3":
-            return self._in_bucket(where, target)
-        text = target["path"]
-        if not os.path.isabs(text):
-            return here.tree, _relative(text, where)
-        if not here.tree.has_stamps:
-            raise where.broken("a folder of this host, which a pointer in a bucket cannot do")
-        real = os.path.realpath(text.replace("\0", ""))
-        roots = map(os.path.realpath, self._settings.pointer_roots)
-        if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
-            raise where.broken("a folder that is not in one of POINTER_ROOTS")
-        top = os.path.realpath(self._settings.root_path)
-        if os.path.commonpath((real, top)) == top:
-            inside = os.path.relpath(real, top)
-            return self._tree, ROOT if inside == "." else Path(inside)
-        # What people say of the photos is kept by target, so that all pointers to it show the same.
-        state = Path(f"{TARGETS}/local{real}".rstrip("/"))
-        return with_state(self._settings, LocalTree(real), state), ROOT
-
-    def _in_bucket(self, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
-        """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
-        bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
-        if bucket not in self._settings.buckets:
-            raise where.broken("a bucket that is not one of POINTER_BUCKETS")
-        top = Path(self._settings.s3_prefix.rstrip("/"))
-        if bucket == self._settings.s3_bucket and top.holds(prefix):
-            return self._tree, prefix.below(top)
-        below = f"{prefix}/".lstrip("/")
-        tree = S3Tree(self._client, bucket, below, target.get("region", ""))
-        state = Path(f"{TARGETS}/s3/{bucket}/{prefix}".rstrip("/"))
-        return with_state(self._settings, tree, state), ROOT
-
-
-def _read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:
-    if names is None:
-        names = tree.names(folder, FOLDER_FILES)
-    if any(mark in names for mark in IGNORE_MARKS):
-        raise Ignored(f"There is no folder {folder}.")
-    for name in POINTERS:
-        if name in names:
-            try:
-                raw, _ = tree.read(folder.child(name), POINTER_BYTES)
-            except (errors.NotRegular, errors.Conflict, errors.Denied) as error:
-                raise BrokenPointer(
-                    f"The pointer file in {folder} cannot be read: {error}"
-                ) from error
-            return _checked(raw, folder)
-    return None
-
-
-def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
-    try:
-        found = loads(raw)
-        target = found["target"]
-        if target["type"] == "local":
-            texts = [target["path"]]
-        else:
-            texts = [target["bucket"] or None, target.get("prefix", ""), target.get("region", "")]
-        known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
-        if known and (found["kind"], found["version"]) == ("pointer", 1):
-            return dict(found)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
-    raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
-
-
-def _label(pointer: dict[str, Any]) -> str | None:
-    text = pointer.get("label")
-    return text[:_LABEL_CHARACTERS] if isinstance(text, str) else None
-
-
-def _relative(text: str, where: Spot) -> Path:
-    try:
-        return paths.parse("" if text == "." else text)
-    except BadRequest as error:
-        raise where.broken(f"an invalid path ({error})") from error

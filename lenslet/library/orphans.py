@@ -11,8 +11,9 @@ from blake3 import blake3
 from lenslet import times
 from lenslet.errors import Conflict, Denied, Ignored, LensletError, NotFound, Overtaken
 from lenslet.library import sidecar
-from lenslet.library.location import TARGETS, Location, Locator
+from lenslet.library.location import Location, Locator
 from lenslet.library.manifest import is_page
+from lenslet.library.pointer import TARGETS
 from lenslet.library.sidecar import NOBODY, Photo, Sidecar
 from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
 from lenslet.storage.tree import Document, Listing, Tree

@@ -1,0 +1,137 @@
+"""Pointer folders: the file of one, what it may say, and the tree that it leads to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+from lenslet import errors, paths
+from lenslet.bounds import POINTER_BYTES, loads
+from lenslet.config import Settings
+from lenslet.errors import BadRequest, BrokenPointer, Ignored
+from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Path
+from lenslet.storage import with_state
+from lenslet.storage.client import Client
+from lenslet.storage.local import LocalTree
+from lenslet.storage.s3 import S3Tree
+from lenslet.storage.tree import Tree
+
+TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
+_LABEL_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One folder in a chain of pointers, and its tree. `shown` is its name for clients."""
+
+    tree: str
+    folder: Path
+    shown: str
+
+    def holds(self, other: Spot) -> bool:
+        """True if `other` is this folder or is below it."""
+        mine, theirs = (
+            Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other)
+        )
+        return mine.holds(theirs)
+
+    def broken(self, reason: str) -> BrokenPointer:
+        return BrokenPointer(f"{self.shown} points to {reason}.")
+
+
+class Targets:
+    """Opens what pointers lead to, if the settings allow it. `tree` is the library's own."""
+
+    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
+        self._tree = tree
+        self._settings = settings
+        self._client = client
+
+    def spot(self, tree: Tree, folder: Path) -> Spot:
+        outside = "" if tree is self._tree else f"…/{os.path.basename(tree.name)}/"
+        return Spot(tree.name, folder, f"{outside}{folder}".rstrip("/") or "/")
+
+    def open(self, tree: Tree, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
+        """Returns the tree and folder of a target; `tree` and `where` are those of its pointer.
+
+        `BrokenPointer` if it must not lead there.
+        """
+        if target["type"] == "s3":
+            return self._in_bucket(where, target)
+        text = target["path"]
+        if not os.path.isabs(text):
+            return tree, _relative(text, where)
+        if not tree.has_stamps:
+            raise where.broken("a folder of this host, which a pointer in a bucket cannot do")
+        real = os.path.realpath(text.replace("\0", ""))
+        roots = map(os.path.realpath, self._settings.pointer_roots)
+        if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
+            raise where.broken("a folder that is not in one of POINTER_ROOTS")
+        top = os.path.realpath(self._settings.root_path)
+        if os.path.commonpath((real, top)) == top:
+            inside = os.path.relpath(real, top)
+            return self._tree, ROOT if inside == "." else Path(inside)
+        # What people say of the photos is kept by target, so that all pointers to it show the same.
+        state = Path(f"{TARGETS}/local{real}".rstrip("/"))
+        return with_state(self._settings, LocalTree(real), state), ROOT
+
+    def _in_bucket(self, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
+        """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
+        bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
+        if bucket not in self._settings.buckets:
+            raise where.broken("a bucket that is not one of POINTER_BUCKETS")
+        top = Path(self._settings.s3_prefix.rstrip("/"))
+        if bucket == self._settings.s3_bucket and top.holds(prefix):
+            return self._tree, prefix.below(top)
+        below = f"{prefix}/".lstrip("/")
+        tree = S3Tree(self._client, bucket, below, target.get("region", ""))
+        state = Path(f"{TARGETS}/s3/{bucket}/{prefix}".rstrip("/"))
+        return with_state(self._settings, tree, state), ROOT
+
+
+def read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:
+    """Reads the pointer in a folder; None if it has none. `names` are its files, if known."""
+    if names is None:
+        names = tree.names(folder, FOLDER_FILES)
+    if any(mark in names for mark in IGNORE_MARKS):
+        raise Ignored(f"There is no folder {folder}.")
+    for name in POINTERS:
+        if name in names:
+            try:
+                raw, _ = tree.read(folder.child(name), POINTER_BYTES)
+            except (errors.NotRegular, errors.Conflict, errors.Denied) as error:
+                raise BrokenPointer(
+                    f"The pointer file in {folder} cannot be read: {error}"
+                ) from error
+            return _checked(raw, folder)
+    return None
+
+
+def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
+    try:
+        found = loads(raw)
+        target = found["target"]
+        if target["type"] == "local":
+            texts = [target["path"]]
+        else:
+            texts = [target["bucket"] or None, target.get("prefix", ""), target.get("region", "")]
+        known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
+        if known and (found["kind"], found["version"]) == ("pointer", 1):
+            return dict(found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
+    raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
+
+
+def label_of(pointer: dict[str, Any]) -> str | None:
+    text = pointer.get("label")
+    return text[:_LABEL_CHARACTERS] if isinstance(text, str) else None
+
+
+def _relative(text: str, where: Spot) -> Path:
+    try:
+        return paths.parse("" if text == "." else text)
+    except BadRequest as error:
+        raise where.broken(f"an invalid path ({error})") from error
