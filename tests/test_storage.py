@@ -29,8 +29,9 @@ from lenslet.paths import ROOT, Path
 from lenslet.storage import check_settings, open_tree
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
+from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import Document, DocumentCache, Overlay, Tree, is_ours
+from lenslet.storage.tree import Document, DocumentCache, Tree, is_ours
 
 
 @pytest.fixture

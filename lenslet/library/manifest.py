@@ -153,9 +153,10 @@ def write(
     generation, so no reader mixes two. `Overtaken` if another host was faster than this one.
     """
     files = encode(manifest, page_size)
+    head = files.pop(MANIFEST)
     for name, data in files.items():
-        over = old.rev if name == MANIFEST else None
-        tree.write(manifest.path.child(name), data, over=over)
+        tree.write(manifest.path.child(name), data)
+    tree.replace(manifest.path.child(MANIFEST), head, old.rev)
     for name in set(pages) - files.keys():
         with contextlib.suppress(NotFound, Denied):
             tree.delete(manifest.path.child(name))

@@ -15,8 +15,9 @@ from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.storage.client import Client
 from lenslet.storage.local import MARKER, LocalTree
+from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import DocumentCache, Overlay, Tree, Trust
+from lenslet.storage.tree import DocumentCache, Tree, Trust
 
 _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 

@@ -18,6 +18,11 @@ from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
 
 StandIn = Callable[[], AbstractContextManager[None]]
 
+
+class NotModified(Exception):
+    """The object is still the version that `IfNoneMatch` names (304)."""
+
+
 # Policy actions whose name differs from the operation's.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
 # What an operator can put right, by the store's error code.
@@ -84,9 +89,9 @@ class Client:
     def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
         """Returns the answer to one S3 operation, such as `get_object`.
 
-        Raises `NotFound`, `Denied`, `Overtaken` if a condition does not hold, `Invalid` if the key
-        is too long, `RangeNotSatisfiable`, `Unsupported`, `StorageFull`, `StorageUnavailable` and
-        `StorageNonsense`.
+        Raises `NotFound`, `Denied`, `NotModified`, `Overtaken` if another condition does not hold,
+        `Invalid` if the key is too long, `RangeNotSatisfiable`, `Unsupported`, `StorageFull`,
+        `StorageUnavailable` and `StorageNonsense`.
         """
         return self._answer(self._s3(region), operation, parameters)
 
@@ -200,7 +205,7 @@ class Client:
         except (exceptions.BotoCoreError, ValueError) as error:
             raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
 
-    def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError:
+    def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError | NotModified:
         """Returns the domain error for what the store answered, by its code, then its status."""
         code = str(error.response["Error"].get("Code", ""))
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
@@ -236,7 +241,9 @@ class Client:
                 service = "sqs" if "QueueUrl" in parameters else "s3"
                 action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
                 return errors.Denied(f"The store does not allow {action} on {where}/{key}.")
-            case 304 | 409 | 412:
+            case 304:
+                return NotModified()
+            case 409 | 412:
                 return errors.Overtaken(f"Another writer of {key} was first.")
             case 416:
                 return errors.RangeNotSatisfiable(0)

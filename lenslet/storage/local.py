@@ -276,9 +276,7 @@ class LocalTree(Tree):
 
     # Writing
 
-    def write(
-        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
-    ) -> None:
+    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
         pieces = (data,) if isinstance(data, bytes) else data()
         with self._folder(path.parent, make=self.private) as fd, _DomainErrors(path, writing=True):
             if not path.parent:

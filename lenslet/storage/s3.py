@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from lenslet import errors
 from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
@@ -36,7 +36,7 @@ from lenslet.paths import (
     is_temporary,
     usable_segment,
 )
-from lenslet.storage.client import Client
+from lenslet.storage.client import Client, NotModified
 from lenslet.storage.tree import (
     HEAD_BYTES,
     Change,
@@ -61,6 +61,17 @@ _NO_CONDITIONS = (
     "edit could undo another that was made at the same time. The library can be read, but not "
     "edited: set STATE_DIR to keep edits on this host."
 )
+
+
+class _Stored(NamedTuple):
+    """A document of a bucket; one that was removed is a blank object that says so."""
+
+    document: Document
+    is_removed: bool = False
+
+    @property
+    def content(self) -> bytes | None:
+        return None if self.is_removed else self.document.data
 
 
 class Stream(io.RawIOBase):
@@ -220,7 +231,7 @@ class S3Tree(Tree):
     def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
         try:
             body, stat = self._get(path, **({"IfNoneMatch": known.etag} if known.etag else {}))
-        except Overtaken:  # 304
+        except NotModified:
             return None
         with body:
             if limit is not None and stat.size > limit:
@@ -244,22 +255,18 @@ class S3Tree(Tree):
 
     # Writing
 
-    def write(
-        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
-    ) -> None:
-        if not path.parent:
-            self.check()
+    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
         source = image.rev if image else ""
         with _body(data) as body:
-            if over is not None:
-                self._put_derived(path, body, source, over)
-                return
             # A thumbnail is usually new, any other derived object usually exists.
-            over = "" if path.endswith(THUMBNAIL) else self._rev_of_ours(path)
+            rev = "" if path.endswith(THUMBNAIL) else self._rev_of_ours(path)
             try:
-                self._put_derived(path, body, source, over)
+                self._put_derived(path, body, rev, source)
             except Overtaken:
-                self._put_derived(path, body, source, self._rev_of_ours(path))
+                self._put_derived(path, body, self._rev_of_ours(path), source)
+
+    def replace(self, path: Path, data: bytes, rev: str) -> None:
+        self._put_derived(path, io.BytesIO(data), rev)
 
     def _rev_of_ours(self, path: Path) -> str:
         """The rev of the derived object at `path`, "" for none; `Foreign` if it is not ours."""
@@ -270,33 +277,32 @@ class S3Tree(Tree):
         _refuse_foreign(path, head, stat)
         return stat.etag
 
-    def _put_derived(self, path: Path, body: BinaryIO, source: str, over: str | None) -> None:
-        """Writes a derived object, if need be without a condition: it can be made again.
+    def _put_derived(self, path: Path, body: BinaryIO, rev: str, source: str = "") -> None:
+        """Writes a derived object over the one with this rev, "" for none.
 
-        `Foreign`, not `Overtaken`, if another program's object is in the way.
+        In a store without conditional writes over any that is ours: it can be made again. If
+        another object is in the way, `Foreign` if it is not ours, otherwise `Overtaken`.
         """
+        if not path.parent:
+            self.check()
+        condition = _only_over(rev)
         if not self._has_conditions():
             self._rev_of_ours(path)
-            over = None
+            condition = {}
         try:
-            self._put(path, body, source, over)
+            self._put(path, body, condition, source)
         except Overtaken:
             self._rev_of_ours(path)
             raise
 
-    def _put(self, path: Path, body: BinaryIO, source: str, over: str | None) -> str:
-        """Writes an object if its rev is `over`; "": if there is none; None: in any case.
-
-        Returns its ETag.
-        """
+    def _put(self, path: Path, body: BinaryIO, condition: dict[str, str], source: str = "") -> str:
+        """Writes an object, if the condition holds; returns its ETag."""
         body.seek(0)
-        parameters: dict[str, Any] = {"Body": body}
+        parameters: dict[str, Any] = {"Body": body, **condition}
         if media_type := _MEDIA_TYPES.get(path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
         if source:
             parameters["Metadata"] = {"rev": source}
-        if over is not None:
-            parameters |= {"IfMatch": over} if over else {"IfNoneMatch": "*"}
         try:
             answer = self._call("put_object", path, **parameters)
         except NotFound as error:
@@ -323,27 +329,31 @@ class S3Tree(Tree):
         self._call("delete_object", path)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        return [copy for copy, removed in map(self._copy, paths) if copy and not removed]
+        stored = filter(None, map(self._stored, paths))
+        return [each.document for each in stored if not each.is_removed]
 
-    def _copy(self, path: Path, derived: bool = False) -> tuple[Document | None, bool]:
-        """A document, and whether it only stands for a removed one.
-
-        A derived one that is too large counts as torn; `Foreign` if it is not Lenslet's own.
-        """
+    def _stored(self, path: Path) -> _Stored | None:
         try:
             body, stat = self._get(path)
         except NotFound:
-            return None, False
+            return None
         with body:
-            if derived:
-                data = body.read(HEAD_BYTES)
-                _refuse_foreign(path, data, stat)
-                data = data + body.read() if stat.size <= DERIVED_BYTES else b""
-                return Document(path, data, stat.etag), False
             if stat.size > DOCUMENT_BYTES:
                 problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
-                return Document(path, None, stat.etag, problem), False
-            return Document(path, body.read(), stat.etag), stat.source == _REMOVED
+                return _Stored(Document(path, None, stat.etag, problem))
+            return _Stored(Document(path, body.read(), stat.etag), stat.source == _REMOVED)
+
+    def _stored_derived(self, path: Path) -> _Stored | None:
+        """A derived document. One that is too large counts as torn; `Foreign` if it is not ours."""
+        try:
+            body, stat = self._get(path)
+        except NotFound:
+            return None
+        with body:
+            data = body.read(HEAD_BYTES)
+            _refuse_foreign(path, data, stat)
+            data = data + body.read() if stat.size <= DERIVED_BYTES else b""
+            return _Stored(Document(path, data, stat.etag))
 
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
         """Compares and swaps: a write that another writer overtakes is tried again.
@@ -354,28 +364,35 @@ class S3Tree(Tree):
         replaces an earlier mark and arrives late must not replace this one.
         """
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
-        tried: tuple[Path, bytes | None] | None = None
+        read = self._stored_derived if derived else self._stored
+        wanted: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
-            read = ((self._copy(path, derived)) for path in paths)
-            found = [(copy, removed) for copy, removed in read if copy]
-            if tried in [(copy.path, None if removed else copy.data) for copy, removed in found]:
+            stored = list(filter(None, map(read, paths)))
+            if wanted in [(each.document.path, each.content) for each in stored]:
                 return  # the last write succeeded, only its answer was lost
-            tried = change([copy for copy, removed in found if not removed])
-            if tried is None:
+            wanted = change([each.document for each in stored if not each.is_removed])
+            if wanted is None:
                 return
-            path, data = tried
-            rev = next((copy.rev for copy, _ in found if copy.path == path), "")
-            if not derived:
-                self._check_conditions(path)
-            put = self._put_derived if derived else self._put
+            path, data = wanted
+            revs = {each.document.path: each.document.rev for each in stored}
             try:
-                with _body(_blank() if data is None else data) as body:
-                    put(path, body, _REMOVED if data is None else "", rev)
+                self._put_document(path, data, revs.get(path, ""), derived=derived)
                 return
             except Overtaken:
                 tries += 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise errors.StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
+
+    def _put_document(self, path: Path, data: bytes | None, rev: str, *, derived: bool) -> None:
+        """Writes a document over the one with this rev, "" for none; None marks it as removed."""
+        body, source = io.BytesIO(_blank() if data is None else data), ""
+        if data is None:
+            source = _REMOVED
+        if derived:
+            self._put_derived(path, body, rev, source)
+        else:
+            self._check_conditions(path)
+            self._put(path, body, _only_over(rev), source)
 
     def _check_conditions(self, path: Path) -> None:
         """Raises `Unsupported` if the store refuses or silently ignores conditional writes."""
@@ -415,10 +432,10 @@ class S3Tree(Tree):
             with contextlib.suppress(errors.LensletError):
                 self._call("delete_object", probe)
 
-    def _try(self, probe: Path, over: str) -> str:
-        """Writes an object; returns its ETag, "" if the store refuses."""
+    def _try(self, probe: Path, rev: str) -> str:
+        """Writes an object over one with this rev; returns its ETag, "" if the store refuses."""
         try:
-            return self._put(probe, io.BytesIO(), "", over)
+            return self._put(probe, io.BytesIO(), _only_over(rev))
         except Overtaken:
             return ""
 
@@ -428,6 +445,11 @@ class S3Tree(Tree):
             return Denied("the bucket cannot be written: set STATE_DIR")
         works = self._client.conditions.get(self.bucket, True)
         return None if works else Unsupported(_NO_CONDITIONS)
+
+
+def _only_over(rev: str) -> dict[str, str]:
+    """The condition of a write over the object with this rev, "" for none."""
+    return {"IfMatch": rev} if rev else {"IfNoneMatch": "*"}
 
 
 def _blank() -> bytes:

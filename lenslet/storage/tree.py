@@ -1,9 +1,8 @@
-"""The contract of a tree of files, the cache of its documents, and a tree laid over another."""
+"""The contract of a tree of files, the cache of its documents, and what is Lenslet's own."""
 
 from __future__ import annotations
 
 import abc
-import contextlib
 import re
 import threading
 import time
@@ -11,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES, loads
-from lenslet.errors import Conflict, Denied, Foreign, LensletError, NotFound, NotRegular
+from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import (
     HEALTH,
     LONGEST_PATH,
@@ -79,7 +78,6 @@ class Stat(NamedTuple):
 
 NO_STAT = Stat(-1, 0)  # of no file
 Read = tuple[bytes, Stat]
-Answer = TypeVar("Answer")
 Trust = Callable[[float], bool]  # True if nothing has changed since this time
 
 
@@ -330,15 +328,19 @@ class Tree(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def write(
-        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
-    ) -> None:
+    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
         """Puts a derived file in place, whole or not at all, without fsync.
 
         `Foreign` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
-        `over` is the rev to be replaced, "" if there must be no file, None if that does not matter.
-        Only a shared tree checks it, and raises `Overtaken` if another rev is there.
         """
+
+    def replace(self, path: Path, data: bytes, rev: str) -> None:
+        """Writes a derived file over the one with this rev, "" for none.
+
+        `Overtaken` if it has another rev by now. Only a shared tree checks that: in any other, one
+        process alone writes such files.
+        """
+        self.write(path, data)
 
     def make_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket needs none
         """Creates a folder and those above it, unless they exist."""
@@ -400,116 +402,3 @@ class Tree(abc.ABC):
     @abc.abstractmethod
     def obstacle(self, folder: Path = ROOT) -> LensletError | None:
         """Returns why nothing can be written in `folder`, as far as that is known."""
-
-
-class Overlay(Tree):
-    """`STATE_DIR` (`upper`) laid over a root (`lower`), which is never written.
-
-    A file in `upper` hides the one in `lower`; the folders are those of `lower`.
-    """
-
-    def __init__(self, upper: Tree, lower: Tree) -> None:
-        self.upper = self.own = upper
-        self.lower = lower
-        self.has_stamps = lower.has_stamps
-        self.longest = min(lower.longest, upper.longest)
-
-    @property
-    def name(self) -> str:
-        return self.lower.name
-
-    def check(self) -> None:
-        self.lower.check()
-        self.upper.check()
-
-    # Reading
-
-    def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
-        """Returns the answer of the first tree that has the file. Images are only in `lower`."""
-        if is_item(path.name):
-            return ask(self.lower)
-        try:
-            return ask(self.upper)
-        except (NotFound, Denied):
-            self.upper.check()  # its disk may be away
-            return ask(self.lower)
-
-    def listing(self, folder: Path) -> Listing:
-        found = self.lower.listing(folder)
-        try:
-            above = self.upper.listing(folder)
-        except NotFound:
-            self.upper.check()
-            return found
-        files = {name: stat for name, stat in above.files.items() if not is_item(name)}
-        found.covered = {name: found.files[name] for name in files if name in found.files}
-        found.files |= files
-        found.leftovers += above.leftovers
-        return found
-
-    def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
-        return self.lower.names(folder, wanted)
-
-    def has_folder(self, path: Path) -> bool:
-        return self.lower.has_folder(path)
-
-    def stamp(self, folder: Path) -> int:
-        below = self.lower.stamp(folder)
-        with contextlib.suppress(NotFound):
-            return hash((below, self.upper.stamp(folder)))
-        return below
-
-    def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        return self._first(path, lambda tree: tree.open(path))
-
-    def stat(self, path: Path) -> Stat:
-        return self._first(path, lambda tree: tree.stat(path))
-
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
-        return self._first(path, lambda tree: tree.read_changed(path, known, limit))
-
-    def head(self, path: Path, size: int) -> Read:
-        return self._first(path, lambda tree: tree.head(path, size))
-
-    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        return self.lower.part(path, stat, first, length)
-
-    def url(self, path: Path, seconds: int, **answer: str) -> str:
-        return self.lower.url(path, seconds, **answer)
-
-    # Writing
-
-    def write(
-        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
-    ) -> None:
-        self.upper.write(path, data, image=image, over=over)
-
-    def delete(self, path: Path) -> None:
-        self.upper.delete(path)
-
-    def copies(self, paths: Sequence[Path]) -> list[Document]:
-        below = self._below(paths)
-        above = self.upper.copies(paths)
-        if not above:
-            self.upper.check()
-        return [*above, *below]
-
-    def _below(self, paths: Sequence[Path]) -> list[Document]:
-        return [copy._replace(editable=False) for copy in self.lower.copies(paths)]
-
-    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
-        below = [] if derived else self._below(paths)
-        self.upper.update(paths, lambda above: change([*above, *below]), derived=derived)
-
-    def where(self, document: Path) -> str:
-        return self.upper.where(document)
-
-    def rename(self, old: Path, new: Path, data: bytes) -> bool:
-        return self.upper.rename(old, new, data)
-
-    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
-        with contextlib.suppress(NotFound, Denied):
-            self.upper.sweep(folder, leftovers)
-
-    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
-        return self.upper.obstacle(folder)

@@ -1,0 +1,122 @@
+"""`STATE_DIR`: a tree of Lenslet's own files, laid over a root that is never written."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO, TypeVar
+
+from lenslet.errors import Denied, LensletError, NotFound
+from lenslet.paths import ROOT, Path, is_item
+from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
+
+Answer = TypeVar("Answer")
+
+
+class Overlay(Tree):
+    """`STATE_DIR` (`upper`) laid over a root (`lower`), which is never written.
+
+    A file in `upper` hides the one in `lower`; the folders are those of `lower`.
+    """
+
+    def __init__(self, upper: Tree, lower: Tree) -> None:
+        self.upper = self.own = upper
+        self.lower = lower
+        self.has_stamps = lower.has_stamps
+        self.longest = min(lower.longest, upper.longest)
+
+    @property
+    def name(self) -> str:
+        return self.lower.name
+
+    def check(self) -> None:
+        self.lower.check()
+        self.upper.check()
+
+    # Reading
+
+    def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
+        """Returns the answer of the first tree that has the file. Images are only in `lower`."""
+        if is_item(path.name):
+            return ask(self.lower)
+        try:
+            return ask(self.upper)
+        except (NotFound, Denied):
+            self.upper.check()  # its disk may be away
+            return ask(self.lower)
+
+    def listing(self, folder: Path) -> Listing:
+        found = self.lower.listing(folder)
+        try:
+            above = self.upper.listing(folder)
+        except NotFound:
+            self.upper.check()
+            return found
+        files = {name: stat for name, stat in above.files.items() if not is_item(name)}
+        found.covered = {name: found.files[name] for name in files if name in found.files}
+        found.files |= files
+        found.leftovers += above.leftovers
+        return found
+
+    def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
+        return self.lower.names(folder, wanted)
+
+    def has_folder(self, path: Path) -> bool:
+        return self.lower.has_folder(path)
+
+    def stamp(self, folder: Path) -> int:
+        below = self.lower.stamp(folder)
+        with contextlib.suppress(NotFound):
+            return hash((below, self.upper.stamp(folder)))
+        return below
+
+    def open(self, path: Path) -> tuple[BinaryIO, Stat]:
+        return self._first(path, lambda tree: tree.open(path))
+
+    def stat(self, path: Path) -> Stat:
+        return self._first(path, lambda tree: tree.stat(path))
+
+    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+        return self._first(path, lambda tree: tree.read_changed(path, known, limit))
+
+    def head(self, path: Path, size: int) -> Read:
+        return self._first(path, lambda tree: tree.head(path, size))
+
+    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
+        return self.lower.part(path, stat, first, length)
+
+    def url(self, path: Path, seconds: int, **answer: str) -> str:
+        return self.lower.url(path, seconds, **answer)
+
+    # Writing
+
+    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
+        self.upper.write(path, data, image=image)
+
+    def delete(self, path: Path) -> None:
+        self.upper.delete(path)
+
+    def copies(self, paths: Sequence[Path]) -> list[Document]:
+        below = self._below(paths)
+        above = self.upper.copies(paths)
+        if not above:
+            self.upper.check()
+        return [*above, *below]
+
+    def _below(self, paths: Sequence[Path]) -> list[Document]:
+        return [copy._replace(editable=False) for copy in self.lower.copies(paths)]
+
+    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
+        below = [] if derived else self._below(paths)
+        self.upper.update(paths, lambda above: change([*above, *below]), derived=derived)
+
+    def where(self, document: Path) -> str:
+        return self.upper.where(document)
+
+    def rename(self, old: Path, new: Path, data: bytes) -> bool:
+        return self.upper.rename(old, new, data)
+
+    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
+        with contextlib.suppress(NotFound, Denied):
+            self.upper.sweep(folder, leftovers)
+
+    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
+        return self.upper.obstacle(folder)
