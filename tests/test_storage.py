@@ -25,7 +25,7 @@ from lenslet.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from lenslet.paths import ROOT, Path
+from lenslet.paths import LONGEST_PATH, ROOT, Path
 from lenslet.storage import check_settings, open_tree
 from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
@@ -320,6 +320,17 @@ def test_the_users_tree_is_not_written_when_it_is_empty(tmp_path: pathlib.Path) 
     private = LocalTree(str(tmp_path / "state"), private=True)
     private.write(Path("a/b/x"), b"x")
     assert set(tree(tmp_path / "state")) == {"a/b/x"}
+
+
+def test_a_path_as_long_as_one_may_be_is_reached_wherever_the_root_is(tmp_path) -> None:
+    """Also if both together are longer than what the system takes at once."""
+    top = tmp_path / "/".join(["r" * 250] * 4)
+    top.mkdir(parents=True)
+    files, folder = LocalTree(str(top), private=True), Path("/".join(["f" * 249] * 15))
+    assert len(folder) > LONGEST_PATH - 100 and len(f"{top}/{folder}") > 4096
+    files.write(folder.child("_health.json"), OWN)
+    assert files.read(folder.child("_health.json"))[0] == OWN
+    assert list(files.listing(folder).files) == ["_health.json"]
 
 
 def test_a_name_too_long_to_write_is_invalid(local: LocalTree) -> None:

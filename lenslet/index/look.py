@@ -173,8 +173,8 @@ class Looker:
 
     def _fits(self, location: Location, name: str) -> bool:
         """True if what is in a subfolder can be reached, and be asked for."""
-        here, there = location.path.child(name).encode(), location.file(name).encode()
-        return len(here) <= self._tree.longest and len(there) <= location.tree.longest
+        here, there = location.path.child(name), location.file(name)
+        return max(len(here.encode()), len(there.encode())) <= paths.LONGEST_PATH
 
     def _first_entry(self, child: Path, old: Manifest) -> Dir | None:
         """Returns how a new subfolder is shown.

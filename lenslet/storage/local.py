@@ -23,7 +23,7 @@ from lenslet.errors import (
     NotRegular,
     StorageUnavailable,
 )
-from lenslet.paths import LONGEST_PATH, ROOT, Path, escaped, is_temporary, usable
+from lenslet.paths import ROOT, Path, escaped, is_temporary, usable
 from lenslet.storage import files
 from lenslet.storage.tree import (
     HEAD_BYTES,
@@ -41,7 +41,6 @@ MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST))
 _REMEMBERED_NAMES = 100
-_PATH_BYTES = 4000  # of the 4,096 that Linux allows; a file has a name too
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
 _CACHE_FULL = "No space left in this host's cache (XDG_CACHE_HOME): free some."
 _UPDATE_TRIES = 100  # a change of another program in between costs one
@@ -105,7 +104,6 @@ class LocalTree(Tree):
         without: str = "",
     ) -> None:
         self.root = os.path.realpath(root)
-        self.longest = min(LONGEST_PATH, _PATH_BYTES - len(os.fsencode(self.root)))
         self.private = private
         self._marker = marker
         self._claim = claim

@@ -21,7 +21,6 @@ class Overlay(Tree):
         self.upper = self.own = upper
         self.lower = lower
         self.has_stamps = lower.has_stamps
-        self.longest = min(lower.longest, upper.longest)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,6 @@ from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES, loads
 from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import (
     HEALTH,
-    LONGEST_PATH,
     ROLLUP,
     ROLLUP_DELTA,
     ROOT,
@@ -233,9 +232,6 @@ class Tree(abc.ABC):
 
     is_shared = False
     """True if other hosts write here too."""
-
-    longest = LONGEST_PATH
-    """How many bytes the path of a folder may have."""
 
     cache: DocumentCache | None = None
     """Answers `read` for documents that are read again and again."""
