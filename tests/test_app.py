@@ -853,16 +853,6 @@ def test_the_search_index_can_be_rebuilt(gallery: Gallery, root: pathlib.Path) -
     assert [item["path"] for item in rollup["items"]] == ["a.jpg", "sub/b.png", "sub/broken.jpg"]
 
 
-def test_the_folded_copy_is_made_again_when_the_cache_is_lost(
-    gallery: Gallery, root, tmp_path
-) -> None:
-    for file in pathlib.Path(gallery.library.cache.root).iterdir():
-        file.unlink()
-    fresh = Gallery(root, tmp_path / "cache")
-    assert fresh.found("b.png") == ["sub/b.png"]
-    fresh.close()
-
-
 # Health and the rest
 
 

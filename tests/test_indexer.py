@@ -749,20 +749,6 @@ def test_an_image_is_read_without_the_modules_of_the_working_directory(
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_rollup_that_another_process_wrote_is_taken_over(make_gallery: Make, root) -> None:
-    """Edits are found although `lenslet index` ran beside the service."""
-    put(root / "x.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    other = make_gallery()
-    other.index()
-    other.queue.put(Job(Kind.SUMMARY, force=True))
-    other.settle()
-    gallery.app.put("/item?path=x.jpg", b'{"tags": ["later"]}')
-    gallery.settle()
-    assert gallery.found("tag:later") == ["x.jpg"]
-
-
 def test_images_that_fail_are_tried_again_later_and_later() -> None:
     """From the start if something has changed, and no more when all are good."""
     now, waits, retry = 1000.0, [], Retry()
@@ -967,36 +953,6 @@ def test_suggestions_open_one_file_at_a_time(make_gallery: Make, root) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert found == [{"text": "moon", "count": 120, "kind": "name"}]
-
-
-def test_a_deleted_delta_comes_back_with_what_was_in_it(make_gallery: Make, root) -> None:
-    put(root / "x.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    gallery.app.put("/item?path=x.jpg", b'{"tags": ["zebra"]}')
-    gallery.settle()
-    (root / "_rollup_delta.json").unlink()
-    assert gallery.found("tag:zebra") == []
-    gallery.index()
-    assert gallery.found("tag:zebra") == ["x.jpg"]
-
-
-def test_two_index_processes_on_one_root_come_to_rest_and_agree(make_gallery: Make, root) -> None:
-    put(root / "a/x.jpg")
-    one, other = make_gallery(), make_gallery()
-    for gallery in (one, other, one, other):
-        gallery.index()
-    one.app.put("/item?path=a/x.jpg", b'{"tags": ["zebra"]}')
-    for gallery in (one, other, one, other):
-        gallery.index()
-        assert gallery.found("tag:zebra") == ["a/x.jpg"]
-    for gallery in (one, other, one, other):
-        gallery.settle(400)
-    before = times(root)
-    for gallery in (one, other, one, other):
-        gallery.index()
-    assert times(root) == before
-    assert one.found("tag:zebra") == ["a/x.jpg"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")

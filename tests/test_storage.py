@@ -240,25 +240,6 @@ def test_a_manifest_just_written_is_not_held_for_it_may_change_unseen(root: path
     assert files.read(path)[0] is not files.read(path)[0]
 
 
-def test_the_cache_drops_the_document_that_was_requested_longest_ago(root: pathlib.Path) -> None:
-    files = LocalTree(str(root))
-    files.cache = DocumentCache(400)
-    for name in "abcde":
-        put(root / name / "_index.json", name.encode() * 90)
-        os.utime(root / name / "_index.json", (1, 1))
-    wait_for(lambda: files.stat(Path("e/_index.json")).settled(time.time_ns()))
-
-    def read(name: str) -> bytes:
-        return files.read(Path(f"{name}/_index.json"))[0]
-
-    first, second = read("a"), read("b")
-    for name in "cad":
-        read(name)
-    read("e")
-    assert read("a") is first
-    assert read("b") is not second
-
-
 def test_an_update_sees_what_is_there_and_replaces_it(files: Tree) -> None:
     seen = []
 
