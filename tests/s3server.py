@@ -99,8 +99,6 @@ class Faulty:
 
 
 class Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # a connection serves many requests, as in S3
-
     def log(self, *_: Any) -> None:
         """Say nothing."""
 
