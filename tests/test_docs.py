@@ -40,29 +40,33 @@ def test_every_link_leads_to_a_file() -> None:
 @pytest.mark.slow
 def test_the_first_commands_of_the_readme_work_as_they_stand(tmp_path: pathlib.Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    start, ask = blocks[0], blocks[1]
+    start, ask, apart = blocks[:3]
     clone, port = tmp_path / "clone", str(free_port())
     copied = ["lenslet", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
     clone.mkdir()
     for name in copied:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, clone / name)
-    put(tmp_path / "home/Pictures/a.jpg", jpeg())
+    pictures, files = tmp_path / "home/Pictures", tmp_path / "home/lenslet-files"
+    put(pictures / "a.jpg", jpeg())
     environ = {k: v for k, v in os.environ.items() if k not in config.names()}
     environ |= {"HOME": str(tmp_path / "home"), "PORT": port}
-    with subprocess.Popen(
-        ["bash", "-c", start], cwd=clone, env=environ, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    ) as service:  # fmt: skip
-        try:
-            assert service.stdout is not None
-            said = next(line for line in service.stdout if "Lenslet serves" in line)
-            assert f"{tmp_path}/home/Pictures at http://127.0.0.1:{port}/" in said
-            asked = ask.replace("7070", port)
-            answer = subprocess.run(
-                ["bash", "-c", asked], capture_output=True, text=True, check=True
-            )
-            assert '"name":"a.jpg"' in answer.stdout
-            wait_for(lambda: (tmp_path / "home/Pictures/a.jpg.thumbnail").exists())
-        finally:
-            os.killpg(service.pid, signal.SIGTERM)
+    for command, own in ((start, pictures), (apart, files)):
+        with subprocess.Popen(
+            ["bash", "-c", command], cwd=clone, env=environ, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        ) as service:  # fmt: skip
+            try:
+                assert service.stdout is not None
+                shown = next(line for line in service.stdout if "Lenslet serves" in line)
+                assert f"{pictures} at http://127.0.0.1:{port}/" in shown
+                asked = ["bash", "-c", ask.replace("7070", port)]
+                answer = subprocess.run(asked, capture_output=True, text=True, check=True)
+                assert '"name":"a.jpg"' in answer.stdout
+                wait_for((own / "a.jpg.thumbnail").exists)
+            finally:
+                os.killpg(service.pid, signal.SIGTERM)
+        if own is pictures:
+            for made in set(pictures.iterdir()) - {pictures / "a.jpg"}:
+                made.unlink()
+    assert list(pictures.iterdir()) == [pictures / "a.jpg"]
