@@ -9,9 +9,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from conftest import ROOT, Server, jpeg, put
+from conftest import ROOT, Server, exif, jpeg, put
 from openapi_spec_validator import validate
 
 from lenslet.web.app import RESOURCES
@@ -43,6 +44,54 @@ def test_every_route_is_in_the_short_form_of_the_documents() -> None:
     text = (ROOT / "docs/api.md").read_text()
     for route in DOCUMENT["paths"]:
         assert re.search(re.escape(route.split("{")[0]), text), route
+
+
+def samples() -> list[dict[str, Any]]:
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
+    return [json.loads(block) for block in blocks]
+
+
+def test_a_folder_answers_as_the_sample_in_the_documents(make_gallery, root) -> None:
+    for name in ("2024/img1.jpg", "2024/img2.jpg", "2024/img3.jpg", "2024/Harbour/a.jpg"):
+        put(root / name, jpeg(exif=exif(DateTimeOriginal="2025:02:15 14:32:00")))
+    gallery = make_gallery(PAGE_SIZE="2")
+    gallery.app.put_json("/item?path=2024/img1.jpg", {"tags": ["beach"]})
+    gallery.index()
+    gallery.index()
+    sample, real = samples()[0], gallery.folder("2024")
+    assert real.keys() == sample.keys()
+    assert real["items"][0].keys() == sample["items"][0].keys()
+    named = ("v", "path", "page", "pageCount", "itemCount", "starts")
+    assert [real[key] for key in named] == [sample[key] for key in named]
+    assert sample["dirs"][0].items() <= real["dirs"][0].items()
+
+
+def test_the_table_has_every_key_of_an_item() -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    table = text[text.index("| key of an item |") : text.index("More keys may be added.")]
+    named = [
+        key
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(named) == sorted(DOCUMENT["components"]["schemas"]["Item"]["properties"])
+
+
+def test_keys_of_ones_own_are_kept_and_so_is_a_typo_and_412_has_the_sidecar(
+    make_gallery, root
+) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    app = gallery.app
+    app.put_json("/item?path=a.jpg", {"rating": 4, "tagz": ["x"]})
+    shown = app.put_json("/item?path=a.jpg", {"tags": ["beach"], "rating": None}).json
+    assert (shown["rating"], shown["tagz"], shown["tags"]) == (None, ["x"], ["beach"])
+    headers = {"If-Match": '"abc"'}
+    refused = app.put_json("/item?path=a.jpg", {"tags": []}, headers=headers, status=412)
+    sample = samples()[1]
+    assert {*refused.json} - {"rating", "tagz"} == {*sample}
+    assert all(refused.json[key] == sample[key] for key in ("v", "tags", "title", "description"))
 
 
 @pytest.mark.slow
