@@ -29,7 +29,7 @@ def app_of(make_gallery, root: pathlib.Path) -> Callable[..., TestApp]:
     def make(*, breaks: bool = False) -> TestApp:
         gallery = make_gallery()
         if breaks:
-            gallery.library = replace(gallery.library, tree=Broken(gallery.library.tree.lower.root))
+            gallery.library = replace(gallery.library, tree=Broken(str(root)))
             gallery.app = TestApp(create_app(gallery.library, gallery.channel, gallery.status))
         return gallery.app
 
