@@ -25,6 +25,7 @@ FORMATS = (  # all that are served; what Pillow can read is added here and nowhe
     Format("WebP", "image/webp", (".webp",), has_exif_at_end=True),
 )
 _BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
+SUFFIXES = tuple(_BY_SUFFIX)
 MANIFEST = "_index.json"
 ROLLUP, ROLLUP_DELTA = "_rollup.json", "_rollup_delta.json"
 HEALTH = "_health.json"
@@ -47,7 +48,6 @@ _IGNORED = frozenset(
         "Thumbs.db",
     }
 )
-_ENDINGS = tuple(_BY_SUFFIX)
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
@@ -135,7 +135,7 @@ def escaped(name: str) -> str:
 
 def is_item(name: str) -> bool:
     """True if a file with this name is an image that Lenslet serves."""
-    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def unsupported(name: str) -> str:

@@ -317,7 +317,7 @@ def test_what_is_not_understood_ends_with_the_dead_letters_and_health_counts_it(
     server.until(
         lambda: f"1 messages in the queue {name}" in str(server.json("/health")["reasons"])
     )
-    assert "unreadableFiles" in str(server.json("/health")["reasons"])
+    assert "Files that cannot be read" in str(server.json("/health")["reasons"])
 
 
 def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, queues) -> None:

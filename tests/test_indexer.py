@@ -213,7 +213,9 @@ def test_a_sidecar_that_is_no_file_is_reported_with_the_reason(make_gallery: Mak
     (problem,) = report["library"]["problems"]["unreadableSidecars"]
     assert (problem["path"], problem["reason"]) == ("x.jpg.json", "not a file")
     assert problem["since"].endswith("Z")
-    assert report["reasons"][0].startswith("1 unreadableSidecars (repair or rename the file")
+    assert report["reasons"][0].startswith(
+        "Tags and notes that cannot be read: 1 (repair or rename"
+    )
 
 
 def test_a_sidecar_from_the_future_does_not_outrank_the_edits_of_today(

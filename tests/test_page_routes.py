@@ -79,6 +79,13 @@ def test_a_browser_gets_the_page_and_a_program_json(make_app, route, accept, kin
         assert (got.json["name"], got.headers["Cache-Control"]) == ("lenslet", "no-store")
 
 
+def test_the_page_and_programs_are_told_which_files_are_photos(make_app) -> None:
+    app = make_app()
+    suffixes = app.get("/").json["suffixes"]
+    assert ".jpg" in suffixes
+    assert re.findall(r'data-suffixes="([^"]*)"', page(app).text) == [" ".join(suffixes)]
+
+
 def test_caches_tell_the_page_from_json_also_for_other_sites(make_app) -> None:
     app = make_app(CORS_ORIGINS="https://friend.example")
     vary = re.split(r"\s*,\s*", page(app).headers["Vary"])

@@ -17,23 +17,67 @@ from lenslet.storage.tree import Tree
 
 SHOWN = 100
 _SUFFIXES = 20  # of files that are not shown, the most frequent
-COUNTS = ("folders", "items", "thumbnailsMissing", "sidecars")
-KINDS = {  # what can be wrong, the worst first, and what to do about it
-    "unreadableFolders": "let Lenslet read and write there, and check the disk",
-    "unreadableFiles": "let Lenslet read them, and check the disk",
-    "unreadableSidecars": "repair or rename the file: it is never overwritten",
-    "brokenPointers": "correct the pointer file, or POINTER_ROOTS and POINTER_BUCKETS",
-    "quarantined": "replace the image; if its reason names DECODE_SECONDS, raise that",
-    "unreadableImages": "replace the image, or remove it",
-    "orphanSidecars": "put the photo back or, if you deleted it on purpose, delete its .json: "
-    "'lenslet check', as the log's second line has it, prints the commands",
-    "unusableNames": "rename them",
-    "orphanThumbnails": "they may be removed, if the images are gone for good",
-    "foreignJson": "Google Takeout's, or another program's: nothing to do",
+COUNTS = ("folders", "items", "thumbnails", "thumbnailsMissing", "sidecars")
+
+
+class Kind(NamedTuple):
+    """A kind of problem: its title, what to do, and whether `/health` says degraded for it.
+
+    Of a note nothing is wrong.
+    """
+
+    title: str
+    advice: str
+    degrades: bool = True
+    is_note: bool = False
+
+
+KINDS = {  # the worst first
+    "unreadableFolders": Kind(
+        "Folders that cannot be indexed",
+        "let Lenslet read and write there, and check the disk",
+    ),
+    "unreadableFiles": Kind(
+        "Files that cannot be read",
+        "let Lenslet read them, and check the disk",
+    ),
+    "unreadableSidecars": Kind(
+        "Tags and notes that cannot be read",
+        "repair or rename the file: it is never overwritten",
+    ),
+    "brokenPointers": Kind(
+        "Pointers that lead nowhere",
+        "correct the pointer file, or POINTER_ROOTS and POINTER_BUCKETS",
+    ),
+    "quarantined": Kind(
+        "Photos that end the process that reads them",
+        "replace the image; if its reason names DECODE_SECONDS, raise that",
+    ),
+    "unreadableImages": Kind(
+        "Photos that cannot be decoded",
+        "replace the image, or remove it",
+        degrades=False,
+    ),
+    "orphanSidecars": Kind(
+        "Tags and notes without their photo",
+        "put the photo back or, if you deleted it on purpose, delete its .json: "
+        "'lenslet check', as the log's second line has it, prints the commands",
+    ),
+    "unusableNames": Kind("Names that cannot be shown", "rename them"),
+    "orphanThumbnails": Kind(
+        "Thumbnails without their photo",
+        "they may be removed, if the images are gone for good",
+        degrades=False,
+        is_note=True,
+    ),
+    "foreignJson": Kind(
+        "JSON of other programs",
+        "Google Takeout's, or another program's: nothing to do",
+        degrades=False,
+        is_note=True,
+    ),
 }
-NOTES = frozenset({"orphanThumbnails", "foreignJson"})  # nothing is wrong
-# Problems that make `/health` say degraded; the others are only counted.
-WORRYING = frozenset(KINDS) - NOTES - {"unreadableImages"}
+NOTES = frozenset(name for name, kind in KINDS.items() if kind.is_note)
 
 
 class Problem(NamedTuple):
@@ -66,6 +110,7 @@ class FolderHealth:
         `unsupported` are the suffixes of files that are not shown.
         """
         counts = Counter(folders=1, items=len(items))
+        counts["thumbnails"] = sum(item["hasThumb"] for item in items)
         counts["thumbnailsMissing"] = sum(not i["hasThumb"] and "error" not in i for i in items)
         counts["sidecars"] = sum(item["hasMeta"] for item in items)
         shown = []

@@ -197,11 +197,9 @@ def _usable(library: Library, more: str = "") -> bool:
 def _summary(found: dict[str, Any], progress: Progress) -> int:
     """Says what was indexed and what is wrong; 1 if something could not be read."""
     counts = found["counts"]
-    undecodable = counts["unreadableImages"] + counts["quarantined"]
-    thumbnails = counts["items"] - counts["thumbnailsMissing"] - undecodable
     print(
         f"{counts['items']} images in {counts['folders']} folders: {progress}, "
-        f"{thumbnails} have thumbnails"
+        f"{counts['thumbnails']} have thumbnails"
     )
     kinds = health.KINDS.keys() - health.NOTES
     shown = [p for kind in kinds for p in found["problems"].get(kind, ())]
@@ -267,7 +265,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _print_problems(found: list[Problem]) -> None:
     """Prints how many problems there are of each kind, and then each, the worst first."""
-    advice = {**health.KINDS, **_NOT_INDEXED}
+    advice = {**{name: kind.advice for name, kind in health.KINDS.items()}, **_NOT_INDEXED}
     kinds = sorted(advice, key=lambda kind: (kind in health.NOTES, kind in _NOT_INDEXED))
     counts = Counter(problem.kind for problem in found)
     if not counts.keys() - health.NOTES:

@@ -53,11 +53,11 @@ class Health(Resource):
         counts, problems = (library["counts"], library["problems"]) if library else ({}, {})
         now = times.text(times.now())
         listed = {
-            f"{counts[kind]} {kind} ({health.KINDS[kind]})": min(
-                (problem["since"] for problem in problems.get(kind, ())), default=now
+            f"{kind.title}: {counts[name]} ({kind.advice})": min(
+                (problem["since"] for problem in problems.get(name, ())), default=now
             )
-            for kind in health.KINDS
-            if kind in health.WORRYING and counts.get(kind)
+            for name, kind in health.KINDS.items()
+            if kind.degrades and counts.get(name)
         }
         reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"
@@ -66,6 +66,11 @@ class Health(Resource):
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
             "since": self._since,
+            "problems": [
+                {"kind": name, "title": kind.title, "advice": kind.advice, "count": counts[name]}
+                for name, kind in health.KINDS.items()
+                if counts.get(name)
+            ],
             "backend": self.service.settings.backend,
             "workers": workers,
             "storage": storage,

@@ -11,6 +11,7 @@ from lenslet import __version__
 from lenslet.config import Settings
 from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
+from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, JSON, not_modified, send, send_json, url
 from lenslet.web.service import Resource, Service
 
@@ -41,8 +42,8 @@ def load() -> Page:
     folder = importlib.resources.files("lenslet").joinpath("page")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
     found = {each.name: each.read_bytes() for each in names}
-    previews = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
-    found["index.html"] = previews
+    html = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
+    found["index.html"] = html.replace(b"{suffixes}", " ".join(SUFFIXES).encode())
     version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
     modules = (name for name in sorted(found) if name.endswith(".js"))
     preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)
@@ -120,8 +121,14 @@ class Index(Resource):
         if self.service.settings.page and wants_page(req):
             send_page(req, resp, self.service)
         else:
-            about = {"name": "lenslet", "version": __version__, "previews": PREVIEW_RENDERING}
-            send_json(resp, {**about, "openapi": url(req, "/openapi.json")})
+            about = {
+                "name": "lenslet",
+                "version": __version__,
+                "previews": PREVIEW_RENDERING,
+                "suffixes": SUFFIXES,
+                "openapi": url(req, "/openapi.json"),
+            }
+            send_json(resp, about)
 
 
 class OpenApi(Resource):
