@@ -209,7 +209,7 @@ def test_an_address_of_a_photo_on_a_later_page_finds_its_place(library: Server, 
     ("where", "title", "then"),
     [
         ("#/nope/", "This folder does not exist", "Photos"),
-        ("#/empty/", "No photos here yet", "appear by themselves"),
+        ("#/empty/", "No photos here yet", ".jpg, .jpeg, .png, or .webp appear here"),
         ("#/?q=xyzzy", "Nothing found", "Every word must match"),
         ("#/art/?q=xyzzy", "Nothing found", "Everywhere"),
     ],
@@ -416,8 +416,29 @@ def test_back_leaves_the_photo_and_then_the_folder(library: Server, open_page) -
     expect(viewer(page)).to_be_visible()
     page.go_back()
     expect(link(page, "b2.png")).to_be_focused()
+    page.go_forward()
+    page.keyboard.press("ArrowRight")
+    expect(viewer(page).locator("header b")).to_have_text("b3.png")
+    page.reload()
+    expect(viewer(page)).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"#/big/$"))
     page.go_back()
     expect(page.locator(".folders .name").first).to_have_text("art")
+
+
+def test_escape_leads_to_the_list_of_a_photo_that_was_not_opened_from_it(
+    library: Server, open_page
+) -> None:
+    page = open_page(library, "#/big/")
+    link(page, "b3.png").click()
+    expect(viewer(page)).to_be_visible()
+    page.evaluate("location.hash = '#/art/2025/img4.jpg'")
+    expect(viewer(page).locator("header b")).to_have_text("img4.jpg")
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"#/art/2025/$"))
+    page.go_back()
+    expect(viewer(page).locator("header b")).to_have_text("b3.png")
 
 
 def test_keys_work_after_the_button_that_had_the_focus_is_gone(library: Server, open_page) -> None:
@@ -783,24 +804,18 @@ def test_search_is_in_this_folder_or_everywhere_and_by_dates(library: Server, op
 
 
 def test_search_suggests_words_while_one_types(library: Server, open_page) -> None:
-    page = open_page(library)
-    box = page.get_by_role("combobox", name="Search photos")
-    box.press_sequentially("-nope nik")
-    option = page.locator("form datalist option")
-    expect(option).to_have_attribute("value", "-nope nikon")
-    choose(box, "-nope nikon")
-    expect(link(page, "nikon.jpg")).to_have_count(2)
-
-
-def test_a_suggestion_keeps_the_minus_and_the_tree_is_there_at_the_root(
-    library: Server, open_page
-) -> None:
     page = open_page(library, "#/?q=nikon")
     expect(page.locator(".tree a")).not_to_have_count(1)
     box = page.get_by_role("combobox", name="Search photos")
+    option = page.locator("form datalist option")
     box.fill("")
     box.press_sequentially("-nik")
-    expect(page.locator("form datalist option")).to_have_attribute("value", "-nikon")
+    expect(option).to_have_attribute("value", "-nikon")
+    box.fill("")
+    box.press_sequentially("-nope nik")
+    expect(option).to_have_attribute("value", "-nope nikon")
+    choose(box, "-nope nikon")
+    expect(link(page, "nikon.jpg")).to_have_count(2)
 
 
 def test_the_address_of_a_result_far_down_is_found_or_given_up(library: Server, open_page) -> None:
@@ -826,18 +841,46 @@ def test_results_load_as_their_end_comes_into_view(library: Server, open_page) -
 
 
 def test_health_shows_counts_progress_and_what_to_do(library: Server, open_page) -> None:
+    """It never says that all is well beside photos that cannot be shown."""
     page = open_page(library)
     page.get_by_role("button", name="Health").click()
     main = page.get_by_role("main")
-    expect(main.get_by_role("heading", name="All is well")).to_be_visible()
+    expect(main.get_by_role("heading", level=1)).to_have_text("Lenslet works; some files need a look")  # fmt: skip
     expect(main).to_contain_text("Nothing to do")
-    expect(main).to_contain_text("Work that waited in the last 5 minutes, at most")
-    counts = library.json("/health")["library"]["counts"]
-    expect(main.locator("dd").nth(1)).to_have_text(str(counts["items"]))
+    items = library.json("/health")["library"]["counts"]["items"]
+    expect(main.locator("dd").nth(1)).to_have_text(str(items))
+    expect(main).to_contain_text(f"Thumbnails: {items - 1} of {items}; 1 photo cannot be shown")
     expect(main).to_contain_text("Photos that cannot be decoded: 1")
-    expect(main).to_contain_text("Replace the file by a good copy.")
     main.get_by_role("link", name="odd/broken.jpg").click()
     expect(viewer(page)).to_contain_text("This photo cannot be shown")
+
+
+def test_health_shows_every_kind_of_problem_in_the_words_of_the_service(
+    serve, open_page, root: pathlib.Path
+) -> None:
+    """Also one that the page has never heard of, and never the name that programs use for it."""
+    old(root / "a.jpg", photo(1))
+    gone = {"v": 1, "tags": ["x"], "notes": "", "hash": f"blake3:{64 * '0'}"}
+    old(root / "gone.jpg.json", json.dumps(gone).encode())
+    old(root / "bad\n.jpg", photo(2))
+    server = serve(root)
+    server.until(lambda: len(server.json("/health")["problems"]) == 2)
+    found = server.json("/health")
+    found["problems"].append(
+        {"kind": "newKind", "title": "Novelties", "advice": "look", "count": 3}
+    )
+    page = open_page(server)
+    page.route(re.compile("/health$"), lambda route: route.fulfill(json=found))
+    page.get_by_role("button", name="Health").click()
+    main = page.get_by_role("main")
+    expect(main.get_by_role("heading", level=1)).to_have_text("Something needs attention")
+    expect(main.get_by_role("heading", level=3)).to_have_text(
+        [f"{each['title']}: {each['count']}" for each in found["problems"]]
+    )
+    expect(main.locator(".advice")).to_have_text([each["advice"] for each in found["problems"]])
+    expect(main).to_contain_text("delete its .json")
+    for each in found["problems"]:
+        expect(main).not_to_contain_text(each["kind"])
 
 
 def test_health_shows_how_far_indexing_is(serve, open_page, root: pathlib.Path) -> None:
@@ -847,9 +890,8 @@ def test_health_shows_how_far_indexing_is(serve, open_page, root: pathlib.Path) 
     page = open_page(serve(root), "#health")
     expect(page.get_by_text(re.compile(r"\d+ to do, \d+ a second"))).to_be_visible()
     expect(page.get_by_text("Nothing to do")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Thumbnails: 60 of 60")).to_be_visible()
-    points = page.locator("polyline").get_attribute("points") or ""
-    assert min(float(point.split(",")[1]) for point in points.split()) < 5
+    expect(page.get_by_text("Thumbnails: 60 of 60", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="All is well")).to_be_visible()
 
 
 # Who may
@@ -946,13 +988,12 @@ def test_a_key_that_comes_while_a_dialog_closes_is_neither_lost_nor_taken_twice(
     expect(page).to_have_url(re.compile(r"#/art/2025/$"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (390, 800)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_no_view_has_serious_faults_of_accessibility(
-    library: Server, open_page, scheme: str, size: tuple[int, int]
+    library: Server, open_page, scheme: str, width: int
 ) -> None:
     edit(library, "art/2025/img27.jpg", tags=["axe"], notes="Axe.")
-    page = open_page(library, color_scheme=scheme, viewport=dict(zip(("width", "height"), size, strict=True)))  # fmt: skip
+    page = open_page(library, color_scheme=scheme, viewport={"width": width, "height": 800})
     views = {
         "#/": ".folders img",
         "#/art/2025/": ".tile.shown",
@@ -965,7 +1006,7 @@ def test_no_view_has_serious_faults_of_accessibility(
     for where, ready in views.items():
         page.goto(f"http://127.0.0.1:{library.port}/{where}")
         page.locator(ready).first.wait_for()
-        if "img27" in where and size[0] < 500:
+        if "img27" in where and width < 500:
             page.keyboard.press("i")
         page.wait_for_timeout(300)  # what fades in
         assert faults(page) == [], where

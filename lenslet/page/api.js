@@ -1,12 +1,19 @@
 // Talks to the service. Reading waits until it answers; writing fails with the reason.
 
+import { announce } from "./events.js";
+
+// What `index.html` says of the service, and of who looks.
+const { access, session, previews, suffixes: names } = document.body.dataset;
+export const writable = access === "write";
+export const signedIn = session === "yes";
+export const suffixes = names.split(" "); // ".jpg", …
+
 // Why a request failed: a sentence, the HTTP status (0: no answer), and the answer.
 const problem = (status, body, etag) =>
 	Object.assign(new Error(body.description || body.title || `HTTP ${status}`), { status, body, etag });
 
 const AWAY = [0, 502, 503, 504];
 const [RETRY_MS, MOST_RETRY_MS] = [500, 8000];
-const say = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // A route's address, relative to the page, so that it is right below any path.
@@ -15,7 +22,7 @@ const url = (route, params) => {
 	return given.length ? `${route}?${new URLSearchParams(given)}` : route;
 };
 export const thumbUrl = ({ path, rev, thumb }) => url("thumb", { path, v: thumb ?? rev });
-export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${document.body.dataset.previews}` });
+export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${previews}` });
 export const fileUrl = ({ path }) => url("file", { path });
 
 async function ask(method, address, { body, etag, ...options } = {}) {
@@ -30,7 +37,7 @@ async function ask(method, address, { body, etag, ...options } = {}) {
 		if (!answer || answer.ok) throw problem(0, { description: error.message });
 	}
 	const tag = answer.headers.get("ETag");
-	if (answer.status === 401) say("sign-in");
+	if (answer.status === 401) announce("sign-in");
 	if (!answer.ok) throw problem(answer.status, data, tag);
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }
@@ -40,12 +47,12 @@ export async function read(route, params, options) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
 			const answer = await ask("GET", url(route, params), options);
-			say("connection", true);
+			announce("connection", true);
 			if (answer.status !== 202) return answer;
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
 			if (error.body.reasons) return { data: error.body }; // health of a library that is down
-			say("connection", false);
+			announce("connection", false);
 		}
 		await pause(wait);
 		options?.signal?.throwIfAborted();

@@ -1,137 +1,66 @@
-// A photo's facts, tags and notes. Edits are merged with those of others, and kept if saving fails.
+// The panel of a photo: what is known of it, and its tags and notes as one edits them.
 
-import { read, send } from "./api.js";
-import { h, page, put, textButton, writable } from "./dom.js";
+import { h, put, textButton, toast } from "./dom.js";
+import { on } from "./events.js";
 import { T } from "./strings.js";
 import { tagField } from "./tags.js";
 
-const same = (one, other) => one.join("\n") === other.join("\n");
-
-// Merges two edits of the same tags: what either added or removed counts.
-const mergeTags = (base, mine, theirs) =>
-	[...new Set([...theirs, ...mine])].filter((tag) => !base.includes(tag) || (mine.includes(tag) && theirs.includes(tag)));
-
-// The tags and notes of one photo as typed, and as they were last stored (`base`).
-class Edit {
-	status = "";
-	theirs; // the notes of somebody else, while one must choose
-	changed = () => {};
-	#saving;
-
-	constructor(path, { data, etag, allow }) {
-		Object.assign(this, { path, facts: data, writable: writable && (!allow || allow.includes("PUT")) });
-		this.#learn(data, etag);
-		Object.assign(this, this.base);
-	}
-
-	#learn({ tags = [], notes = "", updatedAt, updatedBy }, etag) {
-		Object.assign(this, { etag, base: { tags, notes }, updated: [updatedAt, updatedBy] });
-	}
-
-	get dirty() {
-		return this.notes !== this.base.notes || !same(this.tags, this.base.tags);
-	}
-
-	#say(status, reason) {
-		Object.assign(this, { status, reason });
-		this.changed();
-	}
-
-	// Saves what has changed, one request at a time.
-	save() {
-		this.#saving = Promise.resolve(this.#saving).finally(() => this.#save());
-	}
-
-	async #save() {
-		while (this.dirty && this.theirs === undefined) {
-			const { tags, notes, base, path, etag } = this;
-			const body = { tags: same(tags, base.tags) ? undefined : tags, notes: notes === base.notes ? undefined : notes };
-			this.#say("saving");
-			try {
-				const stored = await send("PUT", "item", { path }, { body, etag });
-				this.#learn(stored.data, stored.etag);
-				// What was typed meanwhile stays.
-				if (same(this.tags, tags)) this.tags = this.base.tags;
-				if (this.notes === notes) this.notes = this.base.notes;
-				this.#say("saved");
-			} catch (problem) {
-				if (problem.status !== 412) return this.#say("failed", problem.message);
-				this.#learn(problem.body, problem.etag ?? '"0."');
-				this.tags = mergeTags(base.tags, this.tags, this.base.tags);
-				if (this.notes === base.notes) this.notes = this.base.notes;
-				else if (![base.notes, this.notes].includes(this.base.notes)) this.theirs = this.base.notes;
-				this.#say(this.theirs === undefined ? "" : "conflict");
-			}
-		}
-	}
-
-	choose(notes) {
-		Object.assign(this, { notes, theirs: undefined });
-		this.#say("");
-		this.save();
-	}
-}
-
-const edits = new Map(); // by path: the last one, and those that are not saved yet
-export const hasUnsaved = () => [...edits.values()].some((edit) => edit.dirty);
-
-async function editOf(path) {
-	if (edits.get(path)?.dirty) return edits.get(path);
-	const edit = new Edit(path, await read("item", { path, exif: "full" }));
-	for (const [each, old] of edits) if (!old.dirty) edits.delete(each);
-	edits.set(path, edit);
-	return edit;
-}
-
 export const panel = h("aside.details", { "aria-label": T.details });
 let edit; // of the photo that is shown
-let shown;
+let draw; // shows it as it is now, once it is loaded
 
 // Saves what is not saved, and shows nothing.
 export function clear() {
-	edit?.save();
-	if (edit?.status === "conflict") edit.changed();
-	edit = shown = undefined;
+	const left = edit;
+	edit = draw = undefined;
 	put(panel);
+	left?.save();
+	if (left?.status === "conflict") warn(left);
 }
 
-export async function show(item) {
+export async function show(item, shown) {
 	clear();
-	shown = item;
+	edit = shown;
 	const title = h("h2", item.name);
 	put(panel, title, h("p.quiet", T.loading));
-	try {
-		const found = await editOf(item.path);
-		if (shown === item) put(panel, title, fields(item, found));
-		return found;
-	} catch (problem) {
-		if (shown === item) put(panel, title, h("p.problem", { role: "alert" }, problem.message));
-	}
+	await shown.ready;
+	if (edit === shown) put(panel, title, shown.status === "unreadable" ? alarm(shown.reason) : fields(item));
 }
 
-function fields(item, found) {
-	const save = () => found.save();
-	const setTags = (tags) => save(found.changed(Object.assign(found, { tags })));
-	const tags = tagField(T.addTag, setTags, false, found.writable);
-	const oninput = () => (found.notes = notes.value);
+on("edit", (changed) => {
+	if (changed === edit) draw?.();
+	else if (["failed", "conflict"].includes(changed.status)) warn(changed);
+});
+
+const warn = ({ path, reason = T.conflict }) => toast(T.notSaved(`${path}: ${reason}`));
+const alarm = (...text) => h("p.problem", { role: "alert" }, text);
+
+function fields(item) {
+	const mine = edit;
+	const save = () => mine.save();
+	const setTags = (changed) => {
+		mine.change({ tags: changed });
+		draw?.();
+		save();
+	};
+	const tags = tagField(T.addTag, setTags, false, mine.writable);
+	const oninput = () => mine.change({ notes: notes.value });
 	const notes = h("textarea", { rows: 5, maxLength: 65536, oninput, onblur: save });
 	const status = h("div", { role: "status" });
-	found.changed = () => {
-		tags.show(found.tags);
-		if (notes.value !== found.notes) notes.value = found.notes;
-		notes.readOnly = !found.writable || found.theirs !== undefined;
-		put(status, says(found));
-		page.edited(found);
+	draw = () => {
+		tags.show(mine.tags);
+		if (notes.value !== mine.notes) notes.value = mine.notes;
+		notes.readOnly = !mine.writable || mine.theirs !== undefined;
+		put(status, says(mine));
 	};
-	edit = found;
-	edit.changed();
-	const readonly = edit.writable ? "" : h("p.quiet", T.readonly);
-	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, h("dl", facts(item, edit))];
+	draw();
+	const readonly = mine.writable ? "" : h("p.quiet", T.readonly);
+	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, h("dl", facts(item, mine))];
 }
 
 function says(edit) {
 	const { status, notes, theirs } = edit;
-	if (status === "failed") return h("p.problem", { role: "alert" }, T.notSaved(edit.reason), " ", textButton(T.retry, () => edit.save()));
+	if (status === "failed") return alarm(T.notSaved(edit.reason), " ", textButton(T.retry, () => edit.save()));
 	if (status !== "conflict") return T.statuses[status];
 	return h(
 		"div.conflict",
@@ -142,7 +71,7 @@ function says(edit) {
 }
 
 // The rows of a list: what is known of the file and from EXIF.
-function facts({ size, warning }, { facts: { exif, hash }, updated: [date, user], path }) {
+function facts({ size, warning }, { facts: { exif, hash }, stored, path }) {
 	const rows = {
 		file: [path],
 		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
@@ -150,7 +79,7 @@ function facts({ size, warning }, { facts: { exif, hash }, updated: [date, user]
 		camera: [exif.Make, exif.Model],
 		place: [exif.GPSLatitude, exif.GPSLongitude],
 		warning: [T.warnings[warning]],
-		edited: [user !== "" && T.by(T.moment(date), user)],
+		edited: [stored.updatedBy !== "" && T.by(T.moment(stored.updatedAt), stored.updatedBy)],
 		hash: [hash],
 	};
 	const known = Object.entries(rows).map(([name, values]) => [T.facts[name], values.filter((each) => each || each === 0).join(", ")]);

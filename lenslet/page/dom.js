@@ -23,11 +23,6 @@ const ICONS = {
 	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
 };
 
-// Functions that other parts call.
-export const page = {};
-export const memory = navigator.cookieEnabled ? localStorage : {};
-export const writable = document.body.dataset.access === "write";
-
 // Makes an element such as `h("p.quiet", { title, onclick }, "text")`; texts become attributes.
 export function h(tag, ...children) {
 	const [name, ...classes] = tag.split(".");

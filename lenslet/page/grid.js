@@ -1,35 +1,39 @@
 // The grid: justified rows, of which only those near the screen are in the page.
 
-import { pause, thumbUrl, whyNot } from "./api.js";
-import { h, loaded, page, put, writable } from "./dom.js";
+import { above } from "./above.js";
+import { itemHref } from "./address.js";
+import { pause, thumbUrl, whyNot, writable } from "./api.js";
+import { caption } from "./caption.js";
+import { h, loaded, put } from "./dom.js";
+import { FAVOURITE } from "./edits.js";
+import { on } from "./events.js";
 import { layOut, rowAt } from "./layout.js";
+import { source } from "./list.js";
+import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
 const [SETTLE_MS, HIDDEN_MS, AGAIN_MS] = [60, 150, 2000];
 const DRAG = 8; // pixels
-export const FAVOURITE = "favourite";
 
-export const above = h("div"); // what stands above the rows
 const list = h("div.tiles", { role: "list" });
 export const view = h("main", { tabIndex: -1 }, above, list);
-export const selected = new Map(); // path → item
-let source, frame, lastTop, moved;
+let frame, lastTop, moved;
 let rows = []; // as `layOut` returns them
 const shown = new Map(); // elements of rows by number
 const tiles = new Map(); // by the index of their item
 let current = 0; // the item that has the focus, or would
-let anchor = 0; // where a range of selected items begins
 
 view.onscroll = () => (frame ??= requestAnimationFrame(render));
 const resized = new ResizeObserver(update);
 resized.observe(view);
 resized.observe(above);
 
-export function show(other) {
-	source = other;
+// Begins at the top of another list.
+export function reset() {
 	rows = [];
-	current = anchor = view.scrollTop = 0;
-	select([]);
+	current = view.scrollTop = 0;
+	selection.begin(0);
+	selection.clear();
 	update();
 }
 
@@ -109,12 +113,12 @@ function make(index, item, key, top) {
 	const tile = { index, key, element, link };
 	tiles.set(index, tile);
 	if (!item) return tile;
-	link.href = page.href(item);
+	link.href = itemHref(item);
 	tile.image = h("img", { alt: "", decoding: "async" });
 	put(link, tile.image);
-	const check = { tabIndex: -1, role: "checkbox", "aria-label": T.select(item.name), onclick: (event) => toggle(index, event.shiftKey) };
+	const check = { tabIndex: -1, role: "checkbox", "aria-label": T.select(item.name), onclick: (event) => selection.toggle(index, event.shiftKey) };
 	if (writable) element.append(h("button", check, "✓"));
-	if (source.query) element.append(page.caption(item));
+	if (source.query) element.append(caption(item, source.query));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;
 	const hidden = top < lastTop || top > lastTop + view.clientHeight;
@@ -168,36 +172,24 @@ list.onkeydown = (event) => {
 	const command = event.ctrlKey || event.metaKey;
 	const moves = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: Infinity };
 	if (index === undefined || event.altKey) return;
-	if (command && key === "a" && writable) select(source.items);
+	if (command && key === "a" && writable) selection.add(source.items);
 	else if (command) return;
-	else if (key === " " && writable) toggle(index, event.shiftKey);
+	else if (key === " " && writable) selection.toggle(index, event.shiftKey);
 	else if (key in moves) focus(moves[key]);
 	else if (key === "ArrowUp" || key === "ArrowDown") step(index, key === "ArrowUp" ? -1 : 1);
 	else return;
 	event.preventDefault();
 };
 
-export function select(items) {
-	selected.clear();
-	for (const item of items) if (item) selected.set(item.path, item);
+on("selection", () => {
 	for (const tile of tiles.values()) mark(tile);
-	list.classList.toggle("selecting", selected.size > 0);
-	page.selected();
-}
+	list.classList.toggle("selecting", selection.size() > 0);
+});
 
 function mark({ element, item }) {
-	const chosen = selected.has(item?.path);
+	const chosen = selection.has(item?.path);
 	element.classList.toggle("selected", chosen);
 	element.querySelector("[role=checkbox]")?.setAttribute("aria-checked", chosen);
-}
-
-function toggle(index, range) {
-	const item = source.items[index];
-	const chosen = [...selected.values()];
-	const [first, last] = [Math.min(index, anchor), Math.max(index, anchor)];
-	if (range) return select([...chosen, ...source.items.slice(first, last + 1)]);
-	anchor = index;
-	select(selected.has(item.path) ? chosen.filter(({ path }) => path !== item.path) : [...chosen, item]);
 }
 
 // A click opens, or selects once something is selected. Dragging selects what a box touches.
@@ -208,15 +200,15 @@ list.onclick = (event) => {
 	box = undefined;
 	if (!tile || !event.target.closest("a")) return;
 	current = tile.index;
-	const selects = writable && (event.ctrlKey || event.metaKey || event.shiftKey || selected.size);
+	const selects = writable && (event.ctrlKey || event.metaKey || event.shiftKey || selection.size());
 	if (selects || boxed) event.preventDefault();
-	if (selects && !boxed) toggle(current, event.shiftKey);
+	if (selects && !boxed) selection.toggle(current, event.shiftKey);
 };
 list.onpointerdown = (event) => {
 	const { pointerType, button, x, y, ctrlKey, shiftKey } = event;
 	box = undefined;
-	if (!shiftKey) anchor = at(event)?.index ?? anchor;
-	if (pointerType === "mouse" && !button && writable) start = { x, y, chosen: ctrlKey ? [...selected.values()] : [] };
+	if (!shiftKey && at(event)) selection.begin(at(event).index);
+	if (pointerType === "mouse" && !button && writable) start = { x, y, chosen: ctrlKey ? selection.all() : [] };
 };
 addEventListener("pointermove", ({ x, y }) => {
 	if (!start || (!box && Math.hypot(x - start.x, y - start.y) < DRAG)) return;
@@ -227,7 +219,7 @@ addEventListener("pointermove", ({ x, y }) => {
 		const place = element.getBoundingClientRect();
 		return place.left < right && place.right > left && place.top < bottom && place.bottom > top;
 	});
-	select([...start.chosen, ...touched.map(({ item }) => item)]);
+	selection.set([...start.chosen, ...touched.map(({ item }) => item?.path)]);
 });
 addEventListener("pointerup", () => {
 	box?.remove();

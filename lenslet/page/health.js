@@ -1,9 +1,9 @@
 // How the library and its index process are, renewed every two seconds.
 
+import { pathHref } from "./address.js";
 import { pause, read } from "./api.js";
 import { h, put } from "./dom.js";
 import { number, T } from "./strings.js";
-import { hrefOf } from "./tree.js";
 
 const RENEW_MS = 2000;
 const RATES = 6; // the rate is that of the last ten seconds
@@ -11,11 +11,12 @@ const RATES = 6; // the rate is that of the last ten seconds
 export const view = h("main.health", { tabIndex: -1, hidden: true });
 let shown;
 
-// Draws health until it is hidden, or shown anew.
+// Draws health until it is hidden, shown anew, or refused.
 export async function show() {
 	const seen = (shown = []);
 	while (shown === seen && !view.hidden) {
-		const { data } = await read("health", {});
+		const { data } = await read("health", {}).catch(() => ({}));
+		if (!data) return;
 		if (seen.push(data.workers.imagesRead ?? 0) > RATES) seen.shift();
 		const seconds = ((seen.length - 1) * RENEW_MS) / 1000;
 		put(view, draw(data, seconds && (seen.at(-1) - seen[0]) / seconds));
@@ -23,30 +24,29 @@ export async function show() {
 	}
 }
 
-function draw({ status, reasons, workers, library }, rate) {
+function draw({ status, problems, storage, workers, library }, rate) {
 	const { backlog = 0, imagesRead = 0 } = workers;
-	const { counts = {}, problems = {} } = library ?? {};
-	const { items = 0, thumbnailsMissing = 0 } = counts;
+	const { counts = {}, problems: found = {} } = library ?? {};
+	const { items = 0, thumbnails = 0, thumbnailsMissing = 0 } = counts;
 	const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
-	const kinds = Object.keys(T.kinds).filter((kind) => counts[kind]);
 	const list = Object.entries(T.counts).map(([kind, name]) => [h("dt", name), h("dd", number(counts[kind] ?? 0))]);
 	return [
-		h(`h1.${status}`, T.healthOf[status]),
-		h("ul", reasons.map((reason) => h("li", reason))),
+		h(`h1.${status}`, problems.length && status === "ok" ? T.healthNoted : T.healthOf[status]),
+		h("ul", [...storage.problems, ...workers.problems].map((reason) => h("li", reason))),
+		section(T.indexing, bar(T.progress(backlog, Math.round(rate), time), backlog ? imagesRead / (imagesRead + backlog) : 1)),
 		section(
-			T.indexing,
-			bar(T.progress(backlog, Math.round(rate), time), backlog ? imagesRead / (imagesRead + backlog) : 1),
+			T.library,
+			h("dl", list),
+			bar(T.thumbnails(thumbnails, items, items - thumbnails - thumbnailsMissing), items ? 1 - thumbnailsMissing / items : 1),
 		),
-		section(T.library, h("dl", list), bar(T.thumbnails(items - thumbnailsMissing, items), items ? 1 - thumbnailsMissing / items : 1)),
-		kinds.length && section(T.problems, kinds.map((kind) => problem(kind, counts[kind], problems[kind] ?? []))),
+		problems.length && section(T.problems, problems.map((each) => problem(each, found[each.kind] ?? []))),
 	];
 }
 
 const section = (title, ...content) => h("section", h("h2", title), content);
 const bar = (text, value) => h("label", text, h("progress", { value }));
 
-function problem(kind, count, shown) {
-	const [name, advice] = T.kinds[kind];
-	const rows = shown.map(({ path, reason }) => h("li", h("a", { href: hrefOf(path) }, path || "/"), " ", reason));
-	return [h("h3", `${name}: ${number(count)}`), h("p.quiet", advice), h("ul", rows, count > rows.length ? h("li", T.more(count - rows.length)) : "")];
+function problem({ title, advice, count }, shown) {
+	const rows = shown.map(({ path, reason }) => h("li", h("a", { href: pathHref(path) }, path || "/"), " ", reason));
+	return [h("h3", `${title}: ${number(count)}`), h("p.advice.quiet", advice), h("ul", rows, count > rows.length ? h("li", T.more(count - rows.length)) : "")];
 }

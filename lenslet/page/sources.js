@@ -1,10 +1,9 @@
 // Lists of items that a grid shows: a folder, or what a search found. Only parts are loaded.
 
-import { read } from "./api.js";
+import { pause, read } from "./api.js";
 
 const SEARCH_PAGE = 200;
-export const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
-export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000]; // between two looks at a folder
 const dayOf = (item) => item?.taken?.slice(0, 10) ?? "";
 
 // Leaves out what nobody needs here: of 100,000 items, each byte counts.
@@ -19,8 +18,16 @@ class Source {
 		Object.assign(this, { path, sort, query, changed });
 	}
 
+	start() {
+		this.ready = this.refresh();
+	}
+
 	close() {
 		this.#stop.abort();
+	}
+
+	get closed() {
+		return this.#stop.signal.aborted;
 	}
 
 	async read(route, params) {
@@ -33,7 +40,7 @@ class Source {
 			await action();
 			this.problem = undefined;
 		} catch (error) {
-			if (this.#stop.signal.aborted) return;
+			if (this.closed) return;
 			if (!this.items.length || error.status === 404) Object.assign(this, { problem: error, items: [], dirs: [] });
 		}
 		this.opened = true;
@@ -58,6 +65,17 @@ export class Folder extends Source {
 
 	get growing() {
 		return this.items.some((item) => item && !item.w && !item.error);
+	}
+
+	// Loads it, and looks again until it is closed: a changed folder is answered as it was, and then read.
+	async start() {
+		super.start();
+		await this.ready;
+		for (let wait = SOON_MS; ; wait = this.growing ? GROWING_MS : IDLE_MS) {
+			await pause(wait);
+			if (this.closed) return;
+			if (!document.hidden) await this.refresh();
+		}
 	}
 
 	refresh() {

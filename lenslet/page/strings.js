@@ -2,6 +2,7 @@
 
 export const number = (value) => value.toLocaleString();
 const many = (count) => `${number(count)} ${count === 1 ? "photo" : "photos"}`;
+const either = (names) => new Intl.ListFormat("en", { type: "disjunction" }).format(names);
 
 export const T = {
 	photos: "Photos",
@@ -13,7 +14,7 @@ export const T = {
 	// Folders and the grid
 	pointer: "Shows the photos of another place",
 	expand: (name) => `Subfolders of ${name}`,
-	emptyFolder: ["No photos here yet", "Copy JPEG, PNG or WebP files here: they appear by themselves."],
+	emptyFolder: (types) => ["No photos here yet", `Files that end in ${either(types)} appear here by themselves.`],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
 	sort: "Sort by",
 	sorts: { folder: "Folder", name: "Name", date: "Date taken", "-date": "Newest first" },
@@ -83,27 +84,16 @@ export const T = {
 
 	// Health
 	health: "Health",
+	healthNoted: "Lenslet works; some files need a look",
 	healthOf: { ok: "All is well", degraded: "Something needs attention", down: "The library cannot be read" },
 	library: "Library",
 	indexing: "Index process",
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
-	thumbnails: (made, all) => `Thumbnails: ${number(made)} of ${number(all)}`,
+	thumbnails: (made, all, never) => `Thumbnails: ${number(made)} of ${number(all)}${never ? `; ${many(never)} cannot be shown` : ""}`,
 	progress: (left, rate, time) => (left ? `${number(left)} to do${time && `, ${number(rate)} a second, ${time} left`}` : "Nothing to do"),
 	duration: (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`),
-	problems: "Problems",
+	problems: "Problems and notes",
 	more: (count) => `… and ${number(count)} more`,
-	kinds: {
-		orphanSidecars: ["Tags and notes without a photo", "Put the photo back, or remove the .json file if you do not need it."],
-		orphanThumbnails: ["Thumbnails without a photo", "They can be deleted."],
-		foreignJson: ["JSON of another program", "It is left alone."],
-		unreadableSidecars: ["Tags and notes that cannot be read", "Mend or remove the .json file."],
-		unusableNames: ["Names that cannot be shown", "Rename these files or folders."],
-		brokenPointers: ["Pointers that lead nowhere", "Mend .lenslet.folder.json, or allow its target."],
-		quarantined: ["Photos that crash what reads them", "Replace the file by a good copy."],
-		unreadableImages: ["Photos that cannot be decoded", "Replace the file by a good copy."],
-		unreadableFiles: ["Files that cannot be read", "Let Lenslet read them; check the disk."],
-		unreadableFolders: ["Folders that cannot be indexed", "Let Lenslet read and write there, or set STATE_DIR."],
-	},
 
 	// Getting in, and getting through
 	signIn: "Sign in",

@@ -1,5 +1,6 @@
 // Suggestions below a field, and tags as tokens.
 
+import { searchHref } from "./address.js";
 import { send } from "./api.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
@@ -36,7 +37,7 @@ export function tagField(label, change, many, writable = true) {
 	const input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
 	const token = (tag) => {
 		const remove = () => change(tags.filter((each) => each !== tag));
-		const link = h("a", { href: `#/?${new URLSearchParams({ q: `tag:"${tag}"` })}` }, tag);
+		const link = h("a", { href: searchHref(`tag:"${tag}"`) }, tag);
 		return h("li", link, writable ? button("close", T.removeThisTag(tag), remove) : "");
 	};
 	const add = () => {

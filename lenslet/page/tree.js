@@ -1,12 +1,11 @@
-// The folders: a tree that loads what is opened, and the tiles above the grid.
+// The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
+import { folderHref, here, nameOf, parent } from "./address.js";
 import { read, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
-import { nameOf, parent } from "./sources.js";
-import { T } from "./strings.js";
+import { source } from "./list.js";
+import { number, T } from "./strings.js";
 
-export const hrefOf = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
-export const folderHref = (path) => (path ? `${hrefOf(path)}/` : "#/");
 const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
 const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
@@ -20,20 +19,19 @@ const known = new Map(); // path → its subfolders
 const open = new Set([""]);
 export const tree = h("nav.tree", { "aria-label": T.menu });
 export const crumbs = h("nav.crumbs", { "aria-label": T.photos });
-export const more = h("span.quiet"); // what `app.js` says behind the path
-let here;
 
-export function learn(path, dirs) {
-	known.set(path, dirs);
+// Shows the folder of the address.
+export function show() {
+	for (const each of new Set(["", ...ancestors(here.folder)])) {
+		open.add(each);
+		if (each !== source.path || source.query) load(each); // else the list tells
+	}
 	draw();
 }
 
-export function show(path, whole) {
-	here = path;
-	for (const each of ["", ...ancestors(path)]) {
-		open.add(each);
-		if (each !== path || whole) load(each); // else the grid tells
-	}
+// Shows what is new of the list.
+export function update() {
+	if (source.opened && !source.query && !source.problem) known.set(source.path, source.dirs);
 	draw();
 }
 
@@ -41,16 +39,24 @@ async function load(path) {
 	if (known.has(path)) return;
 	// A second visit asks for nothing; who opens the folder sees it as it is.
 	const answer = await read("folders", { path }, { cache: "force-cache" }).catch(() => {});
-	if (answer) learn(path, answer.data.dirs);
+	if (!answer) return;
+	known.set(path, answer.data.dirs);
+	draw();
 }
 
 function draw() {
 	const { key } = document.activeElement.dataset;
 	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
 	const link = (path) => h("a", { href: folderHref(path) }, path ? titleOf(dirOf(path)) : T.photos);
-	put(crumbs, [...new Set(["", ...ancestors(here)])].map(link), more);
+	put(crumbs, [...new Set(["", ...ancestors(here.folder)])].map(link), h("span.quiet", what()));
 	put(tree, h("ul", node("", { name: T.photos })));
 	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+// What is shown of the folder.
+function what() {
+	if (here.health) return T.health;
+	return here.query ? T.results(here.query) : source.items.length && number(source.items.length);
 }
 
 function node(path, dir) {
@@ -64,7 +70,7 @@ function node(path, dir) {
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...(path === here && { "aria-current": "page" }) }, titleOf(dir)),
+		h("a", { href: folderHref(path), "data-key": path, ...(path === here.folder && { "aria-current": "page" }) }, titleOf(dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
 	);
 }

@@ -1,0 +1,41 @@
+// The keys that work everywhere, and the list of all keys.
+
+import * as address from "./address.js";
+import { dialog, h, isTyping } from "./dom.js";
+import * as grid from "./grid.js";
+import * as search from "./search.js";
+import * as selection from "./selection.js";
+import { T } from "./strings.js";
+import * as viewer from "./viewer.js";
+
+export function help() {
+	const commands = Object.entries(viewer.commands).map(([key, [, label]]) => [key.toUpperCase(), label]);
+	const rows = [...Object.entries(T.keys), ...commands].map(([key, what]) => h("tr", h("th", h("kbd", key)), h("td", what)));
+	dialog(T.help, h("table", h("tbody", rows)));
+}
+
+// Does what a key says; returns false if it says nothing here.
+function press({ key, target }) {
+	const moves = key.startsWith("Arrow") && target.matches("body, main, dialog *");
+	if (key === "?") help();
+	else if (document.querySelector(".sheet[open]")) return false;
+	else if (viewer.isOpen()) return viewer.press(key);
+	else if (key === "/") search.focus();
+	else if (key === "Escape" && selection.size()) selection.clear();
+	else if (key === "Escape" && !address.here.item) address.up();
+	else if (moves && !grid.view.hidden) grid.focus();
+	else return false;
+	return true;
+}
+
+// Of the window: what had the focus may be gone.
+addEventListener("keydown", (event) => {
+	const { key, target, defaultPrevented, ctrlKey, metaKey, altKey } = event;
+	if (defaultPrevented || ctrlKey || metaKey || altKey) return;
+	if (!isTyping(event)) {
+		if (press(event)) event.preventDefault();
+	} else if (key === "Escape") {
+		target.blur();
+		if (target.closest(".viewer")) event.preventDefault(); // which would close it
+	}
+});

@@ -1,0 +1,31 @@
+// The photos that are selected: their paths. A range begins where the last photo was selected alone.
+
+import { announce } from "./events.js";
+import * as list from "./list.js";
+
+let paths = new Set();
+let anchor = 0; // the index of the photo where a range begins
+
+export const has = (path) => paths.has(path);
+export const size = () => paths.size;
+export const all = () => [...paths];
+export const begin = (index) => (anchor = index);
+export const add = (items) => set([...paths, ...items.map((item) => item?.path)]); // some are not loaded
+
+export function set(wanted) {
+	paths = new Set(wanted);
+	paths.delete(undefined);
+	announce("selection");
+}
+
+export const clear = () => set([]);
+
+// Selects a photo, or no longer; `range`: selects all from where a range begins to it.
+export function toggle(index, range) {
+	const { items } = list.source;
+	const [first, last] = [Math.min(index, anchor), Math.max(index, anchor)];
+	if (range) return add(items.slice(first, last + 1));
+	const { path } = items[index];
+	begin(index);
+	set(has(path) ? all().filter((each) => each !== path) : [...paths, path]);
+}

@@ -1,0 +1,34 @@
+// Signing in and out.
+
+import { send, signedIn } from "./api.js";
+import { dialog, h, put, textButton, toast } from "./dom.js";
+import { hasUnsaved } from "./edits.js";
+import { on } from "./events.js";
+import { T } from "./strings.js";
+
+export const signOut = signedIn ? textButton(T.signOut, leave) : "";
+
+async function leave() {
+	try {
+		await send("DELETE", "session", {});
+		location.reload();
+	} catch (problem) {
+		toast(problem.message);
+	}
+}
+
+on("sign-in", () => {
+	const token = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
+	const wrong = h("p.problem", { role: "alert" });
+	const onsubmit = async (event) => {
+		event.preventDefault();
+		try {
+			await send("POST", "session", {}, { body: { token: token.value } });
+			if (!hasUnsaved()) location.reload();
+			event.target.closest("dialog").close();
+		} catch (problem) {
+			put(wrong, problem.status === 401 ? T.badToken : problem.message);
+		}
+	};
+	dialog(T.signIn, h("form", { onsubmit }, h("label", T.token, token), wrong, h("button", T.signIn)));
+});

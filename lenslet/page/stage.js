@@ -1,0 +1,89 @@
+// One photo, large: its thumbnail at once, then the preview, and the file itself when zoomed in.
+
+import { fileUrl, pause, previewUrl, thumbUrl, whyNot } from "./api.js";
+import { h, loaded, put } from "./dom.js";
+import { T } from "./strings.js";
+
+const [PREVIEW_EDGE, AGAIN_MS] = [1600, 1000];
+const [ZOOM, MOST_ZOOM, SCROLL] = [1.6, 8, 80];
+
+const stage = h("div.stage");
+export const area = h("div.area", { tabIndex: -1 }, stage);
+let item, photo;
+let sharp; // the photo that is the file itself, or becomes it
+let zoom = 1;
+
+export const isReady = () => Boolean(item?.error || photo?.complete);
+export const isZoomed = () => zoom > 1;
+export const pan = (x, y) => area.scrollBy(x * SCROLL, y * SCROLL);
+export const zoomIn = () => zoomTo(zoom * ZOOM);
+export const zoomOut = () => zoomTo(zoom / ZOOM);
+export const zoomAway = () => zoomTo(1);
+
+export function clear() {
+	item = photo = undefined;
+	put(stage);
+}
+
+// Shows a photo. Returns true once it is there, false if it cannot be shown or another is.
+export async function show(other) {
+	item = other;
+	const mine = h("img.large", { alt: item.name, draggable: false });
+	const addresses = [previewUrl(item), fileUrl(item)]; // where no previews can be made, the file will do
+	photo = mine;
+	put(stage, item.error ? "" : h("img", { alt: "", src: thumbUrl(item) }), mine);
+	fit();
+	zoomAway();
+	for (let tries = 0; ; tries++) {
+		const address = addresses[tries % 2];
+		if (await loaded(mine, address)) break;
+		const { message, later } = await whyNot(address);
+		if (photo !== mine) return false;
+		if (!later) {
+			put(stage, h("p.reason", h("b", T.notShown), " ", message));
+			return false;
+		}
+		await pause(AGAIN_MS);
+	}
+	if (photo !== mine) return false;
+	fit();
+	put(stage, mine);
+	sharpen();
+	return true;
+}
+
+function fit() {
+	const [width, height] = item.w ? [item.w, item.h] : [photo.naturalWidth || 1, photo.naturalHeight || 1];
+	stage.style.setProperty("--shape", width / height);
+	stage.style.setProperty("--most", `${Math.max(width, 256)}px`);
+}
+
+// Zooms so that a point of the screen stays where it is, the middle unless one is given.
+function zoomTo(wanted, { x, y } = {}) {
+	const { left, top, width, height } = area.getBoundingClientRect();
+	const before = stage.getBoundingClientRect();
+	x ??= left + width / 2;
+	y ??= top + height / 2;
+	zoom = Math.min(Math.max(wanted, 1), MOST_ZOOM);
+	stage.style.setProperty("--zoom", zoom);
+	area.classList.toggle("zoomed", zoom > 1);
+	const after = stage.getBoundingClientRect();
+	const grown = after.width / before.width;
+	area.scrollBy(after.left + (x - before.left) * grown - x, after.top + (y - before.top) * grown - y);
+	sharpen();
+}
+
+// Shows the file itself once the preview is not enough. On a phone the browser zooms.
+function sharpen() {
+	const zoomed = zoom > 1 || visualViewport.scale > 1.2;
+	if (!zoomed || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	const mine = (sharp = photo);
+	const file = h("img", { src: fileUrl(item), onload: () => (mine.src = file.src) });
+}
+
+visualViewport.onresize = sharpen;
+area.addEventListener("wheel", (event) => event.preventDefault(zoomTo(zoom * 1.0015 ** -event.deltaY, event)), { passive: false });
+area.ondblclick = (event) => zoomTo(zoom > 1 ? 1 : ZOOM ** 2, event);
+area.onpointermove = ({ pointerType, buttons, movementX, movementY }) => {
+	if (pointerType === "mouse" && buttons) area.scrollBy(-movementX, -movementY);
+};
