@@ -863,6 +863,7 @@ def test_health_shows_every_kind_of_problem_in_the_words_of_the_service(
     gone = {"v": 1, "tags": ["x"], "notes": "", "hash": f"blake3:{64 * '0'}"}
     old(root / "gone.jpg.json", json.dumps(gone).encode())
     old(root / "bad\n.jpg", photo(2))
+    old(root / "b.heic", photo(2))
     server = serve(root)
     server.until(lambda: len(server.json("/health")["problems"]) == 2)
     found = server.json("/health")
@@ -879,6 +880,7 @@ def test_health_shows_every_kind_of_problem_in_the_words_of_the_service(
     )
     expect(main.locator(".advice")).to_have_text([each["advice"] for each in found["problems"]])
     expect(main).to_contain_text("delete its .json")
+    expect(main).to_contain_text("Not shown: 1 .heic")
     for each in found["problems"]:
         expect(main).not_to_contain_text(each["kind"])
 

@@ -26,7 +26,7 @@ export async function show() {
 
 function draw({ status, problems, storage, workers, library }, rate) {
 	const { backlog = 0, imagesRead = 0 } = workers;
-	const { counts = {}, problems: found = {} } = library ?? {};
+	const { counts = {}, problems: found = {}, unsupported = {} } = library ?? {};
 	const { items = 0, thumbnails = 0, thumbnailsMissing = 0 } = counts;
 	const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
 	const list = Object.entries(T.counts).map(([kind, name]) => [h("dt", name), h("dd", number(counts[kind] ?? 0))]);
@@ -38,6 +38,7 @@ function draw({ status, problems, storage, workers, library }, rate) {
 			T.library,
 			h("dl", list),
 			bar(T.thumbnails(thumbnails, items, items - thumbnails - thumbnailsMissing), items ? 1 - thumbnailsMissing / items : 1),
+			Object.keys(unsupported).length && h("p", T.unsupported(unsupported)),
 		),
 		problems.length && section(T.problems, problems.map((each) => problem(each, found[each.kind] ?? []))),
 	];

@@ -90,6 +90,7 @@ export const T = {
 	indexing: "Index process",
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
 	thumbnails: (made, all, never) => `Thumbnails: ${number(made)} of ${number(all)}${never ? `; ${many(never)} cannot be shown` : ""}`,
+	unsupported: (counts) => `Not shown: ${Object.entries(counts).map(([type, count]) => `${number(count)} ${type}`).join(", ")}`,
 	progress: (left, rate, time) => (left ? `${number(left)} to do${time && `, ${number(rate)} a second, ${time} left`}` : "Nothing to do"),
 	duration: (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`),
 	problems: "Problems and notes",
