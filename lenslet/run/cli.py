@@ -284,7 +284,7 @@ def _advice_where(settings: Settings, found: list[Problem]) -> Iterator[str]:
     if not settings.state_dir and ("missingManifest", ROOT) in (each[:2] for each in found):
         root = root_name(settings)
         places = map(os.path.expanduser, (*_STATE_DIRS, os.path.join(root, ".lenslet")))
-        place = shlex.quote(next(filter(os.path.isdir, places), "…"))
+        place = next(map(shlex.quote, filter(os.path.isdir, places)), "…")
         yield (
             f"Lenslet has no files in {root}. If a service has a STATE_DIR for them, name it: "
             f"STATE_DIR={place} lenslet check {shlex.quote(root)}"

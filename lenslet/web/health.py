@@ -18,6 +18,7 @@ PULSE_SECONDS = 10.0
 _SCAN_SECONDS = 90.0  # the host that scans says so every minute
 _LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 25.0, 5.0  # between two looks whether it does
 _LEADER = ": start the host with SCAN_SECONDS over 0, which finds what no event told"
+_COMMAND = "lenslet check"  # in the advice about a problem
 _PARTS = ("storage", "workers")
 STATUSES = ("ok", "degraded", "down")
 
@@ -52,8 +53,9 @@ class Health(Resource):
         workers = self._workers()
         counts, problems = (library["counts"], library["problems"]) if library else ({}, {})
         now = times.text(times.now())
+        check = f"STATE_DIR=… {_COMMAND}" if self.service.settings.state_dir else _COMMAND
         listed = {
-            f"{kind.title}: {counts[name]} ({kind.advice})": min(
+            f"{kind.title}: {counts[name]} ({kind.advice.replace(_COMMAND, check)})": min(
                 (problem["since"] for problem in problems.get(name, ())), default=now
             )
             for name, kind in health.KINDS.items()
