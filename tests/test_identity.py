@@ -210,6 +210,7 @@ def test_a_photo_that_was_edited_keeps_its_notes(make_gallery, root, taken) -> N
     before = (root / f"{name}.json").read_bytes()
     rest(gallery)
     put(root / name, photo(2, taken))
+    gallery.ask()  # writing into a file changes no folder: somebody looks
     rest(gallery)
     assert shown(gallery, name) == "mine"
     assert gallery.found("tag:kept") == [name]
@@ -352,7 +353,7 @@ def test_pointers_to_one_folder_show_the_same_notes_and_may_be_renamed(
     environ |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "lenslet.run.cli", "check", str(root)]
     told = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
-    assert told.stdout.startswith("nothing is missing"), told
+    assert "nothing is missing" in told.stdout, told
     (root / "two").rename(root / "three")
     rest(gallery)
     assert shown(gallery, "three/x.png") == "mine" and orphans(gallery) == {}

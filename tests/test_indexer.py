@@ -591,9 +591,10 @@ def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, ro
     ["_index.json", "x.jpg.thumbnail", "_rollup.json", "_rollup_delta.json", "_health.json"],
 )
 @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
-def test_what_is_no_file_in_place_of_a_derived_file_is_left_and_worked_around(
+def test_what_is_no_file_in_place_of_a_derived_file_is_left_and_named(
     make_gallery: Make, root: pathlib.Path, tmp_path, name: str, kind: str
 ) -> None:
+    """What needs the file answers 409, and all else works."""
     put(root / "x.jpg")
     target = put(tmp_path / "target", b"mine")
     place = root / name
@@ -605,14 +606,24 @@ def test_what_is_no_file_in_place_of_a_derived_file_is_left_and_worked_around(
     gallery = make_gallery()
     gallery.index()
     gallery.settle(400)
-    assert gallery.items()["x.jpg"]["hasThumb"] is True
-    assert gallery.app.get("/thumb?path=x.jpg").content_type == "image/webp"
-    assert gallery.found("x") == ["x.jpg"]
-    assert gallery.app.get("/health").json["library"]["counts"]["items"] == 1
+    needs = {
+        "_index.json": "/folders",
+        "x.jpg.thumbnail": "/thumb",
+        "_rollup_delta.json": "/search",
+    }
+    for route, query in (("/folders", ""), ("/thumb", "path=x.jpg"), ("/search", "q=x")):
+        asks = needs.get(name) != route
+        answer = gallery.app.get(f"{route}?{query}", status=[200, 202] if asks else 409)
+        assert asks or answer.json["description"].startswith(f"{name} is not Lenslet's own")
+    assert f"{name} is not Lenslet's own" in gallery.app.get("/health").text
     assert target.read_bytes() == b"mine"
-    if name != "x.jpg.thumbnail":
-        assert not place.is_file() or place.is_symlink()
-    assert len(gallery.told) == 1
+    assert not place.is_file() or place.is_symlink()
+    shutil.rmtree(place) if kind == "folder" else place.unlink()
+    gallery.index()
+    gallery.settle(400)
+    assert gallery.items()["x.jpg"]["hasThumb"] is True
+    assert gallery.found("x") == ["x.jpg"]
+    assert gallery.app.get("/health").json["reasons"] == []
 
 
 def test_a_pipe_named_like_a_temporary_file_harms_nobody(make_gallery: Make, root) -> None:

@@ -49,12 +49,16 @@ class Summary:
         complete = self._leads and self._records.complete
         try:
             self._search.flush(leads=self._leads)
+        finally:  # the rest goes on whatever is in the way of the delta
             if complete:
-                self._moves.step()
-                self._search.compact(at_once=job.deep)
+                self._move_and_compact(at_once=job.deep)
+
+    def _move_and_compact(self, *, at_once: bool) -> None:
+        try:
+            self._moves.step()
+            self._search.compact(at_once=at_once)
         finally:
-            if complete:
-                self._report.write(self._moves.health)
+            self._report.write(self._moves.health)
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""

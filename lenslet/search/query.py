@@ -400,7 +400,7 @@ class Search:
         data, delta, rollup = b"", None, None
         with contextlib.suppress(NotFound):
             data, delta = self._tree.read(Path(ROLLUP_DELTA))
-        if not is_ours(ROLLUP_DELTA, data):
+        if delta is None or not is_ours(ROLLUP_DELTA, data):
             self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
         with contextlib.suppress(NotFound):
             rollup = self._tree.stat(Path(ROLLUP))
