@@ -821,6 +821,9 @@ def test_search_suggests_words_while_one_types(library: Server, open_page) -> No
 def test_the_address_of_a_result_far_down_is_found_or_given_up(library: Server, open_page) -> None:
     page = open_page(library, "#/big/nope.png?q=png&in=big")
     expect(viewer(page)).to_contain_text("There is no")
+    page.goto(f"http://127.0.0.1:{library.port}/#/nope/nope.jpg")
+    expect(page.locator(".hint h2")).to_have_text("This folder does not exist")
+    expect(viewer(page)).to_contain_text("There is no")
     page.goto(f"http://127.0.0.1:{library.port}/#/art/2025/")
     expect(link(page, "img0.jpg")).to_be_visible()
     page.goto(f"http://127.0.0.1:{library.port}/#/art/2025/img1.jpg?q=img1")

@@ -60,7 +60,7 @@ class Source {
 // A folder. Its pages are loaded as they come into view; to sort by date, all of them.
 export class Folder extends Source {
 	#generation;
-	#starts; // the number of items before each page
+	#starts = []; // the number of items before each page
 	#pages = new Map(); // promises
 
 	get growing() {
