@@ -187,9 +187,8 @@ class Folders:
         facts, failed = self._runs.news(run)
         contents = self._looker.contents(path)
         known = self._records.entries(path, contents.listing.folders)
-        if not (facts or failed or job.force or run.more) and _is_as_before(
-            contents, before, known
-        ):
+        works = facts or failed or job.force or run.more or run.rereads
+        if not works and _is_as_before(contents, before, known):
             self._library.tree.check()
             looked = before.looked._replace(at=self._clock())
             self._records.put(path, replace(before, looked=looked))
