@@ -168,10 +168,10 @@ class SharedJobs:
         self._trying = False
         self.problem = ""
 
-    def send(self, job: Job) -> None:
+    def enqueue(self, job: Job) -> None:
         """Sends a job. While the queue takes none it fails at once, and `problem` says why."""
         if job.kind is Kind.PREVIEW or (job.kind is Kind.VIEW and self._views_here):
-            return self._own.send(job)
+            return self._own.enqueue(job)
         if not self.problem and self._post(job):
             return None
         if job.kind is not Kind.FOLDER:  # nobody waits for it any more by then
@@ -325,7 +325,7 @@ class Consumer:
         for job in jobs:
             delay = MERGE_SECONDS if job.kind is Kind.FOLDER and not job.asked else 0.0
             waiters = (lambda ok: self._ended(held, ok),) if waits else ()
-            self._queue.put(replace(job, waiters=waiters), delay)
+            self._queue.enqueue(replace(job, waiters=waiters), delay)
         if not waits:
             self._end(held, delete=True)
 

@@ -222,19 +222,19 @@ class Gallery:
     def index(self) -> None:
         """Do everything there is to do, as if `SCAN_SECONDS` had passed before."""
         self.clock.now += self.settings.scan_seconds
-        self.queue.put(Job(Kind.SCAN))
+        self.queue.enqueue(Job(Kind.SCAN))
         self.settle()
 
     def ask(self, path: str = "") -> None:
         """What a request for a folder does behind its answer."""
         self.clock.now += 60
-        self.queue.put(Job(Kind.FOLDER, Path(path), asked=True))
+        self.queue.enqueue(Job(Kind.FOLDER, Path(path), asked=True))
         self.settle()
 
     def step(self) -> bool:
         """Do the next job, if one is due."""
         while job := self.channel.receive(0):
-            self.queue.put(job)
+            self.queue.enqueue(job)
         return self.indexer.step()
 
     def settle(self, seconds: float = 10.0) -> None:
@@ -265,7 +265,7 @@ class Gallery:
     def _listen(self, stop: threading.Event) -> None:
         while not stop.is_set():
             if job := self.channel.receive(0.05):
-                self.queue.put(job)
+                self.queue.enqueue(job)
             self.indexer.beat()
 
     def folder(self, path: str = "") -> dict[str, Any]:

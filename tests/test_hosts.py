@@ -334,7 +334,7 @@ def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, que
 
         def put(self, job: Job, delay: float = 0.0) -> None:
             received.append(job)
-            gallery.queue.put(job, delay)
+            gallery.queue.enqueue(job, delay)
 
     consumer = Consumer(client, gallery.settings, Receiving())
     stop = threading.Event()

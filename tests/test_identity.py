@@ -299,7 +299,7 @@ def test_nothing_is_moved_to_a_file_that_is_not_what_its_manifest_says(make_gall
     gallery.index()
     note(gallery, "x.png", "of the red one")
     (root / "x.png").rename(root / "y.png")
-    gallery.queue.put(Job(Kind.FOLDER))
+    gallery.queue.enqueue(Job(Kind.FOLDER))
     gallery.settle(3)  # it is read, but the sidecar rests
     assert "hash" in gallery.items()["y.png"] and (root / "x.png.json").exists()
     stat = (root / "y.png").stat()
@@ -405,7 +405,7 @@ def test_nothing_is_moved_or_removed_while_the_root_is_away(make_gallery, root, 
 
 def look_at(gallery: Gallery, folder: str, seconds: float) -> None:
     """Somebody opens one folder; no scan comes meanwhile."""
-    gallery.queue.put(Job(Kind.FOLDER, Path(folder), asked=True))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path(folder), asked=True))
     gallery.settle(seconds)
 
 

@@ -459,7 +459,7 @@ def test_the_queue_gives_a_waited_for_thumbnail_before_everything_else(
 ) -> None:
     gallery = make_gallery()
     for kind in reversed(Kind):
-        gallery.queue.put(Job(kind, Path("x.jpg")))
+        gallery.queue.enqueue(Job(kind, Path("x.jpg")))
     order = []
     while job := gallery.queue.get():
         order.append(job.kind)
@@ -473,13 +473,13 @@ def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
     """A new one does not wait for all that were asked for before, and none waits for ever."""
     queue, order = Queue(), []
     for number in range(6):
-        queue.put(Job(Kind.THUMBNAIL, Path(f"{number}.jpg")))
+        queue.enqueue(Job(Kind.THUMBNAIL, Path(f"{number}.jpg")))
     while job := queue.get():
         order.append(job.path)
         queue.done(job)
         if job.path == "0.jpg":
-            queue.put(Job(Kind.THUMBNAIL, Path("later.jpg"), large=True))
-            queue.put(Job(Kind.THUMBNAIL, Path("new.jpg")))
+            queue.enqueue(Job(Kind.THUMBNAIL, Path("later.jpg"), large=True))
+            queue.enqueue(Job(Kind.THUMBNAIL, Path("new.jpg")))
     assert order[:-1] == [f"{name}.jpg" for name in (5, 0, "new", 1, 4, 2, 3)]
     assert order[-1] == "later.jpg"
 
@@ -489,10 +489,10 @@ def test_nothing_waits_for_ever_however_many_clients_wait() -> None:
     queue, done = Queue(), []
     for kind in (Kind.FOLDER, Kind.IMAGE):
         for number in range(20):
-            queue.put(Job(kind, Path(f"{number}")))
+            queue.enqueue(Job(kind, Path(f"{number}")))
     for number in range(64):
         for each in range(2):  # more than can be done
-            queue.put(Job(Kind.THUMBNAIL, Path(f"{number}-{each}.jpg")))
+            queue.enqueue(Job(Kind.THUMBNAIL, Path(f"{number}-{each}.jpg")))
         job = queue.get()
         assert job
         done.append(job.kind)
@@ -504,7 +504,7 @@ def test_folders_and_images_that_nobody_waits_for_come_in_order() -> None:
     for kind in (Kind.FOLDER, Kind.IMAGE):
         queue, order = Queue(), []
         for number in range(5):
-            queue.put(Job(kind, Path(f"{number}.jpg")))
+            queue.enqueue(Job(kind, Path(f"{number}.jpg")))
         while job := queue.get():
             order.append(job.path)
             queue.done(job)
@@ -536,7 +536,7 @@ def test_a_root_that_goes_away_during_the_walk_is_walked_again(
     gallery.settle(400)
     before = json.loads((root / "_rollup.json").read_text())["items"]
     gallery.restart()
-    gallery.queue.put(Job(Kind.SCAN))
+    gallery.queue.enqueue(Job(Kind.SCAN))
     for _ in range(3):
         gallery.indexer.step()
     root.rename(tmp_path / "away")
@@ -863,9 +863,9 @@ def test_jobs_of_every_kind_have_their_turn_in_a_long_backlog(make_gallery: Make
     """The most overdue, by its own patience, comes before what is merely more urgent."""
     gallery = make_gallery()
     for number in range(3000):
-        gallery.queue.put(Job(Kind.IMAGE, Path(f"{number}.jpg")))
+        gallery.queue.enqueue(Job(Kind.IMAGE, Path(f"{number}.jpg")))
     gallery.clock.now += 70
-    gallery.queue.put(Job(Kind.SUMMARY))
+    gallery.queue.enqueue(Job(Kind.SUMMARY))
     done = 0
     while (job := gallery.queue.get()) and job.kind is not Kind.SUMMARY:
         gallery.queue.done(job)
@@ -876,8 +876,8 @@ def test_jobs_of_every_kind_have_their_turn_in_a_long_backlog(make_gallery: Make
 
 def test_a_job_for_later_keeps_what_was_asked_of_it_before(make_gallery: Make, root) -> None:
     gallery = make_gallery()
-    gallery.queue.put(Job(Kind.FOLDER, Path("a"), deep=True), 2.0)
-    gallery.queue.put(Job(Kind.FOLDER, Path("a"), force=True), 9.0)
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("a"), deep=True), 2.0)
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("a"), force=True), 9.0)
     gallery.clock.now += 2.5
     assert gallery.queue.get() == Job(Kind.FOLDER, Path("a"), force=True, deep=True)
 
@@ -891,7 +891,7 @@ def test_a_manifest_that_is_missing_when_the_rollup_is_written_is_made_again(
     gallery.index()
     gallery.settle(400)
     (root / "b/_index.json").unlink()
-    gallery.queue.put(Job(Kind.SUMMARY, force=True))
+    gallery.queue.enqueue(Job(Kind.SUMMARY, force=True))
     gallery.settle()
     assert gallery.found("jpg") == ["a/a.jpg", "b/b.jpg", "c/c.jpg"]
     gallery.settle(400)
@@ -932,7 +932,7 @@ def test_a_new_folder_is_shown_at_once_however_many_others_wait(make_gallery: Ma
     gallery.index()
     gallery.restart()
     (root / "new").mkdir()
-    gallery.queue.put(Job(Kind.FOLDER, Path(""), asked=True))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path(""), asked=True))
     gallery.step()
     names = {entry["name"] for entry in gallery.folder()["dirs"]}
     assert "new" in names and "hidden" not in names and len(names) == 31
@@ -943,7 +943,7 @@ def test_a_thumbnail_is_not_made_twice_for_two_who_ask(make_gallery: Make, root)
     gallery = make_gallery()
     made = []
     for _ in range(2):
-        gallery.queue.put(Job(Kind.THUMBNAIL, Path("x.jpg")))
+        gallery.queue.enqueue(Job(Kind.THUMBNAIL, Path("x.jpg")))
         gallery.step()
         made.append((root / "x.jpg.thumbnail").stat().st_ino)
     assert made[0] == made[1]
@@ -1047,7 +1047,7 @@ def test_a_job_is_taken_at_once_though_the_thread_for_large_images_waits_longer(
     for thread in threads:
         thread.start()
         time.sleep(0.1)  # until it waits
-    queue.put(Job(Kind.FOLDER, asked=True))
+    queue.enqueue(Job(Kind.FOLDER, asked=True))
     wait_for(lambda: taken, 2.0)
     queue.wake()
     for thread in threads:
@@ -1222,7 +1222,7 @@ def test_only_the_newest_rollup_stays_in_a_cache(make_gallery: Make, root, tmp_p
     quiet = Gallery(root, tmp_path / "another cache")
     try:
         for _ in range(4):
-            gallery.queue.put(Job(Kind.SUMMARY, force=True))
+            gallery.queue.enqueue(Job(Kind.SUMMARY, force=True))
             gallery.index()
             quiet.index()
             assert gallery.found("x") == ["a/x.jpg"]
@@ -1269,7 +1269,7 @@ def test_images_that_an_older_release_has_read_are_served_and_read_again(
     edit_items(gallery, "a", as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.put(Job(Kind.SCAN))
+    gallery.queue.enqueue(Job(Kind.SCAN))
     while not gallery.told:
         gallery.step()
         assert gallery.items("a") == before
@@ -1301,12 +1301,12 @@ def test_new_photos_come_before_those_to_read_again_and_new_folders_before_old(
         edit_items(gallery, folder, as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.put(Job(Kind.SCAN))
+    gallery.queue.enqueue(Job(Kind.SCAN))
     while not gallery.told:
         assert gallery.step()
     for number in range(3):
         put(root / f"new/{number}.jpg", jpeg(seed=number))
-    gallery.queue.put(Job(Kind.FOLDER))
+    gallery.queue.enqueue(Job(Kind.FOLDER))
     gallery.settle()
     assert [path[0] for path, _ in gallery.told] == list("bbb" + "nnn" + "ccc" + "aaa")
 
@@ -1323,7 +1323,7 @@ def test_an_upgrade_that_is_killed_goes_on_where_it_was(
         edit_items(gallery, folder, as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.put(Job(Kind.SCAN))
+    gallery.queue.enqueue(Job(Kind.SCAN))
     first = ""
     while not first:
         if not gallery.step():
@@ -1351,7 +1351,7 @@ def test_an_upgrade_of_many_photos_queues_a_thousand_and_seldom_writes_the_manif
     edit_items(gallery, "a", as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.put(Job(Kind.SCAN))
+    gallery.queue.enqueue(Job(Kind.SCAN))
     written, most, until = set(), 0, gallery.clock.now + 60
     while gallery.clock.now < until:
         if not gallery.step():
@@ -1395,7 +1395,7 @@ def test_thumbnails_are_made_again_with_other_settings_and_served_until_then(
     before, address = gallery.items("a"), "/thumb?path=a/1.jpg"
     first = gallery.app.get(address, status=200)
     other = make_gallery(THUMB_LONG_EDGE="128", THUMB_QUALITY="90")
-    other.queue.put(Job(Kind.SCAN))
+    other.queue.enqueue(Job(Kind.SCAN))
     while not other.told:
         assert other.items("a") == before
         assert other.app.get(address, status=200).body == first.body

@@ -328,7 +328,7 @@ def test_a_preview_comes_before_all_work_that_nobody_waits_for(make_gallery, roo
     for number in range(30):
         put(root / f"d{number % 3}/{number}.jpg")
     gallery = make_gallery()
-    gallery.queue.put(Job(Kind.SCAN))
+    gallery.queue.enqueue(Job(Kind.SCAN))
     for _ in range(5):
         gallery.step()
     assert gallery.queue.waiting(Kind.IMAGE) > 5

@@ -121,7 +121,7 @@ def test_an_image_that_is_not_indexed_has_no_size_yet(make, ours) -> None:
 def view(gallery: Gallery, seconds: float, path: str = "d") -> None:
     """Somebody who has a folder open, as the page does: it asks every 20 seconds."""
     for _ in range(int(seconds / 20)):
-        gallery.queue.put(Job(Kind.VIEW, Path(path)))
+        gallery.queue.enqueue(Job(Kind.VIEW, Path(path)))
         gallery.settle(20)
 
 
@@ -362,7 +362,7 @@ def test_two_hosts_that_index_one_folder_at_once_lose_none_of_its_items(make, bu
         put(bucket / f"d/{number}.jpg", jpeg(60 + number, 40))
     hosts = [make(bucket) for _ in range(2)]
     for host in hosts:
-        host.queue.put(Job(Kind.SCAN, force=True))
+        host.queue.enqueue(Job(Kind.SCAN, force=True))
     threads = [threading.Thread(target=host.settle, args=(60,)) for host in hosts]
     for thread in threads:
         thread.start()
@@ -389,7 +389,7 @@ def test_hosts_find_what_others_edit(make, bucket) -> None:
     for host in (one, other):
         found = [host.found(f"tag:{tag}") for tag in ("red", "blue", "green")]
         assert found == [["d0/a.jpg"], ["d1/a.jpg"], ["d2/a.jpg"]]
-    other.queue.put(Job(Kind.SUMMARY, force=True))
+    other.queue.enqueue(Job(Kind.SUMMARY, force=True))
     other.settle(30)
     one.index()
     assert one.found("tag:red") == ["d0/a.jpg"]
@@ -630,7 +630,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours)
     answer = gallery.app.put("/item?path=d/a.jpg", b"{}", status=403).json["description"]
     assert "s3:PutObject" in answer and "d/a.jpg.json" in answer
     ended: list[bool] = []
-    gallery.queue.put(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
     gallery.settle()
     assert ended == [False]  # the message of whoever sent it is left
     library = gallery.app.get("/health").json["library"]
@@ -641,7 +641,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours)
     gallery.index()
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
     gallery.app.put("/item?path=d/a.jpg", b"{}", status=200)
-    gallery.queue.put(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
     gallery.settle()
     assert ended == [False, True]
     assert gallery.app.get("/health").json["status"] == "ok"
@@ -675,7 +675,7 @@ def test_a_folder_that_another_host_writes_too_is_not_a_failure(make, ours) -> N
     put(ours / "d/b.jpg")
     ours.service.fault("PUT", "d/_index.json", 412, "PreconditionFailed", 1)
     ended: list[bool] = []
-    gallery.queue.put(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
     gallery.settle()
     assert ended == [True]
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
@@ -794,10 +794,10 @@ def test_what_is_removed_and_put_again_is_not_lost(make, bucket) -> None:
     one, other = make(bucket), make(bucket)
     one.index()
     (bucket / "d/b.jpg").unlink()
-    one.queue.put(Job(Kind.FOLDER, Path("d")))
+    one.queue.enqueue(Job(Kind.FOLDER, Path("d")))
     one.step()
     put(bucket / "d/b.jpg", jpeg(77, 55))
-    other.queue.put(Job(Kind.FOLDER, Path("d")))
+    other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
     other.settle(30)
     one.settle(60)
     assert one.items("d")["b.jpg"]["w"] == 77
@@ -811,11 +811,11 @@ def test_what_is_removed_after_it_was_read_is_not_listed(make, bucket) -> None:
     one.index()
     for name, witness in (("a", one), ("b", other)):
         put(bucket / f"d/{name}.jpg")
-        one.queue.put(Job(Kind.FOLDER, Path("d")))
+        one.queue.enqueue(Job(Kind.FOLDER, Path("d")))
         for _ in range(2):
             one.step()  # it is read, and the manifest does not say so yet
         (bucket / f"d/{name}.jpg").unlink()
-        witness.queue.put(Job(Kind.FOLDER, Path("d")))
+        witness.queue.enqueue(Job(Kind.FOLDER, Path("d")))
         if witness is other:
             other.settle(30)
             one.clock.now += 20
@@ -834,10 +834,10 @@ def test_a_folder_that_comes_again_has_search_know_what_a_dead_host_did_not_say(
     (bucket / "d/goes.jpg").unlink()
     edit = b'{"v": 1, "tags": ["new"], "updatedAt": "2024-01-01T00:00:00Z"}'
     put(bucket / "d/edited.jpg.json", edit)
-    dead.queue.put(Job(Kind.FOLDER, Path("d")))
+    dead.queue.enqueue(Job(Kind.FOLDER, Path("d")))
     dead.step()
     assert dead.items("d")["edited.jpg"]["tags"] == ["new"]
-    other.queue.put(Job(Kind.FOLDER, Path("d")))
+    other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
     other.settle(60)
     assert sorted(other.found("path:d")) == ["d/edited.jpg", "d/stays.jpg"]
     assert other.found("tag:new") == ["d/edited.jpg"]
@@ -847,13 +847,13 @@ def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) 
     """Whoever waits for the folder is told that it failed, and is not told twice."""
     put(ours / "d/a.jpg")
     gallery = make(ours, SCAN_SECONDS="0")
-    gallery.queue.put(Job(Kind.FOLDER, Path("d")))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d")))
     gallery.settle(60)
     put(ours / "d/new.jpg")
     ended: list[bool] = []
     ours.service.fault("GET", "d/_index.json", 500, "InternalError", 6)
     ours.service.fault("LIST", ours.bucket, 500, "InternalError", 6)
-    gallery.queue.put(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
     gallery.settle(1)
     assert ended == [False]
     ours.service.reset()
@@ -937,7 +937,7 @@ def test_what_a_host_that_died_kept_and_did_not_tell_search_is_found(make, bucke
     put(bucket / "d/lostnew.jpg")
     (bucket / "d/old.jpg").unlink()
     other.clock.now += 130
-    other.queue.put(Job(Kind.FOLDER, Path("d")))
+    other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
     other.settle(1.5)  # the manifest tells of it, and it ends before search does
     assert set(other.items("d")) == {"lostnew.jpg", "stays.jpg"}
     other.restart()

@@ -83,12 +83,12 @@ class Folders:
         run = self._runs.read(item, facts, problem)
         if run.reading and not (asked and facts and facts.error):  # else a client may wait for it
             wait = max(wait, SOON if run.asked else PATIENTLY)
-        self._queue.put(Job(Kind.FOLDER, item.parent), wait)
+        self._queue.enqueue(Job(Kind.FOLDER, item.parent), wait)
 
     def fill_queue(self) -> None:
         """Indexes, when nothing else is to be done, a folder with images that still wait."""
         if path := self._runs.next_waiting():
-            self._queue.put(Job(Kind.FOLDER, path))
+            self._queue.enqueue(Job(Kind.FOLDER, path))
 
     def _read_images(self, job: Job, run: Run, look: Look, before: Record) -> None:
         """Queues the new images, as many as there is room for; if there are none, old ones."""
@@ -111,7 +111,7 @@ class Folders:
             chosen = old[:_MOST_REREAD]
         for name in self._runs.start(run, chosen, more=len(todo) > len(chosen)):
             force = job.force or {**plan.old, **plan.todo}[name]
-            self._queue.put(Job(Kind.IMAGE, path.child(name), run.asked, force))
+            self._queue.enqueue(Job(Kind.IMAGE, path.child(name), run.asked, force))
         if len(todo or old) > len(chosen):
             images = (look.contents.listing.files[item["name"]] for item in plan.manifest.items)
             newest = max(stat.mtime_ns for stat in images)
@@ -133,17 +133,17 @@ class Folders:
             items = record.health.counts["items"]
             due = first or job.force or self.views.is_due(record.looked.at, items)
         if due:
-            self._queue.put(Job(Kind.FOLDER, job.path, asked=True, waiters=job.waiters))
+            self._queue.enqueue(Job(Kind.FOLDER, job.path, asked=True, waiters=job.waiters))
         for waiter in () if due else job.waiters:
             waiter(True)
         if due and first:
-            self._queue.put(Job(Kind.VIEW, job.path, force=True), SECOND_LOOK_SECONDS)
+            self._queue.enqueue(Job(Kind.VIEW, job.path, force=True), SECOND_LOOK_SECONDS)
 
     def index(self, job: Job) -> None:
         """Indexes one folder. Raises why storage cannot be used, if that is so."""
         before = self._records.get(job.path)
         if (rest := self._rest(job, before)) > 0:
-            self._queue.put(job, rest)
+            self._queue.enqueue(job, rest)
             return
         run = self._runs.join(job)
         try:
@@ -160,7 +160,7 @@ class Folders:
             return reads and not self._records.get(job.path).retry.failed
         except errors.Overtaken:  # another host has written the manifest meanwhile
             run.more = True
-            self._queue.put(replace(job, waiters=()), AGAIN_SECONDS)
+            self._queue.enqueue(replace(job, waiters=()), AGAIN_SECONDS)
             return False
         except LensletError as error:
             self._library.check_storage(error)
@@ -211,12 +211,12 @@ class Folders:
         looked = Looked(now, now - began, began_ns)
         self._remember(job, look, before, failed, looked)
         if look.plan.unsettled or look.young:
-            self._queue.put(Job(Kind.FOLDER, path), AGAIN_SECONDS)
+            self._queue.enqueue(Job(Kind.FOLDER, path), AGAIN_SECONDS)
         if reads:
             self._read_images(job, run, look, before)
         else:  # look again when it has ended, or died
             self._records.put(path, replace(self._records.get(path), stamps=()))
-            self._queue.put(Job(Kind.FOLDER, path), READER_SECONDS)
+            self._queue.enqueue(Job(Kind.FOLDER, path), READER_SECONDS)
         return reads
 
     def _claim(self, job: Job, run: Run, look: Look) -> bool:
@@ -278,12 +278,12 @@ class Folders:
         """Replaces a folder's record, and queues its parent and the summary if they change too."""
         self._records.put(path, record)
         if path and before.entry != record.entry:
-            self._queue.put(Job(Kind.FOLDER, path.parent), SOON)
+            self._queue.enqueue(Job(Kind.FOLDER, path.parent), SOON)
         seen = [
             (each.generation, each.health, each.orphans, each.left) for each in (before, record)
         ]
         if seen[0] != seen[1]:
-            self._queue.put(Job(Kind.SUMMARY), _SUMMARY_SECONDS)
+            self._queue.enqueue(Job(Kind.SUMMARY), _SUMMARY_SECONDS)
 
     def _new_children(self, path: Path, look: Look) -> list[str]:
         entries = look.children.items()
@@ -297,7 +297,7 @@ class Folders:
                 child = Job(Kind.FOLDER, child.path)  # this host must know the folder too
                 if self._records.get(child.path).generation:
                     continue
-            self._queue.put(child)
+            self._queue.enqueue(child)
 
     # Failures
 
@@ -308,8 +308,8 @@ class Folders:
         if isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             self._records.forget(path)
             if path and path.name in self._records.get(path.parent).children:
-                self._queue.put(Job(Kind.FOLDER, path.parent), SOON)
-            self._queue.put(Job(Kind.SUMMARY), _SUMMARY_SECONDS)
+                self._queue.enqueue(Job(Kind.FOLDER, path.parent), SOON)
+            self._queue.enqueue(Job(Kind.SUMMARY), _SUMMARY_SECONDS)
         elif isinstance(error, (errors.Ignored, errors.BrokenPointer, errors.PointerLoop)):
             self._records.forget(path)
             self._records.expect(path, before.entry)

@@ -80,7 +80,7 @@ class Indexer:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         if once or self._settings.scan_seconds:
-            self._queue.put(Job(Kind.SCAN, force=True))
+            self._queue.enqueue(Job(Kind.SCAN, force=True))
         self._decoders.start()
         if once:
             self.step()  # so that no thread ends before there is work

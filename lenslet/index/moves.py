@@ -152,7 +152,7 @@ class Moves:
             if pending.reason:
                 decisions[key] = decision._replace(reason=pending.reason)
         if self.waits:
-            self._queue.put(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
+            self._queue.enqueue(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
         self._show(strays, decisions)
 
     def _knowledge(self, records: Mapping[Path, Record]) -> Callable[[float], bool]:
@@ -171,7 +171,7 @@ class Moves:
                 return False
             if looked <= moment and now - self._asked > _SCAN_SECONDS:
                 self._asked = now
-                self._queue.put(Job(Kind.SCAN, force=True))
+                self._queue.enqueue(Job(Kind.SCAN, force=True))
             return looked > moment
 
         return known
@@ -195,7 +195,7 @@ class Moves:
 
     def _look_at(self, folders: Iterable[Path]) -> None:
         for folder in folders:
-            self._queue.put(Job(Kind.FOLDER, folder))
+            self._queue.enqueue(Job(Kind.FOLDER, folder))
 
     def _show(self, strays: Mapping[str, list[Orphan]], decisions: Mapping[str, Decision]) -> None:
         problems = [

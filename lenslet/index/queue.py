@@ -124,7 +124,7 @@ class Queue:
     """Jobs, each at most once, for two kinds of threads: one reads only large images.
 
     What clients wait for comes first, then folders and summaries, then images; none waits for ever.
-    If a job is put while it is running, it runs once more afterwards. Safe for threads.
+    If a job is enqueued while it is running, it runs once more afterwards. Safe for threads.
     """
 
     problem = ""
@@ -141,7 +141,7 @@ class Queue:
         self._wakes = 0
         self._counts = Counter[Kind]()
 
-    def put(self, job: Job, delay: float = 0.0) -> None:
+    def enqueue(self, job: Job, delay: float = 0.0) -> None:
         """Adds a job, due in `delay` seconds. One that waits already is merged with it."""
         with self._lock:
             due = self._clock() + delay
@@ -151,10 +151,6 @@ class Queue:
             else:
                 self._counts[job.kind] += 1
             self._insert(job, due)
-
-    def send(self, job: Job) -> None:
-        """Takes a job of a request in the same process."""
-        self.put(job)
 
     def _insert(self, job: Job, due: float) -> None:
         line, behind = job.urgency
@@ -205,7 +201,7 @@ class Queue:
         return bool(self._lines[False].jobs[_AWAITED])
 
     def done(self, job: Job) -> None:
-        """Says that `job` has run. If it was put meanwhile, it waits again now."""
+        """Says that `job` has run. If it was enqueued meanwhile, it waits again now."""
         with self._lock:
             self._running.discard(job.key)
             self._counts[job.kind] -= 1
@@ -214,7 +210,7 @@ class Queue:
 
     def waiting(self, *kinds: Kind) -> int:
         """Returns how many jobs of these kinds wait or run."""
-        with self._lock:  # a folder may put images while they are added up
+        with self._lock:  # a folder may enqueue images while they are added up
             return sum(self._counts[kind] for kind in kinds)
 
     def late(self) -> int:
@@ -232,13 +228,13 @@ class Queue:
 
 
 class Sender(Protocol):
-    """Sends jobs to an index process."""
+    """Enqueues jobs of an index process."""
 
     @property
     def problem(self) -> str:
         """Why jobs could not be sent last; empty if they could."""
 
-    def send(self, job: Job) -> None:
+    def enqueue(self, job: Job) -> None:
         """Sends a job; `StorageUnavailable` if it cannot be taken: the client tries again."""
 
 
@@ -247,7 +243,7 @@ class NoSender:
 
     problem = ""
 
-    def send(self, job: Job) -> None:
+    def enqueue(self, job: Job) -> None:
         if job.kind is Kind.PREVIEW:
             raise StorageUnavailable(
                 "No previews are made on this host, because it has no index process "
@@ -280,7 +276,7 @@ class Channel:
         self._sender.setblocking(False)
         self._receiver.setblocking(False)
 
-    def send(self, job: Job) -> None:
+    def enqueue(self, job: Job) -> None:
         post(self._sender, job)
 
     def receive(self, wait: float) -> Job | None:

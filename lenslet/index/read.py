@@ -64,10 +64,12 @@ class Images:
         try:
             ok = self._preview(job) if job.kind is Kind.PREVIEW else self._do(job)
         except NeedsMore:
-            self._queue.put(replace(job, large=True))
+            self._queue.enqueue(replace(job, large=True))
             job = replace(job, waiters=())  # they wait for the next try
         except (Unsettled, Stopped) as error:
-            self._queue.put(job, error.seconds if isinstance(error, Unsettled) else AGAIN_SECONDS)
+            self._queue.enqueue(
+                job, error.seconds if isinstance(error, Unsettled) else AGAIN_SECONDS
+            )
             job = replace(job, waiters=())
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
             self._folders.finish(job.path)

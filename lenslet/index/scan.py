@@ -36,21 +36,21 @@ class Scanner:
         self._library.tree.check()
         if self.seconds:
             least = self.seconds / 4 if self._in_folders else self.seconds
-            self._queue.put(Job(Kind.SCAN), max(least, min(_REST * self._took, self.seconds)))
+            self._queue.enqueue(Job(Kind.SCAN), max(least, min(_REST * self._took, self.seconds)))
         if job.force or began - self._full_since > FULL_SCAN_SECONDS:
             self._full_since, self._is_full = began, True
             for path in (ROOT, *(path for path, _ in self._records.all())):
-                self._queue.put(Job(Kind.FOLDER, path))
+                self._queue.enqueue(Job(Kind.FOLDER, path))
             return
         for path, record in self._records.all():
             if self._is_due(path, record):
-                self._queue.put(Job(Kind.FOLDER, path))
+                self._queue.enqueue(Job(Kind.FOLDER, path))
         if self._is_full and not self._queue.waiting(Kind.FOLDER, Kind.IMAGE):
             self._is_full = False
             self._report.ended("full", began - self._full_since)
         self._took = self._clock() - began
         self._report.ended("scan", self._took)
-        self._queue.put(Job(Kind.SUMMARY))
+        self._queue.enqueue(Job(Kind.SUMMARY))
 
     def _is_due(self, path: Path, record: Record) -> bool:
         """True if a folder may have changed, or if what failed in it is tried again."""

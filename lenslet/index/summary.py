@@ -102,7 +102,7 @@ class SearchFiles:
             changed |= {path: now[path].generation for path in differs}
             changed |= dict.fromkeys(known.keys() - now.keys(), "")
             for path in rollup.delta.folders.keys() - now.keys() - changed.keys():
-                self._queue.put(Job(Kind.FOLDER, path))  # another host has found it
+                self._queue.enqueue(Job(Kind.FOLDER, path))  # another host has found it
         read = self._records.images_read
         if rollup.flush(changed, read - self._read):
             self._read = read
@@ -113,7 +113,7 @@ class SearchFiles:
         """Writes the rollup, if that is due, or `at_once` if it is out of date."""
         has_delta = bool(self._rollup.delta.folders)
         if has_delta:
-            self._queue.put(Job(Kind.SUMMARY), COMPACT_SECONDS)
+            self._queue.enqueue(Job(Kind.SUMMARY), COMPACT_SECONDS)
         if not ((at_once and has_delta) or self._is_due()):
             return
         began = self._clock()
@@ -137,5 +137,5 @@ class SearchFiles:
     def _load(self, folder: Path) -> manifest.Manifest:
         found = manifest.load(self._tree, folder)
         if not found.generated_at:
-            self._queue.put(Job(Kind.FOLDER, folder))
+            self._queue.enqueue(Job(Kind.FOLDER, folder))
         return found

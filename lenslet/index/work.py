@@ -60,7 +60,7 @@ class Work:
         reason, tried = self._refused.get(job.kind, ("", -NEVER))
         pause = tried + OUTAGE_SECONDS - self._clock()
         if pause > 0 and job.kind is not Kind.PREVIEW:
-            self._queue.put(job, pause)
+            self._queue.enqueue(job, pause)
             return
         is_progress = self._is_progress(job)
         try:
@@ -90,7 +90,7 @@ class Work:
         if job.kind is not Kind.PREVIEW:  # asked for again, it is tried again
             force = job.force and job.kind is not Kind.SUMMARY  # which remembers it
             again = replace(job, waiters=(), asked=False, force=force)
-            self._queue.put(again, OUTAGE_SECONDS)
+            self._queue.enqueue(again, OUTAGE_SECONDS)
 
     def problem(self, *kinds: Kind) -> str:
         """Why storage refuses such work right now; empty if it does not."""

@@ -125,7 +125,7 @@ def index_process(
         client = Client(settings, patient=True)
         report = partial(status.set_problem, QUEUE)
         consumer = Consumer(client, settings, queue, report, indexer.folders.views.event)
-        indexer.folders.host.share = SharedJobs(Client(settings), settings).send
+        indexer.folders.host.share = SharedJobs(Client(settings), settings).enqueue
         targets.append(consumer.run)
         if settings.scan_seconds and settings.many_hosts:
             targets.append(Scanning(library.tree, status).run)

@@ -34,12 +34,12 @@ class Mailbox(Channel):
                 os.unlink(address)
             self._receiver.bind(address)
 
-    def send(self, job: Job) -> None:
+    def enqueue(self, job: Job) -> None:
         with _datagrams() as sender:
             try:
                 sender.connect(self._address)
             except (FileNotFoundError, ConnectionRefusedError):
-                NoSender().send(job)
+                NoSender().enqueue(job)
             post(sender, job)
 
 
@@ -73,9 +73,9 @@ def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
     while not stop.is_set():
         job = channel.receive(BEAT_SECONDS / 2)
         if job is not None and stop.is_set():
-            channel.send(job)
+            channel.enqueue(job)
         elif job is not None:
-            queue.put(job)
+            queue.enqueue(job)
 
 
 def stop_on_signals() -> threading.Event:

@@ -49,7 +49,7 @@ class Folders(Resource):
         location = self.service.library.locator.folder(path, fresh=True)
         if not location.tree.has_folder(location.folder):  # it was removed a moment ago
             raise NotFound(f"There is no folder {path}.")
-        self.service.jobs.send(Job(Kind.FOLDER, path, asked=True))
+        self.service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True))
         found = self.service.waiters.wait(BUILD_SECONDS, lambda: self._page(path, page))
         if found is None:
             manifest.check_write(self.service.tree, path)
@@ -73,5 +73,5 @@ class Reindex(Resource):
         deep = req.get_param_as_bool("recursive", default=False)
         self.service.library.locator.folder(path)
         self.service.check_root()
-        self.service.jobs.send(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
+        self.service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))

@@ -47,4 +47,4 @@ class FolderJobs:
 
     def _send(self, job: Job) -> None:
         with contextlib.suppress(StorageUnavailable):
-            self._jobs.send(job)
+            self._jobs.enqueue(job)

@@ -47,7 +47,7 @@ class RebuildIndex(Resource):
     """`POST /search/rebuild-index`"""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self.service.jobs.send(Job(Kind.SUMMARY, force=True))
+        self.service.jobs.enqueue(Job(Kind.SUMMARY, force=True))
         send_pending(req, resp, ROOT, url(req, "/health"))
 
 

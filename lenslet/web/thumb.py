@@ -76,7 +76,7 @@ class Picture(Resource):
         if not force:
             self._refuse_unreadable(image)
         image = self._current(image)
-        self.service.jobs.send(Job(self.kind, image.path, force=force))
+        self.service.jobs.enqueue(Job(self.kind, image.path, force=force))
 
         def look() -> tuple[bytes, str]:
             now = image
