@@ -1,7 +1,8 @@
-"""Indexing: finds what changed, reads images, keeps manifests, and tells search and health.
+"""Indexing: finds what changed, reads images, writes manifests, and updates search and health.
 
-The unit of work is the folder. `queue` says what is due, `loop` does it on threads, `folders` runs
-the indexing of one folder and remembers what it found, `look` compares a folder with its manifest,
-`read` reads its images. Request processes use `queue` to send jobs, and `status`, the shared memory
-in which the index process reports.
+The unit of work is the folder. `queue` says what is due, `loop` does it on threads (`work`),
+`folders` indexes one folder: `look` compares it with its manifest, `runs` holds what is in flight,
+`records` what is remembered. `read` reads images, `scan` finds what may have changed, `moves` lets
+sidecars follow their photos, `summary` and `report` write what search and health read. Request
+processes enqueue jobs, and read `status`, the shared memory in which `pulse` reports.
 """

@@ -23,6 +23,7 @@ from lenslet.index.runs import Run, Runs
 from lenslet.index.views import SECOND_LOOK_SECONDS, Views
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
+from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
 from lenslet.times import Clock
 
@@ -251,14 +252,13 @@ class Folders:
             }
         retry = before.retry.after(looked.at, {**damaged, **reasons}, changed=plan.changed)
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in reasons.items()]
-        unsupported = self._looker.unsupported(contents)
         record = Record(
             location=contents.location,
             stamps=contents.stamps,
             generation=plan.manifest.generated_at,
             entry=look.entry,
             children=look.children,
-            health=FolderHealth.of(plan.manifest.items, [*plan.problems, *problems], unsupported),
+            health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
             retry=retry,
             looked=looked,
             orphans=tuple(look.orphans),
@@ -341,4 +341,4 @@ def _is_as_before(
 
 
 def _only(kind: str, path: Path, error: LensletError) -> FolderHealth:
-    return FolderHealth.of([], [Problem(kind, path, one_line(error))])
+    return FolderHealth.of(Manifest(path), [Problem(kind, path, one_line(error))])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,6 +36,7 @@ _COVER = ("cover", "coverRev", "coverThumb")
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
+_SUFFIXES = 20  # of files that are not shown, the most frequent
 _SECOND = 1_000_000_000
 # True if no image of the library has a hash, False if one has; None if that is not known yet.
 Unseen = Callable[[str], "bool | None"]
@@ -218,8 +220,11 @@ class Looker:
         files = listing.files
         served = self._locator.served(location, filter(paths.is_item, files))
         sidecars = sidecars_of(files, listing.covered)
+        others = self._locator.served(location, filter(paths.unsupported, files))
+        unsupported = Counter(map(paths.unsupported, sorted(others)))
         return Snapshot(
             images={name: files[name] for name in served},
+            unsupported=dict(unsupported.most_common(_SUFFIXES)),
             now_ns=self._clock.wall_ns(),
             thumbnails={
                 name.removesuffix(THUMBNAIL): stat
@@ -313,11 +318,6 @@ class Looker:
             if held not in others and unseen is not None:
                 (edited if unseen else others).append(held)
         return replace(photo, edited=tuple(edited), others=tuple(others))
-
-    def unsupported(self, contents: Contents) -> list[str]:
-        """Returns the suffix of each file that is not shown."""
-        names = filter(paths.unsupported, contents.listing.files)
-        return sorted(map(paths.unsupported, self._locator.served(contents.location, names)))
 
     def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""
@@ -427,7 +427,7 @@ class Snapshot:
 
     `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
     files beside each image, `sidecar_times` when the last of them was written; `dirs` are the
-    subfolders that are shown.
+    subfolders that are shown; `unsupported` counts the files that are not, by suffix.
     """
 
     images: Mapping[str, Stat]
@@ -436,6 +436,7 @@ class Snapshot:
     sidecars: Mapping[str, str] = field(default_factory=dict)
     sidecar_times: Mapping[str, int] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
+    unsupported: dict[str, int] = field(default_factory=dict)
 
     @property
     def young(self) -> set[str]:
@@ -492,7 +493,7 @@ def compare(
     be decoded.
     """
     before = {item["name"]: item for item in old.items}
-    plan = Plan(Manifest(old.path, dirs=snapshot.dirs))
+    plan = Plan(Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
     items = plan.manifest.items
     in_order = snapshot.images.keys() == before.keys()
     for name in before if in_order else sorted(snapshot.images, key=paths.natural_key):
@@ -514,7 +515,8 @@ def compare(
         items.append(item)
         _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
     new = plan.manifest
-    plan.changed = not old.generated_at or (new.items, new.dirs) != (old.items, old.dirs)
+    content, old_content = ((each.items, each.dirs, each.unsupported) for each in (new, old))
+    plan.changed = not old.generated_at or content != old_content
     new.generated_at = old.generated_at
     if plan.changed:
         now = dt.datetime.fromtimestamp(snapshot.now_ns / _SECOND, times.UTC)

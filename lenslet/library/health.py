@@ -12,6 +12,7 @@ import orjson
 from lenslet import times
 from lenslet.bounds import PROBLEMS_BYTES, loads
 from lenslet.errors import NotFound
+from lenslet.library.manifest import Manifest
 from lenslet.paths import HEALTH, Path
 from lenslet.storage.tree import Tree
 
@@ -99,16 +100,9 @@ class FolderHealth:
     )  # files that are not shown, by suffix
 
     @classmethod
-    def of(
-        cls,
-        items: list[dict[str, Any]],
-        problems: Iterable[Problem],
-        unsupported: Iterable[str] = (),
-    ) -> FolderHealth:
-        """Counts a folder's items and everything that is wrong in it.
-
-        `unsupported` are the suffixes of files that are not shown.
-        """
+    def of(cls, manifest: Manifest, problems: Iterable[Problem]) -> FolderHealth:
+        """Counts a folder's items, what is not shown, and everything that is wrong in it."""
+        items = manifest.items
         counts = Counter(folders=1, items=len(items))
         counts["thumbnails"] = sum(item["hasThumb"] for item in items)
         counts["thumbnailsMissing"] = sum(not i["hasThumb"] and "error" not in i for i in items)
@@ -118,7 +112,7 @@ class FolderHealth:
             counts[problem.kind] += 1
             if counts[problem.kind] <= SHOWN:
                 shown.append(problem)
-        return cls(counts, tuple(shown), Counter(unsupported))
+        return cls(counts, tuple(shown), Counter(manifest.unsupported))
 
 
 Since = dict[tuple[str, str], str]  # when a problem was seen first, by kind and path

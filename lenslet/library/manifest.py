@@ -53,6 +53,7 @@ class Manifest:
 
     `generated_at` is its generation: every change of the content gets a later one. `rev` is that of
     its file, "" for none. `reader` is the host that reads the new images, if there are several.
+    `unsupported` counts the files that are not shown, by suffix.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Manifest:
     generated_at: str = ""
     rev: str = ""
     reader: dict[str, str] = field(default_factory=dict)
+    unsupported: dict[str, int] = field(default_factory=dict)
 
 
 class _Head(NamedTuple):
@@ -93,6 +95,8 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
     if manifest.reader:
         dirs += b',"reader":' + orjson.dumps(manifest.reader)
+    if manifest.unsupported:
+        dirs += b',"unsupported":' + orjson.dumps(manifest.unsupported)
     starts = _starts(list(map(len, lines)), page_size, PAGE_BYTES - len(dirs))
     if len(starts) <= 1:
         return {MANIFEST: _encode_head(manifest) + _encode_items(lines) + dirs + _END}
@@ -321,8 +325,16 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
     dirs = found.get("dirs")
     if not (_are_dirs(dirs) and _is_time(generated)):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
-    reader = found.get("reader")
-    return Manifest(folder, items, dirs, generated, rev, reader if _is_reader(reader) else {})
+    reader, counts = found.get("reader"), found.get("unsupported")
+    return Manifest(
+        folder,
+        items,
+        dirs,
+        generated,
+        rev,
+        reader if _is_reader(reader) else {},
+        counts if _are_counts(counts) else {},
+    )
 
 
 def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[Item], bool]:
@@ -346,6 +358,10 @@ def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[
         found += page["items"]
     known = {item["name"]: item for item in found}
     return list(known.values()), same and len(known) == len(found) == head.item_count
+
+
+def _are_counts(found: Any) -> TypeGuard[dict[str, int]]:
+    return isinstance(found, dict) and all(isinstance(count, int) for count in found.values())
 
 
 def _is_reader(found: Any) -> TypeGuard[dict[str, str]]:

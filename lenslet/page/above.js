@@ -22,11 +22,11 @@ export function update() {
 
 const hint = ([title, text], more = "") => h("div.hint", h("h2", title), h("p", text), more);
 
-function message({ problem, opened, query, path, total, more, items, dirs }) {
+function message({ problem, opened, query, path, total, more, items, dirs, unsupported = {} }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.photos));
 	if (problem) return hint([T.failed, problem.message], textButton(T.retry, reopen));
 	if (!opened) return T.loading;
-	if (!query) return items.length || dirs.length ? "" : hint(T.emptyFolder(suffixes));
+	if (!query) return items.length || dirs.length ? "" : hint(T.emptyFolder(suffixes), Object.keys(unsupported).length && h("p", T.unsupported(unsupported)));
 	if (items.length) return h("p.quiet", T.found(total, more));
 	return hint(T.nothingFound, path && h("a", { href: searchHref(query) }, T.everywhere));
 }

@@ -91,7 +91,8 @@ export class Folder extends Source {
 
 	// Takes the first page. Of the others, what was known is shown until they are loaded.
 	async #take(first) {
-		const { items: start, itemCount = start.length, starts = [0], dirs, generatedAt } = first;
+		const { items: start, itemCount = start.length, starts = [0], dirs, generatedAt, unsupported } = first;
+		this.unsupported = unsupported;
 		const items = this.day ? [] : this.items.slice();
 		const pages = new Map([[0]]);
 		items.length = itemCount;

@@ -223,7 +223,7 @@ def _check(options: argparse.Namespace) -> int:
     sys.setrecursionlimit(_DEEPEST)
     looker, records = Looker(library, Clock()), Records()
     found, locations, strays = list[Problem](), list[Location](), list[Orphan]()
-    counts = Counter[str]()
+    counts, unsupported = Counter[str](), Counter[str]()
 
     def check(path: Path) -> Dir | None:
         """Checks a folder and all below it; returns how it shows in its parent."""
@@ -246,7 +246,8 @@ def _check(options: argparse.Namespace) -> int:
         locations.append(contents.location)
         found.extend(_in_folder(path, look))
         strays.extend(look.orphans)
-        counts.update(folders=1, images=len(look.plan.manifest.items))
+        counts.update(folders=1, items=len(look.plan.manifest.items))
+        unsupported.update(look.plan.manifest.unsupported)
         return look.entry
 
     check(ROOT)
@@ -256,7 +257,7 @@ def _check(options: argparse.Namespace) -> int:
         for folder in orphans.folders_gone(own, library.locator, known, targets=not broken):
             strays += orphans.in_folder_gone(library.tree, folder)
     found += [Problem("orphanSidecars", each.path, each.reason) for each in strays]
-    print(f"{counts['images']} images in {counts['folders']} folders")
+    print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
     _print_problems(found)
     for line in (*_advice_where(library.settings, found), *_advice_orphans(library, strays)):
         print(line)
