@@ -82,7 +82,7 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
         return settings
     with contextlib.suppress(OSError):
         os.makedirs(own, mode=0o700, exist_ok=True)
-    if not os.access(own, os.W_OK):
+    if not os.access(own, os.W_OK, effective_ids=True):
         raise SettingError(
             f"neither {root_name(settings)!r} nor {own!r} can be written: "
             "let Lenslet write in one of them, or set STATE_DIR"
@@ -98,7 +98,8 @@ def state_folder(settings: Settings) -> str:
 def _is_read_only(settings: Settings) -> bool:
     """True if the root cannot be written, and is not empty."""
     with contextlib.suppress(OSError), os.scandir(settings.root_path) as entries:
-        return not os.access(settings.root_path, os.W_OK) and any(entries)
+        writable = os.access(settings.root_path, os.W_OK, effective_ids=True)
+        return not writable and any(entries)
     return False
 
 
