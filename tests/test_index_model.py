@@ -104,9 +104,9 @@ class Library(RuleBasedStateMachine):
         raw = FOREIGN if tags is None else json.dumps(sidecar).encode()
         self.write(f"{join(folder, name)}.json", raw)
 
-    @rule(folder=folders, name=st.sampled_from(["notes.txt", "_index.json"]))
-    def write_another_file(self, folder: str, name: str) -> None:
-        self.write(join(folder, name), FOREIGN)
+    @rule(folder=folders)
+    def write_another_file(self, folder: str) -> None:
+        self.write(join(folder, "notes.txt"), FOREIGN)
 
     @rule(folder=inner)
     def mark_as_ignored(self, folder: str) -> None:
@@ -121,7 +121,7 @@ class Library(RuleBasedStateMachine):
     def delete_image(self, pick: int) -> None:
         self.delete(pick, lambda path: path.endswith(NAMES))
 
-    @rule(pick=picks, suffix=st.sampled_from([MARK, POINTER, "g.json", "t.json", "_index.json"]))
+    @rule(pick=picks, suffix=st.sampled_from([MARK, POINTER, "g.json", "t.json"]))
     def delete_another_file(self, pick: int, suffix: str) -> None:
         self.delete(pick, lambda path: path.endswith(suffix))
 
