@@ -250,7 +250,7 @@ def test_a_cache_that_cannot_be_written_answers_503_and_says_why(
     (folder,) = (tmp_path / "cache").rglob("previews")
     with read_only(folder):
         gallery.app.get("/preview?path=b.jpg", status=202)
-        gallery.settle()
+        gallery.settle(1)
         answer = gallery.app.get("/preview?path=b.jpg", status=503)
         assert "No images can be read" in answer.json["description"]
         gallery.app.get("/preview?path=a.jpg", status=200)
@@ -334,9 +334,9 @@ def test_a_preview_comes_before_all_work_that_nobody_waits_for(make_gallery, roo
     assert gallery.queue.waiting(Kind.IMAGE) > 5
     gallery.app.get("/preview?path=d2/29.jpg", status=202)
     gallery.app.get("/thumb?path=d2/26.jpg", status=202)
-    gallery.step()
-    gallery.app.get("/thumb?path=d2/26.jpg", status=200)  # of two who wait, the quicker work
-    gallery.step()
+    for _ in range(2):
+        gallery.step()
+    gallery.app.get("/thumb?path=d2/26.jpg", status=200)
     gallery.app.get("/preview?path=d2/29.jpg", status=200)
 
 

@@ -21,6 +21,7 @@ class Report:
         self._records = records
         self._passes: dict[str, dict[str, Any]] = {}
         self._since: health.Since = {}
+        self._is_announced = False
         self._written: tuple[Any, ...] = ()  # the records' version, the orphans and the passes
 
     def ended(self, name: str, seconds: float, **more: int) -> None:
@@ -32,8 +33,9 @@ class Report:
         """Writes the report, unless it says what it said before."""
         passes = {name: each for name, each in self._passes.items() if name != "scan"}
         news = self._records.version, orphans, passes
-        if not self._written:
+        if not self._is_announced:
             log.info("%s", health.summary(self.current(orphans)))
+            self._is_announced = True
         if news != self._written or health.load(self._tree) is None:
             health.write(self._tree, self.current(orphans))
         self._written = news

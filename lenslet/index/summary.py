@@ -20,7 +20,7 @@ _OVERLAP = 60.0  # a record is stored at most so many seconds after its look end
 
 
 class Summary:
-    """Updates, in this order, the delta, sidecars without their photo, the rollup and the report.
+    """Updates, in this order, the delta, the rollup, sidecars without their photo and the report.
 
     Of the hosts that share a bucket, only the one that scans is the leader, which writes the rollup
     and the report. Every host adds the folders that it has indexed to the delta.
@@ -49,14 +49,15 @@ class Summary:
         complete = self._leads and self._records.complete
         try:
             self._search.flush(leads=self._leads)
-        finally:  # the rest goes on whatever is in the way of the delta
             if complete:
-                self._move_and_compact(at_once=job.deep)
+                self._search.compact(at_once=job.deep)
+        finally:  # these go on whatever is in the way of search
+            if complete:
+                self._move_and_report()
 
-    def _move_and_compact(self, *, at_once: bool) -> None:
+    def _move_and_report(self) -> None:
         try:
             self._moves.step()
-            self._search.compact(at_once=at_once)
         finally:
             self._report.write(self._moves.health)
 

@@ -34,7 +34,7 @@ from lenslet.errors import BadRequest, NotFound
 from lenslet.library import SEARCH_FORM
 from lenslet.library.manifest import Item, Manifest, is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
-from lenslet.storage.tree import Document, Tree
+from lenslet.storage.tree import Document, Tree, is_ours
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _KEYS = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
@@ -390,7 +390,7 @@ class Rollup:
         return is_due(self._size, days, written, len(self.delta.folders))
 
     def refresh(self) -> None:
-        """Reads both files."""
+        """Reads both files; `Foreign` if another program's is in place of the delta."""
         try:
             head = read_head(self._tree)
             form = head.get("form", 1)
@@ -405,10 +405,12 @@ class Rollup:
                 forget_copies(self._cache, self._id)
         except NotFound:
             self._id, self.generations = "", {}
-        try:
-            self.delta = Delta.of(self._tree.read(Path(ROLLUP_DELTA))[0])
-        except NotFound:
-            self.delta = Delta()
+        data = b""
+        with contextlib.suppress(NotFound):
+            data, _ = self._tree.read(Path(ROLLUP_DELTA))
+        if not is_ours(ROLLUP_DELTA, data):
+            self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
+        self.delta = Delta.of(data)
 
     def flush(self, changed: Generations, images: int) -> bool:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
