@@ -665,7 +665,6 @@ def test_leftovers_in_the_state_folder_and_in_the_search_cache_are_removed(
         b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":1,"itemCount":5,"dirs":[]}\n',
         b'{"v":1,"path":"a/","generatedAt":7,"items":[],"dirs":[]}\n',
         b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[],"dirs":[],"hidden":[5]}\n',
-        b"[]",
     ],
 )
 def test_a_manifest_of_ours_with_nonsense_in_it_is_made_again(
