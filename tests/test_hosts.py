@@ -332,7 +332,7 @@ def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, que
     class Receiving(Queue):
         """The host's own queue, which shows what it is given."""
 
-        def put(self, job: Job, delay: float = 0.0) -> None:
+        def enqueue(self, job: Job, delay: float = 0.0) -> None:
             received.append(job)
             gallery.queue.enqueue(job, delay)
 
@@ -340,15 +340,17 @@ def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, que
     stop = threading.Event()
     runner = threading.Thread(target=consumer.run, args=(stop,))
     runner.start()
-    wait_for(lambda: received)
-    threading.Event().wait(7)  # the queue hides a message for five seconds
-    assert len(received) == 1  # nobody could receive it again, not even this host
-    assert queues.count(queues.normal) == 1
-    gallery.settle(30)
-    stop.set()
+    try:
+        wait_for(lambda: received)
+        threading.Event().wait(7)  # the queue hides a message for five seconds
+        assert len(received) == 1  # nobody could receive it again, not even this host
+        assert queues.count(queues.normal) == 1
+        gallery.settle(30)
+    finally:
+        stop.set()
+        runner.join()
     wait_for(lambda: queues.empty)
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
-    runner.join()
 
 
 def test_a_queue_that_cannot_be_reached_delays_no_edit_and_health_says_so(
