@@ -110,8 +110,9 @@ class Folders:
         chosen = todo[: max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))]
         if run.rereads and not todo:
             chosen = old[:_MOST_REREAD]
+        needs_thumbnail = {**plan.old, **plan.todo}
         for name in self._runs.start(run, chosen, more=len(todo) > len(chosen)):
-            force = job.force or {**plan.old, **plan.todo}[name]
+            force = job.force or needs_thumbnail[name]
             self._queue.enqueue(Job(Kind.IMAGE, path.child(name), run.asked, force))
         if len(todo or old) > len(chosen):
             images = (look.contents.listing.files[item["name"]] for item in plan.manifest.items)
