@@ -190,6 +190,7 @@ class Folders:
         contents = self._looker.contents(path)
         known = self._records.entries(path, contents.listing.folders)
         works = facts or failed or job.force or run.more or run.rereads
+        run.more = False
         if not works and _is_as_before(contents, before, known):
             self._library.tree.check()
             looked = before.looked._replace(at=self._clock())
