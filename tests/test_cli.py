@@ -69,6 +69,19 @@ def test_index_reads_every_image_also_when_finding_the_folders_takes_long(tmp_pa
     assert len(list(root.glob("*/x.jpg.thumbnail"))) == 1000
 
 
+def test_check_names_the_files_of_others_that_are_in_the_place_of_its_own(root, tmp_path) -> None:
+    old(put(root / "a/1.jpg"))
+    files = ("a/_index.json", "_health.json", "_rollup.json", "_rollup_delta.json")
+    for file in files:
+        put(root / file, b"[1, 2]")
+    lenslet(tmp_path, "index", root)
+    ended = lenslet(tmp_path, "check", root)
+    assert ended.returncode == 1
+    assert [file for file in files if f"{file} is not Lenslet's own" not in ended.stdout] == []
+    assert "missingManifest: a:" not in ended.stdout
+    assert all((root / file).read_bytes() == b"[1, 2]" for file in files)
+
+
 def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:
     old(put(root / "good.jpg"))
     old(put(root / "bad.jpg", BROKEN_JPEG))

@@ -17,7 +17,7 @@ from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
 from lenslet.index.queue import Job, Kind
 from lenslet.index.views import Views
-from lenslet.paths import Path
+from lenslet.paths import ROOT, Path
 
 Make = Callable[..., Gallery]
 
@@ -152,8 +152,15 @@ def test_a_folder_that_stays_as_it_is_is_listed_for_views_once_a_minute_for_each
 ) -> None:
     now = 1e6
     views = Views(lambda: now)
-    assert not views.is_due(now - 60 * minutes + 1, items)
-    assert views.is_due(now - 60 * minutes, items)
+    views.see(ROOT, 0, items)
+    looks = [now]
+    while len(looks) < 4:
+        now += 1
+        if views.see(ROOT, looks[-1], items)[0]:
+            looks.append(now)
+    first, second, *later = looks
+    assert second == first + 20
+    assert later == [second + 60 * minutes, second + 120 * minutes]
 
 
 def test_a_bucket_that_sends_events_is_not_listed_for_views(make, ours) -> None:

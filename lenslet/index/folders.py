@@ -20,7 +20,7 @@ from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.reader import READER_SECONDS, Host
 from lenslet.index.records import Left, Looked, Record, Records
 from lenslet.index.runs import Run, Runs
-from lenslet.index.views import SECOND_LOOK_SECONDS, Views
+from lenslet.index.views import Views
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.manifest import Manifest
@@ -126,20 +126,18 @@ class Folders:
     # Indexing
 
     def view(self, job: Job) -> None:
-        """Indexes a folder that somebody looks at, if that is due; by `force` in any case."""
-        record, first = self._records.get(job.path), self.views.is_first(job.path)
-        target = record.location
-        if self.views.sends_events and not (target and target.chain):
-            due = False
-        else:
-            items = record.health.counts["items"]
-            due = first or job.force or self.views.is_due(record.looked.at, items)
-        if due:
+        """Indexes a folder that somebody looks at, if that is due."""
+        record = self._records.get(job.path)
+        items = record.health.counts["items"]
+        is_due, again = self.views.see(job.path, record.looked.at, items)
+        if self.views.sends_events and not (record.location and record.location.chain):
+            is_due, again = False, 0.0
+        if is_due:
             self._queue.enqueue(Job(Kind.FOLDER, job.path, asked=True, waiters=job.waiters))
-        for waiter in () if due else job.waiters:
+        if again:
+            self._queue.enqueue(Job(Kind.VIEW, job.path), again)
+        for waiter in () if is_due else job.waiters:
             waiter(True)
-        if due and first:
-            self._queue.enqueue(Job(Kind.VIEW, job.path, force=True), SECOND_LOOK_SECONDS)
 
     def index(self, job: Job) -> None:
         """Indexes one folder. Raises why storage cannot be used, if that is so."""

@@ -24,8 +24,9 @@ from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir
 from lenslet.library.orphans import Orphan
-from lenslet.paths import ROOT, Path
+from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
 from lenslet.storage import root_name
+from lenslet.storage.tree import Tree
 from lenslet.times import Clock
 
 _ABOUT = "Serve a folder of photos over HTTP, with everything it knows in files beside them."
@@ -244,13 +245,14 @@ def _check(options: argparse.Namespace) -> int:
             found.append(Problem("unreadableFolders", path, str(error)))
             return entry
         locations.append(contents.location)
-        found.extend(_in_folder(path, look))
+        found.extend(_in_folder(library.tree, path, look))
         strays.extend(look.orphans)
         counts.update(folders=1, items=len(look.plan.manifest.items))
         unsupported.update(look.plan.manifest.unsupported)
         return look.entry
 
     check(ROOT)
+    found += _foreign(library.tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
     if own := library.tree.own:
         known = orphans.folders_of(library.tree, locations)
         broken = any(problem.kind == "brokenPointers" for problem in found)
@@ -315,8 +317,21 @@ def _advice_orphans(library: Library, strays: list[Orphan]) -> Iterator[str]:
         yield from (f"  rm -- {shlex.quote(each)}" for each in files)
 
 
-def _in_folder(path: Path, look: Look) -> Iterator[Problem]:
-    if not look.old.generated_at:
+def _foreign(tree: Tree, *files: Path) -> list[Problem]:
+    """Names the files of other programs that are in the place of Lenslet's own."""
+    found = []
+    for file in files:
+        try:
+            tree.has_derived(file)
+        except errors.Foreign as error:
+            found.append(Problem("unreadableFolders", file.parent, str(error)))
+    return found
+
+
+def _in_folder(tree: Tree, path: Path, look: Look) -> Iterator[Problem]:
+    if not look.old.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
+        yield from foreign
+    elif not look.old.generated_at:
         yield Problem("missingManifest", path, "the folder has not been indexed")
     elif look.plan.changed:
         yield Problem("staleManifest", path, "the folder is not what its manifest says")

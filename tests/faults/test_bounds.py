@@ -44,7 +44,7 @@ OURS = {  # each begins like a document of Lenslet
     "_rollup_delta.json": HEAD + b'"folders":[',
     "_rollup.json": ROLLUP + b'\n],"folders":[',
 }
-FOREIGN = ("a/_index.json", "_health.json", "_rollup_delta.json", "_rollup.json")
+FOREIGN = ("a/_index.json", "_rollup_delta.json", "_rollup.json", "_health.json")
 
 
 @pytest.fixture
@@ -100,21 +100,31 @@ def test_objects_without_end_in_documents_that_seem_ours(root, small, size: int)
 
 @pytest.mark.parametrize("size", [7 << 20, 100 << 20], ids=["7 MB", "100 MB"])
 def test_objects_without_end_in_documents_of_others(root, small, size: int) -> None:
-    """Memory stays small, the files stay as they are, and health names them."""
+    """They stay as they are, are named, and hinder only what they are in the place of."""
     put(root / "a/one.jpg", PHOTO)
     put(root / "b/one.jpg", PHOTO)
     data = long(b"[", b"0]", size)
     for file in FOREIGN:
         put(root / file, data)
     server = small(root)
-    goes_on(server, root, "two.jpg")
+    server.until(lambda: "one.jpg" in listed(server, "b"))
+    put(root / "b/two.jpg", PHOTO)
+    server.until(lambda: "two.jpg" in listed(server, "b"))
+    assert [server.get(each)[0] for each in ("/folders?path=a", "/search?q=two")] == [409, 409]
 
-    def unnamed() -> list[str]:
-        text = json.dumps(server.json("/health"))
-        return [file for file in FOREIGN if pathlib.Path(file).name not in text]
+    def health() -> str:
+        return json.dumps(server.json("/health"))
 
-    server.until(lambda: not unnamed())
-    assert all((root / file).read_bytes() == data for file in FOREIGN)
+    server.until(lambda: "_health.json is not Lenslet's own" in health())
+    (root / "_health.json").rename(root / "others.json")
+    server.until(lambda: all(f"{each} is not Lenslet's own" in health() for each in FOREIGN[:2]))
+    (root / "_rollup_delta.json").rename(root / "others2.json")
+    server.until(lambda: "_rollup.json is not Lenslet's own" in health())
+    server.until(
+        lambda: [i["path"] for i in server.json("/search?q=two")["items"]] == ["b/two.jpg"]
+    )
+    kept = ("a/_index.json", "others.json", "others2.json", "_rollup.json")
+    assert all((root / file).read_bytes() == data for file in kept)
 
 
 @pytest.mark.parametrize("size", [7 << 20, 100 << 20], ids=["7 MB", "100 MB"])
