@@ -34,7 +34,8 @@ AGAIN_SECONDS = 2.0  # until a folder is indexed again: something is being writt
 SOON, PATIENTLY = 0.5, 5.0
 _SUMMARY_SECONDS = 1.0  # until search and health say what changed in a folder
 _REST = 10  # a folder rests so many times as long as the last look at it took
-_REST_SECONDS = 2.0  # the longest rest if somebody waits
+# The longest rest, and if somebody waits. A look takes long also where a machine or a disk slept.
+_MOST_REST_SECONDS, _ASKED_REST_SECONDS = 30.0, 2.0
 MOST_IMAGES = 20_000  # in the queue
 _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _MOST_REREAD = 500  # images of a folder that are queued to be read again at a time
@@ -172,9 +173,9 @@ class Folders:
         """Returns how long a folder still rests after the last look at it."""
         if job.force:
             return 0.0
-        rest = _REST * before.looked.took
+        rest = min(_REST * before.looked.took, _MOST_REST_SECONDS)
         if job.asked:
-            rest = min(max(SOON, rest), _REST_SECONDS)
+            rest = min(max(SOON, rest), _ASKED_REST_SECONDS)
         return before.looked.at + rest - self._clock()
 
     def _index(self, job: Job, run: Run, before: Record) -> bool:
