@@ -37,6 +37,7 @@ class TwoServices(RuleBasedStateMachine):
         self.services = {name: Gallery(self.root, top / f"cache {name}") for name in "AB"}
         self.images: set[str] = set()
         self.tags: dict[str, list[str]] = {}  # by image; a sidecar stays when its image goes
+        self.bytes: dict[str, bytes] = {}  # by image, as it was last; no other has the same
         self.seconds = itertools.count(10**9)
         self.ready: set[str] = set()  # have looked at everything since they started
         for name in self.services:
@@ -73,7 +74,8 @@ class TwoServices(RuleBasedStateMachine):
     def add(self, folder: str, name: str) -> None:
         path = f"{folder}/{name}".lstrip("/")
         if path not in self.images:
-            (self.make(folder) / name).write_bytes(IMAGES[name[-4:]])
+            data = IMAGES[name[-4:]] + next(self.seconds).to_bytes(8)
+            (self.make(folder) / name).write_bytes(self.bytes.setdefault(path, data))
             self.touch(path)
             self.images.add(path)
 
@@ -108,6 +110,7 @@ class TwoServices(RuleBasedStateMachine):
             self.touch(old)
             self.touch(new)
             self.images = self.images - {old} | {new}
+            self.bytes[new] = self.bytes.pop(old)
             if old in self.tags:
                 self.tags[new] = self.tags.pop(old)
 
@@ -125,6 +128,7 @@ class TwoServices(RuleBasedStateMachine):
         self.touch(new)
         self.images = set(map(moved, self.images))
         self.tags = {moved(path): tags for path, tags in self.tags.items()}
+        self.bytes = {moved(path): data for path, data in self.bytes.items()}
 
     # What the services do
 
