@@ -245,12 +245,12 @@ class Consumer:
         self._heard = heard
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
-        self._urls = list(dict.fromkeys(filter(None, urls)))
+        # The queues, and how long each hides a received message; 0 until that is known.
+        self._hidden_seconds = dict.fromkeys(filter(None, urls), 0)
         self._root = settings.s3_bucket, settings.s3_prefix
         self._queue = queue
         self._lock = threading.Lock()
         self._held: list[Held] = []
-        self._hidden_seconds: dict[str, int] = {}  # how long a queue hides a received message
         self._problem = ""
         self._dead_letters = ""
 
@@ -258,7 +258,7 @@ class Consumer:
         """Receives from each queue on a thread of its own until `stop` is set."""
         threads = [
             threading.Thread(target=self._receive_all, args=(url, stop), name="consumer")
-            for url in self._urls
+            for url in self._hidden_seconds
         ]
         threads = start(threads, stop, lambda: None)
         looked = float("-inf")
@@ -295,7 +295,7 @@ class Consumer:
         if room <= 0:
             threading.Event().wait(0.25)
             return
-        if url not in self._hidden_seconds:
+        if not self._hidden_seconds[url]:
             self._hidden_seconds[url] = int(self._attribute(url, "VisibilityTimeout") or 30)
         answer = self._client.call_queue(
             "receive_message",
@@ -372,7 +372,7 @@ class Consumer:
 
     def _count_dead_letters(self) -> None:
         shown = []
-        for url in self._urls:
+        for url in self._hidden_seconds:
             try:
                 policy = orjson.loads(self._attribute(url, "RedrivePolicy"))
                 name = policy["deadLetterTargetArn"].rpartition(":")[2]

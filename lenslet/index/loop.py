@@ -51,7 +51,7 @@ class Indexer:
         self._decoders.somebody_waits = lambda: queue.somebody_waits
         self._queue = queue
         self._records = records
-        self._moves = moves = Moves(library, queue, records, clock)
+        self._moves = moves = Moves(library, queue, clock)
         search = SearchFiles(library, queue, records, report, clock)
         self._summary = Summary(library, records, report, moves, search)
         self.folders = Folders(library, queue, records, clock, moves.unseen)

@@ -97,10 +97,9 @@ class Moves:
     changed for some seconds.
     """
 
-    def __init__(self, library: Library, queue: Queue, records: Records, clock: Clock) -> None:
+    def __init__(self, library: Library, queue: Queue, clock: Clock) -> None:
         self._library = library
         self._queue = queue
-        self._records = records
         self._clock = clock
         self._search = _Search(library)
         self._unseen: dict[str, bool] = {}  # by hash, as far as that was decided
@@ -114,10 +113,10 @@ class Moves:
         """True if no image of the library has this hash, False if one has; None: not known yet."""
         return self._unseen.get(digest)
 
-    def step(self) -> None:
+    def step(self, known: Records) -> None:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
-        records = dict(self._records.all())
-        self._gone.look(records, self._records.forgotten, self._clock())
+        records = dict(known.all())
+        self._gone.look(records, known.forgotten, self._clock())
         strays = defaultdict[str, list[Orphan]](list)
         for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans()):
             strays[each.hash].append(each)
@@ -126,7 +125,7 @@ class Moves:
         self._pending = {key: each for key, each in self._pending.items() if key in places}
         self._unseen = {key: each for key, each in self._unseen.items() if key in places}
         self.waits, until = False, self._clock() + _TURN_SECONDS
-        known = self._knowledge(records)
+        is_known = self._knowledge(records)
         for key, decision in decisions.items():
             doubtful = {each.path.parent for each in strays[key] if each.doubtful}
             decides = bool(doubtful) and self._unseen.get(key) is not decision.unseen
@@ -139,7 +138,7 @@ class Moves:
                 pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
             if now < pending.due:
                 self.waits |= not pending.tried
-            elif now > until or not known(pending.since):
+            elif now > until or not is_known(pending.since):
                 self.waits = True
             else:
                 pending.due, pending.tried = now + _RETRY_SECONDS, True

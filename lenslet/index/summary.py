@@ -57,7 +57,7 @@ class Summary:
 
     def _move_and_report(self) -> None:
         try:
-            self._moves.step()
+            self._moves.step(self._records)
         finally:
             self._report.write(self._moves.health)
 
@@ -80,12 +80,13 @@ class SearchFiles:
         self._rollup = Rollup(library.tree, library.cache)
         self._flushed = float("-inf")  # when the delta was last compared with the records
         self._read = 0  # images that the delta knows were read
-        self._compacted, self._rebuild = clock(), False
+        # When the rollup was written last; None: it is to be written anew.
+        self._compacted: float | None = clock()
         self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
 
     def rebuild(self) -> None:
         """Has the rollup written anew by the next `compact`, whatever failed before."""
-        self._rebuild, self._failed = True, None
+        self._compacted, self._failed = None, None
 
     def flush(self, *, leads: bool) -> None:
         """Adds to the delta the folders whose manifest is not the one in the rollup."""
@@ -124,16 +125,16 @@ class SearchFiles:
         except LensletError as error:
             self._failed = self._clock() + _REST * (self._clock() - began), error
             raise
-        self._compacted, self._failed, self._rebuild = self._clock(), None, False
+        self._compacted, self._failed = self._clock(), None
         self._report.ended("rollup", self._compacted - began, items=count)
         self.flush(leads=True)
 
     def _is_due(self) -> bool:
         if self._failed and self._clock() < self._failed[0]:
             raise self._failed[1]
-        waited = self._clock() - self._compacted >= COMPACT_SECONDS
-        due = self._rebuild or not self._rollup.exists or self._rollup.is_old
-        return due or (waited and self._rollup.is_due)
+        if self._compacted is None or not self._rollup.exists or self._rollup.is_old:
+            return True
+        return self._clock() - self._compacted >= COMPACT_SECONDS and self._rollup.is_due
 
     def _load(self, folder: Path) -> manifest.Manifest:
         found = manifest.load(self._tree, folder)
