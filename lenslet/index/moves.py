@@ -6,9 +6,10 @@ holds, so the sidecar of a photo that was renamed or moved is moved after it.
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,31 +71,71 @@ class Pending:
     reason: str = ""
 
 
-def decide(strays: Iterable[Orphan], places: Iterable[Place]) -> Decision:
-    """Decides about the orphans of one hash, and the images that have it.
+class Knowledge(NamedTuple):
+    """How well the library is known.
+
+    Images are still to be read (`unread`), or being written (`unsettled`), and since when every
+    folder was `looked` at.
+    """
+
+    unread: bool
+    unsettled: bool
+    looked: float
+
+    @classmethod
+    def of(cls, records: Mapping[Path, Record]) -> Knowledge:
+        return cls(
+            any(each.left.images for each in records.values()),
+            any(each.left.unsettled for each in records.values()),
+            min(each.looked.at - each.looked.took for each in records.values()),
+        )
+
+
+class Next(enum.Enum):
+    """What comes next for a situation: WAIT, LOOK at all folders, ACT, or REST after a try."""
+
+    WAIT, LOOK, ACT, REST = range(4)
+
+
+def next_step(pending: Pending, now: float, knowledge: Knowledge) -> Next:
+    """Decides what comes next.
+
+    It is acted on what has not changed for some seconds, when all images have been read and every
+    folder was looked at since.
+    """
+    if now < pending.due:
+        return Next.REST if pending.tried else Next.WAIT
+    writing = knowledge.unsettled and now - pending.since <= _UNSETTLED_SECONDS
+    if knowledge.unread or writing:
+        return Next.WAIT
+    return Next.ACT if knowledge.looked > pending.since else Next.LOOK
+
+
+def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Decision:
+    """Decides about the orphans `found` of one hash, and the images that have it.
 
     Of several sidecars of one photo the newest is moved.
     """
     in_order = sorted(places, key=lambda place: (place.readonly, place.path), reverse=True)
-    found = sorted({place.file: place for place in in_order}.values())
-    if not found:
+    photos = sorted({place.file: place for place in in_order}.values())
+    if not photos:
         return Decision(unseen=True)
-    if len(found) > 1:
-        shown = f"{found[0].path} and {found[1].path}"
-        return Decision(False, f"{len(found)} images have the content of its photo: {shown}")
-    movable = [each for each in strays if each.editable and not each.doubtful]
-    if not movable or found[0].readonly:
-        return Decision(False, f"its photo is {found[0].path}, but it must not be moved")
-    reason = f"its photo is {found[0].path}, which has a sidecar of its own"
+    if len(photos) > 1:
+        shown = f"{photos[0].path} and {photos[1].path}"
+        return Decision(False, f"{len(photos)} images have the content of its photo: {shown}")
+    photo = photos[0]
+    movable = [each for each in found if each.editable and not each.doubtful]
+    if not movable or photo.readonly:
+        return Decision(False, f"its photo is {photo.path}, but it must not be moved")
+    reason = f"its photo is {photo.path}, which has a sidecar of its own"
     newest = max(movable, key=lambda each: (each.updated, each.path))
-    return Decision(False, reason if found[0].has_sidecar else "", newest, found[0])
+    return Decision(False, reason if photo.has_sidecar else "", newest, photo)
 
 
 class Moves:
     """Finds the photos of orphan sidecars, and moves the sidecars after them.
 
-    It acts only when all images have been read and all folders looked at, and on what has not
-    changed for some seconds.
+    `waits`: something will be moved or decided soon. `health` counts the orphans that stay.
     """
 
     def __init__(self, library: Library, queue: Queue, clock: Clock) -> None:
@@ -107,7 +148,7 @@ class Moves:
         self._asked = float("-inf")  # when all folders were to be looked at
         self._gone = _Gone(library)
         self.health = FolderHealth()
-        self.waits = False  # something will be moved or decided soon
+        self.waits = False
 
     def unseen(self, digest: str) -> bool | None:
         """True if no image of the library has this hash, False if one has; None: not known yet."""
@@ -117,30 +158,30 @@ class Moves:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
         records = dict(known.all())
         self._gone.look(records, known.forgotten, self._clock())
-        strays = defaultdict[str, list[Orphan]](list)
+        found = defaultdict[str, list[Orphan]](list)
         for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans()):
-            strays[each.hash].append(each)
-        places = self._search.places(strays.keys() - {""}, records)
-        decisions = {key: decide(strays[key], places[key]) for key in places}
+            found[each.hash].append(each)
+        places = self._search.places(found.keys() - {""}, records)
+        decisions = {key: decide(found[key], places[key]) for key in places}
         self._pending = {key: each for key, each in self._pending.items() if key in places}
         self._unseen = {key: each for key, each in self._unseen.items() if key in places}
-        self.waits, until = False, self._clock() + _TURN_SECONDS
-        is_known = self._knowledge(records)
+        knowledge, until = Knowledge.of(records), self._clock() + _TURN_SECONDS
+        steps = set[Next]()
         for key, decision in decisions.items():
-            doubtful = {each.path.parent for each in strays[key] if each.doubtful}
+            doubtful = {each.path.parent for each in found[key] if each.doubtful}
             decides = bool(doubtful) and self._unseen.get(key) is not decision.unseen
             if not (decides or decision.move):
                 continue
             now = self._clock()
-            situation = frozenset(strays[key]), frozenset(places[key])
+            situation = frozenset(found[key]), frozenset(places[key])
             pending = self._pending.get(key)
             if pending is None or pending.situation != situation:
                 pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
-            if now < pending.due:
-                self.waits |= not pending.tried
-            elif now > until or not is_known(pending.since):
-                self.waits = True
-            else:
+            step = next_step(pending, now, knowledge)
+            if step is Next.ACT and now > until:
+                step = Next.WAIT
+            steps.add(step)
+            if step is Next.ACT:
                 pending.due, pending.tried = now + _RETRY_SECONDS, True
                 self._library.tree.check()
                 if decides:
@@ -150,30 +191,13 @@ class Moves:
                     pending.reason = self._move(decision.move, decision.place)
             if pending.reason:
                 decisions[key] = decision._replace(reason=pending.reason)
+        self.waits = bool(steps & {Next.WAIT, Next.LOOK})
         if self.waits:
             self._queue.enqueue(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
-        self._show(strays, decisions)
-
-    def _knowledge(self, records: Mapping[Path, Record]) -> Callable[[float], bool]:
-        """Returns a function: is the library known as it was at a moment, or later?
-
-        It is if all images have been read, and every folder was looked at since. If only the looks
-        are missing, it asks for them.
-        """
-        unread = any(each.left.images for each in records.values())
-        unsettled = any(each.left.unsettled for each in records.values())
-        looked = min(each.looked.at - each.looked.took for each in records.values())
-
-        def known(moment: float) -> bool:
-            now = self._clock()
-            if unread or (unsettled and now - moment <= _UNSETTLED_SECONDS):
-                return False
-            if looked <= moment and now - self._asked > _SCAN_SECONDS:
-                self._asked = now
-                self._queue.enqueue(Job(Kind.SCAN, force=True))
-            return looked > moment
-
-        return known
+        if Next.LOOK in steps and self._clock() - self._asked > _SCAN_SECONDS:
+            self._asked = self._clock()
+            self._queue.enqueue(Job(Kind.SCAN, force=True))
+        self._show(found, decisions)
 
     def _move(self, orphan: Orphan, place: Place) -> str:
         """Moves one sidecar; returns why it could not be moved."""
@@ -196,13 +220,13 @@ class Moves:
         for folder in folders:
             self._queue.enqueue(Job(Kind.FOLDER, folder))
 
-    def _show(self, strays: Mapping[str, list[Orphan]], decisions: Mapping[str, Decision]) -> None:
+    def _show(self, found: Mapping[str, list[Orphan]], decisions: Mapping[str, Decision]) -> None:
         problems = [
             Problem("orphanSidecars", each.path, decisions[key].reason or each.reason)
             if key in decisions
             else Problem("orphanSidecars", each.path, each.reason)
-            for key, found in strays.items()
-            for each in found
+            for key, orphans_of_one in found.items()
+            for each in orphans_of_one
             if not each.doubtful
         ]
         counts = Counter(orphanSidecars=len(problems))
