@@ -8,6 +8,7 @@ Indexing a folder twice is harmless, and it is the only repair.
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -41,6 +42,12 @@ _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _MOST_REREAD = 500  # images of a folder that are queued to be read again at a time
 
 
+class Reads(enum.Enum):
+    """Who reads the new images of a folder: this host, any host, or another one already."""
+
+    HERE, ANYWHERE, ELSEWHERE = range(3)
+
+
 class Folders:
     """Indexes the folders of a library, one thread at a time for each folder.
 
@@ -72,7 +79,7 @@ class Folders:
         """True while an image is still to be read for its folder."""
         return self._runs.is_reading(item)
 
-    def finish(
+    def finish_image(
         self,
         item: Path,
         facts: Facts | None = None,
@@ -82,7 +89,7 @@ class Folders:
         wait: float = 0.0,
     ) -> None:
         """Takes what reading an image showed; its folder is indexed again after at least `wait`."""
-        run = self._runs.read(item, facts, problem)
+        run = self._runs.finish_image(item, facts, problem)
         if run.reading and not (asked and facts and facts.error):  # else a client may wait for it
             wait = max(wait, SOON if run.asked else PATIENTLY)
         self._queue.enqueue(Job(Kind.FOLDER, item.parent), wait)
@@ -92,37 +99,45 @@ class Folders:
         if path := self._runs.next_waiting():
             self._queue.enqueue(Job(Kind.FOLDER, path))
 
-    def _read_images(self, job: Job, run: Run, look: Look, before: Record) -> None:
+    def _who_reads(self, job: Job, run: Run, look: Look, new: int) -> Reads:
+        """Decides who reads `new` images, and says it in the manifest.
+
+        That is written only over the one that was read, so of several hosts one reads them.
+        """
+        plan, reader, share = look.plan, look.old.reader, self.host.share
+        if not (share and plan.todo):
+            return Reads.HERE
+        if self.host.leaves(reader) and not job.force:
+            plan.manifest.reader = reader
+            return Reads.ELSEWHERE
+        if new > _MANY_IMAGES and not (run.waiters or run.asked or run.reading):
+            return Reads.ANYWHERE
+        plan.manifest.reader = self.host.claim()
+        plan.changed |= new > _MANY_IMAGES and reader.get("host") != self.host.name
+        return Reads.HERE
+
+    def _share(self, job: Job) -> bool:
+        """Sends the folder to any host; False if that fails: then its images are read here."""
+        assert self.host.share
+        with contextlib.suppress(LensletError):
+            self.host.share(Job(Kind.FOLDER, job.path, force=job.force))
+            return True
+        return False
+
+    def _read_images(self, job: Job, run: Run, look: Look, new: list[str], old: list[str]) -> None:
         """Queues the new images, as many as there is room for; if there are none, old ones."""
-        path, plan = job.path, look.plan
-        skipped = self._records.get(path).retry.failed
-        if job.force or before.retry.due <= self._clock():  # these are tried again
-            skipped = skipped - before.retry.failed
-        todo, old = (
-            [name for name in images if name not in skipped and name not in run.reading]
-            for images in (plan.todo, plan.old)
-        )
-        if self.host.share and self._may_share(run, len(todo)):
-            with contextlib.suppress(LensletError):  # if it cannot be sent, they are read here
-                self.host.share(Job(Kind.FOLDER, path, force=job.force))
-                # Look again at the next scan, whatever becomes of the message.
-                self._records.put(path, replace(self._records.get(path), stamps=()))
-                return
-        chosen = todo[: max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))]
-        if run.rereads and not todo:
+        plan = look.plan
+        chosen = new[: max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))]
+        if run.rereads and not new:
             chosen = old[:_MOST_REREAD]
         needs_thumbnail = {**plan.old, **plan.todo}
-        for name in self._runs.start(run, chosen, more=len(todo) > len(chosen)):
+        for name in self._runs.start(run, chosen, more=len(new) > len(chosen)):
             force = job.force or needs_thumbnail[name]
-            self._queue.enqueue(Job(Kind.IMAGE, path.child(name), run.asked, force))
-        if len(todo or old) > len(chosen):
+            self._queue.enqueue(Job(Kind.IMAGE, job.path.child(name), run.asked, force))
+        if len(new or old) > len(chosen):
             images = (look.contents.listing.files[item["name"]] for item in plan.manifest.items)
             newest = max(stat.mtime_ns for stat in images)
-            self._runs.wait(path, (bool(todo), newest))
-
-    def _may_share(self, run: Run, new: int) -> bool:
-        """True if `new` images may be read by any host: nobody waits, and none is read here."""
-        return new > _MANY_IMAGES and not (run.waiters or run.asked or run.reading)
+            self._runs.wait(job.path, (bool(new), newest))
 
     # Indexing
 
@@ -157,8 +172,7 @@ class Folders:
     def _try(self, job: Job, run: Run, before: Record) -> bool:
         """Indexes a folder, and handles what is wrong with it; True if it is as it should be."""
         try:
-            reads = self._index(job, run, before)
-            return reads and not self._records.get(job.path).retry.failed
+            return self._index(job, run, before)
         except errors.Overtaken:  # another host has written the manifest meanwhile
             run.more = True
             self._queue.enqueue(replace(job, waiters=()), AGAIN_SECONDS)
@@ -181,8 +195,8 @@ class Folders:
     def _index(self, job: Job, run: Run, before: Record) -> bool:
         """Looks at a folder, writes its manifest, and queues what follows.
 
-        False if another host reads its images. The tree is checked after each look: what was seen
-        while a disk went away is not true.
+        False if another host reads its images, or if some could not be read. The tree is checked
+        after each look: what was seen while a disk went away is not true.
         """
         path, began, began_ns = job.path, self._clock(), self._clock.wall_ns()
         facts, failed = self._runs.news(run)
@@ -200,7 +214,11 @@ class Folders:
         look = self._looker.look(contents, facts, known, retry=job.force, since_ns=since_ns)
         self._library.tree.check()
         self._records.check_nested(path, contents.location)
-        reads = self._claim(job, run, look)
+        retries = job.force or before.retry.due <= began
+        skipped = failed.keys() | run.reading | (set() if retries else before.retry.failed)
+        new = [name for name in look.plan.todo if name not in skipped]
+        old = [name for name in look.plan.old if name not in skipped]
+        reads = self._who_reads(job, run, look, len(new))
         try:
             self._looker.write(look)
         except errors.Denied:  # its subfolders are indexed all the same
@@ -209,41 +227,23 @@ class Folders:
         self._looker.complete(look)
         self._runs.written(run, facts, failed)
         self._records.images_read += len(facts)
-        now = self._clock()
-        looked = Looked(now, now - began, began_ns)
-        self._remember(job, look, before, failed, looked)
+        shared = reads is Reads.ANYWHERE and self._share(job)
+        now, again = self._clock(), shared or reads is Reads.ELSEWHERE
+        record = self._record(look, before, failed, Looked(now, now - began, began_ns, again))
+        self._put(path, record, before)
+        self._put_children(job, look, before)
         if look.plan.unsettled or look.young:
             self._queue.enqueue(Job(Kind.FOLDER, path), AGAIN_SECONDS)
-        if reads:
-            self._read_images(job, run, look, before)
-        else:  # look again when it has ended, or died
-            self._records.put(path, replace(self._records.get(path), stamps=()))
+        if reads is Reads.ELSEWHERE:  # until it has ended, or died
             self._queue.enqueue(Job(Kind.FOLDER, path), READER_SECONDS)
-        return reads
+        elif not shared:
+            self._read_images(job, run, look, new, old)
+        return reads is not Reads.ELSEWHERE and not record.retry.failed
 
-    def _claim(self, job: Job, run: Run, look: Look) -> bool:
-        """Says in the manifest that this host reads the new images; False if another does.
-
-        The manifest is written only over the one that was read, so that one host wins.
-        """
-        plan, reader = look.plan, look.old.reader
-        if not (self.host.share and plan.todo):
-            return True
-        if self.host.leaves(reader) and not job.force:
-            plan.manifest.reader = reader
-            return False
-        new = len(plan.todo.keys() - run.reading)
-        if not self._may_share(run, new):
-            plan.manifest.reader = self.host.claim()
-            plan.changed |= new > _MANY_IMAGES and reader.get("host") != self.host.name
-        return True
-
-    def _remember(
-        self, job: Job, look: Look, before: Record, failed: dict[str, str], looked: Looked
-    ) -> None:
-        """Replaces the record of a folder, and queues its subfolders if need be."""
-        path, plan, contents = job.path, look.plan, look.contents
-        pending = plan.todo.keys() | plan.old.keys()
+    def _record(self, look: Look, before: Record, failed: dict[str, str], looked: Looked) -> Record:
+        """Returns what is to be remembered of a folder after a look."""
+        plan, contents = look.plan, look.contents
+        path, pending = contents.location.path, plan.todo.keys() | plan.old.keys()
         reasons = {**before.retry.reasons, **failed}
         reasons = {n: reason for n, reason in reasons.items() if reason and n in pending}
         damaged = dict[str, str]()
@@ -253,7 +253,7 @@ class Folders:
             }
         retry = before.retry.after(looked.at, {**damaged, **reasons}, changed=plan.changed)
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in reasons.items()]
-        record = Record(
+        return Record(
             location=contents.location,
             stamps=contents.stamps,
             generation=plan.manifest.generated_at,
@@ -265,12 +265,15 @@ class Folders:
             orphans=tuple(look.orphans),
             left=Left(len(plan.todo.keys() - reasons.keys()), plan.unsettled),
         )
-        self._put(path, record, before)
+
+    def _put_children(self, job: Job, look: Look, before: Record) -> None:
+        """Forgets the subfolders that are gone, and queues new ones; all of them by `deep`."""
+        path, location = job.path, look.contents.location
         for name in {*before.children, *(entry["name"] for entry in look.old.dirs)}:
             if name not in look.children:
                 self._records.forget(path.child(name))
         new = self._new_children(path, look)
-        if before.location and before.location.target != contents.location.target:
+        if before.location and before.location.target != location.target:
             # The pointer leads elsewhere now, so what is remembered of the folders below is wrong.
             job = replace(job, deep=True, waiters=())
         self._index_children(job, look.children if job.deep else new)
@@ -337,8 +340,9 @@ def _is_as_before(
 ) -> bool:
     """True if a folder in a bucket shows what it did at the last look, and nothing else is due."""
     in_bucket = not contents.location.tree.has_stamps
-    waits = before.retry.failed or any(each.doubtful for each in before.orphans)
-    return in_bucket and not waits and (contents.stamps, known) == (before.stamps, before.children)
+    doubtful = any(each.doubtful for each in before.orphans)
+    is_due = before.looked.again or before.retry.failed or doubtful
+    return in_bucket and not is_due and (contents.stamps, known) == (before.stamps, before.children)
 
 
 def _only(kind: str, path: Path, error: LensletError) -> FolderHealth:

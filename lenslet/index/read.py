@@ -72,7 +72,7 @@ class Images:
             )
             job = replace(job, waiters=())
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
-            self._folders.finish(job.path)
+            self._folders.finish_image(job.path)
             ok = True
         finally:
             for waiter in job.waiters:
@@ -90,19 +90,19 @@ class Images:
         except Unsettled:
             if asked:
                 raise
-            self._folders.finish(path, wait=AGAIN_SECONDS)
+            self._folders.finish_image(path, wait=AGAIN_SECONDS)
             return False
         except Exception as error:
             self._library.check_storage(error)  # while it is away, nothing is known of the image
             reason = one_line(error) or type(error).__name__
             self._listener(path, reason)
-            self._folders.finish(path, problem=reason)
+            self._folders.finish_image(path, problem=reason)
             if not isinstance(error, LensletError):
                 raise
             log.warning("image %s: %s", path, reason)
             return False
         self._listener(path, facts.error)
-        self._folders.finish(path, facts, asked=asked)
+        self._folders.finish_image(path, facts, asked=asked)
         return True
 
     def _preview(self, job: Job) -> bool:

@@ -53,12 +53,14 @@ class Retry(NamedTuple):
 class Looked(NamedTuple):
     """When a look ended and how long it took, in seconds of the loop's clock.
 
-    `began_ns` is when it began, as files have it.
+    `began_ns` is when it began, as files have it. `again`: the next scan looks again, whatever the
+    stamps say.
     """
 
     at: float = -NEVER
     took: float = 0.0
     began_ns: int = 0
+    again: bool = False
 
 
 class Left(NamedTuple):

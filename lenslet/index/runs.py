@@ -24,7 +24,7 @@ class Run:
     failed: dict[str, str] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
     asked: bool = False
-    more: bool = False  # the queue had no room for all images
+    more: bool = False  # images wait for room in the queue, or another host was faster
     rereads: bool = False  # images may be queued to be read again
 
     @property
@@ -53,7 +53,7 @@ class Runs:
         run = self._runs.get(item.parent)
         return run is not None and item.name in run.reading
 
-    def read(self, item: Path, facts: Facts | None, problem: str) -> Run:
+    def finish_image(self, item: Path, facts: Facts | None, problem: str) -> Run:
         """Takes what reading an image showed, and returns the run of its folder."""
         with self._lock:
             run = self._runs.setdefault(item.parent, Run())

@@ -58,7 +58,9 @@ class Scanner:
             return True
         if "" in record.retry.reasons:  # it cannot be read
             return False
-        if not record.stamps or any(self._is_old(stamp, record) for stamp in record.stamps):
+        if record.looked.again or not record.stamps:
+            return True
+        if any(self._is_old(stamp, record) for stamp in record.stamps):
             return True
         location = record.location
         if not (location and location.chain and self._in_folders):
