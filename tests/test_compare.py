@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lenslet import paths, times
 from lenslet.images import Facts
-from lenslet.index.look import Plan, Rules, Snapshot, compare
+from lenslet.index.compare import Plan, Rules, Snapshot, compare
 from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat

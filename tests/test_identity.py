@@ -29,8 +29,9 @@ from hypothesis.stateful import (
 from lenslet.index.moves import Decision, Place, decide
 from lenslet.index.queue import Job, Kind
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Photo
+from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
+from lenslet.storage.tree import Document as File
 
 DATE, LATER = "2024-05-01T10:00:00Z", "2025-06-01T11:00:00Z"
 
@@ -87,20 +88,25 @@ def orphans(gallery: Gallery) -> dict[str, str]:
         ({}, Photo("blake3:a"), True),  # made by another program
         ({"hash": "blake3:a"}, Photo("blake3:a"), True),
         ({"hash": "blake3:a"}, Photo(None), None),  # not read yet
-        ({"hash": "blake3:a"}, Photo(""), True),  # it never can be read
+        ({"hash": "blake3:a"}, Photo(is_readable=False), True),  # it never can be read
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": {"createdAt": "2024-05-01T12:00:00+02:00"}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", LATER), False),
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), None),
         ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), None),
         ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), None),
-        ({"hash": "blake3:a"}, Photo("blake3:b", edited=("blake3:a",)), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b", others=("blake3:a",)), False),
+        ({"hash": "blake3:a"}, Photo("blake3:b", had={"blake3:a": True}.get), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", had={"blake3:a": False}.get), False),
+        ({"hash": "blake3:a"}, Photo(None, had={"blake3:a": False}.get), None),
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE, had={"blake3:a": False}.get), True),
         ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
     ],
 )  # fmt: skip
 def test_a_sidecar_belongs_to_the_photo_whose_hash_it_holds(document, image, belongs) -> None:
-    assert image.has(document) is belongs
+    raw = json.dumps({"v": 1, "tags": ["sea"], **document}).encode()
+    found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda: image)
+    sorted_into = {True: found.ours, False: found.strays, None: found.unknown}
+    assert [each for each, files in sorted_into.items() if files] == [belongs]
 
 
 def orphan(name: str, **more: Any) -> Orphan:

@@ -1,41 +1,38 @@
-"""Looks at one folder: lists it, reads changed sidecars, compares it with its manifest.
-
-`compare` decides what the manifest should say. It is a pure function, which touches no file.
-"""
+"""Looks at one folder: lists it, reads changed sidecars, compares it with its manifest."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 from lenslet import paths, times
-from lenslet.config import Settings
 from lenslet.errors import Denied, Ignored, LensletError, NotFound, Overtaken, one_line
-from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
+from lenslet.images import Facts
+from lenslet.index.compare import (
+    Plan,
+    Rules,
+    Snapshot,
+    changed_sidecars,
+    compare,
+    known_facts,
+    last_written,
+    sidecars_of,
+)
 from lenslet.library import Library, manifest, orphans, sidecar
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
+from lenslet.library.manifest import Dir, Item, Manifest
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document, Photo, Sidecar
+from lenslet.library.sidecar import Document, Found, Photo, Sidecar
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
-from lenslet.storage.tree import SETTLED_NS, Listing, Stat, Tree
-from lenslet.storage.tree import Document as File
+from lenslet.storage.tree import SETTLED_NS, Listing, Tree
 from lenslet.times import Clock
 
-# The keys of an item that come from reading its image.
-_FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
-_FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
 _COVER = ("cover", "coverRev", "coverThumb")
-_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
-_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SUFFIXES = 20  # of files that are not shown, the most frequent
 _SECOND = 1_000_000_000
 # True if no image of the library has a hash, False if one has; None if that is not known yet.
@@ -162,14 +159,14 @@ class Looker:
             elif not self._locator.ignores(location, name):
                 children[name] = before.get(name) or self._first_entry(path.child(name), old)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
-        metas = self._metas(location, old, snapshot, facts, since_ns)
-        read = {name: meta.keys for name, meta in metas.items()}
-        plan = compare(old, snapshot, facts, read, self._rules, retry=retry)
+        beside = self._read_sidecars(location, old, snapshot, facts, since_ns)
+        metas = {name: each.keys for name, each in beside.items()}
+        plan = compare(old, snapshot, facts, metas, self._rules, retry=retry)
         plan.problems += self._problems(contents)
         look = Look(contents, old, plan, children)
-        look.orphans = [each for meta in metas.values() for each in meta.orphans]
+        look.orphans = [orphan for each in beside.values() for orphan in each.orphans]
         look.orphans += orphans.without_image(location, listing)
-        look.incomplete = {n: meta.facts for n, meta in metas.items() if meta.facts}
+        look.incomplete = {name: each.lacking for name, each in beside.items() if each.lacking}
         look.young = bool(snapshot.young)
         return look
 
@@ -235,14 +232,14 @@ class Looker:
             sidecar_times={name: last_written(name, files) for name in sidecars.keys() & served},
         )
 
-    def _metas(
+    def _read_sidecars(
         self,
         location: Location,
         old: Manifest,
         snapshot: Snapshot,
         facts: Mapping[str, Facts],
         since_ns: int,
-    ) -> dict[str, _Meta]:
+    ) -> dict[str, Beside]:
         """Reads the sidecars that may be others than the manifest describes, or another photo's.
 
         Two writes within one tick of a coarse clock look the same, so a sidecar that was written
@@ -255,69 +252,45 @@ class Looker:
         found = {}
         for name in snapshot.sidecars:
             stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
-            written = snapshot.sidecar_times.get(name, 0)
-            seen = written <= since_ns - SETTLED_NS or name in young
-            same = was is not None and (was["rev"], was["size"]) == (stat.rev, stat.size)
-            certain = was is not None and not was.keys() & {"edited", "strays"}
-            if name in changed or read or not (seen and same and certain):
+            same = was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
+            is_certain = same and not same.keys() & {"edited", "strays"}
+            settled_ns = snapshot.sidecar_times.get(name, 0) + SETTLED_NS
+            was_young = settled_ns > since_ns and name not in young
+            if name in changed or read or was_young or not is_certain:
                 read = read if read and read.rev == stat.rev else None
-                known = _known(was if was and same else {}, read)
+                known = known_facts(same or {}, read)
                 known = {key: value for key, value in known.items() if value is not None}
-                found[name] = self._meta(location, name, known)
+                found[name] = self._read_sidecar(location, name, known)
         return found
 
-    def _meta(self, location: Location, name: str, known: Item) -> _Meta:
-        """Reads the sidecars beside an image; `known` is what its item says of it."""
-        item, copies = location.file(name), list[File]()
-        unread = None if "error" not in known else ""
-        photo = Photo(known.get("hash", unread), known.get("createdAt"))
+    def _read_sidecar(self, location: Location, name: str, known: Item) -> Beside:
+        """Reads the JSON files beside an image; `known` is what its item says of it."""
+        photo = self._photo(known)
         try:
-            copies = location.tree.copies(sidecar.files_of(item))
-            found = sidecar.examine(item, copies, lambda: photo)
+            found = sidecar.find(location.tree, location.file(name), lambda: photo)
         except LensletError as error:
             found = sidecar.Found(unreadable=one_line(error))
-        doubtful = found.unknown
-        if doubtful and photo.hash:
-            photo = self._decided(photo, [each.hash for each in doubtful], known)
-            found = sidecar.examine(item, copies, lambda: photo)
-        document = found.sidecar.document if found.sidecar else {}
-        keys: Item = {"hasMeta": found.sidecar is not None}
-        keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
-        if found.sidecar and found.sidecar.hash in photo.edited:
-            keys["edited"] = [found.sidecar.hash]
-        if found.strays:
-            keys["strays"] = [each.hash for each in found.strays]
-        if found.foreign:
-            keys["foreign"] = True
-        if found.unreadable:
-            keys["metaError"] = found.unreadable
-        if found.unknown:
-            keys["metaRev"] = ""  # so that it is read again
         strays = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
         if photo.hash:
-            taken = {each.path for each in found.strays}
-            strays += [
-                orphans.of(location, each, doubtful=True)
-                for each in doubtful
-                if each.path not in taken
-            ]
-        facts = sidecar.facts_of(known) if known.get("hash") and not location.readonly else {}
-        lacks = facts and found.sidecar and found.sidecar.editable and found.sidecar.lacks(facts)
-        return _Meta(keys, strays, facts if lacks else {})
+            undecided = (each for each in found.doubtful if each not in found.strays)
+            strays += [orphans.of(location, each, doubtful=True) for each in undecided]
+        return Beside(_keys(found), strays, {} if location.readonly else _lacking(found, known))
 
-    def _decided(self, photo: Photo, hashes: list[str], known: Item) -> Photo:
-        """Returns the photo with what is known of sidecars that another photo may have.
+    def _photo(self, known: Item) -> Photo:
+        """Returns the photo that an image is, `known` being its item.
 
         What was another photo's remains so: that photo may only have been removed.
         """
-        edited, others = list[str](), list[str](known.get("strays", ()))
-        for held in hashes:
+        edited, others = known.get("edited", ()), known.get("strays", ())
+
+        def had(held: str) -> bool | None:
+            if held in others:
+                return False
             unseen = self._unseen(held)
-            if unseen is None:
-                unseen = True if held in known.get("edited", ()) else None
-            if held not in others and unseen is not None:
-                (edited if unseen else others).append(held)
-        return replace(photo, edited=tuple(edited), others=tuple(others))
+            return True if unseen is None and held in edited else unseen
+
+        is_readable = "hash" in known or "error" not in known
+        return Photo(known.get("hash"), known.get("createdAt"), had, is_readable=is_readable)
 
     def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""
@@ -375,248 +348,36 @@ class Looker:
                 sidecar.edit(location.tree, location.file(name), change, photo)
 
 
-class _Meta(NamedTuple):
-    """What the sidecars of an image say: the keys of its item, and those that are not its own.
+class Beside(NamedTuple):
+    """What the JSON files beside an image say: the keys of its item, and sidecars not its own.
 
-    `facts` are what its sidecar does not say of its photo; empty if it does.
+    `lacking` are the facts of the photo that its sidecar does not have; empty if it has them.
     """
 
     keys: Item
     orphans: list[Orphan]
-    facts: Document
+    lacking: Document
 
 
-# Comparing
+def _keys(found: Found) -> Item:
+    """The keys of an item that describe what was found beside its image."""
+    own = found.sidecar
+    document = own.document if own else {}
+    keys: Item = {"hasMeta": own is not None}
+    keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
+    if own and own in found.doubtful:
+        keys["edited"] = [own.hash]
+    if found.strays:
+        keys["strays"] = [each.hash for each in found.strays]
+    if found.foreign:
+        keys["foreign"] = True
+    if found.unreadable:
+        keys["metaError"] = found.unreadable
+    if found.unknown:
+        keys["metaRev"] = ""  # so that it is read again
+    return keys
 
 
-class Rules(NamedTuple):
-    """How images are read with the settings of today: how thumbnails are made, and the limits."""
-
-    rendering: str = FIRST_RENDERING
-    limits: Mapping[str, float] = {}
-
-    @classmethod
-    def of(cls, settings: Settings) -> Rules:
-        how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
-        limits = {name: float(getattr(settings, name.lower())) for name in _LIMITS}
-        return cls(how, limits)
-
-    def are_newer(self, item: Item) -> bool:
-        """True if an item's image should be read again, although it has not changed.
-
-        Its facts are of an older version, the limit that refused it is higher now, or thumbnails
-        are made in another way. An item of a newer version is left alone.
-        """
-        version, limit = item.get("facts", 1), item.get("limit")
-        if version != FACTS_VERSION:
-            return bool(version < FACTS_VERSION)
-        if limit:
-            name, _, value = limit.partition("=")
-            return bool(_NUMBER.fullmatch(value)) and self.limits.get(name, 0) > float(value)
-        return item["hasThumb"] and self.render(item)
-
-    def render(self, item: Item) -> bool:
-        """True if an item has no thumbnail, or one that was made in another way."""
-        made = item.get("thumb", "").partition("-")[2] or FIRST_RENDERING
-        return not item["hasThumb"] or made != self.rendering
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """What a folder holds at one moment.
-
-    `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
-    files beside each image, `sidecar_times` when the last of them was written; `dirs` are the
-    subfolders that are shown; `unsupported` counts the files that are not, by suffix.
-    """
-
-    images: Mapping[str, Stat]
-    now_ns: int
-    thumbnails: Mapping[str, Stat] = field(default_factory=dict)
-    sidecars: Mapping[str, str] = field(default_factory=dict)
-    sidecar_times: Mapping[str, int] = field(default_factory=dict)
-    dirs: list[Dir] = field(default_factory=list)
-    unsupported: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def young(self) -> set[str]:
-        """The images whose sidecar was written less than two seconds ago."""
-        now, times = self.now_ns, self.sidecar_times
-        return {name for name, written in times.items() if abs(now - written) < SETTLED_NS}
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a comparison decides.
-
-    The manifest as it should be, and whether that is `changed`; the images to read, each with
-    whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
-    (`old`); those whose thumbnail was made from an earlier file of
-    the same name (`replaced`); whether one is still being written (`unsettled`); what is wrong.
-    """
-
-    manifest: Manifest
-    changed: bool = False
-    todo: dict[str, bool] = field(default_factory=dict)
-    old: dict[str, bool] = field(default_factory=dict)
-    replaced: list[str] = field(default_factory=list)
-    unsettled: bool = False
-    problems: list[Problem] = field(default_factory=list)
-
-
-def changed_sidecars(old: Manifest, sidecars: Mapping[str, str]) -> list[str]:
-    """Returns the images whose sidecar differs from the one that the manifest describes."""
-    if not sidecars:
-        return []
-    before = {item["name"]: item for item in old.items}
-    return [name for name, rev in sidecars.items() if not _knows_meta(before.get(name), rev)]
-
-
-def _knows_meta(item: Item | None, rev: str) -> bool:
-    """True if an item describes its sidecar. One that could not be read is read again."""
-    return item is not None and item.get("metaRev", "") == rev and "metaError" not in item
-
-
-def compare(
-    old: Manifest,
-    snapshot: Snapshot,
-    facts: Mapping[str, Facts],
-    metas: Mapping[str, Item],
-    rules: Rules,
-    *,
-    retry: bool = False,
-) -> Plan:
-    """Decides what the manifest of a folder should be, and what is left to do.
-
-    `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
-    were read; `rules` say which images are read again. `retry` tries images again that could not
-    be decoded.
-    """
-    before = {item["name"]: item for item in old.items}
-    plan = Plan(Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
-    items = plan.manifest.items
-    in_order = snapshot.images.keys() == before.keys()
-    for name in before if in_order else sorted(snapshot.images, key=paths.natural_key):
-        stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
-        if read and read.rev != stat.rev:
-            read = None
-        same = was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
-        bound = _is_bound(snapshot.thumbnails.get(name), stat, same, read)
-        if bound and old.generated_at and not same and not read:
-            plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
-            bound = False
-        rev = snapshot.sidecars.get(name, "")
-        unchanged = same and not read and same["hasThumb"] == bound and name not in metas
-        if same and unchanged and _knows_meta(same, rev):
-            item = same
-        else:
-            item = _item(old.path, name, stat, same, read, bound)
-            item.update(_meta(was, rev, metas.get(name)))
-        items.append(item)
-        _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
-    new = plan.manifest
-    content, old_content = ((each.items, each.dirs, each.unsupported) for each in (new, old))
-    plan.changed = not old.generated_at or content != old_content
-    new.generated_at = old.generated_at
-    if plan.changed:
-        now = dt.datetime.fromtimestamp(snapshot.now_ns / _SECOND, times.UTC)
-        new.generated_at = later_than(old.generated_at, now)
-    return plan
-
-
-def _is_bound(thumbnail: Stat | None, stat: Stat, same: Item | None, read: Facts | None) -> bool:
-    """True if a thumbnail was made from the image as it is now."""
-    if not thumbnail or not thumbnail.size:
-        return False
-    bound = thumbnail.made_from(stat)
-    if bound is None:  # a listing of a bucket does not tell what it was made from
-        return bool(read and not read.error) or bool(same and same["hasThumb"])
-    return bound
-
-
-def _item(
-    folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
-) -> Item:
-    """An item as it is now, without the keys that describe its sidecar."""
-    known = _known(same or {}, read)
-    item: Item = {
-        "path": folder.child(name),
-        "name": name,
-        "type": paths.media_type(name),
-        "w": known.get("w", 0),
-        "h": known.get("h", 0),
-        "size": stat.size,
-        "hasThumb": bound and not known.get("error"),
-        "hasMeta": False,
-    }
-    # Keys of a newer version stay. Those of the sidecar are added by the caller.
-    absent = {*item, *_META_KEYS, *(() if item["hasThumb"] else ("thumb",))}
-    item.update((k, v) for k, v in known.items() if k not in absent and v is not None)
-    item["rev"] = stat.rev
-    if stat.etag:
-        item["modifiedAt"] = times.of_ns(stat.mtime_ns)
-    return item
-
-
-def _known(same: Item, read: Facts | None) -> Item:
-    """The keys of an item that come from its image, as just read or as they were.
-
-    An image that was read before stays as it was if a limit, lower now, refuses it.
-    """
-    if not read:
-        return same
-    was, now = same.get("thumb", ""), read.thumb or ""
-    more = {"facts": FACTS_VERSION, "limit": read.limit}
-    if read.limit and "hash" in same and "error" not in same:
-        return {**same, **more}
-    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
-    if same.get("hash") == read.hash:  # so is what was decided of it
-        found.update((key, same[key]) for key in ("edited", "strays") if key in same)
-    # A thumbnail that was only looked at does not say how it was made; the item may know it.
-    thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
-    return {**found, **more, "thumb": thumb or None}
-
-
-def _meta(was: Item | None, rev: str, read: Item | None) -> Item:
-    """The keys that describe a sidecar: as just read or, if it is unchanged, of the old item."""
-    if read is not None:
-        return {"metaRev": rev, **read}
-    if was and rev and _knows_meta(was, rev):
-        return {key: was[key] for key in _META_KEYS if key in was}
-    return {}
-
-
-def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: bool) -> None:
-    """Adds to a plan what is left to do for an item, and what is wrong with it."""
-    if error := item.get("error"):
-        kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
-        plan.problems.append(Problem(kind, item["path"], error))
-    is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
-    if is_new or rules.are_newer(item):
-        if snapshot.images[item["name"]].settled(snapshot.now_ns):
-            (plan.todo if is_new else plan.old)[item["name"]] = rules.render(item)
-        else:
-            plan.unsettled = True
-    if "metaRev" in item:
-        if item.get("foreign"):
-            path = item["path"] + SIDECARS[1]
-            plan.problems.append(Problem("foreignJson", path, "JSON of another program"))
-        if item.get("metaError"):
-            plan.problems.append(Problem("unreadableSidecars", item["path"], item["metaError"]))
-
-
-def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
-    """Returns for each image name the joined revs of its possible sidecar files."""
-    revs: dict[str, list[str]] = {}
-    for files in layers:
-        names = [name for name in files if name.endswith(SIDECARS)]
-        for suffix in SIDECARS:
-            for name in names:
-                if name.endswith(suffix):
-                    revs.setdefault(name.removesuffix(suffix), []).append(files[name].rev)
-    return {image: "+".join(each) for image, each in revs.items()}
-
-
-def last_written(image: str, files: Mapping[str, Stat]) -> int:
-    """Returns when the last of an image's sidecar files was written, in nanoseconds."""
-    return max(files[image + end].ctime_ns for end in SIDECARS if image + end in files)
+def _lacking(found: Found, known: Item) -> Document:
+    facts, own = sidecar.facts_of(known) if known.get("hash") else {}, found.sidecar
+    return facts if facts and own and own.editable and own.lacks(facts) else {}

@@ -162,14 +162,13 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     the image is another now, or if the image has another sidecar; other errors if something cannot
     be read or written.
     """
-    item, tree, photo = location.file(name), location.tree, Photo(hash=orphan.hash)
+    item, tree = location.file(name), location.tree
+    # This one holds the photo's very hash, so others are of other photos.
+    photo = Photo(orphan.hash, had=lambda _: False)
     raw, document = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
     there = sidecar.find(tree, item, lambda: photo)
-    if there.unknown:  # this one holds its very hash, so the others are of other photos
-        photo = Photo(hash=orphan.hash, others=tuple(each.hash for each in there.unknown))
-        there = sidecar.find(tree, item, lambda: photo)
     document_there = there.sidecar.document if there.sidecar else None
     if (has_sidecar or there.sidecar) and document_there != document:
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")

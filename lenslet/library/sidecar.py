@@ -35,30 +35,28 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 class Photo:
     """What distinguishes the image in a file from others that may have had its place.
 
-    `hash` is None if the image has not been read, "" if it cannot be. `created_at` is when it was
-    taken, if it says so. If only a look at the whole library can decide, `edited` are the hashes
-    that this image had before it was edited, and `others` those of other images.
+    `hash` is None until the image has been read. If it cannot be read, each sidecar beside it is
+    its own. `created_at` is when it was taken, if it says so. `had` says of another hash whether
+    this image had it before it was edited: only a look at the whole library can tell, None before.
     """
 
     hash: str | None = None
     created_at: str | None = None
-    edited: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    had: Callable[[str], bool | None] = lambda _: None
+    is_readable: bool = True
 
-    def has(self, document: Document) -> bool | None:
-        """True if a sidecar belongs to this image; None if that is not known yet.
+    def owns(self, document: Document) -> bool | None:
+        """True if a sidecar belongs to this image; None if these two do not tell.
 
         A sidecar belongs to the photo whose hash it holds. If the image beside it has another hash,
         it was edited if it was taken at the same time; else it is another photo.
         """
         held, taken = document.get("hash"), _taken(document)
-        if not isinstance(held, str) or held == self.hash or self.hash == "":
+        if not isinstance(held, str) or held == self.hash or not self.is_readable:
             return True
-        if self.hash is None:
-            return None
-        if taken and self.created_at:
+        if self.hash and taken and self.created_at:
             return taken == times.parse(self.created_at)
-        return True if held in self.edited else False if held in self.others else None
+        return None
 
 
 def _taken(document: Document) -> dt.datetime | None:
@@ -69,7 +67,7 @@ def _taken(document: Document) -> dt.datetime | None:
         return None
 
 
-NOBODY = Photo(hash="")  # for sidecars without an image: each belongs to its own
+NOBODY = Photo(is_readable=False)  # for sidecars without an image: each belongs to its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +100,15 @@ class Found:
     """The JSON files beside an image.
 
     `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
-    `hidden` are others of it, which those hide; `strays` belong to other photos; whose the
-    `unknown` ones are cannot be decided yet.
+    `hidden` are others of it, which those hide; `strays` belong to other photos. Whose the
+    `doubtful` ones are only a look at the whole library tells; it has not yet of the `unknown`.
     """
 
     sidecar: Sidecar | None = None
     ours: list[Sidecar] = field(default_factory=list)
     hidden: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
+    doubtful: list[Sidecar] = field(default_factory=list)
     unknown: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
     unreadable: str = ""  # why a file that may be ours cannot be read
@@ -288,7 +287,10 @@ def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> F
         if each is None:
             found.foreign.add(copy.path.removeprefix(item))
             continue
-        is_own = photo().has(each.document) if each.hash else True
+        is_own = photo().owns(each.document) if each.hash else True
+        if is_own is None:
+            found.doubtful.append(each)
+            is_own = photo().had(each.hash) if photo().hash else None
         if is_own is None:
             found.unknown.append(each)
         elif not is_own:

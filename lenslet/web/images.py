@@ -114,10 +114,11 @@ class Images:
             known = item or {}
             if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
                 known = {}  # in a bucket the manifest may be out of date
-            digest = known.get("hash", "" if "error" in known else None)
-            if digest is None and image.stat.size <= self._max_file_bytes:
+            digest, is_readable = known.get("hash"), "hash" in known or "error" not in known
+            if is_readable and not digest and image.stat.size <= self._max_file_bytes:
                 digest = orphans.hash_of(image.location.tree, image.file)
-            lists = (tuple(known.get(key, ())) for key in ("edited", "strays"))
-            return Photo(digest, known.get("createdAt"), *lists)
+            had = dict.fromkeys(known.get("strays", ()), False)
+            had |= dict.fromkeys(known.get("edited", ()), True)
+            return Photo(digest, known.get("createdAt"), had.get, is_readable=is_readable)
 
         return photo

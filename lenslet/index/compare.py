@@ -1,0 +1,258 @@
+"""Decides what the manifest of a folder should say: a pure function, which touches no file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lenslet import paths, times
+from lenslet.config import Settings
+from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
+from lenslet.library.health import Problem
+from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
+from lenslet.paths import SIDECARS, Path
+from lenslet.storage.tree import SETTLED_NS, Stat
+
+# The keys of an item that come from reading its image.
+_FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
+_FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
+_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
+_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
+_SECOND = 1_000_000_000
+
+
+class Rules(NamedTuple):
+    """How images are read with the settings of today: how thumbnails are made, and the limits."""
+
+    rendering: str = FIRST_RENDERING
+    limits: Mapping[str, float] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
+        limits = {name: float(getattr(settings, name.lower())) for name in _LIMITS}
+        return cls(how, limits)
+
+    def are_newer(self, item: Item) -> bool:
+        """True if an item's image should be read again, although it has not changed.
+
+        Its facts are of an older version, the limit that refused it is higher now, or thumbnails
+        are made in another way. An item of a newer version is left alone.
+        """
+        version, limit = item.get("facts", 1), item.get("limit")
+        if version != FACTS_VERSION:
+            return bool(version < FACTS_VERSION)
+        if limit:
+            name, _, value = limit.partition("=")
+            return bool(_NUMBER.fullmatch(value)) and self.limits.get(name, 0) > float(value)
+        return item["hasThumb"] and self.render(item)
+
+    def render(self, item: Item) -> bool:
+        """True if an item has no thumbnail, or one that was made in another way."""
+        made = item.get("thumb", "").partition("-")[2] or FIRST_RENDERING
+        return not item["hasThumb"] or made != self.rendering
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a folder holds at one moment.
+
+    `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
+    files beside each image, `sidecar_times` when the last of them was written; `dirs` are the
+    subfolders that are shown; `unsupported` counts the files that are not, by suffix.
+    """
+
+    images: Mapping[str, Stat]
+    now_ns: int
+    thumbnails: Mapping[str, Stat] = field(default_factory=dict)
+    sidecars: Mapping[str, str] = field(default_factory=dict)
+    sidecar_times: Mapping[str, int] = field(default_factory=dict)
+    dirs: list[Dir] = field(default_factory=list)
+    unsupported: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def young(self) -> set[str]:
+        """The images whose sidecar was written less than two seconds ago."""
+        now, times = self.now_ns, self.sidecar_times
+        return {name for name, written in times.items() if abs(now - written) < SETTLED_NS}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a comparison decides.
+
+    The manifest as it should be, and whether that is `changed`; the images to read, each with
+    whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
+    (`old`); those whose thumbnail was made from an earlier file of
+    the same name (`replaced`); whether one is still being written (`unsettled`); what is wrong.
+    """
+
+    manifest: Manifest
+    changed: bool = False
+    todo: dict[str, bool] = field(default_factory=dict)
+    old: dict[str, bool] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
+    unsettled: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+
+def changed_sidecars(old: Manifest, sidecars: Mapping[str, str]) -> list[str]:
+    """Returns the images whose sidecar differs from the one that the manifest describes."""
+    if not sidecars:
+        return []
+    before = {item["name"]: item for item in old.items}
+    return [name for name, rev in sidecars.items() if not _knows_meta(before.get(name), rev)]
+
+
+def _knows_meta(item: Item | None, rev: str) -> bool:
+    """True if an item describes its sidecar. One that could not be read is read again."""
+    return item is not None and item.get("metaRev", "") == rev and "metaError" not in item
+
+
+def compare(
+    old: Manifest,
+    snapshot: Snapshot,
+    facts: Mapping[str, Facts],
+    metas: Mapping[str, Item],
+    rules: Rules,
+    *,
+    retry: bool = False,
+) -> Plan:
+    """Decides what the manifest of a folder should be, and what is left to do.
+
+    `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
+    were read; `rules` say which images are read again. `retry` tries images again that could not
+    be decoded.
+    """
+    before = {item["name"]: item for item in old.items}
+    plan = Plan(Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
+    items = plan.manifest.items
+    in_order = snapshot.images.keys() == before.keys()
+    for name in before if in_order else sorted(snapshot.images, key=paths.natural_key):
+        stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
+        if read and read.rev != stat.rev:
+            read = None
+        same = was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
+        bound = _is_bound(snapshot.thumbnails.get(name), stat, same, read)
+        if bound and old.generated_at and not same and not read:
+            plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
+            bound = False
+        rev = snapshot.sidecars.get(name, "")
+        unchanged = same and not read and same["hasThumb"] == bound and name not in metas
+        if same and unchanged and _knows_meta(same, rev):
+            item = same
+        else:
+            item = _item(old.path, name, stat, same, read, bound)
+            item.update(_meta_keys(was, rev, metas.get(name)))
+        items.append(item)
+        _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
+    new = plan.manifest
+    content, old_content = ((each.items, each.dirs, each.unsupported) for each in (new, old))
+    plan.changed = not old.generated_at or content != old_content
+    new.generated_at = old.generated_at
+    if plan.changed:
+        now = dt.datetime.fromtimestamp(snapshot.now_ns / _SECOND, times.UTC)
+        new.generated_at = later_than(old.generated_at, now)
+    return plan
+
+
+def _is_bound(thumbnail: Stat | None, stat: Stat, same: Item | None, read: Facts | None) -> bool:
+    """True if a thumbnail was made from the image as it is now."""
+    if not thumbnail or not thumbnail.size:
+        return False
+    bound = thumbnail.made_from(stat)
+    if bound is None:  # a listing of a bucket does not tell what it was made from
+        return bool(read and not read.error) or bool(same and same["hasThumb"])
+    return bound
+
+
+def _item(
+    folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
+) -> Item:
+    """An item as it is now, without the keys that describe its sidecar."""
+    known = known_facts(same or {}, read)
+    item: Item = {
+        "path": folder.child(name),
+        "name": name,
+        "type": paths.media_type(name),
+        "w": known.get("w", 0),
+        "h": known.get("h", 0),
+        "size": stat.size,
+        "hasThumb": bound and not known.get("error"),
+        "hasMeta": False,
+    }
+    # Keys of a newer version stay. Those of the sidecar are added by the caller.
+    absent = {*item, *_META_KEYS, *(() if item["hasThumb"] else ("thumb",))}
+    item.update((k, v) for k, v in known.items() if k not in absent and v is not None)
+    item["rev"] = stat.rev
+    if stat.etag:
+        item["modifiedAt"] = times.of_ns(stat.mtime_ns)
+    return item
+
+
+def known_facts(same: Item, read: Facts | None) -> Item:
+    """The keys of an item that come from its image, as just read or as they were.
+
+    An image that was read before stays as it was if a limit, lower now, refuses it.
+    """
+    if not read:
+        return same
+    was, now = same.get("thumb", ""), read.thumb or ""
+    more = {"facts": FACTS_VERSION, "limit": read.limit}
+    if read.limit and "hash" in same and "error" not in same:
+        return {**same, **more}
+    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
+    if same.get("hash") == read.hash:  # so is what was decided of it
+        found.update((key, same[key]) for key in ("edited", "strays") if key in same)
+    # A thumbnail that was only looked at does not say how it was made; the item may know it.
+    thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
+    return {**found, **more, "thumb": thumb or None}
+
+
+def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
+    """The keys that describe a sidecar: as just read or, if it is unchanged, of the old item."""
+    if read is not None:
+        return {"metaRev": rev, **read}
+    if was and rev and _knows_meta(was, rev):
+        return {key: was[key] for key in _META_KEYS if key in was}
+    return {}
+
+
+def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: bool) -> None:
+    """Adds to a plan what is left to do for an item, and what is wrong with it."""
+    if error := item.get("error"):
+        kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
+        plan.problems.append(Problem(kind, item["path"], error))
+    is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
+    if is_new or rules.are_newer(item):
+        if snapshot.images[item["name"]].settled(snapshot.now_ns):
+            (plan.todo if is_new else plan.old)[item["name"]] = rules.render(item)
+        else:
+            plan.unsettled = True
+    if "metaRev" in item:
+        if item.get("foreign"):
+            path = item["path"] + SIDECARS[1]
+            plan.problems.append(Problem("foreignJson", path, "JSON of another program"))
+        if item.get("metaError"):
+            plan.problems.append(Problem("unreadableSidecars", item["path"], item["metaError"]))
+
+
+def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
+    """Returns for each image name the joined revs of its possible sidecar files."""
+    revs: dict[str, list[str]] = {}
+    for files in layers:
+        names = [name for name in files if name.endswith(SIDECARS)]
+        for suffix in SIDECARS:
+            for name in names:
+                if name.endswith(suffix):
+                    revs.setdefault(name.removesuffix(suffix), []).append(files[name].rev)
+    return {image: "+".join(each) for image, each in revs.items()}
+
+
+def last_written(image: str, files: Mapping[str, Stat]) -> int:
+    """Returns when the last of an image's sidecar files was written, in nanoseconds."""
+    return max(files[image + end].ctime_ns for end in SIDECARS if image + end in files)
