@@ -19,7 +19,8 @@ class Format(NamedTuple):
     has_exif_at_end: bool = False
 
 
-FORMATS = (  # all that are served; what Pillow can read is added here and nowhere else
+# All that are served. Add what Pillow can read here, and its plugin in images/pixels.py.
+FORMATS = (
     Format("JPEG", "image/jpeg", (".jpg", ".jpeg")),
     Format("PNG", "image/png", (".png",)),
     Format("WebP", "image/webp", (".webp",), has_exif_at_end=True),

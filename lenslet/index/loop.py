@@ -11,15 +11,13 @@ from typing import Any
 
 from lenslet.index.folders import Folders
 from lenslet.index.moves import Moves
-from lenslet.index.pulse import Pulse
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener
 from lenslet.index.records import Records
-from lenslet.index.report import Report
 from lenslet.index.scan import Scanner
 from lenslet.index.status import Count, Status
-from lenslet.index.summary import SearchFiles, Summary
-from lenslet.index.work import Work
+from lenslet.index.summary import Report, SearchFiles, Summary
+from lenslet.index.work import Pulse, Work
 from lenslet.library import Library
 from lenslet.paths import Path
 from lenslet.times import Clock

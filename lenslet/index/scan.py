@@ -4,7 +4,7 @@ from lenslet.errors import LensletError, NotFound
 from lenslet.index.look import Stamp
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.records import Record, Records
-from lenslet.index.report import Report
+from lenslet.index.summary import Report
 from lenslet.library import Library
 from lenslet.paths import ROOT, Path
 from lenslet.times import Clock
