@@ -40,10 +40,10 @@ class Changed(Exception):
 def open_below(root: str, path: str, flags: int = 0) -> int:
     """Opens `path` below `root` for reading, or with other `flags`.
 
-    Goes down one folder at a time, so that no link on the way is followed.
+    Goes down one folder at a time, so that no link below the root is followed.
     """
-    steps = path.split("/") if path else []
-    fd = os.open(root, _PASSING if steps else READING | flags)
+    first, *steps = path.split("/")
+    fd = os.open(os.path.join(root, first), _PASSING if steps else READING | flags)
     for left, step in enumerate(steps, 1 - len(steps)):
         above = fd
         try:
@@ -82,10 +82,18 @@ def read_all(fd: int, size: int, limit: int | None) -> bytes:
 
 
 def replace(
-    folder: int, name: str, pieces: Iterable[bytes], *, mtime_ns: int | None = None
+    folder: int,
+    name: str,
+    pieces: Iterable[bytes],
+    old: os.stat_result | None,
+    *,
+    mtime_ns: int | None = None,
 ) -> None:
-    """Puts a file in place, whole or not at all, whatever is there now. Without fsync."""
-    with _temporary(folder, name) as (file, temporary):
+    """Puts a file in place of the `old` one, whole or not at all, without fsync.
+
+    It replaces whatever is there by then.
+    """
+    with _temporary(folder, old) as (file, temporary):
         file.writelines(pieces)
         file.flush()
         if mtime_ns is not None:
@@ -108,7 +116,7 @@ def swap(
         _check_same(folder, name, before)
         os.unlink(name, dir_fd=folder)
     else:
-        with _temporary(folder, name) as (file, temporary):
+        with _temporary(folder, before) as (file, temporary):
             file.write(data)
             file.flush()
             if durable:
@@ -119,15 +127,15 @@ def swap(
 
 
 @contextlib.contextmanager
-def _temporary(folder: int, name: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Creates a file that will replace `name`, with its owner and mode; removes it after errors.
+def _temporary(folder: int, old: os.stat_result | None) -> Iterator[tuple[BinaryIO, str]]:
+    """Creates a file that will replace the `old` one, with its owner and mode.
 
-    It is locked while its writer lives, so that `sweep` leaves it alone.
+    It is removed after errors, and locked while its writer lives, so that `sweep` leaves it alone.
     """
     file, temporary = _create_locked(folder)
     with file:
         try:
-            _resemble(file.fileno(), stat_in(folder, name))
+            _resemble(file.fileno(), old)
             yield file, temporary
         except BaseException:
             with contextlib.suppress(FileNotFoundError):

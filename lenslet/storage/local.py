@@ -239,9 +239,9 @@ class LocalTree(Tree):
 
     def stat(self, path: Path) -> Stat:
         with _DomainErrors(path):
-            fd = files.open_below(self.root, path, os.O_PATH)
+            fd = files.open_below(self.root, path.parent, os.O_PATH | os.O_DIRECTORY)
             try:
-                return _regular(fd, path)
+                return _regular(os.stat(path.name, dir_fd=fd, follow_symlinks=False), path)
             finally:
                 os.close(fd)
 
@@ -249,7 +249,7 @@ class LocalTree(Tree):
         with _DomainErrors(path):
             fd = files.open_below(self.root, path)
             try:
-                stat = _regular(fd, path)
+                stat = _regular(os.fstat(fd), path)
             except LensletError:
                 os.close(fd)
                 raise
@@ -259,7 +259,7 @@ class LocalTree(Tree):
         with _DomainErrors(path):
             fd = files.open_below(self.root, path)
             try:
-                stat = _regular(fd, path)
+                stat = _regular(os.fstat(fd), path)
                 return None if stat == known else (_read(fd, path, stat, limit), stat)
             finally:
                 os.close(fd)
@@ -279,9 +279,9 @@ class LocalTree(Tree):
         with self._folder(path.parent, make=self.private) as fd, _DomainErrors(path, writing=True):
             if not path.parent:
                 self._check_top(fd)
-            _refuse_foreign(fd, path)
+            old, mtime_ns = _refuse_foreign(fd, path), image.mtime_ns if image else None
             try:
-                files.replace(fd, path.name, pieces, mtime_ns=image.mtime_ns if image else None)
+                files.replace(fd, path.name, pieces, old, mtime_ns=mtime_ns)
             except OSError as error:
                 if self.private and not self._claim and error.errno in _FULL:
                     raise errors.StorageFull(_CACHE_FULL) from error
@@ -409,8 +409,7 @@ def _stat(info: os.stat_result) -> Stat:
     return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def _regular(fd: int, path: Path) -> Stat:
-    info = os.fstat(fd)
+def _regular(info: os.stat_result, path: Path) -> Stat:
     if not stat_module.S_ISREG(info.st_mode):
         raise NotRegular(f"There is no file {path}.")
     return _stat(info)
@@ -439,7 +438,7 @@ def _documents(folder: int, paths: Sequence[Path], limit: int = DOCUMENT_BYTES) 
             with _DomainErrors(path):
                 fd = os.open(path.name, files.READING, dir_fd=folder)
                 try:
-                    stat = _regular(fd, path)
+                    stat = _regular(os.fstat(fd), path)
                     found.append(Document(path, _read(fd, path, stat, limit), stat.rev))
                 finally:
                     os.close(fd)
@@ -452,11 +451,14 @@ def _documents(folder: int, paths: Sequence[Path], limit: int = DOCUMENT_BYTES) 
     return found
 
 
-def _refuse_foreign(folder: int, path: Path) -> None:
-    """Raises `Foreign` if the file at `path`, in the open `folder`, is not Lenslet's own."""
+def _refuse_foreign(folder: int, path: Path) -> os.stat_result | None:
+    """Raises `Foreign` if the file at `path`, in the open `folder`, is not Lenslet's own.
+
+    Returns what is there, None if there is nothing.
+    """
     info = files.stat_in(folder, path.name)
     if info is None:
-        return
+        return None
     if not stat_module.S_ISREG(info.st_mode):
         raise Foreign(path)
     fd = os.open(path.name, files.READING, dir_fd=folder)
@@ -467,3 +469,4 @@ def _refuse_foreign(folder: int, path: Path) -> None:
         os.close(fd)
     if not ours:
         raise Foreign(path)
+    return info
