@@ -37,6 +37,7 @@ FOLDER_FILES = (*POINTERS, *IGNORE_MARKS)  # they say something about the folder
 THUMBNAIL = ".thumbnail"
 SIDECARS = (".lenslet.json", ".json")  # read in this order
 TEMPORARY = ".lenslet-tmp-"
+_NOT_COUNTED = (*SUFFIXES, THUMBNAIL, ".json")  # where `unsupported` files are counted
 
 _IGNORED = frozenset(
     {
@@ -144,9 +145,11 @@ def unsupported(name: str) -> str:
 
     Files without a suffix, JSON and Lenslet's own are not meant to be shown.
     """
-    stem, dot, suffix = name.lower().rpartition(".")
-    own = f".{suffix}" in (*_BY_SUFFIX, THUMBNAIL, ".json") or name.startswith(".")
-    return f".{suffix}" if stem and dot and not own else ""
+    name = name.lower()
+    if name.startswith(".") or name.endswith(_NOT_COUNTED):
+        return ""
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix}" if stem and dot else ""
 
 
 def is_temporary(name: str) -> bool:

@@ -88,7 +88,8 @@ class Plan:
     The manifest as it should be, and whether that is `changed`; the images to read, each with
     whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
     (`old`); those whose thumbnail was made from an earlier file of
-    the same name (`replaced`); whether one is still being written (`unsettled`); what is wrong.
+    the same name (`replaced`); those that are `damaged`; whether one is still being written
+    (`unsettled`); what is wrong.
     """
 
     manifest: Manifest
@@ -96,6 +97,7 @@ class Plan:
     todo: dict[str, bool] = field(default_factory=dict)
     old: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
 
@@ -227,6 +229,8 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: b
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
+    if error or "warning" in item:
+        plan.damaged.append(item["name"])
     is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
     if is_new or rules.are_newer(item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):

@@ -246,11 +246,8 @@ class Folders:
         path, pending = contents.location.path, plan.todo.keys() | plan.old.keys()
         reasons = {**before.retry.reasons, **failed}
         reasons = {n: reason for n, reason in reasons.items() if reason and n in pending}
-        damaged = dict[str, str]()
-        if self._library.tree.has_stamps:  # a copy that paused may go on, which no stamp tells
-            damaged = {
-                i["name"]: "" for i in plan.manifest.items if i.keys() & {"error", "warning"}
-            }
+        # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
+        damaged = dict.fromkeys(plan.damaged if self._library.tree.has_stamps else (), "")
         retry = before.retry.after(looked.at, {**damaged, **reasons}, changed=plan.changed)
         problems = [Problem("unreadableFiles", path.child(n), r) for n, r in reasons.items()]
         return Record(

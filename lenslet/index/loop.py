@@ -79,9 +79,10 @@ class Indexer:
         """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
         if once or self._settings.scan_seconds:
             self._queue.enqueue(Job(Kind.SCAN, force=True))
-        self._decoders.start()
         if once:
             self.step()  # so that no thread ends before there is work
+        else:
+            self._decoders.start()  # so that nobody waits for that
         # One more thread reads large images.
         threads = [
             threading.Thread(target=self._run_thread, args=(stop, once, large), name="index")
