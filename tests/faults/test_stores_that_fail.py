@@ -34,6 +34,8 @@ pytestmark = pytest.mark.slow
 SEED = 13
 HANG_SECONDS = 20.0  # a request that takes longer counts as one that hangs
 SAYS_SECONDS = 10.0  # until health says that something is wrong, and that it is over
+# ... if single images could not be read: they are tried again at doubling distance, 3, 6 and 12 s.
+SAYS_SECONDS_OF_IMAGES = 30.0
 LIVE_SECONDS = 2.0
 CACHED_SECONDS = 3.0  # health may answer from a report that it has just read
 WRITERS = scale(4, 8)
@@ -374,10 +376,10 @@ def is_ok(server: Server) -> bool:
     return bool(server.json("/health").get("status") == "ok")
 
 
-def until_ok(server: Server, since: float, what: str) -> float:
+def until_ok(server: Server, since: float, what: str, seconds: float = SAYS_SECONDS) -> float:
     """Waits until health is ok again; the seconds that it took."""
     while not is_ok(server):
-        assert time.monotonic() - since < SAYS_SECONDS, (what, SEED, ask(server, "GET", "/health"))
+        assert time.monotonic() - since < seconds, (what, SEED, trouble(server))
         threading.Event().wait(0.1)
     return time.monotonic() - since
 
