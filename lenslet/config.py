@@ -17,7 +17,12 @@ from lenslet import paths
 from lenslet.errors import SettingError
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-_ACCESS = ("API_TOKEN", "READ_TOKEN", "AUTH_HEADER")  # without them everyone has access
+# What is so without these settings.
+_ACCESS = dict.fromkeys(
+    ("API_TOKEN", "READ_TOKEN", "AUTH_HEADER"),
+    "everyone who reaches the port may do everything",
+)
+_UNTOUCHED = {"STATE_DIR": "Lenslet writes its own files beside the photos"}
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
 
 
@@ -76,7 +81,10 @@ def _url(text: str) -> str:
 
 
 def _scan_seconds(text: str) -> float:
-    return 0.0 if text.strip() == "0" else float(_number(float, 1, 86_400)(text))
+    try:
+        return 0.0 if text.strip() == "0" else float(_number(float, 1, 86_400)(text))
+    except ValueError as error:
+        raise ValueError(f"0, or {error}") from error
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -203,6 +211,11 @@ class Settings:
     def buckets(self) -> tuple[str, ...]:
         """The buckets that images may be in: the root's, and those that pointers may lead to."""
         return tuple(filter(None, (self.s3_bucket, *self.pointer_buckets)))
+
+    @property
+    def is_guarded(self) -> bool:
+        """True if not everyone who reaches the port has access."""
+        return bool(self.api_token or self.read_token or self.auth_header)
 
     @property
     def many_hosts(self) -> bool:
@@ -358,16 +371,18 @@ def misspelt(variables: Iterable[str]) -> list[str]:
     return found
 
 
-def check_access(found: Settings, variables: Iterable[str]) -> None:
-    """Raises `SettingError` if everyone has access, perhaps because of a slip in a name."""
-    if found.api_token or found.read_token or found.auth_header:
-        return
+def check_slips(found: Settings, variables: Iterable[str]) -> None:
+    """Raises `SettingError` if access or the photos may be unprotected for a slip in a name."""
+    guards = {} if found.is_guarded else _ACCESS
+    if not found.state_dir:
+        guards = guards | _UNTOUCHED
     for name in variables:
-        for known in _ACCESS:
-            if sum(_difference(name, known)) <= 1:
+        for known, without in guards.items():
+            is_ours = name.startswith("LENSLET_") and known.endswith("TOKEN") and "TOKEN" in name
+            if name != known and (is_ours or sum(_difference(name, known)) <= 1):
                 raise SettingError(
-                    f"{name} is not a setting: do you mean {known}? Without that, everyone who "
-                    f"reaches the port may do everything. Rename {name}, or unset it."
+                    f"{name} is not a setting: do you mean {known}? Without that, {without}. "
+                    f"Rename {name}, or unset it."
                 )
 
 

@@ -309,7 +309,7 @@ def test_a_bad_setting_is_named_and_no_token_is_shown(name, value) -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("APITOKEN", "API_TOKEN"), ("READTOKEN", "READ_TOKEN"), ("API_TOKNE", "API_TOKEN"), ("api_token", "API_TOKEN"),
-     ("LENSLET_API_TOKEN", "API_TOKEN"), ("API_TOKENS", "API_TOKEN"), ("API_TOKN", "API_TOKEN"),
+     ("LENSLET_API_TOKEN", "API_TOKEN"), ("LENSLET_TOKEN", "API_TOKEN"), ("API_TOKENS", "API_TOKEN"), ("API_TOKN", "API_TOKEN"),
      ("READ_TOKENS", "READ_TOKEN"), ("AUTHHEADER", "AUTH_HEADER"), ("AUTH_HEADERS", "AUTH_HEADER")],
 )  # fmt: skip
 def test_a_slip_in_a_name_that_gives_access_opens_no_service(root, tmp_path, name, meant) -> None:
@@ -332,13 +332,19 @@ XDG_CACHE_HOME XDG_STATE_HOME GUNICORN_CMD_ARGS PYTHONUNBUFFERED LENSLET_CORPUS
 """
 
 
+def test_a_slip_that_would_have_written_beside_the_photos_starts_nothing() -> None:
+    with pytest.raises(SettingError, match="^STATEDIR is not a setting: do you mean STATE_DIR"):
+        config.check_slips(settings({"API_TOKEN": FULL}), ["STATEDIR"])
+    config.check_slips(settings({"API_TOKEN": FULL, "STATE_DIR": "/tmp/x"}), ["STATEDIR"])
+
+
 def test_variables_of_other_programs_are_no_slips() -> None:
     assert config.misspelt(OTHERS.split()) == []
-    config.check_access(settings({}), [*OTHERS.split(), "APP_TOKEN", "THREAD_TOKEN"])
+    config.check_slips(settings({}), [*OTHERS.split(), "APP_TOKEN", "THREAD_TOKEN"])
 
 
 def test_a_service_that_asks_for_a_token_starts_whatever_else_is_set() -> None:
-    config.check_access(settings({"READ_TOKEN": FULL}), ["APITOKEN"])
+    config.check_slips(settings({"READ_TOKEN": FULL}), ["APITOKEN"])
 
 
 @pytest.mark.parametrize(

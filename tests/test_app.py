@@ -537,6 +537,17 @@ def test_the_last_writer_wins_and_an_older_one_only_adds_its_tags(app: TestApp) 
     edit(app, {"tags": many, "updatedAt": "2024-04-01T00:00:00Z"}, status=422)
 
 
+def test_an_edit_with_a_slow_clock_wins_if_its_client_has_seen_what_is_stored(app) -> None:
+    edit(app, {"tags": ["a"], "notes": "new", "updatedAt": "2024-05-01T00:00:00Z"})
+    seen = app.get("/item?path=a.jpg").headers["ETag"]
+    slow = {"tags": ["b"], "notes": "newer", "updatedAt": "2024-04-01T00:00:00Z", "key": 1}
+    document = edit(app, slow, **{"If-Match": seen}).json
+    assert (document["tags"], document["notes"], document["key"]) == (["b"], "newer", 1)
+    assert document["updatedAt"] == "2024-05-01T00:00:00Z"  # times never go back
+    edit(app, {"notes": "late", "updatedAt": "2024-04-01T00:00:00Z"}, **{"If-Match": "*"})
+    assert app.get("/item?path=a.jpg").json["notes"] == "newer"
+
+
 @everywhere
 def test_preconditions_compare_the_sidecar_alone(app, gallery, root) -> None:
     first = app.get("/item?path=a.jpg").headers["ETag"]
@@ -927,6 +938,11 @@ def test_every_error_or_what_it_is_derived_from_has_a_row_in_the_table() -> None
 
 
 # Tags of many images, sorted and dated search, all of EXIF
+
+
+def test_a_slip_in_a_bulk_edit_is_refused(app: TestApp) -> None:
+    answer = app.post_json("/items/tags", {"paths": ["a.jpg"], "adds": ["x"]}, status=422)
+    assert answer.json["description"].startswith("add: or 'remove' is needed")
 
 
 @everywhere

@@ -135,7 +135,7 @@ def test_keys_to_a_bucket_may_stand_in_the_env_file(bucket, tmp_path, monkeypatc
     for name in bucket.service.environ:
         monkeypatch.delenv(name)
     ended = lenslet(tmp_path, "index")
-    assert "1 images in 1 folders" in ended.stdout, ended.stderr
+    assert "1 image in 1 folder" in ended.stdout, ended.stderr
 
 
 READ = "lenslet: PAGE_SIZE='none': must be a whole number"  # the line of the .env file
@@ -173,7 +173,7 @@ def test_the_env_file_of_a_folder_that_is_served_is_not_read(
     else:
         assert ended.returncode == 0, ended.stderr
         assert first.startswith("lenslet: the file .env is ignored: it lies in '")
-        assert "1 images" in ended.stdout
+        assert "1 image in" in ended.stdout
 
 
 def test_an_env_file_may_name_a_folder_beside_it_but_not_its_own(tmp_path) -> None:
@@ -185,7 +185,10 @@ def test_an_env_file_may_name_a_folder_beside_it_but_not_its_own(tmp_path) -> No
         (tmp_path / ".env").write_text(f"ROOT_PATH={served}\nPAGE_SIZE=none\n")
         ended = lenslet(tmp_path, "index")
         assert ended.stderr.startswith(f"lenslet: the file .env is ignored: it lies in {served!r}")
-        assert (ended.returncode, "1 images" in ended.stdout) == (0, True)  # of ./data, the default
+        assert (ended.returncode, "1 image in" in ended.stdout) == (
+            0,
+            True,
+        )  # of ./data, the default
 
 
 def test_an_env_file_that_leads_into_the_served_folder_is_not_read(root, tmp_path) -> None:
@@ -288,7 +291,7 @@ def test_json_of_google_takeout_is_a_note_with_a_count(root, tmp_path) -> None:
     assert found.returncode == 0
     first, second, third = found.stdout.splitlines()
     assert (first, second) == (
-        "57 images in 1 folders",
+        "57 images in 1 folder",
         "nothing is missing, stale, orphaned or broken",
     )
     assert third.split()[:2] == ["57", "foreignJson"] and "nothing to do" in third
@@ -326,7 +329,7 @@ def test_check_takes_folders_of_any_depth(root, tmp_path, apart) -> None:
     if apart:  # the same folders, gone from the root
         put((tmp_path / "state").joinpath(*["e"] * 500) / "_index.json", b"{}")
     found = lenslet(tmp_path, "check", root, **settings)
-    assert "1 images in 501 folders" in found.stdout, found.stderr[-300:]
+    assert "1 image in 501 folders" in found.stdout, found.stderr[-300:]
     assert (found.returncode, found.stderr) == (1, "")
 
 
@@ -438,7 +441,7 @@ def test_index_moves_the_sidecar_of_a_renamed_image_after_it(root, tmp_path) -> 
     lenslet(tmp_path, "index", root)
     before = tree(root)
     shown = lenslet(tmp_path, "check", root)
-    assert "orphanSidecars: a/x.jpg.json: its image is gone" in shown.stdout
+    assert "orphanSidecars: a/x.jpg.json: 2 images have the content of its photo" in shown.stdout
     assert tree(root) == before and "a/x.jpg.json" in before
     copy.unlink()
     lenslet(tmp_path, "index", root)

@@ -51,7 +51,7 @@ def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
         (kept(READ), {}, {}, {}, True),  # removed
         (run(kept(READ), {}).manifest, {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": True}, True),  # and back
         (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {}, {}, False),
-        (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {"retry": True}, {"x.jpg": True}, False),
+        (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {"retry": True}, {"x.jpg": True}, True),
         (kept(READ), {"x.jpg": STAT, "y.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"y.jpg": True}, True),
     ],
 )  # fmt: skip

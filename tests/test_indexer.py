@@ -1555,4 +1555,4 @@ def test_files_that_are_not_shown_are_counted_by_suffix(make_gallery: Make, root
     assert report["library"]["unsupported"] == {".heic": 2, ".mp4": 1, ".cr2": 1}
     assert gallery.folder("b")["unsupported"] == {".cr2": 1, ".mp4": 1}
     assert report["status"] == "ok"
-    assert "1 images in 3 folders; not shown: 2 .heic, 1 .cr2, 1 .mp4" in caplog.text
+    assert "1 image in 3 folders; not shown: 2 .heic, 1 .cr2, 1 .mp4" in caplog.text

@@ -210,7 +210,7 @@ def test_an_address_of_a_photo_on_a_later_page_finds_its_place(library: Server, 
     [
         ("#/nope/", "This folder does not exist", "Photos"),
         ("#/empty/", "No photos here yet", ".jpg, .jpeg, .png, or .webp appear here"),
-        ("#/?q=xyzzy", "Nothing found", "Every word must match"),
+        ("#/?q=xyzzy", "Nothing found", "No photo here has every word"),
         ("#/art/?q=xyzzy", "Nothing found", "Everywhere"),
     ],
 )

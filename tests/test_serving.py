@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import re
 import pathlib
 import pty
 import shutil
@@ -422,7 +423,7 @@ def test_the_start_names_the_address_to_open_and_the_command_that_checks(
         service.terminate()
         service.wait(30)
     assert f"Lenslet serves {root} at {said.replace('PORT', port)}its own files: {state})" in shown
-    assert f": STATE_DIR='{state}' lenslet check {root}\n" in shown
+    assert re.search(f": STATE_DIR='{state}' (/.*/)?lenslet check {root}\n", shown)
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
@@ -488,6 +489,22 @@ def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_
     server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
     server.until(lambda: server.thumbnail("many/img0.jpg")[0] == 200)
     assert "PAGE_SIZE='none': must be a whole number" in server.log.read_text()
+
+
+def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, tmp_path) -> None:
+    fill(root, 1)
+    (tmp_path / ".env").write_text("API_TOKEN='token-of-mine'\n")
+    server = serve(root, cwd=str(tmp_path))
+    for changed, said in (
+        ("", "the settings stay as they were: everyone would have access now"),
+        ("API_TOKEN='token-of-mine'\nHOST=localhost\n", "HOST and PORT count from the next start"),
+    ):
+        before = server.workers()
+        (tmp_path / ".env").write_text(changed)
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda before=before: not server.workers() & before)
+        server.until(lambda: server.get("/folders")[0] == 401)
+        server.until(lambda said=said: said in server.log.read_text())
 
 
 def test_a_reload_keeps_the_token_of_an_env_file_that_others_may_write_since(
@@ -583,7 +600,10 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
     fill(root, 2)
     server = serve(root, WORKER_THREADS="0", SCAN_SECONDS="3600", IMG_WAIT="20")
     assert server.get("/preview?path=many/img0.jpg")[0] == 503
-    missing = "no index process: run 'lenslet worker' on this host"
+    missing = (
+        "no index process: run 'lenslet worker' on this host, as the same user and with the same "
+        "ROOT_PATH and STATE_DIR"
+    )
     assert server.json("/health")["reasons"] == [missing]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "WORKER_THREADS": "0"}
     command = [sys.executable, "-m", "lenslet", "worker", str(root)]

@@ -128,7 +128,7 @@ def compare(
 
     `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
     were read; `rules` say which images are read again. `retry` tries images again that could not
-    be decoded.
+    be decoded, and has the manifest written anew.
     """
     before = {item["name"]: item for item in old.items}
     plan = Plan(Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
@@ -154,7 +154,7 @@ def compare(
         _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
     new = plan.manifest
     content, old_content = ((each.items, each.dirs, each.unsupported) for each in (new, old))
-    plan.changed = not old.generated_at or content != old_content
+    plan.changed = retry or not old.generated_at or content != old_content
     new.generated_at = old.generated_at
     if plan.changed:
         now = dt.datetime.fromtimestamp(snapshot.now_ns / _SECOND, times.UTC)

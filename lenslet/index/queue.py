@@ -250,8 +250,8 @@ class NoSender:
                 "(WORKER_THREADS=0, and no 'lenslet worker'): use the thumbnail or the original."
             )
         raise StorageUnavailable(
-            "This process reaches neither an index process (WORKER_THREADS=0) nor a queue "
-            "(JOBS_QUEUE_URL): the change is found at the next scan."
+            "No index process can be reached from here: run 'lenslet worker' on this host, or set "
+            "JOBS_QUEUE_URL."
         )
 
 

@@ -152,8 +152,17 @@ def summary(found: dict[str, Any]) -> str:
     """Returns one line about a report: how much there is, and what is not shown."""
     counts = found["counts"]
     hidden = ", ".join(f"{n:,} {suffix}" for suffix, n in found["unsupported"].items())
-    shown = f"{counts['items']:,} images in {counts['folders']:,} folders"
+    shown = size(counts)
+    if broken := counts["unreadableImages"] + counts["quarantined"]:
+        shown += f"; {broken:,} cannot be decoded"
     return f"{shown}; not shown: {hidden}" if hidden else shown
+
+
+def size(counts: Mapping[str, int]) -> str:
+    """Returns how much there is: "5 images in 1 folder"."""
+    images, folders = counts["items"], counts["folders"]
+    ends = ("" if n == 1 else "s" for n in (images, folders))
+    return f"{images:,} image{next(ends)} in {folders:,} folder{next(ends)}"
 
 
 def write(tree: Tree, found: dict[str, Any]) -> None:

@@ -381,14 +381,17 @@ def with_facts(document: Document, current: Document) -> Document:
     return {**rest, **current, "exif": {**others, **current["exif"]}}
 
 
-def merge(stored: Document | None, edit: Document) -> Document:
+def merge(stored: Document | None, edit: Document, *, seen: bool = False) -> Document:
     """Returns `stored` after `edit`: the last writer wins, and an older edit only adds its tags.
 
     Keys that the edit does not name stay as they are, but for `updatedBy`: the name of who edited
-    last does not belong beside another time. An edit without `updatedAt` is the newest.
+    last does not belong beside another time. An edit without `updatedAt` is the newest, and so is
+    one by a client that has `seen` what is stored: if its time is older, its clock is slow.
     """
     old = stored or {}
     if "updatedAt" in edit and times.parse(edit["updatedAt"]) < _time(old):
+        if seen:
+            return {**old, "updatedBy": "", **edit, "v": 1, "updatedAt": times.text(_time(old))}
         tags = [*old["tags"], *(tag for tag in edit.get("tags", ()) if tag not in old["tags"])]
         return {**old, "tags": _limited(tags)}
     newest = {"updatedAt": times.text(max(times.now(), _time(old))), "updatedBy": ""}

@@ -1,6 +1,7 @@
 // Talks to the service. Reading waits until it answers; writing fails with the reason.
 
 import { announce } from "./events.js";
+import { T } from "./strings.js";
 
 // What `index.html` says of the service, and of who looks.
 const { access, session, previews, suffixes: names } = document.body.dataset;
@@ -47,12 +48,12 @@ export async function read(route, params, options) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
 			const answer = await ask("GET", url(route, params), options);
-			announce("connection", true);
+			announce("trouble", "");
 			if (answer.status !== 202) return answer;
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
 			if (error.body.reasons) return { data: error.body }; // health of a library that is down
-			announce("connection", false);
+			announce("trouble", error.body.description || T.offline);
 		}
 		await pause(wait);
 		options?.signal?.throwIfAborted();

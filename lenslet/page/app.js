@@ -17,7 +17,7 @@ import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
 const wide = matchMedia("(min-width: 56rem)");
-const offline = h("p.offline", { role: "alert", popover: "manual" }, T.offline);
+const offline = h("p.offline", { role: "alert", popover: "manual" });
 const { crumbs, tree } = folders;
 
 document.body.append(
@@ -59,9 +59,10 @@ on("list", () => {
 	grid.update();
 	viewer.update();
 });
-on("connection", (isThere) => {
+on("trouble", (reason) => {
+	offline.textContent = reason;
 	offline.togglePopover(false);
-	offline.togglePopover(!isThere); // above a dialog
+	offline.togglePopover(Boolean(reason)); // above a dialog
 });
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
 address.start();

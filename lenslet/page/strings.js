@@ -79,7 +79,7 @@ export const T = {
 	from: "Taken from",
 	until: "Taken until",
 	found: (count, more) => `${more ? "More than " : ""}${many(count)}`,
-	nothingFound: ["Nothing found", "Every word must match: try fewer, or everywhere."],
+	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes."],
 	results: (query) => `Search: ${query}`,
 
 	// Health

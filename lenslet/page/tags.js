@@ -40,13 +40,13 @@ export function tagField(label, change, many, writable = true) {
 		const link = h("a", { href: searchHref(`tag:"${tag}"`) }, tag);
 		return h("li", link, writable ? button("close", T.removeThisTag(tag), remove) : "");
 	};
-	const add = () => {
-		const tag = input.value.trim();
+	const add = (texts = input.value.split(",")) => {
+		const added = texts.map((text) => text.trim()).filter((tag) => tag && !tags.includes(tag));
 		input.value = "";
-		if (tag && !tags.includes(tag)) change([...tags, tag]);
+		if (added.length) change([...tags, ...new Set(added)]);
 	};
-	const list = suggest(input, { word: () => input.value, value: ({ text }) => text, pick: add });
-	if (!many) input.onblur = add;
+	const list = suggest(input, { word: () => input.value, value: ({ text }) => text, pick: () => add([input.value]) });
+	if (!many) input.onblur = () => add();
 	input.onkeydown = (event) => {
 		if (event.key === "Escape") input.value = "";
 		if (input.value && [",", "Enter"].includes(event.key)) event.preventDefault(add());

@@ -8,11 +8,14 @@ import functools
 import json
 import logging
 import os
+import shlex
+import shutil
 import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from lenslet import config, times
@@ -22,11 +25,12 @@ from lenslet.index.loop import Indexer
 from lenslet.index.queue import Channel, Queue
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
-from lenslet.storage import check_settings
+from lenslet.storage import check_settings, root_name, state_folder
 from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
 
+CHECKED = "Whether photos and notes are as they should be, tells: %s"
 FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest without checking it
 NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
@@ -35,6 +39,23 @@ NICENESS = 10  # on a busy processor, about a tenth of the time of a request pro
 def shared() -> tuple[Channel, Status]:
     """What the processes of one master share. Must be called first in the master."""
     return Channel(), Status()
+
+
+def own_files(settings: Settings) -> str:
+    """Says where Lenslet's own files are."""
+    own = settings.state_dir or "beside the images"
+    chosen = ", because the root could not be written"
+    return own + chosen if own == state_folder(settings) else own
+
+
+def check_command(settings: Settings) -> str:
+    """Returns the command that checks this library in a shell without its settings."""
+    named = {"STATE_DIR": settings.state_dir, "S3_ENDPOINT": settings.s3_endpoint}
+    words = [f"{name}={shlex.quote(value)}" for name, value in named.items() if value]
+    program = os.path.join(os.path.dirname(sys.executable), "lenslet")
+    if shutil.which("lenslet") or not os.path.exists(program):
+        program = "lenslet"
+    return " ".join([*words, shlex.quote(program), "check", shlex.quote(root_name(settings))])
 
 
 class JsonFormatter(logging.Formatter):
@@ -75,7 +96,8 @@ def load_settings(*, writes: bool = True) -> Settings:
     """Returns the settings of a process that starts, or after a HUP; see `check_settings`.
 
     If one is wrong, a start ends with one line, and after a HUP all stay as they were: also if
-    `.env` is ignored now, since a service must not lose its token.
+    `.env` is ignored now, or has no token any more, since a service must not lose it. The address
+    stays until the next start.
     """
     try:
         filed, ignored = config.read_dotenv(os.environ)
@@ -85,7 +107,11 @@ def load_settings(*, writes: bool = True) -> Settings:
             print(f"lenslet: {ignored}", file=sys.stderr)
         settings = config.load(os.environ, filed)
         given = [name for name, value in (*os.environ.items(), *filed.items()) if value]
-        config.check_access(settings, given)
+        config.check_slips(settings, given)
+        for sentence in config.misspelt(given):
+            print(f"lenslet: {sentence}", file=sys.stderr)
+        if latest and latest[0].is_guarded and not settings.is_guarded:
+            raise SettingError("everyone would have access now: start Lenslet anew for that")
         for name, value in filed.items():
             if name.startswith("AWS_"):  # for boto3
                 os.environ.setdefault(name, value)
@@ -101,9 +127,9 @@ def load_settings(*, writes: bool = True) -> Settings:
         return latest[0]
     if latest:
         log.info("HUP: the settings were read again, and all processes are replaced")
-    else:
-        for sentence in config.misspelt(given):
-            print(f"lenslet: {sentence}", file=sys.stderr)
+        if (settings.host, settings.port) != (latest[0].host, latest[0].port):
+            log.warning("HOST and PORT count from the next start")
+            settings = replace(settings, host=latest[0].host, port=latest[0].port)
     latest[:] = [settings]
     return settings
 

@@ -80,7 +80,7 @@ def _set_root(path: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
+    commands = parser.add_subparsers(metavar="{serve,worker,index,check,demo}", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
     drawings = "a new folder for the drawings (default: ~/.cache/lenslet/demo)"
     for name, action, about, path in (
@@ -198,10 +198,7 @@ def _usable(library: Library, more: str = "") -> bool:
 def _summary(found: dict[str, Any], progress: Progress) -> int:
     """Says what was indexed and what is wrong; 1 if something could not be read."""
     counts = found["counts"]
-    print(
-        f"{counts['items']} images in {counts['folders']} folders: {progress}, "
-        f"{counts['thumbnails']} have thumbnails"
-    )
+    print(f"{health.size(counts)}: {progress}, {counts['thumbnails']} have thumbnails")
     kinds = health.KINDS.keys() - health.NOTES
     shown = [p for kind in kinds for p in found["problems"].get(kind, ())]
     for problem in sorted(shown, key=lambda problem: problem["path"].split("/")):
@@ -258,10 +255,14 @@ def _check(options: argparse.Namespace) -> int:
         broken = any(problem.kind == "brokenPointers" for problem in found)
         for folder in orphans.folders_gone(own, library.locator, known, targets=not broken):
             strays += orphans.in_folder_gone(library.tree, folder)
-    found += [Problem("orphanSidecars", each.path, each.reason) for each in strays]
+    known_reasons = _reasons(library)
+    for each in strays:
+        reason = known_reasons.get(each.path, each.reason)
+        found.append(Problem("orphanSidecars", each.path, reason))
     print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
     _print_problems(found)
-    for line in (*_advice_where(library.settings, found), *_advice_orphans(library, strays)):
+    gone = [each for each in strays if known_reasons.get(each.path) == orphans.GONE]
+    for line in (*_advice_where(library.settings, found), *_advice_orphans(gone)):
         print(line)
     return int(any(problem.kind not in health.NOTES for problem in found))
 
@@ -294,21 +295,21 @@ def _advice_where(settings: Settings, found: list[Problem]) -> Iterator[str]:
         )
 
 
-def _advice_orphans(library: Library, strays: list[Orphan]) -> Iterator[str]:
-    """Offers commands that delete the sidecars of which the index process says the photo is gone.
+def _reasons(library: Library) -> dict[str, str]:
+    """Returns why the index process leaves each sidecar where it is, as far as that is known.
 
     Right after a photo was moved, its sidecar has not been moved after it.
     """
     report = health.load(library.tree) or {"problems": {}}
-    gone = {
-        problem["path"]
-        for problem in report["problems"].get("orphanSidecars", [])
-        if problem["reason"] == orphans.GONE
-    }
+    return {each["path"]: each["reason"] for each in report["problems"].get("orphanSidecars", [])}
+
+
+def _advice_orphans(gone: list[Orphan]) -> Iterator[str]:
+    """Offers commands that delete the sidecars of photos that are gone."""
     files = [
         place
-        for each in strays
-        if each.path in gone and each.editable
+        for each in gone
+        if each.editable
         for place in {each.tree.where(each.file), f"{each.tree.name}/{each.file}"}
         if os.path.isfile(place)
     ]

@@ -54,7 +54,11 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
     known = {*config.names(), "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
     for name, value in settings.items():
         if name not in known:
-            raise SettingError(f"{name} is not a setting")
+            raise SettingError(next(iter(config.misspelt([name])), f"{name} is not a setting"))
         if not isinstance(value, str):
-            raise SettingError(f"{name}={value!r}: must be text, such as {str(value)!r}")
+            kind = type(value).__name__
+            example = ", such as '80'" if kind == "int" else ""  # of no secret
+            raise SettingError(f"{name}: must be text{example}, not {kind}; or leave it out")
+    if not settings.get("ROOT_PATH") and not settings.get("S3_BUCKET"):
+        raise SettingError("ROOT_PATH, or S3_BUCKET, is not set")
     return check_settings(config.settings({"HOME": os.path.expanduser("~"), **settings}))

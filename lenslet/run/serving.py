@@ -15,7 +15,6 @@ import logging
 import os
 import resource
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -40,19 +39,22 @@ from lenslet.index.queue import Queue, Sender
 from lenslet.index.status import ROWS
 from lenslet.library import open_library
 from lenslet.run import (
+    CHECKED,
     FRESH_SECONDS,
     JsonFormatter,
     OneLine,
+    check_command,
     index_process,
     latest,
     load_settings,
+    own_files,
     quiet_pillow,
     shared,
 )
 from lenslet.run.connection import Connection
 from lenslet.run.pool import Pool
 from lenslet.run.worker import reach, receive
-from lenslet.storage import root_name, state_folder
+from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
@@ -331,19 +333,16 @@ def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
 def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
     settings = latest[0]
-    root, own = root_name(settings), settings.state_dir or "beside the images"
-    if own == state_folder(settings):
-        own += ", because the root could not be written"
-    urls = [_url(listener) for listener in server.LISTENERS]
-    log.info("Lenslet serves %s at %s (its own files: %s)", root, " and ".join(urls), own)
-    log.info("What is wrong with those files is said by: %s", _check_command(settings))
+    root, urls = root_name(settings), [_url(listener) for listener in server.LISTENERS]
+    shown = " and ".join(urls)
+    log.info("Lenslet serves %s at %s (its own files: %s)", root, shown, own_files(settings))
+    log.info(CHECKED, check_command(settings))
     if isinstance(server.app, Server) and server.app.opens:  # the browser may outlive this process
         command = [sys.executable, "-I", "-m", "webbrowser", urls[0].split()[0]]
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not (settings.worker_threads or settings.jobs_queue_url):
         log.warning("%s", _NO_INDEX)
-    asks = settings.api_token or settings.read_token or settings.auth_header
-    if not (asks or _is_loopback(settings.host)):
+    if not (settings.is_guarded or _is_loopback(settings.host)):
         log.warning("%s", _NO_TOKEN)
 
 
@@ -358,13 +357,6 @@ def _url(listener: Any) -> str:
 def _address(settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{settings.port}"
-
-
-def _check_command(settings: Settings) -> str:
-    """Returns the command that checks this library in a shell without its settings."""
-    named = {"STATE_DIR": settings.state_dir, "S3_ENDPOINT": settings.s3_endpoint}
-    words = [f"{name}={shlex.quote(value)}" for name, value in named.items() if value]
-    return " ".join([*words, "lenslet check", shlex.quote(root_name(settings))])
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,7 +17,15 @@ from lenslet.config import Settings
 from lenslet.index.loop import BEAT_SECONDS, start
 from lenslet.index.queue import Channel, Job, NoSender, Queue, Sender, post
 from lenslet.index.status import ROWS, Status
-from lenslet.run import JsonFormatter, OneLine, index_process, load_settings
+from lenslet.run import (
+    CHECKED,
+    JsonFormatter,
+    OneLine,
+    check_command,
+    index_process,
+    load_settings,
+    own_files,
+)
 from lenslet.storage import cache_folder, root_name
 
 log = logging.getLogger("lenslet")
@@ -59,7 +67,8 @@ def reach(settings: Settings) -> tuple[Sender, Status]:
 
 def _meet(settings: Settings) -> tuple[Status, str]:
     """Returns where workers of this library and cache report, and the address of their socket."""
-    library = f"{cache_folder(settings, 'worker')} {settings.state_dir}"
+    own = settings.state_dir and os.path.realpath(settings.state_dir)
+    library = f"{os.path.realpath(cache_folder(settings, 'worker'))} {own}"
     digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:16]
     folder = f"/dev/shm/lenslet-{os.getuid()}-{digest}"
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -103,7 +112,8 @@ def work() -> int:
     threads = index_process(settings, queue, status, stop)
     threads += [threading.Thread(target=receive, args=each, name="receiver") for each in targets]
     threads = start(threads, stop, lambda: None)
-    log.info("indexing %s", root_name(settings))
+    log.info("Lenslet indexes %s (its own files: %s)", root_name(settings), own_files(settings))
+    log.info(CHECKED, check_command(settings))
     while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
         pass
     failed = not stop.is_set()

@@ -73,7 +73,7 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     right now must not stop the start.
     """
     if settings.state_dir:
-        _check_state_dir(settings, os.path.realpath(settings.state_dir))
+        _check_state_dir(settings, os.path.realpath(settings.state_dir), writes=writes)
     if settings.s3_bucket:
         return settings
     _check_root(settings.root_path)
@@ -112,10 +112,11 @@ def _check_root(root: str) -> None:
             "that folder and to pass through all folders above it, or start Lenslet as another user"
         ) from error
     except OSError as error:
-        raise SettingError(f"{root!r} is not a folder") from error
+        chosen = "" if root != "./data" else " (no folder was named: './data' is the default)"
+        raise SettingError(f"{root!r} is not a folder{chosen}") from error
 
 
-def _check_state_dir(settings: Settings, state: str) -> None:
+def _check_state_dir(settings: Settings, state: str, *, writes: bool) -> None:
     shown = f"STATE_DIR={settings.state_dir!r}"
     if not settings.s3_bucket:
         root = os.path.realpath(settings.root_path)
@@ -131,8 +132,12 @@ def _check_state_dir(settings: Settings, state: str) -> None:
     above = state
     while not os.path.exists(above):
         above = os.path.dirname(above)
-    if not (os.path.isdir(above) and os.access(above, os.W_OK)):
-        raise SettingError(f"{shown} cannot be written")
+    if not (os.path.isdir(above) and os.access(above, os.W_OK if writes else os.R_OK | os.X_OK)):
+        needed = "written" if writes else "read"
+        raise SettingError(
+            f"{shown} cannot be {needed} by this user (uid {os.geteuid()}): allow it, or run this "
+            "as the user of the service"
+        )
 
 
 def root_name(settings: Settings) -> str:

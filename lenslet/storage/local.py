@@ -72,14 +72,15 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
         return Denied(f"{path}: a file or folder of the same name is in the way.")
     if writing and error.errno == errno.ENAMETOOLONG:
         return errors.Invalid("path", "the name is too long for a file beside it")
-    shown, reason = path or "/", os.strerror(error.errno or errno.EIO)
+    shown, reason = path or "the root", os.strerror(error.errno or errno.EIO)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ENAMETOOLONG:
             return NotFound(f"There is no {shown}.")
         case errno.EISDIR | errno.ELOOP | errno.ENXIO:
             return NotRegular(f"There is no file {shown}.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return Denied(f"{shown}: {reason}.")
+            advice = "" if path or writing else " Give Lenslet the rights to read it."
+            return Denied(f"{shown}: {reason}.{advice}")
         case errno.ENOSPC | errno.EDQUOT:
             return errors.StorageFull(f"{shown}: {reason}. Free some space.")
     return StorageUnavailable(f"{shown}: {reason}.")
@@ -176,7 +177,7 @@ class LocalTree(Tree):
         if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
             raise StorageUnavailable(
                 "STATE_DIR does not hold what was written there: an unmounted disk? "
-                f"If it was emptied on purpose, create the file {MARKER} in it."
+                f"If it was emptied or restored on purpose, create the file {MARKER} in it."
             )
 
     def _mark(self) -> None:

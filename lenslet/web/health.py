@@ -17,7 +17,7 @@ from lenslet.web.service import Resource, Service
 PULSE_SECONDS = 10.0
 _SCAN_SECONDS = 90.0  # the host that scans says so every minute
 _LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 25.0, 5.0  # between two looks whether it does
-_LEADER = ": start the host with SCAN_SECONDS over 0, which finds what no event told"
+_LEADER = ": start the host with an index process and SCAN_SECONDS over 0"
 _COMMAND = "lenslet check"  # in the advice about a problem
 _PARTS = ("storage", "workers")
 STATUSES = ("ok", "degraded", "down")
@@ -120,10 +120,14 @@ class Health(Resource):
             if settings.worker_threads:
                 problems.append("no index process")
             elif settings.backend == "local":
-                problems.append("no index process: run 'lenslet worker' on this host")
+                problems.append(
+                    "no index process: run 'lenslet worker' on this host, as the same user and "
+                    "with the same ROOT_PATH and STATE_DIR"
+                )
             return {"alive": False, "problems": list(filter(None, problems))}
         if beat.age > PULSE_SECONDS:
-            problems.append("the index process has not reported for more than 10 s: see the log")
+            late = "the index process has not reported for more than 10 s"
+            problems.append(f"{late}: see its log, and start it again if it has ended")
         return {
             "alive": beat.age <= PULSE_SECONDS,
             "pid": beat.pid,

@@ -51,7 +51,8 @@ class Item(Resource):
 
         def change(stored: Sidecar | None) -> Document:
             _check(req, stored)
-            return sidecar.merge(stored.document if stored else None, edit)
+            seen = (req.get_header("If-Match") or "*").strip() != "*"
+            return sidecar.merge(stored.document if stored else None, edit, seen=seen)
 
         stored = self.service.images.edit(image, change)
         document, tag = _merged(
@@ -106,6 +107,8 @@ class Tags(Resource):
         texts, add, remove = (_strings(body, name) for name in ("paths", "add", "remove"))
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
+        if not body.keys() & {"add", "remove"}:
+            raise Invalid("add", "or 'remove' is needed: lists of tags")
         add = sidecar.validate({"tags": add})["tags"]
         user = req.context.user
         results = [self._result(path, add, remove, user) for path in dict.fromkeys(texts)]

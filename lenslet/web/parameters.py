@@ -31,7 +31,7 @@ def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> st
     """Parses a parameter with a few allowed values; the first is the default."""
     found = req.get_param(name, default=allowed[0])
     if found not in allowed:
-        raise BadRequest(name, "must be " + " or ".join(allowed))
+        raise BadRequest(name, "must be " + " or ".join(filter(None, allowed)))
     return found
 
 
