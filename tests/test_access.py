@@ -333,7 +333,7 @@ XDG_CACHE_HOME XDG_STATE_HOME GUNICORN_CMD_ARGS PYTHONUNBUFFERED LENSLET_CORPUS
 
 
 def test_a_slip_that_would_have_written_beside_the_photos_starts_nothing() -> None:
-    with pytest.raises(SettingError, match="^STATEDIR is not a setting: do you mean STATE_DIR"):
+    with pytest.raises(SettingError, match=r"^STATEDIR is not a setting: do you mean STATE_DIR"):
         config.check_slips(settings({"API_TOKEN": FULL}), ["STATEDIR"])
     config.check_slips(settings({"API_TOKEN": FULL, "STATE_DIR": "/tmp/x"}), ["STATEDIR"])
 

@@ -675,6 +675,18 @@ def test_what_cannot_be_saved_is_kept_until_the_service_is_back(
     expect(page.locator(".offline")).to_be_hidden()
 
 
+def test_an_empty_root_shows_what_the_service_says_until_photos_come(
+    serve, open_page, root: pathlib.Path
+) -> None:
+    root.mkdir(exist_ok=True)
+    server = serve(root, SCAN_SECONDS="1")
+    page = open_page(server)
+    expect(page.locator(".offline")).to_contain_text("The root is empty: an unmounted disk?")
+    old(root / "0.jpg", photo(0))
+    expect(link(page, "0.jpg")).to_be_visible(timeout=30_000)
+    expect(page.locator(".offline")).to_be_hidden()
+
+
 @pytest.mark.parametrize("seen", [False, True])
 def test_a_conflict_in_a_photo_that_was_left_is_told(
     library: Server, open_page, seen: bool

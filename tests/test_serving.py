@@ -7,9 +7,9 @@ import http.client
 import io
 import json
 import os
-import re
 import pathlib
 import pty
+import re
 import shutil
 import signal
 import socket

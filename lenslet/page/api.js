@@ -53,7 +53,7 @@ export async function read(route, params, options) {
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
 			if (error.body.reasons) return { data: error.body }; // health of a library that is down
-			announce("trouble", error.body.description || T.offline);
+			announce("trouble", (error.status && error.body.description) || T.offline);
 		}
 		await pause(wait);
 		options?.signal?.throwIfAborted();
