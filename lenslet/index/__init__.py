@@ -1,8 +1,8 @@
 """Indexing: finds what changed, reads images, writes manifests, and updates search and health.
 
 The unit of work is the folder. `queue` says what is due, `loop` does it on threads (`work`),
-`folders` indexes one folder: `look` compares it with its manifest, `runs` holds what is in flight,
-`records` what is remembered. `read` reads images, `scan` finds what may have changed, `moves` lets
-sidecars follow their photos, `summary` and `report` write what search and health read. Request
-processes enqueue jobs, and read `status`, the shared memory in which `pulse` reports.
+`folders` indexes one folder: `look` sees what is in it, `compare` decides what its manifest says,
+`runs` holds what is in flight, `records` what is remembered. `read` reads images, `scan` finds what
+may have changed, `moves` lets sidecars follow their photos, `summary` writes what search and health
+read. Request processes enqueue jobs, and read `status`, the shared memory in which this reports.
 """

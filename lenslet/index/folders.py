@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from typing import NamedTuple
 
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
@@ -42,10 +43,23 @@ _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 _MOST_REREAD = 500  # images of a folder that are queued to be read again at a time
 
 
-class Reads(enum.Enum):
-    """Who reads the new images of a folder: this host, any host, or another one already."""
+class Reader(enum.Enum):
+    """Which host reads the new images of a folder: this one, any, or another one already."""
 
     HERE, ANYWHERE, ELSEWHERE = range(3)
+
+
+class Reading(NamedTuple):
+    """The images of a folder that are to be read, new ones and old ones again, and by which host.
+
+    `claims`: this host says so in the manifest, and writes that at once if there are many.
+    """
+
+    reader: Reader
+    new: Sequence[str] = ()
+    old: Sequence[str] = ()
+    claims: bool = False
+    is_large: bool = False
 
 
 class Folders:
@@ -99,22 +113,31 @@ class Folders:
         if path := self._runs.next_waiting():
             self._queue.enqueue(Job(Kind.FOLDER, path))
 
-    def _who_reads(self, job: Job, run: Run, look: Look, new: int) -> Reads:
-        """Decides who reads `new` images, and says it in the manifest.
+    def _images(self, job: Job, run: Run, look: Look, skipped: Set[str]) -> Reading:
+        """Decides which images are read, none of the `skipped` ones, and by which host."""
+        plan, share = look.plan, self.host.share
+        new = [name for name in plan.todo if name not in skipped]
+        old = [name for name in plan.old if name not in skipped]
+        if not (share and plan.todo):
+            return Reading(Reader.HERE, new, old)
+        if self.host.leaves(look.old.reader) and not job.force:
+            return Reading(Reader.ELSEWHERE)
+        is_large = len(new) > _MANY_IMAGES
+        if is_large and not (run.waiters or run.asked or run.reading):
+            return Reading(Reader.ANYWHERE, new, old)
+        return Reading(Reader.HERE, new, old, claims=True, is_large=is_large)
+
+    def _note_reader(self, look: Look, images: Reading) -> None:
+        """Says in the manifest which host reads a folder's new images.
 
         That is written only over the one that was read, so of several hosts one reads them.
         """
-        plan, reader, share = look.plan, look.old.reader, self.host.share
-        if not (share and plan.todo):
-            return Reads.HERE
-        if self.host.leaves(reader) and not job.force:
-            plan.manifest.reader = reader
-            return Reads.ELSEWHERE
-        if new > _MANY_IMAGES and not (run.waiters or run.asked or run.reading):
-            return Reads.ANYWHERE
-        plan.manifest.reader = self.host.claim()
-        plan.changed |= new > _MANY_IMAGES and reader.get("host") != self.host.name
-        return Reads.HERE
+        plan, before = look.plan, look.old.reader
+        if images.reader is Reader.ELSEWHERE:
+            plan.manifest.reader = before
+        elif images.claims:
+            plan.manifest.reader = self.host.claim()
+            plan.changed |= images.is_large and before.get("host") != self.host.name
 
     def _share(self, job: Job) -> bool:
         """Sends the folder to any host; False if that fails: then its images are read here."""
@@ -124,19 +147,19 @@ class Folders:
             return True
         return False
 
-    def _read_images(self, job: Job, run: Run, look: Look, new: list[str], old: list[str]) -> None:
+    def _read(self, job: Job, run: Run, look: Look, images: Reading) -> None:
         """Queues the new images, as many as there is room for; if there are none, old ones."""
-        plan = look.plan
+        plan, new = look.plan, images.new
         chosen = new[: max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))]
         if run.rereads and not new:
-            chosen = old[:_MOST_REREAD]
+            chosen = images.old[:_MOST_REREAD]
         needs_thumbnail = {**plan.old, **plan.todo}
         for name in self._runs.start(run, chosen, more=len(new) > len(chosen)):
             force = job.force or needs_thumbnail[name]
             self._queue.enqueue(Job(Kind.IMAGE, job.path.child(name), run.asked, force))
-        if len(new or old) > len(chosen):
-            images = (look.contents.listing.files[item["name"]] for item in plan.manifest.items)
-            newest = max(stat.mtime_ns for stat in images)
+        if len(new or images.old) > len(chosen):
+            items = (look.contents.listing.files[item["name"]] for item in plan.manifest.items)
+            newest = max(stat.mtime_ns for stat in items)
             self._runs.wait(job.path, (bool(new), newest))
 
     # Indexing
@@ -195,52 +218,57 @@ class Folders:
     def _index(self, job: Job, run: Run, before: Record) -> bool:
         """Looks at a folder, writes its manifest, and queues what follows.
 
-        False if another host reads its images, or if some could not be read. The tree is checked
-        after each look: what was seen while a disk went away is not true.
+        False if another host reads its images, or if some could not be read.
         """
         path, began, began_ns = job.path, self._clock(), self._clock.wall_ns()
-        facts, failed = self._runs.news(run)
+        news = self._runs.news(run)
         contents = self._looker.contents(path)
         known = self._records.entries(path, contents.listing.folders)
-        works = facts or failed or job.force or run.more or run.rereads
-        run.more = False
-        if not works and _is_as_before(contents, before, known):
+        if not (job.force or news.works) and _is_as_before(contents, before, known):
             self._library.tree.check()
             looked = before.looked._replace(at=self._clock())
             self._records.put(path, replace(before, looked=looked))
             self._index_children(job, before.children if job.deep else ())
             return True
         since_ns = before.looked.began_ns
-        look = self._looker.look(contents, facts, known, retry=job.force, since_ns=since_ns)
-        self._library.tree.check()
+        look = self._looker.look(contents, news.facts, known, retry=job.force, since_ns=since_ns)
+        self._library.tree.check()  # what was seen while a disk went away is not true
         self._records.check_nested(path, contents.location)
-        retries = job.force or before.retry.due <= began
-        skipped = failed.keys() | run.reading | (set() if retries else before.retry.failed)
-        new = [name for name in look.plan.todo if name not in skipped]
-        old = [name for name in look.plan.old if name not in skipped]
-        reads = self._who_reads(job, run, look, len(new))
+        is_tried = job.force or before.retry.due <= began
+        skipped = news.failed.keys() | run.reading | (set() if is_tried else before.retry.failed)
+        images = self._images(job, run, look, skipped)
+        self._note_reader(look, images)
+        self._write(job, look)
+        self._runs.written(run, news)
+        self._records.images_read += len(news.facts)
+        now, again = self._clock(), images.reader is not Reader.HERE
+        looked = Looked(now, now - began, began_ns, again)
+        record = self._record(look, before, news.failed, looked)
+        self._put(path, record, before)
+        self._put_children(job, look, before)
+        self._go_on(job, run, look, images)
+        return images.reader is not Reader.ELSEWHERE and not record.retry.failed
+
+    def _write(self, job: Job, look: Look) -> None:
         try:
             self._looker.write(look)
         except errors.Denied:  # its subfolders are indexed all the same
-            self._index_children(job, self._new_children(path, look))
+            self._index_children(job, self._new_children(job.path, look))
             raise
         self._looker.complete(look)
-        self._runs.written(run, facts, failed)
-        self._records.images_read += len(facts)
-        shared = reads is Reads.ANYWHERE and self._share(job)
-        now, again = self._clock(), shared or reads is Reads.ELSEWHERE
-        record = self._record(look, before, failed, Looked(now, now - began, began_ns, again))
-        self._put(path, record, before)
-        self._put_children(job, look, before)
-        if look.plan.unsettled or look.young:
-            self._queue.enqueue(Job(Kind.FOLDER, path), AGAIN_SECONDS)
-        if reads is Reads.ELSEWHERE:  # until it has ended, or died
-            self._queue.enqueue(Job(Kind.FOLDER, path), READER_SECONDS)
-        elif not shared:
-            self._read_images(job, run, look, new, old)
-        return reads is not Reads.ELSEWHERE and not record.retry.failed
 
-    def _record(self, look: Look, before: Record, failed: dict[str, str], looked: Looked) -> Record:
+    def _go_on(self, job: Job, run: Run, look: Look, images: Reading) -> None:
+        """Queues the images, and the next look at the folder if one is due."""
+        if look.plan.unsettled or look.young:
+            self._queue.enqueue(Job(Kind.FOLDER, job.path), AGAIN_SECONDS)
+        if images.reader is Reader.ELSEWHERE:  # until it has ended, or died
+            self._queue.enqueue(Job(Kind.FOLDER, job.path), READER_SECONDS)
+        elif images.reader is Reader.HERE or not self._share(job):
+            self._read(job, run, look, images)
+
+    def _record(
+        self, look: Look, before: Record, failed: Mapping[str, str], looked: Looked
+    ) -> Record:
         """Returns what is to be remembered of a folder after a look."""
         plan, contents = look.plan, look.contents
         path, pending = contents.location.path, plan.todo.keys() | plan.old.keys()

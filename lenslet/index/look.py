@@ -265,7 +265,7 @@ class Looker:
 
     def _read_sidecar(self, location: Location, name: str, known: Item) -> Beside:
         """Reads the JSON files beside an image; `known` is what its item says of it."""
-        photo = self._photo(known)
+        photo = Photo.of(known, self._unseen)
         try:
             found = sidecar.find(location.tree, location.file(name), lambda: photo)
         except LensletError as error:
@@ -275,22 +275,6 @@ class Looker:
             undecided = (each for each in found.doubtful if each not in found.strays)
             strays += [orphans.of(location, each, doubtful=True) for each in undecided]
         return Beside(_keys(found), strays, {} if location.readonly else _lacking(found, known))
-
-    def _photo(self, known: Item) -> Photo:
-        """Returns the photo that an image is, `known` being its item.
-
-        What was another photo's remains so: that photo may only have been removed.
-        """
-        edited, others = known.get("edited", ()), known.get("strays", ())
-
-        def had(held: str) -> bool | None:
-            if held in others:
-                return False
-            unseen = self._unseen(held)
-            return True if unseen is None and held in edited else unseen
-
-        is_readable = "hash" in known or "error" not in known
-        return Photo(known.get("hash"), known.get("createdAt"), had, is_readable=is_readable)
 
     def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lenslet.images import Facts
 from lenslet.index.queue import Job, Waiter
@@ -30,6 +31,19 @@ class Run:
     @property
     def is_done(self) -> bool:
         return not (self.reading or self.facts or self.failed or self.more)
+
+
+class News(NamedTuple):
+    """What reading images showed since the last look, why some failed, and if `more` wait."""
+
+    facts: dict[str, Facts]
+    failed: dict[str, str]
+    more: bool
+
+    @property
+    def works(self) -> bool:
+        """True if a look is due, although nothing in the folder has changed."""
+        return bool(self.facts or self.failed or self.more)
 
 
 class Runs:
@@ -64,16 +78,17 @@ class Runs:
                 run.failed[item.name] = problem
             return run
 
-    def news(self, run: Run) -> tuple[dict[str, Facts], dict[str, str]]:
-        """Returns copies of what was read and what failed."""
+    def news(self, run: Run) -> News:
+        """Returns what has come since the last look, and forgets that more was to come."""
         with self._lock:
-            return dict(run.facts), dict(run.failed)
+            more, run.more = run.more or run.rereads, False
+            return News(dict(run.facts), dict(run.failed), more)
 
-    def written(self, run: Run, facts: dict[str, Facts], failed: dict[str, str]) -> None:
+    def written(self, run: Run, news: News) -> None:
         """Drops what the manifest says now; newer facts stay."""
         with self._lock:
-            run.facts = {n: each for n, each in run.facts.items() if facts.get(n) is not each}
-            run.failed = {n: each for n, each in run.failed.items() if n not in failed}
+            run.facts = {n: each for n, each in run.facts.items() if news.facts.get(n) is not each}
+            run.failed = {n: each for n, each in run.failed.items() if n not in news.failed}
 
     def start(self, run: Run, images: Iterable[str], *, more: bool) -> list[str]:
         """Notes images as being read; returns those that are not yet, and were not meanwhile."""

@@ -1,5 +1,7 @@
 """An image's sidecar: the user's tags and notes. Read leniently, validated, merged, written."""
 
+from __future__ import annotations
+
 import datetime as dt
 import functools
 import json
@@ -44,6 +46,24 @@ class Photo:
     created_at: str | None = None
     had: Callable[[str], bool | None] = lambda _: None
     is_readable: bool = True
+
+    @classmethod
+    def of(cls, item: Document, unseen: Callable[[str], bool | None] = lambda _: None) -> Photo:
+        """Returns the photo that an image is, by its item. `unseen`: no image has such a hash.
+
+        A hash that no image of the library has any more is what this one had before it was edited.
+        What was another photo's remains so: that photo may only have been removed.
+        """
+        edited, others = item.get("edited", ()), item.get("strays", ())
+
+        def had(held: str) -> bool | None:
+            if held in others:
+                return False
+            answer = unseen(held)
+            return True if answer is None and held in edited else answer
+
+        is_readable = "hash" in item or "error" not in item
+        return cls(item.get("hash"), item.get("createdAt"), had, is_readable=is_readable)
 
     def owns(self, document: Document) -> bool | None:
         """True if a sidecar belongs to this image; None if these two do not tell.

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lenslet.errors import Denied
 from lenslet.library import Library, manifest, orphans, sidecar
@@ -114,11 +114,9 @@ class Images:
             known = item or {}
             if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
                 known = {}  # in a bucket the manifest may be out of date
-            digest, is_readable = known.get("hash"), "hash" in known or "error" not in known
-            if is_readable and not digest and image.stat.size <= self._max_file_bytes:
-                digest = orphans.hash_of(image.location.tree, image.file)
-            had = dict.fromkeys(known.get("strays", ()), False)
-            had |= dict.fromkeys(known.get("edited", ()), True)
-            return Photo(digest, known.get("createdAt"), had.get, is_readable=is_readable)
+            found = Photo.of(known)
+            if found.hash or not found.is_readable or image.stat.size > self._max_file_bytes:
+                return found
+            return replace(found, hash=orphans.hash_of(image.location.tree, image.file))
 
         return photo
