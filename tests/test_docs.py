@@ -40,7 +40,7 @@ def test_every_link_leads_to_a_file() -> None:
 @pytest.mark.slow
 def test_the_first_commands_of_the_readme_work_as_they_stand(tmp_path: pathlib.Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    start, ask, apart = blocks[:3]
+    start, apart, ask = blocks[:3]
     clone, port = tmp_path / "clone", str(free_port())
     copied = ["lenslet", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
     clone.mkdir()
