@@ -50,7 +50,7 @@ class Reader(enum.Enum):
 
 
 class Reading(NamedTuple):
-    """The images of a folder that are to be read, new ones and old ones again, and by which host.
+    """Which images of a folder are read now: new ones, and old ones again; and which host does it.
 
     `claims`: this host says so in the manifest, and writes that at once if there are many.
     """
@@ -109,7 +109,7 @@ class Folders:
         self._queue.enqueue(Job(Kind.FOLDER, item.parent), wait)
 
     def fill_queue(self) -> None:
-        """Indexes, when nothing else is to be done, a folder with images that still wait."""
+        """Indexes a folder with images that still wait; called when the queue is empty."""
         if path := self._runs.next_waiting():
             self._queue.enqueue(Job(Kind.FOLDER, path))
 
@@ -269,7 +269,7 @@ class Folders:
     def _record(
         self, look: Look, before: Record, failed: Mapping[str, str], looked: Looked
     ) -> Record:
-        """Returns what is to be remembered of a folder after a look."""
+        """Returns the new record of a folder after a look."""
         plan, contents = look.plan, look.contents
         path, pending = contents.location.path, plan.todo.keys() | plan.old.keys()
         reasons = {**before.retry.reasons, **failed}
