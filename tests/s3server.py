@@ -9,6 +9,7 @@ an object older. Run as a process of its own: `python s3server.py PORT`.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import sys
 import threading
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from moto import backends
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -25,11 +27,17 @@ ERROR = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{1}</Message></Err
 CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
 
+list_of_moto_modules = backends.list_of_moto_modules
+
+
 class Faulty:
     """An application that is moto's, unless a fault is due."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
+        # It asks for these with each request, which takes a third of its time.
+        modules = functools.cache(lambda: list(list_of_moto_modules()))
+        backends.list_of_moto_modules = modules
         self._writing = threading.Lock()  # moto's own conditional PUT is check-then-write
         self._counts: Counter[str] = Counter()
         self._paths: Counter[str] = Counter()
@@ -99,6 +107,8 @@ class Faulty:
 
 
 class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def log(self, *_: Any) -> None:
         """Say nothing."""
 

@@ -312,12 +312,17 @@ def test_a_bad_setting_is_named_and_no_token_is_shown(name, value) -> None:
      ("LENSLET_API_TOKEN", "API_TOKEN"), ("LENSLET_TOKEN", "API_TOKEN"), ("API_TOKENS", "API_TOKEN"), ("API_TOKN", "API_TOKEN"),
      ("READ_TOKENS", "READ_TOKEN"), ("AUTHHEADER", "AUTH_HEADER"), ("AUTH_HEADERS", "AUTH_HEADER")],
 )  # fmt: skip
-def test_a_slip_in_a_name_that_gives_access_opens_no_service(root, tmp_path, name, meant) -> None:
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), name: FULL}
+def test_a_slip_in_a_name_that_gives_access_is_pointed_out(name, meant) -> None:
+    with pytest.raises(SettingError, match=f"^{name} is not a setting: do you mean {meant}\\?"):
+        config.check_slips(settings({}), [name])
+
+
+def test_such_a_slip_opens_no_service(root, tmp_path) -> None:
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "APITOKEN": FULL}
     command = [sys.executable, "-m", "lenslet", "serve", str(root)]
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"lenslet: {name} is not a setting: do you mean {meant}?")
+    assert ended.stderr.startswith("lenslet: APITOKEN is not a setting: do you mean API_TOKEN?")
     assert (ended.stderr.count("\n"), FULL in ended.stderr) == (1, False)
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from typing import Any
 
 import pytest
 from conftest import BROKEN_JPEG, draw, encode, free_port, jpeg, put, tree, wait_for
@@ -162,7 +163,7 @@ def test_the_env_file_of_a_folder_that_is_served_is_not_read(
     root, tmp_path, where, arguments, settings, is_read
 ) -> None:
     """Who made that folder must not say what else is served, and to whom."""
-    put(root / "a/x.jpg")
+    old(put(root / "a/x.jpg"))
     (tmp_path / "link").symlink_to("photos")
     put(tmp_path / where / ".env", b"PAGE_SIZE=none\n")
     settings |= {"HOME": str(tmp_path)}
@@ -220,7 +221,7 @@ def test_an_env_file_that_leads_into_the_served_folder_is_not_read(root, tmp_pat
 def test_an_env_file_that_others_may_write_is_not_read(
     root, tmp_path, file, folder, is_read
 ) -> None:
-    put(root / "x.jpg")
+    old(put(root / "x.jpg"))
     shared = next(user.pw_gid for user in pwd.getpwall() if user.pw_uid)
     here = tmp_path / "here"
     put(here / ".env", b"PAGE_SIZE=none\n")
@@ -322,6 +323,7 @@ def test_check_offers_to_delete_the_notes_of_a_photo_that_was_deleted(
     assert (found.returncode, "orphan" in found.stdout.splitlines()[1:]) == (0, False), found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [False, True])
 def test_check_takes_folders_of_any_depth(root, tmp_path, apart) -> None:
     settings = {"STATE_DIR": str(tmp_path / "state")} if apart else {}
@@ -342,61 +344,34 @@ def test_check_says_that_a_service_may_have_its_files_elsewhere(root, tmp_path) 
     assert lenslet(tmp_path, "check", root, STATE_DIR=str(root / ".lenslet")).returncode == 0
 
 
-def test_demo_draws_a_gallery_and_serves_it(tmp_path) -> None:
-    port, pause = free_port(), threading.Event()
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "lenslet.run.cli", "demo", "shown", "--port", str(port)]
-    with subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as demo:
-        try:
-            for _ in range(300):
-                total = ask(port, "/search?q=tag:summer").get("total")
-                if total:
-                    break
-                pause.wait(0.1)
-            assert total == 8
-            names = [entry["name"] for entry in ask(port, "/folders")["dirs"]]
-            assert names == ["City at night", "Mountains", "Seaside"]
-        finally:
-            demo.terminate()
-
-
-def test_demo_leaves_nothing_where_it_is_started(tmp_path) -> None:
+def test_demo_draws_a_gallery_serves_it_opens_it_and_leaves_nothing_where_it_is_started(
+    tmp_path,
+) -> None:
     port, here = free_port(), tmp_path / "clone"
     here.mkdir()
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "BROWSER": "true"}
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$@" >{opened}\n')
+    browser.chmod(0o755)
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "BROWSER": str(browser)}
     command = [sys.executable, "-m", "lenslet", "demo", "--port", str(port)]
     with subprocess.Popen(command, env=environ, cwd=here, stderr=subprocess.DEVNULL) as demo:
         try:
-            wait_for(lambda: ask(port, "/health/live"), 60)
+            wait_for(lambda: ask(port, "/search?q=tag:summer").get("total"), 30)
+            assert ask(port, "/search?q=tag:summer")["total"] == 8
+            names = [entry["name"] for entry in ask(port, "/folders")["dirs"]]
+            assert names == ["City at night", "Mountains", "Seaside"]
+            assert wait_for(lambda: opened.exists() and opened.read_text())
+            assert opened.read_text() == f"http://127.0.0.1:{port}/\n"
         finally:
             demo.terminate()
     assert list(here.iterdir()) == []
     assert (tmp_path / "cache/lenslet/demo/Seaside").is_dir()
 
 
-def test_demo_opens_its_page_in_a_browser(tmp_path) -> None:
-    port, pause = free_port(), threading.Event()
-    browser, opened = tmp_path / "browser", tmp_path / "opened"
-    browser.write_text(f'#!/bin/sh\necho "$@" >{opened}\n')
-    browser.chmod(0o755)
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "BROWSER": str(browser)}
-    command = [sys.executable, "-m", "lenslet.run.cli", "demo", "shown", "--port", str(port)]
-    with subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as demo:
-        try:
-            for _ in range(300):
-                if opened.exists() and opened.read_text():
-                    break
-                pause.wait(0.1)
-            assert opened.read_text() == f"http://127.0.0.1:{port}/\n"
-            assert ask(port, "/health/live") == {"status": "ok"}
-        finally:
-            demo.terminate()
-
-
-def ask(port: int, route: str) -> dict[str, object]:
+def ask(port: int, route: str) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{route}", timeout=5) as answer:
-            found: dict[str, object] = json.load(answer)
+            found: dict[str, Any] = json.load(answer)
             return found
     except (urllib.error.URLError, ConnectionError):
         return {}

@@ -95,17 +95,17 @@ def orphans(gallery: Gallery) -> dict[str, str]:
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), None),
         ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), None),
         ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), None),
-        ({"hash": "blake3:a"}, Photo("blake3:b", had={"blake3:a": True}.get), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b", had={"blake3:a": False}.get), False),
-        ({"hash": "blake3:a"}, Photo(None, had={"blake3:a": False}.get), None),
-        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE, had={"blake3:a": False}.get), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", unseen={"blake3:a": True}.get), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", unseen={"blake3:a": False}.get), False),
+        ({"hash": "blake3:a"}, Photo(None, unseen={"blake3:a": False}.get), None),
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE, unseen={"blake3:a": False}.get), True),
         ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
     ],
 )  # fmt: skip
 def test_a_sidecar_belongs_to_the_photo_whose_hash_it_holds(document, image, belongs) -> None:
     raw = json.dumps({"v": 1, "tags": ["sea"], **document}).encode()
     found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda: image)
-    sorted_into = {True: found.ours, False: found.strays, None: found.unknown}
+    sorted_into = {True: found.ours, False: found.strays, None: found.undecided}
     assert [each for each, files in sorted_into.items() if files] == [belongs]
 
 

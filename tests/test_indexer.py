@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from conftest import BROKEN_JPEG, Gallery, draw, encode, jpeg, put, tree, wait_for
+from conftest import BROKEN_JPEG, Gallery, encode, jpeg, put, tree, wait_for
 from PIL import Image
 
 from lenslet.images.decoders import Decoders
@@ -402,7 +402,7 @@ def test_more_images_than_wait_at_a_time_are_all_read(
     for folder in "abc":
         for number in range(5):
             put(root / folder / f"{number}.jpg", jpeg(8, 6, seed=number))
-    monkeypatch.setattr("lenslet.index.folders.MOST_IMAGES", 3)
+    monkeypatch.setattr("lenslet.index.runs.MOST_IMAGES", 3)
     gallery = make_gallery()
     gallery.index()
     gallery.settle(30)
@@ -1438,18 +1438,23 @@ def test_a_thumbnail_that_is_made_again_gets_another_address_if_it_differs(
     assert new["thumb"] != item["thumb"]
 
 
+def plain(width: int, height: int) -> bytes:
+    """A large image that is quick to encode."""
+    return encode(Image.new("RGB", (width, height)), "WEBP", method=0)
+
+
 @pytest.mark.parametrize(
     ("low", "name", "data"),
     [
-        ({"MAX_PIXELS": "50000"}, "a.jpg", jpeg(400, 300)),
-        ({"MAX_FILE_BYTES": "9000"}, "a.jpg", jpeg(400, 300) + bytes(9000)),
-        ({"INDEX_MEMORY": "256M"}, "a.webp", encode(draw(9000, 6000), "WEBP")),
+        ({"MAX_PIXELS": "50000"}, "a.jpg", jpeg),
+        ({"MAX_FILE_BYTES": "9000"}, "a.jpg", lambda: jpeg() + bytes(9000)),
+        ({"INDEX_MEMORY": "256M"}, "a.webp", lambda: plain(9000, 6000)),
     ],
 )
 def test_what_a_limit_refused_is_tried_again_when_the_limit_is_raised(
     make_gallery: Make, root, low, name, data
 ) -> None:
-    put(root / name, data)
+    put(root / name, data())
     put(root / "broken.jpg", BROKEN_JPEG)
     gallery = make_gallery(**low)
     gallery.index()

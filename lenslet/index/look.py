@@ -87,6 +87,13 @@ class Look:
         kind = "leaf-real" if self.plan.manifest.items else "branch"
         return {"name": name, "kind": kind, **self._cover()}
 
+    @property
+    def newest_ns(self) -> int:
+        """When the newest image was written; 0 without images."""
+        files = self.contents.listing.files
+        items = self.plan.manifest.items
+        return max((files[item["name"]].mtime_ns for item in items), default=0)
+
     def _cover(self) -> Dir:
         """The first image that can be shown, here or in the first subfolder that has one."""
         manifest = self.plan.manifest
@@ -270,11 +277,11 @@ class Looker:
             found = sidecar.find(location.tree, location.file(name), lambda: photo)
         except LensletError as error:
             found = sidecar.Found(unreadable=one_line(error))
-        strays = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
+        apart = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
         if photo.hash:
-            undecided = (each for each in found.doubtful if each not in found.strays)
-            strays += [orphans.of(location, each, doubtful=True) for each in undecided]
-        return Beside(_keys(found), strays, {} if location.readonly else _lacking(found, known))
+            doubtful = (*found.edited, *found.undecided)
+            apart += [orphans.of(location, each, doubtful=True) for each in doubtful]
+        return Beside(_keys(found), apart, {} if location.readonly else _lacking(found, known))
 
     def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""
@@ -289,13 +296,17 @@ class Looker:
             if image != name and image not in listing.files and paths.is_item(image):
                 yield Problem("orphanThumbnails", path.child(name), orphans.GONE)
 
-    def write(self, look: Look) -> None:
+    def write(
+        self, look: Look, reader: Mapping[str, str] | None = None, *, at_once: bool = False
+    ) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.
 
-        Thumbnails of images that are gone are removed from `STATE_DIR`; in the root they stay, and
-        count. `Overtaken` if another host has written the manifest since.
+        The manifest says which host is the `reader` of new images; `at_once` also if nothing else
+        has changed. Thumbnails of images that are gone are removed from `STATE_DIR`; in the root
+        they stay, and count. `Overtaken` if another host has written the manifest since.
         """
         plan, contents = look.plan, look.contents
+        plan.manifest.reader = dict(reader or {})
         location = contents.location
         path = location.path
         if own := self._tree.own:
@@ -307,7 +318,7 @@ class Looker:
         for name in plan.replaced:
             with contextlib.suppress(NotFound, Denied):
                 self._tree.delete(path.child(name + THUMBNAIL))
-        if plan.changed:
+        if plan.changed or at_once:
             if location.chain:  # below a pointer, the folder to write in may not exist yet
                 self._tree.make_folder(path)
             pages = filter(manifest.is_page, contents.derived.files)
@@ -349,7 +360,7 @@ def _keys(found: Found) -> Item:
     document = own.document if own else {}
     keys: Item = {"hasMeta": own is not None}
     keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
-    if own and own in found.doubtful:
+    if own and own in found.edited:
         keys["edited"] = [own.hash]
     if found.strays:
         keys["strays"] = [each.hash for each in found.strays]
@@ -357,7 +368,7 @@ def _keys(found: Found) -> Item:
         keys["foreign"] = True
     if found.unreadable:
         keys["metaError"] = found.unreadable
-    if found.unknown:
+    if found.undecided:
         keys["metaRev"] = ""  # so that it is read again
     return keys
 

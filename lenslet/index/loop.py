@@ -14,6 +14,7 @@ from lenslet.index.moves import Moves
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.read import Images, Listener
 from lenslet.index.records import Records
+from lenslet.index.runs import Runs
 from lenslet.index.scan import Scanner
 from lenslet.index.status import Count, Status
 from lenslet.index.summary import Report, SearchFiles, Summary
@@ -52,13 +53,14 @@ class Indexer:
         self._moves = moves = Moves(library, queue, clock)
         search = SearchFiles(library, queue, records, report, clock)
         self._summary = Summary(library, records, report, moves, search)
-        self.folders = Folders(library, queue, records, clock, moves.unseen)
+        self._runs = runs = Runs(queue)
+        self.folders = Folders(library, queue, records, runs, clock, moves.unseen)
 
         def image_read(path: Path, error: str | None) -> None:
             status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
             listener(path, error)
 
-        images = Images(library, queue, self.folders, clock, image_read)
+        images = Images(library, queue, runs, clock, image_read)
         scanner = Scanner(library, queue, records, report, clock)
 
         def scan(job: Job) -> None:
@@ -119,7 +121,7 @@ class Indexer:
         job = self._queue.get(large=large)
         if job is None:
             if not large:
-                self.folders.fill_queue()
+                self._runs.fill_queue()
             job = self._queue.get(wait, large=large)
         if job is None:
             return False
@@ -136,7 +138,7 @@ class Indexer:
     @property
     def backlog(self) -> int:
         """How many folders and images are left."""
-        return self._pulse.backlog + self.folders.waiting
+        return self._pulse.backlog + self._runs.waiting
 
     def problem(self, *kinds: Kind) -> str:
         """Why storage refuses such work right now; empty if it does not."""

@@ -12,8 +12,8 @@ from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
 from lenslet.images.decoders import Killed, NeedsMore, Stopped, descriptor
-from lenslet.index.folders import AGAIN_SECONDS, Folders
 from lenslet.index.queue import Job, Kind, Queue
+from lenslet.index.runs import AGAIN_SECONDS, Runs
 from lenslet.library import Library
 from lenslet.library.manifest import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
@@ -36,17 +36,17 @@ class Unsettled(Exception):
 
 
 class Images:
-    """Reads images, writes their thumbnails, and gives `folders` what they showed.
+    """Reads images, writes their thumbnails, and gives `runs` what they showed.
 
     `listener` is called for every image that was read, with the reason if it could not be.
     """
 
     def __init__(
-        self, library: Library, queue: Queue, folders: Folders, clock: Clock, listener: Listener
+        self, library: Library, queue: Queue, runs: Runs, clock: Clock, listener: Listener
     ) -> None:
         self._library = library
         self._queue = queue
-        self._folders = folders
+        self._runs = runs
         self._clock = clock
         self._listener = listener
         settings = library.settings
@@ -72,7 +72,7 @@ class Images:
             )
             job = replace(job, waiters=())
         except (NotFound, errors.BrokenPointer, errors.PointerLoop):
-            self._folders.finish_image(job.path)
+            self._runs.finish_image(job.path)
             ok = True
         finally:
             for waiter in job.waiters:
@@ -81,7 +81,7 @@ class Images:
     def _do(self, job: Job) -> bool:
         """Reads an image; False if it could not be read."""
         path, asked = job.path, job.kind is not Kind.IMAGE
-        if not (asked or self._folders.is_reading(path)):
+        if not (asked or self._runs.is_reading(path)):
             return True
         try:
             facts = self._read(job, asked=asked)
@@ -90,19 +90,19 @@ class Images:
         except Unsettled:
             if asked:
                 raise
-            self._folders.finish_image(path, wait=AGAIN_SECONDS)
+            self._runs.finish_image(path, wait=AGAIN_SECONDS)
             return False
         except Exception as error:
             self._library.check_storage(error)  # while it is away, nothing is known of the image
             reason = one_line(error) or type(error).__name__
             self._listener(path, reason)
-            self._folders.finish_image(path, problem=reason)
+            self._runs.finish_image(path, problem=reason)
             if not isinstance(error, LensletError):
                 raise
             log.warning("image %s: %s", path, reason)
             return False
         self._listener(path, facts.error)
-        self._folders.finish_image(path, facts, asked=asked)
+        self._runs.finish_image(path, facts, asked=asked)
         return True
 
     def _preview(self, job: Job) -> bool:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lenslet import errors
-from lenslet.index.look import Stamp
-from lenslet.library.health import FolderHealth
+from lenslet.errors import LensletError, one_line
+from lenslet.index.look import Look, Stamp
+from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import Dir
+from lenslet.library.manifest import Dir, Manifest
 from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
 
@@ -89,6 +90,50 @@ class Record:
     looked: Looked = field(default_factory=Looked)
     orphans: tuple[Orphan, ...] = ()
     left: Left = field(default_factory=Left)
+
+    @classmethod
+    def of(
+        cls,
+        look: Look,
+        before: Record,
+        failed: Mapping[str, str],
+        looked: Looked,
+        *,
+        has_stamps: bool,
+    ) -> Record:
+        """Returns the record of a folder after a look.
+
+        `failed` says why some images could not be read since the look `before`.
+        """
+        plan, path = look.plan, look.contents.location.path
+        pending = plan.todo.keys() | plan.old.keys()
+        reasons = {**before.retry.reasons, **failed}
+        reasons = {n: reason for n, reason in reasons.items() if reason and n in pending}
+        # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
+        damaged = dict.fromkeys(plan.damaged if has_stamps else (), "")
+        problems = [Problem("unreadableFiles", path.child(n), r) for n, r in reasons.items()]
+        return cls(
+            location=look.contents.location,
+            stamps=look.contents.stamps,
+            generation=plan.manifest.generated_at,
+            entry=look.entry,
+            children=look.children,
+            health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
+            retry=before.retry.after(looked.at, {**damaged, **reasons}, changed=plan.changed),
+            looked=looked,
+            orphans=tuple(look.orphans),
+            left=Left(len(plan.todo.keys() - reasons.keys()), plan.unsettled),
+        )
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What search and health show of the folder."""
+        return self.generation, self.health, self.orphans, self.left
+
+
+def only(kind: str, path: Path, error: LensletError) -> FolderHealth:
+    """Returns the health of a folder of which nothing is known but what is wrong with it."""
+    return FolderHealth.of(Manifest(path), [Problem(kind, path, one_line(error))])
 
 
 class Records:

@@ -1,20 +1,26 @@
-"""The folders that are being indexed: what is in flight, and who waits for the end."""
+"""The folders whose images are read: what is in the queue, and what reading the others showed."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lenslet.images import Facts
-from lenslet.index.queue import Job, Waiter
+from lenslet.index.queue import Job, Kind, Queue, Waiter
 from lenslet.paths import Path
+
+# Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
+SOON, PATIENTLY = 0.5, 5.0
+AGAIN_SECONDS = 2.0  # until it is looked again at what is being written
+MOST_IMAGES = 20_000  # in the queue
+_MOST_REREAD = 500  # images of a folder that are queued to be read again at a time
 
 
 @dataclass(slots=True)
 class Run:
-    """One folder while it is being indexed, from the first look until all its images are read.
+    """One folder from the first look until all its images are read.
 
     `reading` are the images in the queue; `facts` what reading others showed that is not in the
     manifest yet, `failed` why some could not be read. `asked`: somebody looks at the folder.
@@ -40,19 +46,25 @@ class News(NamedTuple):
     failed: dict[str, str]
     more: bool
 
-    @property
-    def works(self) -> bool:
+    def __bool__(self) -> bool:
         """True if a look is due, although nothing in the folder has changed."""
         return bool(self.facts or self.failed or self.more)
 
 
 class Runs:
-    """The runs of all folders. Threads that read images add to what another indexes."""
+    """The runs of all folders. Threads that read images add to what another indexes.
 
-    def __init__(self) -> None:
+    A folder whose images find no room in the queue, or are to be read again, waits until the queue
+    is empty.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
         self._lock = threading.Lock()
         self._runs: dict[Path, Run] = {}
-        self._waiting: dict[Path, tuple[bool, int]] = {}
+        self._waiting: dict[Path, tuple[bool, int]] = {}  # how urgent these folders are
+
+    # For the thread that indexes a folder
 
     def join(self, job: Job) -> Run:
         """Returns the run of a job's folder. Who waits for the job waits for its end."""
@@ -60,22 +72,6 @@ class Runs:
             run = self._runs.setdefault(job.path, Run())
             run.waiters += job.waiters
             run.asked |= job.asked
-            return run
-
-    def is_reading(self, item: Path) -> bool:
-        """True while an image is in the queue for its folder."""
-        run = self._runs.get(item.parent)
-        return run is not None and item.name in run.reading
-
-    def finish_image(self, item: Path, facts: Facts | None, problem: str) -> Run:
-        """Takes what reading an image showed, and returns the run of its folder."""
-        with self._lock:
-            run = self._runs.setdefault(item.parent, Run())
-            run.reading.discard(item.name)
-            if facts:
-                run.facts[item.name] = facts
-            if problem:
-                run.failed[item.name] = problem
             return run
 
     def news(self, run: Run) -> News:
@@ -90,14 +86,27 @@ class Runs:
             run.facts = {n: each for n, each in run.facts.items() if news.facts.get(n) is not each}
             run.failed = {n: each for n, each in run.failed.items() if n not in news.failed}
 
-    def start(self, run: Run, images: Iterable[str], *, more: bool) -> list[str]:
-        """Notes images as being read; returns those that are not yet, and were not meanwhile."""
+    def read(
+        self, job: Job, run: Run, new: Mapping[str, bool], old: Mapping[str, bool], newest_ns: int
+    ) -> None:
+        """Queues the new images of a folder, as many as there is room for; if none, old ones again.
+
+        Each with whether it gets a thumbnail. `newest_ns` is the time of the newest image.
+        """
+        room = max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))
+        chosen: Sequence[str] = [*new][:room]
+        if run.rereads and not new:
+            chosen = [*old][:_MOST_REREAD]
         with self._lock:
-            known = {*run.reading, *run.facts, *run.failed}
-            new = [name for name in images if name not in known]
-            run.reading.update(new)
-            run.more, run.rereads = more, False
-            return new
+            known = {*run.reading, *run.facts, *run.failed}  # some were read meanwhile
+            started = [name for name in chosen if name not in known]
+            run.reading.update(started)
+            run.more, run.rereads = len(new) > len(chosen), False
+            if len(new or old) > len(chosen):
+                self._waiting[job.path] = bool(new), newest_ns
+        for name in started:
+            force = job.force or {**old, **new}[name]
+            self._queue.enqueue(Job(Kind.IMAGE, job.path.child(name), run.asked, force))
 
     def drop(self, run: Run) -> None:
         """Drops what was read of a folder that cannot be indexed."""
@@ -110,34 +119,56 @@ class Runs:
             if not run.is_done:
                 return
             self._runs.pop(folder, None)
+        self.tell(run, ok)
+
+    def tell(self, run: Run, ok: bool) -> None:
+        """Says to all who wait for a folder whether it could be indexed."""
+        with self._lock:
             waiters, run.waiters = run.waiters, []
         for waiter in waiters:
             waiter(ok)
 
-    def fail(self, run: Run) -> None:
-        """Says to all who wait that the folder could not be indexed."""
-        with self._lock:
-            waiters, run.waiters = run.waiters, []
-        for waiter in waiters:
-            waiter(False)
+    # For the threads that read images
 
-    # Folders with images that are not in the queue: it had no room, or they are to be read again.
+    def is_reading(self, item: Path) -> bool:
+        """True while an image is still to be read for its folder."""
+        run = self._runs.get(item.parent)
+        return run is not None and item.name in run.reading
+
+    def finish_image(
+        self,
+        item: Path,
+        facts: Facts | None = None,
+        *,
+        problem: str = "",
+        asked: bool = False,
+        wait: float = 0.0,
+    ) -> None:
+        """Takes what reading an image showed; its folder is indexed again after at least `wait`."""
+        with self._lock:
+            run = self._runs.setdefault(item.parent, Run())
+            run.reading.discard(item.name)
+            if facts:
+                run.facts[item.name] = facts
+            if problem:
+                run.failed[item.name] = problem
+        if run.reading and not (asked and facts and facts.error):  # else a client may wait for it
+            wait = max(wait, SOON if run.asked else PATIENTLY)
+        self._queue.enqueue(Job(Kind.FOLDER, item.parent), wait)
+
+    # For whoever finds the queue empty
 
     @property
     def waiting(self) -> int:
-        """The number of these folders."""
+        """How many folders have images that are not in the queue."""
         return len(self._waiting)
 
-    def wait(self, folder: Path, urgency: tuple[bool, int]) -> None:
-        """Notes such a folder: whether the images are new, and the time of the newest."""
-        with self._lock:
-            self._waiting[folder] = urgency
-
-    def next_waiting(self) -> Path | None:
-        """Removes and returns the most urgent of these folders; None if there is none."""
+    def fill_queue(self) -> None:
+        """Has the most urgent folder indexed whose images wait: new ones first, then by time."""
         with self._lock:
             path = max(self._waiting, key=self._waiting.__getitem__, default=None)
-            if path is not None:
-                del self._waiting[path]
-                self._runs.setdefault(path, Run()).rereads = True
-            return path
+            if path is None:
+                return
+            del self._waiting[path]
+            self._runs.setdefault(path, Run()).rereads = True
+        self._queue.enqueue(Job(Kind.FOLDER, path))

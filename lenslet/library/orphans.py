@@ -164,7 +164,7 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     """
     item, tree = location.file(name), location.tree
     # This one holds the photo's very hash, so others are of other photos.
-    photo = Photo(orphan.hash, had=lambda _: False)
+    photo = Photo(orphan.hash, unseen=lambda _: False)
     raw, document = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")

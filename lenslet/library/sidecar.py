@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,50 +34,61 @@ _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
 
+class Whose(enum.Enum):
+    """Which photo a sidecar belongs to, as seen from the image beside it.
+
+    OWN: to this image. EDITED: to this image as it was before it was edited. OTHER: to another
+    photo. UNDECIDED: the image has not been read, or not every folder was looked at yet.
+    """
+
+    OWN, EDITED, OTHER, UNDECIDED = range(4)
+
+
 @dataclass(frozen=True, slots=True)
 class Photo:
     """What distinguishes the image in a file from others that may have had its place.
 
-    `hash` is None until the image has been read. If it cannot be read, each sidecar beside it is
-    its own. `created_at` is when it was taken, if it says so. `had` says of another hash whether
-    this image had it before it was edited: only a look at the whole library can tell, None before.
+    `hash` is None until the image has been read. `created_at` is when it was taken, if it says so.
+    `edited` and `others` are hashes of which it was decided that the image had them before it was
+    edited, and that other photos have them. `unseen` says whether no image of the library has a
+    hash; None as long as that is not known.
     """
 
     hash: str | None = None
     created_at: str | None = None
-    had: Callable[[str], bool | None] = lambda _: None
     is_readable: bool = True
+    edited: Container[str] = ()
+    others: Container[str] = ()
+    unseen: Callable[[str], bool | None] = lambda _: None
 
     @classmethod
     def of(cls, item: Document, unseen: Callable[[str], bool | None] = lambda _: None) -> Photo:
-        """Returns the photo that an image is, by its item. `unseen`: no image has such a hash.
-
-        A hash that no image of the library has any more is what this one had before it was edited.
-        What was another photo's remains so: that photo may only have been removed.
-        """
-        edited, others = item.get("edited", ()), item.get("strays", ())
-
-        def had(held: str) -> bool | None:
-            if held in others:
-                return False
-            answer = unseen(held)
-            return True if answer is None and held in edited else answer
-
+        """Returns the photo that an image is, by its item."""
         is_readable = "hash" in item or "error" not in item
-        return cls(item.get("hash"), item.get("createdAt"), had, is_readable=is_readable)
+        decided = item.get("edited", ()), item.get("strays", ())
+        return cls(item.get("hash"), item.get("createdAt"), is_readable, *decided, unseen)
 
-    def owns(self, document: Document) -> bool | None:
-        """True if a sidecar belongs to this image; None if these two do not tell.
+    def whose(self, document: Document) -> Whose:
+        """Decides which photo the sidecar beside this image belongs to.
 
-        A sidecar belongs to the photo whose hash it holds. If the image beside it has another hash,
-        it was edited if it was taken at the same time; else it is another photo.
+        To the one whose hash it holds. If this image has another hash, it was edited if it was
+        taken at the same time, or if no image of the library has that hash any more. What was
+        another photo's remains so: that photo may only have been removed. If the image cannot be
+        read, each sidecar beside it is its own.
         """
         held, taken = document.get("hash"), _taken(document)
         if not isinstance(held, str) or held == self.hash or not self.is_readable:
-            return True
-        if self.hash and taken and self.created_at:
-            return taken == times.parse(self.created_at)
-        return None
+            return Whose.OWN
+        if self.hash is None:
+            return Whose.UNDECIDED
+        if taken and self.created_at:
+            return Whose.OWN if taken == times.parse(self.created_at) else Whose.OTHER
+        if held in self.others:
+            return Whose.OTHER
+        unseen = self.unseen(held)
+        if unseen is None:
+            return Whose.EDITED if held in self.edited else Whose.UNDECIDED
+        return Whose.EDITED if unseen else Whose.OTHER
 
 
 def _taken(document: Document) -> dt.datetime | None:
@@ -120,16 +132,17 @@ class Found:
     """The JSON files beside an image.
 
     `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
-    `hidden` are others of it, which those hide; `strays` belong to other photos. Whose the
-    `doubtful` ones are only a look at the whole library tells; it has not yet of the `unknown`.
+    `hidden` are others of it, which those hide; `strays` belong to other photos. `edited`, some of
+    `ours` and `hidden`, are of the image before it was edited, and the `undecided` may be: what is
+    known of the library decides that.
     """
 
     sidecar: Sidecar | None = None
     ours: list[Sidecar] = field(default_factory=list)
     hidden: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
-    doubtful: list[Sidecar] = field(default_factory=list)
-    unknown: list[Sidecar] = field(default_factory=list)
+    edited: list[Sidecar] = field(default_factory=list)
+    undecided: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
     unreadable: str = ""  # why a file that may be ours cannot be read
 
@@ -144,14 +157,14 @@ class Found:
         for own in self.ours:
             if own.editable:
                 return own.path
-        if self.unknown and not self.sidecar:
+        if self.undecided and not self.sidecar:
             raise StorageUnavailable(
                 f"{item} has changed, and has not been read yet: try again in a few seconds."
             )
         aside, usual = SIDECARS
         if aside in self.foreign:
             raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
-        taken = self.foreign | {each.path[len(item) :] for each in (*self.strays, *self.unknown)}
+        taken = self.foreign | {each.path[len(item) :] for each in (*self.strays, *self.undecided)}
         free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
         if free is None:
             raise Conflict(f"{item}{usual} and {item}{aside} are of other photos, and stay.")
@@ -307,16 +320,15 @@ def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> F
         if each is None:
             found.foreign.add(copy.path.removeprefix(item))
             continue
-        is_own = photo().owns(each.document) if each.hash else True
-        if is_own is None:
-            found.doubtful.append(each)
-            is_own = photo().had(each.hash) if photo().hash else None
-        if is_own is None:
-            found.unknown.append(each)
-        elif not is_own:
+        whose = photo().whose(each.document) if each.hash else Whose.OWN
+        if whose is Whose.UNDECIDED:
+            found.undecided.append(each)
+        elif whose is Whose.OTHER:
             found.strays.append(each)
         else:
             (found.hidden if hidden else found.ours).append(each)
+            if whose is Whose.EDITED:
+                found.edited.append(each)
     found.sidecar = max(found.ours, key=lambda each: each.updated, default=None)
     return found
 

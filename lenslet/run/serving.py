@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import gc
 import ipaddress
 import json
 import logging
@@ -388,6 +389,7 @@ def pre_fork(server: Any, worker: Worker) -> None:
     worker.indexes = bool(latest[0].worker_threads) and not any(others)
     taken = {each.row for each in server.WORKERS.values()}
     worker.row = min(set(range(ROWS)) - taken, default=0)
+    gc.freeze()  # a collection, and the end of a process, would copy all that forks share
 
 
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:

@@ -356,6 +356,7 @@ SETTINGS = {"PAGE_SIZE": "10"}  # so that folders have pages, which may be of tw
 HAS_STRACE = shutil.which("strace") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_STRACE and not os.environ.get("CI"), reason="strace is not installed")
 @pytest.mark.parametrize("kept", ["photos", "state"])
 def test_after_a_crash_of_the_machine_no_edit_is_lost_and_torn_files_are_made_again(

@@ -877,6 +877,7 @@ def test_expensive_queries_of_16_clients_do_not_stop_the_others(large_server: Se
     record("16 clients with expensive queries", asked=sum(asked), slowest=round(max(took), 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "status"),
     [
