@@ -2,7 +2,8 @@
 
 The unit of work is the folder. `queue` says what is due, `loop` does it on threads (`work`),
 `folders` indexes one folder: `look` sees what is in it, `compare` decides what its manifest says,
-`runs` holds what is in flight, `records` what is remembered. `read` reads images, `scan` finds what
-may have changed, `moves` lets sidecars follow their photos, `summary` writes what search and health
-read. Request processes enqueue jobs, and read `status`, the shared memory in which this reports.
+`runs` has those whose images are read, `records` what is remembered. `read` reads images, `scan`
+finds what may have changed, `moves` lets sidecars follow their photos, `summary` writes what search
+and health read, `claims` says which of several hosts reads a folder. Request processes enqueue
+jobs, and read `status`, the shared memory in which this reports.
 """

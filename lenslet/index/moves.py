@@ -162,42 +162,54 @@ class Moves:
         for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans()):
             found[each.hash].append(each)
         places = self._search.places(found.keys() - {""}, records)
-        decisions = {key: decide(found[key], places[key]) for key in places}
         self._pending = {key: each for key, each in self._pending.items() if key in places}
         self._unseen = {key: each for key, each in self._unseen.items() if key in places}
         knowledge, until = Knowledge.of(records), self._clock() + _TURN_SECONDS
-        steps = set[Next]()
-        for key, decision in decisions.items():
-            doubtful = {each.path.parent for each in found[key] if each.doubtful}
-            decides = bool(doubtful) and self._unseen.get(key) is not decision.unseen
-            if not (decides or decision.move):
-                continue
-            now = self._clock()
-            situation = frozenset(found[key]), frozenset(places[key])
-            pending = self._pending.get(key)
-            if pending is None or pending.situation != situation:
-                pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
-            step = next_step(pending, now, knowledge)
-            if step is Next.ACT and now > until:
-                step = Next.WAIT
+        steps, reasons = set[Next](), dict[str, str]()
+        for key, there in places.items():
+            step, reasons[key] = self._advance(key, found[key], there, knowledge, until)
             steps.add(step)
-            if step is Next.ACT:
-                pending.due, pending.tried = now + _RETRY_SECONDS, True
-                self._library.tree.check()
-                if decides:
-                    self._unseen[key] = decision.unseen
-                    self._look_at(doubtful)
-                elif decision.move and decision.place:
-                    pending.reason = self._move(decision.move, decision.place)
-            if pending.reason:
-                decisions[key] = decision._replace(reason=pending.reason)
         self.waits = bool(steps & {Next.WAIT, Next.LOOK})
         if self.waits:
             self._queue.enqueue(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
         if Next.LOOK in steps and self._clock() - self._asked > _SCAN_SECONDS:
             self._asked = self._clock()
             self._queue.enqueue(Job(Kind.SCAN, force=True))
-        self._show(found, decisions)
+        self.health = _health(found, reasons)
+
+    def _advance(
+        self,
+        key: str,
+        found: list[Orphan],
+        places: set[Place],
+        knowledge: Knowledge,
+        until: float,
+    ) -> tuple[Next, str]:
+        """Brings the orphans of one hash forward, by one step at most, unless it is after `until`.
+
+        Returns what comes next, and why those that stay are not moved.
+        """
+        decision, now = decide(found, places), self._clock()
+        doubtful = {each.path.parent for each in found if each.doubtful}
+        is_news = bool(doubtful) and self._unseen.get(key) is not decision.unseen
+        if not (is_news or decision.move):
+            return Next.REST, decision.reason
+        situation = frozenset(found), frozenset(places)
+        pending = self._pending.get(key)
+        if pending is None or pending.situation != situation:
+            pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
+        step = next_step(pending, now, knowledge)
+        if step is Next.ACT and now > until:
+            step = Next.WAIT
+        if step is Next.ACT:
+            pending.due, pending.tried = now + _RETRY_SECONDS, True
+            self._library.tree.check()
+            if is_news:  # the folders read their sidecars again, and ask `unseen`
+                self._unseen[key] = decision.unseen
+                self._look_at(doubtful)
+            elif decision.move and decision.place:
+                pending.reason = self._move(decision.move, decision.place)
+        return step, pending.reason or decision.reason
 
     def _move(self, orphan: Orphan, place: Place) -> str:
         """Moves one sidecar; returns why it could not be moved."""
@@ -220,17 +232,17 @@ class Moves:
         for folder in folders:
             self._queue.enqueue(Job(Kind.FOLDER, folder))
 
-    def _show(self, found: Mapping[str, list[Orphan]], decisions: Mapping[str, Decision]) -> None:
-        problems = [
-            Problem("orphanSidecars", each.path, decisions[key].reason or each.reason)
-            if key in decisions
-            else Problem("orphanSidecars", each.path, each.reason)
-            for key, orphans_of_one in found.items()
-            for each in orphans_of_one
-            if not each.doubtful
-        ]
-        counts = Counter(orphanSidecars=len(problems))
-        self.health = FolderHealth(counts, tuple(sorted(problems)[:SHOWN]))
+
+def _health(found: Mapping[str, list[Orphan]], reasons: Mapping[str, str]) -> FolderHealth:
+    """Returns the health of all orphans that stay; `reasons` says why, by the hash."""
+    problems = [
+        Problem("orphanSidecars", each.path, reasons.get(key) or each.reason)
+        for key, of_one_photo in found.items()
+        for each in of_one_photo
+        if not each.doubtful
+    ]
+    counts = Counter(orphanSidecars=len(problems))
+    return FolderHealth(counts, tuple(sorted(problems)[:SHOWN]))
 
 
 class _Search:

@@ -40,10 +40,11 @@ class Kind(enum.IntEnum):
 class Job:
     """One thing to do.
 
-    `asked`: a client asked for it. `force`: do it although nothing seems to have changed. An
-    `IMAGE` gets a thumbnail only with `force`. `deep`: also for every folder below.
-    `large`: the image needs more memory or time than others. `waiters` are called with whether it
-    ended well.
+    `asked`: a client asked for it. `large`: the image needs more memory or time than others.
+    `waiters` are called with whether it ended well. `force`: do it although nothing seems to have
+    changed. So a `FOLDER` is read and written anew, with what could not be read; an `IMAGE` gets a
+    thumbnail, a `THUMBNAIL` is made again; a `SCAN` looks at all folders; a `SUMMARY` writes the
+    rollup anew. `deep`: a `FOLDER` with every folder below, a `SUMMARY` with what it would put off.
     """
 
     kind: Kind
