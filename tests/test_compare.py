@@ -100,10 +100,10 @@ def test_what_another_version_has_read_is_read_again_and_stays_as_it_is(item, ru
     before.items = [{key: value for key, value in changed.items() if value is not None}]
     thumbnails = {"x.jpg": STAT} if changed["hasThumb"] else {}
     plan = run(before, {"x.jpg": STAT}, thumbnails=thumbnails, rules=rules)
-    assert (plan.old, plan.todo) == ({} if old is None else {"x.jpg": old}, {})
+    assert (plan.stale, plan.todo) == ({} if old is None else {"x.jpg": old}, {})
     assert (plan.changed, plan.manifest.items) == (False, before.items)
     young = run(before, {"x.jpg": STAT._replace(ctime_ns=NOW)}, thumbnails=thumbnails, rules=rules)
-    assert (young.old, young.unsettled) == ({}, old is not None)
+    assert (young.stale, young.unsettled) == ({}, old is not None)
 
 
 def test_an_image_that_is_shown_stays_so_if_a_lower_limit_refuses_it() -> None:
@@ -111,7 +111,7 @@ def test_an_image_that_is_shown_stays_so_if_a_lower_limit_refuses_it() -> None:
     images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
     plan = run(kept(MADE), images, {"x.jpg": refused}, thumbnails=thumbnails)
     assert plan.manifest.items == [{**kept(MADE).items[0], "limit": "MAX_PIXELS=9"}]
-    assert (plan.old, plan.todo) == ({}, {})
+    assert (plan.stale, plan.todo) == ({}, {})
     again = run(plan.manifest, images, {"x.jpg": MADE}, thumbnails=thumbnails)
     assert again.manifest.items == kept(MADE).items
     new = run(Manifest(Path("a")), images, {"x.jpg": refused}).manifest.items[0]

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from lenslet.index.moves import Decision, Place, decide
 from lenslet.index.queue import Job, Kind
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Photo, examine
+from lenslet.library.sidecar import Photo, Whose, examine
 from lenslet.paths import Path
 from lenslet.storage.tree import Document as File
 
@@ -95,10 +95,10 @@ def orphans(gallery: Gallery) -> dict[str, str]:
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), None),
         ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), None),
         ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), None),
-        ({"hash": "blake3:a"}, Photo("blake3:b", unseen={"blake3:a": True}.get), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b", unseen={"blake3:a": False}.get), False),
-        ({"hash": "blake3:a"}, Photo(None, unseen={"blake3:a": False}.get), None),
-        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE, unseen={"blake3:a": False}.get), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", verdict={"blake3:a": Whose.EDITED}.get), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", verdict={"blake3:a": Whose.OTHER}.get), False),
+        ({"hash": "blake3:a"}, Photo(None, verdict={"blake3:a": Whose.OTHER}.get), None),
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE, verdict={"blake3:a": Whose.OTHER}.get), True),
         ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
     ],
 )  # fmt: skip
@@ -122,23 +122,23 @@ TAKEN = HERE._replace(has_sidecar=True)
 
 
 @pytest.mark.parametrize(
-    ("strays", "places", "unseen", "move", "reason"),
+    ("strays", "places", "verdict", "move", "reason"),
     [
-        ([A], [], True, None, ""),
-        ([DOUBTFUL], [], True, None, ""),
-        ([A], [HERE], False, (A, HERE), ""),
-        ([A], [HERE, LINK], False, (A, LINK), ""),  # one file, and a pointer to it
-        ([A, B], [HERE], False, (B, HERE), ""),  # the newest
-        ([A], [HERE, THERE], False, None, "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
-        ([A], [TAKEN], False, (A, TAKEN), "its photo is x/here.jpg, which has a sidecar of its own"),
-        ([FIXED], [HERE], False, None, "its photo is x/here.jpg, but it must not be moved"),
-        ([DOUBTFUL, A], [HERE], False, (A, HERE), ""),
+        ([A], [], Whose.EDITED, None, ""),
+        ([DOUBTFUL], [], Whose.EDITED, None, ""),
+        ([A], [HERE], Whose.OTHER, (A, HERE), ""),
+        ([A], [HERE, LINK], Whose.OTHER, (A, LINK), ""),  # one file, and a pointer to it
+        ([A, B], [HERE], Whose.OTHER, (B, HERE), ""),  # the newest
+        ([A], [HERE, THERE], Whose.OTHER, None, "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
+        ([A], [TAKEN], Whose.OTHER, (A, TAKEN), "its photo is x/here.jpg, which has a sidecar of its own"),
+        ([FIXED], [HERE], Whose.OTHER, None, "its photo is x/here.jpg, but it must not be moved"),
+        ([DOUBTFUL, A], [HERE], Whose.OTHER, (A, HERE), ""),
     ],
 )  # fmt: skip
 def test_a_sidecar_goes_where_exactly_one_image_is_its_photo(
-    strays, places, unseen, move, reason
+    strays, places, verdict, move, reason
 ) -> None:
-    wanted = Decision(unseen, reason, *(move or (None, None)))
+    wanted = Decision(verdict, reason, *(move or (None, None)))
     assert {decide(each, places) for each in itertools.permutations(strays)} == {wanted}
 
 

@@ -769,6 +769,10 @@ def test_images_that_fail_are_tried_again_later_and_later() -> None:
         waits.append(retry.due - now)
         now = retry.due
     assert waits == [3, 6, 12, 24, 48, 96, 192, 384]
+    last = retry
+    for _ in range(2000):  # three months, every hour
+        last = last.after(last.due, {"x.jpg": "I/O error"}, changed=False)
+    assert last.after(last.due, {"x.jpg": ""}, changed=False).due == last.due + 3600
     early = retry.after(now - 1, {"x.jpg": "other"}, changed=False)
     assert early == Retry({"x.jpg": "other"}, retry.due, 8)
     new = retry.after(now - 1, {"y.jpg": "new"}, changed=False)

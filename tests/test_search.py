@@ -131,7 +131,7 @@ def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, 
             made = f"2024-01-02T00:00:{second:02d}Z"
             manifest.write(root, Manifest(folder, new[folder], [], made), 5, old=Manifest(folder))
             generations[folder] = made
-            rollup.flush(generations, 0)
+            rollup.name(generations, 0)
             search.find("a", paths.ROOT, Page())  # looks at one more folder
         for terms in queries:
             found, *_ = search.find(" ".join(terms), Path(below), Page(limit=1000))

@@ -87,7 +87,7 @@ class Plan:
 
     The manifest as it should be, and whether that is `changed`; the images to read, each with
     whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
-    (`old`); those whose thumbnail was made from an earlier file of
+    (`stale`); those whose thumbnail was made from an earlier file of
     the same name (`replaced`); those that are `damaged`; whether one is still being written
     (`unsettled`); what is wrong.
     """
@@ -95,7 +95,7 @@ class Plan:
     manifest: Manifest
     changed: bool = False
     todo: dict[str, bool] = field(default_factory=dict)
-    old: dict[str, bool] = field(default_factory=dict)
+    stale: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     unsettled: bool = False
@@ -234,7 +234,7 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: b
     is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
     if is_new or rules.are_newer(item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):
-            (plan.todo if is_new else plan.old)[item["name"]] = rules.render(item)
+            (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
         else:
             plan.unsettled = True
     if "metaRev" in item:

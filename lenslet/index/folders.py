@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.claims import CLAIM_SECONDS, Claim, Host, Reader
-from lenslet.index.look import Contents, Look, Looker, Unseen
+from lenslet.index.look import Contents, Look, Looker
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.records import Looked, Record, Records, only
-from lenslet.index.runs import AGAIN_SECONDS, SOON, News, Run, Runs
+from lenslet.index.runs import AGAIN_SECONDS, SOON, News, Reads, Run, Runs
 from lenslet.index.views import Views
 from lenslet.library import Library
 from lenslet.library.manifest import Dir
+from lenslet.library.sidecar import Verdict
 from lenslet.paths import Path
 from lenslet.times import Clock
 
@@ -47,11 +49,10 @@ class Folders:
         records: Records,
         runs: Runs,
         clock: Clock,
-        unseen: Unseen,
+        verdict: Verdict,
     ) -> None:
-        """`unseen` says of a hash whether no image of the library has it."""
         self._library = library
-        self._looker = Looker(library, clock, unseen)
+        self._looker = Looker(library, clock, verdict)
         self._queue = queue
         self._records = records
         self._runs = runs
@@ -101,7 +102,7 @@ class Folders:
         try:
             return self._index(job, run, before)
         except errors.Overtaken:  # another host has written the manifest meanwhile
-            run.more = True
+            run.goes_on = True
             self._queue.enqueue(replace(job, waiters=()), AGAIN_SECONDS)
             return False
         except LensletError as error:
@@ -116,22 +117,18 @@ class Folders:
         False if another host reads its images, or if some could not be read.
         """
         path, began, began_ns = job.path, self._clock(), self._clock.wall_ns()
-        news = self._runs.news(run)
+        news = self._runs.take_news(run)
         contents = self._looker.contents(path)
         known = self._records.entries(path, contents.listing.folders)
-        if not (job.force or news) and _is_as_before(contents, before, known):
+        if not (job.force or job.rereads or news) and _is_as_before(contents, before, known):
             self._library.tree.check()
             looked = before.looked._replace(at=self._clock())
             self._records.put(path, replace(before, looked=looked))
             self._queue_children(job, before.children if job.deep else ())
             return True
         look = self._look(job, contents, news, known, before)
-        skipped = run.reading | news.failed.keys()
-        if not job.force and began < before.retry.due:
-            skipped |= before.retry.failed
-        new = {name: thumb for name, thumb in look.plan.todo.items() if name not in skipped}
-        old = {name: thumb for name, thumb in look.plan.old.items() if name not in skipped}
-        claim = self._claim(job, run, look, len(new))
+        reads = _reads(job, look, run.reading | news.failed.keys(), before, began)
+        claim = self._claim(job, run, look, reads)
         self._write(job, look, claim)
         self._runs.written(run, news)
         self._records.images_read += len(news.facts)
@@ -141,10 +138,7 @@ class Folders:
         record = Record.of(look, before, news.failed, looked, has_stamps=has_stamps)
         self._remember(path, record, before)
         self._follow(job, look, before)
-        if claim.reader is Reader.ELSEWHERE:  # it is looked at again when that host may have died
-            self._queue.enqueue(Job(Kind.FOLDER, path), CLAIM_SECONDS)
-        elif claim.reader is Reader.HERE or not self._share(job):
-            self._runs.read(job, run, new, old, look.newest_ns)
+        self._read(job, run, claim, reads)
         return claim.reader is not Reader.ELSEWHERE and not record.retry.failed
 
     def _look(
@@ -155,19 +149,19 @@ class Folders:
         known: dict[str, Dir | None],
         before: Record,
     ) -> Look:
-        """Compares a folder with its manifest."""
+        """Compares a folder with its manifest. Raises if what was seen cannot be true."""
         since_ns = before.looked.began_ns
         look = self._looker.look(contents, news.facts, known, retry=job.force, since_ns=since_ns)
-        self._library.tree.check()  # what was seen while a disk went away is not true
+        self._library.tree.check()  # a disk may have gone away meanwhile
         self._records.check_nested(job.path, contents.location)
         return look
 
-    def _claim(self, job: Job, run: Run, look: Look, new: int) -> Claim:
-        """Decides which host reads the images that are still to be read, `new` ones among them."""
+    def _claim(self, job: Job, run: Run, look: Look, reads: Reads) -> Claim:
+        """Decides which host reads the new images."""
         if not look.plan.todo:
             return Claim(Reader.HERE)
         is_busy = bool(run.waiters or run.asked or run.reading)
-        return self.host.claim(look.old.reader, new, is_busy=is_busy, force=job.force)
+        return self.host.claim(look.stored.reader, len(reads.new), is_busy=is_busy, force=job.force)
 
     def _write(self, job: Job, look: Look, claim: Claim) -> None:
         """Writes the manifest, and the sidecars that do not say whose they are."""
@@ -189,7 +183,7 @@ class Folders:
     def _follow(self, job: Job, look: Look, before: Record) -> None:
         """Forgets subfolders that are gone, queues new ones, and the folder itself if it is due."""
         path, location = job.path, look.contents.location
-        for name in {*before.children, *(entry["name"] for entry in look.old.dirs)}:
+        for name in {*before.children, *(entry["name"] for entry in look.stored.dirs)}:
             if name not in look.children:
                 self._records.forget(path.child(name))
         new = self._new_children(path, look)
@@ -214,13 +208,16 @@ class Folders:
                     continue
             self._queue.enqueue(child)
 
-    def _share(self, job: Job) -> bool:
-        """Sends the folder to any host; False if that fails: then its images are read here."""
-        with contextlib.suppress(LensletError):
-            if self.host.share:
+    def _read(self, job: Job, run: Run, claim: Claim, reads: Reads) -> None:
+        """Has the images read by the host whose claim it is."""
+        if claim.reader is Reader.ELSEWHERE:  # until that host has ended, or died
+            self._queue.enqueue(Job(Kind.FOLDER, job.path), CLAIM_SECONDS)
+            return
+        if claim.reader is Reader.ANYWHERE and self.host.share:
+            with contextlib.suppress(LensletError):
                 self.host.share(Job(Kind.FOLDER, job.path, force=job.force))
-                return True
-        return False
+                return
+        self._runs.read(job, run, reads)
 
     # Failures
 
@@ -252,6 +249,17 @@ class Folders:
                 log.warning("folder %s: %s", path or "/", one_line(error))
             new = replace(before, entry=entry, health=health, retry=retry, looked=looked)
             self._remember(path, new, before)
+
+
+def _reads(job: Job, look: Look, busy: AbstractSet[str], before: Record, now: float) -> Reads:
+    """Chooses the images to read: none that are `busy`, or whose next try is not due."""
+    is_due = job.force or before.retry.due <= now
+    skipped = busy if is_due else busy | before.retry.failed
+    new, stale = (
+        {name: thumbnail for name, thumbnail in images.items() if name not in skipped}
+        for images in (look.plan.todo, look.plan.stale)
+    )
+    return Reads(new, stale, look.newest_ns if new or stale else 0)
 
 
 def _is_as_before(contents: Contents, before: Record, known: dict[str, Dir | None]) -> bool:

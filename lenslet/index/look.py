@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Item, Manifest
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document, Found, Photo, Sidecar
+from lenslet.library.sidecar import Document, Found, Photo, Sidecar, Verdict
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.tree import SETTLED_NS, Listing, Tree
 from lenslet.times import Clock
@@ -35,8 +35,6 @@ from lenslet.times import Clock
 _COVER = ("cover", "coverRev", "coverThumb")
 _SUFFIXES = 20  # of files that are not shown, the most frequent
 _SECOND = 1_000_000_000
-# True if no image of the library has a hash, False if one has; None if that is not known yet.
-Unseen = Callable[[str], "bool | None"]
 
 
 class Stamp(NamedTuple):
@@ -63,13 +61,14 @@ class Contents(NamedTuple):
 class Look:
     """What a look at a folder found. Nothing is written yet.
 
-    `children` are the subfolders, each as the manifest shows it, None if it does not. `orphans` are
-    sidecars whose photo is not beside them. `incomplete` are images whose sidecar does not say yet
-    which photo it belongs to. `young`: a sidecar may be written again without looking changed.
+    `stored` is the manifest as it is, `plan` what is to be done. `children` are the subfolders,
+    each as the manifest shows it, None if it does not. `orphans` are sidecars whose photo is not
+    beside them. `incomplete` are images whose sidecar does not say yet which photo it belongs to.
+    `young`: a sidecar may be written again without looking changed.
     """
 
     contents: Contents
-    old: Manifest
+    stored: Manifest
     plan: Plan
     children: dict[str, Dir | None]
     orphans: list[Orphan] = field(default_factory=list)
@@ -109,8 +108,10 @@ class Look:
 class Looker:
     """Looks at folders, and writes what was decided."""
 
-    def __init__(self, library: Library, clock: Clock, unseen: Unseen = lambda _: None) -> None:
-        self._unseen = unseen
+    def __init__(
+        self, library: Library, clock: Clock, verdict: Verdict = sidecar.undecided
+    ) -> None:
+        self._verdict = verdict
         self._tree = library.tree
         self._locator = library.locator
         self._page_size = library.settings.page_size
@@ -224,7 +225,8 @@ class Looker:
         files = listing.files
         served = self._locator.served(location, filter(paths.is_item, files))
         sidecars = sidecars_of(files, listing.covered)
-        others = self._locator.served(location, filter(paths.unsupported, files))
+        rest = (name for name in files if name not in served and not name.endswith(THUMBNAIL))
+        others = self._locator.served(location, filter(paths.unsupported, rest))
         unsupported = Counter(map(paths.unsupported, sorted(others)))
         return Snapshot(
             images={name: files[name] for name in served},
@@ -272,7 +274,7 @@ class Looker:
 
     def _read_sidecar(self, location: Location, name: str, known: Item) -> Beside:
         """Reads the JSON files beside an image; `known` is what its item says of it."""
-        photo = Photo.of(known, self._unseen)
+        photo = Photo.of(known, self._verdict)
         try:
             found = sidecar.find(location.tree, location.file(name), lambda: photo)
         except LensletError as error:
@@ -322,7 +324,7 @@ class Looker:
             if location.chain:  # below a pointer, the folder to write in may not exist yet
                 self._tree.make_folder(path)
             pages = filter(manifest.is_page, contents.derived.files)
-            manifest.write(self._tree, plan.manifest, self._page_size, old=look.old, pages=pages)
+            manifest.write(self._tree, plan.manifest, self._page_size, old=look.stored, pages=pages)
         with contextlib.suppress(LensletError):
             self._tree.sweep(path, contents.derived.leftovers)
             if contents.listing is not contents.derived:

@@ -54,7 +54,7 @@ class Indexer:
         search = SearchFiles(library, queue, records, report, clock)
         self._summary = Summary(library, records, report, moves, search)
         self._runs = runs = Runs(queue)
-        self.folders = Folders(library, queue, records, runs, clock, moves.unseen)
+        self.folders = Folders(library, queue, records, runs, clock, moves.verdict)
 
         def image_read(path: Path, error: str | None) -> None:
             status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))

@@ -19,6 +19,7 @@ from lenslet.index.records import Record, Records
 from lenslet.library import Library, manifest, orphans
 from lenslet.library.health import SHOWN, FolderHealth, Problem
 from lenslet.library.orphans import Orphan
+from lenslet.library.sidecar import Whose
 from lenslet.paths import Path
 from lenslet.times import Clock
 
@@ -47,11 +48,11 @@ class Place(NamedTuple):
 class Decision(NamedTuple):
     """What to do about the sidecars of one photo that are not beside it.
 
-    `move` goes to `place`. `unseen`: no image of the library is that photo. `reason` says why those
-    that are not moved stay where they are.
+    `verdict` says whose the doubtful ones are. `move` goes to `place`. `reason` says why those that
+    are not moved stay where they are.
     """
 
-    unseen: bool
+    verdict: Whose
     reason: str = ""
     move: Orphan | None = None
     place: Place | None = None
@@ -119,17 +120,17 @@ def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Decision:
     in_order = sorted(places, key=lambda place: (place.readonly, place.path), reverse=True)
     photos = sorted({place.file: place for place in in_order}.values())
     if not photos:
-        return Decision(unseen=True)
+        return Decision(Whose.EDITED)  # by the image beside it
     if len(photos) > 1:
         shown = f"{photos[0].path} and {photos[1].path}"
-        return Decision(False, f"{len(photos)} images have the content of its photo: {shown}")
+        return Decision(Whose.OTHER, f"{len(photos)} images have the content of its photo: {shown}")
     photo = photos[0]
     movable = [each for each in found if each.editable and not each.doubtful]
     if not movable or photo.readonly:
-        return Decision(False, f"its photo is {photo.path}, but it must not be moved")
+        return Decision(Whose.OTHER, f"its photo is {photo.path}, but it must not be moved")
     reason = f"its photo is {photo.path}, which has a sidecar of its own"
     newest = max(movable, key=lambda each: (each.updated, each.path))
-    return Decision(False, reason if photo.has_sidecar else "", newest, photo)
+    return Decision(Whose.OTHER, reason if photo.has_sidecar else "", newest, photo)
 
 
 class Moves:
@@ -143,16 +144,16 @@ class Moves:
         self._queue = queue
         self._clock = clock
         self._search = _Search(library)
-        self._unseen: dict[str, bool] = {}  # by hash, as far as that was decided
+        self._verdicts: dict[str, Whose] = {}  # by hash, as far as that was decided
         self._pending: dict[str, Pending] = {}  # by hash
         self._asked = float("-inf")  # when all folders were to be looked at
         self._gone = _Gone(library)
         self.health = FolderHealth()
         self.waits = False
 
-    def unseen(self, digest: str) -> bool | None:
-        """True if no image of the library has this hash, False if one has; None: not known yet."""
-        return self._unseen.get(digest)
+    def verdict(self, digest: str) -> Whose:
+        """EDITED if no image of the library has this hash, OTHER if one has, or UNDECIDED."""
+        return self._verdicts.get(digest, Whose.UNDECIDED)
 
     def step(self, known: Records) -> None:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
@@ -163,7 +164,7 @@ class Moves:
             found[each.hash].append(each)
         places = self._search.places(found.keys() - {""}, records)
         self._pending = {key: each for key, each in self._pending.items() if key in places}
-        self._unseen = {key: each for key, each in self._unseen.items() if key in places}
+        self._verdicts = {key: each for key, each in self._verdicts.items() if key in places}
         knowledge, until = Knowledge.of(records), self._clock() + _TURN_SECONDS
         steps, reasons = set[Next](), dict[str, str]()
         for key, there in places.items():
@@ -191,7 +192,7 @@ class Moves:
         """
         decision, now = decide(found, places), self._clock()
         doubtful = {each.path.parent for each in found if each.doubtful}
-        is_news = bool(doubtful) and self._unseen.get(key) is not decision.unseen
+        is_news = bool(doubtful) and self.verdict(key) is not decision.verdict
         if not (is_news or decision.move):
             return Next.REST, decision.reason
         situation = frozenset(found), frozenset(places)
@@ -204,8 +205,8 @@ class Moves:
         if step is Next.ACT:
             pending.due, pending.tried = now + _RETRY_SECONDS, True
             self._library.tree.check()
-            if is_news:  # the folders read their sidecars again, and ask `unseen`
-                self._unseen[key] = decision.unseen
+            if is_news:  # the folders read their sidecars again, and ask for the verdict
+                self._verdicts[key] = decision.verdict
                 self._look_at(doubtful)
             elif decision.move and decision.place:
                 pending.reason = self._move(decision.move, decision.place)

@@ -41,10 +41,12 @@ class Job:
     """One thing to do.
 
     `asked`: a client asked for it. `large`: the image needs more memory or time than others.
-    `waiters` are called with whether it ended well. `force`: do it although nothing seems to have
-    changed. So a `FOLDER` is read and written anew, with what could not be read; an `IMAGE` gets a
-    thumbnail, a `THUMBNAIL` is made again; a `SCAN` looks at all folders; a `SUMMARY` writes the
-    rollup anew. `deep`: a `FOLDER` with every folder below, a `SUMMARY` with what it would put off.
+    `waiters` are called with whether it ended well. `thumbnail`: an `IMAGE` gets one.
+    `rereads`: stale images of a `FOLDER` may be read again, for nothing else is due. `force`: do it
+    although nothing seems to have changed. So a `FOLDER` is read and written anew, with what
+    could not be read; a `THUMBNAIL` is made again; a `SCAN` looks at all folders; a `SUMMARY`
+    writes the rollup anew. `deep`: a `FOLDER` with every folder below, a `SUMMARY` with what it
+    would put off.
     """
 
     kind: Kind
@@ -53,6 +55,8 @@ class Job:
     force: bool = False
     deep: bool = False
     large: bool = False
+    thumbnail: bool = False
+    rereads: bool = False
     waiters: tuple[Waiter, ...] = field(default=(), compare=False)
 
     @property
@@ -76,6 +80,8 @@ class Job:
             force=self.force or other.force,
             deep=self.deep or other.deep,
             large=self.large or other.large,
+            thumbnail=self.thumbnail or other.thumbnail,
+            rereads=self.rereads or other.rereads,
             waiters=(*self.waiters, *other.waiters),
         )
 

@@ -134,8 +134,8 @@ class Images:
         return location.tree, path, *location.tree.open(path)
 
     def _read(self, job: Job, *, asked: bool) -> Facts:
-        """Returns an image's facts. Writes its thumbnail if `asked` and missing, or by `force`."""
-        item = job.path
+        """Returns an image's facts; writes its thumbnail if it is to have a new one, or `asked`."""
+        item, anew = job.path, job.force or job.thumbnail
         try:
             tree, path, file, stat = self._open(item)
         except errors.Archived as error:  # not tried again and again: restoring takes hours
@@ -143,8 +143,8 @@ class Images:
         with file:
             self._check_settled(stat)
             # In a bucket, asking for a thumbnail that is probably missing costs a request.
-            there = b"" if job.force or (asked and stat.etag) else self._thumbnail(item, stat)
-            thumbnail = job.force or (asked and not there)
+            there = b"" if anew or (asked and stat.etag) else self._thumbnail(item, stat)
+            thumbnail = anew or (asked and not there)
             how = {"large": job.large, "hashed": True, "thumbnail": thumbnail}
             facts, data = self._decode(file, stat, **how)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object

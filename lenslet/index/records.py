@@ -17,6 +17,7 @@ from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
 
 RETRY_SECONDS, RETRY_SECONDS_MOST = 3.0, 3600.0  # the first distance between two tries, the longest
+_MOST_TRIES = 20  # that are counted
 _MOST_NESTED = 1000  # folders behind several pointers
 NEVER = float("inf")
 
@@ -48,7 +49,7 @@ class Retry(NamedTuple):
         if tries and now < self.due:
             return self._replace(reasons=reasons)
         wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
-        return Retry(reasons, now + wait, tries + 1)
+        return Retry(reasons, now + wait, min(tries + 1, _MOST_TRIES))
 
 
 class Looked(NamedTuple):
@@ -106,7 +107,7 @@ class Record:
         `failed` says why some images could not be read since the look `before`.
         """
         plan, path = look.plan, look.contents.location.path
-        pending = plan.todo.keys() | plan.old.keys()
+        pending = plan.todo.keys() | plan.stale.keys()
         reasons = {**before.retry.reasons, **failed}
         reasons = {n: reason for n, reason in reasons.items() if reason and n in pending}
         # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,24 +31,35 @@ class Run:
     failed: dict[str, str] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
     asked: bool = False
-    more: bool = False  # images wait for room in the queue, or another host was faster
-    rereads: bool = False  # images may be queued to be read again
+    goes_on: bool = False  # new images wait for room in the queue, or another host was faster
 
     @property
     def is_done(self) -> bool:
-        return not (self.reading or self.facts or self.failed or self.more)
+        return not (self.reading or self.facts or self.failed or self.goes_on)
 
 
 class News(NamedTuple):
-    """What reading images showed since the last look, why some failed, and if `more` wait."""
+    """What reading images showed since the last look, why some failed, and if the run `goes_on`."""
 
     facts: dict[str, Facts]
     failed: dict[str, str]
-    more: bool
+    goes_on: bool
 
     def __bool__(self) -> bool:
         """True if a look is due, although nothing in the folder has changed."""
-        return bool(self.facts or self.failed or self.more)
+        return bool(self.facts or self.failed or self.goes_on)
+
+
+class Reads(NamedTuple):
+    """The images of a folder that are to be read, each with whether it gets a thumbnail.
+
+    `new` ones, and `stale` ones, which are read again when nothing else is due. `newest_ns` is when
+    the newest image of the folder was written.
+    """
+
+    new: dict[str, bool]
+    stale: dict[str, bool]
+    newest_ns: int = 0
 
 
 class Runs:
@@ -74,11 +85,11 @@ class Runs:
             run.asked |= job.asked
             return run
 
-    def news(self, run: Run) -> News:
-        """Returns what has come since the last look, and forgets that more was to come."""
+    def take_news(self, run: Run) -> News:
+        """Returns what has come since the last look, which may be the last one of the run now."""
         with self._lock:
-            more, run.more = run.more or run.rereads, False
-            return News(dict(run.facts), dict(run.failed), more)
+            goes_on, run.goes_on = run.goes_on, False
+            return News(dict(run.facts), dict(run.failed), goes_on)
 
     def written(self, run: Run, news: News) -> None:
         """Drops what the manifest says now; newer facts stay."""
@@ -86,27 +97,23 @@ class Runs:
             run.facts = {n: each for n, each in run.facts.items() if news.facts.get(n) is not each}
             run.failed = {n: each for n, each in run.failed.items() if n not in news.failed}
 
-    def read(
-        self, job: Job, run: Run, new: Mapping[str, bool], old: Mapping[str, bool], newest_ns: int
-    ) -> None:
-        """Queues the new images of a folder, as many as there is room for; if none, old ones again.
-
-        Each with whether it gets a thumbnail. `newest_ns` is the time of the newest image.
-        """
+    def read(self, job: Job, run: Run, reads: Reads) -> None:
+        """Queues new images, as far as there is room; if there are none, perhaps stale ones."""
         room = max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))
-        chosen: Sequence[str] = [*new][:room]
-        if run.rereads and not new:
-            chosen = [*old][:_MOST_REREAD]
+        chosen = dict(itertools.islice(reads.new.items(), room))
+        if job.rereads and not reads.new:
+            chosen = dict(itertools.islice(reads.stale.items(), _MOST_REREAD))
         with self._lock:
             known = {*run.reading, *run.facts, *run.failed}  # some were read meanwhile
             started = [name for name in chosen if name not in known]
             run.reading.update(started)
-            run.more, run.rereads = len(new) > len(chosen), False
-            if len(new or old) > len(chosen):
-                self._waiting[job.path] = bool(new), newest_ns
+            run.goes_on = len(reads.new) > len(chosen)
+            if len(reads.new or reads.stale) > len(chosen):
+                self._waiting[job.path] = bool(reads.new), reads.newest_ns
         for name in started:
-            force = job.force or {**old, **new}[name]
-            self._queue.enqueue(Job(Kind.IMAGE, job.path.child(name), run.asked, force))
+            thumbnail = job.force or chosen[name]
+            item = job.path.child(name)
+            self._queue.enqueue(Job(Kind.IMAGE, item, run.asked, thumbnail=thumbnail))
 
     def drop(self, run: Run) -> None:
         """Drops what was read of a folder that cannot be indexed."""
@@ -170,5 +177,4 @@ class Runs:
             if path is None:
                 return
             del self._waiting[path]
-            self._runs.setdefault(path, Run()).rereads = True
-        self._queue.enqueue(Job(Kind.FOLDER, path))
+        self._queue.enqueue(Job(Kind.FOLDER, path, rereads=True))

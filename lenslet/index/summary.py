@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from lenslet import times
 from lenslet.errors import LensletError
 from lenslet.index.moves import Moves
 from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.records import Records
+from lenslet.index.records import Record, Records
 from lenslet.library import Library, health, manifest
 from lenslet.library.health import FolderHealth
 from lenslet.paths import Path, folder_key
-from lenslet.search.rollup import Rollup
+from lenslet.search.rollup import Generations, Rollup
 from lenslet.storage.tree import Tree
 from lenslet.times import Clock
 
@@ -53,7 +54,7 @@ class Summary:
         self._tree.check()
         complete = self._leads and self._records.complete
         try:
-            self._search.flush(leads=self._leads)
+            self._search.name_changes(leads=self._leads)
             if complete:
                 self._search.compact(at_once=job.deep)
         finally:  # these go on whatever is in the way of search
@@ -93,8 +94,8 @@ class SearchFiles:
         """Has the rollup written anew by the next `compact`, whatever failed before."""
         self._compacted, self._failed = None, None
 
-    def flush(self, *, leads: bool) -> None:
-        """Adds to the delta the folders whose manifest is not the one in the rollup."""
+    def name_changes(self, *, leads: bool) -> None:
+        """Names in the delta the folders whose manifest is not the one in the rollup."""
         rollup, complete = self._rollup, self._records.complete
         rollup.refresh()
         if leads and not (complete or rollup.exists):
@@ -102,16 +103,16 @@ class SearchFiles:
         began, known = self._clock(), rollup.generations
         gone = self._records.gone()
         now = {path: each for path, each in self._records.all() if each.generation}
-        recent = [path for path, each in now.items() if each.looked.at > self._flushed - _OVERLAP]
-        changed = dict.fromkeys(gone, "") | {path: now[path].generation for path in recent}
-        if leads and complete:
-            differs = (path for path in now if now[path].generation != known.get(path))
-            changed |= {path: now[path].generation for path in differs}
-            changed |= dict.fromkeys(known.keys() - now.keys(), "")
+        since = self._flushed - _OVERLAP
+        changed = dict.fromkeys(gone, "") | {
+            path: each.generation for path, each in now.items() if each.looked.at > since
+        }
+        if leads and complete:  # what is not among the records is not there
+            changed |= _differing(now, known)
             for path in rollup.delta.folders.keys() - now.keys() - changed.keys():
                 self._queue.enqueue(Job(Kind.FOLDER, path))  # another host has found it
         read = self._records.images_read
-        if rollup.flush(changed, read - self._read):
+        if rollup.name(changed, read - self._read):
             self._read = read
         self._records.search_knows(gone)
         self._flushed = began
@@ -121,7 +122,9 @@ class SearchFiles:
         has_delta = bool(self._rollup.delta.folders)
         if has_delta:
             self._queue.enqueue(Job(Kind.SUMMARY), COMPACT_SECONDS)
-        if not ((at_once and has_delta) or self._is_due()):
+        if self._failed and self._clock() < self._failed[0] and not at_once:
+            raise self._failed[1]
+        if not (self._is_due or (at_once and has_delta)):
             return
         began = self._clock()
         folders = [path for path, record in self._records.all() if record.generation]
@@ -132,11 +135,10 @@ class SearchFiles:
             raise
         self._compacted, self._failed = self._clock(), None
         self._report.ended("rollup", self._compacted - began, items=count)
-        self.flush(leads=True)
+        self.name_changes(leads=True)
 
+    @property
     def _is_due(self) -> bool:
-        if self._failed and self._clock() < self._failed[0]:
-            raise self._failed[1]
         if self._compacted is None or not self._rollup.exists or self._rollup.is_old:
             return True
         return self._clock() - self._compacted >= COMPACT_SECONDS and self._rollup.is_due
@@ -146,6 +148,13 @@ class SearchFiles:
         if not found.generated_at:
             self._queue.enqueue(Job(Kind.FOLDER, folder))
         return found
+
+
+def _differing(now: Mapping[Path, Record], known: Generations) -> Generations:
+    """Returns the folders of which the rollup knows another generation, "" for those not there."""
+    differs = {path: each.generation for path, each in now.items()}
+    differs = {path: each for path, each in differs.items() if each != known.get(path)}
+    return differs | dict.fromkeys(known.keys() - now.keys(), "")
 
 
 class Report:

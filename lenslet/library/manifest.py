@@ -389,17 +389,20 @@ def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
     if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):
         return False
     above = f"{folder}/" if folder else ""
-    return all(
-        line["path"] == above + line["name"]
-        and line["type"] in _TYPES
-        and 0 <= line["w"] <= _MOST_PIXELS
-        and 0 <= line["h"] <= _MOST_PIXELS
-        and ("hash" not in line or _DIGEST.fullmatch(line["hash"]))
-        and len(line.get("notes", "")) <= DOCUMENT_BYTES
-        and ("tags" not in line or _are_tags(line["tags"]))
-        and ("edited" not in line or _are_names(line["edited"]))
-        and ("strays" not in line or _are_names(line["strays"]))
-        for line in lines
+
+    def column(key: str) -> list[Any]:
+        return [line[key] for line in lines if key in line]
+
+    pixels = column("w") + column("h")
+    return (
+        column("path") == [above + name for name in column("name")]
+        and _TYPES.issuperset(column("type"))
+        and min(pixels, default=0) >= 0
+        and max(pixels, default=0) <= _MOST_PIXELS
+        and all(map(_DIGEST.fullmatch, column("hash")))
+        and all(len(notes) <= DOCUMENT_BYTES for notes in column("notes"))
+        and all(map(_are_tags, column("tags")))
+        and all(map(_are_names, column("edited") + column("strays")))
     )
 
 

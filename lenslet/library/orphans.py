@@ -14,7 +14,7 @@ from lenslet.library import sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.library.manifest import is_page
 from lenslet.library.pointer import TARGETS
-from lenslet.library.sidecar import NOBODY, Photo, Sidecar
+from lenslet.library.sidecar import NOBODY, Photo, Sidecar, Whose
 from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
@@ -164,7 +164,7 @@ def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) ->
     """
     item, tree = location.file(name), location.tree
     # This one holds the photo's very hash, so others are of other photos.
-    photo = Photo(orphan.hash, unseen=lambda _: False)
+    photo = Photo(orphan.hash, verdict=lambda _: Whose.OTHER)
     raw, document = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")

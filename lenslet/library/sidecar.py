@@ -44,14 +44,22 @@ class Whose(enum.Enum):
     OWN, EDITED, OTHER, UNDECIDED = range(4)
 
 
+# Says of a hash whether no image of the library has it (EDITED), or one has (OTHER).
+Verdict = Callable[[str], Whose]
+
+
+def undecided(_: str) -> Whose:
+    """The verdict of a process that does not know the whole library."""
+    return Whose.UNDECIDED
+
+
 @dataclass(frozen=True, slots=True)
 class Photo:
     """What distinguishes the image in a file from others that may have had its place.
 
     `hash` is None until the image has been read. `created_at` is when it was taken, if it says so.
-    `edited` and `others` are hashes of which it was decided that the image had them before it was
-    edited, and that other photos have them. `unseen` says whether no image of the library has a
-    hash; None as long as that is not known.
+    `edited` and `others` are what its item says was decided of other hashes: that this image had
+    them before it was edited, and that other photos have them.
     """
 
     hash: str | None = None
@@ -59,14 +67,14 @@ class Photo:
     is_readable: bool = True
     edited: Container[str] = ()
     others: Container[str] = ()
-    unseen: Callable[[str], bool | None] = lambda _: None
+    verdict: Verdict = undecided
 
     @classmethod
-    def of(cls, item: Document, unseen: Callable[[str], bool | None] = lambda _: None) -> Photo:
+    def of(cls, item: Document, verdict: Verdict = undecided) -> Photo:
         """Returns the photo that an image is, by its item."""
         is_readable = "hash" in item or "error" not in item
         decided = item.get("edited", ()), item.get("strays", ())
-        return cls(item.get("hash"), item.get("createdAt"), is_readable, *decided, unseen)
+        return cls(item.get("hash"), item.get("createdAt"), is_readable, *decided, verdict)
 
     def whose(self, document: Document) -> Whose:
         """Decides which photo the sidecar beside this image belongs to.
@@ -85,10 +93,8 @@ class Photo:
             return Whose.OWN if taken == times.parse(self.created_at) else Whose.OTHER
         if held in self.others:
             return Whose.OTHER
-        unseen = self.unseen(held)
-        if unseen is None:
-            return Whose.EDITED if held in self.edited else Whose.UNDECIDED
-        return Whose.EDITED if unseen else Whose.OTHER
+        verdict = self.verdict(held)
+        return Whose.EDITED if verdict is Whose.UNDECIDED and held in self.edited else verdict
 
 
 def _taken(document: Document) -> dt.datetime | None:

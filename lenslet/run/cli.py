@@ -330,13 +330,13 @@ def _foreign(tree: Tree, *files: Path) -> list[Problem]:
 
 
 def _in_folder(tree: Tree, path: Path, look: Look) -> Iterator[Problem]:
-    if not look.old.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
+    if not look.stored.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
         yield from foreign
-    elif not look.old.generated_at:
+    elif not look.stored.generated_at:
         yield Problem("missingManifest", path, "the folder has not been indexed")
     elif look.plan.changed:
         yield Problem("staleManifest", path, "the folder is not what its manifest says")
-    known = {item["name"]: item["rev"] for item in look.old.items}
+    known = {item["name"]: item["rev"] for item in look.stored.items}
     for name in look.plan.todo:
         rev = look.contents.listing.files[name].rev
         replaced = known.get(name, rev) != rev

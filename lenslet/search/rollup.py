@@ -412,11 +412,11 @@ class Rollup:
             self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
         self.delta = Delta.of(data)
 
-    def flush(self, changed: Generations, images: int) -> bool:
+    def name(self, changed: Generations, images: int) -> bool:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
 
         The generation of a folder that is gone is "". `images` is how many were read since the last
-        flush. False if there is no news, and the delta is not written. If there are too many names,
+        time. False if there is no news, and the delta is not written. If there are too many names,
         search knows after the next rollup.
         """
         wanted = self.delta.after(self._id, changed, self.generations, images)

@@ -6,6 +6,7 @@ import mmap
 import os
 import stat as stat_module
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -43,6 +44,9 @@ _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEX
 _REMEMBERED_NAMES = 100
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
 _CACHE_FULL = "No space left in this host's cache (XDG_CACHE_HOME): free some."
+# So long a listing waits for another, which may hang. A thread gives up the interpreter for each
+# file, so two at once take longer than one after the other: 1.9 s for 50,000 photos, not 1.6.
+_TURN_SECONDS = 0.1
 _UPDATE_TRIES = 100  # a change of another program in between costs one
 Text = mmap.mmap | bytes
 
@@ -111,6 +115,7 @@ class LocalTree(Tree):
         self._without = without
         self._device = 0
         self._names: list[str] = []  # up to 100 names at the top, from the last listing
+        self._listing = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -199,7 +204,7 @@ class LocalTree(Tree):
     def listing(self, folder: Path) -> Listing:
         found = Listing()
         with self._folder(folder) as fd:
-            with os.scandir(fd) as entries:
+            with self._in_turn(), os.scandir(fd) as entries:
                 for entry in entries:
                     name = entry.name
                     if not usable(name):
@@ -217,6 +222,15 @@ class LocalTree(Tree):
         for name in found.leftovers:
             del found.files[name]
         return found
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        has_turn = self._listing.acquire(timeout=_TURN_SECONDS)
+        try:
+            yield
+        finally:
+            if has_turn:
+                self._listing.release()
 
     def folders(self, folder: Path) -> list[str]:
         with self._folder(folder) as fd, os.scandir(fd) as entries:

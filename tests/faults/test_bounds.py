@@ -390,10 +390,10 @@ def test_the_delta_is_never_larger_than_what_is_read(root, tmp_path) -> None:
     def stored() -> dict[Path, str]:
         return Delta.of((root / "_rollup_delta.json").read_bytes()).folders
 
-    rollup.flush(few, 0)
+    rollup.name(few, 0)
     assert stored() == few
     many_names = {Path(f"{'x' * 250}/{'y' * 250}/{number}"): generation for number in range(9_000)}
-    rollup.flush(many_names, 0)
+    rollup.name(many_names, 0)
     assert rollup.delta.folders == few | many_names
     assert stored() == few
     assert (root / "_rollup_delta.json").stat().st_size < 1000
