@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lenslet import paths, times
 from lenslet.images import Facts
-from lenslet.index.compare import Plan, Rules, Snapshot, compare
+from lenslet.index.compare import Plan, Rules, SidecarFiles, Snapshot, compare
 from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
@@ -17,6 +17,7 @@ SECOND = 10**9
 NOW = 1_700_000_000 * SECOND
 STAT = Stat(100, NOW - 60 * SECOND, NOW - 60 * SECOND)
 OTHER = Stat(100, NOW - 90 * SECOND, NOW - 60 * SECOND)
+SIDECAR = {"x.jpg": SidecarFiles("1")}
 YOUNG = Stat(100, NOW - SECOND, NOW - SECOND)
 READ = Facts(40, 30, hash="blake3:00", rev=STAT.rev)
 BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")
@@ -124,7 +125,7 @@ def test_an_item_of_a_later_version_keeps_its_keys_when_its_sidecar_changes() ->
     before.items = [{**before.items[0], **later}]
     images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
     meta: Item = {"hasMeta": True, "tags": ["sea"]}
-    plan = run(before, images, {}, {"x.jpg": meta}, thumbnails=thumbnails, sidecars={"x.jpg": "1"})
+    plan = run(before, images, {}, {"x.jpg": meta}, thumbnails=thumbnails, sidecars=SIDECAR)
     assert plan.manifest.items == [{**before.items[0], **meta, "metaRev": "1"}]
 
 
@@ -164,11 +165,9 @@ def test_a_thumbnail_of_an_earlier_file_with_the_same_time_is_replaced() -> None
 def test_a_sidecar_stays_described_until_it_changes() -> None:
     meta: Item = {"hasMeta": True, "tags": ["sea"]}
     images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
-    first = run(
-        kept(READ), images, {}, {"x.jpg": meta}, thumbnails=thumbnails, sidecars={"x.jpg": "1"}
-    )
+    first = run(kept(READ), images, {}, {"x.jpg": meta}, thumbnails=thumbnails, sidecars=SIDECAR)
     assert (first.changed, first.manifest.items[0]["tags"]) == (True, ["sea"])
-    again = run(first.manifest, images, thumbnails=thumbnails, sidecars={"x.jpg": "1"})
+    again = run(first.manifest, images, thumbnails=thumbnails, sidecars=SIDECAR)
     assert (again.changed, again.manifest.items) == (False, first.manifest.items)
     gone = run(first.manifest, images, thumbnails=thumbnails)
     assert (gone.manifest.items[0]["hasMeta"], "tags" in gone.manifest.items[0]) == (False, False)

@@ -57,28 +57,39 @@ class Rules(NamedTuple):
         return not item["hasThumb"] or made != self.rendering
 
 
+class SidecarFiles(NamedTuple):
+    """What may be an image's sidecar: the revs of its files, and when one was written last."""
+
+    rev: str = ""
+    written_ns: int = 0
+
+    @property
+    def settled_ns(self) -> int:
+        """From when on another write would be seen."""
+        return self.written_ns + SETTLED_NS
+
+
+NO_SIDECAR = SidecarFiles()
+
+
 @dataclass(slots=True)
 class Snapshot:
     """What a folder holds at one moment.
 
-    `images` by name; `thumbnails` by the names of their images; `sidecars` are the revs of the
-    files beside each image, `sidecar_times` when the last of them was written; `dirs` are the
+    `images` by name; `thumbnails` and `sidecars` by the names of their images; `dirs` are the
     subfolders that are shown; `unsupported` counts the files that are not, by suffix.
     """
 
     images: Mapping[str, Stat]
     now_ns: int
     thumbnails: Mapping[str, Stat] = field(default_factory=dict)
-    sidecars: Mapping[str, str] = field(default_factory=dict)
-    sidecar_times: Mapping[str, int] = field(default_factory=dict)
+    sidecars: Mapping[str, SidecarFiles] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
     unsupported: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def young(self) -> set[str]:
-        """The images whose sidecar was written less than two seconds ago."""
-        now, times = self.now_ns, self.sidecar_times
-        return {name for name, written in times.items() if abs(now - written) < SETTLED_NS}
+    def is_young(self, sidecar: SidecarFiles) -> bool:
+        """True if a sidecar was written less than two seconds ago."""
+        return abs(self.now_ns - sidecar.written_ns) < SETTLED_NS
 
 
 @dataclass(slots=True)
@@ -102,17 +113,14 @@ class Plan:
     problems: list[Problem] = field(default_factory=list)
 
 
-def changed_sidecars(old: Manifest, sidecars: Mapping[str, str]) -> list[str]:
-    """Returns the images whose sidecar differs from the one that the manifest describes."""
-    if not sidecars:
-        return []
-    before = {item["name"]: item for item in old.items}
-    return [name for name, rev in sidecars.items() if not _knows_meta(before.get(name), rev)]
-
-
-def _knows_meta(item: Item | None, rev: str) -> bool:
+def knows_sidecar(item: Item | None, rev: str) -> bool:
     """True if an item describes its sidecar. One that could not be read is read again."""
     return item is not None and item.get("metaRev", "") == rev and "metaError" not in item
+
+
+def unchanged(was: Item | None, stat: Stat) -> Item | None:
+    """Returns the item of an image that has not changed since; None if it has, or is new."""
+    return was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
 
 
 def compare(
@@ -138,14 +146,14 @@ def compare(
         stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
         if read and read.rev != stat.rev:
             read = None
-        same = was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
+        same = unchanged(was, stat)
         bound = _is_bound(snapshot.thumbnails.get(name), stat, same, read)
         if bound and old.generated_at and not same and not read:
             plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
             bound = False
-        rev = snapshot.sidecars.get(name, "")
-        unchanged = same and not read and same["hasThumb"] == bound and name not in metas
-        if same and unchanged and _knows_meta(same, rev):
+        rev = snapshot.sidecars.get(name, NO_SIDECAR).rev
+        is_same = same and not read and same["hasThumb"] == bound and name not in metas
+        if same and is_same and knows_sidecar(same, rev):
             item = same
         else:
             item = _item(old.path, name, stat, same, read, bound)
@@ -219,7 +227,7 @@ def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
     """The keys that describe a sidecar: as just read or, if it is unchanged, of the old item."""
     if read is not None:
         return {"metaRev": rev, **read}
-    if was and rev and _knows_meta(was, rev):
+    if was and rev and knows_sidecar(was, rev):
         return {key: was[key] for key in _META_KEYS if key in was}
     return {}
 
@@ -245,18 +253,16 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: b
             plan.problems.append(Problem("unreadableSidecars", item["path"], item["metaError"]))
 
 
-def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
-    """Returns for each image name the joined revs of its possible sidecar files."""
-    revs: dict[str, list[str]] = {}
+def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, SidecarFiles]:
+    """Returns for each image name the files that may be its sidecar."""
+    found: dict[str, SidecarFiles] = {}
     for files in layers:
         names = [name for name in files if name.endswith(SIDECARS)]
         for suffix in SIDECARS:
             for name in names:
                 if name.endswith(suffix):
-                    revs.setdefault(name.removesuffix(suffix), []).append(files[name].rev)
-    return {image: "+".join(each) for image, each in revs.items()}
-
-
-def last_written(image: str, files: Mapping[str, Stat]) -> int:
-    """Returns when the last of an image's sidecar files was written, in nanoseconds."""
-    return max(files[image + end].ctime_ns for end in SIDECARS if image + end in files)
+                    image, stat = name.removesuffix(suffix), files[name]
+                    rev, written_ns = found.get(image, NO_SIDECAR)
+                    joined = f"{rev}+{stat.rev}" if rev else stat.rev
+                    found[image] = SidecarFiles(joined, max(written_ns, stat.ctime_ns))
+    return found

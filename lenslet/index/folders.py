@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.index.claims import CLAIM_SECONDS, Claim, Host, Reader
+from lenslet.index.claims import Claim, Reader
 from lenslet.index.look import Contents, Look, Looker
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.records import Looked, Record, Records, only
-from lenslet.index.runs import AGAIN_SECONDS, SOON, News, Reads, Run, Runs
+from lenslet.index.runs import AGAIN_SECONDS, SOON, News, Run, Runs
+from lenslet.index.sidecars import complete
 from lenslet.index.views import Views
 from lenslet.library import Library
 from lenslet.library.manifest import Dir
@@ -38,8 +38,7 @@ _MOST_REST_SECONDS, _ASKED_REST_SECONDS = 30.0, 2.0
 class Folders:
     """Indexes the folders of a library, one thread at a time for each folder.
 
-    `host` is this index process as others know it, `views` decides which views of a folder in a
-    bucket are followed by a look.
+    `views` decides which views of a folder in a bucket are followed by a look.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Folders:
         self._records = records
         self._runs = runs
         self._clock = clock
-        self.host = Host()
         self.views = Views(clock)
 
     def view(self, job: Job) -> None:
@@ -102,7 +100,7 @@ class Folders:
         try:
             return self._index(job, run, before)
         except errors.Overtaken:  # another host has written the manifest meanwhile
-            run.goes_on = True
+            self._runs.go_on(run)
             self._queue.enqueue(replace(job, waiters=()), AGAIN_SECONDS)
             return False
         except LensletError as error:
@@ -114,7 +112,8 @@ class Folders:
     def _index(self, job: Job, run: Run, before: Record) -> bool:
         """Looks at a folder, writes its manifest, remembers it, and queues what follows.
 
-        False if another host reads its images, or if some could not be read.
+        In this order: killed at any moment, the next look finds what is missing. False if somebody
+        must look again: another host reads its images, or some could not be read.
         """
         path, began, began_ns = job.path, self._clock(), self._clock.wall_ns()
         news = self._runs.take_news(run)
@@ -127,19 +126,18 @@ class Folders:
             self._queue_children(job, before.children if job.deep else ())
             return True
         look = self._look(job, contents, news, known, before)
-        reads = _reads(job, look, run.reading | news.failed.keys(), before, began)
-        claim = self._claim(job, run, look, reads)
-        self._write(job, look, claim)
+        selected = self._runs.select(job, run, look, before.retry)
+        self._write(job, look, selected.claim)
         self._runs.written(run, news)
         self._records.images_read += len(news.facts)
-        now = self._clock()
-        looked = Looked(now, now - began, began_ns, again=claim.reader is not Reader.HERE)
+        now, reader = self._clock(), selected.claim.reader
+        looked = Looked(now, now - began, began_ns, again=reader is not Reader.HERE)
         has_stamps = self._library.tree.has_stamps
         record = Record.of(look, before, news.failed, looked, has_stamps=has_stamps)
         self._remember(path, record, before)
         self._follow(job, look, before)
-        self._read(job, run, claim, reads)
-        return claim.reader is not Reader.ELSEWHERE and not record.retry.failed
+        self._runs.enqueue_images(job, run, selected)
+        return reader is not Reader.ELSEWHERE and not record.retry.failed
 
     def _look(
         self,
@@ -156,13 +154,6 @@ class Folders:
         self._records.check_nested(job.path, contents.location)
         return look
 
-    def _claim(self, job: Job, run: Run, look: Look, reads: Reads) -> Claim:
-        """Decides which host reads the new images."""
-        if not look.plan.todo:
-            return Claim(Reader.HERE)
-        is_busy = bool(run.waiters or run.asked or run.reading)
-        return self.host.claim(look.stored.reader, len(reads.new), is_busy=is_busy, force=job.force)
-
     def _write(self, job: Job, look: Look, claim: Claim) -> None:
         """Writes the manifest, and the sidecars that do not say whose they are."""
         try:
@@ -170,7 +161,7 @@ class Folders:
         except errors.Denied:  # its subfolders are indexed all the same
             self._queue_children(job, self._new_children(job.path, look))
             raise
-        self._looker.complete(look)
+        complete(look.contents.location, look.incomplete)
 
     def _remember(self, path: Path, record: Record, before: Record) -> None:
         """Replaces a folder's record, and queues its parent and the summary if they change too."""
@@ -201,23 +192,12 @@ class Folders:
     def _queue_children(self, job: Job, names: Iterable[str]) -> None:
         for name in names:
             child = Job(Kind.FOLDER, job.path.child(name), force=job.force, deep=job.deep)
-            if self.host.share and job.deep and job.waiters:
-                self.host.share(child)  # a message is not lost if this host dies
+            if (share := self._runs.host.share) and job.deep and job.waiters:
+                share(child)  # a message is not lost if this host dies
                 child = Job(Kind.FOLDER, child.path)  # this host must know the folder too
                 if self._records.get(child.path).generation:
                     continue
             self._queue.enqueue(child)
-
-    def _read(self, job: Job, run: Run, claim: Claim, reads: Reads) -> None:
-        """Has the images read by the host whose claim it is."""
-        if claim.reader is Reader.ELSEWHERE:  # until that host has ended, or died
-            self._queue.enqueue(Job(Kind.FOLDER, job.path), CLAIM_SECONDS)
-            return
-        if claim.reader is Reader.ANYWHERE and self.host.share:
-            with contextlib.suppress(LensletError):
-                self.host.share(Job(Kind.FOLDER, job.path, force=job.force))
-                return
-        self._runs.read(job, run, reads)
 
     # Failures
 
@@ -249,17 +229,6 @@ class Folders:
                 log.warning("folder %s: %s", path or "/", one_line(error))
             new = replace(before, entry=entry, health=health, retry=retry, looked=looked)
             self._remember(path, new, before)
-
-
-def _reads(job: Job, look: Look, busy: AbstractSet[str], before: Record, now: float) -> Reads:
-    """Chooses the images to read: none that are `busy`, or whose next try is not due."""
-    is_due = job.force or before.retry.due <= now
-    skipped = busy if is_due else busy | before.retry.failed
-    new, stale = (
-        {name: thumbnail for name, thumbnail in images.items() if name not in skipped}
-        for images in (look.plan.todo, look.plan.stale)
-    )
-    return Reads(new, stale, look.newest_ns if new or stale else 0)
 
 
 def _is_as_before(contents: Contents, before: Record, known: dict[str, Dir | None]) -> bool:

@@ -6,30 +6,27 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
-from lenslet import paths, times
-from lenslet.errors import Denied, Ignored, LensletError, NotFound, Overtaken, one_line
+from lenslet import paths
+from lenslet.errors import Denied, Ignored, LensletError, NotFound
 from lenslet.images import Facts
 from lenslet.index.compare import (
     Plan,
     Rules,
     Snapshot,
-    changed_sidecars,
     compare,
-    known_facts,
-    last_written,
     sidecars_of,
 )
-from lenslet.library import Library, manifest, orphans, sidecar
+from lenslet.index.sidecars import Sidecars
+from lenslet.library import Library, manifest, orphans
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
-from lenslet.library.manifest import Dir, Item, Manifest
+from lenslet.library.manifest import Dir, Manifest
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document, Found, Photo, Sidecar, Verdict
+from lenslet.library.sidecar import Document, Verdict, undecided
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
-from lenslet.storage.tree import SETTLED_NS, Listing, Tree
+from lenslet.storage.tree import Listing, Tree
 from lenslet.times import Clock
 
 _COVER = ("cover", "coverRev", "coverThumb")
@@ -108,10 +105,8 @@ class Look:
 class Looker:
     """Looks at folders, and writes what was decided."""
 
-    def __init__(
-        self, library: Library, clock: Clock, verdict: Verdict = sidecar.undecided
-    ) -> None:
-        self._verdict = verdict
+    def __init__(self, library: Library, clock: Clock, verdict: Verdict = undecided) -> None:
+        self._sidecars = Sidecars(verdict)
         self._tree = library.tree
         self._locator = library.locator
         self._page_size = library.settings.page_size
@@ -167,15 +162,15 @@ class Looker:
             elif not self._locator.ignores(location, name):
                 children[name] = before.get(name) or self._first_entry(path.child(name), old)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
-        beside = self._read_sidecars(location, old, snapshot, facts, since_ns)
+        beside = self._sidecars.read(location, old, snapshot, facts, since_ns)
         metas = {name: each.keys for name, each in beside.items()}
         plan = compare(old, snapshot, facts, metas, self._rules, retry=retry)
         plan.problems += self._problems(contents)
         look = Look(contents, old, plan, children)
-        look.orphans = [orphan for each in beside.values() for orphan in each.orphans]
+        look.orphans = [orphan for each in beside.values() for orphan in each.apart]
         look.orphans += orphans.without_image(location, listing)
         look.incomplete = {name: each.lacking for name, each in beside.items() if each.lacking}
-        look.young = bool(snapshot.young)
+        look.young = any(map(snapshot.is_young, snapshot.sidecars.values()))
         return look
 
     def _fits(self, location: Location, name: str) -> bool:
@@ -238,52 +233,7 @@ class Looker:
                 if name.endswith(THUMBNAIL)
             },
             sidecars={name: sidecars[name] for name in sidecars.keys() & served},
-            sidecar_times={name: last_written(name, files) for name in sidecars.keys() & served},
         )
-
-    def _read_sidecars(
-        self,
-        location: Location,
-        old: Manifest,
-        snapshot: Snapshot,
-        facts: Mapping[str, Facts],
-        since_ns: int,
-    ) -> dict[str, Beside]:
-        """Reads the sidecars that may be others than the manifest describes, or another photo's.
-
-        Two writes within one tick of a coarse clock look the same, so a sidecar that was written
-        just before the last look is read once more, when it is not that young any more.
-        """
-        before = {item["name"]: item for item in old.items}
-        if not since_ns and old.generated_at:
-            since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
-        changed, young = set(changed_sidecars(old, snapshot.sidecars)), snapshot.young
-        found = {}
-        for name in snapshot.sidecars:
-            stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
-            same = was if was and (was["rev"], was["size"]) == (stat.rev, stat.size) else None
-            is_certain = same and not same.keys() & {"edited", "strays"}
-            settled_ns = snapshot.sidecar_times.get(name, 0) + SETTLED_NS
-            was_young = settled_ns > since_ns and name not in young
-            if name in changed or read or was_young or not is_certain:
-                read = read if read and read.rev == stat.rev else None
-                known = known_facts(same or {}, read)
-                known = {key: value for key, value in known.items() if value is not None}
-                found[name] = self._read_sidecar(location, name, known)
-        return found
-
-    def _read_sidecar(self, location: Location, name: str, known: Item) -> Beside:
-        """Reads the JSON files beside an image; `known` is what its item says of it."""
-        photo = Photo.of(known, self._verdict)
-        try:
-            found = sidecar.find(location.tree, location.file(name), lambda: photo)
-        except LensletError as error:
-            found = sidecar.Found(unreadable=one_line(error))
-        apart = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
-        if photo.hash:
-            doubtful = (*found.edited, *found.undecided)
-            apart += [orphans.of(location, each, doubtful=True) for each in doubtful]
-        return Beside(_keys(found), apart, {} if location.readonly else _lacking(found, known))
 
     def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""
@@ -329,52 +279,3 @@ class Looker:
             self._tree.sweep(path, contents.derived.leftovers)
             if contents.listing is not contents.derived:
                 location.tree.sweep(location.folder, contents.listing.leftovers)
-
-    def complete(self, look: Look) -> None:
-        """Writes into sidecars which photo they belong to, if they do not say so."""
-        location = look.contents.location
-        for name, facts in look.incomplete.items():
-            photo = partial(Photo, facts["hash"], facts["exif"].get("createdAt"))
-
-            def change(stored: Sidecar | None, facts: Document = facts) -> Document | None:
-                if not (stored and stored.lacks(facts)):
-                    raise Overtaken("The sidecar has changed.")
-                return sidecar.with_facts(stored.document, facts)
-
-            with contextlib.suppress(LensletError):  # tried again when the folder is read anew
-                sidecar.edit(location.tree, location.file(name), change, photo)
-
-
-class Beside(NamedTuple):
-    """What the JSON files beside an image say: the keys of its item, and sidecars not its own.
-
-    `lacking` are the facts of the photo that its sidecar does not have; empty if it has them.
-    """
-
-    keys: Item
-    orphans: list[Orphan]
-    lacking: Document
-
-
-def _keys(found: Found) -> Item:
-    """The keys of an item that describe what was found beside its image."""
-    own = found.sidecar
-    document = own.document if own else {}
-    keys: Item = {"hasMeta": own is not None}
-    keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
-    if own and own in found.edited:
-        keys["edited"] = [own.hash]
-    if found.strays:
-        keys["strays"] = [each.hash for each in found.strays]
-    if found.foreign:
-        keys["foreign"] = True
-    if found.unreadable:
-        keys["metaError"] = found.unreadable
-    if found.undecided:
-        keys["metaRev"] = ""  # so that it is read again
-    return keys
-
-
-def _lacking(found: Found, known: Item) -> Document:
-    facts, own = sidecar.facts_of(known) if known.get("hash") else {}, found.sidecar
-    return facts if facts and own and own.editable and own.lacks(facts) else {}

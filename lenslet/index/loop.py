@@ -53,7 +53,7 @@ class Indexer:
         self._moves = moves = Moves(library, queue, clock)
         search = SearchFiles(library, queue, records, report, clock)
         self._summary = Summary(library, records, report, moves, search)
-        self._runs = runs = Runs(queue)
+        self.runs = runs = Runs(queue, clock)
         self.folders = Folders(library, queue, records, runs, clock, moves.verdict)
 
         def image_read(path: Path, error: str | None) -> None:
@@ -121,7 +121,7 @@ class Indexer:
         job = self._queue.get(large=large)
         if job is None:
             if not large:
-                self._runs.fill_queue()
+                self.runs.fill_queue()
             job = self._queue.get(wait, large=large)
         if job is None:
             return False
@@ -138,7 +138,7 @@ class Indexer:
     @property
     def backlog(self) -> int:
         """How many folders and images are left."""
-        return self._pulse.backlog + self._runs.waiting
+        return self._pulse.backlog + self.runs.waiting
 
     def problem(self, *kinds: Kind) -> str:
         """Why storage refuses such work right now; empty if it does not."""

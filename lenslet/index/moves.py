@@ -93,7 +93,7 @@ class Knowledge(NamedTuple):
 
 
 class Next(enum.Enum):
-    """What comes next for a situation: WAIT, LOOK at all folders, ACT, or REST after a try."""
+    """What comes next for a situation: WAIT, LOOK at all folders, ACT, or REST: nothing is due."""
 
     WAIT, LOOK, ACT, REST = range(4)
 

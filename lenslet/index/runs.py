@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lenslet.errors import LensletError
 from lenslet.images import Facts
+from lenslet.index.claims import CLAIM_SECONDS, Claim, Host, Reader
+from lenslet.index.look import Look
 from lenslet.index.queue import Job, Kind, Queue, Waiter
+from lenslet.index.records import Retry
 from lenslet.paths import Path
+from lenslet.times import Clock
 
 # Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
 SOON, PATIENTLY = 0.5, 5.0
@@ -31,7 +37,7 @@ class Run:
     failed: dict[str, str] = field(default_factory=dict)
     waiters: list[Waiter] = field(default_factory=list)
     asked: bool = False
-    goes_on: bool = False  # new images wait for room in the queue, or another host was faster
+    goes_on: bool = False  # another look is to come: images found no room, or a host was faster
 
     @property
     def is_done(self) -> bool:
@@ -50,27 +56,30 @@ class News(NamedTuple):
         return bool(self.facts or self.failed or self.goes_on)
 
 
-class Reads(NamedTuple):
+class Selection(NamedTuple):
     """The images of a folder that are to be read, each with whether it gets a thumbnail.
 
     `new` ones, and `stale` ones, which are read again when nothing else is due. `newest_ns` is when
-    the newest image of the folder was written.
+    the newest image of the folder was written. The `claim` says which host reads them.
     """
 
     new: dict[str, bool]
     stale: dict[str, bool]
-    newest_ns: int = 0
+    newest_ns: int
+    claim: Claim
 
 
 class Runs:
     """The runs of all folders. Threads that read images add to what another indexes.
 
     A folder whose images find no room in the queue, or are to be read again, waits until the queue
-    is empty.
+    is empty. `host` is this index process as others know it.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, clock: Clock) -> None:
+        self.host = Host()
         self._queue = queue
+        self._clock = clock
         self._lock = threading.Lock()
         self._runs: dict[Path, Run] = {}
         self._waiting: dict[Path, tuple[bool, int]] = {}  # how urgent these folders are
@@ -97,23 +106,52 @@ class Runs:
             run.facts = {n: each for n, each in run.facts.items() if news.facts.get(n) is not each}
             run.failed = {n: each for n, each in run.failed.items() if n not in news.failed}
 
-    def read(self, job: Job, run: Run, reads: Reads) -> None:
-        """Queues new images, as far as there is room; if there are none, perhaps stale ones."""
+    def select(self, job: Job, run: Run, look: Look, retry: Retry) -> Selection:
+        """Chooses the images to read: none that are being read, or whose next try is not due."""
+        with self._lock:
+            skipped = {*run.reading, *run.failed}
+        if not job.force and self._clock() < retry.due:
+            skipped |= retry.failed
+        new, stale = (
+            {name: thumbnail for name, thumbnail in images.items() if name not in skipped}
+            for images in (look.plan.todo, look.plan.stale)
+        )
+        claim = Claim(Reader.HERE)
+        if look.plan.todo:
+            is_busy = bool(run.waiters or run.asked or run.reading)
+            claim = self.host.claim(look.stored.reader, len(new), is_busy=is_busy, force=job.force)
+        return Selection(new, stale, look.newest_ns if new or stale else 0, claim)
+
+    def enqueue_images(self, job: Job, run: Run, selected: Selection) -> None:
+        """Has the selected images read, by the host whose claim it is."""
+        if selected.claim.reader is Reader.ELSEWHERE:  # until that host has ended, or died
+            self._queue.enqueue(Job(Kind.FOLDER, job.path), CLAIM_SECONDS)
+            return
+        if selected.claim.reader is Reader.ANYWHERE and self.host.share:
+            with contextlib.suppress(LensletError):
+                self.host.share(Job(Kind.FOLDER, job.path, force=job.force))
+                return
+        # New ones, as far as there is room; if there are none, perhaps stale ones.
         room = max(0, MOST_IMAGES - self._queue.waiting(Kind.IMAGE))
-        chosen = dict(itertools.islice(reads.new.items(), room))
-        if job.rereads and not reads.new:
-            chosen = dict(itertools.islice(reads.stale.items(), _MOST_REREAD))
+        chosen = dict(itertools.islice(selected.new.items(), room))
+        if job.rereads and not selected.new:
+            chosen = dict(itertools.islice(selected.stale.items(), _MOST_REREAD))
         with self._lock:
             known = {*run.reading, *run.facts, *run.failed}  # some were read meanwhile
             started = [name for name in chosen if name not in known]
             run.reading.update(started)
-            run.goes_on = len(reads.new) > len(chosen)
-            if len(reads.new or reads.stale) > len(chosen):
-                self._waiting[job.path] = bool(reads.new), reads.newest_ns
+            run.goes_on = len(selected.new) > len(chosen)
+            if len(selected.new or selected.stale) > len(chosen):
+                self._waiting[job.path] = bool(selected.new), selected.newest_ns
         for name in started:
             thumbnail = job.force or chosen[name]
             item = job.path.child(name)
             self._queue.enqueue(Job(Kind.IMAGE, item, run.asked, thumbnail=thumbnail))
+
+    def go_on(self, run: Run) -> None:
+        """Keeps a run whose folder is to be looked at again."""
+        with self._lock:
+            run.goes_on = True
 
     def drop(self, run: Run) -> None:
         """Drops what was read of a folder that cannot be indexed."""

@@ -37,8 +37,9 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 class Whose(enum.Enum):
     """Which photo a sidecar belongs to, as seen from the image beside it.
 
-    OWN: to this image. EDITED: to this image as it was before it was edited. OTHER: to another
-    photo. UNDECIDED: the image has not been read, or not every folder was looked at yet.
+    OWN: to this image, as the two themselves tell. EDITED: to this image as it was before it was
+    edited, because no image of the library has its hash. OTHER: to another photo. UNDECIDED: the
+    image has not been read, or not every folder was looked at yet.
     """
 
     OWN, EDITED, OTHER, UNDECIDED = range(4)
@@ -79,10 +80,10 @@ class Photo:
     def whose(self, document: Document) -> Whose:
         """Decides which photo the sidecar beside this image belongs to.
 
-        To the one whose hash it holds. If this image has another hash, it was edited if it was
-        taken at the same time, or if no image of the library has that hash any more. What was
-        another photo's remains so: that photo may only have been removed. If the image cannot be
-        read, each sidecar beside it is its own.
+        To the one whose hash it holds. If this image has another hash, they are of one photo if
+        they were taken at the same time, or if no image of the library has that hash any more. What
+        was another photo's remains so: that photo may only have been removed. If the image cannot
+        be read, each sidecar beside it is its own.
         """
         held, taken = document.get("hash"), _taken(document)
         if not isinstance(held, str) or held == self.hash or not self.is_readable:

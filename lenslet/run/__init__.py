@@ -151,7 +151,7 @@ def index_process(
         client = Client(settings, patient=True)
         report = partial(status.set_problem, QUEUE)
         consumer = Consumer(client, settings, queue, report, indexer.folders.views.event)
-        indexer.folders.host.share = SharedJobs(Client(settings), settings).enqueue
+        indexer.runs.host.share = SharedJobs(Client(settings), settings).enqueue
         targets.append(consumer.run)
         if settings.scan_seconds and settings.many_hosts:
             targets.append(Scanning(library.tree, status).run)

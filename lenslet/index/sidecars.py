@@ -1,0 +1,119 @@
+"""Reads the sidecars beside the images of a folder, when that is due, and completes them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+from lenslet import times
+from lenslet.errors import LensletError, Overtaken, one_line
+from lenslet.images import Facts
+from lenslet.index.compare import Snapshot, known_facts, knows_sidecar, unchanged
+from lenslet.library import orphans, sidecar
+from lenslet.library.location import Location
+from lenslet.library.manifest import Item, Manifest
+from lenslet.library.orphans import Orphan
+from lenslet.library.sidecar import Document, Found, Photo, Sidecar, Verdict
+
+_SECOND = 1_000_000_000
+
+
+class Beside(NamedTuple):
+    """What the JSON files beside an image say.
+
+    `keys` are those of its item. `apart` are sidecars of other photos, or perhaps of others.
+    `lacking` are the facts of the photo that its sidecar does not have; empty if it has them.
+    """
+
+    keys: Item
+    apart: list[Orphan]
+    lacking: Document
+
+
+class Sidecars:
+    """Reads sidecars; `verdict` says of one that may be another photo's whose it is."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
+    def read(
+        self,
+        location: Location,
+        old: Manifest,
+        snapshot: Snapshot,
+        facts: Mapping[str, Facts],
+        since_ns: int,
+    ) -> dict[str, Beside]:
+        """Reads the sidecars that may be others than the manifest describes, or another photo's.
+
+        Two writes within one tick of a coarse clock look the same, so a sidecar that was written
+        just before the last look is read once more, when it is not that young any more.
+        """
+        before = {item["name"]: item for item in old.items}
+        if not since_ns and old.generated_at:
+            since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
+        found = {}
+        for name, files in snapshot.sidecars.items():
+            was, read = before.get(name), facts.get(name)
+            same = unchanged(was, snapshot.images[name])
+            is_certain = same and not same.keys() & {"edited", "strays"}
+            was_young = files.settled_ns > since_ns and not snapshot.is_young(files)
+            if not knows_sidecar(was, files.rev) or read or was_young or not is_certain:
+                read = read if read and read.rev == snapshot.images[name].rev else None
+                known = known_facts(same or {}, read)
+                known = {key: value for key, value in known.items() if value is not None}
+                found[name] = self._read(location, name, known)
+        return found
+
+    def _read(self, location: Location, name: str, known: Item) -> Beside:
+        """Reads the JSON files beside an image; `known` is what its item says of it."""
+        photo = Photo.of(known, self._verdict)
+        try:
+            found = sidecar.find(location.tree, location.file(name), lambda: photo)
+        except LensletError as error:
+            found = Found(unreadable=one_line(error))
+        apart = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
+        if photo.hash:
+            doubtful = (*found.edited, *found.undecided)
+            apart += [orphans.of(location, each, doubtful=True) for each in doubtful]
+        return Beside(_keys(found), apart, {} if location.readonly else _lacking(found, known))
+
+
+def _keys(found: Found) -> Item:
+    """The keys of an item that describe what was found beside its image."""
+    own = found.sidecar
+    document = own.document if own else {}
+    keys: Item = {"hasMeta": own is not None}
+    keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
+    if own and own in found.edited:
+        keys["edited"] = [own.hash]
+    if found.strays:
+        keys["strays"] = [each.hash for each in found.strays]
+    if found.foreign:
+        keys["foreign"] = True
+    if found.unreadable:
+        keys["metaError"] = found.unreadable
+    if found.undecided:
+        keys["metaRev"] = ""  # so that it is read again
+    return keys
+
+
+def _lacking(found: Found, known: Item) -> Document:
+    facts, own = sidecar.facts_of(known) if known.get("hash") else {}, found.sidecar
+    return facts if facts and own and own.editable and own.lacks(facts) else {}
+
+
+def complete(location: Location, incomplete: Mapping[str, Document]) -> None:
+    """Writes into the sidecars of images which photo they belong to; `incomplete` has its facts."""
+    for name, facts in incomplete.items():
+        photo = partial(Photo, facts["hash"], facts["exif"].get("createdAt"))
+
+        def change(stored: Sidecar | None, facts: Document = facts) -> Document | None:
+            if not (stored and stored.lacks(facts)):
+                raise Overtaken("The sidecar has changed.")
+            return sidecar.with_facts(stored.document, facts)
+
+        with contextlib.suppress(LensletError):  # tried again when the folder is read anew
+            sidecar.edit(location.tree, location.file(name), change, photo)
