@@ -216,8 +216,6 @@ def known_facts(same: Item, read: Facts | None) -> Item:
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}
     found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
-    if same.get("hash") == read.hash:  # so is what was decided of it
-        found.update((key, same[key]) for key in ("edited", "strays") if key in same)
     # A thumbnail that was only looked at does not say how it was made; the item may know it.
     thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
     return {**found, **more, "thumb": thumb or None}

@@ -62,9 +62,7 @@ class Sidecars:
             was_young = files.settled_ns > since_ns and not snapshot.is_young(files)
             if not knows_sidecar(was, files.rev) or read or was_young or not is_certain:
                 read = read if read and read.rev == snapshot.images[name].rev else None
-                known = known_facts(same or {}, read)
-                known = {key: value for key, value in known.items() if value is not None}
-                found[name] = self._read(location, name, known)
+                found[name] = self._read(location, name, _known(same or {}, read))
         return found
 
     def _read(self, location: Location, name: str, known: Item) -> Beside:
@@ -79,6 +77,15 @@ class Sidecars:
             doubtful = (*found.edited, *found.undecided)
             apart += [orphans.of(location, each, doubtful=True) for each in doubtful]
         return Beside(_keys(found), apart, {} if location.readonly else _lacking(found, known))
+
+
+def _known(same: Item, read: Facts | None) -> Item:
+    """What is known of an image, as just read or as its item says, with what was decided of it."""
+    known = known_facts(same, read)
+    known = {key: value for key, value in known.items() if value is not None}
+    if known.get("hash") == same.get("hash"):
+        known |= {key: same[key] for key in ("edited", "strays") if key in same}
+    return known
 
 
 def _keys(found: Found) -> Item:
