@@ -135,9 +135,7 @@ TAKEN = HERE._replace(has_sidecar=True)
         ([DOUBTFUL, A], [HERE], Whose.OTHER, (A, HERE), ""),
     ],
 )  # fmt: skip
-def test_a_sidecar_goes_where_exactly_one_image_is_its_photo(
-    strays, places, verdict, move, reason
-) -> None:
+def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, verdict, move, reason) -> None:
     wanted = Decision(verdict, reason, *(move or (None, None)))
     assert {decide(each, places) for each in itertools.permutations(strays)} == {wanted}
 
@@ -172,9 +170,7 @@ def test_notes_follow_a_folder_that_is_renamed(make_gallery, root, state, apart)
     assert gallery.app.get("/folders", {"path": "2024"}, status=404)
 
 
-def test_another_photo_of_the_same_name_shows_no_note_and_can_have_its_own(
-    make_gallery, root, state
-) -> None:
+def test_another_photo_of_the_same_name_can_have_its_own_note(make_gallery, root, state) -> None:
     """As with a camera that begins at IMG_0001 again."""
     put(root / "100CANON/IMG_0001.jpg", photo(1, "2023:01:01 10:00:00"))
     put(root / "other.png", photo(9))
@@ -238,52 +234,14 @@ def test_photos_that_change_places_take_their_notes_along(make_gallery, root) ->
     note(gallery, "a.png", "of a")
     note(gallery, "b.png", "of b")
     rest(gallery)
-    for old_name, new_name in (
-        ("a.png", "t"),
-        ("b.png", "a.png"),
-        ("c.png", "b.png"),
-        ("t", "c.png"),
-    ):
-        (root / old_name).rename(root / new_name)
+    for old_name, new_name in ("at", "ba", "cb", "tc"):
+        (root / f"{old_name}.png").rename(root / f"{new_name}.png")
     for path in ("a.png", "b.png", "c.png"):
         assert shown(gallery, path) in ("", {"a.png": "of b", "c.png": "of a"}.get(path, ""))
     rest(gallery, 4)
     assert [shown(gallery, f"{name}.png") for name in "abc"] == ["of b", "", "of a"]
     assert gallery.found('"of a"') == ["c.png"]
     assert orphans(gallery) == {}
-
-
-def test_a_sidecar_stays_while_several_images_have_its_content(make_gallery, root) -> None:
-    put(root / "a/x.png", photo(1))
-    gallery = make_gallery()
-    gallery.index()
-    note(gallery, "a/x.png", "mine")
-    (root / "a/x.png").unlink()
-    for name in ("y.png", "z.png"):
-        put(root / f"b/{name}", photo(1))
-    rest(gallery)
-    reason = "2 images have the content of its photo: b/y.png and b/z.png"
-    assert orphans(gallery) == {"a/x.png.json": reason}
-    (root / "b/y.png").unlink()
-    rest(gallery)
-    assert shown(gallery, "b/z.png") == "mine" and orphans(gallery) == {}
-
-
-def test_the_newest_of_several_sidecars_of_a_photo_is_moved(make_gallery, root) -> None:
-    for name in ("one.png", "two.png"):
-        put(root / name, photo(1))
-    gallery = make_gallery()
-    gallery.index()
-    note(gallery, "one.png", "older", updatedAt="2024-01-01T00:00:00Z")
-    note(gallery, "two.png", "newer", updatedAt="2024-01-02T00:00:00Z")
-    rest(gallery)
-    (root / "two.png").unlink()
-    (root / "one.png").rename(root / "three.png")
-    rest(gallery)
-    assert shown(gallery, "three.png") == "newer"
-    assert orphans(gallery) == {
-        "one.png.json": "its photo is three.png, which has a sidecar of its own"
-    }
 
 
 def test_a_sidecar_that_was_copied_and_not_removed_is_removed(make_gallery, root) -> None:
@@ -370,9 +328,7 @@ def test_pointers_to_one_folder_show_the_same_notes_and_may_be_renamed(
     assert shown(gallery, "one/other/x.png") == "mine" and orphans(gallery) == {}
 
 
-def test_derived_files_of_what_is_gone_are_removed_from_state_dir(
-    make_gallery, root, state
-) -> None:
+def test_derived_files_of_what_is_gone_leave_state_dir(make_gallery, root, state) -> None:
     """And from nowhere else; tags and notes stay, and a file of somebody else too."""
     put(root / "stays.png", photo(0))
     for path in ("gone/deep/x.png", "gone/y.png", "half/z.png", "half/w.png"):
@@ -391,19 +347,6 @@ def test_derived_files_of_what_is_gone_are_removed_from_state_dir(
         "half/_index.json", "half/w.png.thumbnail",
     }  # fmt: skip
     assert orphans(gallery) == {"gone/y.png.json": "its image is gone"}
-
-
-def test_nothing_is_moved_or_removed_while_the_root_is_away(make_gallery, root, state) -> None:
-    put(root / "a/x.png", photo(1))
-    gallery = make_gallery(STATE_DIR=str(state))
-    gallery.index()
-    note(gallery, "a/x.png", "mine")
-    rest(gallery)
-    before = sorted(map(str, state.rglob("*")))
-    root.rename(root.with_name("unmounted"))
-    root.mkdir()
-    rest(gallery)
-    assert sorted(map(str, state.rglob("*"))) == before
 
 
 # Where two mechanisms meet
@@ -463,9 +406,7 @@ def test_a_photo_that_is_back_at_its_place_keeps_its_notes(make_gallery, root, t
     assert (shown(gallery, "a/x.png"), shown(gallery, "b/y.png")) == ("mine", "")
 
 
-def test_a_sidecar_is_not_removed_because_a_pointer_shows_it_twice(
-    make_gallery, root, tmp_path
-) -> None:
+def test_a_sidecar_that_a_pointer_shows_twice_is_not_removed(make_gallery, root, tmp_path) -> None:
     put(root / "first.png", photo(0))
     put(root / "real/x.png", photo(1))
     point(root / "p", root / "real")
@@ -491,9 +432,7 @@ def test_that_no_image_is_a_photo_is_known_after_a_look_at_every_folder(make_gal
     assert (shown(gallery, "a/x.png"), shown(gallery, "b/x.png")) == ("", "of photo 1")
 
 
-def test_what_was_decided_of_a_sidecar_holds_when_its_image_is_read_again(
-    make_gallery, root
-) -> None:
+def test_what_was_decided_of_a_sidecar_holds_if_its_image_is_read_again(make_gallery, root) -> None:
     put(root / "x.png", photo(1))
     gallery = make_gallery()
     settled_note(gallery, "x.png", "of photo 1")
@@ -511,9 +450,7 @@ def test_what_was_decided_of_a_sidecar_holds_when_its_image_is_read_again(
     assert "x.png.json" in orphans(gallery)
 
 
-def test_nothing_is_written_behind_a_readonly_pointer(
-    make_gallery, root, outside, tmp_path
-) -> None:
+def test_nothing_is_written_by_a_readonly_pointer(make_gallery, root, outside, tmp_path) -> None:
     point(root / "p", outside, readonly=True)
     put(root / "a/x.png", photo(1))
     gallery = make_gallery(POINTER_ROOTS=str(tmp_path))
@@ -522,18 +459,6 @@ def test_nothing_is_written_behind_a_readonly_pointer(
     rest(gallery)
     assert sorted(os.listdir(outside)) == ["stays.png", "x.png"]
     assert orphans(gallery) == {"a/x.png.json": "its photo is p/x.png, but it must not be moved"}
-
-
-def test_one_file_behind_two_pointers_is_one_image(
-    make_gallery, root, state, outside, tmp_path
-) -> None:
-    put(outside / "sub/x.png", photo(1))
-    point(root / "q", outside / "sub")
-    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
-    settled_note(gallery, "q/x.png", "mine")
-    (outside / "sub/x.png").rename(outside / "sub/y.png")
-    rest(gallery)
-    assert (shown(gallery, "q/y.png"), orphans(gallery)) == ("mine", {})
 
 
 def test_thumbnails_of_what_is_behind_a_pointer_stay_while_its_disk_is_away(
@@ -548,9 +473,7 @@ def test_thumbnails_of_what_is_behind_a_pointer_stay_while_its_disk_is_away(
     assert (state / "p/sub/x.png.thumbnail").exists()
 
 
-def test_a_disk_for_state_dir_may_have_folders_that_are_not_lenslets(
-    make_gallery, root, state
-) -> None:
+def test_a_disk_for_state_dir_may_have_folders_of_others(make_gallery, root, state) -> None:
     """Search works although one cannot be read, and none is removed."""
     (state / "lost+found").mkdir(parents=True)
     put(root / "x.png", photo(1))
@@ -593,9 +516,7 @@ def test_an_orphan_that_is_torn_before_it_is_moved_stays(make_gallery, root, cap
 # Other programs
 
 
-def test_a_sidecar_written_twice_within_a_tick_of_a_coarse_clock_is_seen(
-    make_gallery, root
-) -> None:
+def test_a_sidecar_written_twice_in_a_tick_of_a_coarse_clock_is_seen(make_gallery, root) -> None:
     put(root / "x.png", photo(1))
     gallery = make_gallery()
     gallery.clock.settling_seconds = 0
@@ -811,10 +732,7 @@ EXAMPLES = 300 if os.environ.get("FAULTS") == "long" else 4
 @pytest.mark.parametrize(
     "kind", ["folder", "state", "pointer", pytest.param("bucket", marks=pytest.mark.slow)]
 )
-def test_no_note_is_shown_for_another_photo_and_none_is_lost(
-    kind, tmp_path, request, service
-) -> None:
-    """Whatever people do with photos and folders."""
+def test_no_note_is_lost_or_shown_for_another_photo(kind, tmp_path, request, service) -> None:
     numbers = itertools.count()
 
     def build() -> tuple[Any, Gallery, Any]:
@@ -830,10 +748,8 @@ def test_no_note_is_shown_for_another_photo_and_none_is_lost(
         if kind == "pointer":
             where = home / "outside"
             where.mkdir()
-            target = {"type": "local", "path": str(where)}
             for name in ("p", "q"):
-                pointer = {"version": 1, "kind": "pointer", "target": target}
-                put(root / name / ".lenslet.folder.json", json.dumps(pointer).encode())
+                point(root / name, where)
             more["POINTER_ROOTS"] = str(home)
         sidecars = state if "STATE_DIR" in more else where
         gallery = Gallery(root, home / "cache", **more)

@@ -26,21 +26,34 @@ from lenslet.index.queue import Job, Kind, Queue
 from lenslet.index.records import Retry
 from lenslet.library import manifest
 from lenslet.paths import HEALTH, Path
-from lenslet.times import now, text
 
 Make = Callable[..., Gallery]
 
 
-def test_a_new_library_is_indexed_with_manifests_thumbnails_rollup_and_health(
-    make_gallery: Make, root
-) -> None:
-    """Every folder has a manifest, every image a thumbnail, and the root the rest."""
+@pytest.fixture
+def indexed(make_gallery: Make) -> Make:
+    """Makes a gallery over `root` that has indexed what is there."""
+
+    def indexed(**settings: str) -> Gallery:
+        gallery = make_gallery(**settings)
+        gallery.index()
+        return gallery
+
+    return indexed
+
+
+def rest(gallery: Gallery) -> None:
+    """Lets it do all that it does within some minutes."""
+    gallery.index()
+    gallery.settle(400)
+
+
+def test_a_new_library_gets_manifests_thumbnails_rollup_and_health(indexed, root) -> None:
     put(root / "b.jpg")
     put(root / "2025/img10.jpg", jpeg(40, 30))
     put(root / "2025/img2.png")
     put(root / "2025/broken.webp", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
+    indexed()
     assert set(tree(root)) == {
         "b.jpg", "b.jpg.thumbnail", "_index.json", "_rollup.json", "_rollup_delta.json",
         "_health.json", "2025/img10.jpg", "2025/img10.jpg.thumbnail", "2025/img2.png",
@@ -56,14 +69,10 @@ def test_a_new_library_is_indexed_with_manifests_thumbnails_rollup_and_health(
     assert (counts["folders"], counts["items"], counts["unreadableImages"]) == (2, 3 + 1, 1)
 
 
-def test_a_second_pass_over_an_unchanged_library_writes_nothing(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
-    """Files keep their bytes and their times."""
+def test_a_second_pass_over_an_unchanged_library_writes_nothing(indexed, root) -> None:
     put(root / "a/b/c.jpg")
     put(root / "a/d.png", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     before = times(root)
     gallery.told.clear()
     gallery.restart()
@@ -78,56 +87,45 @@ def times(root: pathlib.Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 
-def test_a_replaced_image_gets_a_new_thumbnail_also_when_it_is_older(
-    make_gallery: Make, root
+@pytest.mark.parametrize("time", [10**18, 2 * 10**18], ids=["older", "the same"])
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_replaced_image_gets_a_new_thumbnail_whatever_its_time(
+    indexed, root, time, is_removed
 ) -> None:
-    """A modification time that goes back is a change like any other."""
+    """Older or the same, also if the folder was indexed without the image."""
+    put(root / "other.jpg")
     photo = put(root / "a.jpg", jpeg(400, 300))
-    gallery = make_gallery()
-    gallery.index()
-    first = gallery.items()["a.jpg"]
+    os.utime(photo, ns=(2 * 10**18, 2 * 10**18))
+    gallery = indexed()
+    first, before = gallery.items()["a.jpg"], gallery.app.get("/thumb?path=a.jpg").body
+    if is_removed:
+        photo.unlink()
+        gallery.index()
     photo.write_bytes(jpeg(300, 400, seed=9))
-    os.utime(photo, ns=(10**18, 10**18))
+    os.utime(photo, ns=(time, time))
     gallery.ask()
-    second = gallery.items()["a.jpg"]
+    second, after = gallery.items()["a.jpg"], gallery.app.get("/thumb?path=a.jpg").body
     assert (second["w"], second["h"]) == (300, 400)
     assert second["rev"] != first["rev"] and second["hash"] != first["hash"]
-    thumbnail = root / "a.jpg.thumbnail"
-    assert thumbnail.stat().st_mtime_ns == 10**18
+    assert after != before and Image.open(io.BytesIO(after)).size == (192, 256)
+    assert (root / "a.jpg.thumbnail").stat().st_mtime_ns == time
 
 
-def test_a_replaced_image_of_the_same_time_gets_a_new_thumbnail(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
-    """Its size tells, although the old thumbnail's time would still fit."""
-    photo = put(root / "a.jpg", jpeg(400, 300))
-    times = photo.stat().st_mtime_ns
+def test_a_bad_image_is_tried_again_when_it_changes_or_is_asked_for(make_gallery, root) -> None:
+    photo = put(root / "a/x.jpg", BROKEN_JPEG)
     gallery = make_gallery()
-    gallery.index()
-    before = (root / "a.jpg.thumbnail").read_bytes()
-    photo.write_bytes(jpeg(300, 400, seed=9))
-    os.utime(photo, ns=(times, times))
-    gallery.ask()
-    assert (root / "a.jpg.thumbnail").read_bytes() != before
-    assert gallery.items()["a.jpg"]["w"] == 300
-
-
-def test_an_image_that_cannot_be_decoded_is_tried_again_only_when_it_changes(
-    make_gallery: Make, root
-) -> None:
-    photo = put(root / "a.jpg", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
-    gallery.index()
-    assert [path for path, _ in gallery.told] == ["a.jpg"]
+    for _ in range(2):
+        gallery.index()
+        assert [path for path, _ in gallery.told] == ["a/x.jpg"]
+    gallery.app.post("/folders/a/reindex", status=202)
+    gallery.settle()
+    assert [path for path, _ in gallery.told] == ["a/x.jpg"] * 2
     photo.write_bytes(jpeg())
-    gallery.ask()
-    assert "error" not in gallery.items()["a.jpg"]
+    gallery.ask("a")
+    assert "error" not in gallery.items("a")["x.jpg"]
 
 
-def test_a_file_still_being_copied_is_listed_and_left_alone(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_a_file_still_being_copied_is_listed_and_left_alone(make_gallery, root) -> None:
     """Nothing is read until the last change is two seconds old."""
     put(root / "a.jpg")
     gallery = make_gallery()
@@ -137,78 +135,40 @@ def test_a_file_still_being_copied_is_listed_and_left_alone(
     assert gallery.items()["a.jpg"]["size"] > 0
 
 
-def test_an_emptied_root_changes_nothing_and_is_forgotten_by_nobody(
-    make_gallery: Make, root, tmp_path
-) -> None:
-    """It is an unmounted disk: nothing is written, and everything is known when it is back."""
+@pytest.mark.parametrize("gone", ["a", ""], ids=["emptied", "vanished"])
+def test_an_unmounted_root_changes_nothing_and_comes_back(indexed, root, tmp_path, gone) -> None:
     put(root / "a/one.jpg")
-    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
-    gallery.index()
+    gallery = indexed(STATE_DIR=str(tmp_path / "state"))
+    edit(gallery, "a/one.jpg", notes="mine")
+    rest(gallery)
     state = tree(tmp_path / "state")
-    (root / "a").rename(tmp_path / "away")
-    gallery.index()
-    gallery.settle(400)
-    assert list(root.iterdir()) == []
+    (root / gone).rename(tmp_path / "away")
+    rest(gallery)
+    assert list(root.parent.glob("photos*/*")) == [] and root.exists() == bool(gone)
     assert tree(tmp_path / "state") == state
     assert gallery.app.get("/health", status=503).json["status"] == "down"
-    (tmp_path / "away").rename(root / "a")
+    (tmp_path / "away").rename(root / gone)
+    gallery.settle(6)  # sooner than the next scan would be
+    assert gallery.app.get("/health").json["storage"]["readable"] is True
     gallery.index()
     after = tree(tmp_path / "state")
     assert {**after, HEALTH: b""} == {**state, HEALTH: b""}  # a pass has ended
-    assert gallery.found("one") == ["a/one.jpg"]
+    assert gallery.found("mine") == ["a/one.jpg"]
 
 
-def test_a_vanished_root_is_reported_and_comes_back(make_gallery: Make, root, tmp_path) -> None:
-    put(root / "one.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    gallery.index()  # this scan says that the first look at all files has ended
-    before = tree(root)
-    root.rename(tmp_path / "away")
-    gallery.index()
-    assert gallery.app.get("/health", status=503).json["status"] == "down"
-    (tmp_path / "away").rename(root)
-    gallery.settle(6)  # sooner than the next scan would be
-    assert tree(root) == before
-    assert gallery.app.get("/health").json["storage"]["readable"] is True
-
-
-def test_an_empty_root_is_never_written_to(make_gallery: Make, root: pathlib.Path) -> None:
-    gallery = make_gallery()
-    gallery.index()
+def test_an_empty_root_is_never_written_to(indexed, root: pathlib.Path) -> None:
+    gallery = indexed()
     for route in ("/folders", "/thumb?path=x.jpg", "/item?path=x.jpg"):
         answer = gallery.app.get(route, status=503)
-        assert (
-            answer.json["description"]
-            == "The root is empty: an unmounted disk? Mount it, or add photos."
-        )
+        said = "The root is empty: an unmounted disk? Mount it, or add photos."
+        assert answer.json["description"] == said
     assert list(root.iterdir()) == []
 
 
-def test_an_image_in_place_of_a_removed_one_of_the_same_time_gets_its_own_thumbnail(
-    make_gallery: Make, root
-) -> None:
-    """Also after the folder was indexed without it."""
-    photo = put(root / "x.jpg", jpeg(400, 300))
-    put(root / "other.jpg")
-    os.utime(photo, (1_700_000_000, 1_700_000_000))
-    gallery = make_gallery()
-    gallery.index()
-    before = gallery.app.get("/thumb?path=x.jpg").body
-    photo.unlink()
-    gallery.index()
-    put(photo, jpeg(300, 400, seed=40))
-    os.utime(photo, (1_700_000_000, 1_700_000_000))
-    gallery.index()
-    assert gallery.app.get("/thumb?path=x.jpg").body != before
-    assert Image.open(io.BytesIO(gallery.app.get("/thumb?path=x.jpg").body)).size == (192, 256)
-
-
-def test_a_sidecar_that_is_no_file_is_reported_with_the_reason(make_gallery: Make, root) -> None:
+def test_a_sidecar_that_is_no_file_is_reported_with_the_reason(indexed, root) -> None:
     put(root / "x.jpg")
     (root / "x.jpg.json").mkdir()
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     report = gallery.app.get("/health").json
     (problem,) = report["library"]["problems"]["unreadableSidecars"]
     assert (problem["path"], problem["reason"]) == ("x.jpg.json", "not a file")
@@ -218,38 +178,12 @@ def test_a_sidecar_that_is_no_file_is_reported_with_the_reason(make_gallery: Mak
     )
 
 
-def test_a_sidecar_from_the_future_does_not_outrank_the_edits_of_today(
-    make_gallery: Make, root
-) -> None:
-    """It was stamped by a wrong clock."""
-    put(root / "x.jpg")
-    put(
-        root / "x.jpg.json",
-        b'{"v": 1, "notes": "old", "updatedAt": "2099-01-01T00:00:00Z", "own": 1}',
-    )
-    gallery = make_gallery()
-    gallery.index()
-    today = text(now())
-    edit = {"notes": "new", "tags": ["a"], "updatedAt": today}
-    assert gallery.app.put_json("/item?path=x.jpg", edit).json["notes"] == "new"
-    stored = json.loads((root / "x.jpg.json").read_bytes())
-    assert (stored["notes"], stored["tags"], stored["updatedAt"], stored["own"]) == (
-        "new",
-        ["a"],
-        today,
-        1,
-    )
-
-
-def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_not(
+def test_leftovers_of_a_killed_writer_are_removed_not_those_of_a_living_one(
     make_gallery: Make, root
 ) -> None:
     """The lock that a writer holds on its temporary file tells them apart."""
     put(root / "a.jpg")
-    dead, alive = (
-        put(root / f".lenslet-tmp-{'d' * 16}", b"x"),
-        put(root / f".lenslet-tmp-{'a' * 16}", b"x"),
-    )
+    dead, alive = (put(root / f".lenslet-tmp-{each * 16}", b"x") for each in "da")
     gallery = make_gallery()
     with alive.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -259,25 +193,21 @@ def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_are_
         assert alive.exists()
 
 
-def test_ignored_names_and_globs_are_not_part_of_the_library(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_ignored_names_and_globs_are_not_part_of_the_library(indexed, root) -> None:
     for name in ("@eaDir/a.jpg", ".hidden/a.jpg", "lost+found/a.jpg", "x/.b.jpg", "x/raw_1.jpg",
                  "x/ok.jpg", "y/drafts/no.jpg"):  # fmt: skip
         put(root / name)
-    gallery = make_gallery(IGNORE="raw_*, y/drafts")
-    gallery.index()
+    gallery = indexed(IGNORE="raw_*, y/drafts")
     assert gallery.found("jpg") == ["x/ok.jpg"]
     gallery.app.get("/thumb?path=x/raw_1.jpg", status=404)
     gallery.app.get("/file?path=y/drafts/no.jpg", status=404)
 
 
-def test_the_cover_of_a_folder_is_its_first_image_that_can_be_shown(make_gallery, root) -> None:
+def test_the_cover_of_a_folder_is_its_first_image_that_can_be_shown(indexed, root) -> None:
     put(root / "a/b/c/2.jpg")
     put(root / "a/b/c/1.jpg", BROKEN_JPEG)
     put(root / "empty/other.txt", b"")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     covers = {entry["name"]: entry.get("cover") for entry in gallery.folder()["dirs"]}
     assert covers == {"a": "a/b/c/2.jpg", "empty": None}
     put(root / "a/b/0.jpg")
@@ -290,10 +220,9 @@ def test_the_cover_of_a_folder_is_its_first_image_that_can_be_shown(make_gallery
     assert "coverRev" not in gallery.folder()["dirs"][0]
 
 
-def test_the_rev_of_a_cover_follows_the_image_up_to_the_root(make_gallery, root) -> None:
+def test_the_rev_of_a_cover_follows_the_image_up_to_the_root(indexed, root) -> None:
     put(root / "a/b/c/1.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     before = gallery.folder()["dirs"][0]["coverRev"]
     put(root / "a/b/c/1.jpg", jpeg(44, 33))
     gallery.ask("a/b/c")
@@ -304,12 +233,9 @@ def test_the_rev_of_a_cover_follows_the_image_up_to_the_root(make_gallery, root)
     assert entry["coverRev"] != before
 
 
-def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
-    make_gallery: Make, root
-) -> None:
+def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(indexed, root) -> None:
     put(root / "a.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     put(root / "new/b.jpg")
     gallery.ask("new")
     gallery.index()
@@ -317,15 +243,15 @@ def test_a_new_folder_that_is_asked_for_before_its_parent_shows_there(
     assert gallery.folder()["dirs"] == [shown]
 
 
+@pytest.mark.parametrize("root", ["folder", "bucket"], indirect=True)
 @pytest.mark.parametrize("folder", ["", "a"])
-def test_a_foreign_manifest_is_left_alone_and_all_other_folders_are_served(
-    make_gallery: Make, root, folder
+def test_a_foreign_manifest_is_left_alone_and_other_folders_are_served(
+    indexed, root, folder
 ) -> None:
     for name in ("", "a/", "a/b/", "c/"):
         put(root / f"{name}one.jpg")
     foreign = put(root / folder / "_index.json", b'{"made by": "another program"}')
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     reason = f"{folder}/_index.json is not Lenslet's own: rename it, or set STATE_DIR."
     answer = gallery.app.get(f"/folders?path={folder}", status=409).json
     assert answer["description"] == reason.lstrip("/")
@@ -340,38 +266,10 @@ def test_a_foreign_manifest_is_left_alone_and_all_other_folders_are_served(
     assert gallery.app.get("/health").json["reasons"] == []
 
 
-@pytest.mark.parametrize("name", ["_rollup.json", "_rollup_delta.json", "_health.json"])
-def test_a_foreign_document_of_the_root_is_left_alone_and_named(
-    make_gallery: Make, root, name
-) -> None:
-    """Without the delta nothing tells what has changed, so search says why it cannot answer."""
-    put(root / "a/one.jpg")
-    foreign = put(root / name, b'{"made by": "another program"}')
-    gallery = make_gallery()
-    for _ in range(2):
-        gallery.index()
-        gallery.settle(400)
-    reason = f"{name} is not Lenslet's own: rename it, or set STATE_DIR."
-    assert reason in gallery.app.get("/health").json["reasons"]
-    assert foreign.read_bytes() == b'{"made by": "another program"}'
-    if name == "_rollup_delta.json":
-        assert gallery.app.get("/search?q=one", status=409).json["description"] == reason
-    else:
-        assert gallery.found("one") == ["a/one.jpg"]
-    foreign.unlink()
-    gallery.index()
-    gallery.settle(400)
-    assert gallery.found("one") == ["a/one.jpg"]
-    assert gallery.app.get("/health").json["reasons"] == []
-
-
-def test_a_folder_larger_than_a_page_is_served_in_pages_of_one_generation(
-    make_gallery: Make, root
-) -> None:
+def test_a_folder_larger_than_a_page_is_served_in_pages_of_one_generation(indexed, root) -> None:
     for number in range(11):
         put(root / f"p/img{number}.jpg", jpeg(8, 6, seed=number))
-    gallery = make_gallery(PAGE_SIZE="4")
-    gallery.index()
+    gallery = indexed(PAGE_SIZE="4")
     pages = [gallery.app.get(f"/folders?path=p&page={page}").json for page in range(3)]
     assert [item["name"] for page in pages for item in page["items"]] == [
         f"img{number}.jpg" for number in range(11)
@@ -396,29 +294,12 @@ def test_a_folder_larger_than_a_page_is_served_in_pages_of_one_generation(
     assert list(gallery.items("p")) == ["img9.jpg", "img10.jpg"]
 
 
-def test_more_images_than_wait_at_a_time_are_all_read(
-    make_gallery: Make, root, monkeypatch
-) -> None:
-    for folder in "abc":
-        for number in range(5):
-            put(root / folder / f"{number}.jpg", jpeg(8, 6, seed=number))
-    monkeypatch.setattr("lenslet.index.runs.MOST_IMAGES", 3)
-    gallery = make_gallery()
-    gallery.index()
-    gallery.settle(30)
-    assert all(item["hasThumb"] for folder in "abc" for item in gallery.items(folder).values())
-    assert len(gallery.told) == 15
-
-
-def test_names_that_cannot_be_a_path_are_counted_and_shown_escaped(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_names_that_cannot_be_a_path_are_counted_and_shown_escaped(indexed, root) -> None:
     put(root / "ok.jpg")
     for name in (b"bad\xff.jpg", b"new\nline.jpg", b"back\\slash.jpg"):
         with open(os.path.join(os.fsencode(root), name), "wb") as file:
             file.write(jpeg())
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     assert list(gallery.items()) == ["ok.jpg"]
     library = gallery.app.get("/health").json["library"]
     assert sorted(problem["path"] for problem in library["problems"]["unusableNames"]) == [
@@ -426,47 +307,31 @@ def test_names_that_cannot_be_a_path_are_counted_and_shown_escaped(
     ]  # fmt: skip
 
 
-def test_links_pipes_and_folders_named_like_images_are_not_listed(
-    make_gallery: Make, root, tmp_path
-) -> None:
+def test_links_pipes_and_folders_named_like_images_are_not_listed(indexed, root, tmp_path) -> None:
     put(tmp_path / "outside/secret.jpg")
     put(root / "real/a.jpg")
     (root / "link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
     (root / "linked").symlink_to(tmp_path / "outside")
     os.mkfifo(root / "pipe.jpg")
+    os.mkfifo(root / f".lenslet-tmp-{'e' * 16}")
     (root / "folder.jpg").mkdir()
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     assert gallery.folder()["items"] == []
     assert [entry["name"] for entry in gallery.folder()["dirs"]] == ["folder.jpg", "real"]
+    assert gallery.items("real")["a.jpg"]["hasThumb"] is True
     assert not list((tmp_path / "outside").glob("*.thumbnail"))
 
 
-def test_forcing_a_folder_tries_undecodable_images_again(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
-    put(root / "a/x.jpg", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
-    gallery.told.clear()
-    gallery.app.post("/folders/a/reindex", status=202)
-    gallery.settle()
-    assert [path for path, _ in gallery.told] == ["a/x.jpg"]
-
-
-def test_the_queue_gives_a_waited_for_thumbnail_before_everything_else(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
-    gallery = make_gallery()
+def test_the_queue_gives_what_clients_wait_for_before_everything_else() -> None:
+    queue, order = Queue(), []
     for kind in reversed(Kind):
-        gallery.queue.enqueue(Job(kind, Path("x.jpg")))
-    order = []
-    while job := gallery.queue.get():
+        queue.enqueue(Job(kind, Path("x.jpg")))
+    while job := queue.get():
         order.append(job.kind)
-        gallery.queue.done(job)
-    lines = [Kind.THUMBNAIL, Kind.PREVIEW], [Kind.SCAN, Kind.SUMMARY, Kind.VIEW, Kind.FOLDER]
-    assert set(order[:2]) == set(lines[0])
-    assert set(order[2:5]) == set(lines[1][:3]) and order[5:] == [Kind.FOLDER, Kind.IMAGE]
+        queue.done(job)
+    assert set(order[:2]) == {Kind.THUMBNAIL, Kind.PREVIEW}
+    assert set(order[2:5]) == {Kind.SCAN, Kind.SUMMARY, Kind.VIEW}
+    assert order[5:] == [Kind.FOLDER, Kind.IMAGE]
 
 
 def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
@@ -500,39 +365,11 @@ def test_nothing_waits_for_ever_however_many_clients_wait() -> None:
     assert (done.count(Kind.FOLDER), done.count(Kind.IMAGE)) == (12, 4)
 
 
-def test_folders_and_images_that_nobody_waits_for_come_in_order() -> None:
-    for kind in (Kind.FOLDER, Kind.IMAGE):
-        queue, order = Queue(), []
-        for number in range(5):
-            queue.enqueue(Job(kind, Path(f"{number}.jpg")))
-        while job := queue.get():
-            order.append(job.path)
-            queue.done(job)
-        assert order == [f"{number}.jpg" for number in range(5)]
-
-
-def test_a_folder_that_is_away_for_a_moment_is_found_again(
-    make_gallery: Make, root, tmp_path
-) -> None:
-    put(root / "a/one.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    (root / "a").rename(tmp_path / "away")
-    gallery.ask("a")
-    assert gallery.found("one") == []
-    (tmp_path / "away").rename(root / "a")
-    gallery.index()
-    assert gallery.found("one") == ["a/one.jpg"]
-
-
-def test_a_root_that_goes_away_during_the_walk_is_walked_again(
-    make_gallery: Make, root, tmp_path
-) -> None:
+def test_a_root_that_goes_away_during_the_walk_is_walked_again(indexed, root, tmp_path) -> None:
     """What was not seen is not forgotten: neither manifests nor the rollup shrink."""
     for number in range(6):
         put(root / f"d{number}/x{number}.jpg", jpeg(8, 6, seed=number))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     before = json.loads((root / "_rollup.json").read_text())["items"]
     gallery.restart()
@@ -553,13 +390,10 @@ def test_a_root_that_goes_away_during_the_walk_is_walked_again(
     assert after[0] == before[0]
 
 
-def test_an_image_that_is_overwritten_in_place_is_found_within_an_hour_or_when_it_is_viewed(
-    make_gallery: Make, root
-) -> None:
+def test_an_image_overwritten_in_place_is_found_in_an_hour_or_when_viewed(indexed, root) -> None:
     """That does not change the time of its folder."""
     photo = put(root / "a/x.jpg", jpeg(600, 400))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(100)
     folder = (root / "a").stat().st_mtime_ns
     photo.write_bytes(jpeg(300, 500, seed=7))
@@ -571,12 +405,11 @@ def test_an_image_that_is_overwritten_in_place_is_found_within_an_hour_or_when_i
     assert gallery.items("a")["x.jpg"]["w"] == 200
 
 
-def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, root) -> None:
+def test_a_copy_that_pauses_is_read_again_when_it_goes_on(indexed, root) -> None:
     """Writing into a file moves no time of its folder; one with a bad image is looked at again."""
     data = jpeg(600, 400)
     photo = put(root / "a/slow.jpg", data[: len(data) // 2])
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     assert gallery.items("a")["slow.jpg"]["warning"] == "truncated"
     gallery.settle(120)
     with photo.open("ab") as file:
@@ -586,148 +419,56 @@ def test_a_copy_that_pauses_is_read_again_when_it_goes_on(make_gallery: Make, ro
     assert "warning" not in gallery.items("a")["slow.jpg"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["_index.json", "x.jpg.thumbnail", "_rollup.json", "_rollup_delta.json", "_health.json"],
-)
-@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
-def test_what_is_no_file_in_place_of_a_derived_file_is_left_and_named(
-    make_gallery: Make, root: pathlib.Path, tmp_path, name: str, kind: str
+NEEDS = {"_index.json": "/folders", "x.jpg.thumbnail": "/thumb", "_rollup_delta.json": "/search"}
+
+
+@pytest.mark.parametrize("name", [*NEEDS, "_rollup.json", "_health.json"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "pipe"])
+def test_what_is_not_ours_in_place_of_a_derived_file_is_left_and_named(
+    make_gallery: Make, root, tmp_path, name, kind
 ) -> None:
     """What needs the file answers 409, and all else works."""
     put(root / "x.jpg")
-    target = put(tmp_path / "target", b"mine")
-    place = root / name
+    target, place = put(tmp_path / "target", b'{"made by": "another program"}'), root / name
     {
+        "file": lambda: shutil.copy(target, place),
         "folder": place.mkdir,
         "link": lambda: place.symlink_to(target),
         "pipe": lambda: os.mkfifo(place),
     }[kind]()
     gallery = make_gallery()
-    gallery.index()
-    gallery.settle(400)
-    needs = {
-        "_index.json": "/folders",
-        "x.jpg.thumbnail": "/thumb",
-        "_rollup_delta.json": "/search",
-    }
+    for _ in range(2):
+        rest(gallery)
     for route, query in (("/folders", ""), ("/thumb", "path=x.jpg"), ("/search", "q=x")):
-        asks = needs.get(name) != route
+        asks = NEEDS.get(name) != route
         answer = gallery.app.get(f"{route}?{query}", status=[200, 202] if asks else 409)
         assert asks or answer.json["description"].startswith(f"{name} is not Lenslet's own")
+    if name in ("_rollup.json", "_health.json"):
+        assert gallery.found("x") == ["x.jpg"]
     assert f"{name} is not Lenslet's own" in gallery.app.get("/health").text
-    assert target.read_bytes() == b"mine"
-    assert not place.is_file() or place.is_symlink()
+    assert target.read_bytes() == b'{"made by": "another program"}'
+    if kind == "file":
+        assert place.read_bytes() == target.read_bytes()
+    else:
+        assert not place.is_file() or place.is_symlink()
     shutil.rmtree(place) if kind == "folder" else place.unlink()
-    gallery.index()
-    gallery.settle(400)
+    rest(gallery)
     assert gallery.items()["x.jpg"]["hasThumb"] is True
     assert gallery.found("x") == ["x.jpg"]
     assert gallery.app.get("/health").json["reasons"] == []
 
 
-def test_a_pipe_named_like_a_temporary_file_harms_nobody(make_gallery: Make, root) -> None:
-    put(root / "x.jpg")
-    os.mkfifo(root / f".lenslet-tmp-{'e' * 16}")
-    gallery = make_gallery()
-    gallery.index()
-    assert gallery.items()["x.jpg"]["hasThumb"] is True
-
-
-def test_leftovers_in_the_state_folder_and_in_the_search_cache_are_removed(
-    make_gallery: Make, root, tmp_path
+def test_leftovers_in_state_dir_and_in_the_search_cache_are_removed(
+    indexed, root, tmp_path
 ) -> None:
     put(root / "a/x.jpg")
-    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
-    gallery.index()
+    gallery = indexed(STATE_DIR=str(tmp_path / "state"))
     cache = pathlib.Path(gallery.library.cache.name)
-    left = [
-        put(tmp_path / f"state/a/.lenslet-tmp-{'1' * 16}"),
-        put(cache / f".lenslet-tmp-{'2' * 16}"),
-    ]
+    left = [put(folder / f".lenslet-tmp-{'1' * 16}") for folder in (tmp_path / "state/a", cache)]
     threading.Event().wait(1.1)
     put(root / "a/y.jpg")
-    gallery.index()
-    gallery.settle(400)
+    rest(gallery)
     assert not [path for path in left if path.exists()]
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [
-        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[{}],"dirs":[]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"9999-12-31T23:59:59Z","items":[],"dirs":[]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"soon","items":[],"dirs":[]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":7,"dirs":[]}\n',
-        b'{"v":1,"path":"a/","pageCount":9,"generatedAt":"2024-01-01T00:00:00Z","dirs":[],"pages":[]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":1000000000000000,"itemCount":5,"dirs":[],"pages":["a"]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":"1","itemCount":5,"dirs":[],"pages":["a"]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","pageCount":1,"itemCount":5,"dirs":[]}\n',
-        b'{"v":1,"path":"a/","generatedAt":7,"items":[],"dirs":[]}\n',
-        b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[],"dirs":[],"hidden":[5]}\n',
-    ],
-)
-def test_a_manifest_of_ours_with_nonsense_in_it_is_made_again(
-    make_gallery: Make, root, manifest
-) -> None:
-    put(root / "a/x.jpg")
-    put(root / "a/_index.json", manifest)
-    gallery = make_gallery()
-    assert gallery.app.get("/folders?path=a").status_int in (200, 202)
-    assert gallery.app.get("/item?path=a/x.jpg").status_int == 200
-    gallery.index()
-    assert gallery.items("a")["x.jpg"]["hasThumb"] is True
-    gallery.settle(400)
-    assert gallery.found("x") == ["a/x.jpg"]
-
-
-def test_what_is_not_lenslets_own_is_never_replaced_or_removed(make_gallery: Make, root) -> None:
-    """Whatever its name; a folder that needs such a name is not indexed."""
-    mine = {
-        f"p/{name}": b"mine: " + name.encode()
-        for name in ("_index_0.json", "_index_7.json", "_index_12345.json", "x.jpg.thumbnail",
-                     "gone.jpg.thumbnail", ".lenslet-tmp-notes", ".lenslet-tmp-0123")
-    } | {"_rollup_delta.json": b"[1]", "_health.json": b'{"my": "health"}'}  # fmt: skip
-    for path, data in mine.items():
-        put(root / path, data)
-    for number in range(5):
-        put(root / f"p/img{number}.jpg", jpeg(8, 6, seed=number))
-    put(root / "p/x.jpg")
-    gallery = make_gallery(PAGE_SIZE="4")
-    for _ in range(2):
-        gallery.index()
-        gallery.settle(400)
-    for path in ("/folders?path=p", "/thumb?path=p/x.jpg", "/search?q=x"):
-        assert "not Lenslet's own" in gallery.app.get(path, status=409).json["description"]
-    for number in range(5):
-        (root / f"p/img{number}.jpg").unlink()
-    gallery.index()
-    for path in ("p/x.jpg", "p/gone.jpg"):
-        gallery.app.delete(f"/thumb?path={path}", expect_errors=True)
-    gallery.settle(400)
-    after = tree(root)
-    assert {path: after.get(path) for path in mine} == mine
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_an_edit_is_refused_while_the_state_folder_is_an_unmounted_disk(
-    make_gallery: Make, root, tmp_path
-) -> None:
-    put(root / "a.jpg")
-    state = tmp_path / "state"
-    state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", state], check=True)
-    gallery = make_gallery(STATE_DIR=str(state))
-    try:
-        gallery.index()
-        gallery.app.put("/item?path=a.jpg", b'{"tags": ["kept"]}', status=200)
-    finally:
-        subprocess.run(["umount", "-l", state], check=True)
-    gallery.app.put("/item?path=a.jpg", b'{"tags": ["lost"]}', status=503)
-    gallery.index()
-    assert list(state.iterdir()) == []
-    gallery.app.get("/folders", status=503)
-    assert gallery.app.get("/health", status=503).json["status"] == "down"
 
 
 def test_a_job_that_cannot_be_sent_answers_503(make_gallery: Make, root) -> None:
@@ -744,9 +485,7 @@ def test_a_job_that_cannot_be_sent_answers_503(make_gallery: Make, root) -> None
     gallery.app.put("/item?path=a/x.jpg", b"{}", status=200)
 
 
-def test_an_image_is_read_without_the_modules_of_the_working_directory(
-    tmp_path: pathlib.Path, monkeypatch
-) -> None:
+def test_an_image_is_read_without_modules_of_the_working_directory(tmp_path, monkeypatch) -> None:
     """A file `blake3.py` in a folder that is served from inside it is not executed."""
     for name in ("blake3", "orjson", "PIL", "re", "lenslet"):
         put(tmp_path / f"{name}.py", b"open('executed', 'w')")
@@ -780,15 +519,13 @@ def test_images_that_fail_are_tried_again_later_and_later() -> None:
     assert retry.after(now, {}, changed=True) == Retry()
 
 
-def test_search_follows_a_manifest_that_goes_back_in_time(make_gallery: Make, root) -> None:
+def test_search_follows_a_manifest_that_goes_back_in_time(indexed, root) -> None:
     """As after a restore from a backup, or with a clock that was ahead."""
     put(root / "a/x.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     backup = tree(root / "a")
     put(root / "a/x.jpg.json", b'{"v": 1, "tags": ["later"], "updatedAt": "2024-01-01T00:00:00Z"}')
-    gallery.index()
-    gallery.settle(400)
+    rest(gallery)
     assert gallery.found("tag:later") == ["a/x.jpg"]
     (root / "a/x.jpg.json").unlink()
     put(root / "a/_index.json", backup["_index.json"])
@@ -797,84 +534,48 @@ def test_search_follows_a_manifest_that_goes_back_in_time(make_gallery: Make, ro
     assert gallery.found("tag:later") == []
 
 
-def test_a_rollup_cannot_name_files_outside_the_cache(make_gallery: Make, root, tmp_path) -> None:
-    put(root / "a/x.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    victim = put(tmp_path / "victim.json", b"mine")
-    ups = "../" * 12 + str(victim).removesuffix(".json").lstrip("/")
-    head = {"v": 1, "generatedAt": "2024-01-01T00:00:00Z", "id": ups}
-    put(
-        root / "_rollup.json",
-        json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"items":[\n],"folders":[]}\n',
-    )
-    assert gallery.app.get("/search?q=x").status_int == 200
-    gallery.index()
-    gallery.settle(400)
-    assert gallery.found("x") == ["a/x.jpg"]
-    assert victim.read_bytes() == b"mine"
-
-
 @pytest.mark.parametrize("kind", ["json", "lines", "terms"])
 @pytest.mark.parametrize("how", ["removed", "emptied"])
-def test_search_survives_a_cache_that_lost_files(make_gallery: Make, root, kind, how) -> None:
+def test_search_survives_a_cache_that_lost_files(make_gallery, indexed, root, kind, how) -> None:
     """An emptied file is what a power cut leaves of it."""
     put(root / "a/x.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     for file in pathlib.Path(gallery.library.cache.name).glob(f"*.{kind}"):
         file.unlink() if how == "removed" else file.write_bytes(b"")
     for asked in (gallery, make_gallery()):
         assert asked.found("x") == ["a/x.jpg"]
 
 
-def test_an_edit_through_a_pointer_is_refused_while_the_state_folder_is_away(
-    make_gallery: Make, root, tmp_path
+def test_edits_are_refused_while_state_dir_is_away_also_by_a_pointer(
+    indexed, root, tmp_path
 ) -> None:
     put(root / "own.jpg")
     put(tmp_path / "elsewhere/x.jpg")
     target = {"type": "local", "path": str(tmp_path / "elsewhere")}
-    put(
-        root / "art/.lenslet.folder.json",
-        json.dumps({"version": 1, "kind": "pointer", "target": target}).encode(),
-    )
+    pointer = {"version": 1, "kind": "pointer", "target": target}
+    put(root / "art/.lenslet.folder.json", json.dumps(pointer).encode())
     state = tmp_path / "state"
-    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
-    gallery.index()
+    gallery = indexed(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
     gallery.app.put("/item?path=art/x.jpg", b'{"tags": ["kept"]}', status=200)
     state.rename(tmp_path / "away")
     state.mkdir()
-    gallery.app.put("/item?path=art/x.jpg", b'{"tags": ["lost"]}', status=503)
+    for path in ("own.jpg", "art/x.jpg"):
+        gallery.app.put(f"/item?path={path}", b'{"tags": ["lost"]}', status=503)
+    gallery.index()
     assert list(state.iterdir()) == []
+    gallery.app.get("/folders", status=503)
+    assert gallery.app.get("/health", status=503).json["status"] == "down"
 
 
-def test_a_name_too_long_for_a_thumbnail_is_listed_with_all_that_is_known(
-    make_gallery: Make, root
-) -> None:
+def test_a_name_too_long_for_a_thumbnail_is_listed_with_all_that_is_known(indexed, root) -> None:
     name = "x" * 250 + ".jpg"
     put(root / name)
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     item = gallery.items()[name]
     assert (item["w"], item["h"], item["hash"][:7]) == (400, 300, "blake3:")
     assert "too long" in item["error"]
     gallery.app.get(f"/item?path={name}", status=200)
     gallery.app.get(f"/thumb?path={name}", status=422)
-
-
-def test_jobs_of_every_kind_have_their_turn_in_a_long_backlog(make_gallery: Make, root) -> None:
-    """The most overdue, by its own patience, comes before what is merely more urgent."""
-    gallery = make_gallery()
-    for number in range(3000):
-        gallery.queue.enqueue(Job(Kind.IMAGE, Path(f"{number}.jpg")))
-    gallery.clock.now += 70
-    gallery.queue.enqueue(Job(Kind.SUMMARY))
-    done = 0
-    while (job := gallery.queue.get()) and job.kind is not Kind.SUMMARY:
-        gallery.queue.done(job)
-        gallery.clock.now += 0.01
-        done += 1
-    assert done < 300
 
 
 def test_a_job_for_later_keeps_what_was_asked_of_it_before(make_gallery: Make, root) -> None:
@@ -885,54 +586,12 @@ def test_a_job_for_later_keeps_what_was_asked_of_it_before(make_gallery: Make, r
     assert gallery.queue.get() == Job(Kind.FOLDER, Path("a"), force=True, deep=True)
 
 
-def test_a_manifest_that_is_missing_when_the_rollup_is_written_is_made_again(
-    make_gallery: Make, root
-) -> None:
-    for name in ("a", "b", "c"):
-        put(root / name / f"{name}.jpg", jpeg(8, 6))
-    gallery = make_gallery()
-    gallery.index()
-    gallery.settle(400)
-    (root / "b/_index.json").unlink()
-    gallery.queue.enqueue(Job(Kind.SUMMARY, force=True))
-    gallery.settle()
-    assert gallery.found("jpg") == ["a/a.jpg", "b/b.jpg", "c/c.jpg"]
-    gallery.settle(400)
-    rollup = json.loads((root / "_rollup.json").read_text())
-    assert [item["path"] for item in rollup["items"]] == ["a/a.jpg", "b/b.jpg", "c/c.jpg"]
-
-
-def test_folders_too_deep_to_be_asked_for_spoil_nothing_else(make_gallery: Make, root) -> None:
-    """However many images they hold; health names them."""
-    deep = root
-    for _ in range(17):
-        deep = deep / ("x" * 240)
-    deep.parent.parent.mkdir(parents=True)
-    fd = os.open(deep.parent.parent, os.O_RDONLY)
-    for number in range(130):
-        folder = f"{'x' * 240}"
-        if not number:
-            os.mkdir(folder, dir_fd=fd)
-        with open(
-            os.open(f"{folder}/{number}.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=fd), "wb"
-        ) as file:
-            file.write(jpeg(8, 6))
-    os.close(fd)
-    put(root / "zz/good.jpg")
-    gallery = make_gallery()
-    gallery.index()
-    assert gallery.items("zz")["good.jpg"]["hasThumb"] is True
-    library = gallery.app.get("/health").json["library"]
-    assert library["counts"]["unusableNames"] == 1
-
-
-def test_a_new_folder_is_shown_at_once_however_many_others_wait(make_gallery: Make, root) -> None:
+def test_a_new_folder_is_shown_at_once_however_many_others_wait(indexed, root) -> None:
     """But one that is ignored is not, also when nothing is known of it yet."""
     for number in range(30):
         put(root / f"d{number}/x.jpg", jpeg(8, 6))
     put(root / "hidden/.nomedia", b"")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.restart()
     (root / "new").mkdir()
     gallery.queue.enqueue(Job(Kind.FOLDER, Path(""), asked=True))
@@ -941,23 +600,11 @@ def test_a_new_folder_is_shown_at_once_however_many_others_wait(make_gallery: Ma
     assert "new" in names and "hidden" not in names and len(names) == 31
 
 
-def test_a_thumbnail_is_not_made_twice_for_two_who_ask(make_gallery: Make, root) -> None:
-    put(root / "x.jpg")
-    gallery = make_gallery()
-    made = []
-    for _ in range(2):
-        gallery.queue.enqueue(Job(Kind.THUMBNAIL, Path("x.jpg")))
-        gallery.step()
-        made.append((root / "x.jpg.thumbnail").stat().st_ino)
-    assert made[0] == made[1]
-
-
-def test_suggestions_open_one_file_at_a_time(make_gallery: Make, root) -> None:
+def test_suggestions_open_one_file_at_a_time(indexed, root) -> None:
     """However many folders have changed since the rollup."""
     for number in range(120):
         put(root / f"d{number}/sun.jpg", jpeg(8, 6))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     for number in range(120):
         put(root / f"d{number}/moon.jpg", jpeg(8, 6))
     gallery.index()
@@ -972,18 +619,14 @@ def test_suggestions_open_one_file_at_a_time(make_gallery: Make, root) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_another_disk_in_place_of_the_root_changes_nothing_and_is_told(
-    make_gallery, root, tmp_path
-) -> None:
+def test_another_disk_in_place_of_the_root_changes_nothing(indexed, root, tmp_path) -> None:
     put(root / "a/x.jpg")
-    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
-    gallery.index()
+    gallery = indexed(STATE_DIR=str(tmp_path / "state"))
     state = tree(tmp_path / "state")
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
     try:
         put(root / "other/y.jpg")
-        gallery.index()
-        gallery.settle(400)
+        rest(gallery)
         health = gallery.app.get("/health").json
         assert (health["status"], "another disk" in health["reasons"][0]) == ("degraded", True)
         assert tree(tmp_path / "state") == state
@@ -1006,31 +649,24 @@ def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make
     assert gallery.found("x") == ["a/x.jpg"]
 
 
-def test_what_a_large_new_library_measures_comes_with_the_next_compaction(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_what_a_large_new_library_measures_comes_with_the_next_compaction(indexed, root) -> None:
     """Names are found at once, and no width is missing in the end."""
     for number in range(300):
         put(root / f"{number % 3}/img{number}.jpg", jpeg(16, 12))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     assert gallery.found("img299") == ["2/img299.jpg"]
     gallery.restart()  # a crash forgets that something is missing, the files do not
     gallery.settle(400)
-    gallery.index()
-    gallery.settle(400)
+    rest(gallery)
     found = gallery.app.get("/search?q=img&limit=1000").json["items"]
     assert [(item["w"], item["h"]) for item in found] == [(16, 12)] * 300
 
 
-def test_a_page_that_comes_with_the_next_image_is_looked_for(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_a_page_that_comes_with_the_next_image_is_looked_for(indexed, root) -> None:
     """Asking for a page that is not there has the folder looked at."""
     put(root / "a/1.jpg")
     put(root / "a/2.jpg")
-    gallery = make_gallery(PAGE_SIZE="2")
-    gallery.index()
+    gallery = indexed(PAGE_SIZE="2")
     put(root / "a/3.jpg")
     gallery.app.get("/folders?path=a&page=1", status=404)
     gallery.clock.now += 60
@@ -1089,13 +725,10 @@ class Written:
             self.versions += 1
 
 
-def test_an_hour_of_tagging_does_not_write_the_rollup_again_and_again(
-    make_gallery: Make, root
-) -> None:
+def test_an_hour_of_tagging_does_not_write_the_rollup_again_and_again(indexed, root) -> None:
     """What is written for search is at most twice what the delta takes, and every edit is found."""
     paths = put_with_notes(root, 20, 5, 20_000)  # 2 MB
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     rollup, delta = Written(root / "_rollup.json"), Written(root / "_rollup_delta.json")
     for number in range(40):
@@ -1110,42 +743,14 @@ def test_an_hour_of_tagging_does_not_write_the_rollup_again_and_again(
     assert rollup.versions == 0
 
 
-@pytest.mark.slow
-def test_a_rollup_is_written_when_much_was_written_since_also_before_restarts(
-    make_gallery: Make, root
-) -> None:
-    """Neither a crash after every edit nor one host of several forgets what was written."""
-    paths = put_with_notes(root, 40, 2, 5_000)  # 400 KB
-    gallery, other = make_gallery(), make_gallery()
-    for each in (gallery, other, gallery):
-        each.index()
-        each.settle(400)
-    rollup = Written(root / "_rollup.json")
-    for number in range(160):
-        each = (gallery, other)[number % 2]
-        edit(each, paths[number % len(paths)], tags=[f"t{number}"])
-        each.index()
-        each.restart()
-    rollup.look()
-    assert rollup.versions == 0  # less than five minutes after a start
-    for _ in range(2):
-        gallery.index()
-        gallery.settle(400)
-        rollup.look()
-    assert rollup.versions == 1
-    assert json.loads((root / "_rollup_delta.json").read_text())["folders"] == {}
-
-
-def test_a_rollup_is_not_written_at_each_start_but_grows_old(make_gallery: Make, root) -> None:
+def test_a_rollup_is_not_written_at_each_start_but_grows_old(indexed, root) -> None:
     put_with_notes(root, 1, 100, 20_000)
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     rollup = Written(root / "_rollup.json")
     edit(gallery, "00/7.jpg", tags=["one"])
     for _ in range(5):
-        gallery.index()
-        gallery.settle(400)
+        rest(gallery)
         gallery.restart()
     rollup.look()
     assert rollup.versions == 0
@@ -1154,24 +759,10 @@ def test_a_rollup_is_not_written_at_each_start_but_grows_old(make_gallery: Make,
     put(root / "_rollup.json", data.replace(today, b"2024-01-01T00:00:00Z", 1))
     rollup.look()
     gallery.restart()
-    gallery.index()
-    gallery.settle(400)
+    rest(gallery)
     rollup.look()
     assert rollup.versions == 2
     assert b'"one"' in (root / "_rollup.json").read_bytes()
-
-
-def test_many_new_images_are_in_the_rollup_soon(make_gallery: Make, root) -> None:
-    put_with_notes(root, 1, 20, 20_000)
-    gallery = make_gallery()
-    gallery.index()
-    gallery.settle(400)
-    for number in range(200):
-        put(root / f"new/{number}.jpg", jpeg(8, 6))
-    gallery.index()
-    gallery.settle(400)
-    items = json.loads((root / "_rollup.json").read_text())["items"]
-    assert [item["w"] for item in items if item["path"].startswith("new/")] == [8] * 200
 
 
 def cache_bytes(gallery: Gallery) -> int:
@@ -1185,12 +776,11 @@ def cache_bytes(gallery: Gallery) -> int:
     return sum(found.values())
 
 
-def test_edits_do_not_fill_the_cache(make_gallery: Make, root) -> None:
+def test_edits_do_not_fill_the_cache(indexed, root) -> None:
     """Each takes 100 KB of text that search keeps until the next."""
     put_with_notes(root, 1, 3, 50_000)
     put(root / "00/x.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     most = 0
     for number in range(120):
@@ -1204,11 +794,10 @@ def test_edits_do_not_fill_the_cache(make_gallery: Make, root) -> None:
     ]  # fmt: skip
 
 
-def test_an_edit_of_a_large_folder_costs_the_cache_no_copy_of_it(make_gallery: Make, root) -> None:
+def test_an_edit_of_a_large_folder_costs_the_cache_no_copy_of_it(indexed, root) -> None:
     for number in range(300):
         put(root / f"a/{number}.jpg", jpeg(8, 6))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     gallery.found("jpg")
     before = cache_bytes(gallery)
@@ -1257,15 +846,12 @@ def as_before(item: dict) -> dict:
 
 
 @EVERYWHERE
-def test_images_that_an_older_release_has_read_are_served_and_read_again(
-    make_gallery: Make, root
-) -> None:
+def test_images_that_an_older_release_has_read_are_served_and_read_again(indexed, root) -> None:
     """Thumbnails stay, and nothing is rendered."""
     for number in range(3):
         put(root / f"a/{number}.jpg", jpeg(seed=number))
     put(root / "a/broken.jpg", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     items, thumbnail = gallery.items("a"), gallery.app.get("/thumb?path=a/1.jpg", status=200)
     assert {item["facts"] for item in items.values()} == {2}
     before = {name: as_before(item) for name, item in items.items()}
@@ -1278,9 +864,8 @@ def test_images_that_an_older_release_has_read_are_served_and_read_again(
         assert gallery.items("a") == before
         assert gallery.app.get("/thumb?path=a/1.jpg", status=200).body == thumbnail.body
     gallery.settle()
-    assert sorted(path for path, _ in gallery.told) == [
-        f"a/{name}.jpg" for name in (0, 1, 2, "broken")
-    ]
+    assert {path for path, _ in gallery.told} == {f"a/{name}" for name in items}
+    assert len(gallery.told) == 4
     assert gallery.app.get("/thumb?path=a/1.jpg", status=200).body == thumbnail.body
     assert gallery.items("a") == items
     address = {"path": "a/1.jpg", "v": items["1.jpg"]["thumb"]}
@@ -1291,15 +876,12 @@ def test_images_that_an_older_release_has_read_are_served_and_read_again(
     assert gallery.told == []
 
 
-def test_new_photos_come_before_those_to_read_again_and_new_folders_before_old(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_new_photos_come_before_those_to_read_again_new_folders_before_old(indexed, root) -> None:
     for folder, age in {"a": 3, "b": 1, "c": 2}.items():
         for number in range(3):
             photo = put(root / folder / f"{number}.jpg", jpeg(seed=number))
             os.utime(photo, (1_700_000_000 - 86_400 * age, 1_700_000_000 - 86_400 * age))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     for folder in "abc":
         edit_items(gallery, folder, as_before)
     gallery.restart()
@@ -1314,42 +896,34 @@ def test_new_photos_come_before_those_to_read_again_and_new_folders_before_old(
     assert [path[0] for path, _ in gallery.told] == list("bbb" + "nnn" + "ccc" + "aaa")
 
 
-def test_an_upgrade_that_is_killed_goes_on_where_it_was(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_an_upgrade_that_is_killed_goes_on_where_it_was(indexed, root) -> None:
     for folder in "abc":
         for number in range(2):
             put(root / folder / f"{number}.jpg", jpeg(seed=number))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     for folder in "abc":
         edit_items(gallery, folder, as_before)
     gallery.restart()
-    gallery.told.clear()
     gallery.queue.enqueue(Job(Kind.SCAN))
-    first = ""
-    while not first:
+    done: set[str] = set()
+    while not done:
         if not gallery.step():
             gallery.clock.now += 0.25
-        done = [each for each in "abc" if all("facts" in i for i in gallery.items(each).values())]
-        first = "".join(done)
+        done = {each for each in "abc" if all("facts" in i for i in gallery.items(each).values())}
     gallery.restart()
     gallery.told.clear()
     gallery.index()
-    assert {path[0] for path, _ in gallery.told} == set("abc") - set(first)
+    assert {path[0] for path, _ in gallery.told} == set("abc") - done
     assert all("facts" in item for each in "abc" for item in gallery.items(each).values())
 
 
 @pytest.mark.slow
-def test_an_upgrade_of_many_photos_queues_a_thousand_and_seldom_writes_the_manifest(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_an_upgrade_queues_a_thousand_photos_and_seldom_writes_the_manifest(indexed, root) -> None:
     one = put(root / ".one.jpg", jpeg(8, 6))
     for number in range(1500):
         (root / "a").mkdir(exist_ok=True)
         os.link(one, root / f"a/{number}.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(60)
     edit_items(gallery, "a", as_before)
     gallery.restart()
@@ -1367,34 +941,26 @@ def test_an_upgrade_of_many_photos_queues_a_thousand_and_seldom_writes_the_manif
     assert len(written) < 6
 
 
-def test_items_of_a_later_release_are_left_alone_and_served(make_gallery: Make, root) -> None:
+def test_items_of_a_later_release_are_left_alone_and_served(indexed, root) -> None:
     put(root / "a.jpg")
     put(root / "sub/b.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     later = {"facts": 99, "lens": {"name": "50 mm"}, "thumb": "0123456789ab-1024-90-9"}
     edit_items(gallery, "", lambda item: {**item, **later})
-    other = make_gallery(THUMB_LONG_EDGE="64")
-    other.index()
+    other = indexed(THUMB_LONG_EDGE="64")
     assert [path for path, _ in other.told] == ["sub/b.jpg"]
     gallery.app.put("/item?path=a.jpg", b'{"tags": ["sea"]}')
     other.settle()
-    assert {key: other.items()["a.jpg"][key] for key in (*later, "tags")} == {
-        **later,
-        "tags": ["sea"],
-    }
+    assert other.items()["a.jpg"].items() >= {**later, "tags": ["sea"]}.items()
     assert other.found("tag:sea") == ["a.jpg"]
     other.app.get("/thumb?path=a.jpg", status=200)
 
 
 @EVERYWHERE
-def test_thumbnails_are_made_again_with_other_settings_and_served_until_then(
-    make_gallery: Make, root
-) -> None:
+def test_thumbnails_are_made_again_with_other_settings(make_gallery, indexed, root) -> None:
     for number in range(2):
         put(root / f"a/{number}.jpg", jpeg(seed=number))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     before, address = gallery.items("a"), "/thumb?path=a/1.jpg"
     first = gallery.app.get(address, status=200)
     other = make_gallery(THUMB_LONG_EDGE="128", THUMB_QUALITY="90")
@@ -1422,12 +988,9 @@ def test_thumbnails_are_made_again_with_other_settings_and_served_until_then(
     assert other.told == []
 
 
-def test_a_thumbnail_that_is_made_again_gets_another_address_if_it_differs(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_a_thumbnail_that_is_made_again_gets_another_address_if_it_differs(indexed, root) -> None:
     photo = put(root / "a.jpg", jpeg(seed=1))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     manifest_before, item = gallery.folder(), gallery.items()["a.jpg"]
     gallery.app.post("/thumb?path=a.jpg&force=true", status=202)
     gallery.settle()
@@ -1455,26 +1018,22 @@ def plain(width: int, height: int) -> bytes:
         ({"INDEX_MEMORY": "256M"}, "a.webp", lambda: plain(9000, 6000)),
     ],
 )
-def test_what_a_limit_refused_is_tried_again_when_the_limit_is_raised(
-    make_gallery: Make, root, low, name, data
+def test_what_a_limit_refused_is_tried_again_when_it_is_raised(
+    indexed, root, low, name, data
 ) -> None:
     put(root / name, data())
     put(root / "broken.jpg", BROKEN_JPEG)
-    gallery = make_gallery(**low)
-    gallery.index()
+    gallery = indexed(**low)
     (setting,) = low
     assert setting in gallery.items()[name]["error"]
     assert gallery.items()[name]["limit"].startswith(f"{setting}=")
-    same = make_gallery(**low)
-    same.index()
+    same = indexed(**low)
     assert same.told == []
-    raised = make_gallery()
-    raised.index()
+    raised = indexed()
     assert [path for path, _ in raised.told] == [name]
     item = raised.items()[name]
     assert item["hasThumb"] and not {"error", "limit"} & item.keys()
-    lowered = make_gallery(**low)
-    lowered.index()
+    lowered = indexed(**low)
     assert lowered.told == []
     edit_items(lowered, "", as_before)
     lowered.restart()
@@ -1485,7 +1044,7 @@ def test_what_a_limit_refused_is_tried_again_when_the_limit_is_raised(
     lowered.app.get(f"/thumb?path={name}", status=200)
 
 
-def test_a_rollup_of_an_older_release_is_searched_and_written_anew(
+def test_a_rollup_of_an_older_release_is_searched_and_rewritten(
     make_gallery: Make, root: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """Also one whose items lack keys. A host's copies of another release are not read."""
@@ -1525,18 +1084,12 @@ def test_a_rollup_of_an_older_release_is_searched_and_written_anew(
     assert rollup.read_bytes() == written
 
 
-def test_a_rollup_of_a_later_release_is_searched_and_left_alone(
-    make_gallery: Make, root: pathlib.Path
-) -> None:
+def test_a_rollup_of_a_later_release_is_searched_and_kept(make_gallery, indexed, root) -> None:
     put(root / "a.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    indexed()
     rollup = root / "_rollup.json"
-    later = (
-        rollup.read_text()
-        .replace('"form":2', '"form":99')
-        .replace('"tags":', '"lens":{"a":[1]},"tags":')
-    )
+    later = rollup.read_text().replace('"form":2', '"form":99')
+    later = later.replace('"tags":', '"lens":{"a":[1]},"tags":')
     rollup.write_text(later)
     other = make_gallery()
     assert other.found("a.jpg") == ["a.jpg"]
@@ -1545,16 +1098,9 @@ def test_a_rollup_of_a_later_release_is_searched_and_left_alone(
 
 
 def test_files_that_are_not_shown_are_counted_by_suffix(make_gallery: Make, root, caplog) -> None:
-    """Otherwise they would be invisible, and nothing would say so."""
     put(root / "a/shown.jpg")
-    for name in (
-        "a/1.HEIC",
-        "a/2.heic",
-        "b/clip.mp4",
-        "b/_MG_1.CR2",
-        "b/.hidden.heic",
-        "b/metadata.json",
-    ):
+    for name in ("a/1.HEIC", "a/2.heic", "b/clip.mp4", "b/_MG_1.CR2", "b/.hidden.heic",
+                 "b/metadata.json"):  # fmt: skip
         put(root / name, b"x")
     put(root / ".git/3.heic", b"x")
     gallery = make_gallery()

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -20,6 +21,18 @@ from lenslet.index.views import Views
 from lenslet.paths import ROOT, Path
 
 Make = Callable[..., Gallery]
+
+
+@pytest.fixture
+def indexed(make: Make) -> Make:
+    """Makes a host that has indexed what is there."""
+
+    def indexed(root: Any, **settings: str) -> Gallery:
+        gallery = make(root, **settings)
+        gallery.index()
+        return gallery
+
+    return indexed
 
 
 def counted(bucket: BucketPath, act: Callable[[], object]) -> dict[str, int]:
@@ -71,11 +84,10 @@ ENDPOINTS = [
 ]
 
 
-def test_each_endpoint_costs_few_requests(make, ours) -> None:
+def test_each_endpoint_costs_few_requests(indexed, ours) -> None:
     put(ours / "d/a.jpg")
     put(ours / "d/b.jpg")
-    gallery = make(ours, PRESIGN_SECONDS="900")
-    gallery.index()
+    gallery = indexed(ours, PRESIGN_SECONDS="900")
     gallery.app.put("/item?path=d/b.jpg", b'{"tags": ["x"]}')
     gallery.found("a")
     for method, route, most in ENDPOINTS:
@@ -86,10 +98,7 @@ def test_each_endpoint_costs_few_requests(make, ours) -> None:
         gallery.app.request("/folders?path=d")  # as a page does before it asks for anything else
         cost = counted(ours, ask)
         manifests = 0 if route.startswith(("/search", "/health", "/folders")) else 2
-        allowed = {
-            **most,
-            "GET": most.get("GET", 0) + manifests,
-        }  # each asks whether it is still so
+        allowed = most | {"GET": most.get("GET", 0) + manifests}  # each asks whether it is still so
         assert all(count <= allowed.get(kind, 0) for kind, count in cost.items()), (route, cost)
 
 
@@ -125,12 +134,11 @@ def view(gallery: Gallery, seconds: float, path: str = "d") -> None:
         gallery.settle(20)
 
 
-def test_a_folder_that_is_viewed_is_listed_at_once_soon_again_and_then_once_a_minute(
-    make, ours
+def test_a_folder_that_is_viewed_is_listed_at_once_soon_again_then_each_minute(
+    indexed, ours
 ) -> None:
     put(ours / "d/a.jpg")
-    gallery = make(ours, SCAN_SECONDS="86400")
-    gallery.index()
+    gallery = indexed(ours, SCAN_SECONDS="86400")
     gallery.settle(400)
     lists = [counted(ours, lambda: view(gallery, 20)).get("LIST", 0) for _ in range(9)]
     assert lists[0] >= 1 and sum(lists[:2]) >= 2  # two looks, and whether the root still is one
@@ -163,10 +171,9 @@ def test_a_folder_that_stays_as_it_is_is_listed_for_views_once_a_minute_for_each
     assert later == [second + 60 * minutes, second + 120 * minutes]
 
 
-def test_a_bucket_that_sends_events_is_not_listed_for_views(make, ours) -> None:
+def test_a_bucket_that_sends_events_is_not_listed_for_views(indexed, ours) -> None:
     put(ours / "d/a.jpg")
-    gallery = make(ours, SCAN_SECONDS="86400")
-    gallery.index()
+    gallery = indexed(ours, SCAN_SECONDS="86400")
     gallery.settle(400)
     gallery.indexer.folders.views.event()
     assert counted(ours, lambda: view(gallery, 200)) == {}
@@ -176,7 +183,6 @@ def test_a_bucket_that_sends_events_is_not_listed_for_views(make, ours) -> None:
 
 @pytest.mark.slow
 def test_viewing_a_folder_that_does_not_change_costs_nothing_between_two_looks(serve, ours) -> None:
-    """With two request processes."""
     for number in range(7):
         put(ours / f"d/{number}.jpg")
     server = serve(ours, SCAN_SECONDS="3600", PAGE_SIZE="3")
@@ -197,11 +203,10 @@ def test_viewing_a_folder_that_does_not_change_costs_nothing_between_two_looks(s
 # Originals
 
 
-def test_an_original_is_fetched_from_the_bucket_itself(make, bucket) -> None:
+def test_an_original_is_fetched_from_the_bucket_itself(indexed, bucket) -> None:
     name = 'naïve + "q" 😀#%.jpg'
     put(bucket / name, jpeg(90, 60))
-    gallery = make(bucket, PRESIGN_SECONDS="60")
-    gallery.index()
+    gallery = indexed(bucket, PRESIGN_SECONDS="60")
     answer = gallery.app.get("/file", {"path": name}, status=302)
     with urllib.request.urlopen(answer.headers["Location"], timeout=20) as original:
         assert original.read() == (bucket / name).read_bytes()
@@ -220,13 +225,18 @@ def test_an_original_is_fetched_from_the_bucket_itself(make, bucket) -> None:
 
 
 def test_an_original_that_changed_since_is_passed_on_as_it_is_now(make, bucket) -> None:
+    """A download that is resumed never mixes two objects."""
     put(bucket / "a.jpg", jpeg(90, 60))
-    gallery = make(bucket)
+    gallery, new = make(bucket), jpeg(300, 200)
     gallery.index()
-    (bucket / "a.jpg").write_bytes(jpeg(30, 20))
+    tag = gallery.app.head("/file?path=a.jpg").headers["ETag"]
+    (bucket / "a.jpg").write_bytes(new)
     answer = gallery.app.get("/file?path=a.jpg", headers={"Range": "bytes=0-9"}, status=206)
-    assert answer.body == jpeg(30, 20)[:10]
-    assert answer.headers["Content-Range"] == f"bytes 0-9/{len(jpeg(30, 20))}"
+    assert answer.body == new[:10]
+    assert answer.headers["Content-Range"] == f"bytes 0-9/{len(new)}"
+    headers = {"Range": "bytes=100-199", "If-Range": tag}
+    answer = gallery.app.get("/file?path=a.jpg", headers=headers, status=200)
+    assert answer.body == new and "Content-Range" not in answer.headers
 
 
 # Editing safely
@@ -252,30 +262,24 @@ def test_no_acknowledged_edit_is_lost_with_8_writers_on_3_hosts(make, bucket) ->
     hosts[0].index()
     acknowledged: list[str] = []
 
-    def write(host: Gallery, writer: int) -> None:
+    def write(writer: int) -> None:
         for number in range(5):
             key = f"key {writer} {number}"
             body = json.dumps({key: number, "tags": [key]}).encode()
-            answer = host.app.put("/item?path=a.jpg", body, expect_errors=True)
+            answer = hosts[writer % 3].app.put("/item?path=a.jpg", body, expect_errors=True)
             if answer.status_int == 200:
                 acknowledged.append(key)
 
-    threads = [
-        threading.Thread(target=write, args=(hosts[writer % 3], writer)) for writer in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
     stored = json.loads((bucket / "a.jpg.json").read_text())
     assert len(acknowledged) == 40
     assert [key for key in acknowledged if key not in stored] == []
 
 
-def test_an_edit_whose_answer_was_lost_is_stored_once(make, ours) -> None:
+def test_an_edit_whose_answer_was_lost_is_stored_once(indexed, ours) -> None:
     put(ours / "a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     gallery.app.put("/item?path=a.jpg", b'{"tags": ["x"]}')
     ours.service.fault("PUT", "a.jpg.json", -500, "InternalError", 1)
     answer = gallery.app.put("/item?path=a.jpg", b'{"tags": ["x", "y"], "count": 1}', status=200)
@@ -284,13 +288,9 @@ def test_an_edit_whose_answer_was_lost_is_stored_once(make, ours) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (0, "")])
-def test_a_store_without_conditional_writes_is_read_and_not_edited(
-    make, ours, status, code
-) -> None:
-    """It may say so, or silently ignore the condition."""
+def test_a_store_without_conditional_writes_is_only_read(indexed, ours, status, code) -> None:
     put(ours / "a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     ours.service.fault("CONDITIONAL", "", status, code)
     for _ in range(2):
         answer = gallery.app.put("/item?path=a.jpg", b'{"notes": "1"}', status=501)
@@ -305,12 +305,11 @@ def test_a_store_without_conditional_writes_is_read_and_not_edited(
     assert gallery.items()["b.jpg"]["hasThumb"] is True
 
 
-def test_a_store_that_answers_every_if_match_with_412_is_indexed_and_not_edited(make, ours) -> None:
+def test_a_store_that_answers_any_if_match_with_412_is_indexed_not_edited(indexed, ours) -> None:
     """As Ceph 16 does in a bucket with versions. Health says so, and originals are sent."""
     put(ours / "d/a.jpg")
     ours.service.fault("IF_MATCH", "", 412, "PreconditionFailed")
-    gallery = make(ours, PRESIGN_SECONDS="0")
-    gallery.index()
+    gallery = indexed(ours, PRESIGN_SECONDS="0")
     put(ours / "d/b.jpg")
     gallery.index()
     assert {name for name, item in gallery.items("d").items() if item["hasThumb"]} == {
@@ -331,14 +330,13 @@ def test_a_store_that_answers_every_if_match_with_412_is_indexed_and_not_edited(
     assert (ours / "d/_index.json").read_bytes() == b'{"of": "somebody else"}'
 
 
-def test_what_a_dead_host_left_of_trying_the_store_is_removed_after_an_hour(make, ours) -> None:
+def test_what_a_dead_host_left_of_trying_the_store_is_removed_after_an_hour(indexed, ours) -> None:
     for key, hours in ((".lenslet-tmp-0123456789abcdef", 2), (".lenslet-tmp-fedcba9876543210", 0.5),
                        (".lenslet-tmp-mine", 2)):  # fmt: skip
         put(ours / key, b"")
         ours.service.age(ours / key, 3600 * hours)
     put(ours / "a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     left = [key for key in ours.all_keys() if key.startswith(".")]
     assert left == [".lenslet-tmp-fedcba9876543210", ".lenslet-tmp-mine"]
     ours.service.age(ours / ".lenslet-tmp-fedcba9876543210", 1900)
@@ -348,11 +346,10 @@ def test_what_a_dead_host_left_of_trying_the_store_is_removed_after_an_hour(make
     assert gallery.app.get("/health").json["status"] == "ok"
 
 
-def test_a_put_that_arrives_late_does_not_undo_a_later_delete(make, ours) -> None:
+def test_a_put_that_arrives_late_does_not_undo_a_later_delete(indexed, ours) -> None:
     """It was meant to replace an earlier mark of removal, which no later mark is equal to."""
     put(ours / "a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     route, sidecar = "/item?path=a.jpg", ours / "a.jpg.json"
     gallery.app.put(route, b'{"notes": "1"}')
     gallery.app.delete(route, status=204)
@@ -371,11 +368,8 @@ def test_two_hosts_that_index_one_folder_at_once_lose_none_of_its_items(make, bu
     hosts = [make(bucket) for _ in range(2)]
     for host in hosts:
         host.queue.enqueue(Job(Kind.SCAN, force=True))
-    threads = [threading.Thread(target=host.settle, args=(60,)) for host in hosts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: host.settle(60), hosts))
     items = hosts[0].items("d")
     assert {name: item["w"] for name, item in items.items()} == {
         f"{number}.jpg": 60 + number for number in range(30)
@@ -401,9 +395,8 @@ def test_hosts_find_what_others_edit(make, bucket) -> None:
     other.settle(30)
     one.index()
     assert one.found("tag:red") == ["d0/a.jpg"]
-    assert {"text": "green", "count": 1, "kind": "tag"} in one.app.get("/search/suggest?q=g").json[
-        "suggestions"
-    ]
+    suggested = one.app.get("/search/suggest?q=g").json["suggestions"]
+    assert {"text": "green", "count": 1, "kind": "tag"} in suggested
 
 
 # What the bucket holds
@@ -413,12 +406,11 @@ ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jp
        "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg", "<x>.jpg", "a*b|c.jpg"]  # fmt: skip
 
 
-def test_every_odd_character_of_a_key_is_kept_also_below_a_prefix(make, bucket) -> None:
+def test_every_odd_character_of_a_key_is_kept_also_below_a_prefix(indexed, bucket) -> None:
     root = bucket / "my photos+%20/é"
     for name in ODD:
         put(root / f"d+ #%/{name}", jpeg(60, 40, seed=len(name)))
-    gallery = make(root)
-    gallery.index()
+    gallery = indexed(root)
     assert set(gallery.items("d+ #%")) == set(ODD)
     for name in ODD:
         query = {"path": f"d+ #%/{name}"}
@@ -429,27 +421,26 @@ def test_every_odd_character_of_a_key_is_kept_also_below_a_prefix(make, bucket) 
     assert len(gallery.app.get("/search", {"q": "path:d+", "limit": 50}).json["items"]) == len(ODD)
 
 
-def test_keys_that_cannot_be_a_path_are_counted_and_shown_escaped(make, bucket) -> None:
+def test_keys_that_cannot_be_a_path_are_counted_and_shown_escaped(indexed, bucket) -> None:
     for key in ("d/a.jpg", "d//b.jpg", "d/back\\slash.jpg", "d/\x01.jpg", "d/../up.jpg", "d/"):
         (bucket / "x").service.client.put_object(Bucket=bucket.bucket, Key=key, Body=jpeg(8, 6))
-    gallery = make(bucket)
-    gallery.index()
+    gallery = indexed(bucket)
     assert set(gallery.items("d")) == {"a.jpg"}
     problems = gallery.app.get("/health").json["library"]["problems"]["unusableNames"]
     assert sorted(problem["path"] for problem in problems) == [
         "d/..", "d//", "d/\\x01.jpg", "d/back\\x5cslash.jpg",
     ]  # fmt: skip
-    for path in ("nope", "nope.jpg", "d/nope.jpg", "d/a.jpg/x.jpg", "_index.json"):
+    too_long = "q/" * 600 + "q.jpg"
+    for path in ("nope", "nope.jpg", "d/nope.jpg", "d/a.jpg/x.jpg", "_index.json", too_long):
         for route in ("/folders", "/item", "/thumb", "/file"):
             gallery.app.get(route, {"path": path}, status=404)
 
 
-def test_new_changed_and_removed_objects_are_found_by_the_next_scan(make, bucket) -> None:
+def test_new_changed_and_removed_objects_are_found_by_the_next_scan(indexed, bucket) -> None:
     for name in ("stays", "changes", "goes"):
         put(bucket / f"d/{name}.jpg")
     put(bucket / "gone/a.jpg")
-    gallery = make(bucket)
-    gallery.index()
+    gallery = indexed(bucket)
     before = gallery.items("d")
     (bucket / "d/changes.jpg").write_bytes(jpeg(77, 55))
     (bucket / "d/goes.jpg").unlink()
@@ -471,12 +462,11 @@ def test_new_changed_and_removed_objects_are_found_by_the_next_scan(make, bucket
     assert gallery.found("goes") == gallery.found("gone") == []
 
 
-def test_an_ignored_folder_of_a_bucket_is_hidden_whole_and_comes_back(make, bucket) -> None:
+def test_an_ignored_folder_of_a_bucket_is_hidden_and_comes_back(make, indexed, bucket) -> None:
     put(bucket / "a.jpg")
     put(bucket / "d/b.jpg")
     put(bucket / "d/e/c.jpg")
-    gallery = make(bucket)
-    gallery.index()
+    gallery = indexed(bucket)
     assert gallery.folder("d/e")["items"]
     put(bucket / "d/.nomedia", b"")
     gallery.index()
@@ -493,56 +483,21 @@ def test_an_ignored_folder_of_a_bucket_is_hidden_whole_and_comes_back(make, buck
     assert sorted(gallery.found("jpg")) == ["a.jpg", "d/b.jpg", "d/e/c.jpg"]
 
 
-def test_a_foreign_manifest_in_a_bucket_is_left_alone(make, bucket) -> None:
-    put(bucket / "d/a.jpg")
-    put(bucket / "e/b.jpg")
-    put(bucket / "d/_index.json", b'{"hello": 1}')
-    gallery = make(bucket)
-    gallery.index()
-    assert (bucket / "d/_index.json").read_bytes() == b'{"hello": 1}'
-    assert "d/_index.json is not Lenslet's own" in gallery.app.get("/health").text
-    answer = gallery.app.get("/folders?path=d", status=409).json
-    assert "d/_index.json is not Lenslet's own" in answer["description"]
-    assert gallery.items("e")["b.jpg"]["hasThumb"] is True
-
-
-def test_derived_objects_all_come_back_and_sidecars_stay(make, bucket) -> None:
+def test_derived_objects_all_come_back_and_sidecars_stay(indexed, bucket) -> None:
     put(bucket / "d/a.jpg")
     put(bucket / "b.jpg")
-    gallery = make(bucket)
-    gallery.index()
+    gallery = indexed(bucket)
     gallery.app.put("/item?path=d/a.jpg", b'{"tags": ["mine"]}')
     gallery.settle(30)
     for key in bucket.all_keys():
         if not key.endswith((".jpg", ".jpg.json")):
             (bucket / key).unlink()
-    again = make(bucket)
-    again.index()
+    again = indexed(bucket)
     assert again.found("tag:mine") == ["d/a.jpg"]
     assert again.app.get("/thumb?path=d/a.jpg").body[:4] == b"RIFF"
     thumbnail = (bucket / "d/a.jpg.thumbnail").get()
     assert thumbnail["Metadata"] == {"rev": again.items("d")["a.jpg"]["rev"]}
     assert thumbnail["ContentType"] == "image/webp"
-
-
-def test_a_bucket_with_a_state_folder_is_never_written(make, bucket, tmp_path) -> None:
-    put(bucket / "d/a.jpg")
-    put(bucket / "d/a.jpg.json", b'{"v": 1, "tags": ["old"], "updatedAt": "2024-01-01T00:00:00Z"}')
-    before = bucket.tree()
-    gallery = make(bucket, STATE_DIR=str(tmp_path / "state"))
-    gallery.index()
-    gallery.app.put("/item?path=d/a.jpg", b'{"notes": "n"}')
-    gallery.settle(30)
-    document = gallery.app.get("/item?path=d/a.jpg").json
-    assert (document["tags"], document["notes"]) == (["old"], "n")
-    assert gallery.app.get("/thumb?path=d/a.jpg").body[:4] == b"RIFF"
-    assert gallery.found("tag:old") == ["d/a.jpg"]
-    gallery.app.delete("/item?path=d/a.jpg", status=403)
-    gallery.told.clear()
-    gallery.restart()
-    gallery.index()
-    assert gallery.told == []
-    assert bucket.tree() == before
 
 
 # Errors that mean something
@@ -561,11 +516,10 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("status", "code", "answered", "said"), REFUSALS)
 def test_what_a_store_refuses_is_said_in_the_answer_and_mended(
-    make, ours, status, code, answered, said
+    indexed, ours, status, code, answered, said
 ) -> None:
     put(ours / "d/a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     ours.service.fault("*", ours.bucket, status, code)
     for route in ("/folders?path=d", "/item?path=d/a.jpg"):
         answer = gallery.app.get(route, status=answered)
@@ -579,11 +533,10 @@ def test_what_a_store_refuses_is_said_in_the_answer_and_mended(
     gallery.app.get("/health", status=200)
 
 
-def test_an_archived_object_says_so_and_is_not_tried_again_and_again(make, ours) -> None:
+def test_an_archived_object_says_so_and_is_not_tried_again_and_again(indexed, ours) -> None:
     put(ours / "d/a.jpg")
     (ours / "d/cold.jpg").write_bytes(jpeg(), StorageClass="DEEP_ARCHIVE")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     said = "archived (storage class DEEP_ARCHIVE): restore it"
     assert said in gallery.items("d")["cold.jpg"]["error"]
     assert said in gallery.app.get("/thumb?path=d/cold.jpg", status=422).json["description"]
@@ -609,14 +562,11 @@ CIPHERS = [
 
 
 @pytest.mark.parametrize(("status", "code", "said"), CIPHERS)
-def test_an_object_that_cannot_be_decrypted_says_what_is_missing(
-    make, ours, status, code, said
-) -> None:
+def test_an_object_that_cannot_be_decrypted_says_why(indexed, ours, status, code, said) -> None:
     put(ours / "d/a.jpg")
     put(ours / "d/b.jpg")
     ours.service.fault("GET", "d/b.jpg", status, code)
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
     answer = gallery.app.get("/thumb?path=d/b.jpg", status=403).json["description"]
     assert "d/b.jpg" in answer and "is encrypted" in answer and said in answer
@@ -624,12 +574,11 @@ def test_an_object_that_cannot_be_decrypted_says_what_is_missing(
     assert problem["path"] == "d/b.jpg" and said in problem["reason"]
 
 
-def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours) -> None:
+def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ours) -> None:
     for name in ("a", "b", "c"):
         put(ours / f"d/{name}.jpg")
     ours.service.fault("GET", "d/b.jpg", 403, "AccessDenied")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     items = gallery.items("d")
     assert [items[f"{name}.jpg"]["hasThumb"] for name in "abc"] == [True, False, True]
     answer = gallery.app.get("/thumb?path=d/b.jpg", status=403).json["description"]
@@ -655,9 +604,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(make, ours)
     assert gallery.app.get("/health").json["status"] == "ok"
 
 
-def test_a_folder_that_is_gone_leaves_search_although_the_store_refused_it_at_first(
-    make, ours
-) -> None:
+def test_a_folder_that_is_gone_leaves_search_though_the_store_refused_at_first(make, ours) -> None:
     """Also if the host that saw it go does not scan."""
     put(ours / "d/gone.jpg")
     put(ours / "e/stays.jpg")
@@ -675,11 +622,10 @@ def test_a_folder_that_is_gone_leaves_search_although_the_store_refused_it_at_fi
     assert other.found("gone") == []
 
 
-def test_a_folder_that_another_host_writes_too_is_not_a_failure(make, ours) -> None:
+def test_a_folder_that_another_host_writes_too_is_not_a_failure(indexed, ours) -> None:
     """Whoever waits for it is told when it has been done after all."""
     put(ours / "d/a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     put(ours / "d/b.jpg")
     ours.service.fault("PUT", "d/_index.json", 412, "PreconditionFailed", 1)
     ended: list[bool] = []
@@ -689,8 +635,7 @@ def test_a_folder_that_another_host_writes_too_is_not_a_failure(make, ours) -> N
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
 
 
-def test_a_bucket_that_may_only_be_read_needs_a_state_folder(make, ours, tmp_path) -> None:
-    """Without one nothing is indexed and health says so; with one everything works."""
+def test_a_bucket_that_may_only_be_read_is_not_indexed_and_health_says_why(make, ours) -> None:
     put(ours / "d/a.jpg")
     ours.service.fault("PUT", ours.bucket, 403, "AccessDenied")
     gallery = make(ours)
@@ -698,20 +643,12 @@ def test_a_bucket_that_may_only_be_read_needs_a_state_folder(make, ours, tmp_pat
     assert "s3:PutObject" in str(gallery.app.get("/health").json["reasons"])
     gallery.app.put("/item?path=d/a.jpg", b"{}", status=403)
     assert ours.all_keys() == ["d/a.jpg"]
-    again = make(ours, STATE_DIR=str(tmp_path / "state"))
-    again.index()
-    assert again.items("d")["a.jpg"]["hasThumb"] is True
-    again.app.put("/item?path=d/a.jpg", b'{"tags": ["x"]}', status=200)
-    again.settle()
-    assert again.found("tag:x") == ["d/a.jpg"]
-    assert ours.all_keys() == ["d/a.jpg"]
 
 
-def test_a_refusal_of_writes_for_a_while_stops_search_no_longer_than_itself(make, ours) -> None:
+def test_a_refusal_of_writes_for_a_while_stops_search_no_longer_than_itself(indexed, ours) -> None:
     for name in ("a", "b"):
         put(ours / f"d/{name}.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     put(ours / "d/c.jpg")
     ours.service.fault("PUT", ours.bucket, 403, "AccessDenied")
     gallery.index()
@@ -753,33 +690,11 @@ def test_a_search_says_when_the_store_refuses_and_there_is_nothing_to_search(mak
         assert "access key" in answer.json["description"]
 
 
-def test_a_path_longer_than_a_key_may_be_is_not_found(make, bucket) -> None:
-    put(bucket / "a.jpg")
-    gallery = make(bucket)
-    gallery.index()
-    path = "q/" * 600 + "q.jpg"
-    for route in ("/folders", "/item", "/thumb", "/file"):
-        gallery.app.get(route, {"path": path}, status=404)
-
-
-def test_a_path_that_is_not_there_costs_few_requests_however_deep(make, ours) -> None:
+def test_a_path_that_is_not_there_costs_few_requests_however_deep(indexed, ours) -> None:
     put(ours / "a.jpg")
-    gallery = make(ours)
-    gallery.index()
+    gallery = indexed(ours)
     cost = counted(ours, lambda: gallery.app.get("/folders", {"path": "a/" * 300}, status=404))
     assert sum(cost.values()) <= 4
-
-
-def test_a_resumed_download_never_mixes_two_objects(make, bucket) -> None:
-    put(bucket / "a.jpg", jpeg(90, 60))
-    gallery = make(bucket)
-    gallery.index()
-    tag = gallery.app.head("/file?path=a.jpg").headers["ETag"]
-    (bucket / "a.jpg").write_bytes(jpeg(300, 200))
-    headers = {"Range": "bytes=100-199", "If-Range": tag}
-    answer = gallery.app.get("/file?path=a.jpg", headers=headers, status=200)
-    assert answer.body == jpeg(300, 200)
-    assert "Content-Range" not in answer.headers
 
 
 def test_a_thumbnail_is_made_once_for_many_who_ask(make, ours) -> None:
@@ -832,25 +747,6 @@ def test_what_is_removed_after_it_was_read_is_not_listed(make, bucket) -> None:
     assert one.found("path:d") == ["d/stays.jpg"]
 
 
-def test_a_folder_that_comes_again_has_search_know_what_a_dead_host_did_not_say(
-    make, bucket
-) -> None:
-    for name in ("goes", "edited", "stays"):
-        put(bucket / f"d/{name}.jpg")
-    make(bucket).index()
-    dead, other = make(bucket, SCAN_SECONDS="0"), make(bucket, SCAN_SECONDS="0")
-    (bucket / "d/goes.jpg").unlink()
-    edit = b'{"v": 1, "tags": ["new"], "updatedAt": "2024-01-01T00:00:00Z"}'
-    put(bucket / "d/edited.jpg.json", edit)
-    dead.queue.enqueue(Job(Kind.FOLDER, Path("d")))
-    dead.step()
-    assert dead.items("d")["edited.jpg"]["tags"] == ["new"]
-    other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
-    other.settle(60)
-    assert sorted(other.found("path:d")) == ["d/edited.jpg", "d/stays.jpg"]
-    assert other.found("tag:new") == ["d/edited.jpg"]
-
-
 def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) -> None:
     """Whoever waits for the folder is told that it failed, and is not told twice."""
     put(ours / "d/a.jpg")
@@ -877,10 +773,8 @@ def test_two_hosts_write_the_pages_of_one_folder_and_read_no_image_twice(make, b
     one.index()
     other.index()
     for page in (0, 1, 2):  # as one host leaves them while it writes
-        text = (bucket / f"d/_index_{page}.json").read_text()
-        (bucket / f"d/_index_{page}.json").write_text(
-            text.replace('"generatedAt":"', '"generatedAt":"1999', 1)
-        )
+        file = bucket / f"d/_index_{page}.json"
+        file.write_text(file.read_text().replace('"generatedAt":"', '"generatedAt":"1999', 1))
     one.told.clear()
     other.told.clear()
     put(bucket / "d/99.jpg")
@@ -889,23 +783,6 @@ def test_two_hosts_write_the_pages_of_one_folder_and_read_no_image_twice(make, b
     assert len(one.told) + len(other.told) == 1
     pages = [one.app.get(f"/folders?path=d&page={page}").json for page in range(3)]
     assert sum(len(page["items"]) for page in pages) == 13
-
-
-def test_what_is_hidden_when_a_host_starts_is_not_shown(make, bucket) -> None:
-    put(bucket / "b/z.jpg")
-    put(bucket / "b/new/q.jpg")
-    put(bucket / "b/new/.nomedia", b"")
-    put(bucket / "c/x.jpg")
-    gallery = make(bucket)
-    gallery.index()
-    assert gallery.folder("b")["dirs"] == []
-    put(bucket / "c/.lensletignore", b"")
-    again, other = make(bucket), make(bucket)
-    for _ in range(2):
-        again.index()
-        other.index()
-    assert kinds(again.folder()) == {"b": "leaf-real"}
-    assert other.found("jpg") == ["b/z.jpg"]
 
 
 def test_folders_that_hosts_find_and_lose_show_as_they_are(make, bucket) -> None:
@@ -936,22 +813,30 @@ def test_folders_that_hosts_find_and_lose_show_as_they_are(make, bucket) -> None
     assert (counts["folders"], counts["items"]) == (3, 2)
 
 
-def test_what_a_host_that_died_kept_and_did_not_tell_search_is_found(make, bucket) -> None:
-    put(bucket / "d/old.jpg")
-    put(bucket / "d/stays.jpg")
-    keeper, other = make(bucket), make(bucket)
-    keeper.index()
+@pytest.mark.parametrize("scans", [True, False])
+def test_what_a_dead_host_wrote_and_did_not_tell_search_is_found(make, bucket, scans) -> None:
+    """By a host that scans, or by one that gets the job of the dead one."""
+    for name in ("goes", "edited", "stays"):
+        put(bucket / f"d/{name}.jpg")
+    dead, other = make(bucket, SCAN_SECONDS="0"), make(bucket)
     other.index()
-    put(bucket / "d/lostnew.jpg")
-    (bucket / "d/old.jpg").unlink()
-    other.clock.now += 130
-    other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
-    other.settle(1.5)  # the manifest tells of it, and it ends before search does
-    assert set(other.items("d")) == {"lostnew.jpg", "stays.jpg"}
-    other.restart()
-    keeper.index()
-    keeper.settle(120)
-    assert sorted(keeper.found("path:d")) == ["d/lostnew.jpg", "d/stays.jpg"]
+    (bucket / "d/goes.jpg").unlink()
+    put(bucket / "d/new.jpg")
+    edit = b'{"v": 1, "tags": ["new"], "updatedAt": "2024-01-01T00:00:00Z"}'
+    put(bucket / "d/edited.jpg.json", edit)
+    dead.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+    while "new.jpg" not in dead.items("d"):
+        dead.step()
+    # The manifest says so, and it ends before search does.
+    assert dead.items("d")["edited.jpg"]["tags"] == ["new"] and other.found("tag:new") == []
+    if scans:
+        other.index()
+    else:
+        other = make(bucket, SCAN_SECONDS="0")
+        other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+    other.settle(120)
+    assert sorted(other.found("path:d")) == ["d/edited.jpg", "d/new.jpg", "d/stays.jpg"]
+    assert other.found("tag:new") == ["d/edited.jpg"]
 
 
 def test_the_first_search_of_a_host_is_of_what_there_is_now(make, bucket) -> None:
@@ -985,15 +870,14 @@ def home(request, bucket, tmp_path):
     return tmp_path / "home"
 
 
-def test_a_pointer_shows_another_bucket_under_its_own_path(make, home, bucket) -> None:
+def test_a_pointer_shows_another_bucket_under_its_own_path(make, indexed, home, bucket) -> None:
     other = bucket.service.bucket()
     put(other / "art/2024/one.jpg", jpeg(90, 60))
     put(other / "art/2024/deep/two.jpg", jpeg(30, 20))
     put(other / "secret.jpg")
     put(home / "own.jpg")
     pointer(home / "ptr", bucket=other.bucket, prefix="art/2024", region="us-east-1")
-    gallery = make(home, POINTER_BUCKETS=other.bucket)
-    gallery.index()
+    gallery = indexed(home, POINTER_BUCKETS=other.bucket)
     assert gallery.folder()["dirs"] == [
         {
             "name": "ptr",
@@ -1021,11 +905,10 @@ def test_a_pointer_shows_another_bucket_under_its_own_path(make, home, bucket) -
     assert set(gallery.items("ptr/deep")) == {"two.jpg", "three.jpg"}
 
 
-def test_a_pointer_into_its_own_bucket_is_one_into_the_root(make, bucket) -> None:
+def test_a_pointer_into_its_own_bucket_is_one_into_the_root(make, indexed, bucket) -> None:
     put(bucket / "lib/art/one.jpg")
     pointer(bucket / "lib/ptr", bucket=bucket.bucket, prefix="lib/art/", readonly="yes")
-    gallery = make(bucket / "lib")
-    gallery.index()
+    gallery = indexed(bucket / "lib")
     assert gallery.items("ptr")["one.jpg"]["hasThumb"] is True
     gallery.app.put("/item?path=ptr/one.jpg", b"{}", status=403)
     gallery.app.put("/item?path=art/one.jpg", b'{"tags": ["x"]}', status=200)
@@ -1035,7 +918,7 @@ def test_a_pointer_into_its_own_bucket_is_one_into_the_root(make, bucket) -> Non
     fresh.app.put("/item?path=ptr/one.jpg", b"{}", status=403)
 
 
-def test_pointers_that_lead_nowhere_answer_for_their_own_folder_alone(make, home, bucket) -> None:
+def test_pointers_that_lead_nowhere_answer_for_their_own_folder(indexed, home, bucket) -> None:
     other = bucket.service.bucket()
     put(home / "own.jpg")
     put(home / "fine/a.jpg")
@@ -1043,8 +926,7 @@ def test_pointers_that_lead_nowhere_answer_for_their_own_folder_alone(make, home
     pointer(home / "missing", bucket=other.bucket, prefix="nothing/here")
     pointer(home / "nobucket", bucket="no-such-bucket-anywhere")
     put(home / "bad/.lenslet.folder.json", b"{")
-    gallery = make(home, POINTER_BUCKETS=f"{other.bucket},no-such-bucket-anywhere")
-    gallery.index()
+    gallery = indexed(home, POINTER_BUCKETS=f"{other.bucket},no-such-bucket-anywhere")
     dirs = gallery.folder()["dirs"]
     assert {d["name"]: d["kind"] for d in dirs}["fine"] == "leaf-real"
     assert [d["name"] for d in dirs] == ["bad", "fine", "missing", "nobucket", "strange"]
@@ -1058,25 +940,6 @@ def test_pointers_that_lead_nowhere_answer_for_their_own_folder_alone(make, home
     gallery.clock.now += 130
     gallery.index()
     assert set(gallery.items("strange")) == {"now.jpg"}
-
-
-def test_loops_and_long_chains_answer_508(make, bucket) -> None:
-    other = bucket.service.bucket()
-    put(bucket / "own.jpg")
-    pointer(bucket / "loop", bucket=other.bucket, prefix="back")
-    pointer(other / "back", bucket=bucket.bucket, prefix="loop")
-    pointer(bucket / "self/in", bucket=bucket.bucket, prefix="self")
-    for number in range(18):
-        pointer(other / f"c{number}", bucket=other.bucket, prefix=f"c{number + 1}")
-    put(other / "c18/end.jpg")
-    pointer(bucket / "long", bucket=other.bucket, prefix="c0")
-    pointer(bucket / "short", bucket=other.bucket, prefix="c10")
-    gallery = make(bucket, POINTER_BUCKETS=other.bucket)
-    gallery.index()
-    for path in ("loop", "self/in", "long"):
-        chain = gallery.app.get(f"/folders?path={path}", status=508).json["chain"]
-        assert len(chain) > 1
-    assert set(gallery.items("short")) == {"end.jpg"}
 
 
 def test_a_loop_through_two_buckets_is_found_however_it_is_reached(make, bucket) -> None:
@@ -1095,15 +958,14 @@ def test_a_loop_through_two_buckets_is_found_however_it_is_reached(make, bucket)
         assert len(asked.app.get("/folders?path=b/p/q", status=508).json["chain"]) > 1
 
 
-def test_a_pointer_that_is_taken_back_is_obeyed(make, home, bucket) -> None:
+def test_a_pointer_that_is_taken_back_is_obeyed(make, indexed, home, bucket) -> None:
     other, third = bucket.service.bucket(), bucket.service.bucket()
     put(other / "x.jpg")
     put(other / "sub/y.jpg")
     put(third / "z.jpg")
     put(home / "own.jpg")
     pointer(home / "P", bucket=other.bucket)
-    gallery = make(home, POINTER_BUCKETS=other.bucket)
-    gallery.index()
+    gallery = indexed(home, POINTER_BUCKETS=other.bucket)
     assert gallery.folder("P/sub")["items"]
     pointer(home / "P", bucket=third.bucket)
     gallery.clock.now += 130
@@ -1135,24 +997,22 @@ def test_a_pointer_that_is_taken_back_is_obeyed(make, home, bucket) -> None:
     make(home, POINTER_BUCKETS=other.bucket).app.get("/folders?path=P", status=404)
 
 
-def test_a_folder_of_a_host_cannot_be_pointed_to_from_a_bucket(make, bucket, tmp_path) -> None:
+def test_a_folder_of_a_host_cannot_be_pointed_to_from_a_bucket(indexed, bucket, tmp_path) -> None:
     put(tmp_path / "local/a.jpg")
     target = {"type": "local", "path": str(tmp_path / "local")}
     document = json.dumps({"version": 1, "kind": "pointer", "target": target}).encode()
     put(bucket / "ptr/.lenslet.folder.json", document)
-    gallery = make(bucket, POINTER_ROOTS=str(tmp_path))
-    gallery.index()
+    gallery = indexed(bucket, POINTER_ROOTS=str(tmp_path))
     answer = gallery.app.get("/folders?path=ptr", status=403)
     assert str(tmp_path) not in answer.text
 
 
-def test_a_pointer_keeps_its_sidecars_in_the_state_folder(make, home, bucket, tmp_path) -> None:
+def test_a_pointer_keeps_its_sidecars_in_state_dir(make, indexed, home, bucket, tmp_path) -> None:
     other = bucket.service.bucket()
     put(other / "x/one.jpg")
     put(home / "own.jpg")
     pointer(home / "ptr", bucket=other.bucket, prefix="x")
-    gallery = make(home, POINTER_BUCKETS=other.bucket, STATE_DIR=str(tmp_path / "state"))
-    gallery.index()
+    gallery = indexed(home, POINTER_BUCKETS=other.bucket, STATE_DIR=str(tmp_path / "state"))
     gallery.app.put("/item?path=ptr/one.jpg", b'{"tags": ["kept"]}')
     gallery.settle(30)
     fresh = make(home, POINTER_BUCKETS=other.bucket, STATE_DIR=str(tmp_path / "state"))
