@@ -50,14 +50,9 @@ class Bomb(NamedTuple):
 
 def bombs() -> Iterator[Bomb]:
     """Every bomb, each with a name of its own that says what it is."""
-    yield from _by_area()
-    yield from _by_rows()
-    yield from _by_scans()
-    yield from _by_frames()
-    yield from _by_profile()
-    yield from _by_exif()
-    yield from _by_text()
-    yield from _by_file()
+    kinds = (_by_area, _by_rows, _by_scans, _by_frames, _by_profile, _by_exif, _by_text, _by_file)
+    for kind in kinds:
+        yield from kind()
     yield Bomb("palette-missing.png", png(400, 300, _PALETTE), "cannot be decoded")
 
 
@@ -141,11 +136,8 @@ def _by_exif() -> Iterator[Bomb]:
         ("counts", tiff(*((0x9000 + each, 1 + each % 12, 2**32 - 1, 8) for each in range(100)))),
         ("many", many_tags(60_000)),
     ):
-        yield Bomb(
-            f"exif-{name}.jpg",
-            after_start(encode(draw()), segment(0xE1, b"Exif\0\0" + exif)),
-            SHOWN,
-        )
+        data = after_start(encode(draw()), segment(0xE1, b"Exif\0\0" + exif))
+        yield Bomb(f"exif-{name}.jpg", data, SHOWN)
     for name, exif in (
         ("small", fractions(240_000)),
         ("large", fractions(30 * _MEGABYTE)),
@@ -185,9 +177,8 @@ def _by_file() -> Iterator[Bomb]:
     for _ in range(400):
         checksum = zlib.crc32(bytes(_MEGABYTE), checksum)
     head = png_file[:start] + size.to_bytes(4, "big") + b"prVt"
-    yield Bomb(
-        "file-chunk.png", head, hole=size, tail=struct.pack(">I", checksum) + png_file[start:]
-    )
+    tail = struct.pack(">I", checksum) + png_file[start:]
+    yield Bomb("file-chunk.png", head, hole=size, tail=tail)
     picture = vp8x(400, 300) + chunk_of(encode(draw(), "WEBP"))
     head = struct.pack("<4sI4s", b"RIFF", 4 + len(picture) + 8 + size, b"WEBP") + picture
     yield Bomb("file-chunk.webp", head + struct.pack("<4sI", b"junk", size), hole=size)
@@ -234,13 +225,8 @@ def png(
 
 
 _PASSES = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 
 
@@ -368,9 +354,8 @@ _POINTERS = (0x014A, 0x8769, 0x8825, 0xA005, 0x927C)  # tags that lead to furthe
 def tiff(*entries: tuple[int, int, int, int], following: int = 0, rest: bytes = b"") -> bytes:
     """A directory at 8, of entries with their tag, type, count and value or place."""
     tags = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
-    return (
-        b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + struct.pack("<I", following) + rest
-    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + tags + struct.pack("<I", following) + rest
 
 
 def fractions(size: int) -> bytes:

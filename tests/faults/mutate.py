@@ -17,8 +17,6 @@ _SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}
 _LENGTHS = (0, 1, 2, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _SIDES = (0, 1, 2, 255, 1_000, 12_247, 16_383, 65_500, 65_535, 2**31 - 1, 2**32 - 1)
 
-Mutation = Callable[[random.Random, bytes], bytes]
-
 
 def originals() -> list[tuple[str, bytes]]:
     """Small images of the corpus and drawn ones, each with its format's suffix."""
@@ -56,9 +54,7 @@ def mutated(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
         other = chance.choice(found)[1]
         names = chance.choices(list(_MUTATIONS), k=chance.choice((1, 1, 2, 3)))
         for name in names:
-            data = (
-                splice(chance, data, other) if name == "splice" else _MUTATIONS[name](chance, data)
-            )
+            data = _MUTATIONS[name](chance, data, *([other] if name == "splice" else []))
         if suffix == "png" and chance.random() < 0.6:
             data = with_checksums(data)
         yield f"{number:05}-{'-'.join(names)}.{suffix}", data
@@ -140,17 +136,9 @@ def resize(chance: random.Random, data: bytes) -> bytes:
     return with_checksums(changed) if data[:4] == b"\x89PNG" else changed
 
 
-_MUTATIONS: dict[str, Mutation] = {
-    "flip": flip,
-    "overwrite": overwrite,
-    "truncate": truncate,
-    "insert": insert,
-    "splice": flip,  # `mutated` has the other image that it needs
-    "length": length,
-    "repeat": repeat,
-    "remove": remove,
-    "swap": swap,
-    "resize": resize,
+_MUTATIONS: dict[str, Callable[..., bytes]] = {
+    each.__name__: each
+    for each in (flip, overwrite, truncate, insert, splice, length, repeat, remove, swap, resize)
 }
 
 

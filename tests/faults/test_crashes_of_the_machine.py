@@ -279,12 +279,8 @@ def trace_edits(
 
 def read_something(server: Server, name: str) -> None:
     """What makes the service write into the library and into its cache."""
-    for route in (
-        at("/folders", path=os.path.dirname(name)),
-        at("/search", path="all", q="w1"),
-        at("/thumb", path=name),
-        at("/preview", path=name),
-    ):
+    pictures = at("/thumb", path=name), at("/preview", path=name)
+    for route in (at("/folders", path=os.path.dirname(name)), "/search?path=all&q=w1", *pictures):
         assert server.get(route)[0] in (200, 202, 404), route
 
 
@@ -383,14 +379,8 @@ def test_after_a_crash_of_the_machine_no_edit_is_lost_and_torn_files_are_made_ag
         if number in tried:
             restore(disk, photos, len(names), files)
             check_start(root, disk, names, {name: stored.get(name) for name in names})
-    record(
-        f"crash of the machine, edits in {kept}",
-        edits=writers.edits,
-        calls=len(calls),
-        crashes=5 * len(cuts),
-        starts=len(tried),
-        lost=0,
-    )
+    figures = {"edits": writers.edits, "crashes": 5 * len(cuts), "starts": len(tried)}
+    record(f"crash of the machine, edits in {kept}", **figures, lost=0)
 
 
 @contextlib.contextmanager
@@ -402,17 +392,12 @@ def service(root: pathlib.Path | Layered, home: pathlib.Path, **settings: str) -
         server.stop()
 
 
-def start_the_machine(home: pathlib.Path) -> None:
-    """What the start of a machine changes: copies for search are those of an earlier start."""
-    for folder in home.glob("cache/lenslet/*/search-*"):
-        folder.rename(folder.with_name("search-before"))
-
-
 def check_start(
     root: pathlib.Path | Layered, disk: pathlib.Path, names: list[str], edits: dict[str, Edit]
 ) -> None:
     """The service starts on a disk after a crash, and everything is right without help."""
-    start_the_machine(disk)
+    for folder in disk.glob("cache/lenslet/*/search-*"):
+        folder.rename(folder.with_name("search-before"))  # copies for search are of another start
     with service(root, disk) as server:
         check_service(server, names, edits)
         for name in names[::8]:
@@ -445,11 +430,9 @@ def test_derived_files_of_every_kind_that_are_torn_are_made_again(
         server.request("PUT", at("/item", path=names[0]), {"tags": ["kept"], "notes": "notes"})
         check_service(server, names, edits)
         server.until(lambda: has_preview(server, names[0]))
-    rounds = scale(1, 10)
-    for where in ["cache", "photos"] * rounds:
+    for where in ["cache", "photos"] * scale(1, 10):
         for file in derived_files(tmp_path, where):
             times = file.stat()
             file.write_bytes(torn(file.read_bytes(), chance))
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         check_start(root, tmp_path, names, edits)
-    record("all derived files torn", starts=2 * rounds, images=len(names), lost=0)

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ import pytest
 from conftest import Server, jpeg, put
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from scale import LONG, long_form, record, scale
+from scale import LONG, record, scale
 
 pytestmark = pytest.mark.slow
 SEED = 13
@@ -134,12 +134,14 @@ def ask_all(server: Server, findings: Findings, folders: Mapping[str, object]) -
             "/files/" + urllib.parse.quote(path),
             url("/search", path=folder),
         ]
-        failed = list(filter(None, (failure(server, route) for route in routes)))
-        findings.expect(not failed, about, failed)
-        findings.requests += len(routes)
-    failed = list(filter(None, (failure(server, route) for route in GENERAL)))
-    findings.expect(not failed, list(folders.values())[:1], failed)
-    findings.requests += len(GENERAL)
+        ask_each(server, findings, routes, about)
+    ask_each(server, findings, GENERAL, *[*folders.values()][:1])
+
+
+def ask_each(server: Server, findings: Findings, routes: Collection[str], *about: object) -> None:
+    failed = list(filter(None, (failure(server, route) for route in routes)))
+    findings.expect(not failed, *about, failed)
+    findings.requests += len(routes)
 
 
 def failure(server: Server, route: str) -> tuple[str, int] | None:
@@ -167,26 +169,21 @@ Truth = tuple[list[tuple[Any, ...]], list[str]]
 
 def truth(root: pathlib.Path, folder: str) -> Truth:
     """The images, of which none has tags or notes, and the subfolders that a folder has."""
-    names = sorted(entry.name for entry in (root / folder).iterdir() if entry.name.endswith("jpg"))
+    entries = sorted((root / folder).iterdir())
     items = [
         (f"{folder}/{name}".lstrip("/"), name, "image/jpeg", WIDTH, HEIGHT, len(PHOTO), None, None)
-        for name in names
+        for name in (entry.name for entry in entries if entry.name.endswith("jpg"))
     ]
-    dirs = [
-        entry.name
-        for entry in (root / folder).iterdir()
-        if entry.is_dir() and not entry.is_symlink()
-    ]
-    return items, sorted(dirs)
+    return items, [each.name for each in entries if each.is_dir() and not each.is_symlink()]
 
 
 def shown(server: Server, folder: str) -> Truth:
     """What the service says of a folder, on all of its pages."""
     first = server.json(url("/folders", path=folder))
-    count = first.get("pageCount", 1)
-    pages = [first, *(server.json(url("/folders", path=folder, page=n)) for n in range(1, count))]
+    more = (url("/folders", path=folder, page=n) for n in range(1, first.get("pageCount", 1)))
+    found = [item for page in (first, *map(server.json, more)) for item in page.get("items", ())]
     keys = ("path", "name", "type", "w", "h", "size", "tags", "notes")
-    items = [tuple(item.get(k) for k in keys) for page in pages for item in page.get("items", ())]
+    items = [tuple(map(item.get, keys)) for item in found]
     return items, [entry["name"] for entry in first.get("dirs", ())]
 
 
@@ -195,21 +192,16 @@ def lies(server: Server, root: pathlib.Path, folders: dict[str, str]) -> dict[st
     found: dict[str, object] = {}
     for folder, case in folders.items():
         try:
-            if (said := shown(server, folder)) != truth(root, folder):
-                found[case] = [*symmetric(said, truth(root, folder))][:3]
+            said, true = shown(server, folder), truth(root, folder)
+            if said != true:
+                wrong = (
+                    set(map(str, one)) ^ set(map(str, other))
+                    for one, other in zip(said, true, strict=True)
+                )
+                found[case] = [*itertools.chain(*wrong)][:3] or "another order, or one twice"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             found[case] = error
     return found
-
-
-def symmetric(said: Truth, true: Truth) -> Iterator[object]:
-    """What only one of two answers has."""
-    for here, there in zip(said, true, strict=True):
-        yield from (each for each in (*here, *there) if (each in here) != (each in there))
-        if len(here) != len(there):
-            yield f"{len(here)} instead of {len(there)}"
-        elif sorted(map(str, here)) == sorted(map(str, there)) and here != there:
-            yield "another order"
 
 
 def edit_all(server: Server, findings: Findings, folders: dict[str, str]) -> None:
@@ -300,9 +292,15 @@ def paged(**keys: Any) -> Callable[[Document], bytes]:
 
 BIG = 10**400
 LINE = "x" * (60 << 20)
+ANYTHING: dict[str, Callable[[Any], bytes]] = {
+    "empty": lambda _: b"",
+    "NUL": lambda _: b"\0" * 5000,
+    "a text": lambda _: b'"text"\n',
+    "a list": lambda _: b"[]\n",
+    "of another program": lambda _: b'{"images": []}\n',
+}
 EITHER = {  # of a manifest, or of one of its pages
     "items: a text": changed(items="a"),
-    "items: a number": changed(items=1),
     "items: of no objects": changed(items=[1, "x", None, []]),
     "starts: a text": changed(starts="a"),
     "pageCount: absent": without("pageCount"),
@@ -316,22 +314,15 @@ EITHER = {  # of a manifest, or of one of its pages
     "w: 1e400": raw_item("w", b"1e400"),
     "w: NaN": raw_item("w", b"NaN"),
     "w: negative": item_with(w=-1),
-    "w: 2^62": item_with(w=2**62),
     "h: true": item_with(h=True),
     "size: negative": item_with(size=-1),
-    "size: null": item_with(size=None),
     "type: a page": item_with(type="text/html"),
     "tags: a text": item_with(tags="a"),
     "tags: numbers": item_with(tags=[1, 2]),
-    "notes: a list": item_with(notes=["a"]),
     "hash: a number": item_with(hash=5),
     "hash: a path": item_with(hash="/etc/passwd"),
-    "rev: a number": item_with(rev=5),
-    "createdAt: a number": item_with(createdAt=5),
-    "facts: a text": item_with(facts="2"),
     "facts: true": item_with(facts=True),
     "facts: 2^63": item_with(facts=2**63),
-    "thumb: a number": item_with(thumb=5),
     "limit: a list": item_with(limit=["MAX_PIXELS=1"]),
     "limit: 1e999": item_with(limit="MAX_PIXELS=1e999"),
     "name: with a slash": item_with(name="x/a.jpg"),
@@ -350,7 +341,6 @@ EITHER = {  # of a manifest, or of one of its pages
     "generatedAt: nonsense": changed(generatedAt="now"),
     "generatedAt: empty": changed(generatedAt=""),
     "generatedAt: a number": changed(generatedAt=5),
-    "generatedAt: a list": changed(generatedAt=[]),
     "generatedAt: NUL": changed(generatedAt="2026-01-01T00:00:00\0Z"),
     "v: a text": changed(v="1"),
     "v: 2": changed(v=2),
@@ -362,22 +352,15 @@ EITHER = {  # of a manifest, or of one of its pages
     "notes of 60 MB": item_with(notes=LINE),
     "half of it": lambda d: compact(d)[: len(compact(d)) // 2],
     "not UTF-8": raw_item("name", b'"\xff\xfe"'),
-    "empty": lambda d: b"",
-    "NUL": lambda d: b"\0" * 5000,
-    "a text": lambda d: b'"text"\n',
-    "a list": lambda d: b"[]\n",
-    "of another program": lambda d: b'{"images": []}\n',
+    **ANYTHING,
 }
 HEADS = {
     "pages without end": paged(pageCount=10**15, generatedAt="2026-01-01T00:00:00Z"),
     "pages: absent": paged(pages=None),
     "pages: a number": paged(pages=5),
-    "pages: numbers": paged(pages=[1]),
     "pages: a million": paged(pageCount=10**6, pages=["a"] * 10**6),
     "pages: empty": paged(pages=[], pageCount=0),
     "pageCount: a text": paged(pageCount="1"),
-    "pageCount: a list": paged(pageCount=[]),
-    "pageCount: negative": paged(pageCount=-1),
     "pageCount: 10^400": paged(pageCount=BIG),
     "pageCount: true": paged(pageCount=True),
     "itemCount: 90 million": paged(itemCount=90_000_000),
@@ -454,7 +437,7 @@ TEXTS = (
     "\0",
     "\n",
     "9999-12-31T23:59:59Z",
-    "x" * 10_000,
+    "x" * 9999,
 )
 NUMBERS = (-1, 1.5, 2**53, -(2**63), 10**30, BIG)
 GONE = "gone"  # instead of a value: it is taken away
@@ -570,21 +553,18 @@ def attack_manifests(root: pathlib.Path, home: pathlib.Path, cases: list[Case]) 
         findings.until(lambda: lies(server, root, served), SOON_SECONDS, "shown:")
         edit_all(server, findings, served)
         findings.until(lambda: unsearched(server, root, blocked), SOON_SECONDS, "search:")
-        check_named(server, findings, root, folders, foreign)
+        check_named(server, findings, folders, blocked)
+        for folder, data in foreign.items():
+            is_kept = (root / folder / folders[folder].file).read_bytes() == data
+            findings.expect(is_kept, names[folder], "is not kept as it was")
         ask_all(server, findings, names)
     record("hostile manifests", files=len(cases), requests=findings.requests, failed=0)
 
 
 def check_named(
-    server: Server,
-    findings: Findings,
-    root: pathlib.Path,
-    folders: dict[str, Case],
-    foreign: dict[str, bytes],
+    server: Server, findings: Findings, folders: dict[str, Case], stay: set[str]
 ) -> None:
-    """What is not ours stays as it is; health and its folder name it. All else is mended."""
-    stay = {folder for folder, case in folders.items() if case.spoil in IN_THE_WAY}
-    stay |= foreign.keys()
+    """Health and its folder name what is not ours, which stays. All else is mended."""
 
     def mistakes() -> list[str]:
         library = server.json("/health").get("library") or {"problems": {}}
@@ -593,14 +573,10 @@ def check_named(
         return [f"{path}: {folders[path][:2]}" for path in named ^ stay]
 
     def silent() -> list[str]:
-        routes = {path: url("/folders", path=path) for path in stay}
-        return [path for path, route in routes.items() if get(server, route)[0] != 409]
+        return [path for path in stay if get(server, url("/folders", path=path))[0] != 409]
 
     findings.until(mistakes, SOON_SECONDS, "health:")
     findings.until(silent, SOON_SECONDS, "not 409:")
-    for path, data in foreign.items():
-        is_kept = (root / path / folders[path].file).read_bytes() == data
-        findings.expect(is_kept, folders[path][:2], "is not kept as it was")
 
 
 def is_foreign(data: bytes) -> bool:
@@ -620,13 +596,8 @@ SHORT_HEADS = (
     *("items: the first twice", "type: a page", "tags: a text", "name: with a slash", "dirs: deep"),
 )
 SHORT_PAGES = (
-    "starts: a text",
-    "pageCount: absent",
-    "w: a text",
-    "name: ..",
-    "items: of no objects",
-    "generatedAt: in 9999",
-    "a list",
+    *("starts: a text", "pageCount: absent", "w: a text", "name: .."),
+    *("items: of no objects", "generatedAt: in 9999", "a list"),
 )
 
 
@@ -669,12 +640,8 @@ def rollup_item(**keys: Any) -> Callable[[bytes], bytes]:
 def rollup_folders(change: Callable[[Document], object]) -> Callable[[bytes], bytes]:
     def make(valid: bytes) -> bytes:
         start, mark, end = new_id(valid).rpartition(b'"folders":')
-        return (
-            start
-            + mark
-            + compact(change(json.loads(b'{"folders":' + end)["folders"]))[:-1]
-            + b"}\n"
-        )
+        found = json.loads(b'{"folders":' + end)["folders"]
+        return start + mark + compact(change(found))[:-1] + b"}\n"
 
     return make
 
@@ -692,19 +659,14 @@ def counts(**keys: Any) -> Callable[[bytes], bytes]:
 
 
 ANY = {
-    "empty": lambda valid: b"",
-    "NUL": lambda valid: b"\0" * 5000,
+    **ANYTHING,
     "half of it": lambda valid: valid[: len(valid) // 2],
     "deep": lambda valid: valid[:60] + b"[" * 100_000,
-    "a text": lambda valid: b'"text"\n',
-    "a list": lambda valid: b"[]\n",
-    "of another program": lambda valid: b'{"images": []}\n',
 }
 ROLLUPS = {
     "id: a way out": rollup_id(b'"../../escaped"'),
     "id: of a parent": rollup_id(b'"../../../../../../tmp/escaped"'),
     "id: a number": rollup_id(b"5"),
-    "id: a list": rollup_id(b"[]"),
     "id: a line": rollup_id(b'"0123456789abcdef\\n"'),
     "item: a number": lambda valid: new_id(valid).replace(b'\n{"path"', b'\n{"x":5},\n{"path"', 1),
     "item: torn": lambda valid: new_id(valid).replace(b'"name"', b'"name', 1),
@@ -733,11 +695,8 @@ DELTAS = {
     "folders: numbers": json_of(changed(folders={"m0": 5})),
     "folders: nonsense": json_of(changed(folders={"m0": "now"})),
     "folders: in 9999": json_of(changed(folders={"m0": "9999-12-31T23:59:59Z"})),
-    "folders: in 1": json_of(changed(folders={"m0": "0001-01-01T00:00:00+14:00"})),
     "folders: all gone": json_of(changed(folders={"": "", "m0": "", "m0/sub": "", "m1": ""})),
     "folders: outside": json_of(changed(folders={"../../etc": "2026-01-01T00:00:00Z"})),
-    "folders: of this host": json_of(changed(folders={"/etc": "2026-01-01T00:00:00Z"})),
-    "folders: NUL": json_of(changed(folders={"m0\0": "2026-01-01T00:00:00Z"})),
     "folders: 200,000": json_of(
         changed(folders={f"no{each}": "2026-01-01T00:00:00Z" for each in range(200_000)})
     ),
@@ -746,7 +705,6 @@ DELTAS = {
 HEALTHS = {
     "counts: texts": counts(items="many", quarantined="5", brokenPointers="x"),
     "counts: 10^400": counts(items=BIG, quarantined=BIG),
-    "counts: lists": counts(items=[], quarantined=[1]),
     "counts: negative": counts(items=-5, quarantined=-5),
     "counts: a list": json_of(changed(counts=[])),
     "counts: absent": json_of(changed(counts={})),
@@ -858,10 +816,7 @@ UNREADABLE = {
     "not UTF-8": b'{"v": 1, "tags": ["\xff"]}',
     "tags: a text": sidecar(tags="mine"),
     "tags: numbers": sidecar(tags=[1]),
-    "tags: an object": sidecar(tags={"a": 1}),
-    "tags: true": sidecar(tags=True),
     "notes: a number": sidecar(notes=5),
-    "notes: a list": sidecar(notes=["n"]),
     "v: 2": sidecar(v=2),
     "v: 10^400": sidecar(v=BIG),
     "v: 10^5000": sidecar(v=5).replace(b"5", b"1" + b"0" * 5000),
@@ -875,13 +830,9 @@ UNREADABLE = {
 }
 OF_OTHERS = {
     "a list": b"[]",
-    "a number": b"5",
-    "a text": b'"text"',
-    "null": b"null",
     "v: a text": sidecar(v="1"),
     "v: true": sidecar(v=True),
     "v: 1.0": sidecar(v=5).replace(b"5", b"1.0"),
-    "v: null": sidecar(v=None),
     "v alone": b'{"v": 1}',
     "of a phone": b'{"title": "a.jpg", "photoTakenTime": {"timestamp": "1"}}',
 }
@@ -978,19 +929,13 @@ BROKEN = {
     "not UTF-8": b'{"version": 1, "target": "\xff"}',
     "deep": b"[" * 100_000,
     "5 MB": pointer(more="x" * (5 << 20)),
-    "version: a text": pointer(version="1"),
     "version: 2": pointer(version=2),
     "version: 10^400": pointer(version=BIG),
     "version: 1e400": pointer(version="here").replace(b'"here"', b"1e400"),
-    "kind: a list": pointer(kind=[]),
     "kind: of others": pointer(kind="link"),
     "target: a text": pointer(target="good"),
-    "target: a list": pointer(target=["good"]),
-    "target: null": pointer(target=None),
-    "type: a list": pointer(target={"type": [], "path": "good"}),
     "type: another": pointer(target={"type": "ftp", "path": "good"}),
     "path: a number": pointer(5),
-    "path: a list": pointer(["good"]),
     "path: absent": pointer(target={"type": "local"}),
     "path: NUL": pointer("good\0"),
     "path: a line": pointer("good\n"),
@@ -1050,9 +995,6 @@ def test_a_hostile_pointer_breaks_its_own_folder_alone(house: House) -> None:
     record("hostile pointers", files=len(FOLDERS), requests=findings.requests, failed=0)
 
 
-DERIVED_MOST = 5000
-
-
 def fill_levels(root: pathlib.Path, levels: int) -> None:
     """Six pointers in each folder of some levels, which lead to the next."""
     for level in range(levels):
@@ -1067,35 +1009,6 @@ def test_pointers_of_two_levels_are_shown_whole(house: House) -> None:
     ]
     names = [item[0] for items in found for item in items]
     assert names == [f"l0/p{one}/p{other}/a.jpg" for one in range(6) for other in range(6)]
-
-
-@long_form
-def test_pointers_do_not_multiply_without_end(root, tmp_path) -> None:
-    """Six at each of five levels would be 7,776 folders."""
-    fill_levels(root, 5)
-    mine = files_below(root)
-    with watched(root, tmp_path, SCAN_SECONDS="10") as (server, findings):
-        counts: list[int] = []
-
-        def is_at_rest() -> bool:
-            counts.append(files_below(root) - mine)
-            threading.Event().wait(1)
-            same = counts[-1] > 0 and counts[-5:] == counts[-1:] * 5
-            at_work = server.json("/health/workers").get("backlog", 1)
-            return counts[-1] > DERIVED_MOST or (same and not at_work)
-
-        server.until(is_at_rest, 200)
-        findings.expect(counts[-1] <= DERIVED_MOST, "derived files:", counts[-1], "and more")
-        findings.until(lambda: not is_named(server, "pointer"), SOON_SECONDS, "not in health")
-        missing = url("/search", q="a.jpg", path="l5")
-        findings.until(
-            lambda: server.json(missing).get("total") != 1, SOON_SECONDS, "an image is not found"
-        )
-    record("pointers that multiply", pointers=30, folders=6**5, derived=counts[-1])
-
-
-def files_below(root: pathlib.Path) -> int:
-    return sum(len(names) for _, _, names in os.walk(root))
 
 
 SECRETS = {  # what a pointer leads to: an image that IGNORE hides there, through the pointer
@@ -1129,7 +1042,6 @@ def test_what_is_ignored_by_its_path_is_not_shown_by_a_pointer(house: House, nam
     findings.expect(secret not in found, "search finds", found)
     findings.expect(not (house.root / f"{secret}.thumbnail").exists(), "there is a thumbnail")
     findings.check()
-    record("IGNORE behind a pointer", requests=7, shown=0)
 
 
 # Long names
@@ -1155,24 +1067,18 @@ def test_a_path_that_nearly_fills_path_max_does_not_stop_search(house: House) ->
         ask_all(server, findings, {below: f"{len(below)} bytes"})
     put(house.root / "new/a.jpg", PHOTO)
     for folder in ("d0", "new"):
-        found = url("/search", q="name:a.jpg", path=folder)
-        findings.until(
-            lambda found=found: server.json(found).get("total") != 1, SOON_SECONDS, folder
-        )
+        found_once(house, findings, url("/search", q="name:a.jpg", path=folder), folder)
     findings.until(lambda: unsaid(house), SOON_SECONDS, "neither shown nor in health:")
     findings.check()
-    record("paths that nearly fill PATH_MAX", folders=len(lengths_of(house.root)))
 
 
 def unsaid(house: House) -> list[int]:
     """The lengths of the folders that are not shown, and that health does not name."""
     problems = (house.server.json("/health").get("library") or {}).get("problems", {})
     named = " ".join(each["path"] for kind in problems.values() for each in kind)
-    folders = [
-        deepest(house.root / f"d{n}", house.root) for n in range(len(lengths_of(house.root)))
-    ]
-    answers = {folder: house.server.get(url("/folders", path=folder))[0] for folder in folders}
-    return [len(folder) for folder in folders if answers[folder] != 200 and folder not in named]
+    tops = (house.root / f"d{number}" for number in range(len(lengths_of(house.root))))
+    silent = (path for top in tops if (path := deepest(top, house.root)) not in named)
+    return [len(path) for path in silent if house.server.get(url("/folders", path=path))[0] != 200]
 
 
 def deepest(top: pathlib.Path, root: pathlib.Path) -> str:
@@ -1212,12 +1118,13 @@ def test_names_of_255_bytes_are_shown_and_found(house: House) -> None:
         answers = thumbnail, edit, original
         findings.expect(answers == (wanted, wanted, True), image, answers)
         folder, _, name = image.rpartition("/")
-        found = url("/search", path=folder, q=f"name:{name}")
-        findings.until(
-            lambda found=found: server.json(found).get("total") != 1, SOON_SECONDS, image
-        )
+        found_once(house, findings, url("/search", path=folder, q=f"name:{name}"), image)
     findings.check()
-    record("names of 255 bytes", images=len(LONG_NAMES))
+
+
+def found_once(house: House, findings: Findings, route: str, *about: object) -> None:
+    """A search finds one image soon."""
+    findings.until(lambda: house.server.json(route).get("total") != 1, SOON_SECONDS, *about)
 
 
 # One service for all that does not disturb the rest

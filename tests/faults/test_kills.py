@@ -17,6 +17,7 @@ import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -210,16 +211,15 @@ def torn_files(root: pathlib.Path) -> list[str]:
     """JSON that does not parse, and thumbnails that cannot be decoded."""
     torn = []
     for file in root.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                if file.suffix == ".json":
-                    json.loads(file.read_bytes())
-                elif file.suffix == ".thumbnail":
-                    Image.open(io.BytesIO(file.read_bytes())).load()
-            except (ValueError, OSError) as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
-                torn.append(f"{file}: {error}")
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            elif file.suffix == ".thumbnail":
+                Image.open(io.BytesIO(file.read_bytes())).load()
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError) as error:
+            torn.append(f"{file}: {error}")
     return torn
 
 
@@ -236,11 +236,9 @@ def searched(server: Server, path: str = "all") -> dict[str, Edit]:
 def listed(server: Server, folder: str = "") -> dict[str, dict[str, Any]]:
     """The items of a folder and of all folders below it, as the folders' answers list them."""
     answer = server.json(at("/folders", path=folder))
-    pages = [
-        server.json(at("/folders", path=folder, page=n))
-        for n in range(1, answer.get("pageCount", 1))
-    ]
-    items = {item["path"]: item for page in (answer, *pages) for item in page.get("items", [])}
+    more = (at("/folders", path=folder, page=n) for n in range(1, answer.get("pageCount", 1)))
+    pages = (answer, *map(server.json, more))
+    items = {item["path"]: item for page in pages for item in page.get("items", [])}
     for entry in answer.get("dirs", []):
         items |= listed(server, f"{folder}/{entry['name']}".strip("/"))
     return items
@@ -451,29 +449,19 @@ class Visitors(threading.Thread):
         self._remove(self.gone[len(self.gone) // 10 * 10 :])
 
 
-class Commands(threading.Thread):
-    """Runs `lenslet index` again and again."""
-
-    def __init__(self, environ: dict[str, str]) -> None:
-        super().__init__()
-        self.ended: list[int] = []
-        self._environ = environ
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        command = [sys.executable, "-m", "lenslet.run.cli", "index"]
-        while not self._stopped.is_set():
-            ended = subprocess.run(command, cwd=ROOT, env=self._environ, capture_output=True)
-            self.ended.append(ended.returncode)
-
-    def end(self) -> None:
-        self._stopped.set()
-        self.join()
+def index_until(stopped: threading.Event, environ: dict[str, str]) -> list[int]:
+    """Runs `lenslet index` again and again; how each ended."""
+    command, ended = [sys.executable, "-m", "lenslet.run.cli", "index"], []
+    while not stopped.is_set():
+        ended.append(subprocess.run(command, cwd=ROOT, env=environ, capture_output=True).returncode)
+    return ended
 
 
 @contextlib.contextmanager
-def crowd(root: pathlib.Path, homes: list[pathlib.Path]) -> Iterator[tuple[list[Server], Commands]]:
-    """Two services, `worker.py` and `lenslet index`, each with the cache of its home."""
+def crowd(
+    root: pathlib.Path, homes: list[pathlib.Path]
+) -> Iterator[tuple[list[Server], dict[str, str]]]:
+    """Two services and `worker.py`, each with the cache of its home; the last home's environment."""
     common = {**os.environ, **environ_of(root), "SCAN_SECONDS": "3"}
     environs = [{**common, "XDG_CACHE_HOME": str(home / "cache")} for home in homes]
     worker = [sys.executable, "worker.py"]
@@ -486,7 +474,7 @@ def crowd(root: pathlib.Path, homes: list[pathlib.Path]) -> Iterator[tuple[list[
         process = subprocess.Popen(worker, cwd=ROOT, env=environs[2], stderr=subprocess.DEVNULL)
         stack.callback(process.wait, 30)
         stack.callback(process.terminate)
-        yield servers, Commands(environs[3])
+        yield servers, environs[3]
 
 
 CACHES = {"of their own": "0123", "shared": "0000", "shared by some": "0111"}
@@ -498,21 +486,22 @@ def test_two_services_a_worker_and_lenslet_index_on_one_root_lose_nothing_and_ag
 ) -> None:
     """Photos come and go meanwhile, and writers use both services."""
     names, chance = make_photos(root, scale(27, 54)), random.Random(SEED)
-    with crowd(root, [tmp_path / f"home{number}" for number in CACHES[caches]]) as (
-        servers,
-        commands,
-    ):
+    homes, stopped = [tmp_path / f"home{n}" for n in CACHES[caches]], threading.Event()
+    with crowd(root, homes) as (servers, environ), ThreadPoolExecutor(1) as thread:
 
         def ask(method: str, route: str, body: Any) -> tuple[int, bytes, int]:
             return *chance.choice(servers).request(method, route, body), 1
 
         writers, visitors = Writers(6, ask, names, shared=3), Visitors(root, ask, first=len(names))
         visitors.start()
-        commands.start()
-        with writers.writing():
-            threading.Event().wait(scale(4, 120))
-        visitors.end()
-        commands.end()
+        commands = thread.submit(index_until, stopped, environ)
+        try:
+            with writers.writing():
+                threading.Event().wait(scale(4, 120))
+            visitors.end()
+        finally:
+            stopped.set()
+        ended = commands.result()
         edits, stay = writers.expected(), [*names, *visitors.names]
         check_disk(root, edits)
         until = time.monotonic() + 30
@@ -522,9 +511,9 @@ def test_two_services_a_worker_and_lenslet_index_on_one_root_lose_nothing_and_ag
             check_service(server, stay, edits)
         one, other = map(folder_answers, servers)
         assert one == other
-    assert set(commands.ended) == {0}
+    assert set(ended) == {0}
     assert torn_files(root) == []
-    counts = {"images": len(stay), "removed": len(visitors.gone), "runs": len(commands.ended)}
+    counts = {"images": len(stay), "removed": len(visitors.gone), "runs": len(ended)}
     record(f"two services, caches {caches}", edits=writers.edits, **counts, lost=0)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import socket
 import struct
@@ -189,16 +190,9 @@ def megabytes(pid: int) -> float:
 
 
 NORMAL = [
-    WHOLE,
-    request("GET", "/health"),
-    request("GET", "/folders"),
-    request("GET", "/item?path=a.jpg"),
-    request(*PUT, body=EDIT),
-    request("GET", "/search?q=a"),
-    request("GET", "/thumb?path=a.jpg"),
-    request("GET", "/file?path=a.jpg"),
-    request("GET", "/openapi.json"),
-    request(*PUT, "Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\n\r\n",
+    *(request("GET", f"/{each}?path=a.jpg") for each in ("item", "thumb", "file")),
+    *(request("GET", f"/{each}") for each in ("health", "folders", "search?q=a", "openapi.json")),
+    *(WHOLE, request(*PUT, body=EDIT), CHUNKED + b"2\r\n{}\r\n0\r\n\r\n"),
 ]
 
 
@@ -225,10 +219,9 @@ def asked_alone(server: Server, sent: bytes) -> Answer | None:
 
 def everything_is_free(server: Server, before: tuple[int, int]) -> None:
     """No file, connection or thread more than before is left, after a few seconds."""
-    pid = request_pid(server)
 
     def free() -> bool:
-        now = files_and_threads(pid)
+        now = files_and_threads(request_pid(server))
         return now[0] <= before[0] and now[1] <= before[1]
 
     server.until(free, 30)
@@ -297,18 +290,8 @@ def test_slow_clients_of_all_kinds_together_keep_nobody_waiting(besieged: Besieg
     record("slow clients of all kinds", connections=clients, slowest=round(slowest, 3))
 
 
-def test_64_clients_of_one_kind_keep_nobody_waiting(server: Server) -> None:
-    """Above all those that send a request line byte by byte."""
-    few = ("sends a line byte by byte", "stalls in a body", "does not read an original")
-    for name in KINDS if LONG else few:
-        with Slow(server, [name], 64) as slow:
-            threading.Event().wait(0.5)
-            slowest = max(normal_requests(server) for _ in range(scale(1, 3)))
-        record(f"64 clients: {name}", connections=len(slow.connections), slowest=round(slowest, 3))
-
-
 GROUPS = {
-    "heads": [name for name in KINDS if "line" in name or "head" in name or "nothing" in name],
+    "heads": [name for name in KINDS if re.search("line|head|nothing|answered", name)],
     "bodies": [name for name in KINDS if "bod" in name or "chunk" in name or "trail" in name],
     "answers": [name for name, kind in KINDS.items() if not kind.reads],
     "halves": [name for name, kind in KINDS.items() if kind.closes],
@@ -349,26 +332,19 @@ def test_a_thousand_idle_connections_cost_little_and_stop_nobody(server: Server)
     pid = request_pid(server)
     before, memory = files_and_threads(pid), megabytes(pid)
     with many_files(), contextlib.ExitStack() as stack:
-        begun = time.monotonic()
         for number in range(1000):
             connection = stack.enter_context(Connection(server.port, seconds=3))
             connection.send([b"", WHOLE, WHOLE[:20]][number % 3])
             if number % 3 == 1:
                 answer = connection.answer()
                 assert answer and answer.status == 200, number
-        opened = time.monotonic() - begun
         slowest = normal_requests(server)
         grown = megabytes(pid) - memory
         if LONG:
             server.until(lambda: len(ports_held(server)) <= 2, IDLE + LATE)
     assert grown < 50
     everything_is_free(server, before)
-    record(
-        "1,000 idle connections",
-        seconds_to_open=round(opened, 1),
-        slowest_seconds=round(slowest, 3),
-        megabytes=round(grown, 1),
-    )
+    record("1,000 idle connections", slowest_seconds=round(slowest, 3), megabytes=round(grown, 1))
 
 
 # Bodies that end too early, or are malformed: none of them is an edit, though the JSON is whole.
@@ -478,10 +454,9 @@ def test_requests_that_follow_each_other_are_answered_in_order(server: Server) -
             connection.send(WHOLE)  # and the connection is kept
             answer = connection.answer()
             assert answer and answer.status == 200
-    record("requests at once", requests=(len(kinds) + 1) * scale(5, 200), out_of_order=0)
 
 
-@pytest.mark.parametrize("size", [262_145, 1_000_000, 20_000_000])
+@pytest.mark.parametrize("size", [262_145, 20_000_000])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
 def test_a_body_that_is_too_long_is_answered_413_and_ends_nothing_else(
     server: Server, size: int, chunked: bool
@@ -510,14 +485,9 @@ def test_after_all_this_the_service_is_as_it_was(server: Server) -> None:
     """It has not been restarted, is healthy, and answers as fast as ever."""
     assert normal_requests(server) < 1
     log = server.log.read_text(errors="replace")
-    for word in (
-        "WORKER TIMEOUT",
-        "Worker exiting",
-        "was sent SIG",
-        "MemoryError",
-        "Too many open",
-    ):
-        assert word not in log
+    assert not re.search(
+        "WORKER TIMEOUT|Worker exiting|was sent SIG|MemoryError|Too many open", log
+    )
     server.until(lambda: server.json("/health").get("status") == "ok")
     assert server.json("/item?path=a.jpg")["notes"] == "whole"
 
@@ -530,4 +500,3 @@ def test_the_slow_clients_of_all_kinds_were_ended_in_time(besieged: Besieged) ->
     everything_is_free(server, before)
     log = server.log.read_text(errors="replace")
     assert "Traceback" not in log
-    record("slow clients of all kinds are ended", connections=len(slow.connections))

@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.message import Message
 from typing import Any, NamedTuple
@@ -299,12 +300,8 @@ class Writers:
 PHOTO = jpeg(80, 60)
 FILES = ("/file?path=album/own0.jpg", "/files/album/own0.jpg")
 READS = (
-    "/folders?path=album",
-    "/item?path=album/own0.jpg",
-    "/thumb?path=album/own0.jpg",
-    *FILES,
-    "/search?q=own&path=album",
-    "/search/suggest?q=o",
+    *("/folders?path=album", "/item?path=album/own0.jpg", "/thumb?path=album/own0.jpg"),
+    *(*FILES, "/search?q=own&path=album", "/search/suggest?q=o"),
 )
 
 
@@ -514,26 +511,19 @@ def test_a_request_that_the_store_does_not_answer_makes_no_other_fail(
     server = serve(ours, S3_ENDPOINT=proxy.endpoint, WEB_CONCURRENCY="1")
     server.until(lambda: is_complete(server, ours, "slow.jpg"))
     proxy.begin(hold)
-    slow: list[Answer] = []
-    others: list[Answer] = []
 
-    def together(answers: list[Answer], routes: list[str]) -> None:
-        threads = [
-            threading.Thread(target=lambda route=route: answers.append(ask(server, "GET", route)))
-            for route in routes
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def together(routes: list[str]) -> list[Answer]:
+        with ThreadPoolExecutor(len(routes)) as clients:
+            return list(clients.map(lambda route: ask(server, "GET", route), routes))
 
     routes = [f"/item?path=album/shared{number % SHARED}.jpg" for number in range(8)]
-    waits = threading.Thread(target=together, args=(slow, ["/item?path=album/slow.jpg"] * 8))
-    waits.start()
-    while waits.is_alive():
-        together(others, routes)
-    together(slow, ["/item?path=album/slow.jpg"])  # and after it has failed
-    together(others, routes)
+    stuck, others = ["/item?path=album/slow.jpg"], list[Answer]()
+    with ThreadPoolExecutor(1) as waits:
+        waiting = waits.submit(together, stuck * 8)
+        while not waiting.done():
+            others += together(routes)
+    slow = waiting.result() + together(stuck)  # and after it has failed
+    others += together(routes)
     proxy.end()
     assert {answer.status for answer in slow} == {503}
     assert {answer.status for answer in others} == {200}
@@ -549,19 +539,15 @@ def test_a_store_that_says_nothing_keeps_no_thread_from_what_needs_no_store(
     server = serve(ours, S3_ENDPOINT=proxy.endpoint, **settings)
     server.until(lambda: is_complete(server, ours, "own0.jpg"))
     proxy.begin(stall)
-    answers: list[Answer] = []
-    routes = ["/item?path=album/own0.jpg"] * 200
-    threads = [
-        threading.Thread(target=lambda route=route: answers.append(ask(server, "GET", route)))
-        for route in routes
-    ]
-    for thread in threads:
-        thread.start()
     live = []
-    while any(thread.is_alive() for thread in threads):
-        live += [ask(server, "GET", "/health/live"), ask(server, "GET", "/openapi.json")]
-        threading.Event().wait(0.1)
+    with ThreadPoolExecutor(200) as clients:
+        route = "/item?path=album/own0.jpg"
+        waiting = [clients.submit(ask, server, "GET", route) for _ in range(200)]
+        while not all(each.done() for each in waiting):
+            live += [ask(server, "GET", "/health/live"), ask(server, "GET", "/openapi.json")]
+            threading.Event().wait(0.1)
     proxy.end()
+    answers = [each.result() for each in waiting]
     assert {answer.status for answer in answers} == {503}
     assert all(answer.is_clear for answer in answers)
     assert max(answer.seconds for answer in answers) < HANG_SECONDS
