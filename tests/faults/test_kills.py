@@ -461,7 +461,7 @@ def index_until(stopped: threading.Event, environ: dict[str, str]) -> list[int]:
 def crowd(
     root: pathlib.Path, homes: list[pathlib.Path]
 ) -> Iterator[tuple[list[Server], dict[str, str]]]:
-    """Two services and `worker.py`, each with the cache of its home; the last home's environment."""
+    """Two services and `worker.py`, each with a cache; the environment of the last."""
     common = {**os.environ, **environ_of(root), "SCAN_SECONDS": "3"}
     environs = [{**common, "XDG_CACHE_HOME": str(home / "cache")} for home in homes]
     worker = [sys.executable, "worker.py"]
