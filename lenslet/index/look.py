@@ -31,7 +31,6 @@ from lenslet.times import Clock
 
 _COVER = ("cover", "coverRev", "coverThumb")
 _SUFFIXES = 20  # of files that are not shown, the most frequent
-_SECOND = 1_000_000_000
 
 
 class Stamp(NamedTuple):
