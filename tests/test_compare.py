@@ -24,10 +24,10 @@ BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")
 
 
 def run(old: Manifest, images: dict[str, Stat], facts=None, metas=None, **more) -> Plan:
-    retry = more.pop("retry", False)
+    anew = more.pop("anew", False)
     rules = more.pop("rules", Rules())
     snapshot = Snapshot(images, NOW, **more)
-    return compare(old, snapshot, facts or {}, metas or {}, rules, retry=retry)
+    return compare(old, snapshot, facts or {}, metas or {}, rules, anew=anew)
 
 
 def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
@@ -52,7 +52,7 @@ def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
         (kept(READ), {}, {}, {}, True),  # removed
         (run(kept(READ), {}).manifest, {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": True}, True),  # and back
         (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {}, {}, False),
-        (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {"retry": True}, {"x.jpg": True}, True),
+        (kept(BROKEN, thumbnail=None), {"x.jpg": STAT}, {"anew": True}, {"x.jpg": True}, True),
         (kept(READ), {"x.jpg": STAT, "y.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"y.jpg": True}, True),
     ],
 )  # fmt: skip

@@ -130,12 +130,12 @@ def compare(
     metas: Mapping[str, Item],
     rules: Rules,
     *,
-    retry: bool = False,
+    anew: bool = False,
 ) -> Plan:
     """Decides what the manifest of a folder should be, and what is left to do.
 
     `facts` are what reading showed, by image name; `metas` the keys that describe sidecars that
-    were read; `rules` say which images are read again. `retry` tries images again that could not
+    were read; `rules` say which images are read again. `anew` tries images again that could not
     be decoded, and has the manifest written anew.
     """
     before = {item["name"]: item for item in old.items}
@@ -159,10 +159,10 @@ def compare(
             item = _item(old.path, name, stat, same, read, bound)
             item.update(_meta_keys(was, rev, metas.get(name)))
         items.append(item)
-        _judge(plan, item, snapshot, rules, retry=retry and name not in facts)
+        _judge(plan, item, snapshot, rules, anew=anew and name not in facts)
     new = plan.manifest
     content, old_content = ((each.items, each.dirs, each.unsupported) for each in (new, old))
-    plan.changed = retry or not old.generated_at or content != old_content
+    plan.changed = anew or not old.generated_at or content != old_content
     new.generated_at = old.generated_at
     if plan.changed:
         now = dt.datetime.fromtimestamp(snapshot.now_ns / _SECOND, times.UTC)
@@ -230,14 +230,14 @@ def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
     return {}
 
 
-def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, retry: bool) -> None:
+def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, anew: bool) -> None:
     """Adds to a plan what is left to do for an item, and what is wrong with it."""
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
     if error or "warning" in item:
         plan.damaged.append(item["name"])
-    is_new = (not error or retry) and (not item["hasThumb"] or "hash" not in item)
+    is_new = (not error or anew) and (not item["hasThumb"] or "hash" not in item)
     if is_new or rules.are_newer(item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):
             (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)

@@ -116,7 +116,7 @@ class Folders:
         must look again: another host reads its images, or some could not be read.
         """
         path, began, began_ns = job.path, self._clock(), self._clock.wall_ns()
-        news = self._runs.take_news(run)
+        news = self._runs.begin_look(run)
         contents = self._looker.contents(path)
         known = self._records.entries(path, contents.listing.folders)
         if not (job.force or job.rereads or news) and _is_as_before(contents, before, known):
@@ -129,12 +129,11 @@ class Folders:
         selected = self._runs.select(job, run, look, before.retry)
         self._write(job, look, selected.claim)
         self._runs.written(run, news)
-        self._records.images_read += len(news.facts)
         now, reader = self._clock(), selected.claim.reader
         looked = Looked(now, now - began, began_ns, again=reader is not Reader.HERE)
         has_stamps = self._library.tree.has_stamps
         record = Record.of(look, before, news.failed, looked, has_stamps=has_stamps)
-        self._remember(path, record, before)
+        self._remember(path, record, before, images_read=len(news.facts))
         self._follow(job, look, before)
         self._runs.enqueue_images(job, run, selected)
         return reader is not Reader.ELSEWHERE and not record.retry.failed
@@ -149,7 +148,7 @@ class Folders:
     ) -> Look:
         """Compares a folder with its manifest. Raises if what was seen cannot be true."""
         since_ns = before.looked.began_ns
-        look = self._looker.look(contents, news.facts, known, retry=job.force, since_ns=since_ns)
+        look = self._looker.look(contents, news.facts, known, anew=job.force, since_ns=since_ns)
         self._library.tree.check()  # a disk may have gone away meanwhile
         self._records.check_nested(job.path, contents.location)
         return look
@@ -163,9 +162,11 @@ class Folders:
             raise
         complete(look.contents.location, look.incomplete)
 
-    def _remember(self, path: Path, record: Record, before: Record) -> None:
+    def _remember(
+        self, path: Path, record: Record, before: Record, *, images_read: int = 0
+    ) -> None:
         """Replaces a folder's record, and queues its parent and the summary if they change too."""
-        self._records.put(path, record)
+        self._records.put(path, record, images_read=images_read)
         if path and before.entry != record.entry:
             self._queue.enqueue(Job(Kind.FOLDER, path.parent), SOON)
         if before.shown != record.shown:

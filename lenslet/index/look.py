@@ -137,13 +137,13 @@ class Looker:
         facts: Mapping[str, Facts],
         known: Mapping[str, Dir | None],
         *,
-        retry: bool = False,
+        anew: bool = False,
         since_ns: int = 0,
     ) -> Look:
         """Compares a folder with its manifest.
 
         `facts` are what reading showed, by image name. `known` says how those of the subfolders are
-        shown that were indexed, None if they are not. `retry` tries undecodable images again. The
+        shown that were indexed, None if they are not. `anew` tries undecodable images again. The
         last look was at `since_ns`.
         """
         location, listing, derived = contents.location, contents.listing, contents.derived
@@ -163,7 +163,7 @@ class Looker:
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         beside = self._sidecars.read(location, old, snapshot, facts, since_ns)
         metas = {name: each.keys for name, each in beside.items()}
-        plan = compare(old, snapshot, facts, metas, self._rules, retry=retry)
+        plan = compare(old, snapshot, facts, metas, self._rules, anew=anew)
         plan.problems += self._problems(contents)
         look = Look(contents, old, plan, children)
         look.orphans = [orphan for each in beside.values() for orphan in each.apart]

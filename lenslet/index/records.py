@@ -188,8 +188,10 @@ class Records:
         found = ((name, self._folders.get(folder.child(name))) for name in names)
         return {name: record.entry for name, record in found if record}
 
-    def put(self, path: Path, record: Record) -> None:
+    def put(self, path: Path, record: Record, *, images_read: int = 0) -> None:
+        """Replaces the record of a folder, of which so many images were read since."""
         with self._lock:
+            self.images_read += images_read
             before = self.get(path)
             self.version += before.health != record.health
             self.changes += before.stamps != record.stamps

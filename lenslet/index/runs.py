@@ -94,8 +94,8 @@ class Runs:
             run.asked |= job.asked
             return run
 
-    def take_news(self, run: Run) -> News:
-        """Returns what has come since the last look, which may be the last one of the run now."""
+    def begin_look(self, run: Run) -> News:
+        """Returns what has come since the last look. This one may be the last one of the run."""
         with self._lock:
             goes_on, run.goes_on = run.goes_on, False
             return News(dict(run.facts), dict(run.failed), goes_on)
