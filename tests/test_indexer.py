@@ -458,6 +458,34 @@ def test_what_is_not_ours_in_place_of_a_derived_file_is_left_and_named(
     assert gallery.app.get("/health").json["reasons"] == []
 
 
+def test_what_is_not_lenslets_own_is_never_replaced_or_removed(make_gallery: Make, root) -> None:
+    """Whatever its name; a folder that needs such a name is not indexed."""
+    mine = {
+        f"p/{name}": b"mine: " + name.encode()
+        for name in ("_index_0.json", "_index_7.json", "_index_12345.json", "x.jpg.thumbnail",
+                     "gone.jpg.thumbnail", ".lenslet-tmp-notes", ".lenslet-tmp-0123")
+    } | {"_rollup_delta.json": b"[1]", "_health.json": b'{"my": "health"}'}  # fmt: skip
+    for path, data in mine.items():
+        put(root / path, data)
+    for number in range(5):
+        put(root / f"p/img{number}.jpg", jpeg(8, 6, seed=number))
+    put(root / "p/x.jpg")
+    gallery = make_gallery(PAGE_SIZE="4")
+    for _ in range(2):
+        gallery.index()
+        gallery.settle(400)
+    for path in ("/folders?path=p", "/thumb?path=p/x.jpg", "/search?q=x"):
+        assert "not Lenslet's own" in gallery.app.get(path, status=409).json["description"]
+    for number in range(5):
+        (root / f"p/img{number}.jpg").unlink()
+    gallery.index()
+    for path in ("p/x.jpg", "p/gone.jpg"):
+        gallery.app.delete(f"/thumb?path={path}", expect_errors=True)
+    gallery.settle(400)
+    after = tree(root)
+    assert {path: after.get(path) for path in mine} == mine
+
+
 def test_leftovers_in_state_dir_and_in_the_search_cache_are_removed(
     indexed, root, tmp_path
 ) -> None:
@@ -741,6 +769,32 @@ def test_an_hour_of_tagging_does_not_write_the_rollup_again_and_again(indexed, r
     assert delta.versions >= 40
     assert delta.bytes < 170_000
     assert rollup.versions == 0
+
+
+@pytest.mark.slow
+def test_a_rollup_is_written_when_much_was_written_since_also_before_restarts(
+    make_gallery: Make, root
+) -> None:
+    """Neither a crash after every edit nor one host of several forgets what was written."""
+    paths = put_with_notes(root, 40, 2, 5_000)  # 400 KB
+    gallery, other = make_gallery(), make_gallery()
+    for each in (gallery, other, gallery):
+        each.index()
+        each.settle(400)
+    rollup = Written(root / "_rollup.json")
+    for number in range(160):
+        each = (gallery, other)[number % 2]
+        edit(each, paths[number % len(paths)], tags=[f"t{number}"])
+        each.index()
+        each.restart()
+    rollup.look()
+    assert rollup.versions == 0  # less than five minutes after a start
+    for _ in range(2):
+        gallery.index()
+        gallery.settle(400)
+        rollup.look()
+    assert rollup.versions == 1
+    assert json.loads((root / "_rollup_delta.json").read_text())["folders"] == {}
 
 
 def test_a_rollup_is_not_written_at_each_start_but_grows_old(indexed, root) -> None:
