@@ -940,9 +940,33 @@ def test_every_error_or_what_it_is_derived_from_has_a_row_in_the_table() -> None
 # Tags of many images, sorted and dated search, all of EXIF
 
 
-def test_a_slip_in_a_bulk_edit_is_refused(app: TestApp) -> None:
-    answer = app.post_json("/items/tags", {"paths": ["a.jpg"], "adds": ["x"]}, status=422)
+@pytest.mark.parametrize("more", [{}, {"add": ["y"]}])
+def test_a_slip_in_a_bulk_edit_is_refused(app: TestApp, more) -> None:
+    body = {"paths": ["a.jpg"], "adds": ["x"], **more}
+    answer = app.post_json("/items/tags", body, status=422)
+    assert answer.json["description"].startswith("adds: is not known")
+
+
+def test_a_bulk_edit_that_changes_nothing_is_refused(app: TestApp) -> None:
+    answer = app.post_json("/items/tags", {"paths": ["a.jpg"]}, status=422)
     assert answer.json["description"].startswith("add: or 'remove' is needed")
+
+
+def test_an_item_has_its_facts_while_the_pages_of_its_folder_are_written(
+    make_gallery, root
+) -> None:
+    """The pages are replaced first, so for a moment one is younger than the head."""
+    for number in range(6):
+        put(root / f"p/img{number}.jpg")
+    gallery = make_gallery(PAGE_SIZE="2")
+    gallery.index()
+    before = gallery.app.get("/item?path=p/img3.jpg").json
+    assert before["exif"]["width"] and before["hash"]
+    page = root / "p/_index_1.json"
+    generation = json.loads(page.read_text())["generatedAt"]
+    page.write_bytes(page.read_bytes().replace(generation.encode(), b"2030-01-01T00:00:00Z"))
+    gallery.restart()
+    assert gallery.app.get("/item?path=p/img3.jpg").json == before
 
 
 @everywhere

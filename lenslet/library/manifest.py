@@ -440,7 +440,10 @@ def find(tree: Tree, item: Path) -> Item | None:
         if head := _head_of_pages(data):
             keys = [paths.natural_key(name) for name in head.first_names]
             page = bisect.bisect_right(keys, paths.natural_key(item.name)) - 1
-            data, _ = read(tree, item.parent, max(page, 0))
+            try:
+                data, _ = read(tree, item.parent, max(page, 0))
+            except NotFound:  # it is being replaced: the rev of an item says if it is out of date
+                data, _ = _read_file(tree, item.parent, page_name(max(page, 0)), fresh=True)
         start = data.find(b'\n{"path":' + orjson.dumps(item) + b",")
         if start < 0:
             return None

@@ -104,7 +104,10 @@ class Tags(Resource):
         body = read_json(req)
         if not isinstance(body, dict):
             raise Invalid("body", "must be a JSON object")
-        texts, add, remove = (_strings(body, name) for name in ("paths", "add", "remove"))
+        known = ("paths", "add", "remove")
+        for name in body.keys() - {*known}:
+            raise Invalid(name, "is not known: 'paths', 'add' and 'remove' are")
+        texts, add, remove = (_strings(body, name) for name in known)
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         if not body.keys() & {"add", "remove"}:
