@@ -112,22 +112,18 @@ def test_every_odd_character_of_a_name_is_kept(make_gallery: Make, root: pathlib
         path = f"d+ #%/{name}"
         query = {"path": path}
         assert gallery.app.get("/file", query).body == (root / path).read_bytes()
-        assert (
-            gallery.app.get("/files/" + urllib.parse.quote(path)).body == (root / path).read_bytes()
-        )
+        quoted = urllib.parse.quote(path)
+        assert gallery.app.get(f"/files/{quoted}").body == (root / path).read_bytes()
         assert gallery.app.get("/thumb", query).content_type == "image/webp"
-        gallery.app.put("/item?" + urllib.parse.urlencode(query), b'{"notes": "n"}')
+        edit(gallery.app, {"notes": "n"}, quoted)
         assert (root / f"{path}.json").exists()
         assert gallery.app.get("/item", query).json["notes"] == "n"
 
 
-def test_a_name_too_long_for_a_sidecar_beside_it_is_served_and_not_edited(
-    make_gallery, root
-) -> None:
+def test_a_name_too_long_for_a_sidecar_is_served_and_not_edited(gallery, root) -> None:
     name, shorter = "x" * 250 + ".jpg", "y" * 243 + ".jpg"
     put(root / name)
     put(root / shorter)
-    gallery = make_gallery()
     gallery.index()
     assert gallery.app.get(f"/file?path={name}").content_length
     edit(gallery.app, {"notes": "n"}, name, status=422)
@@ -138,14 +134,9 @@ def test_while_the_root_is_away_nothing_is_called_missing(gallery, root, tmp_pat
     """A client must not take its photos for deleted."""
     root.rename(tmp_path / "away")
     for _ in range(2):  # unreachable, and then an empty mount point
-        for route in (
-            "/thumb?path=a.jpg",
-            "/preview?path=a.jpg",
-            "/item?path=a.jpg",
-            "/file?path=a.jpg",
-            "/folders?path=sub",
-        ):
-            answer = gallery.app.get(route, status=503)
+        for route in ("/thumb", "/preview", "/item", "/file", "/folders"):
+            path = "sub" if route == "/folders" else "a.jpg"
+            answer = gallery.app.get(route, {"path": path}, status=503)
             assert answer.headers["Retry-After"]
             assert str(tmp_path) not in answer.text
         edit(gallery.app, {"notes": "n"}, status=503)
@@ -178,12 +169,7 @@ def test_a_foreign_file_of_our_own_other_name_is_never_changed(app, root) -> Non
 
 
 def test_keys_of_others_inside_exif_are_kept(app, root) -> None:
-    old = {
-        "v": 1,
-        "tags": [],
-        "exif": {"width": 1, "camera": "Nikon"},
-        "updatedAt": "2024-01-01T00:00:00Z",
-    }
+    old = {"v": 1, "tags": [], "exif": {"width": 1, "camera": "Nikon"}}
     put(root / "a.jpg.json", json.dumps(old).encode())
     shown = edit(app, {"notes": "n"}).json["exif"]
     stored = json.loads((root / "a.jpg.json").read_text())["exif"]
@@ -261,11 +247,6 @@ def test_a_torn_manifest_counts_as_missing_and_is_made_again(gallery, root) -> N
         assert gallery.app.get("/folders?path=sub", status=200).json["items"]
 
 
-@pytest.mark.parametrize("page", ["-1", "x", "1.0", "", "99999999999999"])
-def test_a_bad_page_answers_400(app: TestApp, page: str) -> None:
-    assert '"page"' in app.get(f"/folders?page={page}", status=400).json["description"]
-
-
 def test_reindexing_answers_where_to_poll(gallery: Gallery, root: pathlib.Path) -> None:
     put(root / "sub/deep/new.jpg")
     answer = gallery.app.post("/folders/sub/reindex?recursive=true", status=202)
@@ -338,38 +319,34 @@ def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:
     put(root / "é.jpg")
     gallery = make_gallery()
     answer = gallery.app.get("/thumb", {"path": "é.jpg"}, status=202)
-    assert answer.json == {
-        "status": "pending",
-        "path": "é.jpg",
-        "poll": "/thumb?path=%C3%A9.jpg",
-        "retryAfter": 1,
-    }
+    asked = {"path": "é.jpg", "poll": "/thumb?path=%C3%A9.jpg"}
+    assert answer.json == {"status": "pending", "retryAfter": 1, **asked}
     assert answer.headers["Retry-After"] == "1"
     gallery.settle()
     gallery.app.get(answer.json["poll"], status=200)
+
+
+@pytest.mark.parametrize("change", ["another image", "torn"])
+def test_a_thumbnail_that_is_torn_or_of_another_image_counts_as_missing(
+    gallery, root, change
+) -> None:
+    file = root / "a.jpg.thumbnail"
+    stat, whole = file.stat(), file.read_bytes()
+    if change == "torn":
+        file.write_bytes(whole[:-10])
+        os.utime(file, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    else:
+        (root / "a.jpg").write_bytes(jpeg(30, 20))
+    gallery.app.get("/thumb?path=a.jpg", status=202)
+    gallery.settle()
+    made = gallery.app.get("/thumb?path=a.jpg", status=200).body
+    assert (made == whole) == (change == "torn")
 
 
 def test_an_image_that_cannot_be_decoded_answers_422_with_the_reason(app: TestApp) -> None:
     answer = app.get("/thumb?path=sub/broken.jpg", status=422)
     assert "cannot be decoded" in answer.json["description"]
     assert answer.headers["Cache-Control"] == "no-store"
-
-
-def test_a_thumbnail_is_never_one_of_another_image(gallery: Gallery, root: pathlib.Path) -> None:
-    (root / "a.jpg").write_bytes(jpeg(30, 20))
-    gallery.app.get("/thumb?path=a.jpg", status=202)
-    gallery.settle()
-    gallery.app.get("/thumb?path=a.jpg", status=200)
-
-
-def test_a_torn_thumbnail_counts_as_missing(gallery: Gallery, root: pathlib.Path) -> None:
-    file = root / "a.jpg.thumbnail"
-    stat, data = file.stat(), file.read_bytes()
-    file.write_bytes(data[:-10])
-    os.utime(file, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
-    gallery.app.get("/thumb?path=a.jpg", status=202)
-    gallery.settle()
-    assert gallery.app.get("/thumb?path=a.jpg", status=200).body == data
 
 
 @everywhere
@@ -386,39 +363,24 @@ def test_a_thumbnail_can_be_removed_once(gallery: Gallery) -> None:
 @everywhere
 def test_an_item_without_a_sidecar_has_empty_tags_and_the_images_time(app, root) -> None:
     answer = app.get("/item?path=a.jpg")
-    exif = {
-        "width": 400,
-        "height": 300,
-        "createdAt": "2025-02-15T12:32:00Z",
-        "takenAt": "2025-02-15T12:32:00",
-    }
-    assert answer.json["exif"] == exif
+    dates = {"createdAt": "2025-02-15T12:32:00Z", "takenAt": "2025-02-15T12:32:00"}
+    assert answer.json["exif"] == {"width": 400, "height": 300, **dates}
     assert (answer.json["tags"], answer.json["notes"], answer.json["updatedBy"]) == ([], "", "")
     assert answer.json["updatedAt"] == times.of_ns((root / "a.jpg").stat().st_mtime_ns)
     assert answer.headers["ETag"].startswith('"0.')
-
-
-def test_items_are_found_in_the_manifest_in_whatever_order_they_are_asked_for(
-    gallery: Gallery, root: pathlib.Path
-) -> None:
-    images = {f"n/{number}.jpg": jpeg(10, 10, seed=number) for number in range(5)}
-    for path, data in images.items():
-        put(root / path, data)
-    gallery.index()
-    for number in (2, 4, 3, 0, 1, 2):
-        path = f"n/{number}.jpg"
-        known = gallery.app.get(f"/item?path={path}").json["hash"]  # which only the manifest tells
-        assert known == "blake3:" + blake3(images[path]).hexdigest()
 
 
 @everywhere
 def test_an_item_is_found_where_it_stands_in_the_manifest_of_now(gallery, root) -> None:
     """Its line moves by two bytes, less than its own length, and then by more."""
     for name in ("a-long-name.jpg", "a-long-nam.jpg", "short.jpg"):
-        put(root / "n" / name, jpeg(10, 10))
-        put(root / "n/z.jpg", jpeg(20, 20))
+        images = {name: jpeg(10, 10), "m.jpg": jpeg(15, 15), "z.jpg": jpeg(20, 20)}
+        for image, data in images.items():
+            put(root / "n" / image, data)
         gallery.index()
-        assert gallery.app.get("/item?path=n/z.jpg").json["hash"]
+        for image in ("z.jpg", name, "m.jpg", "z.jpg"):  # in whatever order
+            known = gallery.app.get(f"/item?path=n/{image}").json["hash"]  # from the manifest alone
+            assert known == "blake3:" + blake3(images[image]).hexdigest()
         (root / "n" / name).unlink()
 
 
@@ -439,24 +401,15 @@ def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> N
     app.get("/item?path=a.jpg", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
 
 
-def test_what_an_edit_does_not_name_stays(app: TestApp, root: pathlib.Path) -> None:
-    edit(app, {"tags": ["x"], "notes": "n", "big": 2**80})
-    edit(app, {"notes": "m"})
-    document = app.get("/item?path=a.jpg").json
-    assert (document["tags"], document["notes"], document["big"]) == (["x"], "m", 2**80)
-
-
-def test_the_name_beside_a_time_is_that_of_who_edited_then(app: TestApp) -> None:
+def test_the_name_beside_a_time_is_that_of_who_edited_then(app, root) -> None:
     """An edit that names nobody does not leave the former user's name beside its own time."""
 
     def add(*tags: str) -> None:
         app.post_json("/items/tags", {"paths": ["a.jpg"], "add": tags}, status=200)
 
-    def named() -> dict[str, Any]:
-        document: dict[str, Any] = edit(
-            app, {"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z", "updatedBy": "me"}
-        ).json
-        return document
+    def named() -> Any:
+        mine = {"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z", "updatedBy": "me"}
+        return edit(app, mine).json
 
     before = named()
     older = edit(app, {"tags": ["old"], "notes": "n", "updatedAt": "2023-01-01T00:00:00Z"}).json
@@ -464,8 +417,11 @@ def test_the_name_beside_a_time_is_that_of_who_edited_then(app: TestApp) -> None
     assert edit(app, {"notes": "n"}).json["updatedBy"] == ""
     app.delete("/item?path=a.jpg")
     before = named()
-    add("x")  # it is there already: no edit
+    written = (root / "a.jpg.json").stat().st_mtime_ns
+    assert named() == before  # the same again, and a tag that is there already: no edits
+    add("x")
     assert app.get("/item?path=a.jpg").json == before
+    assert (root / "a.jpg.json").stat().st_mtime_ns == written
     add("y")
     after = app.get("/item?path=a.jpg").json
     assert (after["tags"], after["updatedBy"]) == (["x", "y"], "")
@@ -524,7 +480,9 @@ def test_tags_and_notes_of_the_full_size_are_taken(app: TestApp) -> None:
 
 
 def test_the_last_writer_wins_and_an_older_one_only_adds_its_tags(app: TestApp) -> None:
-    edit(app, {"tags": ["a"], "notes": "new", "updatedAt": "2024-05-01T00:00:00Z"})
+    """What an edit does not name stays."""
+    first = {"tags": ["a"], "notes": "new", "big": 2**80, "updatedAt": "2024-05-01T00:00:00Z"}
+    edit(app, first)
     edit(app, {"tags": ["b"], "notes": "old", "updatedAt": "2024-04-01T00:00:00Z", "key": 1})
     document = app.get("/item?path=a.jpg").json
     assert (document["tags"], document["notes"]) == (["a", "b"], "new")
@@ -532,7 +490,7 @@ def test_the_last_writer_wins_and_an_older_one_only_adds_its_tags(app: TestApp) 
     assert "key" not in document
     edit(app, {"tags": ["c"], "updatedAt": "2024-05-01T02:00:00+02:00"})
     document = app.get("/item?path=a.jpg").json
-    assert (document["tags"], document["notes"]) == (["c"], "new")
+    assert (document["tags"], document["notes"], document["big"]) == (["c"], "new", 2**80)
     many = [str(n) for n in range(500)]
     edit(app, {"tags": many, "updatedAt": "2024-04-01T00:00:00Z"}, status=422)
 
@@ -691,10 +649,7 @@ def test_an_original_is_sent_whole_or_in_part(app, root) -> None:
         part = app.get(route, headers={"Range": "bytes=10-19"}, status=206)
         assert part.body == data[10:20]
         assert part.headers["Content-Range"] == f"bytes 10-19/{len(data)}"
-        assert app.get(route, headers={"Range": "bytes=-5"}, status=206).body == data[-5:]
-        app.get(route, headers={"Range": f"bytes={'9' * 5000}-"}, status=200)
-        beyond = app.get(route, headers={"Range": "bytes=999999-"}, status=416)
-        assert beyond.headers["Content-Range"] == f"bytes */{len(data)}"
+        app.get(route, headers={"Range": "bytes=999999-"}, status=416)
         head = app.head(route)
         assert (head.headers["Content-Length"], head.body) == (str(len(data)), b"")
         tag, date = whole.headers["ETag"], whole.headers["Last-Modified"]
@@ -707,25 +662,22 @@ def test_an_original_is_sent_whole_or_in_part(app, root) -> None:
 
 RANGES = [("bytes=0-0", 0, 0), ("bytes=0-", 0, -1), ("bytes=-3", -3, -1), ("bytes=4-999999", 4, -1),
           ("bytes=-999999", 0, -1)]  # fmt: skip
+NO_RANGES = ["bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=x-1", "bytes=5-2", "bytes", "",
+             "bytes=--1", "bytes=-+1", "bytes=1-+2", "bytes=1_0-20", "bytes=١-٢", "bytes=0--1",
+             f"bytes={'9' * 5000}-"]  # fmt: skip
 
 
 @everywhere
-def test_a_single_range_is_understood(app, root) -> None:
+def test_a_single_range_is_understood_and_others_are_passed_over(app, root) -> None:
     data = (root / "a.jpg").read_bytes()
     for header, first, last in RANGES:
         first, last = first % len(data), last % len(data)
         part = app.get("/file?path=a.jpg", headers={"Range": header}, status=206)
         assert part.body == data[first : last + 1], header
         assert part.headers["Content-Range"] == f"bytes {first}-{last}/{len(data)}"
-
-
-def test_other_ranges_are_passed_over(app, root) -> None:
-    others = ("bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=x-1", "bytes=5-2", "bytes", "",
-              "bytes=--1", "bytes=-+1", "bytes=1-+2", "bytes=1_0-20", "bytes=١-٢", "bytes=0--1")  # fmt: skip
-    for header in others:
+    for header in NO_RANGES:
         headers = {"Range": header.encode().decode("latin-1")}
-        answer = app.get("/file?path=a.jpg", headers=headers, status=200)
-        assert answer.body == (root / "a.jpg").read_bytes(), header
+        assert app.get("/file?path=a.jpg", headers=headers, status=200).body == data, header
 
 
 @everywhere
@@ -754,13 +706,10 @@ def test_every_term_must_match_somewhere_whatever_the_case_and_accents(gallery, 
     put(root / "Été à Paris/Tour.jpg")
     put(root / "Été à Paris/Seine.png")
     gallery.index()
-    edit(
-        gallery.app,
-        {"tags": ["Night Sky", "CAFÉ"], "notes": "two words\nStraße"},
-        "%C3%89t%C3%A9%20%C3%A0%20Paris/Tour.jpg",
-    )
-    gallery.settle()
     tour, seine = "Été à Paris/Tour.jpg", "Été à Paris/Seine.png"
+    body = {"tags": ["Night Sky", "CAFÉ"], "notes": "two words\nStraße"}
+    edit(gallery.app, body, urllib.parse.quote(tour))
+    gallery.settle()
     for query, wanted in {
         "tour": [tour], "ete PARIS": [seine, tour], "our": [tour], "cafe": [tour], "STRASSE": [tour],
         '"two words"': [tour], '"words two"': [], "words two": [tour], "words strasse": [tour],
@@ -771,16 +720,6 @@ def test_every_term_must_match_somewhere_whatever_the_case_and_accents(gallery, 
         'tag:""': [], "é": gallery.found("e"),
     }.items():  # fmt: skip
         assert sorted(gallery.found(query)) == sorted(wanted), query
-
-
-def test_an_edit_that_changes_nothing_leaves_the_file(app: TestApp, root: pathlib.Path) -> None:
-    body = b'{"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z"}'
-    app.put("/item?path=a.jpg", body)
-    before = app.get("/item?path=a.jpg").headers["ETag"]
-    written = (root / "a.jpg.json").stat().st_mtime_ns
-    app.put("/item?path=a.jpg", body)
-    assert app.get("/item?path=a.jpg").headers["ETag"] == before
-    assert (root / "a.jpg.json").stat().st_mtime_ns == written
 
 
 def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Path) -> None:
@@ -818,21 +757,23 @@ def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pat
     assert gallery.found("jpg", limit=10, offset=1000) == [f"n{n}.jpg" for n in (1000, 1001, 1002)]
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "limit=0",
-        "limit=1001",
-        "limit=0000000000059999",
-        "limit=x",
-        "offset=-1",
-        "offset=x",
-        "q=" + "x" * 1001,
-    ],
-)
-def test_a_bad_search_answers_400_naming_the_parameter(app: TestApp, query: str) -> None:
-    name = query.partition("=")[0]
-    assert name in app.get(f"/search?{query}", status=400).json["description"]
+BAD_PARAMETERS = [
+    ("/folders", "page", ["-1", "x", "1.0", "", "99999999999999"]),
+    ("/search?q=x", "limit", ["0", "1001", "0000000000059999", "x"]),
+    ("/search?q=x", "offset", ["-1", "x"]),
+    ("/search?q=x", "sort", ["size"]),
+    ("/search?q=x", "order", ["up"]),
+    ("/search", "q", ["x" * 1001, "date:x", "date:24", "date:2024-7", "date:..", "date:2024...",
+                      "date:..x", "date:2024-07-01T10", "date:2024-13", "date:2024-02-32"]),
+    ("/item?path=a.jpg", "exif", ["some"]),
+]  # fmt: skip
+
+
+def test_a_bad_parameter_answers_400_naming_it(app: TestApp) -> None:
+    for route, name, values in BAD_PARAMETERS:
+        for value in values:
+            said = app.get(route, {name: value}, status=400).json["description"]
+            assert said.startswith(f"{name}:") or f'"{name}"' in said, (name, value)
 
 
 def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) -> None:
@@ -850,10 +791,13 @@ def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) 
     assert gallery.app.get("/search/suggest?q=sun&limit=1").json == {"suggestions": wanted[:1]}
     edit(gallery.app, {"tags": ["other"]}, "sun_0.jpg")
     gallery.settle()
-    counts = {
-        s["text"]: s["count"] for s in gallery.app.get("/search/suggest?q=sun").json["suggestions"]
+    suggested = gallery.app.get("/search/suggest?q=sun").json["suggestions"]
+    assert {each["text"]: each["count"] for each in suggested} == {
+        "Sunset": 1,
+        "Sunday": 1,
+        "sunny": 1,
+        "sun": 3,
     }
-    assert counts == {"Sunset": 1, "Sunday": 1, "sunny": 1, "sun": 3}
 
 
 @everywhere
@@ -878,11 +822,8 @@ def test_health_is_ok_with_an_index_process_and_degraded_without(make_gallery, r
     assert (before["status"], before["reasons"]) == ("degraded", ["no index process"])
     gallery.index()
     after = gallery.app.get("/health", status=200).json
-    assert (after["status"], after["reasons"], after["backend"]) == (
-        "ok",
-        [],
-        "s3" if is_bucket(root) else "local",
-    )
+    assert (after["status"], after["reasons"]) == ("ok", [])
+    assert after["backend"] == ("s3" if is_bucket(root) else "local")
     assert after["library"]["counts"]["items"] == 1
     assert gallery.app.get("/health/live").json == {"status": "ok"}
     assert gallery.app.get("/health/workers").json["alive"] is True
@@ -940,18 +881,6 @@ def test_every_error_or_what_it_is_derived_from_has_a_row_in_the_table() -> None
 # Tags of many images, sorted and dated search, all of EXIF
 
 
-@pytest.mark.parametrize("more", [{}, {"add": ["y"]}])
-def test_a_slip_in_a_bulk_edit_is_refused(app: TestApp, more) -> None:
-    body = {"paths": ["a.jpg"], "adds": ["x"], **more}
-    answer = app.post_json("/items/tags", body, status=422)
-    assert answer.json["description"].startswith("adds: is not known")
-
-
-def test_a_bulk_edit_that_changes_nothing_is_refused(app: TestApp) -> None:
-    answer = app.post_json("/items/tags", {"paths": ["a.jpg"]}, status=422)
-    assert answer.json["description"].startswith("add: or 'remove' is needed")
-
-
 def test_an_item_has_its_facts_while_the_pages_of_its_folder_are_written(
     make_gallery, root
 ) -> None:
@@ -996,7 +925,9 @@ def test_tags_of_many_images_are_edited_each_with_its_own_result(app, root) -> N
 WRONG = [([], "body"), ({}, "paths"), ({"paths": []}, "paths"), ({"paths": "a.jpg"}, "paths"),
          ({"paths": ["a.jpg"] * 501}, "paths"), ({"paths": [1]}, "paths"),
          ({"paths": ["a.jpg"], "add": [""]}, "tags"), ({"paths": ["a.jpg"], "add": "x"}, "add"),
-         ({"paths": ["a.jpg"], "remove": [None]}, "remove")]  # fmt: skip
+         ({"paths": ["a.jpg"], "remove": [None]}, "remove"),
+         ({"paths": ["a.jpg"]}, "add: or 'remove' is needed"),
+         ({"paths": ["a.jpg"], "add": ["y"], "adds": ["x"]}, "adds: is not known")]  # fmt: skip
 
 
 def test_a_wrong_edit_of_many_is_refused_whole(app, root) -> None:
@@ -1029,20 +960,12 @@ BY_DATE = [
         ("date:2024-07-15..", {"two", "img10"}), ("date:..2024-07", {"one", "two", "three"}), ("date:2025..", set()),
         ("-date:2024..", {"three", "img2"}),
 ]  # fmt: skip
-NO_DATES = ["date:x", "date:24", "date:2024-7", "date:..", "date:2024...", "date:..x",
-            "date:2024-07-01T10", "date:2024-13", "date:2024-02-32"]  # fmt: skip
 
 
 def test_dates_are_searched(dated: Gallery) -> None:
     for query, wanted in BY_DATE:
         found = dated.found(query)
         assert {path.rpartition("/")[2].removesuffix(".jpg") for path in found} == wanted, query
-
-
-def test_what_is_no_date_is_refused(dated: Gallery) -> None:
-    for query in NO_DATES:
-        answer = dated.app.get("/search", {"q": query}, status=400)
-        assert answer.json["description"].startswith("q:"), query
 
 
 def test_hits_are_sorted_by_folder_name_or_date(dated: Gallery) -> None:
@@ -1055,9 +978,6 @@ def test_hits_are_sorted_by_folder_name_or_date(dated: Gallery) -> None:
     assert dated.found("jpg", sort="date", order="desc") == [*by_date[3::-1], "img2.jpg"]
     assert dated.found("jpg", sort="name") == by_name
     assert dated.found("jpg", sort="date", limit=2, offset=1) == by_date[1:3]
-    for name, value in (("sort", "size"), ("order", "up")):
-        answer = dated.app.get("/search", {"q": "x", name: value}, status=400)
-        assert answer.json["description"].startswith(name)
 
 
 def test_an_empty_query_lists_what_is_below_a_folder(dated: Gallery) -> None:
@@ -1076,4 +996,3 @@ def test_all_of_exif_is_read_when_asked_for(app) -> None:
     assert (full["width"], full["createdAt"]) == (400, "2025-02-15T12:32:00Z")
     assert "DateTimeOriginal" not in app.get("/item?path=a.jpg").json["exif"]
     app.get("/item?path=sub/broken.jpg&exif=full", status=200)
-    assert app.get("/item?path=a.jpg&exif=some", status=400).json["description"].startswith("exif:")

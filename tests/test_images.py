@@ -55,38 +55,28 @@ def near(pixel: object, wanted: tuple[int, ...], by: int = 40) -> bool:
 def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> None:
     """The red corner is at the top left and the size is that of the upright image."""
     image, turn = draw(600, 400), TURNED[orientation]
-    data = encode(
-        image.transpose(turn) if turn is not None else image,
-        kind,
-        exif=exif(Orientation=orientation),
-    )
-    facts, thumbnail = render(data)
+    stored = image.transpose(turn) if turn is not None else image
+    facts, thumbnail = render(encode(stored, kind, exif=exif(Orientation=orientation)))
     assert (facts.width, facts.height) == (600, 400)
     assert thumbnail.size == (256, 171)
     assert near(thumbnail.getpixel((20, 20)), (220, 30, 30))
     assert near(thumbnail.getpixel((240, 160)), (30, 30, 220))
 
 
-@pytest.mark.parametrize(
-    ("size", "wanted"),
-    [
-        ((400, 300), (256, 192)),
-        ((300, 400), (192, 256)),
-        ((256, 256), (256, 256)),
-        ((100, 40), (100, 40)),
-        ((1, 1), (1, 1)),
-        ((4000, 1), (256, 1)),
-        ((3000, 1999), (256, 171)),
-    ],
-)
+SIZES = {(400, 300): (256, 192), (300, 400): (192, 256), (256, 256): (256, 256),
+         (100, 40): (100, 40), (1, 1): (1, 1), (4000, 1): (256, 1),
+         (3000, 1999): (256, 171)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "wanted"), SIZES.items())
 def test_the_long_edge_is_at_most_256_and_nothing_is_enlarged(size, wanted) -> None:
     facts, thumbnail = render(encode(draw(*size)))
     assert (facts.width, facts.height) == size
     assert thumbnail.size == wanted
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
-def test_opaque_pngs_of_every_mode_become_opaque(mode: str) -> None:
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_pngs_of_every_mode_that_hide_nothing_become_opaque(mode: str) -> None:
     _, thumbnail = render(encode(draw(300, 200, mode=mode), "PNG"))
     assert thumbnail.mode == "RGB"
 
@@ -112,11 +102,6 @@ def test_alpha_is_kept(mode: str, kind: str) -> None:
     assert thumbnail.getpixel((100, 168))[3] > 245
 
 
-def test_an_alpha_channel_that_hides_nothing_is_left_out() -> None:
-    _, thumbnail = render(encode(draw(300, 200, mode="RGBA"), "PNG"))
-    assert thumbnail.mode == "RGB"
-
-
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     image = Image.new("I;16", (64, 64))
     image.putdata([(x % 64) * 1024 for x in range(64 * 64)])
@@ -135,9 +120,7 @@ def test_colours_are_converted_by_the_embedded_profile() -> None:
     """A profile with red and blue swapped: what it calls red is blue in sRGB."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     _, thumbnail = render(encode(draw(300, 200), icc_profile=profile))
-    assert near(thumbnail.getpixel((20, 20)), (220, 30, 30)), (
-        "a profile that does not fit is passed over"
-    )
+    assert near(thumbnail.getpixel((20, 20)), (220, 30, 30))  # one that does not fit is passed over
     swapped = swapped_profile()
     _, thumbnail = render(encode(Image.new("RGB", (50, 50), (220, 30, 30)), icc_profile=swapped))
     red, _, blue = thumbnail.getpixel((20, 20))
@@ -289,14 +272,8 @@ def test_a_png_with_a_damaged_chunk_that_its_picture_does_not_need_is_shown(kind
     """As browsers do: a wrong checksum, cut short, nonsense, and before and after the pixels."""
     picture = encode(draw(300, 200), "PNG")
     whole = render(picture)[1].tobytes()
-    for content in (
-        b"",
-        b"\0",
-        b"k\0\1more",
-        b"\0\0\0\0" * 8,
-        b"\xff" * 40,
-        b"k\0\0" + zlib.compress(bytes(2 << 20)),
-    ):
+    bomb = b"k\0\0" + zlib.compress(bytes(2 << 20))
+    for content in (b"", b"\0", b"k\0\1more", b"\0\0\0\0" * 8, b"\xff" * 40, bomb):
         for good in (True, False):
             for before in (b"IDAT", b"IEND"):
                 damaged = with_chunks(picture, before, chunk(kind, content, good=good))
@@ -439,11 +416,8 @@ def test_details_are_told_by_the_names_of_exif() -> None:
     for kind in ("JPEG", "PNG", "WEBP"):
         found = pixels.details(io.BytesIO(encode(draw(30, 20), kind, exif=data.tobytes())))
         assert (found["Make"], found["Model"]) == ("Maker", "Model 1")
-        assert (found["ExposureTime"], found["ISOSpeedRatings"], found["FocalLength"]) == (
-            0.004,
-            400,
-            35,
-        )
+        assert (found["ExposureTime"], found["FocalLength"]) == (0.004, 35)
+        assert found["ISOSpeedRatings"] == 400
         assert (found["GPSLatitude"], found["GPSLongitude"]) == (48.1375, -11.575)
         assert "MakerNote" not in found
     for broken in (b"", b"nonsense", encode(draw(30, 20)), b"\xff\xd8\xff\xe1\0\x10Exif\0\0MM"):
@@ -480,18 +454,3 @@ def test_every_broken_file_of_the_corpus_is_shown_in_part_or_says_why(file: path
     assert bool(facts.error) != bool(thumbnail)
     what = str(facts.error or facts.warning or "shown whole")
     assert what == WHOLE.get(file.name, what) and (what != "shown whole" or file.name in WHOLE)
-
-
-@pytest.mark.parametrize("shape", ["Landscape", "Portrait"] if CORPUS else [])
-def test_the_orientations_of_the_corpus_look_alike(shape: str) -> None:
-    """Each thumbnail differs from the first by no more than another JPEG coding does."""
-    thumbnails = [
-        render(file.read_bytes())[1].convert("L").resize((32, 32))
-        for file in corpus("orientation")
-        if file.name.startswith(shape)
-    ]
-    first = thumbnails[0].tobytes()
-    assert len(thumbnails) == 9
-    for other in thumbnails[1:]:
-        apart = sum(abs(a - b) for a, b in zip(first, other.tobytes(), strict=True)) / len(first)
-        assert apart < 6

@@ -113,6 +113,11 @@ def choose(field: Locator, value: str) -> None:
     )
 
 
+def enter(field: Locator, text: str) -> None:
+    field.fill(text)
+    field.press("Enter")
+
+
 def item(server: Server, path: str) -> Any:
     return server.json("/item?" + urllib.parse.urlencode({"path": path}))
 
@@ -161,7 +166,7 @@ def test_the_tree_opens_and_closes(library: Server, open_page) -> None:
     expect(tree).to_be_hidden()
 
 
-def test_an_address_of_a_photo_survives_reload_back_and_forward(library: Server, open_page) -> None:
+def test_an_address_of_a_photo_survives_a_reload(library: Server, open_page) -> None:
     page = open_page(library, "#/art/2025/img4.jpg")
     expect(viewer(page).locator("header b")).to_have_text("img4.jpg")
     expect(viewer(page)).to_contain_text("5 of 30")
@@ -170,12 +175,6 @@ def test_an_address_of_a_photo_survives_reload_back_and_forward(library: Server,
     page.keyboard.press("Escape")
     expect(page).to_have_url(re.compile(r"#/art/2025/$"))
     expect(link(page, "img4.jpg")).to_be_focused()
-    link(page, "img5.jpg").click()
-    expect(viewer(page)).to_be_visible()
-    page.go_back()
-    expect(viewer(page)).to_be_hidden()
-    page.go_forward()
-    expect(viewer(page).locator("header b")).to_have_text("img5.jpg")
 
 
 def test_a_folder_with_pages_of_several_sizes_is_shown_in_order(serve, open_page, root) -> None:
@@ -194,15 +193,8 @@ def test_a_folder_with_pages_of_several_sizes_is_shown_in_order(serve, open_page
     for number in range(58, 47, -1):
         page.keyboard.press("ArrowLeft")
         expect(viewer(page).locator("header b")).to_have_text(f"u{number}.png")
-
-
-def test_an_address_of_a_photo_on_a_later_page_finds_its_place(library: Server, open_page) -> None:
-    page = open_page(library, "#/big/b110.png")
-    expect(viewer(page)).to_contain_text("111 of 120")
-    page.keyboard.press("ArrowRight")
-    expect(viewer(page).locator("header b")).to_have_text("b111.png")
     page.keyboard.press("Escape")
-    expect(link(page, "b111.png")).to_be_focused()
+    expect(link(page, "u48.png")).to_be_focused()
 
 
 @pytest.mark.parametrize(
@@ -241,9 +233,7 @@ def test_rows_are_justified_and_keep_the_shape_of_photos(library: Server, open_p
     assert shapes == pytest.approx([wanted[n % 3] for n in range(len(shapes))], abs=0.05)
 
 
-def test_only_what_is_near_the_screen_is_in_the_page_and_asked_for(
-    library: Server, open_page
-) -> None:
+def test_only_what_is_near_the_screen_is_in_the_page_and_asked_for(library, open_page) -> None:
     page = open_page(library)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -294,7 +284,6 @@ def requests_of(server: Server) -> int:
 
 
 def test_a_hundred_thousand_photos_scroll_to_the_end(serve, open_page, root: pathlib.Path) -> None:
-    """Frame times are printed and, on a machine under load, only roughly bounded."""
     large.make(root, "many", 100_000)
     page = open_page(serve(root), "#/many/")
     expect(link(page, "p000000.jpg")).to_be_visible()
@@ -314,7 +303,6 @@ def test_a_hundred_thousand_photos_scroll_to_the_end(serve, open_page, root: pat
             }"""
         )
     )
-    print(f"frames: p50 {times[200]:.1f} ms, p95 {times[380]:.1f} ms, longest {times[-1]:.0f} ms")
     expect(link(page, "p099999.jpg")).to_be_visible()
     expect(tile(page, "p099999.jpg").locator("img")).to_have_js_property("naturalWidth", 200)
     assert page.locator(".tile").count() < 200
@@ -338,9 +326,7 @@ def test_photos_are_grouped_by_the_day_they_were_taken(library: Server, open_pag
     expect(page.locator(".row h2").last).to_have_text("No date")
 
 
-def test_a_new_library_shows_every_picture_without_a_reload(
-    serve, open_page, root: pathlib.Path
-) -> None:
+def test_a_new_library_shows_every_picture_without_a_reload(serve, open_page, root) -> None:
     for number in range(40):
         old(root / f"n/{number}.jpg", photo(number, 1600, 1200))
     page = open_page(serve(root, THUMB_WAIT="0"), "#/n/")
@@ -415,6 +401,7 @@ def test_back_leaves_the_photo_and_then_the_folder(library: Server, open_page) -
     link(page, "b2.png").click()
     expect(viewer(page)).to_be_visible()
     page.go_back()
+    expect(viewer(page)).to_be_hidden()
     expect(link(page, "b2.png")).to_be_focused()
     page.go_forward()
     page.keyboard.press("ArrowRight")
@@ -478,9 +465,7 @@ def test_a_photo_shows_its_preview_and_zoomed_in_the_file(library: Server, open_
     expect(page.locator(".area.zoomed")).to_have_count(1)
 
 
-def test_keys_and_buttons_go_to_the_neighbours_which_are_loaded_ahead(
-    library: Server, open_page
-) -> None:
+def test_keys_and_buttons_go_to_the_neighbours_which_are_loaded_ahead(library, open_page) -> None:
     page = open_page(library)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(urllib.parse.unquote(request.url)))
@@ -556,8 +541,7 @@ def test_tags_and_notes_are_saved_when_the_field_is_left(library: Server, open_p
     sent: list[Request] = []
     page.on("request", lambda request: request.method == "PUT" and sent.append(request))
     field = page.get_by_role("complementary").get_by_label("Add a tag")
-    field.fill("portrait")
-    field.press("Enter")
+    enter(field, "portrait")
     field.press_sequentially("pink, hair")
     field.press("Tab")
     expect(page.locator(".tokens a")).to_have_text(["portrait", "pink", "hair"])
@@ -570,9 +554,6 @@ def test_tags_and_notes_are_saved_when_the_field_is_left(library: Server, open_p
     assert all("if-match" in request.headers for request in sent)
     page.get_by_role("button", name="Remove the tag pink").click()
     wait_for(lambda: item(library, "art/2025/img20.jpg")["tags"] == ["portrait", "hair"])
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
 
 
 def test_known_tags_are_suggested(library: Server, open_page) -> None:
@@ -621,9 +602,7 @@ def test_a_conflict_shows_both_notes_and_merges_tags(library: Server, open_page)
     expect(notes).to_have_value("Before.")
     edit(library, path, tags=["base", "theirs"], notes="Theirs.")
     notes.fill("Mine.")
-    field = page.get_by_role("complementary").get_by_label("Add a tag")
-    field.fill("mine")
-    field.press("Enter")
+    enter(page.get_by_role("complementary").get_by_label("Add a tag"), "mine")
     conflict = page.locator(".conflict")
     expect(conflict).to_contain_text("Mine.")
     expect(conflict).to_contain_text("Theirs.")
@@ -640,8 +619,7 @@ def test_tags_of_two_clients_are_merged_without_a_question(library: Server, open
     field = page.get_by_role("complementary").get_by_label("Add a tag")
     expect(field).to_be_visible()
     edit(library, path, tags=["theirs"], notes="Theirs.")
-    field.fill("mine")
-    field.press("Enter")
+    enter(field, "mine")
     wait_for(lambda: item(library, path)["tags"] == ["theirs", "mine"])
     expect(page.get_by_label("Notes")).to_have_value("Theirs.")
 
@@ -688,9 +666,7 @@ def test_an_empty_root_shows_what_the_service_says_until_photos_come(
 
 
 @pytest.mark.parametrize("seen", [False, True])
-def test_a_conflict_in_a_photo_that_was_left_is_told(
-    library: Server, open_page, seen: bool
-) -> None:
+def test_a_conflict_in_a_photo_that_was_left_is_told(library, open_page, seen) -> None:
     path = f"art/2025/img{16 + seen}.jpg"
     page = open_page(library, f"#/{path}")
     notes = page.get_by_label("Notes")
@@ -732,17 +708,13 @@ def test_photos_are_selected_by_click_shift_and_box_and_tagged_with_one_request(
     page.mouse.up()
     expect(bulk).to_contain_text("2 selected")
     assert page.url.endswith("#/big/")
-    field = bulk.get_by_label("Add a tag")
-    field.fill("boxed")
-    field.press("Enter")
+    enter(bulk.get_by_label("Add a tag"), "boxed")
     expect(page.get_by_text("2 photos changed")).to_be_visible()
     assert posts == [{"paths": ["big/b5.png", "big/b6.png"], "add": ["boxed"]}]
     assert item(library, "big/b6.png")["tags"] == ["boxed"]
     bulk.get_by_role("button", name="Favourite").click()
     expect(tile(page, "b5.png, Favourite")).to_be_visible()
-    remove = bulk.get_by_label("Remove a tag")
-    remove.fill("boxed")
-    remove.press("Enter")
+    enter(bulk.get_by_label("Remove a tag"), "boxed")
     wait_for(lambda: item(library, "big/b5.png")["tags"] == ["favourite"])
     bulk.get_by_role("button", name="Clear the selection").click()
     expect(bulk).to_be_hidden()
@@ -765,8 +737,7 @@ def test_more_photos_than_a_request_may_have_are_tagged_in_parts(serve, open_pag
     field.fill("half")
     page.get_by_role("button", name="Health").focus()
     assert posts == []
-    field.fill("all")
-    field.press("Enter")
+    enter(field, "all")
     expect(page.get_by_text("700 photos changed")).to_be_visible()
     assert posts == [500, 200]
 
@@ -781,8 +752,7 @@ def test_results_are_a_grid_with_the_matches_marked(library: Server, open_page) 
     page.keyboard.press("/")
     box = page.get_by_role("combobox", name="Search photos")
     expect(box).to_be_focused()
-    box.fill("zoe img26")
-    box.press("Enter")
+    enter(box, "zoe img26")
     caption = tile(page, "img26.jpg").locator(".caption")
     expect(caption.locator("span mark")).to_have_text("img26")
     expect(caption.locator("small mark")).to_have_text("Zoe\u0308")
@@ -802,8 +772,7 @@ def test_results_are_a_grid_with_the_matches_marked(library: Server, open_page) 
 def test_search_is_in_this_folder_or_everywhere_and_by_dates(library: Server, open_page) -> None:
     page = open_page(library, "#/art/camera/")
     box = page.get_by_role("combobox", name="Search photos")
-    box.fill("img2")
-    box.press("Enter")
+    enter(box, "img2")
     expect(page.locator(".hint h2")).to_have_text("Nothing found")
     page.get_by_role("combobox", name="Where to search").select_option("Everywhere")
     expect(page.get_by_text("11 photos")).to_be_visible()
@@ -922,15 +891,13 @@ def test_with_a_token_one_signs_in_and_out(serve, open_page, root: pathlib.Path)
     token.fill("something-else")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("This token is not valid.")).to_be_visible()
-    token.fill("secret-of-the-house")
-    token.press("Enter")
+    enter(token, "secret-of-the-house")
     link(page, "a.jpg").click()
     shown(page)
     expect(page.get_by_label("Notes")).to_be_editable()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Sign out").click()
-    token.fill("only-to-look-at")
-    token.press("Enter")
+    enter(token, "only-to-look-at")
     link(page, "a.jpg").click()
     shown(page)
     expect(page.get_by_label("Notes")).not_to_be_editable()
@@ -1006,9 +973,7 @@ def test_a_key_that_comes_while_a_dialog_closes_is_neither_lost_nor_taken_twice(
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-def test_no_view_has_serious_faults_of_accessibility(
-    library: Server, open_page, scheme: str, width: int
-) -> None:
+def test_no_view_has_serious_faults_of_accessibility(library, open_page, scheme, width) -> None:
     edit(library, "art/2025/img27.jpg", tags=["axe"], notes="Axe.")
     page = open_page(library, color_scheme=scheme, viewport={"width": width, "height": 800})
     views = {
@@ -1099,6 +1064,5 @@ def test_a_large_photo_is_sharp_soon_over_a_slow_line(serve, open_page, root: pa
     link(page, "large.jpg").click()
     shown(page)
     took = page.evaluate("performance.now()") - begun
-    print(f"sharp after {took:.0f} ms")
     expect(page.locator(".stage img")).to_have_js_property("naturalWidth", 1600)
     assert took < 4000  # alone on the machine: docs/performance.md

@@ -21,12 +21,14 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from conftest import CORPUS, ROOT, Server, encode, free_port, jpeg, put, wait_for
 from PIL import Image
 
 Serve = Callable[..., Server]
+GUNICORN, SERVE, WORKER = ["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"], ["worker.py"]
 SIGNALS_SECONDS = 1.0  # gunicorn loses a signal to a process that has just been forked
 
 
@@ -64,8 +66,34 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
     server.stop()
 
 
-def test_the_index_process_lets_request_processes_pass(library) -> None:
-    """It runs at a lower priority than they do."""
+def reload(server: Server) -> None:
+    """Has the settings read again; other processes answer afterwards."""
+    before = server.workers()
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: pathlib.Path, **settings: str) -> Iterator[None]:
+    """A service that is started with a command, beside its log."""
+    environ = {**os.environ, "XDG_CACHE_HOME": str(log.parent / "cache"), **settings}
+    with log.open("wb") as out:
+        service = subprocess.Popen(command, cwd=log.parent, env=environ, stdout=out, stderr=out)
+    try:
+        yield
+    finally:
+        service.terminate()
+        service.wait(30)
+
+
+def ended(root: pathlib.Path, tmp_path: pathlib.Path, command: list[str], **settings: str) -> Any:
+    """What a start that is refused has printed, and its status."""
+    environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path), **settings}
+    words = [sys.executable, *command]
+    return subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
+
+
+def test_the_index_process_runs_at_a_lower_priority_than_the_others(library) -> None:
     server, _ = library
     index = server.index_pid()
     others = server.workers() - {index}
@@ -119,9 +147,9 @@ def test_an_original_is_sent_right_through_sendfile(library) -> None:
 def test_hup_reloads_and_leaves_one_index_process(serve: Serve, root) -> None:
     fill(root, 3)
     server = serve(root)
-    before, first = server.workers(), server.index_pid()
-    server.process.send_signal(signal.SIGHUP)
-    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+    first = server.index_pid()
+    reload(server)
+    assert "HUP: the settings were read again" in server.log.read_text()
     server.until(lambda: server.json("/health/workers").get("pid") in server.workers() - {first})
     put(root / "many/new.jpg")
     server.until(lambda: "new.jpg" in server.get("/folders?path=many")[1].decode(), 8)
@@ -147,9 +175,8 @@ def on_terminal(command: list[str], port: int, **environ: str) -> tuple[int, int
     """Starts a command on a pseudo-terminal of its own; its pid and the terminal."""
     pid, terminal = pty.fork()
     if not pid:
-        os.execve(
-            sys.executable, [sys.executable, *command], {**os.environ, **environ, "PORT": str(port)}
-        )
+        environ = {**os.environ, **environ, "PORT": str(port)}
+        os.execve(sys.executable, [sys.executable, *command], environ)
     return pid, terminal
 
 
@@ -158,53 +185,39 @@ def answers(port: int) -> bool:
         return bool(answer.status == 200)
 
 
-@pytest.mark.parametrize("command", [["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"]])
+@pytest.mark.parametrize("command", [GUNICORN, SERVE])
 def test_ctrl_c_in_a_terminal_ends_everything_within_two_seconds(root, tmp_path, command) -> None:
     """A terminal sends the signal to every process, and the master then sends another."""
     fill(root, 100)
-    for number in range(int(os.environ.get("LENSLET_CTRL_C", "1"))):
-        port = free_port()
-        environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / str(number))}
-        pid, terminal = on_terminal(command, port, **environ)
-        wait_for(lambda port=port: answers(port))
-        forked = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
-        children = (
-            wait_for(lambda forked=forked: len(forked.read_text().split()) == 3)
-            and forked.read_text().split()
-        )
-        time.sleep(SIGNALS_SECONDS)
-        began = time.monotonic()
-        os.write(terminal, b"\x03")
-        shown = b""
-        with contextlib.suppress(OSError):  # the terminal is gone when nobody has it open
-            while data := os.read(terminal, 4096):
-                shown += data
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert time.monotonic() - began < 2
-        assert not [child for child in children if pathlib.Path(f"/proc/{child}").exists()]
-        assert b"Traceback" not in shown and b"SIGKILL" not in shown
-        os.close(terminal)
+    port = free_port()
+    environ = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    pid, terminal = on_terminal(command, port, **environ)
+    wait_for(lambda: answers(port))
+    forked = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+    children = wait_for(lambda: len(found := forked.read_text().split()) == 3 and found)
+    time.sleep(SIGNALS_SECONDS)
+    began = time.monotonic()
+    os.write(terminal, b"\x03")
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when nobody has it open
+        while data := os.read(terminal, 4096):
+            shown += data
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert time.monotonic() - began < 2
+    assert not [child for child in children if pathlib.Path(f"/proc/{child}").exists()]
+    assert b"Traceback" not in shown and b"SIGKILL" not in shown
+    os.close(terminal)
     assert sum(b"Lenslet serves" in line for line in shown.splitlines()) <= 1
     check_whole(root)
 
 
 def test_a_port_in_use_ends_the_start_with_one_sentence(serve: Serve, root, tmp_path) -> None:
     server = serve(root)
-    for command in (["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"]):
-        environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
-        environ["PORT"] = str(server.port)
-        ended = subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-        said = (
-            f"lenslet: Port {server.port} is already in use; choose another with --port or PORT.\n"
-        )
-        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", said)
+    for command in (GUNICORN, SERVE):
+        refused = ended(root, tmp_path, command, PORT=str(server.port))
+        said = f"Port {server.port} is already in use; choose another with --port or PORT."
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == f"lenslet: {said}\n"
 
 
 def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, root) -> None:
@@ -321,11 +334,9 @@ def test_an_image_that_kills_its_reader_is_quarantined_alone(serve: Serve, root)
     fill(root, 2)
     server = serve(root, WORKER_THREADS="1")
     pid = server.index_pid()
-    first = server.until(lambda: decoder_of(root / "big.png"))
+    first = server.until(lambda: decoder_of(photo))
     os.kill(first, signal.SIGKILL)
-    second = server.until(
-        lambda: decoder_of(root / "big.png") not in (0, first) and decoder_of(root / "big.png")
-    )
+    second = server.until(lambda: (found := decoder_of(photo)) != first and found)
     os.kill(second, signal.SIGSEGV)
     items = server.until(lambda: [i for i in server.json("/folders")["items"] if i.get("error")])
     assert items[0]["error"] == "quarantined: reading it ends its process (SIGSEGV)"
@@ -350,9 +361,6 @@ def decoder_of(photo: pathlib.Path) -> int:
     return 0
 
 
-GUNICORN, SERVE, WORKER = ["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"], ["worker.py"]
-
-
 @pytest.mark.parametrize(
     ("name", "value", "command"),
     [
@@ -365,19 +373,11 @@ GUNICORN, SERVE, WORKER = ["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"]
     ],
 )
 def test_a_bad_setting_stops_the_start_with_one_line(root, tmp_path, name, value, command) -> None:
-    environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path), name: value}
-    ended = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert ended.returncode == 1
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    assert (value if name == "ROOT_PATH" else name) in ended.stderr
-    assert "s3cret" not in ended.stderr
+    refused = ended(root, tmp_path, command, **{name: value})
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1, refused.stderr
+    assert (value if name == "ROOT_PATH" else name) in refused.stderr
+    assert "s3cret" not in refused.stderr
 
 
 def test_the_master_outlives_a_root_that_is_away(serve: Serve, root, tmp_path) -> None:
@@ -412,16 +412,10 @@ def test_the_start_names_the_address_to_open_and_the_command_that_checks(
     fill(root, 1)
     port, state, log = str(free_port()), tmp_path / "my state", tmp_path / "log"
     settings = {name: value.replace("PORT", port) for name, value in settings.items()}
-    own = {"ROOT_PATH": str(root), "STATE_DIR": str(state), "XDG_CACHE_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
-    environ = {**os.environ, **own, "PORT": port, **settings}
-    with log.open("wb") as out:
-        service = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
-    try:
+    settings |= {"ROOT_PATH": str(root), "STATE_DIR": str(state)}
+    command = [sys.executable, *GUNICORN, "--config", str(ROOT / "gunicorn.conf.py")]
+    with started(command, log, **{"PORT": port, **settings}):
         shown = wait_for(lambda: "lenslet check" in (text := log.read_text()) and text)
-    finally:
-        service.terminate()
-        service.wait(30)
     assert f"Lenslet serves {root} at {said.replace('PORT', port)}its own files: {state})" in shown
     assert re.search(f": STATE_DIR='{state}' (/.*/)?lenslet check {root}\n", shown)
 
@@ -437,11 +431,11 @@ def test_a_root_that_this_user_cannot_read_is_named_with_what_to_do(tmp_path, cl
     try:
         for command in ("serve", "index", "check"):
             words = [*limits, sys.executable, "-m", "lenslet", command, str(root)]
-            ended = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30)
-            assert (ended.returncode, ended.stdout) == (1, "")
-            said = f"lenslet: '{root}' cannot be read by this user (uid {os.geteuid()}): give it rights"
-            assert ended.stderr.startswith(said)
-            assert ended.stderr.count("\n") == 1
+            refused = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30)
+            assert (refused.returncode, refused.stdout) == (1, "")
+            said = f"lenslet: '{root}' cannot be read by this user (uid {os.geteuid()}): give it"
+            assert refused.stderr.startswith(f"{said} rights")
+            assert refused.stderr.count("\n") == 1
     finally:
         (tmp_path / closed).chmod(0o755)
 
@@ -451,76 +445,45 @@ def test_a_root_that_loses_its_rights_ends_no_process(root, tmp_path) -> None:
     put(root / "a.jpg")
     log, port = tmp_path / "log", str(free_port())
     limits = [] if os.geteuid() else ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "SCAN_SECONDS": "1"}
-    words = [*limits, sys.executable, "-m", "lenslet", "serve", str(root), "--port", port]
-    with log.open("wb") as out:
-        service = subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=out, stderr=out)
-    try:
+    words = [*limits, sys.executable, *SERVE, str(root), "--port", port]
+    with started(words, log, SCAN_SECONDS="1"):
         wait_for(lambda: (root / "a.jpg.thumbnail").exists())
         root.chmod(0)
-        wait_for(lambda: "Permission denied" in log.read_text())
-        root.chmod(0o755)
+        try:
+            wait_for(lambda: "Permission denied" in log.read_text())
+        finally:
+            root.chmod(0o755)
         wait_for(lambda: "this is over: " in log.read_text())
-    finally:
-        root.chmod(0o755)
-        service.terminate()
-        service.wait(30)
     assert "Traceback" not in log.read_text()
-
-
-def test_a_reload_is_logged_and_so_is_the_end_of_a_trouble(serve: Serve, root, tmp_path) -> None:
-    fill(root, 1)
-    server = serve(root, SCAN_SECONDS="1")
-    server.until(lambda: server.json("/health").get("status") == "ok")
-    server.process.send_signal(signal.SIGHUP)
-    server.until(lambda: "HUP: the settings were read again" in server.log.read_text())
-    root.rename(tmp_path / "away")
-    server.until(lambda: server.json("/health/workers").get("problems"))
-    (tmp_path / "away").rename(root)
-    server.until(lambda: "this is over: " in server.log.read_text())
 
 
 def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_path) -> None:
     fill(root, 1)
     server = serve(root, cwd=str(tmp_path))
-    before = server.workers()
     (tmp_path / ".env").write_text("PAGE_SIZE=none\n")
-    server.process.send_signal(signal.SIGHUP)
-    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
+    reload(server)
     server.until(lambda: server.thumbnail("many/img0.jpg")[0] == 200)
     assert "PAGE_SIZE='none': must be a whole number" in server.log.read_text()
 
 
 def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, tmp_path) -> None:
     fill(root, 1)
-    (tmp_path / ".env").write_text("API_TOKEN='token-of-mine'\n")
-    server = serve(root, cwd=str(tmp_path))
-    for changed, said in (
-        ("", "the settings stay as they were: everyone would have access now"),
-        ("API_TOKEN='token-of-mine'\nHOST=localhost\n", "HOST and PORT count from the next start"),
-    ):
-        before = server.workers()
-        (tmp_path / ".env").write_text(changed)
-        server.process.send_signal(signal.SIGHUP)
-        server.until(lambda before=before: not server.workers() & before)
-        server.until(lambda: server.get("/folders")[0] == 401)
-        server.until(lambda said=said: said in server.log.read_text())
-
-
-def test_a_reload_keeps_the_token_of_an_env_file_that_others_may_write_since(
-    serve: Serve, root, tmp_path
-) -> None:
-    fill(root, 1)
-    (tmp_path / ".env").write_text("API_TOKEN='token-of-mine' # for the phone\n")
+    env, token = tmp_path / ".env", "API_TOKEN='token-of-mine' # for the phone\n"
+    env.write_text(token)
     server = serve(root, cwd=str(tmp_path))
     assert server.get("/folders")[0] == 401
     assert server.get("/folders", Authorization="Bearer token-of-mine")[0] in (200, 202)
-    before = server.workers()
-    (tmp_path / ".env").chmod(0o666)
-    server.process.send_signal(signal.SIGHUP)
-    server.until(lambda: not server.workers() & before and len(server.workers()) == 3)
-    server.until(lambda: server.get("/folders")[0] == 401)
-    assert "the settings stay as they were: the file .env is ignored" in server.log.read_text()
+    kept = "the settings stay as they were: "
+    for text, mode, said in (
+        ("", 0o644, f"{kept}everyone would have access now"),
+        (f"{token}HOST=localhost\n", 0o644, "HOST and PORT count from the next start"),
+        (token, 0o666, f"{kept}the file .env is ignored"),  # others may write it
+    ):
+        env.write_text(text)
+        env.chmod(mode)
+        reload(server)
+        server.until(lambda: server.get("/folders")[0] == 401)
+        server.until(lambda said=said: said in server.log.read_text())
 
 
 def test_a_strangers_folder_shows_nothing_else_when_it_is_served(
@@ -578,19 +541,16 @@ def test_files_of_any_year_are_served(serve: Serve) -> None:
         server.stop()
 
 
-@pytest.mark.parametrize("command", [["worker.py"], ["-m", "lenslet", "worker"]])
+@pytest.mark.parametrize("command", [WORKER, ["-m", "lenslet", "worker"]])
 def test_a_worker_indexes_alone_and_stops_when_told(root, tmp_path, command) -> None:
     fill(root, 4)
     environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
     worker = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environ)
-    pause = threading.Event()
-    for _ in range(200):
-        if len(list(root.rglob("*.thumbnail"))) == 4:
-            break
-        pause.wait(0.1)
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
-    assert len(list(root.rglob("*.thumbnail"))) == 4
+    try:
+        wait_for(lambda: len(list(root.rglob("*.thumbnail"))) == 4)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
 
 
 def test_a_worker_beside_request_processes_makes_what_they_ask_for(
@@ -600,10 +560,8 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
     fill(root, 2)
     server = serve(root, WORKER_THREADS="0", SCAN_SECONDS="3600", IMG_WAIT="20")
     assert server.get("/preview?path=many/img0.jpg")[0] == 503
-    missing = (
-        "no index process: run 'lenslet worker' on this host, as the same user and with the same "
-        "ROOT_PATH and STATE_DIR"
-    )
+    missing = "no index process: run 'lenslet worker' on this host, as the same user and with the "
+    missing += "same ROOT_PATH and STATE_DIR"
     assert server.json("/health")["reasons"] == [missing]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "WORKER_THREADS": "0"}
     command = [sys.executable, "-m", "lenslet", "worker", str(root)]
@@ -634,12 +592,8 @@ def test_the_corpus_is_served_as_a_client_would_ask_for_it(serve: Serve, root) -
     waiting = [""]
     while waiting:
         path = waiting.pop()
-        folder = server.until(
-            lambda path=path: (
-                server.json("/folders?path=" + path).get("path") is not None
-                and server.json("/folders?path=" + path)
-            )
-        )
+        route = f"/folders?path={path}"
+        folder = server.until(lambda route=route: "path" in (each := server.json(route)) and each)
         waiting += [f"{path}/{entry['name']}".strip("/") for entry in folder["dirs"]]
         for item in folder["items"]:
             status, body = server.thumbnail(item["path"])
@@ -650,13 +604,8 @@ def test_the_corpus_is_served_as_a_client_would_ask_for_it(serve: Serve, root) -
             else:
                 assert (status, body[:4]) == (200, b"RIFF"), item["path"]
     assert seen == 216
-    health = server.until(
-        lambda: (
-            (server.json("/health").get("library") or {}).get("counts", {}).get("items") == 216
-            and server.json("/health")
-        )
-    )
-    assert health["status"] == "ok"
+    server.until(lambda: server.json("/health")["library"]["counts"]["items"] == 216)
+    assert server.json("/health")["status"] == "ok"
     for file in pathlib.Path(str(CORPUS)).rglob("*.*"):
         if file.suffix != ".md":
             route = "/files/" + urllib.parse.quote(str(file.relative_to(str(CORPUS))))
@@ -673,17 +622,15 @@ def test_only_what_is_needed_is_imported(root, tmp_path) -> None:
         "print(status, web, [name for name in sys.modules if name.startswith('boto')])"
     )
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "ROOT_PATH": str(root)}
-    ended = subprocess.run(
-        [sys.executable, "-c", code, root], env=environ, capture_output=True, text=True, check=True
-    )
-    assert ended.stdout.splitlines()[-1] == "0 set() []"
+    command = [sys.executable, "-c", code, str(root)]
+    told = subprocess.check_output(command, env=environ, text=True)
+    assert told.splitlines()[-1] == "0 set() []"
 
 
 def test_more_clients_than_files_may_be_open_end_no_process(root, tmp_path, monkeypatch) -> None:
     put(root / "x.jpg")
-    limited = put(
-        tmp_path / "python", f'#!/bin/sh\nulimit -n 512\nexec {sys.executable} "$@"'.encode()
-    )
+    limited = tmp_path / "python"
+    limited.write_text(f'#!/bin/sh\nulimit -n 512\nexec {sys.executable} "$@"')
     limited.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(limited))
     server = Server(root, tmp_path, WEB_CONCURRENCY="1")

@@ -28,28 +28,9 @@ from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
 CHECKOUT = HERE.parent.parent
-WORDS = [
-    "beach",
-    "sunset",
-    "harbour",
-    "mountain",
-    "river",
-    "city",
-    "night",
-    "winter",
-    "summer",
-    "garden",
-    "portrait",
-    "wedding",
-    "birthday",
-    "family",
-    "dog",
-    "cat",
-    "boat",
-    "train",
-    "castle",
-    "bridge",
-]
+WORDS = ["beach", "sunset", "harbour", "mountain", "river", "city", "night", "winter", "summer",
+         "garden", "portrait", "wedding", "birthday", "family", "dog", "cat", "boat", "train",
+         "castle", "bridge"]  # fmt: skip
 _PACKAGES = ("pillow", "pyvips", "pyvips-binary", "falcon", "gunicorn", "orjson", "blake3")
 
 
@@ -59,9 +40,8 @@ os.environ.setdefault("WEB_CONCURRENCY", "2")
 @contextlib.contextmanager
 def workplace() -> Iterator[pathlib.Path]:
     """An empty folder, in `BENCH_DIR` or the temporary folder, that is removed afterwards."""
-    folder = pathlib.Path(
-        tempfile.mkdtemp(prefix="lenslet-bench-", dir=os.environ.get("BENCH_DIR"))
-    )
+    place = os.environ.get("BENCH_DIR")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lenslet-bench-", dir=place))
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     try:
         yield folder
@@ -81,13 +61,13 @@ def picture(width: int, height: int, seed: int) -> Image.Image:
     rows = np.fft.fftfreq(height)[:, None]
     columns = np.fft.rfftfreq(width)[None, :]
     falling = 1 / np.maximum(np.hypot(rows, columns), 1 / max(width, height)) ** 1.5
-    light, tint, warmth = (
-        np.fft.irfft2(
-            np.fft.rfft2(chance.standard_normal((height, width))) * falling, (height, width)
-        )
-        for _ in range(3)
-    )
-    light, tint, warmth = (layer / layer.std() for layer in (light, tint, warmth))
+
+    def layer() -> np.ndarray:
+        noise = np.fft.rfft2(chance.standard_normal((height, width))) * falling
+        found = np.fft.irfft2(noise, (height, width))
+        return found / found.std()
+
+    light, tint, warmth = layer(), layer(), layer()
     layers = np.stack([light + 0.3 * warmth, light + 0.2 * tint, light - 0.3 * warmth], axis=-1)
     return Image.fromarray(np.clip(128 + 52 * layers, 0, 255).astype(np.uint8))
 
@@ -162,11 +142,9 @@ def lenslet(command: str, folder: pathlib.Path, **environ: str) -> Cost:
 
 def private_megabytes(pid: int) -> float:
     """A process's share of its memory without that of files, in MB (PSS less Pss_File)."""
-    found = {}
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        key, value, *_ = line.split()
-        found[key.rstrip(":")] = int(value)
-    return (found["Pss"] - found["Pss_File"]) / 1024
+    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    found = dict(line.split()[:2] for line in lines)
+    return (int(found["Pss:"]) - int(found["Pss_File:"])) / 1024
 
 
 def cpu_seconds(pid: int) -> float:
@@ -327,22 +305,15 @@ def _shown(cell: object) -> str:
 
 def machine() -> None:
     """Print the machine and the versions of what is measured."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
+    named = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    model = named[1] if named else platform.machine()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     found = [f"Python {platform.python_version()}"]
     for name in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
-    print(
-        f"{dt.date.today()}: {os.cpu_count()} cores, {model}, {memory:.0f} GB; {', '.join(found)}"
-    )
+    on = f"{os.cpu_count()} cores, {model}, {memory:.0f} GB"
+    print(f"{dt.date.today()}: {on}; {', '.join(found)}")
 
 
 def webp(image: Image.Image, quality: int) -> bytes:

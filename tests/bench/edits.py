@@ -44,18 +44,8 @@ def main() -> None:
     common.machine()
     with common.workplace() as place:
         rows = [row for folders in (1, 40) for row in measure(place, folders, options)]
-        columns = (
-            "folders",
-            "way",
-            "edits",
-            "a second",
-            "× disk",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "CPU ms",
-            "range",
-        )
+        takes = ("p50 ms", "p95 ms", "p99 ms", "CPU ms", "range")
+        columns = ("folders", "way", "edits", "a second", "× disk", *takes)
         common.table("Edits", columns, rows)
 
 
@@ -67,9 +57,7 @@ def measure(place: pathlib.Path, folders: int, options: argparse.Namespace) -> l
     common.lenslet("index", root)
     (place / "paths").write_text("\n".join(paths))
     (place / "files").write_text("\n".join(f"{bare / path}.json" for path in paths))
-    ours: list[common.Load] = []
-    plain: list[common.Load] = []
-    disks: list[common.Load] = []
+    ours, plain, disks = (list[common.Load]() for _ in range(3))
     script = SCRIPT % (place / "paths")
     command = [sys.executable, __file__, "--disk", str(place / "files")]
     with common.serving(root, PORT) as service, common.bare(bare / "any", PEER_PORT) as peer:

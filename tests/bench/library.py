@@ -160,9 +160,8 @@ class Library:
 
     def _search(self) -> None:
         """Each query forty times while a thumbnail is asked for again and again."""
-        text = max(
-            glob.glob(f"{os.environ['XDG_CACHE_HOME']}/**/*.lines", recursive=True), key=_size
-        )
+        lines = glob.glob(f"{os.environ['XDG_CACHE_HOME']}/**/*.lines", recursive=True)
+        text = max(lines, key=os.path.getsize)
         ended, takes = threading.Event(), []
         asker = threading.Thread(target=self._ask_thumbnail, args=(ended, takes))
         asker.start()
@@ -174,13 +173,12 @@ class Library:
                 ours.append(1000 * (time.monotonic() - begun))
                 begun = time.monotonic()
                 # Printed to a pipe: to /dev/null it would end at the first hit.
-                subprocess.run(
-                    ["grep", "-ac", _longest(query), text], stdout=subprocess.PIPE, env=C
-                )
+                grep = ["grep", "-ac", _longest(query), text]
+                subprocess.run(grep, stdout=subprocess.PIPE, env=C)
                 peer.append(1000 * (time.monotonic() - begun))
             middle, slow, _ = common.percentiles(ours)
-            grep, *_ = common.percentiles(peer)
-            self.searches.append([f"{name}: `{query}`", middle, slow, grep, middle / grep, hits])
+            other, *_ = common.percentiles(peer)
+            self.searches.append([f"{name}: `{query}`", middle, slow, other, middle / other, hits])
         ended.set()
         asker.join()
         self.seen["a thumbnail while searched, p99 ms"] = common.percentiles(takes)[2]
@@ -229,10 +227,6 @@ class Library:
         return int(dict(line.split(": ") for line in lines)["wchar"])
 
 
-def _size(path: str) -> int:
-    return os.stat(path).st_size
-
-
 def _longest(query: str) -> str:
     words = (word.rpartition(":")[2] for word in query.split() if not word.startswith("-"))
     return fold(max(words, key=len))
@@ -252,10 +246,9 @@ def one_folder(root: pathlib.Path, count: int) -> list[list[object]]:
             takes = []
             for _ in range(50):
                 begun = time.monotonic()
-                with urllib.request.urlopen(
-                    f"{service.url}/folders?path={folder}&page={page}"
-                ) as a:
-                    a.read()
+                asked = f"{service.url}/folders?path={folder}&page={page}"
+                with urllib.request.urlopen(asked) as answer:
+                    answer.read()
                 takes.append(time.monotonic() - begun)
             rows.append([f"{name}, warm, p50", common.percentiles(takes)[0]])
         time.sleep(10)

@@ -48,9 +48,8 @@ def main() -> None:
             rate, others = PHOTOS / times[2], answering + page
             speed.append([name, *times, rate, index, rate / index])
             left = 1 - others
-            cost.append(
-                [name, indexing, answering, page, left, rate / (left * index), memory, most]
-            )
+            shares = [indexing, answering, page, left]
+            cost.append([name, *shares, rate / (left * index), memory, most])
     columns = ("photos", "first s", "half s", "all s", "/folders p50 ms", "p95 ms", "p99 ms")
     common.table("Opening a folder", (*columns, "photos/s", "lenslet index/s", "×"), speed)
     columns = ("photos", "indexing", "requests", "page", "left for indexing", "× index of that")

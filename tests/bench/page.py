@@ -6,6 +6,7 @@ Run it alone on the machine.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
@@ -78,6 +80,18 @@ def memory(page: Page) -> dict[str, float]:
     return {"heap": round(heap / 1e6, 1), "private": round(largest, 1)}
 
 
+@contextlib.contextmanager
+def visit(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context.new_page()
+    context.close()
+
+
+def shares(times: list[float]) -> dict[str, float]:
+    times = sorted(times)
+    return {f"p{share}": round(times[len(times) * share // 100], 1) for share in (50, 95, 99)}
+
+
 def bench(browser: Browser, home: pathlib.Path, items: int) -> dict[str, Any]:
     root = home / "photos"
     large.make(root, "some", 1000)
@@ -94,65 +108,51 @@ def bench(browser: Browser, home: pathlib.Path, items: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     cold, warm = [], []
     for _ in range(5):
-        context = browser.new_context(viewport={"width": 1280, "height": 800})
-        page = context.new_page()
-        cold.append(first_grid(page, base, "some"))
-        warm += [first_grid(page, base, "some") for _ in range(3)]
-        context.close()
+        with visit(browser) as page:
+            cold.append(first_grid(page, base, "some"))
+            warm += [first_grid(page, base, "some") for _ in range(3)]
     found["first grid of 1,000, ms"] = {
         "cold": round(statistics.median(cold)),
         "warm": round(statistics.median(warm)),
     }
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    first_grid(page, base, "some")
-    page.wait_for_timeout(1000)
-    before = answered(server)
-    first_grid(page, base, "some")
-    page.wait_for_timeout(8000)
-    found["requests of a second visit"] = answered(server) - before
-    context.close()
-
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    found["memory before, MB"] = memory(page)
-    found[f"first grid of {items:,}, ms"] = round(first_grid(page, base, "many"))
-    times = sorted(page.evaluate(SCROLL, 1200))
-    page.get_by_role("link", name=f"p{items - 1:06d}.jpg").wait_for()
-    found[f"frames while {items:,} are scrolled, ms"] = {
-        share: round(times[int(len(times) * float(share[1:]) / 100)], 1)
-        for share in ("p50", "p95", "p99")
-    }
-    page.wait_for_timeout(1000)
-    found["memory after, MB"] = memory(page)
-    page.evaluate("document.querySelector('main').scrollTop = 0")
-    page.wait_for_timeout(500)
-    steady = sorted(page.evaluate(SCROLL.replace("(main.scrollHeight - main.clientHeight) * frame / frames", "frame * 40"), 600))  # fmt: skip
-    found["frames at 40 pixels a frame, ms"] = {
-        share: round(steady[int(len(steady) * float(share[1:]) / 100)], 1)
-        for share in ("p50", "p95", "p99")
-    }
-    context.close()
-
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    first_grid(page, base, "one")
-    line = context.new_cdp_session(page)
-    speed = 10e6 / 8
-    line.send("Network.emulateNetworkConditions", {"offline": False, "latency": 20, "downloadThroughput": speed, "uploadThroughput": speed})  # fmt: skip
-    sharp = []
-    for number in (0, 2, 4):
-        begun = time.perf_counter()
-        page.get_by_role("link", name=f"{number}.jpg", exact=True).click()
-        page.locator(".stage img.large").wait_for()
-        page.locator(".stage img").nth(1).wait_for(state="detached")
-        sharp.append(1000 * (time.perf_counter() - begun))
-        page.keyboard.press("Escape")
-        page.wait_for_timeout(2000)
-    found["24 MP sharp at 10 Mbit/s, ms"] = [round(each) for each in sharp]
-    size = len(server.get("/preview?path=one/0.jpg", Accept="image/*")[1])
-    found["its preview, bytes"] = size
-    context.close()
+    with visit(browser) as page:
+        first_grid(page, base, "some")
+        page.wait_for_timeout(1000)
+        before = answered(server)
+        first_grid(page, base, "some")
+        page.wait_for_timeout(8000)
+        found["requests of a second visit"] = answered(server) - before
+    with visit(browser) as page:
+        found["memory before, MB"] = memory(page)
+        found[f"first grid of {items:,}, ms"] = round(first_grid(page, base, "many"))
+        times = page.evaluate(SCROLL, 1200)
+        page.get_by_role("link", name=f"p{items - 1:06d}.jpg").wait_for()
+        found[f"frames while {items:,} are scrolled, ms"] = shares(times)
+        page.wait_for_timeout(1000)
+        found["memory after, MB"] = memory(page)
+        page.evaluate("document.querySelector('main').scrollTop = 0")
+        page.wait_for_timeout(500)
+        whole = "(main.scrollHeight - main.clientHeight) * frame / frames"
+        steady = page.evaluate(SCROLL.replace(whole, "frame * 40"), 600)
+        found["frames at 40 pixels a frame, ms"] = shares(steady)
+    with visit(browser) as page:
+        first_grid(page, base, "one")
+        line = page.context.new_cdp_session(page)
+        speed = {"downloadThroughput": 10e6 / 8, "uploadThroughput": 10e6 / 8}
+        slow = {"offline": False, "latency": 20, **speed}
+        line.send("Network.emulateNetworkConditions", slow)
+        sharp = []
+        for number in (0, 2, 4):
+            begun = time.perf_counter()
+            page.get_by_role("link", name=f"{number}.jpg", exact=True).click()
+            page.locator(".stage img.large").wait_for()
+            page.locator(".stage img").nth(1).wait_for(state="detached")
+            sharp.append(1000 * (time.perf_counter() - begun))
+            page.keyboard.press("Escape")
+            page.wait_for_timeout(2000)
+        found["24 MP sharp at 10 Mbit/s, ms"] = [round(each) for each in sharp]
+        size = len(server.get("/preview?path=one/0.jpg", Accept="image/*")[1])
+        found["its preview, bytes"] = size
     server.stop()
     return found
 

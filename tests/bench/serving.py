@@ -34,24 +34,16 @@ def main() -> None:
         with common.serving(root, PORT) as service:
             service.started("/folders")
             edit(service.url)
-            rows = [measure(service, root, *each, options) for each in CASES]
-            takes = ("p50 ms", "p95 ms", "p99 ms", "CPU ms")
-            columns = (
-                "request",
-                "of",
-                "a second",
-                "bare",
-                "× bare",
-                *takes,
-                "bare p99",
-                "bare CPU",
-            )
+            rows = [measure(service, root, case, options) for case in CASES]
+            takes = ("p50 ms", "p95 ms", "p99 ms", "CPU ms", "bare p99", "bare CPU")
+            columns = ("request", "of", "a second", "bare", "× bare", *takes)
             common.table("Requests", columns, rows)
             memory = [common.private_megabytes(pid) for pid in service.pids()]
             common.table("Memory", ("process", "MB private"), enumerate(memory))
 
 
-CASES = (
+Case = tuple[str, str, str, str, str, bool]
+CASES: tuple[Case, ...] = (
     ("GET /thumb", "/thumb", "img00500.jpg", "img00500.jpg.thumbnail", "image/webp", False),
     ("GET /thumb, 304", "/thumb", "img00500.jpg", "img00500.jpg.thumbnail", "image/webp", True),
     ("GET /folders", "/folders", "", "_index.json", "application/json", False),
@@ -68,24 +60,16 @@ def edit(url: str) -> None:
 
 
 def measure(
-    service: common.Service,
-    root: pathlib.Path,
-    label: str,
-    route: str,
-    path: str,
-    file: str,
-    kind: str,
-    known: bool,
-    options: argparse.Namespace,
+    service: common.Service, root: pathlib.Path, case: Case, options: argparse.Namespace
 ) -> list[object]:
     """One row: the mean rate of some rounds, of Lenslet and of the bare resource by turns."""
+    label, route, path, file, kind, known = case
     asked = f"{route}?{urllib.parse.urlencode({'path': path})}"
     headers = []
     if known:
         with urllib.request.urlopen(service.url + asked) as answer:
             headers = ["-H", f"If-None-Match: {answer.headers['ETag']}"]
-    ours: list[common.Load] = []
-    theirs: list[common.Load] = []
+    ours, theirs = list[common.Load](), list[common.Load]()
     with common.bare(root / file, PEER_PORT, kind) as peer:
         peer.started("/bare")
         for _ in range(options.rounds):

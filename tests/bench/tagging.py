@@ -7,6 +7,7 @@ from their number; only "rollups" also depends on the time. Searches go on meanw
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -58,7 +59,8 @@ def tag(root: pathlib.Path, edits: int, pause: float) -> None:
         time.sleep(10)  # it looks at every folder once
         common.until(lambda: not get(service, "/health/workers")["backlog"])
         before, sizes, writes = processes(service), {}, {}
-        waits = [("before", ask(service, str(folders[3].relative_to(root))))]
+        asked = str(folders[3].relative_to(root))
+        waits = [("before", ask(service, asked))]
         ended, during = threading.Event(), dict[str, list[float]]()
         asker = threading.Thread(target=keep_asking, args=(service, ended, during))
         asker.start()
@@ -78,30 +80,23 @@ def tag(root: pathlib.Path, edits: int, pause: float) -> None:
                 time.sleep(0.01)
             seen = max(seen, cache_bytes())
             if number + 1 in (100, edits):
-                waits.append(
-                    (f"after {number + 1}", ask(service, str(folders[3].relative_to(root))))
-                )
+                waits.append((f"after {number + 1}", ask(service, asked)))
         time.sleep(5)
         ended.set()
         asker.join()
         after = processes(service)
         rows = [[name, f"{number:,}"] for name, number in sorted(writes.items())]
-        rows += [
-            [f"all that the {name} wrote", f"{after[name][0] - before[name][0]:,}"]
-            for name in after
-        ]
-        rows += [[f"private memory, the {name}, MB", after[name][1]] for name in after]
+        for name, (written, megabytes) in after.items():
+            rows.append([f"all that the {name} wrote", f"{written - before[name][0]:,}"])
+            rows.append([f"private memory, the {name}, MB", megabytes])
         rows += [["the cache, most", f"{seen:,}"]]
         common.table(f"{edits} edits", ("", "bytes"), rows)
         names = [name for name, _ in waits]
-        common.table(
-            "Search, p50 and p95 in ms",
-            ("", *names, "meanwhile"),
-            [
-                [query, *(shown(each[query]) for _, each in waits), shown(during.get(query, []))]
-                for query in QUERIES
-            ],
-        )
+        rows = [
+            [query, *(shown(each[query]) for _, each in waits), shown(during.get(query, []))]
+            for query in QUERIES
+        ]
+        common.table("Search, p50 and p95 in ms", ("", *names, "meanwhile"), rows)
 
 
 def get(service: common.Service, route: str) -> dict[str, object]:
@@ -171,10 +166,8 @@ def cache_bytes() -> int:
     top = pathlib.Path(os.environ["XDG_CACHE_HOME"])
     total = 0
     for path in top.rglob("*"):
-        try:
+        with contextlib.suppress(OSError):
             total += path.stat().st_size
-        except OSError:
-            continue
     return total
 
 
