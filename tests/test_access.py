@@ -74,8 +74,8 @@ OWN_HOSTS = ["localhost", "localhost:7070", "LOCALHOST", "app.localhost", "127.0
 def test_a_name_that_another_site_points_here_is_refused(make_app, root, method, route) -> None:
     """DNS rebinding: the browser believes that a page of `evil.example` comes from here."""
     app = make_app(ALLOWED_HOSTS="photos.example.org")
-    for prefix in ("", "/api"):
-        answer = ask(app, method, prefix + route, Host="evil.example:7070")
+    for prefix, kind in (("", "text/html"), ("/api", "text/html"), ("", "*/*"), ("/api", "*/*")):
+        answer = ask(app, method, prefix + route, Host="evil.example:7070", Accept=kind)
         assert answer.status_int == 421
         if method != "HEAD":
             assert "ALLOWED_HOSTS" in answer.json["description"]
@@ -241,6 +241,7 @@ def test_a_proxys_user_needs_a_known_host_also_beside_a_token(make_app) -> None:
     """A page may add any header to a request to its own, rebound, name."""
     app = make_app(AUTH_HEADER="Remote-User", API_TOKEN=FULL)
     assert ask(app, "GET", "/folders", Host="evil.example", Remote_User="x").status_int == 421
+    assert ask(app, "GET", "/", Host="evil.example", Accept="text/html").status_int == 421
 
 
 # Headers and other sites that may read
