@@ -116,8 +116,8 @@ def end_a_decoder(before: set[int], number: int) -> None:
 
 @pytest.fixture
 def slow(tmp_path: pathlib.Path) -> Iterator[int]:
-    """A JPEG that takes over a second."""
-    with put(tmp_path / "slow.jpg", many_scans(200)).open("rb") as file:
+    """A JPEG that takes some seconds."""
+    with put(tmp_path / "slow.jpg", many_scans(400)).open("rb") as file:
         yield file.fileno()
 
 
