@@ -323,6 +323,18 @@ def make_gallery(tmp_path: pathlib.Path, root: pathlib.Path) -> Iterator[Callabl
         gallery.close()
 
 
+@pytest.fixture
+def indexed(make_gallery: Callable[..., Gallery]) -> Callable[..., Gallery]:
+    """Makes a gallery over `root` that has indexed what is there."""
+
+    def indexed(**settings: str) -> Gallery:
+        gallery = make_gallery(**settings)
+        gallery.index()
+        return gallery
+
+    return indexed
+
+
 class Server:
     """Real gunicorn, as a checkout starts it."""
 

@@ -30,18 +30,6 @@ from lenslet.paths import HEALTH, Path
 Make = Callable[..., Gallery]
 
 
-@pytest.fixture
-def indexed(make_gallery: Make) -> Make:
-    """Makes a gallery over `root` that has indexed what is there."""
-
-    def indexed(**settings: str) -> Gallery:
-        gallery = make_gallery(**settings)
-        gallery.index()
-        return gallery
-
-    return indexed
-
-
 def rest(gallery: Gallery) -> None:
     """Lets it do all that it does within some minutes."""
     gallery.index()

@@ -21,18 +21,6 @@ Make = Callable[..., Gallery]
 
 
 @pytest.fixture
-def indexed(make_gallery: Make) -> Make:
-    """Makes a gallery over `root` that has indexed what is there."""
-
-    def indexed(**settings: str) -> Gallery:
-        gallery = make_gallery(**settings)
-        gallery.index()
-        return gallery
-
-    return indexed
-
-
-@pytest.fixture
 def readonly(root: pathlib.Path) -> Iterator[pathlib.Path]:
     """A root with two photos, one of them edited, mounted read-only."""
     put(root / "a/one.jpg")

@@ -49,18 +49,6 @@ PENDING = {"status": "pending", "path": "a.jpg", "poll": "/preview?path=a.jpg", 
 everywhere = pytest.mark.parametrize("root", ["folder", "bucket"], indirect=True)
 
 
-@pytest.fixture
-def indexed(make_gallery: Make) -> Make:
-    """Makes a gallery over `root` that has indexed what is there."""
-
-    def indexed(**settings: str) -> Gallery:
-        gallery = make_gallery(**settings)
-        gallery.index()
-        return gallery
-
-    return indexed
-
-
 def preview(gallery: Gallery, path: str = "a.jpg", **more: str) -> Any:
     """The preview of an image, asked for as a client does: again after a 202."""
     gallery.app.get("/preview", {"path": path, **more}, status="*")

@@ -46,7 +46,7 @@ class Host:
         self.share: Callable[[Job], None] | None = None
 
     def claim(self, before: dict[str, str], new: int, *, is_busy: bool, force: bool) -> Claim:
-        """Decides who reads a folder that has unread images, `new` ones of which nobody reads.
+        """Decides who reads the unread images of a folder; `new` of them are read by nobody yet.
 
         `before` is what the manifest says. `is_busy`: this host works at the folder already, or
         somebody waits for it. `force` takes the work from another host.

@@ -133,7 +133,7 @@ class Record:
 
 
 def only(kind: str, path: Path, error: LensletError) -> FolderHealth:
-    """Returns the health of a folder of which nothing is known but what is wrong with it."""
+    """Returns the health of a folder that has this problem, and is not known otherwise."""
     return FolderHealth.of(Manifest(path), [Problem(kind, path, one_line(error))])
 
 
@@ -189,7 +189,7 @@ class Records:
         return {name: record.entry for name, record in found if record}
 
     def put(self, path: Path, record: Record, *, images_read: int = 0) -> None:
-        """Replaces the record of a folder, of which so many images were read since."""
+        """Replaces the record of a folder, and counts the images that were read since."""
         with self._lock:
             self.images_read += images_read
             before = self.get(path)

@@ -149,7 +149,7 @@ class Runs:
             self._queue.enqueue(Job(Kind.IMAGE, item, run.asked, thumbnail=thumbnail))
 
     def go_on(self, run: Run) -> None:
-        """Keeps a run whose folder is to be looked at again."""
+        """Keeps a run: its folder will be looked at again."""
         with self._lock:
             run.goes_on = True
 

@@ -151,7 +151,7 @@ class SearchFiles:
 
 
 def _differing(now: Mapping[Path, Record], known: Generations) -> Generations:
-    """Returns the folders of which the rollup knows another generation, "" for those not there."""
+    """Returns the folders whose generation the rollup does not have, "" for those that are gone."""
     differs = {path: each.generation for path, each in now.items()}
     differs = {path: each for path, each in differs.items() if each != known.get(path)}
     return differs | dict.fromkeys(known.keys() - now.keys(), "")
