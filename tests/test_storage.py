@@ -368,6 +368,22 @@ def test_a_used_state_folder_that_is_empty_is_an_unmounted_disk(
     assert (state / "a/x.jpg.json").read_bytes() == b"{}!"
 
 
+def test_a_sidecar_on_a_root_that_has_gone_is_not_taken_for_missing(
+    open_library_tree, root, tmp_path
+) -> None:
+    """An edit in `STATE_DIR` would hide the tags that the sidecar in the root has."""
+    put(root / "a/x.jpg.json", b"{}")
+    files, document = open_library_tree(STATE_DIR=str(tmp_path / "state")), Path("a/x.jpg.json")
+    assert [each.data for each in files.copies([document])] == [b"{}"]
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    with pytest.raises(StorageUnavailable, match="root"):
+        files.copies([document])
+    with pytest.raises(StorageUnavailable, match="root"):
+        replace(files, document, lambda old: b"lost")
+    assert not (tmp_path / "state/a").exists()
+
+
 @pytest.mark.parametrize("state", ["photos", "photos/state", "."])
 def test_a_state_folder_among_the_photos_is_refused(open_library_tree, tmp_path, state) -> None:
     with pytest.raises(SettingError, match="STATE_DIR"):

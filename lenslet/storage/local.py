@@ -328,6 +328,7 @@ class LocalTree(Tree):
             with self._folder(paths[0].parent) as fd:
                 return _documents(fd, paths)
         except NotFound:
+            self.check()  # its disk may be away
             return []
 
     def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:

@@ -95,10 +95,7 @@ class Overlay(Tree):
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
         below = self._below(paths)
-        above = self.upper.copies(paths)
-        if not above:
-            self.upper.check()
-        return [*above, *below]
+        return [*self.upper.copies(paths), *below]
 
     def _below(self, paths: Sequence[Path]) -> list[Document]:
         return [copy._replace(editable=False) for copy in self.lower.copies(paths)]

@@ -66,12 +66,12 @@ class Images:
         """Reads the JSON files beside an image, of which `item` is known."""
         return sidecar.find(image.location.tree, image.file, self._photo(image, item))
 
-    def edit(self, image: Image, change: sidecar.Edit) -> Sidecar | None:
+    def edit(self, image: Image, item: Item | None, change: sidecar.Edit) -> Sidecar | None:
         """Edits an image's sidecar, see `sidecar.edit`, and enqueues its folder.
 
-        The sidecar names the photo that it belongs to.
+        The sidecar names the photo that it belongs to. `item` is what is known of the image: what
+        is read after an edit has been stored may fail, and must not make a refusal of it.
         """
-        item = self.item(image)
         photo = self._photo(image, item)
 
         def change_and_name(stored: Sidecar | None) -> Document | None:

@@ -45,6 +45,7 @@ class Item(Resource):
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.images.find(image_param(req), fresh=True)
+        item = self.service.images.item(image)
         edit = sidecar.validate(read_json(req))
         if req.context.user:
             edit["updatedBy"] = req.context.user
@@ -54,10 +55,8 @@ class Item(Resource):
             seen = (req.get_header("If-Match") or "*").strip() != "*"
             return sidecar.merge(stored.document if stored else None, edit, seen=seen)
 
-        stored = self.service.images.edit(image, change)
-        document, tag = _merged(
-            image, stored, self._current(image, self.service.images.item(image))
-        )
+        stored = self.service.images.edit(image, item, change)
+        document, tag = _merged(image, stored, self._current(image, item))
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = sidecar.dumps(document)
         resp.set_header("ETag", f'"{tag}"')
@@ -130,7 +129,7 @@ class Tags(Resource):
 
         try:
             image = self.service.images.find(parse_image(text, "paths"), fresh=True)
-            stored = self.service.images.edit(image, change)
+            stored = self.service.images.edit(image, self.service.images.item(image), change)
         except LensletError as found:
             error = self.service.explained(found)
             return {"path": text, "status": int(status_of(error)[:3]), "description": str(error)}

@@ -524,6 +524,29 @@ def test_a_disk_that_is_taken_away_and_brought_back_loses_nothing(place: Place) 
     record(fault, times=scale(1, 20), acknowledged=writers.acknowledged, lost=0)
 
 
+def test_an_edit_that_is_refused_while_the_disk_goes_is_not_stored(place: Place) -> None:
+    """Whatever fails after an edit has been stored does not make a refusal of it."""
+    server, images, random_of = place.server, place.written[:4], random.Random(1)
+    well(server)
+    stored = {image: server.json(item(image))["notes"] for image in images}
+    wrong, answers = [], Counter[int]()
+    with ThreadPoolExecutor(len(images)) as threads:
+        for number in range(scale(60, 2000)):
+            notes = f"round {number}"
+            edits = {each: threads.submit(edit, server, each, notes=notes) for each in images}
+            time.sleep(random_of.uniform(0, 0.006))
+            with place.disk.away():
+                statuses = {image: each.result()[0] for image, each in edits.items()}
+            answers.update(statuses.values())
+            stored |= {image: notes for image, status in statuses.items() if status == 200}
+            found = {image: server.json(item(image)).get("notes") for image in images}
+            wrong += [(image, statuses[image]) for image in images if found[image] != stored[image]]
+    assert (wrong, set(answers)) == ([], {200, 503})
+    well(server)
+    place.check()
+    record("edits while a disk goes", times=answers.total(), acknowledged=answers[200], lost=0)
+
+
 @pytest.mark.parametrize("place", ["state"], indirect=True)
 def test_another_disk_in_place_of_state_dir_is_used_only_when_it_is_marked(place: Place) -> None:
     server, image = place.server, place.edited[-1]
