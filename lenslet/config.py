@@ -319,6 +319,12 @@ def _untrusted(file: FilePath, environ: Mapping[str, str]) -> str:
     return ""
 
 
+def is_exposed(filed: Mapping[str, str], folder: str = ".") -> bool:
+    """True if other users of this machine may read secrets in the file that these are from."""
+    has_secrets = any(name.endswith(("TOKEN", "SECRET_ACCESS_KEY")) for name in filed)
+    return has_secrets and bool(FilePath(folder, ".env").stat().st_mode & stat.S_IROTH)
+
+
 def _others_may_write(found: os.stat_result) -> bool:
     """True if a user who is neither this one nor root may write a file, or replace a folder's.
 

@@ -421,6 +421,16 @@ def test_a_name_that_looks_like_a_setting_is_pointed_out(root, tmp_path) -> None
     ]
 
 
+def test_a_file_of_secrets_that_others_may_read_is_pointed_out(root, tmp_path) -> None:
+    (tmp_path / ".env").write_text("API_TOKEN=token-of-mine\n")
+    for mode, hints in (
+        (0o644, ["lenslet: other users may read the secrets in .env: 'chmod o-r .env'"]),
+        (0o640, []),
+    ):
+        (tmp_path / ".env").chmod(mode)
+        assert lenslet(tmp_path, "index", root).stderr.splitlines()[:1] == hints
+
+
 def test_a_tilde_is_the_home_of_the_user(tmp_path) -> None:
     put(tmp_path / "home/photos/a.jpg")
     names = {"HOME": str(tmp_path / "home"), "ROOT_PATH": "~/photos", "STATE_DIR": "~/state"}

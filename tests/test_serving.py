@@ -576,6 +576,11 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
                 assert server.get(f"/thumb?{image}", Accept="image/*")[0] == 200
                 assert server.request("PUT", f"/item?{image}", {"tags": [f"t{end}"]})[0] == 200
                 server.until(lambda end=end: server.json(f"/search?q=t{end}").get("total") == 1)
+                with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE) as second:
+                    said = next(filter(None, second.stderr or ()))
+                    second.terminate()
+                assert f"process {worker.pid} indexes this library already" in said.decode()
+                server.until(lambda pid=worker.pid: server.index_pid() == pid)
             finally:
                 worker.send_signal(end)
         server.until(lambda: server.json("/health").get("status") == "degraded")

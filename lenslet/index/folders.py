@@ -167,6 +167,9 @@ class Folders:
     ) -> None:
         """Replaces a folder's record, and queues its parent and the summary if they change too."""
         self._records.put(path, record, images_read=images_read)
+        had, has = (each.health.counts["unreadableFolders"] for each in (before, record))
+        if had and not has:
+            log.info("this is over: folder %s can be indexed", path or "/")
         if path and before.entry != record.entry:
             self._queue.enqueue(Job(Kind.FOLDER, path.parent), SOON)
         if before.shown != record.shown:

@@ -108,7 +108,10 @@ def load_settings(*, writes: bool = True) -> Settings:
         settings = config.load(os.environ, filed)
         given = [name for name, value in (*os.environ.items(), *filed.items()) if value]
         config.check_slips(settings, given)
-        for sentence in config.misspelt(given):
+        hints = config.misspelt(given)
+        if config.is_exposed(filed):
+            hints.append("other users may read the secrets in .env: 'chmod o-r .env'")
+        for sentence in hints:
             print(f"lenslet: {sentence}", file=sys.stderr)
         if latest and latest[0].is_guarded and not settings.is_guarded:
             raise SettingError("everyone would have access now: start Lenslet anew for that")

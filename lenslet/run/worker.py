@@ -107,6 +107,9 @@ def work() -> int:
     targets = []
     with contextlib.suppress(OSError):
         status, address = _meet(settings)
+        beat = status.heartbeat()
+        if beat.age < 2 * BEAT_SECONDS and os.path.exists(f"/proc/{beat.pid or 'none'}"):
+            log.warning("process %d indexes this library already: one is enough", beat.pid)
         status.row = ROWS - 1
         targets.append((Mailbox(address, receives=True), queue, stop))
     threads = index_process(settings, queue, status, stop)

@@ -642,6 +642,7 @@ def test_permission_to_read_is_lost_and_given_back(place: Place) -> None:
             assert edit(server, image, notes="never")[0] == 403
             assert edit(server, place.edited[0], notes="meanwhile") == (200, "")
         well(server)
+        assert "this is over: folder a can be indexed" in server.log.read_text()
         with mode(root / f"{image}.json", 0):
             for method, body in (("GET", None), ("PUT", {"notes": "never"})):
                 status, answer = server.request(method, item(image), body)
