@@ -980,6 +980,45 @@ def test_hits_are_sorted_by_folder_name_or_date(dated: Gallery) -> None:
     assert dated.found("jpg", sort="date", limit=2, offset=1) == by_date[1:3]
 
 
+def test_months_are_counted_with_the_shapes_of_their_photos(dated: Gallery) -> None:
+    """Of everything, of a folder and all below, and of what a search finds."""
+
+    def timeline(query: str = "") -> list[tuple[str, int, float]]:
+        found = dated.app.get(f"/timeline?{query}").json
+        each = [(month["month"], month["count"], month["shapes"]) for month in found["months"]]
+        apart = ((name, found[name]["count"], found[name]["shapes"]) for name in ("future", "undated"))
+        return [*each, *(sums for sums in apart if sums[1])]
+
+    one, two = 1.33, 2.66
+    every = [("2024-08", 1, one), ("2024-07", 2, two), ("2023-12", 1, one), ("undated", 1, one)]
+    assert timeline() == timeline("path=/") == timeline("q=jpg") == every
+    assert timeline("path=2024") == timeline("q=date:2024-07") == every[1:2]
+    assert timeline("q=jpg&path=2023") == every[2:3]
+    assert timeline("q=-date:..9999") == every[3:]
+    assert timeline("path=nowhere") == []
+    put(dated.root / "2024/new.jpg", jpeg(exif=exif(DateTimeOriginal="2222:02:02 00:00:00")))
+    dated.index()
+    assert timeline() == [*every[:3], ("future", 1, one), every[3]]
+    assert dated.found("date:2100..") == ["2024/new.jpg"]
+    answer = dated.app.get("/timeline")
+    dated.app.get("/timeline", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
+    dated.app.get("/timeline?q=date:never", status=400)
+
+
+def test_a_date_in_a_name_counts_where_the_image_has_none(dated: Gallery) -> None:
+    put(dated.root / "IMG_20240702_120501.jpg")
+    put(dated.root / "2024/IMG-20240703-WA0001.jpg")
+    put(dated.root / "20190101.jpg", jpeg(exif=exif(DateTimeOriginal="2024:07:04 10:00:00")))
+    dated.index()
+    names = ["one", "IMG_20240702_120501", "IMG-20240703-WA0001", "20190101", "two"]
+    found = dated.found("date:2024-07", sort="date")
+    assert [path.rpartition("/")[2].removesuffix(".jpg") for path in found] == names
+    assert dated.app.get("/timeline").json["months"][1]["count"] == 5
+    taken = dated.app.get("/search?q=img_2024").json["items"][0]["takenAt"]
+    assert taken == "2024-07-02T12:05:01"
+    assert "takenAt" not in dated.app.get("/item?path=IMG_20240702_120501.jpg").json["exif"]
+
+
 def test_an_empty_query_lists_what_is_below_a_folder(dated: Gallery) -> None:
     assert dated.found("", path="2024") == ["2024/one.jpg", "2024/two.jpg"]
     assert dated.found("") == []

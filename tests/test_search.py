@@ -46,10 +46,17 @@ TERMS = st.lists(
 )
 
 
-def item(number: int, folder: list[str], name: list[str], tags: list[str]) -> manifest.Item:
+def item(
+    number: int,
+    folder: list[str],
+    name: list[str],
+    tags: list[str],
+    taken: str = "",
+    width: int = 1,
+) -> manifest.Item:
     path = Path(f"{'-'.join(folder)}/{number:02d}-{'-'.join(name)}.jpg")
-    return {"path": path, "name": path.name, "type": "image/jpeg", "w": 1, "h": 1, "size": 1, "hasThumb": True,
-            "hasMeta": bool(tags), "rev": "1", "tags": tags}  # fmt: skip
+    return {"path": path, "name": path.name, "type": "image/jpeg", "w": width, "h": 2, "size": 1, "hasThumb": True,
+            "hasMeta": bool(tags), "rev": "1", "tags": tags, **({"takenAt": taken} if taken else {})}  # fmt: skip
 
 
 def agrees(found: manifest.Item, term: str) -> bool:
@@ -96,9 +103,28 @@ def test_a_query_finds_what_reading_every_item_would(drawn, terms: list[str]) ->
     assert (count, more) == (len(wanted), False)
 
 
-DRAFTS = st.dictionaries(
-    st.integers(0, 9), st.tuples(WORDS, st.lists(st.sampled_from(["ab", "c"])))
+TAKEN = st.sampled_from(
+    ["", "2019-09-30T23:59:59", "2019-10-01T00:00:00+02:00", "1965-01-01T00:00:00Z"]
 )
+DRAFTS = st.dictionaries(
+    st.integers(0, 9),
+    st.tuples(WORDS, st.lists(st.sampled_from(["ab", "c"])), TAKEN, st.sampled_from([0, 1, 4, 90])),
+)
+
+
+def counted(items: list[manifest.Item]) -> dict[bytes, tuple[int, int]]:
+    """How many there are of each month, and the hundredths of their shapes."""
+    found = Counter(i.get("takenAt", "")[:7].replace("-", "").encode() for i in items)
+    shapes = Counter[bytes]()
+    for each in items:
+        month = each.get("takenAt", "")[:7].replace("-", "").encode()
+        shapes[month] += {0: 100, 1: 50, 4: 200, 90: 300}[each["w"]]
+    return {month: (count, shapes[month]) for month, count in found.items()}
+
+
+def timeline(search: Search, query: str, below: str) -> dict[bytes, tuple[int, int]]:
+    months = search.timeline(query, Path(below))
+    return {month: (n, months.shapes[month]) for month, n in months.counts.items() if n}
 
 
 @settings(max_examples=150, deadline=None)
@@ -109,7 +135,7 @@ DRAFTS = st.dictionaries(
     st.sampled_from(["", "a", "a/b", "c"]),
 )
 def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, below) -> None:
-    """In the same order, and suggestions count the same, whatever came, went or was edited."""
+    """In the same order, and suggestions and months count the same, whatever has happened."""
     folders = sorted(map(Path, names), key=paths.folder_key)
     steps: list[dict[Path, list[manifest.Item]]] = [{}, {}]
     for folder, drafts in zip(folders, drawn, strict=False):
@@ -135,13 +161,18 @@ def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, 
             search.find("a", paths.ROOT, Page())  # looks at one more folder
         for terms in queries:
             found, *_ = search.find(" ".join(terms), Path(below), Page(limit=1000))
-            wanted = [
-                i["path"]
+            hits = [
+                i
                 for folder in folders
                 for i in new[folder]
                 if Path(below).holds(folder) and all(agrees(i, t) for t in terms)
             ]
-            assert [orjson.loads(line)["path"] for line in found] == wanted
+            assert [orjson.loads(line)["path"] for line in found] == [i["path"] for i in hits]
+            assert timeline(search, " ".join(terms), below) == counted(hits)
+        everything = [i for items in new.values() for i in items]
+        inside = [i for i in everything if Path(below).holds(i["path"].parent)]
+        assert timeline(search, "", below) == counted(inside)
+        assert timeline(search, "", "") == counted(everything)
         tags = Counter(tag for items in new.values() for i in items for tag in i["tags"])
         found = [each for each in search.suggest("", 100) if each["kind"] == "tag"]
         assert {each["text"]: each["count"] for each in found} == tags

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from lenslet.paths import Path
-from lenslet.search.rollup import Terms, folded_line, position_of
+from lenslet.search.rollup import Months, Terms, folded_line, position_of
 from lenslet.storage.local import Scratch, Text
 
 _MOST_SPLICES = 100  # of one folder
@@ -35,6 +35,7 @@ class Changed:
 
     The log has its text at `base`: the items that differ, their folded lines, and from `terms` on
     the counts of terms to be added to the rollup's. Positions in it are counted from `base`.
+    `months` are those of these terms.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Changed:
     base: int
     terms: int
     size: int
+    months: Months
 
     def lines(self) -> Iterator[Splice]:
         """Yields the splices that have lines, with where these are in the log."""
@@ -65,10 +67,10 @@ class Changed:
 
 def fold_changes(
     old: Sequence[Line], end: int, new: Sequence[bytes]
-) -> tuple[bytes, tuple[Splice, ...], int]:
+) -> tuple[bytes, tuple[Splice, ...], int, Months]:
     """Compares the `new` items of a folder with the `old` lines of the rollup, which end at `end`.
 
-    Returns what `Changed` describes: the text, the splices and where the terms start.
+    Returns what `Changed` describes: the text, the splices, where the terms start, and the months.
     """
     starts = [*(start for start, _ in old), end]
     json, lines, terms = bytearray(), bytearray(), Terms()
@@ -85,7 +87,7 @@ def fold_changes(
         found.append(Splice(starts[gone], starts[until], first, len(lines)))
     size = len(json)
     splices = tuple(Splice(a, b, size + first, size + last) for a, b, first, last in found)
-    return bytes(json + lines) + terms.encode(), splices, size + len(lines)
+    return bytes(json + lines) + terms.encode(), splices, size + len(lines), terms.months
 
 
 def differences(

@@ -26,6 +26,7 @@ from lenslet.search.changes import Changed, Line, fold_changes, without_garbage
 from lenslet.search.rollup import (
     FIELD,
     TAG,
+    Months,
     copy_rollup,
     empty_copy,
     encode_date,
@@ -120,6 +121,8 @@ class FoldedCopy:
         items, _ = cache.open(Path(f"{key}.json"))
         self._items = items.fileno()
         weakref.finalize(self, items.close)  # threads may still read when it is replaced
+        with cache.open(Path(f"{key}.terms"))[0] as file:
+            self.months = Months.of(file)
 
     def item(self, line: bytes) -> bytes:
         """Returns the JSON of the item that a folded line stands for."""
@@ -350,6 +353,21 @@ class Search:
         for _, line in unchanged:
             yield None, line
 
+    def timeline(self, query: str, below: Path) -> Months:
+        """Counts what a query finds below a folder, or everything there, by month."""
+        terms = parse(query)
+        return self._with_view(lambda view: self._timeline(view, terms, below))
+
+    def _timeline(self, view: _View, terms: list[Term], below: Path) -> Months:
+        found = Months()
+        if terms or below:
+            for _, line in self._hits(view, terms, below):
+                found.add_line(line)
+        else:
+            for months in (view.rollup.months, *(each.months for each in view.changed)):
+                found.update(months)
+        return found
+
     def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Suggests tags that contain a text, then words of file names that begin with the text.
 
@@ -364,7 +382,9 @@ class Search:
         for text in texts:
             for line in [line for line in text.splitlines() if wanted in line]:
                 kind, folded, term, count = line.split(b"\t")
-                if (wanted in folded) if kind == b"t" else folded.startswith(wanted):
+                if kind != b"m" and (
+                    wanted in folded if kind == b"t" else folded.startswith(wanted)
+                ):
                     counts[kind, term] = counts.get((kind, term), 0) + int(count)
         ordered = ((kind, -count, term) for (kind, term), count in counts.items() if count > 0)
         return [
@@ -450,10 +470,11 @@ class Search:
             if not generation:
                 return None
         start, end = (known.start, known.end) if known else view.rollup.range_of(folder)
-        text, splices, terms = fold_changes(view.rollup.lines(start, end), end, new)
+        text, splices, terms, months = fold_changes(view.rollup.lines(start, end), end, new)
         order = known.order if known else folder_key(folder)
         base = view.log.append(text)
-        return Changed(folder, order, generation, start, end, splices, base, terms, len(text))
+        where = start, end, splices, base, terms, len(text)
+        return Changed(folder, order, generation, *where, months)
 
     def _items(self, folder: Path) -> tuple[str, list[bytes]]:
         """Returns the generation of a folder's manifest, and its items as lines of a rollup.

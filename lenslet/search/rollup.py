@@ -7,8 +7,9 @@ Each host keeps in its cache a folded copy (without case and accents) of the rol
 files, whose key is the rollup's id.
 
 - `KEY.json`: the items, one per line.
-- `KEY.lines`: a line for each item: where it is in `KEY.json`, name, folder, tags, notes and date.
-- `KEY.terms`: tags and the words of names, with their counts.
+- `KEY.lines`: a line for each item: where it is in `KEY.json`, its shape, name, folder, tags, notes
+  and date.
+- `KEY.terms`: months, tags and the words of names, with their counts.
 """
 
 import contextlib
@@ -55,6 +56,9 @@ _ID = re.compile(r"[0-9a-f]{16}")
 # Positions are written in letters that folded text never contains, so that no query finds them.
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
+_SHAPE = "Z"  # before the shape of an image: its width over its height, in hundredths
+_LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
+_MONTH = 6  # letters of a date
 _HEAD_BYTES, _CHUNK = 4096, 1 << 20
 _FOLDERS = b'\n],"folders":'
 _FOLDER_BYTES = 16  # on average, a folder of them with its generation has more
@@ -72,7 +76,10 @@ def fold(text: str) -> str:
 
 
 def entry(item: Item) -> Item:
-    """Returns the keys of an item that the rollup has."""
+    """Returns the keys of an item that the rollup has.
+
+    If the image does not say when it was taken, its name may.
+    """
     found = {  # written out: 0.6 µs instead of 2.5
         "path": item["path"],
         "name": item["name"],
@@ -87,6 +94,8 @@ def entry(item: Item) -> Item:
     for key in ("createdAt", "takenAt", "thumb"):
         if key in item:
             found[key] = item[key]
+    if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
+        found["takenAt"] = named
     return found
 
 
@@ -286,10 +295,21 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
 def folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
     tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
-    where = f"{position:X}".translate(_CODE)
-    date = encode_date(str(item.get("takenAt") or item.get("createdAt") or "")[:19])
-    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date.decode())
+    where = f"{position:X}{_SHAPE}{_shape(item)}".translate(_CODE)
+    date = _date_of(item).decode()
+    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date)
     return FIELD.join(fields).encode() + b"\n"
+
+
+def _shape(item: Item) -> int:
+    """The width of an image over its height, in hundredths; 100 while it is not known."""
+    width, height = item["w"], item["h"]
+    shape: int = 100 * width // height if width > 0 and height > 0 else 100
+    return min(max(shape, _LEAST_SHAPE), _MOST_SHAPE)
+
+
+def _date_of(item: Item) -> bytes:
+    return encode_date(str(item.get("takenAt") or item.get("createdAt") or "")[:19])
 
 
 def encode_date(text: str) -> bytes:
@@ -297,19 +317,64 @@ def encode_date(text: str) -> bytes:
     return re.sub(r"\D", "", text).translate(_CODE).encode()
 
 
+def decode_date(code: bytes) -> bytes:
+    return code.translate(_DECODE)
+
+
 def position_of(line: bytes) -> int:
     """Returns where the item of a folded line is in the file of items."""
-    return int(line[: line.index(b"\x1f")].translate(_DECODE), 16)
+    return int(line[: line.index(_SHAPE.encode())].translate(_DECODE), 16)
+
+
+class Months:
+    """Counts images by the month in which they were taken, and adds up their shapes.
+
+    Both are by `201909`, or by nothing for images without a date; shapes are in hundredths.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[bytes] = Counter()
+        self.shapes: Counter[bytes] = Counter()
+
+    def add(self, month: bytes, count: int, shape: int) -> None:
+        self.counts[month] += count
+        self.shapes[month] += shape
+
+    def add_line(self, line: bytes) -> None:
+        """Adds the image of a folded line."""
+        where, date = line[: line.index(b"\x1f")], line[line.rindex(b"\x1f") + 1 :]
+        shape = int(where[where.index(_SHAPE.encode()) + 1 :].translate(_DECODE))
+        self.add(date[:_MONTH].translate(_DECODE), 1, shape)
+
+    def update(self, other: "Months") -> None:
+        self.counts.update(other.counts)
+        self.shapes.update(other.shapes)
+
+    def encode(self) -> bytes:
+        """Returns lines of kind (`m`), month, shapes and count."""
+        counts = self.counts.items()
+        return b"".join(b"m\t%s\t%d\t%d\n" % (m, self.shapes[m], n) for m, n in counts)
+
+    @classmethod
+    def of(cls, lines: Iterable[bytes]) -> "Months":
+        """Reads what `encode` returned, from lines that begin with it."""
+        found = cls()
+        for line in itertools.takewhile(lambda line: line.startswith(b"m\t"), lines):
+            _, month, shapes, count = line.split(b"\t")
+            found.add(month, int(count), int(shapes))
+        return found
 
 
 class Terms:
-    """Counts tags, as they are written, and the words of names."""
+    """Counts months, tags as they are written, and the words of names."""
 
     def __init__(self) -> None:
+        self.months = Months()
         self.tags: Counter[str] = Counter()
         self.words: Counter[str] = Counter()
 
     def add(self, item: Item) -> None:
+        self._count(item, 1)
         self.tags.update(item["tags"])
         self.words.update(_words_of(item))
         if len(self.words) > 2 * _MOST_TERMS:  # file names that are hashes give endless words
@@ -318,12 +383,21 @@ class Terms:
             self.tags = Counter(dict(self.tags.most_common(_MOST_TERMS)))
 
     def remove(self, item: Item) -> None:
+        self._count(item, -1)
         self.tags.subtract(item.get("tags", ()))
         self.words.subtract(_words_of(item))
 
+    def _count(self, item: Item, times: int) -> None:
+        month = decode_date(_date_of(item)[:_MONTH])
+        self.months.add(month, times, times * _shape(item))
+
     def encode(self) -> bytes:
-        """Returns lines of kind (`t` or `w`), folded text, text and count; the rarest left out."""
-        return b"".join((*_term_lines("t", self.tags), *_term_lines("w", self.words)))
+        """Returns the months, and then tags and words; the rarest left out.
+
+        Each is a line of kind (`t` or `w`), folded text, text and count.
+        """
+        terms = (*_term_lines("t", self.tags), *_term_lines("w", self.words))
+        return b"".join((self.months.encode(), *terms))
 
 
 def _term_lines(kind: str, counts: Counter[str]) -> Iterator[bytes]:

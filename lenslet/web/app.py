@@ -27,7 +27,7 @@ from lenslet.web.jobs import FolderJobs
 from lenslet.web.metrics import Metrics
 from lenslet.web.page import Index, OpenApi, PageFile
 from lenslet.web.requests import Requests
-from lenslet.web.search import RebuildIndex, Suggest
+from lenslet.web.search import RebuildIndex, Suggest, Timeline
 from lenslet.web.search import Search as SearchItems
 from lenslet.web.service import Resource, Service
 from lenslet.web.thumb import Preview, Thumb
@@ -51,6 +51,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "/files/{rest:path}": File,
     "/search": SearchItems,
     "/search/suggest": Suggest,
+    "/timeline": Timeline,
     "/search/rebuild-index": RebuildIndex,
     "/session": Session,
     "/health": Health,

@@ -1,18 +1,22 @@
 """`/search`: items by words, suggestions, and the request to rebuild the rollup."""
 
+import datetime as dt
+
 import falcon
 import orjson
+from blake3 import blake3
 
+from lenslet import times
 from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
 from lenslet.search.query import Page
-from lenslet.web.answers import JSON, send_json, send_pending, url
+from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
 from lenslet.web.service import Resource
 
 MAX_QUERY_CHARACTERS = 1000
-LAST_ITEM = 100_000
+LAST_ITEM = 500_000
 
 
 class Search(Resource):
@@ -33,6 +37,31 @@ class Search(Resource):
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = b'{"items":[' + b",".join(found.items) + b"]," + orjson.dumps(rest)[1:]
+
+
+class Timeline(Resource):
+    """`GET /timeline?path=&q=`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        found = self.service.search.timeline(_query(req), path_param(req))
+        tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
+        months = sorted(filter(None, +found.counts), reverse=True)
+        future = [month for month in months if month > tomorrow]
+
+        def sums(*chosen: bytes) -> dict[str, float]:
+            count, shapes = (sum(each[m] for m in chosen) for each in (found.counts, found.shapes))
+            return {"count": count, "shapes": shapes / 100}
+
+        document = {
+            "months": [
+                {"month": f"{month[:4].decode()}-{month[4:].decode()}", **sums(month)}
+                for month in months[len(future) :]
+            ],
+            "future": sums(*future),
+            "undated": sums(b""),
+        }
+        data = orjson.dumps(document)
+        send(req, resp, data, JSON, blake3(data).hexdigest()[:20])
 
 
 class Suggest(Resource):
