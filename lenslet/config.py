@@ -18,7 +18,7 @@ from lenslet.errors import SettingError
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 # What is so without these settings.
-_ACCESS = dict.fromkeys(
+ACCESS = dict.fromkeys(
     ("API_TOKEN", "READ_TOKEN", "AUTH_HEADER"),
     "everyone who reaches the port may do everything",
 )
@@ -321,7 +321,7 @@ def _untrusted(file: FilePath, environ: Mapping[str, str]) -> str:
 
 def is_exposed(filed: Mapping[str, str], folder: str = ".") -> bool:
     """True if other users of this machine may read secrets in the file that these are from."""
-    has_secrets = any(name.endswith(("TOKEN", "SECRET_ACCESS_KEY")) for name in filed)
+    has_secrets = any(name.endswith(("TOKEN", "SECRETACCESS_KEY")) for name in filed)
     return has_secrets and bool(FilePath(folder, ".env").stat().st_mode & stat.S_IROTH)
 
 
@@ -379,7 +379,7 @@ def misspelt(variables: Iterable[str]) -> list[str]:
 
 def check_slips(found: Settings, variables: Iterable[str]) -> None:
     """Raises `SettingError` if access or the photos may be unprotected for a slip in a name."""
-    guards = {} if found.is_guarded else _ACCESS
+    guards = {} if found.is_guarded else ACCESS
     if not found.state_dir:
         guards = guards | _UNTOUCHED
     for name in variables:

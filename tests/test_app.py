@@ -986,7 +986,9 @@ def test_months_are_counted_with_the_shapes_of_their_photos(dated: Gallery) -> N
     def timeline(query: str = "") -> list[tuple[str, int, float]]:
         found = dated.app.get(f"/timeline?{query}").json
         each = [(month["month"], month["count"], month["shapes"]) for month in found["months"]]
-        apart = ((name, found[name]["count"], found[name]["shapes"]) for name in ("future", "undated"))
+        apart = (
+            (name, found[name]["count"], found[name]["shapes"]) for name in ("future", "undated")
+        )
         return [*each, *(sums for sums in apart if sums[1])]
 
     one, two = 1.33, 2.66

@@ -561,7 +561,7 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
     server = serve(root, WORKER_THREADS="0", SCAN_SECONDS="3600", IMG_WAIT="20")
     assert server.get("/preview?path=many/img0.jpg")[0] == 503
     missing = "no index process: run 'lenslet worker' on this host, as the same user and with the "
-    missing += "same ROOT_PATH and STATE_DIR"
+    missing += "same ROOT_PATH, STATE_DIR and XDG_CACHE_HOME"
     assert server.json("/health")["reasons"] == [missing]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "WORKER_THREADS": "0"}
     command = [sys.executable, "-m", "lenslet", "worker", str(root)]
@@ -576,11 +576,9 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
                 assert server.get(f"/thumb?{image}", Accept="image/*")[0] == 200
                 assert server.request("PUT", f"/item?{image}", {"tags": [f"t{end}"]})[0] == 200
                 server.until(lambda end=end: server.json(f"/search?q=t{end}").get("total") == 1)
-                with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE) as second:
-                    said = next(filter(None, second.stderr or ()))
-                    second.terminate()
-                assert f"process {worker.pid} indexes this library already" in said.decode()
-                server.until(lambda pid=worker.pid: server.index_pid() == pid)
+                second = subprocess.run(command, env=environ, capture_output=True, timeout=20)
+                said = f"lenslet: process {worker.pid} indexes this library already\n"
+                assert (second.returncode, second.stderr.decode()) == (1, said)
             finally:
                 worker.send_signal(end)
         server.until(lambda: server.json("/health").get("status") == "degraded")

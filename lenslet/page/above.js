@@ -3,6 +3,7 @@
 import { searchHref } from "./address.js";
 import { suffixes } from "./api.js";
 import { h, put, textButton } from "./dom.js";
+import { on } from "./events.js";
 import { reopen, source } from "./list.js";
 import { T } from "./strings.js";
 import { folderTiles } from "./tree.js";
@@ -11,6 +12,12 @@ const said = h("div", { role: "status" });
 const folders = h("div");
 export const above = h("div", said, folders);
 let drawn; // the folders that are shown, as text
+let trouble; // why the service does not answer
+
+on("trouble", (reason) => {
+	trouble = reason;
+	if (source) update();
+});
 
 export function update() {
 	const { path, dirs } = source;
@@ -25,7 +32,7 @@ const hint = ([title, text], more = "") => h("div.hint", h("h2", title), h("p", 
 function message({ problem, opened, query, path, total, more, items, dirs, unsupported = {} }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.photos));
 	if (problem) return hint([T.failed, problem.message], textButton(T.retry, reopen));
-	if (!opened) return T.loading;
+	if (!opened) return trouble ? hint(T.waiting) : T.loading;
 	if (!query) return items.length || dirs.length ? "" : hint(T.emptyFolder(suffixes), Object.keys(unsupported).length && h("p", T.unsupported(unsupported)));
 	if (items.length) return h("p.quiet", T.found(total, more));
 	return hint(T.nothingFound, path && h("a", { href: searchHref(query) }, T.everywhere));

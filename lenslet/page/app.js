@@ -17,7 +17,7 @@ import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
 const wide = matchMedia("(min-width: 56rem)");
-const offline = h("p.offline", { role: "alert", popover: "manual" });
+const offline = h("p.offline", { role: "alert", hidden: true });
 const { crumbs, tree } = folders;
 
 document.body.append(
@@ -60,9 +60,8 @@ on("list", () => {
 	viewer.update();
 });
 on("trouble", (reason) => {
-	offline.textContent = reason;
-	offline.togglePopover(false);
-	offline.togglePopover(Boolean(reason)); // above a dialog
+	[offline.textContent, offline.hidden] = [reason, !reason];
+	(document.querySelector("dialog[open]") ?? document.body).prepend(offline);
 });
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
 address.start();

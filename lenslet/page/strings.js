@@ -10,6 +10,7 @@ export const T = {
 	retry: "Try again",
 	menu: "Folders",
 	loading: "Loading…",
+	waiting: ["No photos yet", "This page tries again by itself."],
 
 	// Folders and the grid
 	pointer: "Shows the photos of another place",

@@ -198,7 +198,7 @@ def _usable(library: Library, more: str = "") -> bool:
 def _summary(found: dict[str, Any], progress: Progress) -> int:
     """Says what was indexed and what is wrong; 1 if something could not be read."""
     counts = found["counts"]
-    print(f"{health.size(counts)}: {progress}, {counts['thumbnails']} have thumbnails")
+    print(f"{health.summary(found)}: {progress}, {counts['thumbnails']} have thumbnails")
     kinds = health.KINDS.keys() - health.NOTES
     shown = [p for kind in kinds for p in found["problems"].get(kind, ())]
     for problem in sorted(shown, key=lambda problem: problem["path"].split("/")):

@@ -5,6 +5,7 @@
 value raises `lenslet.errors.SettingError`.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -16,11 +17,13 @@ from lenslet.index.loop import Indexer
 from lenslet.index.queue import Queue
 from lenslet.index.status import Status
 from lenslet.library import open_library
-from lenslet.run import FRESH_SECONDS, quiet_pillow
+from lenslet.run import FRESH_SECONDS, own_files, quiet_pillow
 from lenslet.run.worker import reach
-from lenslet.storage import check_settings
+from lenslet.storage import check_settings, root_name
 from lenslet.web.app import WSGIApp
 from lenslet.web.app import create_app as application
+
+log = logging.getLogger("lenslet")
 
 
 def create_app(settings: Mapping[str, str]) -> WSGIApp:
@@ -31,6 +34,9 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
     """
     checked = _checked(settings)
     library = open_library(checked, fresh_seconds=FRESH_SECONDS)
+    log.info("Lenslet serves %s (its own files: %s)", root_name(checked), own_files(checked))
+    if not checked.is_guarded:
+        log.warning("whoever reaches this program may edit tags and notes: pass API_TOKEN")
     if not checked.worker_threads:
         return application(library, *reach(checked))
     queue, status = Queue(), Status()
@@ -51,6 +57,8 @@ def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:
     quiet_pillow()
+    if not isinstance(settings, Mapping):
+        raise SettingError("the settings must be a dict, such as {'ROOT_PATH': '/srv/photos'}")
     known = {*config.names(), "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
     for name, value in settings.items():
         if name not in known:
@@ -58,7 +66,9 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
         if not isinstance(value, str):
             kind = type(value).__name__
             example = ", such as '80'" if kind == "int" else ""  # of no secret
-            raise SettingError(f"{name}: must be text{example}, not {kind}; or leave it out")
+            raise SettingError(f"{name}: must be text{example}, not {kind}")
+        if not value and name in config.ACCESS:
+            raise SettingError(f"{name} is empty: everyone would have access; or leave it out")
     if not settings.get("ROOT_PATH") and not settings.get("S3_BUCKET"):
         raise SettingError("ROOT_PATH, or S3_BUCKET, is not set")
     return check_settings(config.settings({"HOME": os.path.expanduser("~"), **settings}))

@@ -32,7 +32,7 @@ log = logging.getLogger("lenslet")
 
 
 class Mailbox(Channel):
-    """Jobs for a worker. Of several workers the one that was started last gets them."""
+    """Jobs for a worker."""
 
     def __init__(self, address: str, *, receives: bool = False) -> None:
         self._address = address
@@ -109,7 +109,7 @@ def work() -> int:
         status, address = _meet(settings)
         beat = status.heartbeat()
         if beat.age < 2 * BEAT_SECONDS and os.path.exists(f"/proc/{beat.pid or 'none'}"):
-            log.warning("process %d indexes this library already: one is enough", beat.pid)
+            raise SystemExit(f"lenslet: process {beat.pid} indexes this library already")
         status.row = ROWS - 1
         targets.append((Mailbox(address, receives=True), queue, stop))
     threads = index_process(settings, queue, status, stop)

@@ -46,6 +46,7 @@ Answer = TypeVar("Answer")
 COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
 MOST_SORTED = 500_000  # takes a second
+_BATCH = 10_000  # lines that are counted at a time
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "date": 5}
@@ -122,7 +123,7 @@ class FoldedCopy:
         self._items = items.fileno()
         weakref.finalize(self, items.close)  # threads may still read when it is replaced
         with cache.open(Path(f"{key}.terms"))[0] as file:
-            self.months = Months.of(file)
+            self._months = Months.of(file)
 
     def item(self, line: bytes) -> bytes:
         """Returns the JSON of the item that a folded line stands for."""
@@ -163,6 +164,18 @@ class FoldedCopy:
             self._bisect(lambda other: folder_key(other) >= key),
             self._bisect(lambda other: folder_key(other) > key and not folder.holds(other)),
         )
+
+    def months_below(self, folder: Path) -> Months:
+        """Counts the images of a folder and of all folders below it by month."""
+        if not folder:
+            return self._months
+        found = Months()
+        start, end = self.range_below(folder)
+        while start < end:
+            stop = self.fold.find(b"\n", min(start + _SLICE, end) - 1) + 1
+            found.add_lines(self.fold[start:stop])
+            start = stop
+        return found
 
     def _bisect(self, reached: Callable[[Path], bool]) -> int:
         """The start of the first line for whose folder `reached` is true; lines are in order."""
@@ -360,12 +373,15 @@ class Search:
 
     def _timeline(self, view: _View, terms: list[Term], below: Path) -> Months:
         found = Months()
-        if terms or below:
-            for _, line in self._hits(view, terms, below):
-                found.add_line(line)
-        else:
-            for months in (view.rollup.months, *(each.months for each in view.changed)):
-                found.update(months)
+        if terms:
+            hits = (line for _, line in self._hits(view, terms, below))
+            while lines := list(itertools.islice(hits, _BATCH)):
+                found.add_lines(b"\n".join(lines))
+            return found
+        found.update(view.rollup.months_below(below))
+        for each in view.changed:
+            if below.holds(each.folder):
+                found.update(each.months)
         return found
 
     def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:

@@ -56,9 +56,10 @@ _ID = re.compile(r"[0-9a-f]{16}")
 # Positions are written in letters that folded text never contains, so that no query finds them.
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
-_SHAPE = "Z"  # before the shape of an image: its width over its height, in hundredths
+_SHAPE, _MONTH = 3, 6  # letters of a shape and of a month
 _LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
-_MONTH = 6  # letters of a date
+# Of a folded line, the shape and the month.
+_MONTHS = re.compile(rb"^(...)[^\x1f\n]*(?:\x1f[^\x1f\n]*){4}\x1f([G-P]{0,6})", re.MULTILINE)
 _HEAD_BYTES, _CHUNK = 4096, 1 << 20
 _FOLDERS = b'\n],"folders":'
 _FOLDER_BYTES = 16  # on average, a folder of them with its generation has more
@@ -295,7 +296,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
 def folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
     tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
-    where = f"{position:X}{_SHAPE}{_shape(item)}".translate(_CODE)
+    where = f"{_shape(item):03}{position:X}".translate(_CODE)
     date = _date_of(item).decode()
     fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date)
     return FIELD.join(fields).encode() + b"\n"
@@ -317,13 +318,9 @@ def encode_date(text: str) -> bytes:
     return re.sub(r"\D", "", text).translate(_CODE).encode()
 
 
-def decode_date(code: bytes) -> bytes:
-    return code.translate(_DECODE)
-
-
 def position_of(line: bytes) -> int:
     """Returns where the item of a folded line is in the file of items."""
-    return int(line[: line.index(_SHAPE.encode())].translate(_DECODE), 16)
+    return int(line[_SHAPE : line.index(b"\x1f")].translate(_DECODE), 16)
 
 
 class Months:
@@ -340,11 +337,10 @@ class Months:
         self.counts[month] += count
         self.shapes[month] += shape
 
-    def add_line(self, line: bytes) -> None:
-        """Adds the image of a folded line."""
-        where, date = line[: line.index(b"\x1f")], line[line.rindex(b"\x1f") + 1 :]
-        shape = int(where[where.index(_SHAPE.encode()) + 1 :].translate(_DECODE))
-        self.add(date[:_MONTH].translate(_DECODE), 1, shape)
+    def add_lines(self, lines: bytes) -> None:
+        """Adds the images of folded lines."""
+        for (shape, month), count in Counter(_MONTHS.findall(lines)).items():
+            self.add(month.translate(_DECODE), count, count * int(shape.translate(_DECODE)))
 
     def update(self, other: "Months") -> None:
         self.counts.update(other.counts)
@@ -388,7 +384,7 @@ class Terms:
         self.words.subtract(_words_of(item))
 
     def _count(self, item: Item, times: int) -> None:
-        month = decode_date(_date_of(item)[:_MONTH])
+        month = _date_of(item)[:_MONTH].translate(_DECODE)
         self.months.add(month, times, times * _shape(item))
 
     def encode(self) -> bytes:

@@ -79,7 +79,7 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
     shown, reason = path or "the root", os.strerror(error.errno or errno.EIO)
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ENAMETOOLONG:
-            return NotFound(f"There is no {shown}.")
+            return NotFound(f"There is no {path}." if path else "The root is not there.")
         case errno.EISDIR | errno.ELOOP | errno.ENXIO:
             return NotRegular(f"There is no file {shown}.")
         case errno.EACCES | errno.EPERM | errno.EROFS:

@@ -122,7 +122,7 @@ class Health(Resource):
             elif settings.backend == "local":
                 problems.append(
                     "no index process: run 'lenslet worker' on this host, as the same user and "
-                    "with the same ROOT_PATH and STATE_DIR"
+                    "with the same ROOT_PATH, STATE_DIR and XDG_CACHE_HOME"
                 )
             return {"alive": False, "problems": list(filter(None, problems))}
         if beat.age > PULSE_SECONDS:
