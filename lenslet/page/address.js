@@ -1,26 +1,40 @@
-// The address says what is shown: `#/art/2025/` a folder, `#/art/2025/foo.webp` a photo, `?q=…` a search
-// below the folder (of a photo: below `in=…`), `#health` the state of the service. No other module reads
-// or changes it, or the history: back from a photo is what it was opened from.
+// The address says what is shown: `#/photos` photos by date, `#/photos/2019-09` from a month or `2019` a year on (`?in=…` of a
+// folder and below, `?q=…` what a search finds); `#/art/2025/` a folder; `#/art/2025/foo.webp` a photo (`?by=date`
+// and what the list had: of photos by date); `#health` the state of the service. No other module reads or
+// changes it, or the history: back from a photo is what it was opened from, and a list is where it was.
 
 import { suffixes } from "./api.js";
 import { announce } from "./events.js";
 
 const LONGEST = 12000;
+const MONTH = /^\/photos(?:\/(\d{4}(?:-\d\d)?|future|none))?$/;
 
-export let here = { folder: "", query: "" }; // `item`: the path of a photo; `health`: true
+// `item`: the path of a photo; `health`: true; `byDate`: photos by date, from a `month` on; `isStart`: nothing was
+// asked for; `place`: where the list was left.
+export let here = { folder: "", query: "", byDate: false };
 
 export const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
 
+const asked = (values) => {
+	const given = Object.entries(values).filter(([, value]) => value);
+	return given.length ? `?${new URLSearchParams(given)}` : "";
+};
 export const pathHref = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
 export const folderHref = (path) => (path ? `${pathHref(path)}/` : "#/");
-export const searchHref = (query, folder = "") => folderHref(folder) + (query && `?${new URLSearchParams({ q: query })}`);
-export const itemHref = ({ path }) => pathHref(path) + (here.query && `?${new URLSearchParams({ q: here.query, in: here.folder })}`);
+export const photosHref = ({ folder = "", query = "", month = "" } = {}) => `#/photos${month && `/${month}`}${asked({ in: folder, q: query })}`;
+export const searchHref = (query, folder = "") => (query ? photosHref({ query, folder }) : folderHref(folder));
+export const itemHref = ({ path }) => pathHref(path) + (here.byDate ? asked({ by: "date", in: here.folder, q: here.query }) : "");
+export const listHref = () => (here.byDate ? photosHref(here) : folderHref(here.folder));
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
-	const { q: query = "", in: within = "" } = Object.fromEntries(new URLSearchParams(rest));
-	if (way === "health") return { folder: here.folder, query: here.query, health: true };
+	const { q: query = "", in: within = "", by } = Object.fromEntries(new URLSearchParams(rest));
+	const place = history.state?.place;
+	if (!way) return { folder: "", query: "", byDate: true, isStart: true, place };
+	if (way === "health") return { ...here, item: undefined, isStart: false, health: true };
+	const month = way.match(MONTH);
+	if (month) return { folder: within, query, byDate: true, month: month[1], place };
 	let path = "";
 	try {
 		path = decodeURIComponent(way.slice(0, LONGEST)).split("/").filter(Boolean).join("/");
@@ -28,8 +42,9 @@ function parse(hash) {
 		// shows the root
 	}
 	const isPhoto = !way.endsWith("/") && suffixes.some((type) => path.toLowerCase().endsWith(type));
-	if (!isPhoto) return { folder: path, query };
-	return { item: path, folder: query ? within : parent(path), query };
+	const byDate = Boolean(by || query);
+	if (!isPhoto) return { folder: path, query, byDate, place };
+	return { item: path, folder: byDate ? within : parent(path), query, byDate, place };
 }
 
 function arrive() {
@@ -52,16 +67,23 @@ export const go = (href) => (location.hash = href);
 
 // Goes to another photo, or from a photo to its list, without another step back.
 export function replace(href) {
-	history.replaceState(history.state, "", href);
+	history.replaceState({ ...history.state, place: undefined }, "", href);
 	arrive();
+}
+
+// Keeps where a list is, for who comes back or loads the page again.
+export function remember(place, month) {
+	if (here.item || here.health) return;
+	const href = here.byDate && month !== undefined ? photosHref({ ...here, month }) : location.hash;
+	history.replaceState({ ...history.state, place }, "", href || "#/photos");
 }
 
 // Goes from a photo to what it was opened from, or to its list.
 export function leave() {
 	if (!here.item) return;
 	if (history.state?.opened) history.back();
-	else replace(searchHref(here.query, here.folder));
+	else replace(listHref());
 }
 
-// Goes from a search or from health to the folder, and from a folder to the one above.
-export const up = () => go(folderHref(here.query || here.health ? here.folder : parent(here.folder)));
+// Goes from a search to what was searched, and from a folder to the one above.
+export const up = () => go(here.query || here.health ? folderHref(here.folder) : folderHref(parent(here.folder)));

@@ -3,13 +3,14 @@
 import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
 import * as bulk from "./bulk.js";
-import { button, h } from "./dom.js";
+import { button, h, put, textButton } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
 import * as health from "./health.js";
 import { help } from "./keys.js";
 import * as list from "./list.js";
+import { scale } from "./scrubber.js";
 import * as search from "./search.js";
 import { signOut } from "./session.js";
 import { T } from "./strings.js";
@@ -18,34 +19,40 @@ import * as viewer from "./viewer.js";
 
 const wide = matchMedia("(min-width: 56rem)");
 const offline = h("p.offline", { role: "alert", hidden: true });
-const { crumbs, tree } = folders;
+const { crumbs, tabs, tree } = folders;
+const fresh = textButton("", () => {
+	grid.goTo(-Infinity);
+	list.source.renew();
+});
+fresh.className = "fresh";
 
 document.body.append(
 	h(
 		"header.top",
 		button("menu", T.menu, () => (tree.hidden = !tree.hidden)),
+		tabs,
 		crumbs,
 		search.box,
-		list.sorting,
 		button("health", T.health, () => address.go("#health")),
 		button("help", T.help, help),
 		signOut,
 	),
 	offline,
-	h("div.columns", tree, grid.view, health.view),
+	h("div.columns", tree, grid.view, scale, fresh, health.view),
 	bulk.bar,
 );
-tree.hidden = !wide.matches;
 
 on("address", () => {
-	const { item, folder, health: isHealth } = address.here;
+	const { item, folder, byDate, health: isHealth } = address.here;
+	const [before, wasList] = [list.source, !viewer.isOpen()];
 	[health.view.hidden, grid.view.hidden] = [!isHealth, Boolean(isHealth)];
 	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || "Lenslet";
 	if (!item) viewer.close();
-	if (!wide.matches && folder !== list.source?.path) tree.hidden = true;
+	if (folder !== before?.path || byDate !== Boolean(before.days)) tree.hidden = byDate || !wide.matches;
 	list.show(address.here);
 	folders.show();
 	if (isHealth) health.show();
+	else if (!item && wasList && before === list.source) grid.seek();
 	if (item) viewer.open(item);
 });
 on("opened", () => {
@@ -54,10 +61,15 @@ on("opened", () => {
 	search.show(list.source.query, address.nameOf(list.source.path));
 });
 on("list", () => {
+	const { source } = list;
+	// Without dates there is nothing to show by date.
+	if (address.here.isStart && source.opened && !source.problem && !source.months.length) return address.replace("#/");
 	folders.update();
 	updateAbove();
 	grid.update();
 	viewer.update();
+	put(fresh, source.more ? T.fresh(source.more) : "");
+	fresh.hidden = !source.more;
 });
 on("trouble", (reason) => {
 	[offline.textContent, offline.hidden] = [reason, !reason];

@@ -1,25 +1,32 @@
 // The grid: justified rows, of which only those near the screen are in the page.
+//
+// Browsers end at some 16 million pixels, and fail before. So the box that scrolls is at most BOX high: it shows
+// a part of the list, from `base` on, and is moved along before its end comes.
 
 import { above } from "./above.js";
-import { itemHref } from "./address.js";
+import * as address from "./address.js";
 import { pause, thumbUrl, whyNot, writable } from "./api.js";
 import { caption } from "./caption.js";
 import { h, loaded, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
-import { on } from "./events.js";
-import { layOut, rowAt } from "./layout.js";
+import { announce, on } from "./events.js";
+import { guess, lastAt, layOut } from "./layout.js";
 import { source } from "./list.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
-const [SETTLE_MS, HIDDEN_MS, AGAIN_MS] = [60, 150, 2000];
+const [SETTLE_MS, HIDDEN_MS, AGAIN_MS, REST_MS] = [60, 150, 2000, 250];
+const [BOX, MARGIN] = [4e6, 5e5]; // pixels
 const DRAG = 8; // pixels
 
-const list = h("div.tiles", { role: "list" });
-export const view = h("main", { tabIndex: -1 }, above, list);
-let frame, lastTop, moved;
-let rows = []; // as `layOut` returns them
-const shown = new Map(); // elements of rows by number
+const list = h("div.tiles");
+const month = h("h2.month.now", { "aria-hidden": "true" });
+export const view = h("main", { tabIndex: -1 }, above, month, list);
+let [height, base] = [0, 0]; // of the whole list, and where the box begins in it
+let frame, lastTop, moved, rest, width, loads;
+let place; // what is at the top of the screen
+let held = false; // somebody drags through the list
+const shown = new Map(); // elements of rows, by block and number
 const tiles = new Map(); // by the index of their item
 let current = 0; // the item that has the focus, or would
 
@@ -28,74 +35,190 @@ const resized = new ResizeObserver(update);
 resized.observe(view);
 resized.observe(above);
 
-// Begins at the top of another list.
+const how = () => ({ days: source.days, captions: source.query });
+
+// Where the screen begins in the list.
+export const top = () => base + view.scrollTop - list.offsetTop;
+export const range = () => ({ height, screen: view.clientHeight, top: top(), blocks: source?.blocks ?? [] });
+
+// Begins with another list: where it was left, or at the month of the address.
 export function reset() {
-	rows = [];
-	current = view.scrollTop = 0;
+	[base, current, width, place] = [0, 0, 0, undefined];
+	view.scrollTop = 0;
+	wanted = address.here.place ?? address.here.month;
 	selection.begin(0);
 	selection.clear();
 	update();
+}
+
+let wanted; // a place or a month to begin at, until that is reached
+
+// Goes where the address says, in the list that is shown.
+export function seek() {
+	wanted = address.here.place ?? address.here.month;
+	if (wanted) update();
 }
 
 // Computes all positions anew. What is at the top of the screen stays there.
 export function update() {
 	if (!source || !list.clientWidth) return;
 	const focused = list.contains(document.activeElement);
-	const top = view.scrollTop - list.offsetTop;
-	const row = top > 0 && rows[rowAt(rows, "top", top)];
-	const laid = layOut(source, list.clientWidth);
-	rows = laid.rows;
-	list.style.height = `${laid.height}px`;
-	if (row && rows.length) view.scrollTop += rows[rowAt(rows, "first", row.first)].top - row.top;
+	const kept = wanted ? undefined : place;
+	width = list.clientWidth;
+	height = 0;
+	for (const block of source.blocks) {
+		if (block.items && (block.laid !== block.items || block.width !== width)) Object.assign(block, layOut(block, width, how()), { laid: block.items, width });
+		else if (!block.items) Object.assign(block, { rows: undefined, height: guess(block, width, how()) });
+		block.top = height;
+		height += block.height;
+	}
+	list.style.height = `${Math.min(height, BOX)}px`;
+	if (kept) restore(kept);
+	else if (source.blocks.length) begin();
+	redraw();
+	if (focused) tiles.get(current)?.link.focus({ preventScroll: true });
+	announce("positions");
+}
+
+// Goes to the place that is wanted. One within a block is reached once that is loaded.
+function begin() {
+	const { blocks } = source;
+	if (typeof wanted === "string") {
+		const block = blocks.find((each) => each.month === wanted) ?? blocks.find((each) => each.month < `${wanted}~`);
+		if (block) goTo(block.top);
+		wanted = undefined;
+	} else if (wanted) {
+		restore(wanted);
+		if (source.blockOf(wanted.index)?.items) wanted = undefined;
+	}
+}
+
+// Returns what is at the top of the screen: the index of a photo, and how far its row is above.
+function anchor() {
+	const at = top();
+	if (at <= 0 || !source.blocks.length) return undefined;
+	const block = source.blocks[lastAt(source.blocks, "top", at)];
+	const row = block?.rows?.[lastAt(block.rows, "top", at - block.top)];
+	return block && { index: row?.first ?? block.first, by: at - block.top - (row?.top ?? 0) };
+}
+
+function restore({ index, by }) {
+	const block = source.blockOf(index);
+	if (block) goTo(block.top + (block.rows?.[lastAt(block.rows, "first", index)].top ?? 0) + by);
+}
+
+// Scrolls to a position of the list, and moves the box if that is not in it.
+export function goTo(position) {
+	const at = Math.max(0, Math.min(position, height - view.clientHeight + list.offsetTop));
+	const box = Math.min(height, BOX);
+	const before = base;
+	if (at < base + MARGIN || at > base + box - MARGIN) base = Math.max(0, Math.min(at - box / 2, height - box));
+	view.scrollTop = position <= 0 && !base ? position + list.offsetTop : at - base + list.offsetTop;
+	if (base !== before) redraw();
+	frame ??= requestAnimationFrame(render);
+}
+
+// Drags through the list: nothing is loaded until the end.
+export function hold(holds) {
+	held = holds;
+	if (!held) render();
+}
+
+function redraw() {
 	put(list);
 	shown.clear();
 	render();
-	if (focused) tiles.get(current)?.link.focus({ preventScroll: true });
 }
 
 // Puts into the page the rows near the screen, and takes out the others.
 function render() {
+	cancelAnimationFrame(frame);
 	frame = undefined;
-	const [top, height] = [view.scrollTop - list.offsetTop, view.clientHeight];
-	if (top !== lastTop) [lastTop, moved] = [top, performance.now()];
-	const from = rowAt(rows, "top", top - height / 2);
-	let until = from;
-	while (rows[until]?.top < top + 1.5 * height) until++;
-	for (const [number, element] of shown) {
-		if (number >= from && number < until) continue;
-		element.remove();
-		shown.delete(number);
+	if (!source || !width) return;
+	const [at, screen] = [top(), view.clientHeight];
+	if (height > BOX && ((base > 0 && view.scrollTop < MARGIN) || (base < height - BOX && view.scrollTop > BOX - MARGIN))) return goTo(at);
+	if (at !== lastTop) [lastTop, moved] = [at, performance.now()];
+	const [from, until] = [at - screen, at + 2 * screen];
+	const near = source.blocks.slice(lastAt(source.blocks, "top", from), lastAt(source.blocks, "top", until) + 1);
+	const wantedRows = new Map();
+	for (const block of near) {
+		if (block.heading) wantedRows.set(`${block.first}`, { block });
+		const { rows = [] } = block;
+		for (let number = lastAt(rows, "top", from - block.top); rows[number] && block.top + rows[number].top < until; number++) {
+			wantedRows.set(`${block.first}.${number}`, { block, row: rows[number] });
+		}
 	}
-	for (let number = from; number < until; number++) if (!shown.has(number)) draw(number);
-	const [first, last] = until ? [rows[from].first, rows[until - 1].first + rows[until - 1].shapes.length - 1] : [0, -1];
-	for (const [index, tile] of tiles) if (index < first || index > last) drop(tile);
-	if (until) source.ensure(first, last);
+	for (const [key, element] of shown) {
+		if (wantedRows.has(key)) continue;
+		element.remove();
+		shown.delete(key);
+	}
+	const indexes = new Set();
+	for (const [key, { block, row }] of wantedRows) {
+		if (!shown.has(key)) draw(key, block, row);
+		for (const { index } of row?.cells ?? []) indexes.add(index);
+	}
+	for (const [index, tile] of tiles) if (!indexes.has(index)) drop(tile);
+	headline(at);
+	place = anchor();
+	clearTimeout(loads);
+	if (!held) loads = setTimeout(load, source.blocks.length && near.every(({ items }) => items) ? 0 : SETTLE_MS, near);
+	clearTimeout(rest);
+	rest = setTimeout(settle, REST_MS);
+	announce("scrolled");
 }
 
-const grow = (element, part) => {
-	element.style.flex = `${part} 0 0`;
-	return element;
-};
+const load = (near) => source.ensure(near);
 
-function draw(number) {
-	const { top, height, first, shapes, rest, day } = rows[number];
-	const content = shapes.map((shape, each) => grow(tileOf(first + each, top), shape));
-	if (day !== undefined) content.push(h("h2", day ? T.day(day) : T.undated));
-	if (rest) content.push(grow(h("div"), rest));
-	const element = h("div.row", { role: "presentation" }, content);
-	element.style = `height: ${height}px; top: ${top}px`;
-	shown.set(number, element);
+// The month at the top of the screen stays there.
+function headline(at) {
+	const block = source.days && at > 0 ? source.blocks[lastAt(source.blocks, "top", at)] : undefined;
+	month.hidden = !block;
+	if (block) put(month, T.month(block.month));
+}
+
+function settle() {
+	if (wanted || held) return;
+	const block = source.blocks[lastAt(source.blocks, "top", top())];
+	address.remember(place, top() > 0 ? block?.month : "");
+}
+
+function draw(key, block, row) {
+	const element = row ? h("div.row", row.heads.map(heading), h("div", { role: "list" }, cells(block, row))) : h("h2.month", T.month(block.month));
+	element.style.top = `${block.top + (row?.top ?? 0) - base}px`;
+	if (row) element.style.height = `${row.head + row.height}px`;
+	shown.set(key, element);
 	list.append(element);
 }
 
+const cells = (block, row) =>
+	row.cells.map(({ index, left, width: wide }) => {
+		const tile = tileOf(index, block.top + row.top);
+		Object.assign(tile.style, { left: `${left}px`, width: `${wide}px`, top: `${row.head}px` });
+		tile.style.setProperty("--high", `${row.height}px`);
+		return tile;
+	});
+
+// A day: all its photos are selected by its mark.
+function heading({ day, first, shapes, left, width: wide }) {
+	const items = source.slice(first, first + shapes.length - 1);
+	const folder = address.parent(items[0].path);
+	const onclick = () => selection.toggleAll(items);
+	const name = folder === source.path ? "" : h("a", { href: address.folderHref(folder), title: folder }, address.nameOf(folder) || T.folders);
+	const mark = writable && h("button.check", { type: "button", onclick, title: T.selectDay }, "✓");
+	const element = h("div.day", mark, h("h3", day ? T.day(day) : ""), name);
+	Object.assign(element.style, { left: `${left}px`, width: `${wide}px` });
+	return element;
+}
+
 // An item's element, made anew only for another image.
-function tileOf(index, top) {
-	const item = source.items[index];
-	const key = item && [item.path, item.rev, item.error].join("\n");
+function tileOf(index, at) {
+	const item = source.at(index);
+	const key = [item.path, item.rev, item.error].join("\n");
 	let tile = tiles.get(index);
 	const thumb = tile?.item?.thumb;
 	if (tile && (tile.key !== key || (thumb && thumb !== item.thumb))) tile = drop(tile);
-	tile ??= make(index, item, key, top);
+	tile ??= make(index, item, key, at);
 	if (tile.item !== item) fill(tile, item);
 	return tile.element;
 }
@@ -103,36 +226,34 @@ function tileOf(index, top) {
 function drop(tile) {
 	tiles.delete(tile.index);
 	clearTimeout(tile.timer);
-	tile.image?.removeAttribute("src"); // the browser abandons it
+	tile.image.removeAttribute("src"); // the browser abandons it
 }
 
-function make(index, item, key, top) {
-	const link = h("a.photo", { tabIndex: index === current ? 0 : -1 });
-	const place = { role: "listitem", "aria-setsize": `${source.items.length}`, "aria-posinset": `${index + 1}` };
+function make(index, item, key, at) {
+	const link = h("a.photo", { tabIndex: index === current ? 0 : -1, href: address.itemHref(item) });
+	const place = { role: "listitem", "aria-setsize": `${source.count}`, "aria-posinset": `${index + 1}` };
 	const element = h("div.tile", place, link);
-	const tile = { index, key, element, link };
+	const tile = { index, key, element, link, image: h("img", { alt: "", decoding: "async" }) };
 	tiles.set(index, tile);
-	if (!item) return tile;
-	link.href = itemHref(item);
-	tile.image = h("img", { alt: "", decoding: "async" });
 	put(link, tile.image);
 	const check = { tabIndex: -1, role: "checkbox", "aria-label": T.select(item.name), onclick: (event) => selection.toggle(index, event.shiftKey) };
 	if (writable) element.append(h("button", check, "✓"));
 	if (source.query) element.append(caption(item, source.query));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;
-	const hidden = top < lastTop || top > lastTop + view.clientHeight;
-	tile.timer = setTimeout(load, hidden ? HIDDEN_MS : scrolls ? SETTLE_MS : 0, tile, item);
+	const hidden = at < lastTop || at > lastTop + view.clientHeight;
+	tile.timer = setTimeout(fetchImage, hidden ? HIDDEN_MS : scrolls ? SETTLE_MS : 0, tile, item);
 	return tile;
 }
 
-async function load(tile, item) {
+async function fetchImage(tile, item) {
 	const { link, image, element } = tile;
 	if (!item.error && (await loaded(image, thumbUrl(item)))) return element.classList.add("shown");
+	if (!element.isConnected) return;
 	const { message, later } = item.error ? { message: item.error } : await whyNot(thumbUrl(item));
 	if (!later) return put(link, h("span.reason", h("b", item.name), " ", message));
 	await pause(AGAIN_MS);
-	if (element.isConnected) load(tile, item);
+	if (element.isConnected) fetchImage(tile, item);
 }
 
 function fill(tile, item) {
@@ -145,23 +266,33 @@ function fill(tile, item) {
 }
 
 // Moves the focus and the screen to an item, if none is given to the current one.
-export function focus(index = current) {
-	if (!rows.length) return;
-	current = Math.max(0, Math.min(index, source.items.length - 1));
-	const row = rows[rowAt(rows, "first", current)];
-	const top = row.top + list.offsetTop - view.scrollTop;
-	if (top < 0 || top + row.height > view.clientHeight) view.scrollTop += top - (view.clientHeight - row.height) / 2;
+export async function focus(index = current) {
+	if (!source.count) return;
+	current = Math.max(0, Math.min(index, source.count - 1));
+	const block = source.blockOf(current);
+	if (!block.items) {
+		goTo(block.top);
+		await source.ensure([block]);
+	}
+	const row = block.rows?.[lastAt(block.rows, "first", current)];
+	if (!row) return;
+	const [at, high] = [block.top + row.top, row.head + row.height];
+	if (at < top() || at + high > top() + view.clientHeight) goTo(at - (view.clientHeight - high) / 2);
 	render();
-	for (const { index, link } of tiles.values()) link.tabIndex = index === current ? 0 : -1;
+	for (const { index: each, link } of tiles.values()) link.tabIndex = each === current ? 0 : -1;
 	tiles.get(current)?.link.focus({ preventScroll: true });
 }
 
 function step(index, way) {
-	const here = rowAt(rows, "first", index);
-	let next = here + way;
-	while (rows[next]?.shapes.length === 0) next += way;
-	const share = (index - rows[here].first) / rows[here].shapes.length;
-	if (rows[next]) focus(rows[next].first + Math.floor(share * rows[next].shapes.length));
+	const { blocks } = source;
+	const at = lastAt(blocks, "first", index);
+	const { rows } = blocks[at];
+	const number = lastAt(rows, "first", index);
+	const { cells } = rows[number];
+	const { left, width: wide } = cells[index - cells[0].index];
+	const next = rows[number + way] ?? (way > 0 ? blocks[at + 1]?.rows?.[0] : blocks[at - 1]?.rows?.at(-1));
+	if (!next) return focus(way > 0 ? (blocks[at + 1]?.first ?? index) : blocks[at].first - 1);
+	return focus(next.cells[lastAt(next.cells, "left", left + wide / 2)].index);
 }
 
 const at = ({ target }) => [...tiles.values()].find(({ item, element }) => item && element.contains(target));
@@ -172,14 +303,25 @@ list.onkeydown = (event) => {
 	const command = event.ctrlKey || event.metaKey;
 	const moves = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: Infinity };
 	if (index === undefined || event.altKey) return;
-	if (command && key === "a" && writable) selection.add(source.items);
-	else if (command) return;
+	if (command && key === "a" && writable) selection.add(source.slice(0, Infinity));
+	else if (command && !(key in moves)) return;
 	else if (key === " " && writable) selection.toggle(index, event.shiftKey);
 	else if (key in moves) focus(moves[key]);
 	else if (key === "ArrowUp" || key === "ArrowDown") step(index, key === "ArrowUp" ? -1 : 1);
 	else return;
 	event.preventDefault();
 };
+
+// Keys that scroll, wherever the focus is.
+export function scroll(key) {
+	const page = 0.9 * view.clientHeight;
+	const ways = { Home: -Infinity, End: Infinity, PageUp: -page, PageDown: page, " ": page };
+	if (!(key in ways)) return false;
+	if (key === "Home" && !base) view.scrollTop = 0;
+	else if (key === "End") goTo(height);
+	else goTo(Math.max(key === "Home" ? 0 : -list.offsetTop, top() + ways[key]));
+	return true;
+}
 
 on("selection", () => {
 	for (const tile of tiles.values()) mark(tile);
@@ -202,6 +344,7 @@ list.onclick = (event) => {
 	current = tile.index;
 	const selects = writable && (event.ctrlKey || event.metaKey || event.shiftKey || selection.size());
 	if (selects || boxed) event.preventDefault();
+	else settle();
 	if (selects && !boxed) selection.toggle(current, event.shiftKey);
 };
 list.onpointerdown = (event) => {
@@ -213,11 +356,11 @@ list.onpointerdown = (event) => {
 addEventListener("pointermove", ({ x, y }) => {
 	if (!start || (!box && Math.hypot(x - start.x, y - start.y) < DRAG)) return;
 	box ??= view.appendChild(h("div.box"));
-	const { left, top, right, bottom } = new DOMRect(start.x, start.y, x - start.x, y - start.y);
-	box.style.inset = `${top}px ${innerWidth - right}px ${innerHeight - bottom}px ${left}px`;
+	const { left, top: upper, right, bottom } = new DOMRect(start.x, start.y, x - start.x, y - start.y);
+	box.style.inset = `${upper}px ${innerWidth - right}px ${innerHeight - bottom}px ${left}px`;
 	const touched = [...tiles.values()].filter(({ element }) => {
 		const place = element.getBoundingClientRect();
-		return place.left < right && place.right > left && place.top < bottom && place.bottom > top;
+		return place.left < right && place.right > left && place.top < bottom && place.bottom > upper;
 	});
 	selection.set([...start.chosen, ...touched.map(({ item }) => item?.path)]);
 });

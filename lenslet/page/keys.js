@@ -24,6 +24,7 @@ function press({ key, target }) {
 	else if (key === "Escape" && selection.size()) selection.clear();
 	else if (key === "Escape" && !address.here.item) address.up();
 	else if (moves && !grid.view.hidden) grid.focus();
+	else if (!grid.view.hidden && target.matches("body, main") && grid.scroll(key)) return true;
 	else return false;
 	return true;
 }

@@ -1,44 +1,101 @@
-// Justified rows: pure functions from items to positions.
+// Justified rows: pure functions from photos to positions.
 
-const [GAP, DAY, CAPTION] = [4, 46, 40]; // pixels; also in the style sheet
-const [LOWEST, HIGHEST, IN_A_ROW] = [110, 220, 4.5];
-const [UNKNOWN, NOT_LOADED, NARROWEST, WIDEST] = [1, 4 / 3, 0.5, 3]; // width over height
+export const [GAP, HEAD, MONTH, CAPTION] = [3, 44, 60, 40]; // pixels; also in the style sheet
+const [LOWEST, HIGHEST, IN_A_ROW] = [120, 220, 4.5];
+const [UNKNOWN, NARROWEST, WIDEST] = [1, 0.5, 3]; // width over height, as the service counts them
+const [FULL, HIGH] = [0.75, 1.35]; // from when on photos fill a row, and how much higher it may be for that
+const [APART, LABEL] = [28, 130]; // between days that share a row, and the least that one takes
 
-const shape = (item) => {
-	if (!item) return NOT_LOADED;
-	return item.w && item.h ? Math.min(Math.max(item.w / item.h, NARROWEST), WIDEST) : UNKNOWN;
-};
+const shapeOf = ({ w, h }) => (w && h ? Math.min(Math.max(w / h, NARROWEST), WIDEST) : UNKNOWN);
+const rowHeight = (width) => Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));
 
-// Returns the height of all rows, and of each: `top`, `height`, the index of its `first` item, the
-// relative widths of all (`shapes`) and of what stays empty (`rest`). One with a `day` is a heading.
-export function layOut({ items, day, query }, width) {
+// How high photos will be of which only the number and the sum of their shapes is known.
+export function guess({ count, shapes, heading }, width, { days, captions }) {
+	const high = rowHeight(width);
+	const rows = Math.max(1, (shapes * (high + GAP)) / width);
+	const heads = days ? Math.min(count, rows / 2) * HEAD : 0;
+	return Math.round((heading ? MONTH : 0) + rows * (high + GAP + (captions ? CAPTION : 0)) + heads);
+}
+
+// Returns the height of photos that are loaded, and their rows: `top`, the height of what stands above the
+// photos (`head`) and of these, the index of the `first`, where each is (`cells`), and the days (`heads`).
+export function layOut({ items, first, heading }, width, { days, captions }) {
 	const rows = [];
-	const target = Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));
-	let [top, first, shapes, sum, today] = [0, 0, [], 0, undefined];
-	const add = (height, row) => {
-		rows.push({ top, height, first, shapes, ...row });
-		top += height + GAP;
-		[first, shapes, sum] = [first + shapes.length, [], 0];
-	};
-	const close = (height) => {
-		const rest = (width - GAP * shapes.length) / height - sum;
-		add(height + (query ? CAPTION : 0), { rest: Math.max(rest, 0) });
-	};
-	for (let index = 0; index < items.length; index++) {
-		const found = day?.(items[index]);
-		if (found !== today) {
-			if (sum) close(target);
-			add(DAY, { day: found });
-			today = found;
-		}
-		shapes.push(shape(items[index]));
-		sum += shapes.at(-1);
-		const room = width - GAP * (shapes.length - 1);
-		if (sum * target >= room) close(room / sum);
+	const high = rowHeight(width);
+	let top = heading ? MONTH : 0;
+
+	function add(height, cells, heads = []) {
+		const head = heads.length ? HEAD : 0;
+		rows.push({ top, head, height, first: cells[0].index, cells, heads });
+		top += head + height + GAP + (captions ? CAPTION : 0);
 	}
-	if (sum) close(target);
+
+	// A row that begins at `left`; returns where it ends.
+	function place(cells, group, from, until, height, left = 0) {
+		for (let index = from; index < until; index++) {
+			const wide = group.shapes[index] * height;
+			cells.push({ index: group.first + index, left, width: wide });
+			left += wide + GAP;
+		}
+		return left - GAP;
+	}
+
+	function fill(group) {
+		const many = Math.max(1, Math.round(group.width / width));
+		for (let row = 1, from = 0, sum = 0; from < group.shapes.length; row++) {
+			const before = sum;
+			let until = from;
+			do sum += group.shapes[until++];
+			while (until < group.shapes.length && (row === many || sum + group.shapes[until] / 2 < (group.sum * row) / many));
+			const room = (width - GAP * (until - from - 1)) / (sum - before);
+			const [height, cells] = [Math.min(room, HIGH * high), []];
+			place(cells, group, from, until, height);
+			add(height, cells, from || !days ? [] : [{ ...group, left: 0, width }]);
+			from = until;
+		}
+	}
+
+	const groups = days ? byDay(items, first) : [{ first, shapes: items.map(shapeOf) }];
+	for (const group of groups) {
+		group.sum = group.shapes.reduce((sum, shape) => sum + shape, 0);
+		group.width = group.sum * high + GAP * (group.shapes.length - 1);
+	}
+	const isSmall = (group) => group?.width < FULL * width;
+	for (let at = 0; at < groups.length; at++) {
+		if (!isSmall(groups[at])) {
+			fill(groups[at]);
+			continue;
+		}
+		const [cells, heads] = [[], []];
+		let left = 0;
+		do {
+			const group = groups[at];
+			heads.push({ ...group, left });
+			left = Math.max(place(cells, group, 0, group.shapes.length, high, left), left + LABEL) + APART;
+		} while (isSmall(groups[at + 1]) && left + groups[at + 1].width <= width && ++at);
+		heads.forEach((head, each) => (head.width = (heads[each + 1]?.left ?? width) - head.left));
+		add(high, cells, days ? heads : []);
+	}
 	return { rows, height: top };
 }
 
-// The number of the last row whose `key`, `top` or `first`, is at most `value`.
-export const rowAt = (rows, key, value) => Math.max(0, rows.findLastIndex((row) => row[key] <= value));
+function byDay(items, first) {
+	const groups = [];
+	items.forEach((item, index) => {
+		const day = item.taken?.slice(0, 10) ?? "";
+		if (groups.at(-1)?.day !== day) groups.push({ day, first: first + index, shapes: [] });
+		groups.at(-1).shapes.push(shapeOf(item));
+	});
+	return groups;
+}
+
+// The number of the last of some places, in order, whose `key` is at most `value`; 0 if none is.
+export function lastAt(places, key, value) {
+	let [low, high] = [0, places.length];
+	while (high - low > 1) {
+		const middle = (low + high) >> 1;
+		if (places[middle][key] <= value) low = middle;
+		else high = middle;
+	}
+	return low;
+}

@@ -35,6 +35,7 @@ from.onchange = until.onchange = () => {
 // Shows the query of an address. `name` is that of the folder to search in, "" at the root.
 export function show(query, name) {
 	input.value = query;
+	scope.hidden = !name;
 	put(scope, name && h("option", { value: "here" }, T.searchHere(name)), h("option", { value: "everywhere" }, T.everywhere));
 	const [, first = "", to, last = ""] = query.match(DATES) ?? [];
 	[from.value, until.value] = [first, to ? last : first];

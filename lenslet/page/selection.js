@@ -10,7 +10,7 @@ export const has = (path) => paths.has(path);
 export const size = () => paths.size;
 export const all = () => [...paths];
 export const begin = (index) => (anchor = index);
-export const add = (items) => set([...paths, ...items.map((item) => item?.path)]); // some are not loaded
+export const add = (items) => set([...paths, ...items.map(({ path }) => path)]);
 
 export function set(wanted) {
 	paths = new Set(wanted);
@@ -20,12 +20,18 @@ export function set(wanted) {
 
 export const clear = () => set([]);
 
+// Selects photos, or none of them if all are.
+export function toggleAll(items) {
+	const mine = new Set(items.map(({ path }) => path));
+	if ([...mine].every(has)) set(all().filter((path) => !mine.has(path)));
+	else add(items);
+}
+
 // Selects a photo, or no longer; `range`: selects all from where a range begins to it.
 export function toggle(index, range) {
-	const { items } = list.source;
 	const [first, last] = [Math.min(index, anchor), Math.max(index, anchor)];
-	if (range) return add(items.slice(first, last + 1));
-	const { path } = items[index];
+	if (range) return add(list.source.slice(first, last));
+	const { path } = list.source.at(index);
 	begin(index);
 	set(has(path) ? all().filter((each) => each !== path) : [...paths, path]);
 }

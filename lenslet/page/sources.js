@@ -1,25 +1,32 @@
-// Lists of items that a grid shows: a folder, or what a search found. Only parts are loaded.
+// Lists of photos that a grid shows: a folder, or photos by date. They are cut into blocks, of which only
+// those near the screen are loaded: `first` and `count` of its photos, the sum of their `shapes`, and `items`.
 
 import { pause, read } from "./api.js";
+import { lastAt } from "./layout.js";
 
-const SEARCH_PAGE = 200;
-const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000]; // between two looks at a folder
-const dayOf = (item) => item?.taken?.slice(0, 10) ?? "";
+const [BLOCK, MOST_LOADED] = [500, 40]; // photos of a block, and blocks that are kept
+const FEW = 24; // photos of a year that is not divided into months
+const UNKNOWN = 4 / 3;
+const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000]; // between two looks at what has changed
 
 // Leaves out what nobody needs here: of 100,000 items, each byte counts.
 const slim = ({ hash, type, facts, limit, hasThumb, hasMeta, metaRev, createdAt, takenAt = createdAt, ...item }) => ({ ...item, taken: takenAt });
 
 class Source {
-	items = [];
+	blocks = [];
 	dirs = [];
 	#stop = new AbortController();
 
-	constructor(path, sort, query, changed) {
-		Object.assign(this, { path, sort, query, changed });
+	constructor(path, query, changed) {
+		Object.assign(this, { path, query, changed });
 	}
 
-	start() {
-		this.ready = this.refresh();
+	// Loads it, and looks again until it is closed.
+	async start() {
+		for (let wait = SOON_MS; !this.closed; wait = this.growing ? GROWING_MS : IDLE_MS) {
+			if (!this.opened || !document.hidden) await (this.ready = this.load(() => this.look()));
+			await pause(wait);
+		}
 	}
 
 	close() {
@@ -28,6 +35,16 @@ class Source {
 
 	get closed() {
 		return this.#stop.signal.aborted;
+	}
+
+	get count() {
+		const last = this.blocks.at(-1);
+		return last ? last.first + last.count : 0;
+	}
+
+	// Some photos have not been read yet.
+	get growing() {
+		return this.blocks.some(({ items }) => items?.some((item) => !item.w && !item.error));
 	}
 
 	async read(route, params) {
@@ -41,140 +58,189 @@ class Source {
 			this.problem = undefined;
 		} catch (error) {
 			if (this.closed) return;
-			if (!this.items.length || error.status === 404) Object.assign(this, { problem: error, items: [], dirs: [] });
+			if (!this.opened || error.status === 404) Object.assign(this, { problem: error, blocks: [], dirs: [] });
 		}
 		this.opened = true;
 		this.changed();
 	}
 
-	// The day of an item, if days are headings.
-	get day() {
-		return this.sort.endsWith("date") ? dayOf : undefined;
+	// Begins with other blocks. What was known is shown until they are loaded.
+	begin(sizes) {
+		const blocks = [];
+		let first = 0;
+		for (const { count, shapes = UNKNOWN * count, ...more } of sizes) {
+			for (let offset = 0; offset < count; offset += BLOCK) {
+				const size = Math.min(BLOCK, count - offset);
+				blocks.push({ ...more, first, offset, count: size, shapes: (shapes * size) / count, heading: more.month !== undefined && !offset });
+				first += size;
+			}
+		}
+		for (const block of blocks) {
+			const known = this.slice(block.first, block.first + block.count - 1);
+			if (known.length === block.count) Object.assign(block, { items: known, stale: true });
+		}
+		this.blocks = blocks;
+	}
+
+	blockOf(index) {
+		return this.blocks[lastAt(this.blocks, "first", index)];
+	}
+
+	at(index) {
+		const block = this.blockOf(index);
+		return block?.items?.[index - block.first];
+	}
+
+	// The photos of a range, as far as they are loaded.
+	slice(first, last) {
+		const found = [];
+		for (let at = lastAt(this.blocks, "first", first); this.blocks[at]?.first <= last; at++) {
+			const { items = [], first: start } = this.blocks[at];
+			found.push(...items.slice(Math.max(0, first - start), last - start + 1));
+		}
+		return found;
 	}
 
 	find(path) {
-		return path ? this.items.findIndex((item) => item?.path === path) : -1;
+		for (const { items, first } of this.blocks) {
+			const at = path && items ? items.findIndex((item) => item.path === path) : -1;
+			if (at >= 0) return first + at;
+		}
+		return -1;
+	}
+
+	// Loads blocks, and forgets those that are farthest from them.
+	async ensure(wanted) {
+		const missing = wanted.filter((block) => !block.loading && (!block.items || block.stale));
+		await Promise.all(
+			missing.map((block) => {
+				block.loading = this.load(() => this.fetch(block)).finally(() => (block.loading = undefined));
+				return block.loading;
+			}),
+		);
+		const [{ first = 0 } = {}] = wanted;
+		const loaded = this.blocks.filter(({ items }) => items).sort((one, other) => Math.abs(other.first - first) - Math.abs(one.first - first));
+		for (const block of loaded.slice(0, Math.max(0, loaded.length - MOST_LOADED))) block.items = undefined;
+	}
+
+	// Loads blocks until a photo is found; -1 if it is in none.
+	async locate(path, blocks = this.blocks) {
+		for (const block of blocks) {
+			const at = this.find(path);
+			if (at >= 0 || this.closed) return at;
+			await this.ensure([block]);
+		}
+		return this.find(path);
+	}
+
+	// Takes new tags, by path.
+	retag(tags) {
+		for (const block of this.blocks) {
+			if (block.items?.some(({ path }) => tags[path])) block.items = block.items.map((item) => (tags[item.path] ? { ...item, tags: tags[item.path] } : item));
+		}
 	}
 }
 
-// A folder. Its pages are loaded as they come into view; to sort by date, all of them.
+// A folder, in the order of names. A changed folder is answered as it was, and then read.
 export class Folder extends Source {
 	#generation;
-	#starts = []; // the number of items before each page
-	#pages = new Map(); // promises
 
-	get growing() {
-		return this.items.some((item) => item && !item.w && !item.error);
-	}
-
-	// Loads it, and looks again until it is closed: a changed folder is answered as it was, and then read.
-	async start() {
-		super.start();
-		await this.ready;
-		for (let wait = SOON_MS; ; wait = this.growing ? GROWING_MS : IDLE_MS) {
-			await pause(wait);
-			if (this.closed) return;
-			if (!document.hidden) await this.refresh();
-		}
-	}
-
-	refresh() {
-		return this.load(async () => {
-			const first = await this.#page();
-			if (first.generatedAt !== this.#generation || this.problem) await this.#take(first);
-		});
+	async look() {
+		const first = await this.#page(0);
+		if (first.generatedAt !== this.#generation || this.problem) this.#take(first);
 	}
 
 	#page(page) {
 		return this.read("folders", { path: this.path, page });
 	}
 
-	// Takes the first page. Of the others, what was known is shown until they are loaded.
-	async #take(first) {
-		const { items: start, itemCount = start.length, starts = [0], dirs, generatedAt, unsupported } = first;
-		this.unsupported = unsupported;
-		const items = this.day ? [] : this.items.slice();
-		const pages = new Map([[0]]);
-		items.length = itemCount;
-		place(items, 0, start);
-		for (let page = 1; this.day && page < starts.length; page++) {
-			const next = await this.#page(page);
-			if (next.generatedAt !== generatedAt) return this.#take(await this.#page());
-			place(items, starts[page], next.items);
-			pages.set(page);
-		}
-		if (this.day) items.sort(byDate(this.sort === "date" ? 1 : -1));
-		[this.items, this.dirs, this.#starts, this.#pages, this.#generation] = [items, dirs, starts, pages, generatedAt];
+	#take(first) {
+		const { items, itemCount = items.length, starts = [0], dirs, generatedAt, unsupported } = first;
+		Object.assign(this, { dirs, unsupported });
+		this.#generation = generatedAt;
+		this.begin(starts.map((start, page) => ({ page, count: (starts[page + 1] ?? itemCount) - start })));
+		this.#fill(0, items);
 	}
 
-	// Loads the pages that hold the items from `first` to `last`.
-	ensure(first, last) {
-		for (let page = this.#pageOf(first); this.#starts[page] <= last; page++) {
-			if (!this.#pages.has(page)) this.#pages.set(page, this.load(() => this.#load(page)));
+	#fill(page, items) {
+		for (const block of this.blocks) {
+			if (block.page === page) Object.assign(block, { items: items.slice(block.offset, block.offset + block.count).map(slim), stale: false });
 		}
 	}
 
-	#pageOf(index) {
-		return this.#starts.findLastIndex((start) => start <= index);
-	}
-
-	async #load(page) {
-		try {
-			const { items, generatedAt } = await this.#page(page);
-			if (generatedAt === this.#generation) place(this.items, this.#starts[page], items);
-			else await this.#take(await this.#page());
-		} catch (error) {
-			this.#pages.delete(page);
-			throw error;
-		}
-	}
-
-	async locate(path) {
-		for (let page = 0; this.find(path) < 0 && page < this.#starts.length; page++) {
-			this.ensure(this.#starts[page], this.#starts[page]);
-			await this.#pages.get(page);
-		}
-		return this.find(path);
+	async fetch({ page }) {
+		const { items, generatedAt } = await this.#page(page);
+		if (generatedAt === this.#generation) this.#fill(page, items);
+		else this.#take(await this.#page(0));
 	}
 }
 
-const place = (items, from, loaded) => loaded.forEach((item, index) => (items[from + index] = slim(item)));
+// Photos by date, the newest first: all, those of a folder and below, or what a search finds.
+export class Timeline extends Source {
+	days = true;
+	months = []; // as the service counts them
+	more = 0; // how many have come that are not shown
+	#text;
 
-// Items without a date come last.
-const byDate = (sign) => (one, other) => {
-	if (!one.taken || !other.taken) return !one.taken - !other.taken;
-	return sign * (one.taken > other.taken) - sign * (one.taken < other.taken);
-};
-
-// What a search found, loaded as its end comes into view.
-export class Search extends Source {
-	total = 0;
-	#loading;
-
-	// Loads more, unless all is loaded.
-	refresh() {
-		this.#loading ??= this.#more().finally(() => (this.#loading = undefined));
-		return this.#loading;
+	async look() {
+		const found = await this.read("timeline", { path: this.path, q: this.query });
+		const text = JSON.stringify(found);
+		if (text === this.#text) return;
+		const total = (sums) => sums.reduce((sum, { count }) => sum + count, 0);
+		const now = total([...found.months, found.future, found.undated]);
+		if (this.count && !this.query) this.more = Math.max(0, now - this.count);
+		if (this.more) this.#next = found;
+		else this.#take(found, text);
 	}
 
-	async #more() {
-		if (this.complete) return;
-		const [sort, order] = [this.sort.replace("-", ""), this.sort[0] === "-" && "desc"];
-		const params = { q: this.query, path: this.path || "/", sort, order, limit: SEARCH_PAGE, offset: this.items.length };
-		await this.load(async () => {
-			const { items, total, more } = await this.read("search", params);
-			place(this.items, this.items.length, items);
-			[this.total, this.more] = [Math.max(total, this.items.length), more];
-			this.complete = items.length < SEARCH_PAGE;
-		});
+	#next;
+
+	// Shows what has come.
+	renew() {
+		this.more = 0;
+		if (this.#next) this.#take(this.#next, JSON.stringify(this.#next));
+		this.changed();
 	}
 
-	ensure(first, last) {
-		if (last > this.items.length - SEARCH_PAGE / 2) this.refresh();
+	#take({ months, future, undated }, text) {
+		this.#text = text;
+		this.months = months;
+		const years = Object.values(Object.groupBy(months, ({ month }) => `y${month.slice(0, 4)}`));
+		const [to, none] = [{ ...future, month: "future" }, { ...undated, month: "none" }];
+		this.begin([to, ...years.flatMap(sparse), none].filter(({ count }) => count));
 	}
 
+	async fetch(block) {
+		const { month, offset, count } = block;
+		const isDated = month !== "none";
+		const dates = { future: `date:${nextMonth()}..`, none: "-date:..9999" }[month] ?? `date:${month}`;
+		const q = `${this.query} ${dates}`.trim();
+		const { items } = await this.read("search", { q, path: this.path || "/", sort: isDated && "date", order: isDated && "desc", offset, limit: count });
+		block.items = items.map(slim);
+		block.stale = false;
+		if (items.length < count) this.#text = ""; // some have gone
+	}
+
+	// A photo of the address: its date says in which month it is.
 	async locate(path) {
-		for (let before = -1; this.find(path) < 0 && this.items.length > before; await this.refresh()) before = this.items.length;
-		return this.find(path);
+		await this.ready;
+		const at = this.find(path);
+		if (at >= 0) return at;
+		const name = path.slice(path.lastIndexOf("/") + 1);
+		const { items = [] } = await this.read("search", { q: `name:"${name}"`, path: path.slice(0, -name.length - 1) || "/" }).catch(() => ({}));
+		const month = slim(items.find((item) => item.path === path) ?? {}).taken?.slice(0, 7) ?? "none";
+		return super.locate(path, this.blocks.filter((block) => [month, month.slice(0, 4), "future"].includes(block.month)));
 	}
+}
+
+// Months of a year; if they have few photos together, the year.
+function sparse(months) {
+	const [count, shapes] = ["count", "shapes"].map((key) => months.reduce((sum, month) => sum + month[key], 0));
+	return count > FEW ? months : [{ month: months[0].month.slice(0, 4), count, shapes }];
+}
+
+// The month after that of tomorrow, as the service sees it.
+function nextMonth() {
+	const day = new Date(Date.now() + 38 * 3600e3);
+	return new Date(Date.UTC(day.getUTCFullYear(), day.getUTCMonth() + 1)).toISOString().slice(0, 7);
 }

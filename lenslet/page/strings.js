@@ -6,6 +6,20 @@ const either = (names) => new Intl.ListFormat("en", { type: "disjunction" }).for
 
 export const T = {
 	photos: "Photos",
+	folders: "Folders",
+	views: "Views",
+	path: "Path",
+	byDate: "By date, with all folders below",
+	asFolder: "As folders",
+	count: (count) => many(count),
+	timeline: "Timeline",
+	month: (month) => {
+		const named = { future: "To come", none: "No date" }[month];
+		return named ?? (month.length === 4 ? month : new Date(`${month}-15T12:00`).toLocaleDateString([], { month: "long", year: "numeric" }));
+	},
+	selectDay: "Select this day",
+	fresh: (count) => `${number(count)} new`,
+	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path: and date: are. Words with spaces need quotes: tag:"two words".`,
 	close: "Close",
 	retry: "Try again",
 	menu: "Folders",
@@ -17,10 +31,7 @@ export const T = {
 	expand: (name) => `Subfolders of ${name}`,
 	emptyFolder: (types) => ["No photos here yet", `Files that end in ${either(types)} appear here by themselves.`],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
-	sort: "Sort by",
-	sorts: { folder: "Folder", name: "Name", date: "Date taken", "-date": "Newest first" },
-	day: (date) => new Date(`${date}T12:00`).toLocaleDateString([], { dateStyle: "full" }),
-	undated: "No date",
+	day: (date) => new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" }),
 	select: (name) => `Select ${name}`,
 
 	// Several photos
@@ -79,7 +90,6 @@ export const T = {
 	dates: "Dates",
 	from: "Taken from",
 	until: "Taken until",
-	found: (count, more) => `${more ? "More than " : ""}${many(count)}`,
 	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes."],
 	results: (query) => `Search: ${query}`,
 

@@ -1,10 +1,10 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
-import { folderHref, here, nameOf, parent } from "./address.js";
+import { folderHref, here, nameOf, parent, photosHref } from "./address.js";
 import { read, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
-import { number, T } from "./strings.js";
+import { T } from "./strings.js";
 
 const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
 const child = (path, { name }) => (path ? `${path}/${name}` : name);
@@ -18,20 +18,21 @@ const titleOf = ({ name, label, kind }) => [
 const known = new Map(); // path → its subfolders
 const open = new Set([""]);
 export const tree = h("nav.tree", { "aria-label": T.menu });
-export const crumbs = h("nav.crumbs", { "aria-label": T.photos });
+export const tabs = h("nav.tabs", { "aria-label": T.views });
+export const crumbs = h("nav.crumbs", { "aria-label": T.path });
 
 // Shows the folder of the address.
 export function show() {
 	for (const each of new Set(["", ...ancestors(here.folder)])) {
 		open.add(each);
-		if (each !== source.path || source.query) load(each); // else the list tells
+		if (each !== source.path || source.days) load(each); // else the list tells
 	}
 	draw();
 }
 
 // Shows what is new of the list.
 export function update() {
-	if (source.opened && !source.query && !source.problem) known.set(source.path, source.dirs);
+	if (source.opened && !source.days && !source.problem) known.set(source.path, source.dirs);
 	draw();
 }
 
@@ -47,16 +48,13 @@ async function load(path) {
 function draw() {
 	const { key } = document.activeElement.dataset;
 	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
-	const link = (path) => h("a", { href: folderHref(path) }, path ? titleOf(dirOf(path)) : T.photos);
-	put(crumbs, [...new Set(["", ...ancestors(here.folder)])].map(link), h("span.quiet", what()));
-	put(tree, h("ul", node("", { name: T.photos })));
+	const link = (path) => h("a", { href: folderHref(path) }, path ? titleOf(dirOf(path)) : T.folders);
+	const isPhotos = here.byDate && !here.folder && !here.query;
+	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
+	put(tabs, tab(photosHref(), T.photos, isPhotos), tab("#/", T.folders, !here.byDate && !here.health));
+	put(crumbs, here.folder && ancestors(here.folder).map(link));
+	put(tree, h("ul", node("", { name: T.folders })));
 	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
-}
-
-// What is shown of the folder.
-function what() {
-	if (here.health) return T.health;
-	return here.query ? T.results(here.query) : source.items.length && number(source.items.length);
 }
 
 function node(path, dir) {
@@ -70,7 +68,7 @@ function node(path, dir) {
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...(path === here.folder && { "aria-current": "page" }) }, titleOf(dir)),
+		h("a", { href: folderHref(path), "data-key": path, ...(path === here.folder && !here.byDate && { "aria-current": "page" }) }, titleOf(dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
 	);
 }

@@ -49,7 +49,7 @@ export const isOpen = () => dialog.open;
 // Shows the photo of the address, at once and, when it is known, at its place in the list.
 export async function open(path) {
 	const { source } = list;
-	const at = (place) => show(source.items[place] ?? { path, name: address.nameOf(path) }, place);
+	const at = (place) => show(source.at(place) ?? { path, name: address.nameOf(path) }, place);
 	at(source.find(path));
 	await source.ready;
 	const place = await source.locate(path);
@@ -60,7 +60,7 @@ export async function open(path) {
 export function update() {
 	const { source } = list;
 	const place = source.find(address.here.item);
-	if (dialog.open && place >= 0) show(source.items[place], place);
+	if (dialog.open && place >= 0) show(source.at(place), place);
 }
 
 export const close = () => dialog.close();
@@ -86,8 +86,7 @@ function show(other, place) {
 		stage.area.focus();
 	}
 	if (!known) load();
-	const { total, items } = list.source;
-	const count = total ?? items.length;
+	const { count } = list.source;
 	put(position, index >= 0 ? T.position(index + 1, count) : "");
 	previous.disabled = index <= 0;
 	next.disabled = index < 0 || index >= count - 1;
@@ -104,16 +103,19 @@ async function load() {
 }
 
 function lookAhead() {
-	const { items } = list.source;
-	const near = [items[index + 1], items[index - 1]].filter((each) => index >= 0 && each && !each.error);
+	const { source } = list;
+	const near = [source.at(index + 1), source.at(index - 1)].filter((each) => index >= 0 && each && !each.error);
 	ahead = near.map((each) => h("img", { src: previewUrl(each) }));
 }
 
 function step(by) {
 	if (!by || (by < 0 ? previous : next).disabled) return;
-	list.source.ensure(index + by, index + by);
-	const neighbour = list.source.items[index + by];
-	if (neighbour) address.replace(address.itemHref(neighbour));
+	const { source } = list;
+	const neighbour = source.at(index + by);
+	if (neighbour) return address.replace(address.itemHref(neighbour));
+	const block = source.blockOf(index + by);
+	const from = item;
+	if (!block.loading) source.ensure([block]).then(() => item === from && source.at(index + by) && step(by));
 }
 
 function drawStar() {

@@ -1,0 +1,104 @@
+// The scale beside photos by date: years where their photos are, and a thumb to drag through them.
+
+import { h, put } from "./dom.js";
+import { on } from "./events.js";
+import * as grid from "./grid.js";
+import { lastAt } from "./layout.js";
+import { source } from "./list.js";
+import { T } from "./strings.js";
+
+const [APART, STILL_MS] = [22, 1500]; // pixels between two years; until the thumb hides on a phone
+const bubble = h("output.bubble", { hidden: true });
+const thumb = h("div.thumb", { role: "slider", tabIndex: 0, "aria-label": T.timeline, "aria-orientation": "vertical", "aria-valuemin": "0" });
+const years = h("div.years", { "aria-hidden": "true" });
+export const scale = h("div.scale", { hidden: true }, years, thumb, bubble);
+let drags = false;
+let still;
+
+const blockAt = (position) => source.blocks[lastAt(source.blocks, "top", position)];
+const share = () => {
+	const { height, screen, top } = grid.range();
+	return Math.min(1, Math.max(0, top / Math.max(1, height - screen)));
+};
+
+on("positions", draw);
+on("scrolled", () => {
+	show();
+	scale.classList.add("moving");
+	clearTimeout(still);
+	still = setTimeout(() => scale.classList.remove("moving"), STILL_MS);
+});
+
+// Draws the years, each where its first photo is.
+function draw() {
+	const { height, blocks } = grid.range();
+	scale.hidden = !source?.days || height < 2 * scale.parentElement.clientHeight;
+	if (scale.hidden) return;
+	const room = scale.clientHeight;
+	let [last, year] = [-APART, ""];
+	const labels = [];
+	for (const { heading, month, top } of blocks) {
+		const at = (top / height) * room;
+		if (!heading || !/^\d/.test(month) || month.slice(0, 4) === year) continue;
+		year = month.slice(0, 4);
+		if (at - last < APART) continue;
+		last = at;
+		const label = h("span", year);
+		label.style.top = `${at}px`;
+		labels.push(label);
+	}
+	put(years, labels);
+	show();
+}
+
+function show() {
+	if (scale.hidden || !source.blocks.length) return;
+	const block = blockAt(grid.top());
+	thumb.style.top = `${share() * 100}%`;
+	thumb.setAttribute("aria-valuemax", `${source.blocks.length}`);
+	thumb.setAttribute("aria-valuenow", `${source.blocks.indexOf(block)}`);
+	thumb.setAttribute("aria-valuetext", T.month(block.month));
+	if (drags) put(bubble, T.month(block.month));
+}
+
+function positionOf({ clientY }) {
+	const { top, height } = scale.getBoundingClientRect();
+	const range = grid.range();
+	return Math.min(1, Math.max(0, (clientY - top) / height)) * (range.height - range.screen);
+}
+
+scale.onpointerdown = (event) => {
+	if (event.button) return;
+	event.preventDefault();
+	scale.setPointerCapture(event.pointerId);
+	drags = true;
+	grid.hold(true);
+	scale.onpointermove(event);
+};
+scale.onpointermove = (event) => {
+	const position = positionOf(event);
+	bubble.hidden = false;
+	bubble.style.top = `${event.clientY - scale.getBoundingClientRect().top}px`;
+	put(bubble, T.month(blockAt(position).month));
+	if (drags) grid.goTo(position);
+};
+scale.onpointerleave = () => (bubble.hidden = !drags);
+scale.onpointerup = scale.onpointercancel = () => {
+	drags = false;
+	bubble.hidden = true;
+	grid.hold(false);
+};
+
+thumb.onkeydown = (event) => {
+	const heads = source.blocks.filter(({ heading }) => heading);
+	const now = lastAt(heads, "top", grid.top() + 1);
+	const year = (by) => {
+		const wanted = by > 0 ? heads.findIndex(({ month }, at) => at > now && month.slice(0, 4) !== heads[now].month.slice(0, 4)) : heads.findIndex(({ month }) => month.slice(0, 4) === heads[Math.max(0, now - 1)].month.slice(0, 4));
+		return wanted < 0 ? heads.length - 1 : wanted;
+	};
+	const ways = { ArrowUp: () => now - 1, ArrowDown: () => now + 1, PageUp: () => year(-1), PageDown: () => year(1), Home: () => 0, End: () => heads.length - 1 };
+	if (!ways[event.key]) return;
+	event.preventDefault();
+	event.stopPropagation();
+	grid.goTo(heads[Math.max(0, Math.min(heads.length - 1, ways[event.key]()))].top);
+};
