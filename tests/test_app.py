@@ -913,6 +913,10 @@ def test_tags_of_many_images_are_edited_each_with_its_own_result(app, root) -> N
         ("sub/none.jpg", 404, None),
         ("../x.jpg", 400, None),
     ]
+    assert [(each.get("added"), each.get("removed")) for each in results[:2]] == [
+        (["new"], ["draft"]),
+        (["new", "old"], []),
+    ]
     assert results[3]["description"].startswith("paths:")
     assert app.get("/item?path=a.jpg").json["notes"] == "n"
     stored = (root / "a.jpg.json").read_bytes()

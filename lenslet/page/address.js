@@ -84,6 +84,3 @@ export function leave() {
 	if (history.state?.opened) history.back();
 	else replace(listHref());
 }
-
-// Goes from a search to what was searched, and from a folder to the one above.
-export const up = () => go(here.query || here.health ? folderHref(here.folder) : folderHref(parent(here.folder)));

@@ -63,9 +63,9 @@ export async function read(route, params, options) {
 // Asks once: the caller keeps what could not be written.
 export const send = (method, route, params, options) => ask(method, url(route, params), options);
 
-// Asks why an image was not sent: the reason, and `later` if it may still come.
+// Asks why an image was not sent: the reason, and `later` if it may still come, or has come now.
 export async function whyNot(address) {
 	const answer = await fetch(address).catch(() => ({ status: 0 }));
 	const { description } = (await answer.json?.().catch(() => {})) ?? {};
-	return { message: description, later: [202, ...AWAY].includes(answer.status) };
+	return { message: description, later: answer.ok || AWAY.includes(answer.status) };
 }

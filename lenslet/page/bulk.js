@@ -1,6 +1,6 @@
-// The bar that changes the tags of all photos that are selected.
+// The bar that changes the tags of all photos that are selected. The last change can be undone.
 
-import { button, h, put, toast } from "./dom.js";
+import { button, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";
 import { on } from "./events.js";
 import * as selection from "./selection.js";
@@ -27,7 +27,34 @@ async function tag(change) {
 	try {
 		const results = await tagAll(selection.all(), change);
 		const failed = results.filter(({ tags }) => !tags);
-		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length));
+		last = groupsOf(results);
+		const revert = last.size ? textButton(T.undo, undo) : "";
+		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length), revert);
+	} catch (problem) {
+		toast(T.notSaved(problem.message));
+	}
+}
+
+let last = new Map(); // what was changed last: photos by what brings them back
+
+function groupsOf(results) {
+	const groups = new Map();
+	for (const { path, added = [], removed = [] } of results) {
+		if (!added.length && !removed.length) continue;
+		const key = JSON.stringify({ add: removed, remove: added });
+		groups.set(key, [...(groups.get(key) ?? []), path]);
+	}
+	return groups;
+}
+
+// Brings back the tags as they were before the last change of several photos.
+export async function undo() {
+	const groups = last;
+	last = new Map();
+	try {
+		let count = 0;
+		for (const [change, paths] of groups) count += (await tagAll(paths, JSON.parse(change))).filter(({ tags }) => tags).length;
+		if (count) toast(T.undone(count));
 	} catch (problem) {
 		toast(T.notSaved(problem.message));
 	}

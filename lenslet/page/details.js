@@ -18,6 +18,9 @@ export function clear() {
 	if (left?.status === "conflict") warn(left);
 }
 
+// A phone may end a page that is not seen.
+document.addEventListener("visibilitychange", () => document.hidden && edit?.save());
+
 export async function show(item, shown) {
 	clear();
 	edit = shown;

@@ -55,12 +55,13 @@ export const button = (name, label, onclick, props) =>
 
 export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
 
-// Says something for a while, above everything.
-export function toast(text) {
-	const box = h("p.toast", { popover: "manual", role: "status" }, text);
+// Says something for a while, above everything; `action` is a button that ends it.
+export function toast(text, action) {
+	const box = h("p.toast", { popover: "manual", role: "status" }, text, action);
+	if (action) action.addEventListener("click", () => box.remove());
 	document.body.append(box);
 	box.showPopover();
-	setTimeout(() => box.remove(), 5000);
+	setTimeout(() => box.remove(), action ? 15000 : 5000);
 }
 
 export function dialog(title, ...content) {

@@ -1,6 +1,6 @@
 // The keys that work everywhere, and the list of all keys.
 
-import * as address from "./address.js";
+import { undo } from "./bulk.js";
 import { dialog, h, isTyping } from "./dom.js";
 import * as grid from "./grid.js";
 import * as search from "./search.js";
@@ -22,7 +22,6 @@ function press({ key, target }) {
 	else if (viewer.isOpen()) return viewer.press(key);
 	else if (key === "/") search.focus();
 	else if (key === "Escape" && selection.size()) selection.clear();
-	else if (key === "Escape" && !address.here.item) address.up();
 	else if (moves && !grid.view.hidden) grid.focus();
 	else if (!grid.view.hidden && target.matches("body, main") && grid.scroll(key)) return true;
 	else return false;
@@ -32,6 +31,7 @@ function press({ key, target }) {
 // Of the window: what had the focus may be gone.
 addEventListener("keydown", (event) => {
 	const { key, target, defaultPrevented, ctrlKey, metaKey, altKey } = event;
+	if ((ctrlKey || metaKey) && key === "z" && !isTyping(event)) undo();
 	if (defaultPrevented || ctrlKey || metaKey || altKey) return;
 	if (!isTyping(event)) {
 		if (press(event)) event.preventDefault();

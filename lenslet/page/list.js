@@ -3,6 +3,8 @@
 import { announce, on } from "./events.js";
 import { Folder, Timeline } from "./sources.js";
 
+const FOUND_MS = 1500; // until search knows an edit
+
 export let source;
 
 // Opens the list of an address, unless it is the one that is shown.
@@ -23,4 +25,6 @@ function open(folder, query, byDate) {
 on("stored", (tags) => {
 	source.retag(tags);
 	announce("list");
+	const mine = source;
+	if (mine.query) setTimeout(() => mine === source && mine.renew(), FOUND_MS);
 });

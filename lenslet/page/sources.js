@@ -188,22 +188,21 @@ export class Timeline extends Source {
 		if (text === this.#text) return;
 		const total = (sums) => sums.reduce((sum, { count }) => sum + count, 0);
 		const now = total([...found.months, found.future, found.undated]);
-		if (this.count && !this.query) this.more = Math.max(0, now - this.count);
-		if (this.more) this.#next = found;
-		else this.#take(found, text);
+		if (this.count && !this.query && !this.renews) this.more = Math.max(0, now - this.count);
+		if (!this.more) this.#take(found, text);
 	}
 
-	#next;
-
-	// Shows what has come.
+	// Shows what has come, now.
 	renew() {
 		this.more = 0;
-		if (this.#next) this.#take(this.#next, JSON.stringify(this.#next));
-		this.changed();
+		this.#text = "";
+		this.renews = true;
+		return this.load(() => this.look());
 	}
 
 	#take({ months, future, undated }, text) {
 		this.#text = text;
+		this.renews = false;
 		this.months = months;
 		const years = Object.values(Object.groupBy(months, ({ month }) => `y${month.slice(0, 4)}`));
 		const [to, none] = [{ ...future, month: "future" }, { ...undated, month: "none" }];

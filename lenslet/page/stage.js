@@ -25,15 +25,23 @@ export function clear() {
 	put(stage);
 }
 
-// Shows a photo. Returns true once it is there, false if it cannot be shown or another is.
+// Shows a photo small, at once.
+export function preview(other) {
+	item = other;
+	photo = undefined;
+	put(stage, item.error ? "" : h("img", { alt: item.name, src: thumbUrl(item) }));
+	fit();
+	zoomAway();
+}
+
+// Shows a photo whose preview is shown. Returns true once it is there, false if it cannot be shown or another is.
 export async function show(other) {
 	item = other;
 	const mine = h("img.large", { alt: item.name, draggable: false });
 	const addresses = [previewUrl(item), fileUrl(item)]; // where no previews can be made, the file will do
 	photo = mine;
-	put(stage, item.error ? "" : h("img", { alt: "", src: thumbUrl(item) }), mine);
+	stage.append(mine);
 	fit();
-	zoomAway();
 	for (let tries = 0; ; tries++) {
 		const address = addresses[tries % 2];
 		if (await loaded(mine, address)) break;
@@ -53,7 +61,7 @@ export async function show(other) {
 }
 
 function fit() {
-	const [width, height] = item.w ? [item.w, item.h] : [photo.naturalWidth || 1, photo.naturalHeight || 1];
+	const [width, height] = item.w ? [item.w, item.h] : [photo?.naturalWidth || 1, photo?.naturalHeight || 1];
 	stage.style.setProperty("--shape", width / height);
 	stage.style.setProperty("--most", `${Math.max(width, 256)}px`);
 }

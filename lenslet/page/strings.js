@@ -39,6 +39,8 @@ export const T = {
 	addTag: "Add a tag",
 	removeTag: "Remove a tag",
 	clearSelection: "Clear the selection",
+	undo: "Undo",
+	undone: (count) => `${many(count)} as before`,
 	tagged: (count) => `${many(count)} changed`,
 	notTagged: (count, reason) => `${many(count)} not changed: ${reason}`,
 
@@ -121,5 +123,6 @@ export const T = {
 		"← → ↑ ↓": "Move between photos",
 		Space: "Select it; with Shift, all up to it",
 		"Ctrl A": "Select all that is loaded",
+		"Ctrl Z": "Undo the last change of several photos",
 	},
 };

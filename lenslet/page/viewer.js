@@ -1,7 +1,7 @@
 // The viewer: one photo of the list, its neighbours, and what one can do with it.
 
 import * as address from "./address.js";
-import { fileUrl, previewUrl } from "./api.js";
+import { fileUrl, pause, previewUrl } from "./api.js";
 import * as details from "./details.js";
 import { button, h, icon, put, toast } from "./dom.js";
 import { editOf, FAVOURITE } from "./edits.js";
@@ -11,7 +11,7 @@ import * as list from "./list.js";
 import * as stage from "./stage.js";
 import { T } from "./strings.js";
 
-const [SLIDE_MS, SWIPE] = [5000, 50];
+const [SLIDE_MS, SWIPE, QUICK_MS] = [5000, 50, 180];
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // What one can do, by key: an icon, its name, a function.
@@ -39,6 +39,7 @@ const dialog = h(
 );
 let item, edit, timer;
 let index; // of the item in the list, -1 while it is not known
+let since = 0; // the last photo was shown
 let ahead; // the neighbours, kept so that they are loaded
 
 showDetails(matchMedia("(min-width: 60rem)").matches);
@@ -49,11 +50,13 @@ export const isOpen = () => dialog.open;
 // Shows the photo of the address, at once and, when it is known, at its place in the list.
 export async function open(path) {
 	const { source } = list;
-	const at = (place) => show(source.at(place) ?? { path, name: address.nameOf(path) }, place);
-	at(source.find(path));
+	const named = { path, name: address.nameOf(path) };
+	let place = source.find(path);
+	show(source.at(place) ?? named, place, place >= 0);
+	if (place >= 0) return;
 	await source.ready;
-	const place = await source.locate(path);
-	if (source === list.source && address.here.item === path) at(place);
+	place = await source.locate(path);
+	if (source === list.source && address.here.item === path) show(source.at(place) ?? named, place);
 }
 
 // Shows what is new of the list.
@@ -78,13 +81,14 @@ dialog.onclose = () => {
 	if (place >= 0) grid.focus(place);
 };
 
-function show(other, place) {
-	const known = item?.path === other.path && item.rev === other.rev;
-	[item, index] = [other, place];
+function show(other, place, loads = true) {
+	const known = !loads || (item?.path === other.path && item.rev === other.rev && item.loads);
+	[item, index] = [{ ...other, loads }, place];
 	if (!dialog.open) {
 		dialog.showModal();
 		stage.area.focus();
 	}
+	put(title, item.name);
 	if (!known) load();
 	const { count } = list.source;
 	put(position, index >= 0 ? T.position(index + 1, count) : "");
@@ -93,9 +97,16 @@ function show(other, place) {
 	if (known && stage.isReady()) lookAhead();
 }
 
+// Who goes through photos quickly sees them small, and only the last is asked for.
 async function load() {
-	put(title, item.name);
+	const mine = item;
+	const pace = performance.now() - since;
+	since = performance.now();
 	star.hidden = true;
+	edit = undefined;
+	stage.preview(mine);
+	if (pace < QUICK_MS) await pause(QUICK_MS);
+	if (item?.path !== mine.path || edit) return;
 	edit = editOf(item.path);
 	if (edit.status !== "loading") drawStar();
 	details.show(item, edit);
@@ -119,7 +130,7 @@ function step(by) {
 }
 
 function drawStar() {
-	star.hidden = !edit.writable;
+	star.hidden = !edit?.writable;
 	star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 }
 
@@ -127,8 +138,8 @@ on("edit", (changed) => changed === edit && drawStar());
 
 async function toggleStar() {
 	const mine = edit;
-	await mine.ready;
-	if (!mine.writable) return;
+	await mine?.ready;
+	if (!mine?.writable) return;
 	const others = mine.tags.filter((tag) => tag !== FAVOURITE);
 	mine.change({ tags: others.length < mine.tags.length ? others : [...others, FAVOURITE] });
 	mine.save();

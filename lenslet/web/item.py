@@ -117,9 +117,11 @@ class Tags(Resource):
         send_json(resp, {"results": results})
 
     def _result(self, text: str, add: list[str], remove: list[str], user: str) -> Document:
-        """Edits one image; returns its tags, or the status and description of an error."""
+        """Edits one image; returns its tags and what changed, or an error's status and words."""
+        old: list[str] = []
 
         def change(stored: Sidecar | None) -> Document | None:
+            nonlocal old
             old = stored.document["tags"] if stored else []
             tags = [tag for tag in dict.fromkeys((*old, *add)) if tag not in remove]
             if tags == old:
@@ -133,10 +135,13 @@ class Tags(Resource):
         except LensletError as found:
             error = self.service.explained(found)
             return {"path": text, "status": int(status_of(error)[:3]), "description": str(error)}
+        tags = stored.document["tags"] if stored else []
         return {
             "path": image.path,
             "status": 200,
-            "tags": stored.document["tags"] if stored else [],
+            "tags": tags,
+            "added": [tag for tag in tags if tag not in old],
+            "removed": [tag for tag in old if tag not in tags],
         }
 
 
