@@ -542,12 +542,16 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
-    def open_page(server: Server | str, where: str = "", **options: Any) -> Page:
+    def open_page(
+        server: Server | str, where: str = "", *, details: bool = True, **options: Any
+    ) -> Page:
         base = server if isinstance(server, str) else f"http://127.0.0.1:{server.port}/"
         options = {"viewport": {"width": 1280, "height": 800}, **options}
         context = browser.new_context(**options)
         contexts.append(context)
         context.set_default_timeout(BROWSER_MS)
+        if details:
+            context.add_init_script("if (location.host) localStorage.details ??= 'open'")
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("dialog", lambda dialog: errors.append(dialog.message))

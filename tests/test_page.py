@@ -563,6 +563,64 @@ def test_keys_and_buttons_go_to_the_neighbours_which_are_loaded_ahead(library, o
     expect(page).to_have_url(re.compile(r"#/art/2025/img11\.jpg$"))
 
 
+def test_a_photo_is_asked_for_once_and_in_passing_not_at_all(library: Server, open_page) -> None:
+    page, asked = open_page(library, "#/empty/"), list[str]()
+    page.on(
+        "request",
+        lambda request: asked.append(request.url.partition("/" + request.url.split("/")[2])[2]),
+    )
+    page.goto(f"http://127.0.0.1:{library.port}/#/art/2025/img12.jpg")
+    shown(page)
+    for route in (
+        "/item?",
+        "/thumb?path=art%2F2025%2Fimg12.jpg",
+        "/preview?path=art%2F2025%2Fimg12.jpg",
+    ):
+        assert len([url for url in asked if route in url]) == 1, (route, asked)
+    wait_for(
+        lambda: (
+            page.wait_for_timeout(50)
+            or any("preview?path=art%2F2025%2Fimg13" in url for url in asked)
+        )
+    )
+    asked.clear()
+    page.evaluate("""async () => {
+        for (let press = 0; press < 10; press++) {
+            document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true, cancelable: true }));
+            await new Promise((done) => setTimeout(done, 40));
+        }
+    }""")
+    expect(viewer(page).locator("header b")).to_have_text("img22.jpg")
+    shown(page)
+    assert len([url for url in asked if "/item?" in url or "/preview?" in url]) <= 6, asked
+
+
+def test_what_stands_around_a_photo_fades_and_comes_back(library: Server, open_page) -> None:
+    """In full screen too. Details are closed at first, and then as they were left."""
+    page = open_page(library, "#/art/2025/img1.jpg", details=False)
+    shown(page)
+    details, close = (
+        page.get_by_role("complementary"),
+        page.get_by_role("button", name=re.compile("Close")),
+    )
+    expect(details).to_be_hidden()
+    page.keyboard.press("s")
+    wait_for(lambda: page.evaluate("document.fullscreenElement !== null"))
+    header = viewer(page).locator("header")
+    expect(header).to_have_css("opacity", "0")
+    page.mouse.move(300, 300)
+    expect(header).to_have_css("opacity", "1")
+    expect(close.first).to_be_in_viewport()
+    page.keyboard.press("f")
+    expect(page.get_by_text("Favourite", exact=True).last).to_be_visible()
+    page.keyboard.press("f")
+    expect(page.get_by_text("No favourite any more")).to_be_visible()
+    page.keyboard.press("i")
+    expect(details).to_be_visible()
+    page.reload()
+    expect(details).to_be_visible()
+
+
 def test_a_swipe_goes_to_the_next_photo(library: Server, open_page) -> None:
     page = open_page(
         library,
@@ -611,7 +669,9 @@ def test_slideshow_full_screen_download_and_link(library: Server, open_page) -> 
 def test_details_tell_what_is_known_of_a_photo(library: Server, open_page) -> None:
     page = open_page(library, "#/art/camera/nikon.jpg")
     details = page.get_by_role("complementary", name="Details")
-    expect(details).to_contain_text("art/camera/nikon.jpg")
+    expect(details.get_by_text("art/camera/nikon.jpg")).to_be_hidden()
+    details.get_by_text("More").click()
+    expect(details.get_by_text("art/camera/nikon.jpg")).to_be_visible()
     for text in ("3000 × 2000", "June 1, 2024 at 10:00 AM", "Nikon, D750", "48.5, 9", " kB", "blake3:"):  # fmt: skip
         expect(details).to_contain_text(text)
 
@@ -980,10 +1040,10 @@ def test_with_a_token_one_signs_in_and_out(serve, open_page, root: pathlib.Path)
     old(root / "a.jpg", photo(1))
     server = serve(root, API_TOKEN="secret-of-the-house", READ_TOKEN="only-to-look-at")
     page = open_page(server)
-    token = page.get_by_label("API_TOKEN")
+    token = page.get_by_label("Password")
     token.fill("something-else")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("This token is not valid.")).to_be_visible()
+    expect(page.get_by_text("This password is not valid.")).to_be_visible()
     enter(token, "secret-of-the-house")
     link(page, "a.jpg").click()
     shown(page)

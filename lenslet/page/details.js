@@ -58,7 +58,7 @@ function fields(item) {
 	};
 	draw();
 	const readonly = mine.writable ? "" : h("p.quiet", T.readonly);
-	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, h("dl", facts(item, mine))];
+	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, facts(item, mine)];
 }
 
 function says(edit) {
@@ -73,18 +73,21 @@ function says(edit) {
 	);
 }
 
-// The rows of a list: what is known of the file and from EXIF.
-function facts({ size, warning }, { facts: { exif, hash }, stored, path }) {
-	const rows = {
-		file: [path],
-		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
-		taken: [T.moment(exif.takenAt ?? exif.createdAt)],
-		camera: [exif.Make, exif.Model],
+// What is known of the photo from EXIF and, when one asks for more, of its file.
+function facts({ size, warning, taken }, { facts: { exif, hash }, stored, path }) {
+	const photo = {
+		taken: [T.moment(exif.takenAt ?? exif.createdAt ?? taken)],
 		place: [exif.GPSLatitude, exif.GPSLongitude],
+		camera: [exif.Make, exif.Model],
+		exposure: T.exposure(exif),
+		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
 		warning: [T.warnings[warning]],
-		edited: [stored.updatedBy !== "" && T.by(T.moment(stored.updatedAt), stored.updatedBy)],
-		hash: [hash],
 	};
-	const known = Object.entries(rows).map(([name, values]) => [T.facts[name], values.filter((each) => each || each === 0).join(", ")]);
-	return known.map(([name, text]) => text && [h("dt", name), h("dd", text)]);
+	const file = { file: [path], edited: [stored.updatedBy !== "" && T.by(T.moment(stored.updatedAt), stored.updatedBy)], hash: [hash] };
+	return [rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
+}
+
+function rows(facts) {
+	const known = Object.entries(facts).map(([name, values]) => [T.facts[name], values.filter((each) => each || each === 0).join(", ")]);
+	return h("dl", known.map(([name, text]) => text && [h("dt", name), h("dd", text)]));
 }

@@ -6,6 +6,7 @@ import { T } from "./strings.js";
 
 const [PREVIEW_EDGE, AGAIN_MS] = [1600, 1000];
 const [ZOOM, MOST_ZOOM, SCROLL] = [1.6, 8, 80];
+const SMALLEST = 64; // pixels
 
 const stage = h("div.stage");
 export const area = h("div.area", { tabIndex: -1 }, stage);
@@ -55,6 +56,7 @@ export async function show(other) {
 	}
 	if (photo !== mine) return false;
 	fit();
+	mine.classList.add("there");
 	put(stage, mine);
 	sharpen();
 	return true;
@@ -63,7 +65,7 @@ export async function show(other) {
 function fit() {
 	const [width, height] = item.w ? [item.w, item.h] : [photo?.naturalWidth || 1, photo?.naturalHeight || 1];
 	stage.style.setProperty("--shape", width / height);
-	stage.style.setProperty("--most", `${Math.max(width, 256)}px`);
+	stage.style.setProperty("--most", `${Math.max(width, SMALLEST)}px`);
 }
 
 // Zooms so that a point of the screen stays where it is, the middle unless one is given.
@@ -72,7 +74,8 @@ function zoomTo(wanted, { x, y } = {}) {
 	const before = stage.getBoundingClientRect();
 	x ??= left + width / 2;
 	y ??= top + height / 2;
-	zoom = Math.min(Math.max(wanted, 1), MOST_ZOOM);
+	const whole = (item.w ?? 0) / devicePixelRatio / (before.width / zoom); // shows each pixel of the file
+	zoom = Math.min(Math.max(wanted, 1), Math.max(MOST_ZOOM, whole));
 	stage.style.setProperty("--zoom", zoom);
 	area.classList.toggle("zoomed", zoom > 1);
 	const after = stage.getBoundingClientRect();

@@ -11,7 +11,7 @@ import * as list from "./list.js";
 import * as stage from "./stage.js";
 import { T } from "./strings.js";
 
-const [SLIDE_MS, SWIPE, QUICK_MS] = [5000, 50, 180];
+const [SLIDE_MS, SWIPE, QUICK_MS, IDLE_MS] = [5000, 50, 180, 3000];
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // What one can do, by key: an icon, its name, a function.
@@ -21,7 +21,7 @@ export const commands = {
 	"-": ["minus", T.zoomOut, stage.zoomOut],
 	"+": ["plus", T.zoomIn, stage.zoomIn],
 	p: ["play", T.play, () => play(!timer)],
-	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen())],
+	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
 	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()],
 	c: ["link", T.copyLink, copyLink],
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
@@ -31,18 +31,15 @@ const [closing, star, , , playing, , , , info] = buttons;
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
 const [title, position] = [h("b"), h("span.quiet")];
 const frame = h("div.frame", stage.area, previous, next);
-const dialog = h(
-	"dialog.viewer",
-	{ "aria-label": T.viewer },
-	h("header", closing, title, position, buttons.slice(1)),
-	h("div.body", frame, details.panel),
-);
+const room = h("div.room", h("header", closing, title, position, buttons.slice(1)), h("div.body", frame, details.panel));
+const dialog = h("dialog.viewer", { "aria-label": T.viewer }, room);
 let item, edit, timer;
 let index; // of the item in the list, -1 while it is not known
 let since = 0; // the last photo was shown
 let ahead; // the neighbours, kept so that they are loaded
 
-showDetails(matchMedia("(min-width: 60rem)").matches);
+const memory = navigator.cookieEnabled ? localStorage : {};
+showDetails(memory.details === "open");
 document.body.append(dialog);
 
 export const isOpen = () => dialog.open;
@@ -86,6 +83,7 @@ function show(other, place, loads = true) {
 	[item, index] = [{ ...other, loads }, place];
 	if (!dialog.open) {
 		dialog.showModal();
+		wake();
 		stage.area.focus();
 	}
 	put(title, item.name);
@@ -104,9 +102,14 @@ async function load() {
 	since = performance.now();
 	star.hidden = true;
 	edit = undefined;
+	details.clear();
 	stage.preview(mine);
 	if (pace < QUICK_MS) await pause(QUICK_MS);
-	if (item?.path !== mine.path || edit) return;
+	if (item?.path === mine.path) begin();
+}
+
+async function begin() {
+	if (edit) return;
 	edit = editOf(item.path);
 	if (edit.status !== "loading") drawStar();
 	details.show(item, edit);
@@ -137,16 +140,19 @@ function drawStar() {
 on("edit", (changed) => changed === edit && drawStar());
 
 async function toggleStar() {
+	begin();
 	const mine = edit;
-	await mine?.ready;
-	if (!mine?.writable) return;
+	await mine.ready;
+	if (!mine.writable) return;
 	const others = mine.tags.filter((tag) => tag !== FAVOURITE);
+	toast(others.length < mine.tags.length ? T.unstarred : T.starred);
 	mine.change({ tags: others.length < mine.tags.length ? others : [...others, FAVOURITE] });
 	mine.save();
 }
 
 function showDetails(shown) {
 	details.panel.hidden = !shown;
+	memory.details = shown ? "open" : "closed";
 	info.setAttribute("aria-pressed", shown);
 }
 
@@ -181,6 +187,18 @@ export function press(key) {
 	else return false;
 	return true;
 }
+
+// What stands around the photo fades while nothing moves, and comes back.
+let idle;
+function wake() {
+	room.classList.remove("idle");
+	clearTimeout(idle);
+	idle = setTimeout(() => room.classList.toggle("idle", !room.querySelector("input:focus, textarea:focus, header :focus-visible")), IDLE_MS);
+}
+room.addEventListener("pointermove", wake);
+room.addEventListener("pointerdown", wake);
+room.addEventListener("focusin", wake);
+dialog.addEventListener("keydown", wake);
 
 let from; // where a finger was put down
 stage.area.onpointerdown = (event) => {
