@@ -962,7 +962,8 @@ BY_DATE = [
         ("date:2023-12-31..2024", {"one", "two", "three", "img10"}), ("jpg -date:2024", {"three", "img2"}),
         ("date:2025", set()), ("date:2024 tw", {"two"}), ("20240701", set()), ("date:2024-07-16..2024-07-14", set()),
         ("date:2024-07-15..", {"two", "img10"}), ("date:..2024-07", {"one", "two", "three"}), ("date:2025..", set()),
-        ("-date:2024..", {"three", "img2"}),
+        ("-date:2024..", {"three", "img2"}), ("date:*-07-01", {"one"}), ("date:*-12-31", {"three"}), ("date:*-01-01", set()),
+        ("jpg -date:*-07-01", {"two", "three", "img10", "img2"}),
 ]  # fmt: skip
 
 
@@ -1008,7 +1009,9 @@ def test_months_are_counted_with_the_shapes_of_their_photos(dated: Gallery) -> N
     assert dated.found("date:2100..") == ["2024/new.jpg"]
     answer = dated.app.get("/timeline")
     dated.app.get("/timeline", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
-    dated.app.get("/timeline?q=date:never", status=400)
+    assert timeline("q=date:*-07-15") == [("2024-07", 1, one)]
+    for wrong in ("never", "*-13-01", "*", "*-07"):
+        dated.app.get(f"/timeline?q=date:{wrong}", status=400)
 
 
 def test_a_date_in_a_name_counts_where_the_image_has_none(dated: Gallery) -> None:

@@ -929,7 +929,7 @@ def test_search_is_in_this_folder_or_everywhere_and_by_dates(library: Server, op
     expect(page.locator(".hint h2")).to_have_text("Nothing found")
     page.get_by_role("combobox", name="Where to search").select_option("Everywhere")
     expect(page.get_by_text("11 photos")).to_be_visible()
-    page.get_by_role("button", name="Dates").click()
+    page.get_by_role("button", name="Taken").click()
     page.get_by_label("Taken from").fill("2024-05-07")
     expect(box).to_have_value("img2 date:2024-05-07..")
     page.get_by_label("Taken until").fill("2024-05-08")

@@ -27,6 +27,7 @@ const fresh = textButton("", () => {
 fresh.className = "fresh";
 
 document.body.append(
+	h("button.skip", { onclick: () => grid.focus() }, T.skip),
 	h(
 		"header.top",
 		button("menu", T.menu, () => (tree.hidden = !tree.hidden)),

@@ -10,7 +10,9 @@ const DATES = /(?:^|\s)date:(?:(\d{4}-\d\d-\d\d)?(\.\.)?(\d{4}-\d\d-\d\d)?)\S*/;
 const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 });
 const scope = h("select", { "aria-label": T.scope });
 const [from, until] = [T.from, T.until].map((label) => h("input", { type: "date", "aria-label": label }));
-const dates = h("div.dates", { popover: "auto" }, from, "–", until);
+const presets = h("div.presets");
+const dates = h("div.dates", { popover: "auto" }, h("h2", T.dates), h("div", from, "–", until), presets);
+dates.onbeforetoggle = () => put(presets, Object.entries(T.presets()).map(([query, name]) => h("a", { href: address.searchHref(query), onclick: () => dates.hidePopover() }, name)));
 const toggle = button("calendar", T.dates, () => dates.togglePopover());
 const list = suggest(input, {
 	word: () => input.value.match(/\S*$/)[0].replace(/^-?(tag:|name:)?"?/, ""),

@@ -89,7 +89,12 @@ export const T = {
 	searchHere: (name) => `In ${name}`,
 	everywhere: "Everywhere",
 	scope: "Where to search",
-	dates: "Dates",
+	dates: "Taken",
+	presets: () => {
+		const [year, today] = [new Date().getFullYear(), new Date().toLocaleDateString("sv").slice(5)];
+		return { "tag:favourite": "Favourites", [`date:*-${today}`]: "On this day", [`date:${year}`]: "This year", [`date:${year - 1}`]: "Last year" };
+	},
+	skip: "To the photos",
 	from: "Taken from",
 	until: "Taken until",
 	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes."],

@@ -5,7 +5,7 @@ import os
 import random
 from pathlib import Path as FilePath
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageOps
 
 from lenslet.errors import SettingError
 from lenslet.library import sidecar
@@ -21,6 +21,16 @@ _FOLDERS = {
 }
 _NOTES = ("First light.", "Final pick for the cover.", "Zoë's favourite.", "Crop a little tighter.")
 _EACH = 8
+_PALETTES = (  # the top of the sky, the horizon, and what is near
+    ("#27476e", "#f6c89f", "#14213d"),
+    ("#6fa8c9", "#f3ead8", "#1f4e4a"),
+    ("#3a2a5e", "#f29a83", "#1c1230"),
+    ("#9fd0d6", "#fbf3e0", "#264653"),
+    ("#12284b", "#7d9cbd", "#07111f"),
+    ("#d99a55", "#fbe9c9", "#5a3a28"),
+    ("#aebbc2", "#eef1f2", "#37474f"),
+)
+_RIDGES = 6
 
 
 def make(folder: str) -> int:
@@ -38,7 +48,9 @@ def make(folder: str) -> int:
         path = Path(f"{name}/IMG_{number:04d}.{('jpg', 'jpg', 'png', 'webp')[number % 4]}")
         (root / name).mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
-        exif[0x0132] = f"2024:{1 + number % 12:02d}:{1 + number % 28:02d} {number % 24:02d}:30:00"
+        trip, photo = divmod(number - 1, _EACH)
+        day = 4 + photo // (_EACH // 2)
+        exif[0x0132] = f"{2024 - trip}:{12 - 2 * trip:02d}:{day:02d} {8 + photo:02d}:30:00"
         _landscape(number).save(root / path, exif=exif.tobytes(), quality=88)
         if number % 2:
             edit = {"tags": _FOLDERS[name], "notes": _NOTES[number % 4], "updatedBy": "demo"}
@@ -48,22 +60,38 @@ def make(folder: str) -> int:
 
 
 def _landscape(number: int) -> Image.Image:
-    """Draws sky, sun and a few ridges; every fifth picture is upright."""
+    """Draws a sky, a sun with its glow, and ridges in the haze; every fifth picture is upright."""
     chance = random.Random(number)
-    width, height = (1200, 900) if number % 5 else (900, 1200)
-    hue = chance.randrange(360)
+    width, height = (1600, 1067) if number % 5 else (1067, 1600)
+    top, horizon, near = (
+        ImageColor.getrgb(colour) for colour in _PALETTES[number % len(_PALETTES)]
+    )
     sky = Image.linear_gradient("L").resize((width, height))
-    image = ImageOps.colorize(sky, f"hsl({hue}, 70%, 35%)", f"hsl({hue + 40}, 70%, 80%)")
+    image = ImageOps.colorize(sky, top, horizon)
+    glow = Image.new("L", (width, height))
+    x, y, size = chance.uniform(0.15, 0.85) * width, chance.uniform(0.2, 0.45) * height, height / 28
+    for times, light in ((9, 40), (5, 70), (2, 120)):
+        ImageDraw.Draw(glow).circle((x, y), times * size, fill=light)
+    glow = glow.resize((width // 16, height // 16)).filter(ImageFilter.GaussianBlur(5))
+    image.paste((255, 250, 235), mask=glow.resize((width, height), Image.Resampling.BICUBIC))
     draw = ImageDraw.Draw(image)
-    sun = chance.randrange(width), chance.randrange(height // 2)
-    draw.circle(sun, height // 12, fill=f"hsl({hue + 60}, 90%, 85%)")
-    for ridge in range(1, 5):
-        phase, steep = chance.random() * 9, chance.uniform(1.5, 4)
-        base, rise = height * (0.35 + 0.14 * ridge), height * 0.09
+    draw.circle((x, y), size, fill=(255, 252, 242))
+    for ridge in range(1, _RIDGES + 1):
+        share = ridge / _RIDGES
+        waves = [(chance.uniform(0, 7), 2.2**power) for power in range(1, 7)]
+        base, rise = height * (0.42 + 0.5 * share), height * (0.13 - 0.05 * share)
         line = [
-            (x, base + rise * (math.sin(phase + steep * x / width) + math.sin(x / 23) / 5))
-            for x in range(0, width + 8, 8)
+            (
+                at,
+                base
+                + rise
+                * sum(math.sin(phase + steep * at / width) / steep**0.9 for phase, steep in waves),
+            )
+            for at in range(0, width + 4, 4)
         ]
-        colour = f"hsl({hue + 180}, 45%, {46 - 9 * ridge}%)"
+        colour = tuple(
+            round(far + (close - far) * share**0.8)
+            for far, close in zip(horizon, near, strict=True)
+        )
         draw.polygon([(0, height), *line, (width, height)], fill=colour)
     return image

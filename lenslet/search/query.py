@@ -51,22 +51,27 @@ _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "date": 5}
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
+_EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
     """One folded term: the field it is limited to (0: any), and whether it excludes.
 
-    `dates` are the first and the last date that match: each a year, a month or a day.
+    `dates` are the first and the last date that match: each a year, a month or a day. `day` is a
+    month and a day of any year.
     """
 
     text: bytes
     field: int = 0
     excludes: bool = False
     dates: tuple[bytes, bytes] | None = None
+    day: bytes = b""
 
     def matches(self, line: bytes) -> bool:
         where = line.split(b"\x1f")[self.field] if self.field else line
+        if self.day:
+            return (where[4:8] == self.day) != self.excludes
         if self.dates is None:
             return (self.text in where) != self.excludes
         first, last = self.dates
@@ -77,7 +82,8 @@ class Term:
 def parse(query: str) -> list[Term]:
     """Parses words, "phrases", `tag:` `name:` `notes:` `path:` `date:`, and `-` to exclude.
 
-    Raises `BadRequest` for a date that is not a year, a month, a day, or two of them with `..`.
+    Raises `BadRequest` for a date that is not a year, a month, a day, or two of them with `..`, or
+    a day of every year (`*-12-24`).
     """
     terms = []
     for minus, name, phrase, word in _TERM.findall(query):
@@ -97,13 +103,18 @@ def parse(query: str) -> list[Term]:
 
 def _date_term(text: str, *, excludes: bool) -> Term:
     """A term for when an image was taken. Its `text` is what the dates have in common."""
+    if every := _EVERY_YEAR.fullmatch(text):
+        day = encode_date(every[1])
+        return Term(day, _FIELDS["date"], excludes, None, day)
     first, dots, last = text.partition("..")
     if dots and (first or last):
         first, last = first or "0000", last or "9999"
     elif not dots:
         last = first
     if not all(map(_DATE.fullmatch, (first, last))):
-        raise BadRequest("q", f"date:{text} must be like 2024, 2024-07 or 2024-07-01..2024-07-15")
+        raise BadRequest(
+            "q", f"date:{text} must be like 2024, 2024-07, *-12-24 or 2024-07-01..2024-07-15"
+        )
     begin, end = encode_date(first), encode_date(last)
     common = next(begin[:n] for n in range(len(begin), -1, -1) if end.startswith(begin[:n]))
     return Term(FIELD.encode() + common, _FIELDS["date"], excludes, (begin, end))
