@@ -292,6 +292,7 @@ def test_the_page_works_behind_nginx_below_a_path_with_a_password(site, browser:
     page.locator(".folders a").click()
     page.locator("main").get_by_role("link", name="x.jpg").click()
     expect(page.locator(".stage img")).to_have_count(1)
+    page.keyboard.press("i")
     page.keyboard.press("f")
     expect(page.get_by_text("Saved", exact=True)).to_be_visible()
     expect(page.locator(".stage img.large")).to_have_js_property("naturalWidth", 400)

@@ -365,6 +365,32 @@ def test_any_number_of_photos_by_date_is_reached_and_none_is_kept(many: Server, 
     assert nodes(page) < 3000
 
 
+def test_a_library_without_dates_begins_with_its_folders(serve, open_page, root) -> None:
+    old(root / "a/one.jpg", photo(1))
+    server = serve(root)
+    wait_until_indexed(server)
+    page = open_page(server)
+    expect(page.locator(".folders .name")).to_have_text(["a"])
+    expect(page).to_have_url(re.compile("#/$"))
+    page.go_back()  # it was replaced, so this leads out
+    assert "#" not in page.url
+
+
+def test_new_photos_are_announced_and_nothing_moves(serve, open_page, root) -> None:
+    for number in range(30):
+        old(root / f"a/{number}.jpg", photo(number, **taken(1 + number // 3)))
+    server = serve(root, SCAN_SECONDS="1")
+    wait_until_indexed(server)
+    page = open_page(server)
+    first = page.locator(".photo").first
+    expect(first).to_have_attribute("title", "27.jpg")
+    old(root / "a/new.jpg", photo(1, **taken(28)))
+    page.get_by_role("button", name="1 new").click(timeout=30_000)
+    expect(first).to_have_attribute("title", "new.jpg")
+    expect(page.locator(".title")).to_contain_text("31 photos")
+    expect(page.locator(".fresh")).to_be_hidden()
+
+
 def nodes(page: Page) -> int:
     """The nodes that the browser holds, also those that are in no page any more."""
     session = page.context.new_cdp_session(page)
@@ -627,27 +653,48 @@ def test_what_stands_around_a_photo_fades_and_comes_back(library: Server, open_p
     expect(details).to_be_visible()
 
 
-def test_a_swipe_goes_to_the_next_photo(library: Server, open_page) -> None:
-    page = open_page(
-        library,
-        "#/art/2025/img1.jpg",
-        viewport={"width": 390, "height": 800},
-        has_touch=True,
-        is_mobile=True,
-    )
-    shown(page)
+PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+
+
+def swipe(page: Page, *points: tuple[float, float], hold: int = 0) -> None:
     touch = page.context.new_cdp_session(page)
+    for number, (x, y) in enumerate(points):
+        kind = "touchMove" if number else "touchStart"
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    page.wait_for_timeout(hold)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    def swipe(*xs: int) -> None:
-        for number, x in enumerate(xs):
-            kind = "touchMove" if number else "touchStart"
-            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": 400}]})  # fmt: skip
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    swipe(300, 250, 200, 120)
+def test_a_swipe_goes_to_the_next_photo_or_closes(library: Server, open_page) -> None:
+    page = open_page(library, "#/art/2025/img1.jpg", details=False, **PHONE)
+    shown(page)
+    swipe(page, (300, 400), (250, 400), (200, 400), (120, 400))
     expect(page).to_have_url(re.compile(r"img2\.jpg$"))
-    swipe(100, 150, 250, 330)
+    swipe(page, (100, 400), (150, 400), (250, 400), (330, 400))
     expect(page).to_have_url(re.compile(r"img1\.jpg$"))
+    swipe(page, (200, 300), (205, 350), (205, 420), (210, 500))
+    expect(viewer(page)).to_be_hidden()
+    expect(page).to_have_url(re.compile(r"#/art/2025/$"))
+
+
+def test_on_a_phone_a_long_press_selects_and_the_header_makes_room(library, open_page) -> None:
+    page = open_page(library, "#/art/2025/", **PHONE)
+    expect(link(page, "img0.jpg")).to_be_visible()
+    expect(page.get_by_role("navigation", name="Views")).to_be_in_viewport()
+    expect(page.get_by_role("checkbox").first).to_be_hidden()
+    place = link(page, "img0.jpg").bounding_box()
+    assert place
+    swipe(page, (place["x"] + 30, place["y"] + 30), hold=900)
+    expect(page.get_by_text("1 selected")).to_be_visible()
+    link(page, "img1.jpg").tap()
+    expect(page.get_by_text("2 selected")).to_be_visible()
+    page.get_by_role("button", name="Clear the selection").click()
+    search = page.get_by_role("combobox", name="Search photos")
+    expect(search).to_be_in_viewport()
+    page.locator("main:visible").evaluate("main => main.scrollTo(0, 900)")
+    expect(search).not_to_be_in_viewport()
+    page.locator("main:visible").evaluate("main => main.scrollTo(0, 700)")
+    expect(search).to_be_in_viewport()
 
 
 def test_slideshow_full_screen_download_and_link(library: Server, open_page) -> None:
@@ -926,6 +973,24 @@ def test_results_are_a_grid_with_the_matches_marked(library: Server, open_page) 
     expect(viewer(page)).to_contain_text("1 of 1")
     page.keyboard.press("Escape")
     expect(tile(page, "img26.jpg")).to_be_visible()
+
+
+def test_what_was_found_is_counted_again_after_an_edit(library: Server, open_page) -> None:
+    for number in range(3):
+        edit(library, f"big/b{100 + number}.png", tags=["counted"])
+    library.until(lambda: library.json("/search?q=tag:counted").get("total") == 3)
+    page = open_page(library, "#/photos?q=tag:counted")
+    expect(page.locator(".title")).to_contain_text("3 photos")
+    tile(page, "b101.png").hover()
+    tile(page, "b101.png").get_by_role("checkbox").click()
+    enter(page.locator(".bulk").get_by_label("Remove a tag"), "counted")
+    expect(page.locator(".title")).to_contain_text("2 photos")
+    expect(link(page, "b101.png")).to_have_count(0)
+
+
+def test_a_field_that_does_not_exist_is_pointed_out(library: Server, open_page) -> None:
+    page = open_page(library, "#/photos?q=tgg:foo")
+    expect(page.locator(".hint")).to_contain_text("“tgg:” is not known: tag:, name:, notes:")
 
 
 def test_search_is_in_this_folder_or_everywhere_and_by_dates(library: Server, open_page) -> None:

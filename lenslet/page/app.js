@@ -17,6 +17,7 @@ import { T } from "./strings.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
+const DOWN = 40; // pixels
 const wide = matchMedia("(min-width: 56rem)");
 const offline = h("p.offline", { role: "alert", hidden: true });
 const { crumbs, tabs, tree } = folders;
@@ -71,6 +72,13 @@ on("list", () => {
 	viewer.update();
 	put(fresh, source.more ? T.fresh(source.more) : "");
 	fresh.hidden = !source.more;
+});
+let last = 0;
+on("scrolled", () => {
+	const now = grid.top();
+	if (Math.abs(now - last) < DOWN && now > DOWN) return;
+	document.body.classList.toggle("down", now > last && now > DOWN); // a phone hides the header
+	last = now;
 });
 on("trouble", (reason) => {
 	[offline.textContent, offline.hidden] = [reason, !reason];

@@ -17,7 +17,7 @@ import { T } from "./strings.js";
 
 const [SETTLE_MS, HIDDEN_MS, AGAIN_MS, REST_MS] = [60, 150, 2000, 250];
 const [BOX, MARGIN] = [4e6, 5e5]; // pixels
-const DRAG = 8; // pixels
+const [DRAG, PRESS_MS] = [8, 500]; // pixels
 
 const list = h("div.tiles");
 const month = h("h2.month.now", { "aria-hidden": "true" });
@@ -68,7 +68,7 @@ export function update() {
 	height = 0;
 	for (const block of source.blocks) {
 		if (block.items && (block.laid !== block.items || block.width !== width)) Object.assign(block, layOut(block, width, how()), { laid: block.items, width });
-		else if (!block.items) Object.assign(block, { rows: undefined, height: guess(block, width, how()) });
+		else if (!block.items && block.width !== width) Object.assign(block, { height: guess(block, width, how()), width });
 		block.top = height;
 		height += block.height;
 	}
@@ -335,7 +335,16 @@ function mark({ element, item }) {
 }
 
 // A click opens, or selects once something is selected. Dragging selects what a box touches.
-let start, box;
+let start, box, press, pressed;
+
+function longPress(index) {
+	pressed = true;
+	selection.toggle(index);
+}
+
+list.oncontextmenu = () => !pressed;
+list.addEventListener("click", (event) => pressed && event.preventDefault(event.stopPropagation()), true);
+for (const name of ["pointerup", "pointercancel", "pointermove"]) list.addEventListener(name, () => clearTimeout(press));
 list.ondragstart = () => false;
 list.onclick = (event) => {
 	const [tile, boxed] = [at(event), box];
@@ -349,7 +358,8 @@ list.onclick = (event) => {
 };
 list.onpointerdown = (event) => {
 	const { pointerType, button, x, y, ctrlKey, shiftKey } = event;
-	box = undefined;
+	box = pressed = undefined;
+	if (pointerType === "touch" && writable && at(event)) press = setTimeout(longPress, PRESS_MS, at(event).index);
 	if (!shiftKey && at(event)) selection.begin(at(event).index);
 	if (pointerType === "mouse" && !button && writable) start = { x, y, chosen: ctrlKey ? selection.all() : [] };
 };

@@ -120,7 +120,7 @@ class Source {
 		);
 		const [{ first = 0 } = {}] = wanted;
 		const loaded = this.blocks.filter(({ items }) => items).sort((one, other) => Math.abs(other.first - first) - Math.abs(one.first - first));
-		for (const block of loaded.slice(0, Math.max(0, loaded.length - MOST_LOADED))) block.items = undefined;
+		for (const block of loaded.slice(0, Math.max(0, loaded.length - MOST_LOADED))) Object.assign(block, { items: undefined, laid: undefined, rows: undefined });
 	}
 
 	// Loads blocks until a photo is found; -1 if it is in none.

@@ -62,6 +62,11 @@ export async function show(other) {
 	return true;
 }
 
+// The photo follows a finger.
+export function shift(across, down) {
+	stage.style.translate = across || down ? `${across}px ${down}px` : "";
+}
+
 function fit() {
 	const [width, height] = item.w ? [item.w, item.h] : [photo?.naturalWidth || 1, photo?.naturalHeight || 1];
 	stage.style.setProperty("--shape", width / height);

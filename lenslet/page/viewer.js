@@ -205,8 +205,16 @@ stage.area.onpointerdown = (event) => {
 	from = event.isPrimary && event;
 	if (event.pointerType === "mouse") stage.area.setPointerCapture(event.pointerId);
 };
-stage.area.onpointerup = ({ pointerType, x, y }) => {
-	if (!from || pointerType === "mouse" || stage.isZoomed() || visualViewport.scale > 1) return;
-	const [across, down] = [x - from.x, y - from.y];
+const swipes = ({ pointerType }) => from && pointerType !== "mouse" && !stage.isZoomed() && visualViewport.scale === 1;
+stage.area.addEventListener("pointermove", (event) => {
+	if (swipes(event)) stage.shift(event.x - from.x, Math.max(0, event.y - from.y));
+});
+stage.area.onpointercancel = () => stage.shift(0, 0);
+stage.area.onpointerup = (event) => {
+	const swiped = swipes(event);
+	const [across, down] = swiped ? [event.x - from.x, event.y - from.y] : [0, 0];
+	from = undefined;
+	stage.shift(0, 0);
 	if (Math.abs(across) > SWIPE && Math.abs(across) > Math.abs(down)) step(across < 0 ? 1 : -1);
+	else if (down > 2 * SWIPE) dialog.close();
 };
