@@ -148,17 +148,15 @@ function render() {
 			wantedRows.set(`${block.first}.${number}`, { block, row: rows[number] });
 		}
 	}
+	const indexes = new Set();
+	for (const { row } of wantedRows.values()) for (const { index } of row?.cells ?? []) indexes.add(index);
+	for (const [index, tile] of tiles) if (!indexes.has(index)) drop(tile);
 	for (const [key, element] of shown) {
 		if (wantedRows.has(key)) continue;
 		element.remove();
 		shown.delete(key);
 	}
-	const indexes = new Set();
-	for (const [key, { block, row }] of wantedRows) {
-		if (!shown.has(key)) draw(key, block, row);
-		for (const { index } of row?.cells ?? []) indexes.add(index);
-	}
-	for (const [index, tile] of tiles) if (!indexes.has(index)) drop(tile);
+	for (const [key, { block, row }] of wantedRows) if (!shown.has(key)) draw(key, block, row);
 	headline(at);
 	place = anchor();
 	clearTimeout(loads);
@@ -226,7 +224,8 @@ function tileOf(index, at) {
 function drop(tile) {
 	tiles.delete(tile.index);
 	clearTimeout(tile.timer);
-	tile.image.removeAttribute("src"); // the browser abandons it
+	// The browser abandons what it still loads. Chromium never forgets an image without `src` that is in no page.
+	if (!tile.image.complete && tile.image.isConnected) tile.image.removeAttribute("src");
 }
 
 function make(index, item, key, at) {
