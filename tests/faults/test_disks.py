@@ -219,7 +219,8 @@ class Writers:
 
     def __init__(self, server: Server, images: list[str]) -> None:
         self.server = server
-        self.stored = dict.fromkeys(images, "")  # the notes that were acknowledged last
+        # The notes that were acknowledged last, or that the tests before have left.
+        self.stored = {image: str(server.json(item(image))["notes"]) for image in images}
         self.acknowledged = 0
         self.answers: Counter[tuple[int, str]] = Counter()
         self._stop = threading.Event()
