@@ -997,6 +997,21 @@ def test_what_was_found_is_counted_again_after_an_edit(library: Server, open_pag
     expect(link(page, "b101.png")).to_have_count(0)
 
 
+def test_a_place_that_is_kept_does_not_undo_the_next_address(library: Server, open_page) -> None:
+    """A list keeps its place also between a new address and the event that tells of it."""
+    page = open_page(library, "#/photos?q=img2")
+    expect(page.locator(".title")).to_contain_text("11 photos")
+    expect(page.locator(".photo").first).to_be_visible()
+    page.evaluate(
+        """() => {
+            location.hash = "#/photos?q=img24";
+            document.addEventListener("click", (event) => event.preventDefault(), { once: true });
+            document.querySelector(".photo").click(); // has the place kept
+        }"""
+    )
+    expect(page.locator(".title")).to_contain_text("1 photo · 2024")
+
+
 def test_a_field_that_does_not_exist_is_pointed_out(library: Server, open_page) -> None:
     page = open_page(library, "#/photos?q=tgg:foo")
     expect(page.locator(".hint")).to_contain_text("“tgg:” is not known: tag:, name:, notes:")

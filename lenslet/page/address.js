@@ -47,8 +47,11 @@ function parse(hash) {
 	return { item: path, folder: byDate ? within : parent(path), query, byDate, place };
 }
 
+let shown; // the address that `here` was read from: another one is on its way before `hashchange`
+
 function arrive() {
-	here = parse(location.hash);
+	shown = location.hash;
+	here = parse(shown);
 	announce("address");
 }
 
@@ -73,9 +76,10 @@ export function replace(href) {
 
 // Keeps where a list is, for who comes back or loads the page again.
 export function remember(place, month) {
-	if (here.item || here.health) return;
+	if (here.item || here.health || location.hash !== shown) return;
 	const href = here.byDate && month !== undefined ? photosHref({ ...here, month }) : location.hash;
 	history.replaceState({ ...history.state, place }, "", href || "#/photos");
+	shown = location.hash;
 }
 
 // Goes from a photo to what it was opened from, or to its list.
