@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import threading
 import time
 import urllib.parse
@@ -205,7 +206,7 @@ def test_a_manifest_is_sent_as_it_is_kept(app: TestApp, root: pathlib.Path) -> N
     item = app.get("/folders").json["items"][0]
     when = ["modifiedAt"] if is_bucket(root) else []
     assert list(item) == ["path", "name", "type", "w", "h", "size", "hasThumb", "hasMeta", "hash",
-                          "createdAt", "takenAt", "facts", "thumb", "rev", *when]  # fmt: skip
+                          "createdAt", "takenAt", "facts", "thumb", "rev", *when, "addedAt"]  # fmt: skip
     assert item["createdAt"] == "2025-02-15T12:32:00Z"
 
 
@@ -742,7 +743,19 @@ def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Pa
         assert (answer["total"], answer["more"], len(answer["items"])) == (14, False, 1)
         gallery.settle(400)
     item = answer["items"][0]
-    assert list(item) == ["path", "name", "type", "w", "h", "size", "rev", "tags", "notes", "thumb"]
+    assert list(item) == [
+        "path",
+        "name",
+        "type",
+        "w",
+        "h",
+        "size",
+        "rev",
+        "tags",
+        "notes",
+        "addedAt",
+        "thumb",
+    ]
 
 
 def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pathlib.Path) -> None:
@@ -983,6 +996,26 @@ def test_hits_are_sorted_by_folder_name_or_date(dated: Gallery) -> None:
     assert dated.found("jpg", sort="date", order="desc") == [*by_date[3::-1], "img2.jpg"]
     assert dated.found("jpg", sort="name") == by_name
     assert dated.found("jpg", sort="date", limit=2, offset=1) == by_date[1:3]
+
+
+def test_what_was_added_last_is_found_first(make_gallery, root) -> None:
+    """An image stays where it is when it is edited; one that an earlier version has indexed gets its time."""
+    for name in ("a", "b", "c"):
+        put(root / f"{name}.jpg")
+    gallery = make_gallery()
+    gallery.index()
+    manifest = (root / "_index.json").read_text()
+    for year in ("", ',"addedAt":"2001-02-03T04:05:06Z"', ',"addedAt":"2002-02-03T04:05:06Z"'):
+        manifest = re.sub(',"addedAt":"20[^0].{17}"', year, manifest, count=1)
+    (root / "_index.json").write_text(manifest)
+    put(root / "b.jpg", jpeg(seed=7))
+    (root / "_rollup.json").unlink()
+    other = make_gallery()
+    other.index()
+    assert other.items()["b.jpg"]["addedAt"] == "2001-02-03T04:05:06Z"
+    assert other.found("jpg", sort="added", order="desc") == ["a.jpg", "c.jpg", "b.jpg"]
+    assert other.found("jpg", sort="added", limit=2) == ["b.jpg", "c.jpg"]
+    assert other.app.get("/search?q=jpg&sort=added&limit=1").json["total"] == 3
 
 
 def test_months_are_counted_with_the_shapes_of_their_photos(dated: Gallery) -> None:

@@ -153,10 +153,12 @@ def compare(
             bound = False
         rev = snapshot.sidecars.get(name, NO_SIDECAR).rev
         is_same = same and not read and same["hasThumb"] == bound and name not in metas
-        if same and is_same and knows_sidecar(same, rev):
+        is_whole = same and "addedAt" in same  # earlier versions did not keep it
+        if same and is_same and is_whole and knows_sidecar(same, rev):
             item = same
         else:
             item = _item(old.path, name, stat, same, read, bound)
+            item["addedAt"] = (was or {}).get("addedAt") or _added(stat)
             item.update(_meta_keys(was, rev, metas.get(name)))
         items.append(item)
         _judge(plan, item, snapshot, rules, anew=anew and name not in facts)
@@ -202,6 +204,11 @@ def _item(
     if stat.etag:
         item["modifiedAt"] = times.of_ns(stat.mtime_ns)
     return item
+
+
+def _added(stat: Stat) -> str:
+    """When a new file came to its place: when its inode was changed last, or the object written."""
+    return times.of_ns(stat.ctime_ns or stat.mtime_ns)
 
 
 def known_facts(same: Item, read: Facts | None) -> Item:

@@ -1,5 +1,6 @@
 """Answers queries: an item matches if it contains every term. Case and accents do not count."""
 
+import collections
 import contextlib
 import heapq
 import itertools
@@ -27,6 +28,7 @@ from lenslet.search.rollup import (
     FIELD,
     TAG,
     Months,
+    added_of,
     copy_rollup,
     empty_copy,
     encode_date,
@@ -45,7 +47,6 @@ log = logging.getLogger("lenslet")
 Answer = TypeVar("Answer")
 COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
-MOST_SORTED = 500_000  # takes a second
 _BATCH = 10_000  # lines that are counted at a time
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
@@ -255,7 +256,7 @@ class _View:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which of the hits are wanted, in which order: by `folder` (and name), `name` or `date`."""
+    """Which of the hits are wanted, in which order: `folder`, `name`, `date` or `added`."""
 
     limit: int = 100
     offset: int = 0
@@ -279,21 +280,28 @@ class Found(NamedTuple):
 Hit = tuple[Changed | None, bytes]  # a folded line, and the changed folder it is in
 
 
-def _ordered(hits: Iterator[Hit], page: Page) -> list[Hit]:
-    """Sorts all hits; `BadRequest` if there are too many. Items without a date come last."""
-    found = list(itertools.islice(hits, MOST_SORTED + 1))
-    if len(found) > MOST_SORTED:
-        raise BadRequest("sort", f"more than {MOST_SORTED} items match: sort fewer")
-    if page.sort == "folder":
-        return found[::-1]
+def _ordered(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int]:
+    """Returns the hits of a page, and how many there are. Items without a date come last."""
+    numbers = itertools.count()
+    counted = (hit for hit, _ in zip(hits, numbers, strict=False))
+    end = page.offset + page.limit
 
     def key(hit: Hit) -> Any:
+        line = hit[1]
+        if page.sort == "added":
+            return added_of(line)
         if page.sort == "date":
-            date = hit[1].rpartition(FIELD.encode())[2]
+            date = line.rpartition(FIELD.encode())[2]
             return (not date) != page.descending, date
-        return natural_key(hit[1].split(FIELD.encode())[_FIELDS["name"]].decode())
+        return natural_key(line.split(FIELD.encode())[_FIELDS["name"]].decode())
 
-    return sorted(found, key=key, reverse=page.descending)
+    if page.sort == "folder":
+        found = list(collections.deque(counted, maxlen=end))[::-1]
+    elif page.descending:
+        found = heapq.nlargest(end, counted, key)
+    else:
+        found = heapq.nsmallest(end, counted, key)
+    return found[page.offset :], next(numbers)
 
 
 class Search:
@@ -330,8 +338,7 @@ class Search:
             hits = self._hits(view, terms, below or ROOT)
         end, count, more = page.offset + page.limit, 0, False
         if page.sort != "folder" or page.descending:
-            ordered = _ordered(hits, page)
-            count, found = len(ordered), ordered[page.offset : end]
+            found, count = _ordered(hits, page)
         else:
             found = []
             for hit in hits:

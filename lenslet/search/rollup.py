@@ -7,8 +7,8 @@ Each host keeps in its cache a folded copy (without case and accents) of the rol
 files, whose key is the rollup's id.
 
 - `KEY.json`: the items, one per line.
-- `KEY.lines`: a line for each item: where it is in `KEY.json`, its shape, name, folder, tags, notes
-  and date.
+- `KEY.lines`: a line for each item: its shape, when it was added, where it is in `KEY.json`, name,
+  folder, tags, notes and date.
 - `KEY.terms`: months, tags and the words of names, with their counts.
 """
 
@@ -56,7 +56,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 # Positions are written in letters that folded text never contains, so that no query finds them.
 _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
-_SHAPE, _MONTH = 3, 6  # letters of a shape and of a month
+_SHAPE, _ADDED, _MONTH = 3, 10, 6  # letters of a shape, a minute (`2611231559`) and a month
 _LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
 # Of a folded line, the shape and the month.
 _MONTHS = re.compile(rb"^(...)[^\x1f\n]*(?:\x1f[^\x1f\n]*){4}\x1f([G-P]{0,6})", re.MULTILINE)
@@ -92,7 +92,7 @@ def entry(item: Item) -> Item:
         "tags": item.get("tags", []),
         "notes": item.get("notes", ""),
     }
-    for key in ("createdAt", "takenAt", "thumb"):
+    for key in ("createdAt", "takenAt", "addedAt", "thumb"):
         if key in item:
             found[key] = item[key]
     if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
@@ -296,7 +296,8 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
 def folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
     tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
-    where = f"{_shape(item):03}{position:X}".translate(_CODE)
+    added = re.sub(r"\D", "", str(item.get("addedAt"))[2:16])[:_ADDED]
+    where = f"{_shape(item):03}{added:0<{_ADDED}}{position:X}".translate(_CODE)
     date = _date_of(item).decode()
     fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date)
     return FIELD.join(fields).encode() + b"\n"
@@ -320,7 +321,12 @@ def encode_date(text: str) -> bytes:
 
 def position_of(line: bytes) -> int:
     """Returns where the item of a folded line is in the file of items."""
-    return int(line[_SHAPE : line.index(b"\x1f")].translate(_DECODE), 16)
+    return int(line[_SHAPE + _ADDED : line.index(b"\x1f")].translate(_DECODE), 16)
+
+
+def added_of(line: bytes) -> bytes:
+    """Returns when the item of a folded line was added, in letters that sort as their digits."""
+    return line[_SHAPE : _SHAPE + _ADDED]
 
 
 class Months:

@@ -27,7 +27,7 @@ class Search(Resource):
         page = Page(
             limit=req.get_param_as_int("limit", min_value=1, max_value=1000, default=100),
             offset=req.get_param_as_int("offset", min_value=0, max_value=LAST_ITEM, default=0),
-            sort=choice_param(req, "sort", ("folder", "name", "date")),
+            sort=choice_param(req, "sort", ("folder", "name", "date", "added")),
             descending=choice_param(req, "order", ("asc", "desc")) == "desc",
         )
         if page.limit + page.offset > LAST_ITEM:
