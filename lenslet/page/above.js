@@ -2,16 +2,17 @@
 
 import { folderHref, here, nameOf, photosHref, searchHref } from "./address.js";
 import { suffixes } from "./api.js";
-import { h, put, textButton } from "./dom.js";
+import { terms } from "./caption.js";
+import { h, icon, put, textButton } from "./dom.js";
 import { on } from "./events.js";
-import { reopen, source } from "./list.js";
+import { source } from "./list.js";
 import { T } from "./strings.js";
-import { folderTiles } from "./tree.js";
+import { crumbs, folderTiles } from "./tree.js";
 
 const title = h("div.title");
 const said = h("div", { role: "status" });
 const folders = h("div");
-export const above = h("div.above", title, said, folders);
+export const above = h("div.above", crumbs, title, said, folders);
 let drawn; // the folders that are shown, as text
 let trouble; // why the service does not answer
 
@@ -21,31 +22,41 @@ on("trouble", (reason) => {
 });
 
 export function update() {
-	const { path, dirs, opened, problem } = source;
-	const key = JSON.stringify([path, dirs]);
-	if (drawn !== key) put(folders, folderTiles(path, dirs));
+	const { path, dirs, order, opened } = source;
+	const key = JSON.stringify([path, order, dirs]);
+	if (drawn !== key) put(folders, folderTiles(path, order ? dirs.toReversed() : dirs));
 	drawn = key;
-	put(title, opened && !problem ? heading(source) : "");
+	put(title, opened ? heading(source) : "");
 	put(said, message(source));
 }
 
-function heading({ path, query, days, count, dirs, months = [] }) {
+function heading({ path, query, by, count, dirs, months = [] }) {
 	const years = [...new Set([months.at(-1), months[0]].map((month) => month?.month.slice(0, 4)))].filter(Boolean);
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
-	const other = days ? folderHref(path) : photosHref({ folder: path });
-	const link = (count || dirs.length) && (path || !days) && !query ? h("a", { href: other }, days ? T.asFolder : T.byDate) : "";
-	return [h("h1", query ? T.results(query) : nameOf(path) || (days ? T.photos : T.folders)), h("span.quiet", facts), link];
+	const other = by ? folderHref(path) : photosHref({ folder: path });
+	const link = path && !query && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
+	const name = query ? T.results : nameOf(path) || { date: T.photos, added: T.added }[by] || T.folders;
+	return [h("h1", name), query && chips(query, path), h("span.quiet", facts), link];
+}
+
+// What a search asks for: each term can be taken away.
+function chips(query, folder) {
+	const all = terms(query);
+	const chip = (text, href) => h("a", { href, "aria-label": T.leaveOut(text) }, text, icon("close"));
+	const without = (term) => all.filter((each) => each !== term).map(({ text }) => text).join(" ");
+	const of = all.map((term) => chip(T.term(term), searchHref(without(term), folder)));
+	return h("div.chips", of, folder && chip(T.searchHere(nameOf(folder)), searchHref(query)));
 }
 
 const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);
 
-function message({ problem, opened, query, days, path, count, dirs, unsupported = {} }) {
+function message({ problem, opened, query, by, path, count, dirs, unsupported = {} }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.folders));
-	if (problem) return hint([T.failed, problem.message], textButton(T.retry, reopen));
+	if (problem) return hint([T.failed, problem.message], textButton(T.retry, () => location.reload()));
 	if (!opened) return trouble ? hint(T.waiting) : T.loading;
 	if (count || dirs.length) return "";
 	if (query) return hint(T.nothingFound, [unknown(query), path && h("a", { href: searchHref(query) }, T.everywhere)]);
-	if (days) return here.isStart ? "" : hint(T.emptyFolder(suffixes), h("a", { href: folderHref(path) }, T.asFolder));
+	if (by) return here.isStart ? "" : hint(T.emptyFolder(suffixes), h("a", { href: folderHref(path) }, T.asFolder));
 	return hint(T.emptyFolder(suffixes), Object.keys(unsupported).length && h("p", T.unsupported(unsupported)));
 }
 

@@ -1,7 +1,8 @@
 // The address says what is shown: `#/photos` photos by date, `#/photos/2019-09` from a month or `2019` a year on (`?in=…` of a
-// folder and below, `?q=…` what a search finds); `#/art/2025/` a folder; `#/art/2025/foo.webp` a photo (`?by=date`
-// and what the list had: of photos by date); `#health` the state of the service. No other module reads or
-// changes it, or the history: back from a photo is what it was opened from, and a list is where it was.
+// folder and below, `?q=…` what a search finds, `?by=added` what was added last); `#/art/2025/` a folder;
+// `#/art/2025/foo.webp` a photo (`?by=date` and what the list had: of photos by date); `#health` the state of the
+// service; `?order=reverse` the other way round. No other module reads or changes it, or the history: back from a
+// photo is what it was opened from, and a list is where it was.
 
 import { suffixes } from "./api.js";
 import { announce } from "./events.js";
@@ -9,9 +10,9 @@ import { announce } from "./events.js";
 const LONGEST = 12000;
 const MONTH = /^\/photos(?:\/(\d{4}(?:-\d\d)?|future|none))?$/;
 
-// `item`: the path of a photo; `health`: true; `byDate`: photos by date, from a `month` on; `isStart`: nothing was
-// asked for; `place`: where the list was left.
-export let here = { folder: "", query: "", byDate: false };
+// `item`: the path of a photo; `health`: true; `by`: "date", from a `month` on, or "added", or "" for a folder;
+// `order`: "reverse" or ""; `isStart`: nothing was asked for; `place`: where the list was left.
+export let here = { folder: "", query: "", by: "", order: "" };
 
 export const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
@@ -21,20 +22,22 @@ const asked = (values) => {
 	return given.length ? `?${new URLSearchParams(given)}` : "";
 };
 export const pathHref = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
-export const folderHref = (path) => (path ? `${pathHref(path)}/` : "#/");
-export const photosHref = ({ folder = "", query = "", month = "" } = {}) => `#/photos${month && `/${month}`}${asked({ in: folder, q: query })}`;
+export const folderHref = (path, order) => (path ? `${pathHref(path)}/` : "#/") + asked({ order });
+export const photosHref = ({ folder = "", query = "", month = "", by, order } = {}) =>
+	`#/photos${month && `/${month}`}${asked({ in: folder, q: query, by: by === "added" && by, order })}`;
 export const searchHref = (query, folder = "") => (query ? photosHref({ query, folder }) : folderHref(folder));
-export const itemHref = ({ path }) => pathHref(path) + (here.byDate ? asked({ by: "date", in: here.folder, q: here.query }) : "");
-export const listHref = () => (here.byDate ? photosHref(here) : folderHref(here.folder));
+export const itemHref = ({ path }) => pathHref(path) + asked({ by: here.by, in: here.by && here.folder, q: here.query, order: here.order });
+export const listHref = (list = here) => (list.by ? photosHref(list) : folderHref(list.folder, list.order));
+export const reverseHref = () => listHref({ ...here, month: "", order: here.order ? "" : "reverse" });
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
-	const { q: query = "", in: within = "", by } = Object.fromEntries(new URLSearchParams(rest));
+	const { q: query = "", in: within = "", by = query && "date", order = "" } = Object.fromEntries(new URLSearchParams(rest));
 	const place = history.state?.place;
-	if (!way) return { folder: "", query: "", byDate: true, isStart: true, place };
+	if (!way) return { folder: "", query, by: "date", order, isStart: true, place };
 	if (way === "health") return { ...here, item: undefined, isStart: false, health: true };
 	const month = way.match(MONTH);
-	if (month) return { folder: within, query, byDate: true, month: month[1], place };
+	if (month) return { folder: within, query, by: by || "date", order, month: month[1], place };
 	let path = "";
 	try {
 		path = decodeURIComponent(way.slice(0, LONGEST)).split("/").filter(Boolean).join("/");
@@ -42,9 +45,8 @@ function parse(hash) {
 		// shows the root
 	}
 	const isPhoto = !way.endsWith("/") && suffixes.some((type) => path.toLowerCase().endsWith(type));
-	const byDate = Boolean(by || query);
-	if (!isPhoto) return { folder: path, query, byDate, place };
-	return { item: path, folder: byDate ? within : parent(path), query, byDate, place };
+	if (!isPhoto) return { folder: path, query, by, order, place };
+	return { item: path, folder: by ? within : parent(path), query, by, order, place };
 }
 
 let shown; // the address that `here` was read from: another one is on its way before `hashchange`
@@ -77,7 +79,7 @@ export function replace(href) {
 // Keeps where a list is, for who comes back or loads the page again.
 export function remember(place, month) {
 	if (here.item || here.health || location.hash !== shown) return;
-	const href = here.byDate && month !== undefined ? photosHref({ ...here, month }) : location.hash;
+	const href = here.by && month !== undefined ? photosHref({ ...here, month }) : location.hash;
 	history.replaceState({ ...history.state, place }, "", href || "#/photos");
 	shown = location.hash;
 }

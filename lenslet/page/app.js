@@ -8,11 +8,10 @@ import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
 import * as health from "./health.js";
-import { help } from "./keys.js";
 import * as list from "./list.js";
+import { menu } from "./menu.js";
 import { scale } from "./scrubber.js";
 import * as search from "./search.js";
-import { signOut } from "./session.js";
 import { T } from "./strings.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
@@ -20,7 +19,7 @@ import * as viewer from "./viewer.js";
 const DOWN = 40; // pixels
 const wide = matchMedia("(min-width: 56rem)");
 const offline = h("p.offline", { role: "alert", hidden: true });
-const { crumbs, tabs, tree } = folders;
+const { tabs, tree } = folders;
 const fresh = textButton("", () => {
 	grid.goTo(-Infinity);
 	list.source.renew();
@@ -31,31 +30,33 @@ document.body.append(
 	h("button.skip", { onclick: () => grid.focus() }, T.skip),
 	h(
 		"header.top",
-		button("menu", T.menu, () => (tree.hidden = !tree.hidden)),
+		button("menu", T.tree, () => {
+			tree.hidden = !tree.hidden;
+			folders.show();
+		}),
 		tabs,
-		crumbs,
 		search.box,
-		button("health", T.health, () => address.go("#health")),
-		button("help", T.help, help),
-		signOut,
+		menu,
 	),
 	offline,
 	h("div.columns", tree, grid.view, scale, fresh, health.view),
 	bulk.bar,
 );
 
+let wasPhoto;
 on("address", () => {
-	const { item, folder, byDate, health: isHealth } = address.here;
-	const [before, wasList] = [list.source, !viewer.isOpen()];
+	const { item, folder, by, health: isHealth } = address.here;
+	const before = list.source;
 	[health.view.hidden, grid.view.hidden] = [!isHealth, Boolean(isHealth)];
 	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || "Lenslet";
 	if (!item) viewer.close();
-	if (folder !== before?.path || byDate !== Boolean(before.days)) tree.hidden = byDate || !wide.matches;
+	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !wide.matches;
 	list.show(address.here);
 	folders.show();
 	if (isHealth) health.show();
-	else if (!item && wasList && before === list.source) grid.seek();
+	else if (!item && !wasPhoto && before === list.source) grid.seek(); // else the photo says where
 	if (item) viewer.open(item);
+	wasPhoto = Boolean(item);
 });
 on("opened", () => {
 	updateAbove();
@@ -77,7 +78,7 @@ let last = 0;
 on("scrolled", () => {
 	const now = grid.top();
 	if (Math.abs(now - last) < DOWN && now > DOWN) return;
-	document.body.classList.toggle("down", now > last && now > DOWN); // a phone hides the header
+	document.body.classList.toggle("low", now > last && now > DOWN); // a phone hides the header
 	last = now;
 });
 on("trouble", (reason) => {

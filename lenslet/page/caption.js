@@ -5,9 +5,12 @@ import { h } from "./dom.js";
 const TERM = /(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))/g;
 const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
+// Returns the terms of a query, each with its whole `text`.
+export const terms = (query) =>
+	[...query.matchAll(TERM)].map(([text, not, field, phrase, word]) => ({ text, not, field, word: phrase ?? word }));
+
 // Returns the words that a query looks for, folded as search does.
-const words = (query) =>
-	[...query.matchAll(TERM)].filter(([, not, field]) => !not && field !== "date").map(([, , , phrase, word]) => fold(phrase ?? word));
+const words = (query) => terms(query).filter(({ not, field }) => !not && field !== "date").map(({ word }) => fold(word));
 
 // Returns a text with what matches in `<mark>` elements.
 function marked(text, wanted) {

@@ -16,11 +16,10 @@ const ICONS = {
 	pause: "M8 4v16M16 4v16",
 	plus: "M12 5v14M5 12h14",
 	minus: "M5 12h14",
-	health: "M8 12l3 3 5-6M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0z",
-	help: "M9.5 9.5a2.5 2.5 0 1 1 3.8 2.1c-.8.5-1.3 1-1.3 2M12 17v.1M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0z",
+	more: "M12 5h.1M12 12h.1M12 19h.1",
 	pointer: "M7 17L17 7M9 7h8v8",
 	folder: "M3 6h6l2 3h10v10H3z",
-	calendar: "M4 6h16v14H4zM4 10h16M8 3v5M16 3v5",
+	filter: "M3 6h18M6 12h12M10 18h4",
 };
 
 // Makes an element such as `h("p.quiet", { title, onclick }, "text")`; texts become attributes.
@@ -41,14 +40,14 @@ export function put(element, ...children) {
 	return element;
 }
 
-export function svg(tag, attributes, ...children) {
+function svg(tag, attributes) {
 	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
 	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-	return put(element, ...children);
+	return element;
 }
 
 export const icon = (name) =>
-	svg("svg", { viewBox: "0 0 24 24", class: `icon i-${name}`, "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
+	put(svg("svg", { viewBox: "0 0 24 24", class: `icon i-${name}`, "aria-hidden": "true" }), svg("path", { d: ICONS[name] }));
 
 export const button = (name, label, onclick, props) =>
 	h("button.icon-button", { type: "button", title: label, onclick, ...props }, icon(name));
@@ -65,7 +64,7 @@ export function toast(text, action) {
 }
 
 export function dialog(title, ...content) {
-	if (document.querySelector(".sheet")) return;
+	if (document.querySelector("dialog.sheet")) return;
 	const close = button("close", T.close, () => box.close());
 	const box = h("dialog.sheet", { "aria-label": title }, h("header", h("h2", title), close), content);
 	box.onclose = () => box.remove();
@@ -77,4 +76,4 @@ export function dialog(title, ...content) {
 export const loaded = (image, address) =>
 	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));
 
-export const isTyping = ({ target }) => target.matches?.("input, textarea, select");
+export const isTyping = ({ target }) => target.matches?.("input, textarea");

@@ -15,9 +15,8 @@ import { source } from "./list.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
-const [SETTLE_MS, HIDDEN_MS, AGAIN_MS, REST_MS] = [60, 150, 2000, 250];
+const [SETTLE_MS, HIDDEN_MS, AGAIN_MS, REST_MS, PRESS_MS] = [60, 150, 2000, 250, 500];
 const [BOX, MARGIN] = [4e6, 5e5]; // pixels
-const [DRAG, PRESS_MS] = [8, 500]; // pixels
 
 const list = h("div.tiles");
 const month = h("h2.month.now", { "aria-hidden": "true" });
@@ -31,7 +30,8 @@ const tiles = new Map(); // by the index of their item
 let current = 0; // the item that has the focus, or would
 
 view.onscroll = () => (frame ??= requestAnimationFrame(render));
-const resized = new ResizeObserver(update);
+const paper = matchMedia("print");
+const resized = new ResizeObserver(() => paper.matches || update());
 resized.observe(view);
 resized.observe(above);
 
@@ -57,6 +57,7 @@ let wanted; // a place or a month to begin at, until that is reached
 export function seek() {
 	wanted = address.here.place ?? address.here.month;
 	if (wanted) update();
+	else goTo(-Infinity);
 }
 
 // Computes all positions anew. What is at the top of the screen stays there.
@@ -84,7 +85,7 @@ export function update() {
 function begin() {
 	const { blocks } = source;
 	if (typeof wanted === "string") {
-		const block = blocks.find((each) => each.month === wanted) ?? blocks.find((each) => each.month < `${wanted}~`);
+		const block = blocks.find((each) => each.month?.startsWith(wanted)) ?? blocks.find((each) => each.month < `${wanted}~`);
 		if (block) goTo(block.top);
 		wanted = undefined;
 	} else if (wanted) {
@@ -156,23 +157,29 @@ function render() {
 		element.remove();
 		shown.delete(key);
 	}
-	for (const [key, { block, row }] of wantedRows) if (!shown.has(key)) draw(key, block, row);
+	let last; // what is read aloud or printed is in this order
+	for (const [key, { block, row }] of wantedRows) {
+		const element = shown.get(key) ?? draw(key, block, row);
+		if (!element.isConnected) last ? last.after(element) : list.prepend(element);
+		last = element;
+	}
 	headline(at);
 	place = anchor();
 	clearTimeout(loads);
-	if (!held) loads = setTimeout(load, source.blocks.length && near.every(({ items }) => items) ? 0 : SETTLE_MS, near);
+	if (!held) loads = setTimeout(load, scrolls() ? SETTLE_MS : 0, near);
 	clearTimeout(rest);
 	rest = setTimeout(settle, REST_MS);
 	announce("scrolled");
 }
 
+const scrolls = () => lastTop > 0 && performance.now() - moved < SETTLE_MS;
 const load = (near) => source.ensure(near);
 
-// The month at the top of the screen stays there.
+// The month at the top of the screen stays there, or the name of the folder.
 function headline(at) {
-	const block = source.days && at > 0 ? source.blocks[lastAt(source.blocks, "top", at)] : undefined;
+	const block = at > 0 && source.blocks[lastAt(source.blocks, "top", at)];
 	month.hidden = !block;
-	if (block) put(month, T.month(block.month));
+	if (block) put(month, source.days ? T.month(block.month) : address.nameOf(source.path));
 }
 
 function settle() {
@@ -186,7 +193,7 @@ function draw(key, block, row) {
 	element.style.top = `${block.top + (row?.top ?? 0) - base}px`;
 	if (row) element.style.height = `${row.head + row.height}px`;
 	shown.set(key, element);
-	list.append(element);
+	return element;
 }
 
 const cells = (block, row) =>
@@ -204,7 +211,7 @@ function heading({ day, first, shapes, left, width: wide }) {
 	const onclick = () => selection.toggleAll(items);
 	const name = folder === source.path ? "" : h("a", { href: address.folderHref(folder), title: folder }, address.nameOf(folder) || T.folders);
 	const mark = writable && h("button.check", { type: "button", onclick, title: T.selectDay }, "✓");
-	const element = h("div.day", mark, h("h3", day ? T.day(day) : ""), name);
+	const element = h("div.day", mark, day && h(source.months.length ? "h3" : "h2", T.day(day)), name);
 	Object.assign(element.style, { left: `${left}px`, width: `${wide}px` });
 	return element;
 }
@@ -239,9 +246,8 @@ function make(index, item, key, at) {
 	if (writable) element.append(h("button", check, "✓"));
 	if (source.query) element.append(caption(item, source.query));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
-	const scrolls = lastTop > 0 && performance.now() - moved < SETTLE_MS;
 	const hidden = at < lastTop || at > lastTop + view.clientHeight;
-	tile.timer = setTimeout(fetchImage, hidden ? HIDDEN_MS : scrolls ? SETTLE_MS : 0, tile, item);
+	tile.timer = setTimeout(fetchImage, hidden ? HIDDEN_MS : scrolls() ? SETTLE_MS : 0, tile, item);
 	return tile;
 }
 
@@ -333,8 +339,8 @@ function mark({ element, item }) {
 	element.querySelector("[role=checkbox]")?.setAttribute("aria-checked", chosen);
 }
 
-// A click opens, or selects once something is selected. Dragging selects what a box touches.
-let start, box, press, pressed;
+// A click opens, or selects once something is selected. A finger selects when it stays.
+let press, pressed;
 
 function longPress(index) {
 	pressed = true;
@@ -344,36 +350,18 @@ function longPress(index) {
 list.oncontextmenu = () => !pressed;
 list.addEventListener("click", (event) => pressed && event.preventDefault(event.stopPropagation()), true);
 for (const name of ["pointerup", "pointercancel", "pointermove"]) list.addEventListener(name, () => clearTimeout(press));
-list.ondragstart = () => false;
 list.onclick = (event) => {
-	const [tile, boxed] = [at(event), box];
-	box = undefined;
+	const tile = at(event);
 	if (!tile || !event.target.closest("a")) return;
 	current = tile.index;
 	const selects = writable && (event.ctrlKey || event.metaKey || event.shiftKey || selection.size());
-	if (selects || boxed) event.preventDefault();
-	else settle();
-	if (selects && !boxed) selection.toggle(current, event.shiftKey);
+	if (!selects) return settle();
+	event.preventDefault();
+	selection.toggle(current, event.shiftKey);
 };
 list.onpointerdown = (event) => {
-	const { pointerType, button, x, y, ctrlKey, shiftKey } = event;
-	box = pressed = undefined;
-	if (pointerType === "touch" && writable && at(event)) press = setTimeout(longPress, PRESS_MS, at(event).index);
-	if (!shiftKey && at(event)) selection.begin(at(event).index);
-	if (pointerType === "mouse" && !button && writable) start = { x, y, chosen: ctrlKey ? selection.all() : [] };
+	const tile = at(event);
+	pressed = undefined;
+	if (event.pointerType === "touch" && writable && tile) press = setTimeout(longPress, PRESS_MS, tile.index);
+	if (!event.shiftKey && tile) selection.begin(tile.index);
 };
-addEventListener("pointermove", ({ x, y }) => {
-	if (!start || (!box && Math.hypot(x - start.x, y - start.y) < DRAG)) return;
-	box ??= view.appendChild(h("div.box"));
-	const { left, top: upper, right, bottom } = new DOMRect(start.x, start.y, x - start.x, y - start.y);
-	box.style.inset = `${upper}px ${innerWidth - right}px ${innerHeight - bottom}px ${left}px`;
-	const touched = [...tiles.values()].filter(({ element }) => {
-		const place = element.getBoundingClientRect();
-		return place.left < right && place.right > left && place.top < bottom && place.bottom > upper;
-	});
-	selection.set([...start.chosen, ...touched.map(({ item }) => item?.path)]);
-});
-addEventListener("pointerup", () => {
-	box?.remove();
-	start = undefined;
-});

@@ -82,7 +82,7 @@ export function layOut({ items, first, heading }, width, { days, captions }) {
 function byDay(items, first) {
 	const groups = [];
 	items.forEach((item, index) => {
-		const day = item.taken?.slice(0, 10) ?? "";
+		const day = item.day ?? item.taken?.slice(0, 10) ?? "";
 		if (groups.at(-1)?.day !== day) groups.push({ day, first: first + index, shapes: [] });
 		groups.at(-1).shapes.push(shapeOf(item));
 	});

@@ -4,26 +4,28 @@ import { announce, on } from "./events.js";
 import { Folder, Timeline } from "./sources.js";
 
 const FOUND_MS = 1500; // until search knows an edit
+const MOST_KEPT = 6; // lists that are shown at once when one comes back, also while the service is away
 
 export let source;
+let kept = []; // lists by their last visit
 
 // Opens the list of an address, unless it is the one that is shown.
-export function show({ folder, query, byDate }) {
-	if (folder !== source?.path || query !== source.query || byDate !== Boolean(source.days)) open(folder, query, byDate);
-}
-
-export const reopen = () => open(source.path, source.query, source.days);
-
-function open(folder, query, byDate) {
+export function show({ folder, query, by, order }) {
+	const key = JSON.stringify([folder, query, by, order]);
+	if (key === source?.key) return;
 	source?.close();
-	const mine = new (byDate ? Timeline : Folder)(folder, query, () => mine === source && announce("list"));
-	source = mine;
+	const known = kept.find((each) => each.key === key && !each.problem);
+	source = known ?? new (by ? Timeline : Folder)(folder, query, by, order);
+	source.key = key;
+	kept = [source, ...kept.filter((each) => each.key !== key)].slice(0, MOST_KEPT);
 	announce("opened");
-	source.start();
+	if (known) announce("list");
+	const mine = source;
+	source.start(() => mine === source && announce("list"));
 }
 
 on("stored", (tags) => {
-	source.retag(tags);
+	for (const each of kept) each.retag(tags);
 	announce("list");
 	const mine = source;
 	if (mine.query) setTimeout(() => mine === source && mine.renew(), FOUND_MS);

@@ -11,7 +11,7 @@ const [APART, STILL_MS] = [22, 1500]; // pixels between two years; until the thu
 const bubble = h("output.bubble", { hidden: true });
 const thumb = h("div.thumb", { role: "slider", tabIndex: 0, "aria-label": T.timeline, "aria-orientation": "vertical", "aria-valuemin": "0" });
 const years = h("div.years", { "aria-hidden": "true" });
-export const scale = h("div.scale", { hidden: true }, years, thumb, bubble);
+export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, years, thumb, bubble);
 let drags = false;
 let still;
 
@@ -89,16 +89,12 @@ scale.onpointerup = scale.onpointercancel = () => {
 	grid.hold(false);
 };
 
+const KEYS = { ArrowUp: -1, ArrowDown: 1, PageUp: -12, PageDown: 12, Home: -Infinity, End: Infinity }; // months
 thumb.onkeydown = (event) => {
-	const heads = source.blocks.filter(({ heading }) => heading);
-	const now = lastAt(heads, "top", grid.top() + 1);
-	const year = (by) => {
-		const wanted = by > 0 ? heads.findIndex(({ month }, at) => at > now && month.slice(0, 4) !== heads[now].month.slice(0, 4)) : heads.findIndex(({ month }) => month.slice(0, 4) === heads[Math.max(0, now - 1)].month.slice(0, 4));
-		return wanted < 0 ? heads.length - 1 : wanted;
-	};
-	const ways = { ArrowUp: () => now - 1, ArrowDown: () => now + 1, PageUp: () => year(-1), PageDown: () => year(1), Home: () => 0, End: () => heads.length - 1 };
-	if (!ways[event.key]) return;
+	if (!KEYS[event.key]) return;
 	event.preventDefault();
 	event.stopPropagation();
-	grid.goTo(heads[Math.max(0, Math.min(heads.length - 1, ways[event.key]()))].top);
+	const heads = source.blocks.filter(({ heading }) => heading);
+	const wanted = lastAt(heads, "top", grid.top() + 1) + KEYS[event.key];
+	grid.goTo(heads[Math.max(0, Math.min(heads.length - 1, wanted))].top);
 };

@@ -1,32 +1,42 @@
-// The search box: words, suggestions, dates, and where to search.
+// The search box: words and suggestions, and filters: dates, and the tags that there are. It searches below the folder
+// that is shown.
 
 import * as address from "./address.js";
+import { send } from "./api.js";
 import { button, h, put } from "./dom.js";
-import { T } from "./strings.js";
+import { number, T } from "./strings.js";
 import { suggest } from "./tags.js";
 
 const DATES = /(?:^|\s)date:(?:(\d{4}-\d\d-\d\d)?(\.\.)?(\d{4}-\d\d-\d\d)?)\S*/;
 
 const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 });
-const scope = h("select", { "aria-label": T.scope });
 const [from, until] = [T.from, T.until].map((label) => h("input", { type: "date", "aria-label": label }));
-const presets = h("div.presets");
-const dates = h("div.dates", { popover: "auto" }, h("h2", T.dates), h("div", from, "–", until), presets);
-dates.onbeforetoggle = () => put(presets, Object.entries(T.presets()).map(([query, name]) => h("a", { href: address.searchHref(query), onclick: () => dates.hidePopover() }, name)));
-const toggle = button("calendar", T.dates, () => dates.togglePopover());
+const presets = h("div.chips");
+const tags = h("div");
+const filters = h("div.filters.sheet", { popover: "auto" }, h("h2", T.dates), h("div", from, "–", until), presets, tags);
+const toggle = button("filter", T.filters, undefined, { popoverTargetElement: filters });
+filters.onclick = ({ target }) => target.closest("a") && filters.hidePopover();
+filters.onbeforetoggle = async () => {
+	const { query, folder } = address.here;
+	const more = (term, ...text) => h("a", { href: address.searchHref(query.includes(term) ? query : `${query} ${term}`.trim(), folder) }, text);
+	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
+	const { data } = await send("GET", "search/suggest", { limit: 50 }).catch(() => ({}));
+	const known = data?.suggestions.filter(({ kind }) => kind === "tag") ?? [];
+	const links = known.map(({ text, count }) => more(`tag:"${text}"`, text, h("small", number(count))));
+	put(tags, links.length && [h("h2", T.tags), h("div.chips", links)]);
+};
 const list = suggest(input, {
 	word: () => input.value.match(/\S*$/)[0].replace(/^-?(tag:|name:)?"?/, ""),
 	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, kind === "tag" ? "$1tag:" : "$1") + (/[\s"]/.test(text) ? `"${text}"` : text),
 	pick: open,
 });
-export const box = h("form.search", { role: "search" }, input, list, toggle, dates, scope);
+export const box = h("form.search", { role: "search" }, input, list, toggle, filters);
 
 function open() {
-	address.go(address.searchHref(input.value.trim(), scope.value === "everywhere" ? "" : address.here.folder));
+	address.go(address.searchHref(input.value.trim(), address.here.folder));
 }
 
 box.onsubmit = (event) => event.preventDefault(open());
-scope.onchange = open;
 from.onchange = until.onchange = () => {
 	const [first, last] = [from.value, until.value];
 	const range = first || last ? `date:${first}${first === last ? "" : `..${last}`}` : "";
@@ -34,11 +44,10 @@ from.onchange = until.onchange = () => {
 	open();
 };
 
-// Shows the query of an address. `name` is that of the folder to search in, "" at the root.
+// Shows the query of an address. `name` is that of the folder, "" at the root.
 export function show(query, name) {
 	input.value = query;
-	scope.hidden = !name;
-	put(scope, name && h("option", { value: "here" }, T.searchHere(name)), h("option", { value: "everywhere" }, T.everywhere));
+	input.placeholder = name ? T.searchHere(name) : T.search;
 	const [, first = "", to, last = ""] = query.match(DATES) ?? [];
 	[from.value, until.value] = [first, to ? last : first];
 }

@@ -6,24 +6,29 @@ import { lastAt } from "./layout.js";
 
 const [BLOCK, MOST_LOADED] = [500, 40]; // photos of a block, and blocks that are kept
 const FEW = 24; // photos of a year that is not divided into months
+const MOST_ADDED = 2000; // photos that were added last
 const UNKNOWN = 4 / 3;
 const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000]; // between two looks at what has changed
 
 // Leaves out what nobody needs here: of 100,000 items, each byte counts.
-const slim = ({ hash, type, facts, limit, hasThumb, hasMeta, metaRev, createdAt, takenAt = createdAt, ...item }) => ({ ...item, taken: takenAt });
+const slim = ({ hash, type, facts, limit, hasThumb, hasMeta, metaRev, addedAt, createdAt, takenAt = createdAt, ...item }) => ({ ...item, taken: takenAt });
+const dayOf = (moment) => new Date(moment).toLocaleDateString("sv");
 
 class Source {
 	blocks = [];
 	dirs = [];
-	#stop = new AbortController();
+	#stop;
 
-	constructor(path, query, changed) {
-		Object.assign(this, { path, query, changed });
+	// `by`: "date", "added" or "", as the address says; `order`: "reverse" or "".
+	constructor(path, query, by, order) {
+		Object.assign(this, { path, query, by, order });
 	}
 
 	// Loads it, and looks again until it is closed.
-	async start() {
-		for (let wait = SOON_MS; !this.closed; wait = this.growing ? GROWING_MS : IDLE_MS) {
+	async start(changed) {
+		const stop = (this.#stop = new AbortController());
+		this.changed = changed;
+		for (let wait = SOON_MS; !stop.signal.aborted; wait = this.growing ? GROWING_MS : IDLE_MS) {
 			if (!this.opened || !document.hidden) await (this.ready = this.load(() => this.look()));
 			await pause(wait);
 		}
@@ -158,11 +163,13 @@ export class Folder extends Source {
 		const { items, itemCount = items.length, starts = [0], dirs, generatedAt, unsupported } = first;
 		Object.assign(this, { dirs, unsupported });
 		this.#generation = generatedAt;
-		this.begin(starts.map((start, page) => ({ page, count: (starts[page + 1] ?? itemCount) - start })));
+		const pages = starts.map((start, page) => ({ page, count: (starts[page + 1] ?? itemCount) - start }));
+		this.begin(this.order ? pages.reverse() : pages);
 		this.#fill(0, items);
 	}
 
 	#fill(page, items) {
+		if (this.order) items.reverse();
 		for (const block of this.blocks) {
 			if (block.page === page) Object.assign(block, { items: items.slice(block.offset, block.offset + block.count).map(slim), stale: false });
 		}
@@ -175,14 +182,33 @@ export class Folder extends Source {
 	}
 }
 
-// Photos by date, the newest first: all, those of a folder and below, or what a search finds.
+// Photos of all folders, of one and below, or what a search finds: by date, or the last that were added.
 export class Timeline extends Source {
 	days = true;
 	months = []; // as the service counts them
 	more = 0; // how many have come that are not shown
 	#text;
 
+	// Shows what has come meanwhile.
+	start(changed) {
+		this.#forget();
+		return super.start(changed);
+	}
+
+	// Shows what has come, now.
+	renew() {
+		this.#forget();
+		return this.load(() => this.look());
+	}
+
+	#forget() {
+		this.more = 0;
+		this.#text = "";
+		this.renews = true;
+	}
+
 	async look() {
+		if (this.by === "added") return this.#lookAdded();
 		const found = await this.read("timeline", { path: this.path, q: this.query });
 		const text = JSON.stringify(found);
 		if (text === this.#text) return;
@@ -192,32 +218,38 @@ export class Timeline extends Source {
 		if (!this.more) this.#take(found, text);
 	}
 
-	// Shows what has come, now.
-	renew() {
-		this.more = 0;
-		this.#text = "";
-		this.renews = true;
-		return this.load(() => this.look());
+	async #lookAdded() {
+		if (!this.renews) return;
+		this.renews = false;
+		const { items, total } = await this.#find("", "added", 0, BLOCK);
+		this.begin([{ count: Math.min(total, MOST_ADDED) }]);
+		this.#fill(this.blocks[0], items);
 	}
 
 	#take({ months, future, undated }, text) {
 		this.#text = text;
 		this.renews = false;
 		this.months = months;
-		const years = Object.values(Object.groupBy(months, ({ month }) => `y${month.slice(0, 4)}`));
+		const years = Object.values(Object.groupBy(months, ({ month }) => `y${month.slice(0, 4)}`)).flatMap(sparse);
 		const [to, none] = [{ ...future, month: "future" }, { ...undated, month: "none" }];
-		this.begin([to, ...years.flatMap(sparse), none].filter(({ count }) => count));
+		this.begin((this.order ? [...years.reverse(), to, none] : [to, ...years, none]).filter(({ count }) => count));
 	}
 
 	async fetch(block) {
 		const { month, offset, count } = block;
-		const isDated = month !== "none";
-		const dates = { future: `date:${nextMonth()}..`, none: "-date:..9999" }[month] ?? `date:${month}`;
-		const q = `${this.query} ${dates}`.trim();
-		const { items } = await this.read("search", { q, path: this.path || "/", sort: isDated && "date", order: isDated && "desc", offset, limit: count });
-		block.items = items.map(slim);
-		block.stale = false;
+		const dates = { future: `date:${nextMonth()}..`, none: "-date:..9999", undefined: "" }[month] ?? `date:${month}`;
+		const { items } = await this.#find(dates, this.by === "added" ? this.by : month !== "none" && "date", offset, count);
+		this.#fill(block, items);
 		if (items.length < count) this.#text = ""; // some have gone
+	}
+
+	#find(dates, sort, offset, limit) {
+		const order = sort && !this.order && "desc";
+		return this.read("search", { q: `${this.query} ${dates}`.trim(), path: this.path || "/", sort, order, offset, limit });
+	}
+
+	#fill(block, items) {
+		if (block) Object.assign(block, { items: items.map((item) => ({ ...slim(item), ...(this.by === "added" && { day: dayOf(item.addedAt) }) })), stale: false });
 	}
 
 	// A photo of the address: its date says in which month it is.
@@ -228,7 +260,7 @@ export class Timeline extends Source {
 		const name = path.slice(path.lastIndexOf("/") + 1);
 		const { items = [] } = await this.read("search", { q: `name:"${name}"`, path: path.slice(0, -name.length - 1) || "/" }).catch(() => ({}));
 		const month = slim(items.find((item) => item.path === path) ?? {}).taken?.slice(0, 7) ?? "none";
-		return super.locate(path, this.blocks.filter((block) => [month, month.slice(0, 4), "future"].includes(block.month)));
+		return super.locate(path, this.blocks.filter((block) => [undefined, month, month.slice(0, 4), "future"].includes(block.month)));
 	}
 }
 

@@ -9,12 +9,12 @@ export const T = {
 	folders: "Folders",
 	views: "Views",
 	path: "Path",
-	byDate: "By date, with all folders below",
+	byDate: "All below, by date",
 	asFolder: "As folders",
 	count: (count) => many(count),
 	timeline: "Timeline",
 	month: (month) => {
-		const named = { future: "To come", none: "No date" }[month];
+		const named = { future: "To come", none: "No date", undefined: T.added }[month];
 		return named ?? (month.length === 4 ? month : new Date(`${month}-15T12:00`).toLocaleDateString([], { month: "long", year: "numeric" }));
 	},
 	selectDay: "Select this day",
@@ -22,7 +22,11 @@ export const T = {
 	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path: and date: are. Words with spaces need quotes: tag:"two words".`,
 	close: "Close",
 	retry: "Try again",
-	menu: "Folders",
+	tree: "Tree of folders",
+	menu: "Menu",
+	orders: { date: ["Oldest first", "Newest first"], name: ["From Z to A", "From A to Z"] },
+	added: "Recently added",
+	favourites: "Favourites",
 	loading: "Loading…",
 	waiting: ["No photos yet", "This page tries again by itself."],
 
@@ -88,17 +92,19 @@ export const T = {
 	searchHint: 'Search for words, "two words", tag:portrait, date:2024-07, -without',
 	searchHere: (name) => `In ${name}`,
 	everywhere: "Everywhere",
-	scope: "Where to search",
 	dates: "Taken",
+	filters: "Filters",
+	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:" }[field], word].filter(Boolean).join(" "),
+	leaveOut: (text) => `Search without “${text}”`,
 	presets: () => {
 		const [year, today] = [new Date().getFullYear(), new Date().toLocaleDateString("sv").slice(5)];
-		return { "tag:favourite": "Favourites", [`date:*-${today}`]: "On this day", [`date:${year}`]: "This year", [`date:${year - 1}`]: "Last year" };
+		return { "tag:favourite": T.favourites, [`date:*-${today}`]: "On this day", [`date:${year}`]: "This year", [`date:${year - 1}`]: "Last year" };
 	},
 	skip: "To the photos",
 	from: "Taken from",
 	until: "Taken until",
 	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes."],
-	results: (query) => `Search: ${query}`,
+	results: "Search",
 
 	// Health
 	health: "Health",

@@ -17,27 +17,44 @@ const titleOf = ({ name, label, kind }) => [
 
 const known = new Map(); // path → its subfolders
 const open = new Set([""]);
-export const tree = h("nav.tree", { "aria-label": T.menu });
+export const tree = h("nav.tree", { "aria-label": T.folders });
 export const tabs = h("nav.tabs", { "aria-label": T.views });
 export const crumbs = h("nav.crumbs", { "aria-label": T.path });
+
+// One stop for Tab: arrow keys lead through it.
+tree.addEventListener("focusin", ({ target }) => {
+	for (const link of tree.querySelectorAll("a")) link.tabIndex = link === target ? 0 : -1;
+});
+tree.onkeydown = (event) => {
+	const links = [...tree.querySelectorAll("a")];
+	const at = links.indexOf(event.target);
+	const twist = event.target.previousSibling;
+	const turns = { ArrowRight: "false", ArrowLeft: "true" }[event.key];
+	const above = event.target.closest("ul").parentElement.querySelector("a");
+	const next = { ArrowDown: links[at + 1], ArrowUp: links[at - 1], Home: links[0], End: links.at(-1), ArrowRight: links[at + 1], ArrowLeft: above }[event.key];
+	if (at < 0 || (!next && !turns)) return;
+	event.preventDefault();
+	if (turns && twist.getAttribute("aria-expanded") === turns) twist.click();
+	else next?.focus();
+};
 
 // Shows the folder of the address.
 export function show() {
 	for (const each of new Set(["", ...ancestors(here.folder)])) {
 		open.add(each);
-		if (each !== source.path || source.days) load(each); // else the list tells
+		if (each !== source.path || source.by) load(each); // else the list tells
 	}
 	draw();
 }
 
 // Shows what is new of the list.
 export function update() {
-	if (source.opened && !source.days && !source.problem) known.set(source.path, source.dirs);
+	if (source.opened && !source.by && !source.problem) known.set(source.path, source.dirs);
 	draw();
 }
 
 async function load(path) {
-	if (known.has(path)) return;
+	if (known.has(path) || tree.hidden) return;
 	// A second visit asks for nothing; who opens the folder sees it as it is.
 	const answer = await read("folders", { path }, { cache: "force-cache" }).catch(() => {});
 	if (!answer) return;
@@ -49,12 +66,14 @@ function draw() {
 	const { key } = document.activeElement.dataset;
 	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
 	const link = (path) => h("a", { href: folderHref(path) }, path ? titleOf(dirOf(path)) : T.folders);
-	const isPhotos = here.byDate && !here.folder && !here.query;
+	const isPhotos = here.by === "date" && !here.folder && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
-	put(tabs, tab(photosHref(), T.photos, isPhotos), tab("#/", T.folders, !here.byDate && !here.health));
-	put(crumbs, here.folder && ancestors(here.folder).map(link));
+	put(tabs, tab(photosHref(), T.photos, isPhotos), tab("#/", T.folders, !here.by && !here.health));
+	put(crumbs, here.folder && !here.query && ["", ...ancestors(here.folder).slice(0, -1)].map(link));
 	put(tree, h("ul", node("", { name: T.folders })));
-	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
+	(keyed(here.folder) ?? keyed("")).tabIndex = 0;
+	if (key) keyed(key)?.focus();
 }
 
 function node(path, dir) {
@@ -64,11 +83,11 @@ function node(path, dir) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(dir.name), "data-key": `+${path}` };
+	const twist = { onclick, tabIndex: -1, "aria-expanded": `${opened}`, title: T.expand(dir.name), "data-key": `+${path}` };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...(path === here.folder && !here.byDate && { "aria-current": "page" }) }, titleOf(dir)),
+		h("a", { href: folderHref(path), tabIndex: -1, "data-key": path, ...(path === here.folder && !here.by && { "aria-current": "page" }) }, titleOf(dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
 	);
 }
