@@ -517,20 +517,38 @@ def serve(tmp_path: pathlib.Path) -> Iterator[Callable[..., Server]]:
         server.stop()
 
 
-CHROMIUM = shutil.which("chromium")
 BROWSER_MS = 15_000  # what a machine under load may take
+in_both_browsers = pytest.mark.parametrize("browser", ["chromium", "firefox-esr"], indirect=True)
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    if not CHROMIUM and not os.environ.get("CI"):
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield found
-        found.close()
+def browsers() -> Iterator[Callable[[str], Browser]]:
+    """Debian's Chromium and Firefox, each started when it is first asked for."""
+    with sync_playwright() as playwright, contextlib.ExitStack() as started:
+
+        @functools.cache
+        def start(name: str) -> Browser:
+            program = shutil.which(name)
+            if not program and not os.environ.get("CI"):
+                pytest.skip(f"{name} is not installed")
+            if name == "chromium":
+                arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+                found = playwright.chromium.launch(executable_path=program, args=arguments)
+            else:
+                settings: dict[str, Any] = {"browser.download.alwaysOpenPanel": False}
+                found = playwright.firefox.launch(
+                    channel="moz-firefox", executable_path=program, firefox_user_prefs=settings
+                )
+            started.callback(found.close)
+            return found
+
+        yield start
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, browsers: Callable[[str], Browser]) -> Browser:
+    """Chromium, and where a test asks for both browsers, Firefox too."""
+    return browsers(getattr(request, "param", "chromium"))
 
 
 @pytest.fixture
