@@ -375,7 +375,7 @@ def test_any_number_of_photos_by_date_is_reached(many: Server, open_page) -> Non
         return bool(now) and all(abs(now.get(name, -999) - before[name]) < 3 for name in before)
 
     wait_for(is_there)
-    page.goto(f"http://127.0.0.1:{many.port}/#/photos/2005-06")
+    page.evaluate("location.hash = '#/photos/2005-06'")
     expect(now).to_have_text("June 2005")
     page.go_back()
     expect(now).to_have_text(re.compile("20(10|11|12)$"))
@@ -442,7 +442,7 @@ def test_photos_are_shown_by_date_with_their_days_and_folders(library: Server, o
     page = open_page(library)
     expect(page).to_have_url(re.compile("#/photos$"))
     expect(page.locator("h1")).to_have_text("Photos")
-    page.goto(f"http://127.0.0.1:{library.port}/#/art/")
+    page.evaluate("location.hash = '#/art/'")
     page.get_by_role("link", name="By date").click()
     expect(page).to_have_url(re.compile(r"#/photos\?in=art$"))
     expect(page.locator(".title")).to_contain_text("31 photos · 2024")
@@ -739,29 +739,49 @@ def test_on_a_phone_a_long_press_selects_and_the_header_makes_room(library, open
 
 
 @in_both_browsers
-def test_on_a_narrow_screen_nothing_is_cut_off_and_the_header_makes_room(
-    library: Server, open_page
-) -> None:
+def test_on_a_narrow_screen_nothing_is_cut_off_or_hidden(library: Server, open_page) -> None:
     page = open_page(library, "#/photos?in=art", details=False, viewport=PHONE["viewport"])
     search = page.get_by_role("combobox", name="Search photos")
     expect(page.locator(".tile.shown")).not_to_have_count(0)
-    expect(page.get_by_role("navigation", name="Views")).to_be_in_viewport()
+    tabs = page.get_by_role("navigation", name="Views")
+    expect(tabs).to_be_in_viewport(ratio=1)
+    ink = page.evaluate("getComputedStyle(document.body).color")
     page.locator("main:visible").evaluate("main => main.scrollTo(0, 900)")
     expect(search).not_to_be_in_viewport()
+    expect(page.locator(".month.now")).to_have_css("color", ink)
+    expect(tabs).to_be_in_viewport(ratio=1)
     page.locator("main:visible").evaluate("main => main.scrollTo(0, 700)")
     expect(search).to_be_in_viewport()
+    menu = page.get_by_role("button", name="Folders", exact=True)
+    menu.click()
+    first = page.get_by_role("navigation", name="Folders").get_by_role("link").first
+    expect(first).to_be_visible()
+    assert below(first, menu)
+    menu.click()
+    expect(first).to_be_hidden()
     page.locator(".photo").first.click()
     shown(page)
     page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile("#/photos"))
     wide = "[...document.querySelectorAll('html, main')].filter((each) => each.scrollWidth > each.clientWidth).length"
     for where, ready in {
         "#/": ".cover img",
         "#/photos?q=img2": ".caption",
         "#health": "dd",
     }.items():
-        page.goto(f"http://127.0.0.1:{library.port}/{where}")
+        page.evaluate("where => { location.hash = where; }", where)
         page.locator(ready).first.wait_for()
         assert page.evaluate(wide) == 0, where
+    assert below(page.get_by_role("heading", level=1), menu)
+    expect(page.locator(".scale")).to_be_hidden()
+
+
+def below(lower: Locator, upper: Locator) -> bool:
+    top, bottom = (
+        each.evaluate(f"each => each.getBoundingClientRect().{side}")
+        for each, side in ((lower, "top"), (upper, "bottom"))
+    )
+    return bool(top >= bottom)
 
 
 @in_both_browsers
