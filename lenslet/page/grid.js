@@ -21,7 +21,7 @@ const [BOX, MARGIN] = [4e6, 5e5]; // pixels
 const list = h("div.tiles");
 const month = h("h2.month.now", { "aria-hidden": "true" });
 export const view = h("main", { tabIndex: -1 }, above, month, list);
-let [height, base] = [0, 0]; // of the whole list, and where the box begins in it
+let [height, base, upper] = [0, 0, 0]; // of the whole list, where the box begins in it, and of what is above it
 let frame, lastTop, moved, rest, width, loads;
 let place; // what is at the top of the screen
 let held = false; // somebody drags through the list
@@ -38,7 +38,7 @@ resized.observe(above);
 const how = () => ({ days: source.days, captions: source.query });
 
 // Where the screen begins in the list.
-export const top = () => base + view.scrollTop - list.offsetTop;
+export const top = () => base + view.scrollTop - upper;
 export const range = () => ({ height, screen: view.clientHeight, top: top(), blocks: source?.blocks ?? [] });
 
 // Begins with another list: where it was left, or at the month of the address.
@@ -65,8 +65,7 @@ export function update() {
 	if (!source || !list.clientWidth) return;
 	const focused = list.contains(document.activeElement);
 	const kept = wanted ? undefined : place;
-	width = list.clientWidth;
-	height = 0;
+	[width, upper, height] = [list.clientWidth, list.offsetTop, 0];
 	for (const block of source.blocks) {
 		if (block.items && (block.laid !== block.items || block.width !== width)) Object.assign(block, layOut(block, width, how()), { laid: block.items, width });
 		else if (!block.items && block.width !== width) Object.assign(block, { height: guess(block, width, how()), width });
@@ -110,11 +109,11 @@ function restore({ index, by }) {
 
 // Scrolls to a position of the list, and moves the box if that is not in it.
 export function goTo(position) {
-	const at = Math.max(0, Math.min(position, height - view.clientHeight + list.offsetTop));
+	const at = Math.max(0, Math.min(position, height - view.clientHeight + upper));
 	const box = Math.min(height, BOX);
 	const before = base;
 	if (at < base + MARGIN || at > base + box - MARGIN) base = Math.max(0, Math.min(at - box / 2, height - box));
-	view.scrollTop = position <= 0 && !base ? position + list.offsetTop : at - base + list.offsetTop;
+	view.scrollTop = position <= 0 && !base ? position + upper : at - base + upper;
 	if (base !== before) redraw();
 	frame ??= requestAnimationFrame(render);
 }
@@ -166,7 +165,8 @@ function render() {
 	headline(at);
 	place = anchor();
 	clearTimeout(loads);
-	if (!held) loads = setTimeout(load, scrolls() ? SETTLE_MS : 0, near);
+	if (!held && scrolls()) loads = setTimeout(load, SETTLE_MS, near);
+	else if (!held) load(near);
 	clearTimeout(rest);
 	rest = setTimeout(settle, REST_MS);
 	announce("scrolled");
@@ -179,7 +179,8 @@ const load = (near) => source.ensure(near);
 function headline(at) {
 	const block = at > 0 && source.blocks[lastAt(source.blocks, "top", at)];
 	month.hidden = !block;
-	if (block) put(month, source.days ? T.month(block.month) : address.nameOf(source.path));
+	const text = block && (source.days ? T.month(block.month) : address.nameOf(source.path));
+	if (block && month.textContent !== text) put(month, text);
 }
 
 function settle() {
@@ -324,7 +325,7 @@ export function scroll(key) {
 	if (!(key in ways)) return false;
 	if (key === "Home" && !base) view.scrollTop = 0;
 	else if (key === "End") goTo(height);
-	else goTo(Math.max(key === "Home" ? 0 : -list.offsetTop, top() + ways[key]));
+	else goTo(Math.max(key === "Home" ? 0 : -upper, top() + ways[key]));
 	return true;
 }
 

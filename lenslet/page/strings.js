@@ -4,6 +4,8 @@ export const number = (value) => value.toLocaleString();
 const many = (count) => `${number(count)} ${count === 1 ? "photo" : "photos"}`;
 const either = (names) => new Intl.ListFormat("en", { type: "disjunction" }).format(names);
 
+const month = new Intl.DateTimeFormat([], { month: "long", year: "numeric" });
+
 export const T = {
 	photos: "Photos",
 	folders: "Folders",
@@ -13,9 +15,9 @@ export const T = {
 	asFolder: "As folders",
 	count: (count) => many(count),
 	timeline: "Timeline",
-	month: (month) => {
-		const named = { future: "To come", none: "No date", undefined: T.added }[month];
-		return named ?? (month.length === 4 ? month : new Date(`${month}-15T12:00`).toLocaleDateString([], { month: "long", year: "numeric" }));
+	month: (name) => {
+		const named = { future: "To come", none: "No date", undefined: T.added }[name];
+		return named ?? (name.length === 4 ? name : month.format(new Date(`${name}-15T12:00`)));
 	},
 	selectDay: "Select this day",
 	fresh: (count) => `${number(count)} new`,

@@ -1,19 +1,25 @@
-"""The page in Chromium: first grid, second visit, 100,000 photos scrolled, a large photo.
+"""The page in Chromium: folders, a large photo, and half a million photos by date.
 
-    python tests/bench/page.py [--items 100000]
+    python tests/bench/page.py [--items 100000] [--photos 500000] [--minutes 1] [--only folders|dates]
 
 Run it alone on the machine.
 """
 
 import argparse
 import contextlib
+import functools
+import http.client
+import http.server
+import io
 import json
 import os
 import pathlib
 import re
+import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,8 +28,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+import common
 import large
-from conftest import CHROMIUM, Server
+import timeline
+from conftest import Server
 
 # Scrolls from top to end in so many steps, one a frame, and returns the milliseconds of each frame.
 SCROLL = """async (frames) => {
@@ -81,8 +89,8 @@ def memory(page: Page) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def visit(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
+def visit(browser: Browser, **options: Any) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     yield context.new_page()
     context.close()
 
@@ -157,14 +165,168 @@ def bench(browser: Browser, home: pathlib.Path, items: int) -> dict[str, Any]:
     return found
 
 
+# Drags the thumb of the scale to a share of it; returns the milliseconds until a thumbnail is on the screen.
+SCRUB = """async (share) => {
+    const scale = document.querySelector(".scale"), { left, top, height } = scale.getBoundingClientRect();
+    const drag = (name, y) => scale.dispatchEvent(new PointerEvent(name, { pointerId: 1, clientX: left + 20, clientY: y }));
+    scale.setPointerCapture = () => {};
+    drag("pointerdown", top + 5);
+    for (let step = 1; step <= 5; step++) {
+        drag("pointermove", top + height * share * step / 5);
+        await new Promise(requestAnimationFrame);
+    }
+    const begun = performance.now();
+    drag("pointerup", top + height * share);
+    const isSeen = (tile) => tile.getBoundingClientRect().bottom > 60 && tile.getBoundingClientRect().top < innerHeight;
+    while (![...document.querySelectorAll(".tile.shown")].some(isSeen)) await new Promise((done) => setTimeout(done, 4));
+    return performance.now() - begun;
+}"""
+LAST = """() => {
+    const seen = [...document.querySelectorAll(".tile")].filter((tile) => tile.getBoundingClientRect().top < innerHeight);
+    return seen.some((tile) => tile.ariaPosInSet === tile.ariaSetSize);
+}"""
+
+
+class Thumbnails(http.server.BaseHTTPRequestHandler):
+    """Hands on what is asked for to the service, which has no images: answers thumbnails itself."""
+
+    protocol_version = "HTTP/1.1"
+    service: http.client.HTTPConnection | None = None
+    port = 0
+    image = b""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/thumb"):
+            kept = {
+                "Content-Type": "image/webp",
+                "Cache-Control": "private, max-age=31536000, immutable",
+            }
+            self.send(200, kept, self.image)
+            return
+        self.service = self.service or http.client.HTTPConnection("127.0.0.1", self.port)
+        skipped = {"host", "connection"}
+        asked = {name: value for name, value in self.headers.items() if name.lower() not in skipped}
+        self.service.request("GET", self.path, headers=asked)
+        answer = self.service.getresponse()
+        skipped = {"connection", "content-length", "transfer-encoding"}
+        told = {name: value for name, value in answer.getheaders() if name.lower() not in skipped}
+        self.send(answer.status, told, answer.read())
+
+    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def with_thumbnails(port: int) -> Iterator[str]:
+    picture = io.BytesIO()
+    common.picture(256, 192, 1).save(picture, "WEBP", quality=70)
+    kind = type("Handler", (Thumbnails,), {"port": port, "image": picture.getvalue()})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def by_date(browser: Browser, home: pathlib.Path, photos: int, minutes: float) -> dict[str, Any]:
+    timeline.fill(home / "photos", photos, 0)
+    server = Server(home / "photos", home, WORKER_THREADS="0", SCAN_SECONDS="0", WEB_CONCURRENCY="1")  # fmt: skip
+    server.until(lambda: server.json("/timeline")["months"], 120)
+    found: dict[str, Any] = {}
+    with with_thumbnails(server.port) as base:
+        cold, warm, asked = [], [], 0
+        for _ in range(5):
+            with visit(browser) as page:
+                for times in (cold, warm, warm, warm):
+                    page.goto("about:blank")
+                    before = answered(server)
+                    page.goto(f"{base}#/photos")
+                    times.append(page.evaluate(FIRST_GRID))
+                    asked = answered(server) - before
+        found["first screen, ms"] = {
+            "cold": [round(each) for each in sorted(cold)],
+            "warm": [round(each) for each in sorted(warm)],
+        }
+        found["requests of a second visit, without pictures"] = asked
+        with visit(browser) as page:
+            page.goto(f"{base}#/photos")
+            page.evaluate(FIRST_GRID)
+            shares_of = (0.5, 0.2, 0.8, 0.35, 0.65, 0.9, 0.1)
+            found["scrub to the first thumbnail, ms"] = sorted(
+                round(page.evaluate(SCRUB, share)) for share in shares_of if not page.wait_for_timeout(700)
+            )  # fmt: skip
+            page.keyboard.press("Home")
+            page.wait_for_timeout(1000)
+            whole = "(main.scrollHeight - main.clientHeight) * frame / frames"
+            frames = SCROLL.replace(whole, "frame * 40")
+            found["frames at 40 pixels a frame, ms"] = shares(page.evaluate(frames, 1500))
+            until = time.monotonic() + 60 * minutes
+            while time.monotonic() < until:
+                page.mouse.move(600, 400)
+                page.mouse.wheel(0, 900)
+                page.wait_for_timeout(30)
+            page.wait_for_timeout(1000)
+            session = page.context.new_cdp_session(page)
+            found[f"after {minutes} minutes of scrolling, MB"] = memory(page)
+            found["nodes"] = session.send("Memory.getDOMCounters")["nodes"]
+        with visit(browser) as page:
+            empty = "<style>body{margin:0} main{height:100vh; overflow:auto} div{height:400000px}</style><main><div>"
+            page.set_content(empty)
+            found["frames of an empty page, ms"] = shares(page.evaluate(frames, 1500))
+        for ratio in (1, 2, 3):
+            reached = {}
+            with visit(browser, device_scale_factor=ratio) as page:
+                page.goto(f"{base}#/photos")
+                page.evaluate(FIRST_GRID)
+                page.keyboard.press("End")
+                reached["End"] = reaches(page)
+                page.keyboard.press("Home")
+                page.evaluate(SCRUB, 1)
+                reached["scale"] = reaches(page)
+                page.mouse.move(600, 400)
+                page.mouse.wheel(0, -200_000)
+                page.wait_for_timeout(500)
+                assert not page.evaluate(LAST)
+                for _ in range(300):
+                    page.mouse.wheel(0, 900)
+                    page.wait_for_timeout(10)
+                reached["wheel"] = reaches(page)
+            found[f"the last is reached at ratio {ratio}"] = reached
+    server.stop()
+    return found
+
+
+def reaches(page: Page) -> bool:
+    page.wait_for_timeout(1500)
+    return bool(page.evaluate(LAST))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=100_000)
-    items = parser.parse_args().items
-    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+    parser.add_argument("--photos", type=int, default=500_000)
+    parser.add_argument("--minutes", type=float, default=1)
+    parser.add_argument("--only", choices=("folders", "dates"))
+    options = parser.parse_args()
+    parts = {
+        "folders": functools.partial(bench, items=options.items),
+        "dates": functools.partial(by_date, photos=options.photos, minutes=options.minutes),
+    }
+    with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        print(json.dumps(bench(browser, pathlib.Path(home), items), indent=2))
+        program = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        for name, measure in parts.items():
+            if options.only in (None, name):
+                with tempfile.TemporaryDirectory() as home:
+                    print(json.dumps(measure(browser, pathlib.Path(home)), indent=2))
         browser.close()
 
 
