@@ -38,6 +38,7 @@ def make(root: pathlib.Path, folder: str, count: int, page_size: int = 5000) -> 
                 "hasThumb": True,
                 "hasMeta": False,
                 "facts": FACTS_VERSION,
+                "addedAt": "2024-01-01T00:00:00Z",
                 "hash": f"blake3:{number:064x}",
                 "createdAt": f"{day}T12:00:00Z",
                 "takenAt": f"{day}T12:00:00",

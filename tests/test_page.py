@@ -452,8 +452,7 @@ def test_photos_are_shown_by_date_with_their_days_and_folders(library: Server, o
     page.keyboard.press("End")
     expect(page.locator("h2.month:not(.now)").last).to_have_text("No date")
     expect(page).to_have_url(re.compile(r"#/photos/2024-05\?in=art$"))
-    expect(page.locator(".day h3").last).to_have_text("")
-    expect(page.locator(".day h3").nth(-2)).to_have_text(days[-1])
+    expect(page.locator(".day h3").last).to_have_text(days[-1])
     page.keyboard.press("Home")
     expect(page.locator(".day a").nth(1)).to_have_attribute("href", "#/art/2025/")
     expect(page.locator(".photo").first).to_have_attribute("title", "nikon.jpg")
@@ -752,7 +751,7 @@ def test_on_a_narrow_screen_nothing_is_cut_off_or_hidden(library: Server, open_p
     expect(tabs).to_be_in_viewport(ratio=1)
     page.locator("main:visible").evaluate("main => main.scrollTo(0, 700)")
     expect(search).to_be_in_viewport()
-    menu = page.get_by_role("button", name="Folders", exact=True)
+    menu = page.get_by_role("button", name="Tree of folders")
     menu.click()
     first = page.get_by_role("navigation", name="Folders").get_by_role("link").first
     expect(first).to_be_visible()
@@ -785,12 +784,9 @@ def below(lower: Locator, upper: Locator) -> bool:
 
 
 @in_both_browsers
-def test_slideshow_full_screen_download_and_link(library: Server, open_page) -> None:
-    page = open_page(library, "#/art/2025/img1.jpg", permissions=["clipboard-read", "clipboard-write"])  # fmt: skip
+def test_slideshow_full_screen_and_download(library: Server, open_page) -> None:
+    page = open_page(library, "#/art/2025/img1.jpg")
     shown(page)
-    page.keyboard.press("c")
-    expect(page.get_by_role("status").filter(has_text="Link copied")).to_be_visible()
-    assert page.evaluate("navigator.clipboard.readText()") == page.url
     with page.expect_download() as download:
         page.keyboard.press("d")
     assert download.value.suggested_filename == "img1.jpg"
@@ -971,7 +967,7 @@ def test_a_conflict_in_a_photo_that_was_left_is_told(library, open_page, seen) -
 
 
 @in_both_browsers
-def test_photos_are_selected_by_click_shift_and_box_and_tagged_with_one_request(
+def test_photos_are_selected_by_click_and_shift_and_tagged_with_one_request(
     library: Server, open_page
 ) -> None:
     for number in range(8):
@@ -987,21 +983,19 @@ def test_photos_are_selected_by_click_shift_and_box_and_tagged_with_one_request(
     expect(bulk).to_contain_text("4 selected")
     link(page, "b1.png").click()
     expect(bulk).to_contain_text("3 selected")
-    first, second = (link(page, f"b{n}.png").bounding_box() for n in (5, 6))
-    page.mouse.move(first["x"] + 5, first["y"] + 5)
-    page.mouse.down()
-    page.mouse.move(second["x"] + 20, second["y"] + 20, steps=5)
-    page.mouse.up()
+    bulk.get_by_role("button", name="Clear the selection").click()
+    for number in (5, 6):
+        link(page, f"b{number}.png").click(modifiers=["Control"])
     expect(bulk).to_contain_text("2 selected")
     assert page.url.endswith("#/big/")
-    enter(bulk.get_by_label("Add a tag"), "boxed")
+    enter(bulk.get_by_label("Add a tag"), "both")
     expect(page.get_by_text("2 photos changed")).to_be_visible()
     assert len(posts) == 1
     tags = [item(library, f"big/b{number}.png")["tags"] for number in range(8)]
-    assert tags == [["boxed"] if number in (5, 6) else [] for number in range(8)]
+    assert tags == [["both"] if number in (5, 6) else [] for number in range(8)]
     bulk.get_by_role("button", name="Favourite").click()
     expect(tile(page, "b5.png, Favourite")).to_be_visible()
-    enter(bulk.get_by_label("Remove a tag"), "boxed")
+    enter(bulk.get_by_label("Remove a tag"), "both")
     wait_for(lambda: item(library, "big/b5.png")["tags"] == ["favourite"])
     link(page, "b7.png").click()  # one more, which never had it
     enter(bulk.get_by_label("Add a tag"), "favourite")
@@ -1208,6 +1202,7 @@ def test_a_list_is_shown_the_other_way_round_and_its_address_says_so(
     page.keyboard.press("ArrowRight")
     expect(viewer(page).locator("header b")).to_have_text("b118.png")
     page.keyboard.press("Escape")
+    expect(link(page, "b118.png")).to_be_focused()
     page.goto(f"http://127.0.0.1:{library.port}/#/photos?in=art")
     newest = page.locator(".photo").first
     expect(newest).to_be_visible()
@@ -1242,7 +1237,6 @@ def test_what_was_added_last_is_a_list_of_its_own(serve, tmp_path, open_page) ->
 
 def test_search_suggests_words_while_one_types(library: Server, open_page) -> None:
     page = open_page(library, "#/?q=nikon")
-    expect(page.locator(".tree a")).not_to_have_count(1)
     box = page.get_by_role("combobox", name="Search photos")
     option = page.locator("form datalist option")
     box.fill("")

@@ -3,7 +3,7 @@
 import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
 import * as bulk from "./bulk.js";
-import { button, h, put, textButton } from "./dom.js";
+import { button, h, put } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
@@ -20,11 +20,11 @@ const DOWN = 40; // pixels
 const wide = matchMedia("(min-width: 56rem)");
 const offline = h("p.offline", { role: "alert", hidden: true });
 const { tabs, tree } = folders;
-const fresh = textButton("", () => {
+const onclick = () => {
 	grid.goTo(-Infinity);
 	list.source.renew();
-});
-fresh.className = "fresh";
+};
+const fresh = h("button.fresh", { onclick });
 
 document.body.append(
 	h("button.skip", { onclick: () => grid.focus() }, T.skip),

@@ -43,12 +43,11 @@ export const range = () => ({ height, screen: view.clientHeight, top: top(), blo
 
 // Begins with another list: where it was left, or at the month of the address.
 export function reset() {
-	[base, current, width, place] = [0, 0, 0, undefined];
+	[base, current, width] = [0, 0, 0];
 	view.scrollTop = 0;
-	wanted = address.here.place ?? address.here.month;
 	selection.begin(0);
 	selection.clear();
-	update();
+	seek();
 }
 
 let wanted; // a place or a month to begin at, until that is reached
@@ -56,8 +55,9 @@ let wanted; // a place or a month to begin at, until that is reached
 // Goes where the address says, in the list that is shown.
 export function seek() {
 	wanted = address.here.place ?? address.here.month;
-	if (wanted) update();
-	else goTo(-Infinity);
+	if (!wanted) goTo(-Infinity);
+	place = undefined;
+	update();
 }
 
 // Computes all positions anew. What is at the top of the screen stays there.
@@ -323,9 +323,7 @@ export function scroll(key) {
 	const page = 0.9 * view.clientHeight;
 	const ways = { Home: -Infinity, End: Infinity, PageUp: -page, PageDown: page, " ": page };
 	if (!(key in ways)) return false;
-	if (key === "Home" && !base) view.scrollTop = 0;
-	else if (key === "End") goTo(height);
-	else goTo(Math.max(key === "Home" ? 0 : -upper, top() + ways[key]));
+	goTo(Math.max(-upper, top() + ways[key]));
 	return true;
 }
 

@@ -6,20 +6,19 @@ import { h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 
 const RENEW_MS = 2000;
-const RATES = 6; // the rate is that of the last ten seconds
 
 export const view = h("main.health", { tabIndex: -1, hidden: true });
 let shown;
 
 // Draws health until it is hidden, shown anew, or refused.
 export async function show() {
-	const seen = (shown = []);
-	while (shown === seen && !view.hidden) {
+	const mine = (shown = {});
+	for (let seconds = 0, first; shown === mine && !view.hidden; seconds += RENEW_MS / 1000) {
 		const { data } = await read("health", {}).catch(() => ({}));
 		if (!data) return;
-		if (seen.push(data.workers.imagesRead ?? 0) > RATES) seen.shift();
-		const seconds = ((seen.length - 1) * RENEW_MS) / 1000;
-		put(view, draw(data, seconds && (seen.at(-1) - seen[0]) / seconds));
+		const { imagesRead = 0 } = data.workers;
+		first ??= imagesRead;
+		put(view, draw(data, seconds && (imagesRead - first) / seconds));
 		await pause(RENEW_MS);
 	}
 }

@@ -58,7 +58,6 @@ function show() {
 	thumb.setAttribute("aria-valuemax", `${source.blocks.length}`);
 	thumb.setAttribute("aria-valuenow", `${source.blocks.indexOf(block)}`);
 	thumb.setAttribute("aria-valuetext", T.month(block.month));
-	if (drags) put(bubble, T.month(block.month));
 }
 
 function positionOf({ clientY }) {

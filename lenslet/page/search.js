@@ -16,7 +16,8 @@ const tags = h("div");
 const filters = h("div.filters.sheet", { popover: "auto" }, h("h2", T.dates), h("div", from, "–", until), presets, tags);
 const toggle = button("filter", T.filters, undefined, { popoverTargetElement: filters });
 filters.onclick = ({ target }) => target.closest("a") && filters.hidePopover();
-filters.onbeforetoggle = async () => {
+filters.onbeforetoggle = async ({ newState }) => {
+	if (newState !== "open") return;
 	const { query, folder } = address.here;
 	const more = (term, ...text) => h("a", { href: address.searchHref(query.includes(term) ? query : `${query} ${term}`.trim(), folder) }, text);
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));

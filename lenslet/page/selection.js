@@ -14,7 +14,6 @@ export const add = (items) => set([...paths, ...items.map(({ path }) => path)]);
 
 export function set(wanted) {
 	paths = new Set(wanted);
-	paths.delete(undefined);
 	announce("selection");
 }
 

@@ -212,8 +212,7 @@ export class Timeline extends Source {
 		const found = await this.read("timeline", { path: this.path, q: this.query });
 		const text = JSON.stringify(found);
 		if (text === this.#text) return;
-		const total = (sums) => sums.reduce((sum, { count }) => sum + count, 0);
-		const now = total([...found.months, found.future, found.undated]);
+		const now = [...found.months, found.future, found.undated].reduce((sum, { count }) => sum + count, 0);
 		if (this.count && !this.query && !this.renews) this.more = Math.max(0, now - this.count);
 		if (!this.more) this.#take(found, text);
 	}

@@ -23,11 +23,10 @@ export const commands = {
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
 	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()],
-	c: ["link", T.copyLink, copyLink],
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
 const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));
-const [closing, star, , , playing, , , , info] = buttons;
+const [closing, star, , , playing, , , info] = buttons;
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
 const [title, position] = [h("b"), h("span.quiet")];
 const frame = h("div.frame", stage.area, previous, next);
@@ -166,15 +165,6 @@ function play(shall) {
 function slide() {
 	if (next.disabled) play(false);
 	else if (stage.isReady()) step(1);
-}
-
-async function copyLink() {
-	try {
-		await navigator.clipboard.writeText(location.href);
-		toast(T.copied);
-	} catch {
-		toast(T.notCopied);
-	}
 }
 
 // Does what a key says; returns false if it says nothing here.

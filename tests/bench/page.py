@@ -230,6 +230,7 @@ def with_thumbnails(port: int) -> Iterator[str]:
     common.picture(256, 192, 1).save(picture, "WEBP", quality=70)
     kind = type("Handler", (Thumbnails,), {"port": port, "image": picture.getvalue()})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # the page gives up requests
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
