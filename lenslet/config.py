@@ -182,7 +182,7 @@ class Settings:
     preview_bytes: int = _setting(1024**3, _bytes(16 * 1024**2, 2**50))
     page: bool = _setting(True, _switch)
     img_wait: float = _setting(15.0, _number(float, 0, 60))
-    page_size: int = _setting(5000, _number(int, 1, 100_000))
+    page_size: int = _setting(1000, _number(int, 1, 100_000))
     ignore: tuple[str, ...] = _setting((), _words)
     max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
     max_file_bytes: int = _setting(512 * 1024**2, _bytes(1, 2**40))

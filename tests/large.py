@@ -15,7 +15,7 @@ DIFFERENT = 200
 TIME_NS = 1_700_000_000_000_000_000
 
 
-def make(root: pathlib.Path, folder: str, count: int, page_size: int = 5000) -> None:
+def make(root: pathlib.Path, folder: str, count: int, page_size: int = 1000) -> None:
     """Makes `root/folder` with `count` photos as they are after indexing."""
     here = root / folder
     here.mkdir(parents=True)
