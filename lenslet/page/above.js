@@ -36,7 +36,7 @@ function heading({ path, query, by, count, dirs, months = [] }) {
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const link = path && !query && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
 	const name = query ? T.results : nameOf(path) || { date: T.photos, added: T.added }[by] || T.folders;
-	return [h("h1", name), query && chips(query, path), h("span.quiet", facts), link];
+	return [h("h1", name), query && chips(query, path), facts && h("span.quiet", facts), link];
 }
 
 // What a search asks for: each term can be taken away.
@@ -62,6 +62,6 @@ function message({ problem, opened, query, by, path, count, dirs, unsupported = 
 
 // Points out what looks like a field, and is none.
 function unknown(query) {
-	const [, field] = query.match(/(?:^|\s)-?(?!(?:tag|name|notes|path|date):)([a-z]+):/i) ?? [];
-	return field && h("p", T.unknownField(field));
+	const odd = terms(query).find(({ field, word }) => !field && /^[a-z]+:/i.test(word));
+	return odd && h("p", T.unknownField(odd.word.split(":")[0]));
 }

@@ -1,8 +1,7 @@
 // The address says what is shown: `#/photos` photos by date, `#/photos/2019-09` from a month or `2019` a year on (`?in=…` of a
 // folder and below, `?q=…` what a search finds, `?by=added` what was added last); `#/art/2025/` a folder;
 // `#/art/2025/foo.webp` a photo (`?by=date` and what the list had: of photos by date); `#health` the state of the
-// service; `?order=reverse` the other way round. No other module reads or changes it, or the history: back from a
-// photo is what it was opened from, and a list is where it was.
+// service; `?order=reverse` the other way round. No other module touches it or the history.
 
 import { suffixes } from "./api.js";
 import { announce } from "./events.js";
@@ -25,7 +24,7 @@ export const pathHref = (path) => `#/${path.split("/").map(encodeURIComponent).j
 export const folderHref = (path, order) => (path ? `${pathHref(path)}/` : "#/") + asked({ order });
 export const photosHref = ({ folder = "", query = "", month = "", by, order } = {}) =>
 	`#/photos${month && `/${month}`}${asked({ in: folder, q: query, by: by === "added" && by, order })}`;
-export const searchHref = (query, folder = "") => (query ? photosHref({ query, folder }) : folderHref(folder));
+export const searchHref = (query, folder = "") => (query || !folder ? photosHref({ query, folder }) : folderHref(folder));
 export const itemHref = ({ path }) => pathHref(path) + asked({ by: here.by, in: here.by && here.folder, q: here.query, order: here.order });
 export const listHref = (list = here) => (list.by ? photosHref(list) : folderHref(list.folder, list.order));
 export const reverseHref = () => listHref({ ...here, month: "", order: here.order ? "" : "reverse" });

@@ -85,5 +85,6 @@ on("trouble", (reason) => {
 	[offline.textContent, offline.hidden] = [reason, !reason];
 	(document.querySelector("dialog[open]") ?? document.body).prepend(offline);
 });
+tree.onclick = ({ target }) => (tree.hidden ||= target === tree && !wide.matches); // beside it, where it lies over the photos
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
 address.start();

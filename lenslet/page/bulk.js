@@ -1,4 +1,4 @@
-// The bar that changes the tags of all photos that are selected. The last change can be undone.
+// The bar that changes the tags of all selected photos. The last change can be undone.
 
 import { button, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";

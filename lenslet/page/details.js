@@ -48,7 +48,7 @@ function fields(item) {
 	};
 	const tags = tagField(T.addTag, setTags, false, mine.writable);
 	const oninput = () => mine.change({ notes: notes.value });
-	const notes = h("textarea", { rows: 5, maxLength: 65536, oninput, onblur: save });
+	const notes = h("textarea", { rows: 2, maxLength: 65536, oninput, onblur: save });
 	const status = h("div", { role: "status" });
 	draw = () => {
 		tags.show(mine.tags);

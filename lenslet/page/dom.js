@@ -59,7 +59,7 @@ export function toast(text, action) {
 	if (action) action.addEventListener("click", () => box.remove());
 	document.body.append(box);
 	box.showPopover();
-	setTimeout(() => box.remove(), action ? 15000 : 5000);
+	setTimeout(() => box.remove(), action ? 30000 : 5000);
 }
 
 export function dialog(title, ...content) {

@@ -271,8 +271,8 @@ function fill(tile, item) {
 	mark(tile);
 }
 
-// Moves the focus and the screen to an item, if none is given to the current one.
-export async function focus(index = current) {
+// Moves the focus and the screen to an item; if none is given, to the current one, or what is on the screen.
+export async function focus(index = tiles.has(current) ? current : (place?.index ?? 0)) {
 	if (!source.count) return;
 	current = Math.max(0, Math.min(index, source.count - 1));
 	const block = source.blockOf(current);

@@ -18,7 +18,7 @@ export function help() {
 function press({ key, target }) {
 	const moves = key.startsWith("Arrow") && target.matches("body, main, dialog *");
 	if (key === "?") help();
-	else if (document.querySelector(".sheet[open]")) return false;
+	else if (document.querySelector(".sheet:is([open], :popover-open)")) return false;
 	else if (viewer.isOpen()) return viewer.press(key);
 	else if (key === "/") search.focus();
 	else if (key === "Escape" && selection.size()) selection.clear();
@@ -31,7 +31,7 @@ function press({ key, target }) {
 // Of the window: what had the focus may be gone.
 addEventListener("keydown", (event) => {
 	const { key, target, defaultPrevented, ctrlKey, metaKey, altKey } = event;
-	if ((ctrlKey || metaKey) && key === "z" && !isTyping(event)) undo();
+	if ((ctrlKey || metaKey) && key === "z" && (!isTyping(event) || (target.closest(".bulk") && !target.value))) undo();
 	if (defaultPrevented || ctrlKey || metaKey || altKey) return;
 	if (!isTyping(event)) {
 		if (press(event)) event.preventDefault();

@@ -1,6 +1,6 @@
 // Justified rows: pure functions from photos to positions.
 
-export const [GAP, HEAD, MONTH, CAPTION] = [3, 44, 60, 40]; // pixels; also in the style sheet
+export const [GAP, HEAD, MONTH, CAPTION] = [3, 44, 48, 40]; // pixels; also in the style sheet
 const [LOWEST, HIGHEST, IN_A_ROW] = [120, 220, 4.5];
 const [UNKNOWN, NARROWEST, WIDEST] = [1, 0.5, 3]; // width over height, as the service counts them
 const [FULL, HIGH] = [0.75, 1.35]; // from when on photos fill a row, and how much higher it may be for that

@@ -5,7 +5,7 @@ import { on } from "./events.js";
 import * as grid from "./grid.js";
 import { lastAt } from "./layout.js";
 import { source } from "./list.js";
-import { T } from "./strings.js";
+import { number, T } from "./strings.js";
 
 const [APART, STILL_MS] = [22, 1500]; // pixels between two years; until the thumb hides on a phone
 const bubble = h("output.bubble", { hidden: true });
@@ -15,6 +15,7 @@ export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, 
 let drags = false;
 let still;
 
+const nameOf = (block) => (source.days ? T.month(block.month) : number(block.first + 1));
 const blockAt = (position) => source.blocks[lastAt(source.blocks, "top", position)];
 const share = () => {
 	const { height, screen, top } = grid.range();
@@ -32,7 +33,7 @@ on("scrolled", () => {
 // Draws the years, each where its first photo is.
 function draw() {
 	const { height, blocks } = grid.range();
-	scale.hidden = !source?.days || height < 2 * scale.parentElement.clientHeight;
+	scale.hidden = !source || height < 2 * scale.parentElement.clientHeight;
 	if (scale.hidden) return;
 	const room = scale.clientHeight;
 	let [last, year] = [-APART, ""];
@@ -57,7 +58,7 @@ function show() {
 	thumb.style.top = `${share() * 100}%`;
 	thumb.setAttribute("aria-valuemax", `${source.blocks.length}`);
 	thumb.setAttribute("aria-valuenow", `${source.blocks.indexOf(block)}`);
-	thumb.setAttribute("aria-valuetext", T.month(block.month));
+	thumb.setAttribute("aria-valuetext", nameOf(block));
 }
 
 function positionOf({ clientY }) {
@@ -78,7 +79,7 @@ scale.onpointermove = (event) => {
 	const position = positionOf(event);
 	bubble.hidden = false;
 	bubble.style.top = `${event.clientY - scale.getBoundingClientRect().top}px`;
-	put(bubble, T.month(blockAt(position).month));
+	put(bubble, nameOf(blockAt(position)));
 	if (drags) grid.goTo(position);
 };
 scale.onpointerleave = () => (bubble.hidden = !drags);
@@ -93,7 +94,8 @@ thumb.onkeydown = (event) => {
 	if (!KEYS[event.key]) return;
 	event.preventDefault();
 	event.stopPropagation();
-	const heads = source.blocks.filter(({ heading }) => heading);
+	const months = source.blocks.filter(({ heading }) => heading);
+	const heads = months.length ? months : source.blocks;
 	const wanted = lastAt(heads, "top", grid.top() + 1) + KEYS[event.key];
 	grid.goTo(heads[Math.max(0, Math.min(heads.length - 1, wanted))].top);
 };

@@ -15,17 +15,22 @@ const presets = h("div.chips");
 const tags = h("div");
 const filters = h("div.filters.sheet", { popover: "auto" }, h("h2", T.dates), h("div", from, "–", until), presets, tags);
 const toggle = button("filter", T.filters, undefined, { popoverTargetElement: filters });
-filters.onclick = ({ target }) => target.closest("a") && filters.hidePopover();
-filters.onbeforetoggle = async ({ newState }) => {
-	if (newState !== "open") return;
+filters.onbeforetoggle = ({ newState }) => newState === "open" && draw();
+
+// Each filter adds to the search of the address, or takes itself away.
+async function draw() {
 	const { query, folder } = address.here;
-	const more = (term, ...text) => h("a", { href: address.searchHref(query.includes(term) ? query : `${query} ${term}`.trim(), folder) }, text);
+	const more = (term, ...text) => {
+		const isOn = query.includes(term);
+		const wanted = isOn ? query.replace(term, "") : `${query} ${term}`;
+		return h("a", { href: address.searchHref(wanted.trim(), folder), ...(isOn && { "aria-current": "true" }) }, text);
+	};
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
 	const { data } = await send("GET", "search/suggest", { limit: 50 }).catch(() => ({}));
 	const known = data?.suggestions.filter(({ kind }) => kind === "tag") ?? [];
 	const links = known.map(({ text, count }) => more(`tag:"${text}"`, text, h("small", number(count))));
 	put(tags, links.length && [h("h2", T.tags), h("div.chips", links)]);
-};
+}
 const list = suggest(input, {
 	word: () => input.value.match(/\S*$/)[0].replace(/^-?(tag:|name:)?"?/, ""),
 	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, kind === "tag" ? "$1tag:" : "$1") + (/[\s"]/.test(text) ? `"${text}"` : text),
@@ -48,9 +53,10 @@ from.onchange = until.onchange = () => {
 // Shows the query of an address. `name` is that of the folder, "" at the root.
 export function show(query, name) {
 	input.value = query;
-	input.placeholder = name ? T.searchHere(name) : T.search;
+	input.placeholder = name ? T.searchIn(name) : T.search;
 	const [, first = "", to, last = ""] = query.match(DATES) ?? [];
 	[from.value, until.value] = [first, to ? last : first];
+	if (filters.matches(":popover-open")) draw();
 }
 
 export function focus() {

@@ -89,15 +89,27 @@ function zoomTo(wanted, { x, y } = {}) {
 	sharpen();
 }
 
-// Shows the file itself once the preview is not enough. On a phone the browser zooms.
+// Shows the file itself once the preview is not enough.
 function sharpen() {
-	const zoomed = zoom > 1 || visualViewport.scale > 1.2;
-	if (!zoomed || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	if (zoom <= 1 || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
 	const mine = (sharp = photo);
 	const file = h("img", { src: fileUrl(item), onload: () => (mine.src = file.src) });
 }
 
-visualViewport.onresize = sharpen;
+let spread = 0; // between two fingers
+area.addEventListener(
+	"touchmove",
+	(event) => {
+		if (event.touches.length < 2) return;
+		event.preventDefault();
+		const [{ clientX: x, clientY: y }, { clientX, clientY }] = event.touches;
+		const now = Math.hypot(clientX - x, clientY - y);
+		if (spread) zoomTo((zoom * now) / spread, { x: (x + clientX) / 2, y: (y + clientY) / 2 });
+		spread = now;
+	},
+	{ passive: false },
+);
+area.addEventListener("touchend", () => (spread = 0));
 area.addEventListener("wheel", (event) => event.preventDefault(zoomTo(zoom * 1.0015 ** -event.deltaY, event)), { passive: false });
 area.ondblclick = (event) => zoomTo(zoom > 1 ? 1 : ZOOM ** 2, event);
 area.onpointermove = ({ pointerType, buttons, movementX, movementY }) => {

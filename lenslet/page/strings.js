@@ -24,7 +24,7 @@ export const T = {
 	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path: and date: are. Words with spaces need quotes: tag:"two words".`,
 	close: "Close",
 	retry: "Try again",
-	tree: "Tree of folders",
+	tree: "Folder tree",
 	menu: "Menu",
 	orders: { date: ["Oldest first", "Newest first"], name: ["From Z to A", "From A to Z"] },
 	added: "Recently added",
@@ -89,6 +89,7 @@ export const T = {
 	// Search
 	search: "Search photos",
 	searchHint: 'Search for words, "two words", tag:portrait, date:2024-07, -without',
+	searchIn: (name) => `Search in ${name}`,
 	searchHere: (name) => `In ${name}`,
 	everywhere: "Everywhere",
 	dates: "Taken",
@@ -102,7 +103,7 @@ export const T = {
 	skip: "To the photos",
 	from: "Taken from",
 	until: "Taken until",
-	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes."],
+	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes. Dates are among the filters."],
 	results: "Search",
 
 	// Health

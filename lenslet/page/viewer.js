@@ -163,6 +163,7 @@ function play(shall) {
 }
 
 function slide() {
+	if (room.querySelector("input:focus, textarea:focus")) return;
 	if (next.disabled) play(false);
 	else if (stage.isReady()) step(1);
 }
@@ -185,17 +186,15 @@ function wake() {
 	clearTimeout(idle);
 	idle = setTimeout(() => room.classList.toggle("idle", !room.querySelector("input:focus, textarea:focus, header :focus-visible")), IDLE_MS);
 }
-room.addEventListener("pointermove", wake);
-room.addEventListener("pointerdown", wake);
-room.addEventListener("focusin", wake);
-dialog.addEventListener("keydown", wake);
+for (const name of ["pointermove", "pointerdown", "focusin", "keydown"]) dialog.addEventListener(name, wake);
 
 let from; // where a finger was put down
 stage.area.onpointerdown = (event) => {
 	from = event.isPrimary && event;
+	stage.shift(0, 0);
 	if (event.pointerType === "mouse") stage.area.setPointerCapture(event.pointerId);
 };
-const swipes = ({ pointerType }) => from && pointerType !== "mouse" && !stage.isZoomed() && visualViewport.scale === 1;
+const swipes = ({ pointerType }) => from && pointerType !== "mouse" && !stage.isZoomed();
 stage.area.addEventListener("pointermove", (event) => {
 	if (swipes(event)) stage.shift(event.x - from.x, Math.max(0, event.y - from.y));
 });
