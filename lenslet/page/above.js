@@ -45,7 +45,7 @@ function chips(query, folder) {
 	const chip = (text, href) => h("a", { href, "aria-label": T.leaveOut(text) }, text, icon("close"));
 	const without = (term) => all.filter((each) => each !== term).map(({ text }) => text).join(" ");
 	const of = all.map((term) => chip(T.term(term), searchHref(without(term), folder)));
-	return h("div.chips", of, folder && chip(T.searchHere(nameOf(folder)), searchHref(query)));
+	return h("div.chips", of, folder && chip(T.term({ field: "path", word: nameOf(folder) }), searchHref(query)));
 }
 
 const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);

@@ -3,6 +3,7 @@
 
 import * as address from "./address.js";
 import { send } from "./api.js";
+import { terms } from "./caption.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 import { suggest } from "./tags.js";
@@ -20,10 +21,11 @@ filters.onbeforetoggle = ({ newState }) => newState === "open" && draw();
 // Each filter adds to the search of the address, or takes itself away.
 async function draw() {
 	const { query, folder } = address.here;
+	const now = terms(query).map(({ text }) => text);
 	const more = (term, ...text) => {
-		const isOn = query.includes(term);
-		const wanted = isOn ? query.replace(term, "") : `${query} ${term}`;
-		return h("a", { href: address.searchHref(wanted.trim(), folder), ...(isOn && { "aria-current": "true" }) }, text);
+		const isOn = now.includes(term);
+		const wanted = isOn ? now.filter((each) => each !== term) : [...now, term];
+		return h("a", { href: address.searchHref(wanted.join(" "), folder), ...(isOn && { "aria-current": "true" }) }, text);
 	};
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
 	const { data } = await send("GET", "search/suggest", { limit: 50 }).catch(() => ({}));

@@ -90,7 +90,6 @@ export const T = {
 	search: "Search photos",
 	searchHint: 'Search for words, "two words", tag:portrait, date:2024-07, -without',
 	searchIn: (name) => `Search in ${name}`,
-	searchHere: (name) => `In ${name}`,
 	everywhere: "Everywhere",
 	dates: "Taken",
 	filters: "Filters",
