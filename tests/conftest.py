@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import signal
 import socket
@@ -498,9 +499,12 @@ def ours(moto: Service, monkeypatch) -> Iterator[BucketPath]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses, below those that the system gives to clients such as browsers."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture
