@@ -1018,6 +1018,18 @@ def test_what_was_added_last_is_found_first(make_gallery, root) -> None:
     assert other.app.get("/search?q=jpg&sort=added&limit=1").json["total"] == 3
 
 
+def test_nonsense_in_the_time_when_an_image_was_added_does_not_break_search(
+    make_gallery, indexed, root
+) -> None:
+    put(root / "a.jpg")
+    indexed()
+    rollup = root / "_rollup.json"
+    digits = "٢" * 20  # which are no ASCII, and count as digits
+    odd = re.sub('"addedAt":"[^"]*"', f'"addedAt":"{digits}"', rollup.read_text())
+    rollup.write_text(re.sub('"id":"[0-9a-f]+"', '"id":"0123456789abcdef"', odd))
+    assert make_gallery().found("a.jpg", sort="added") == ["a.jpg"]
+
+
 def test_months_are_counted_with_the_shapes_of_their_photos(dated: Gallery) -> None:
     """Of everything, of a folder and all below, and of what a search finds."""
 

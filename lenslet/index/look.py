@@ -57,7 +57,7 @@ class Contents(NamedTuple):
 class Look:
     """What a look at a folder found. Nothing is written yet.
 
-    `stored` is the manifest as it is, `plan` what is to be done. `children` are the subfolders,
+    `stored` is the manifest as it is, `plan` what must be done. `children` are the subfolders,
     each as the manifest shows it, None if it does not. `orphans` are sidecars whose photo is not
     beside them. `incomplete` are images whose sidecar does not say yet which photo it belongs to.
     `young`: a sidecar may be written again without looking changed.

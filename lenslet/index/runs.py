@@ -57,7 +57,7 @@ class News(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The images of a folder that are to be read, each with whether it gets a thumbnail.
+    """The images of a folder that wait to be read, each with whether it gets a thumbnail.
 
     `new` ones, and `stale` ones, which are read again when nothing else is due. `newest_ns` is when
     the newest image of the folder was written. The `claim` says which host reads them.
@@ -70,7 +70,7 @@ class Selection(NamedTuple):
 
 
 class Runs:
-    """The runs of all folders. Threads that read images add to what another indexes.
+    """The runs of all folders. Each image is read by one thread; another then indexes the folder.
 
     A folder whose images find no room in the queue, or are to be read again, waits until the queue
     is empty. `host` is this index process as others know it.

@@ -27,7 +27,7 @@ class Views:
         self._event = self._clock()
 
     def see(self, path: Path, looked: float, items: int) -> tuple[bool, float]:
-        """Notes a view. The last look at the folder was at `looked`, and found so many `items`.
+        """Notes a view. The last look at the folder was at `looked`; `items` is how many it found.
 
         Returns whether a look is due, and the seconds until the second look; 0 if it was due.
         """

@@ -1,4 +1,4 @@
-// How a result of a search shows what matched.
+// The terms of a query, and what of a result they match.
 
 import { h } from "./dom.js";
 

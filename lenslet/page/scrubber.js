@@ -1,4 +1,4 @@
-// The scale beside photos by date: years where their photos are, and a thumb to drag through them.
+// The scale beside a list: years where their photos are, and a thumb to drag through them.
 
 import { h, put } from "./dom.js";
 import { on } from "./events.js";

@@ -296,7 +296,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
 def folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
     tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
-    added = re.sub(r"\D", "", str(item.get("addedAt"))[2:16])[:_ADDED]
+    added = re.sub("[^0-9]", "", str(item.get("addedAt"))[2:16])[:_ADDED]
     where = f"{_shape(item):03}{added:0<{_ADDED}}{position:X}".translate(_CODE)
     date = _date_of(item).decode()
     fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date)

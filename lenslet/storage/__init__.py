@@ -67,8 +67,8 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     """Returns the settings with the `STATE_DIR` that is used.
 
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
-    exists, because it may hold what people wrote. It is created here, unless nothing is to be
-    written (`writes`). An empty root gets none: it is an unmounted disk. Raises `SettingError`
+    exists, because it may hold what people wrote. It is created here, but only if the
+    caller `writes`. An empty root gets none: it is an unmounted disk. Raises `SettingError`
     before the start if a folder cannot be used. A bucket is not checked: one that is unreachable
     right now must not stop the start.
     """

@@ -63,7 +63,7 @@ class Images:
         return item if item and item["rev"] == image.stat.rev else None
 
     def sidecars(self, image: Image, item: Item | None) -> sidecar.Found:
-        """Reads the JSON files beside an image, of which `item` is known."""
+        """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
         return sidecar.find(image.location.tree, image.file, self._photo(image, item))
 
     def edit(self, image: Image, item: Item | None, change: sidecar.Edit) -> Sidecar | None:
