@@ -135,7 +135,7 @@ def timeline(search: Search, query: str, below: str) -> dict[bytes, tuple[int, i
     st.sampled_from(["", "a", "a/b", "c"]),
 )
 def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, below) -> None:
-    """In the same order, and suggestions and months count the same, whatever has happened."""
+    """In the same order, and suggestions, months and folders count the same, whatever has happened."""
     folders = sorted(map(Path, names), key=paths.folder_key)
     steps: list[dict[Path, list[manifest.Item]]] = [{}, {}]
     for folder, drafts in zip(folders, drawn, strict=False):
@@ -173,6 +173,10 @@ def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, 
         inside = [i for i in everything if Path(below).holds(i["path"].parent)]
         assert timeline(search, "", below) == counted(inside)
         assert timeline(search, "", "") == counted(everything)
+        level = len(Path(below).split("/")) if below else 0
+        parents = [i["path"].parent for i in inside if i["path"].parent != below]
+        children = Counter(each.split("/")[level] for each in parents)
+        assert search.count_below(Path(below)) == children
         tags = Counter(tag for items in new.values() for i in items for tag in i["tags"])
         found = [each for each in search.suggest("", 100) if each["kind"] == "tag"]
         assert {each["text"]: each["count"] for each in found} == tags

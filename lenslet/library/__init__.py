@@ -22,7 +22,7 @@ from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Tree, Trust
 
 _DETAILS_MEMORY = 256 << 20
-SEARCH_FORM = 4  # the version of what search keeps; raised with every change of its form
+SEARCH_FORM = 5  # the version of what search keeps; raised with every change of its form
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ export const photosHref = ({ folder = "", query = "", month = "", by, order } = 
 	`#/photos${month && `/${month}`}${asked({ in: folder, q: query, by: by === "added" && by, order })}`;
 export const searchHref = (query, folder = "") => (query || !folder ? photosHref({ query, folder }) : folderHref(folder));
 export const itemHref = ({ path }) => pathHref(path) + asked({ by: here.by, in: here.by && here.folder, q: here.query, order: here.order });
-export const listHref = (list = here) => (list.by ? photosHref(list) : folderHref(list.folder, list.order));
+const listHref = (list = here) => (list.by ? photosHref(list) : folderHref(list.folder, list.order));
 export const reverseHref = () => listHref({ ...here, month: "", order: here.order ? "" : "reverse" });
 
 function parse(hash) {

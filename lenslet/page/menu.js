@@ -1,4 +1,4 @@
-// The menu of the page: the order of the list, other views of it, and what concerns the whole service.
+// The menu: the order of the list, other views of it, and what concerns the service.
 
 import { here, photosHref, reverseHref, searchHref } from "./address.js";
 import { button, h, put, textButton } from "./dom.js";

@@ -153,7 +153,13 @@ export class Folder extends Source {
 	async look() {
 		const first = await this.#page(0);
 		if (first.generatedAt !== this.#generation || this.problem) this.#take(first);
+		if (this.dirs.length) this.read("search/counts", { path: this.path }).then(this.#count, () => {});
 	}
+
+	#count = ({ folders }) => {
+		this.dirs = this.dirs.map((dir) => ({ ...dir, count: folders[dir.name] }));
+		this.changed();
+	};
 
 	#page(page) {
 		return this.read("folders", { path: this.path, page });

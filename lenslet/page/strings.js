@@ -13,7 +13,7 @@ export const T = {
 	path: "Path",
 	byDate: "All below, by date",
 	asFolder: "As folders",
-	count: (count) => many(count),
+	count: many,
 	timeline: "Timeline",
 	month: (name) => {
 		const named = { future: "To come", none: "No date", undefined: T.added }[name];
@@ -21,7 +21,7 @@ export const T = {
 	},
 	selectDay: "Select this day",
 	fresh: (count) => `${number(count)} new`,
-	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path: and date: are. Words with spaces need quotes: tag:"two words".`,
+	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path: and date: are.`,
 	close: "Close",
 	retry: "Try again",
 	tree: "Folder tree",
@@ -60,7 +60,6 @@ export const T = {
 	play: "Slideshow",
 	download: "Download",
 	favourite: "Favourite",
-	starred: "Favourite",
 	unstarred: "No favourite any more",
 	position: (at, all) => `${number(at)} of ${number(all)}`,
 	notShown: "This photo cannot be shown:",

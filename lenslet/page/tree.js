@@ -97,7 +97,7 @@ export function folderTiles(path, dirs) {
 		const src = thumbUrl({ path: dir.cover, thumb: dir.coverThumb ?? dir.coverRev });
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
-		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir))));
+		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir)), dir.count && h("small", T.count(dir.count))));
 	};
 	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
 }

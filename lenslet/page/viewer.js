@@ -64,7 +64,7 @@ export function update() {
 
 export const close = () => dialog.close();
 
-// Runs when the dialog is closed, by the address, a key, or the browser.
+// The address, a key, or the browser has closed it.
 dialog.onclose = () => {
 	if (dialog.open) return; // again
 	const place = list.source.find(item.path);
@@ -143,9 +143,9 @@ async function toggleStar() {
 	const mine = edit;
 	await mine.ready;
 	if (!mine.writable) return;
-	const others = mine.tags.filter((tag) => tag !== FAVOURITE);
-	toast(others.length < mine.tags.length ? T.unstarred : T.starred);
-	mine.change({ tags: others.length < mine.tags.length ? others : [...others, FAVOURITE] });
+	const isOn = mine.tags.includes(FAVOURITE);
+	toast(isOn ? T.unstarred : T.favourite);
+	mine.change({ tags: isOn ? mine.tags.filter((tag) => tag !== FAVOURITE) : [...mine.tags, FAVOURITE] });
 	mine.save();
 }
 
@@ -163,7 +163,7 @@ function play(shall) {
 }
 
 function slide() {
-	if (room.querySelector("input:focus, textarea:focus")) return;
+	if (room.querySelector(":read-write:focus")) return;
 	if (next.disabled) play(false);
 	else if (stage.isReady()) step(1);
 }
@@ -184,7 +184,7 @@ let idle;
 function wake() {
 	room.classList.remove("idle");
 	clearTimeout(idle);
-	idle = setTimeout(() => room.classList.toggle("idle", !room.querySelector("input:focus, textarea:focus, header :focus-visible")), IDLE_MS);
+	idle = setTimeout(() => room.classList.toggle("idle", !room.querySelector(":read-write:focus, header :focus-visible")), IDLE_MS);
 }
 for (const name of ["pointermove", "pointerdown", "focusin", "keydown"]) dialog.addEventListener(name, wake);
 

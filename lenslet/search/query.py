@@ -30,6 +30,7 @@ from lenslet.search.rollup import (
     Months,
     added_of,
     copy_rollup,
+    count_below,
     empty_copy,
     encode_date,
     encode_item,
@@ -411,20 +412,30 @@ class Search:
 
     def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
         counts: dict[tuple[bytes, bytes], int] = {}
-        texts = [self._cache.read(Path(f"{view.rollup.key}.terms"))[0]]
-        texts += [each.terms_of(view.text) for each in view.changed]
-        for text in texts:
+        for text in self._terms(view):
             for line in [line for line in text.splitlines() if wanted in line]:
+                if line[:1] not in b"tw":
+                    continue
                 kind, folded, term, count = line.split(b"\t")
-                if kind != b"m" and (
-                    wanted in folded if kind == b"t" else folded.startswith(wanted)
-                ):
+                if wanted in folded if kind == b"t" else folded.startswith(wanted):
                     counts[kind, term] = counts.get((kind, term), 0) + int(count)
         ordered = ((kind, -count, term) for (kind, term), count in counts.items() if count > 0)
         return [
             {"text": term.decode(), "count": -less, "kind": "tag" if kind == b"t" else "name"}
             for kind, less, term in heapq.nsmallest(limit, ordered)
         ]
+
+    def count_below(self, folder: Path) -> dict[str, int]:
+        """Counts the images in and below each subfolder of a folder, unless it has none."""
+        found = collections.Counter[str]()
+        for text in self._with_view(self._terms):
+            found.update(count_below(folder, text))
+        return dict(+found)
+
+    def _terms(self, view: _View) -> list[bytes]:
+        """The counts of the rollup, and those that changed folders add to them."""
+        copied, _ = self._cache.read(Path(f"{view.rollup.key}.terms"))
+        return [copied, *(each.terms_of(view.text) for each in view.changed)]
 
     # The view
 

@@ -9,7 +9,7 @@ files, whose key is the rollup's id.
 - `KEY.json`: the items, one per line.
 - `KEY.lines`: a line for each item: its shape, when it was added, where it is in `KEY.json`, name,
   folder, tags, notes and date.
-- `KEY.terms`: months, tags and the words of names, with their counts.
+- `KEY.terms`: months, folders, tags and the words of names, with their counts.
 """
 
 import contextlib
@@ -368,10 +368,11 @@ class Months:
 
 
 class Terms:
-    """Counts months, tags as they are written, and the words of names."""
+    """Counts months, folders, tags as they are written, and the words of names."""
 
     def __init__(self) -> None:
         self.months = Months()
+        self.folders: Counter[str] = Counter()
         self.tags: Counter[str] = Counter()
         self.words: Counter[str] = Counter()
 
@@ -392,14 +393,28 @@ class Terms:
     def _count(self, item: Item, times: int) -> None:
         month = _date_of(item)[:_MONTH].translate(_DECODE)
         self.months.add(month, times, times * _shape(item))
+        self.folders[item["path"].rpartition("/")[0]] += times
 
     def encode(self) -> bytes:
-        """Returns the months, and then tags and words; the rarest left out.
+        """Returns the months and folders, and then tags and words; the rarest left out.
 
-        Each is a line of kind (`t` or `w`), folded text, text and count.
+        A folder is a line of kind (`f`), path and count, without those below it. A tag or a word is
+        one of kind (`t` or `w`), folded text, text and count.
         """
+        counts = self.folders.items()
+        folders = (f"f\t{path}\t{count}\n".encode() for path, count in counts if count)
         terms = (*_term_lines("t", self.tags), *_term_lines("w", self.words))
-        return b"".join((self.months.encode(), *terms))
+        return b"".join((self.months.encode(), *folders, *terms))
+
+
+def count_below(folder: Path, terms: bytes) -> Counter[str]:
+    """Returns the subfolders of a folder with the number of images in and below each."""
+    start = re.escape(f"{folder}/".encode()) if folder else b""
+    lines = rb"^f\t%b([^/\t\n]+)[^\t\n]*\t(-?\d+)$" % start
+    found: Counter[str] = Counter()
+    for name, count in re.findall(lines, terms, re.MULTILINE):
+        found[name.decode()] += int(count)
+    return found
 
 
 def _term_lines(kind: str, counts: Counter[str]) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from lenslet.web.jobs import FolderJobs
 from lenslet.web.metrics import Metrics
 from lenslet.web.page import Index, OpenApi, PageFile
 from lenslet.web.requests import Requests
-from lenslet.web.search import RebuildIndex, Suggest, Timeline
+from lenslet.web.search import Counts, RebuildIndex, Suggest, Timeline
 from lenslet.web.search import Search as SearchItems
 from lenslet.web.service import Resource, Service
 from lenslet.web.thumb import Preview, Thumb
@@ -50,6 +50,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "/file": File,
     "/files/{rest:path}": File,
     "/search": SearchItems,
+    "/search/counts": Counts,
     "/search/suggest": Suggest,
     "/timeline": Timeline,
     "/search/rebuild-index": RebuildIndex,

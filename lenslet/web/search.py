@@ -64,6 +64,13 @@ class Timeline(Resource):
         send(req, resp, data, JSON, blake3(data).hexdigest()[:20])
 
 
+class Counts(Resource):
+    """`GET /search/counts?path=`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send_json(resp, {"folders": self.service.search.count_below(path_param(req))})
+
+
 class Suggest(Resource):
     """`GET /search/suggest?q=&limit=`"""
 
