@@ -30,6 +30,7 @@ SUFFIXES = tuple(_BY_SUFFIX)
 MANIFEST = "_index.json"
 ROLLUP, ROLLUP_DELTA = "_rollup.json", "_rollup_delta.json"
 HEALTH = "_health.json"
+LINKS = "_links.json"
 SCAN = "_scan.json"  # written every minute by the host that scans for others
 POINTERS = (".lenslet.folder.json", ".lenscat.folder.json")
 IGNORE_MARKS = (".nomedia", ".lensletignore")

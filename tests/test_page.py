@@ -364,7 +364,9 @@ def test_a_hundred_thousand_photos_scroll_to_the_end(many: Server, open_page) ->
 @in_both_browsers
 def test_any_number_of_photos_by_date_is_reached(many: Server, open_page) -> None:
     """More pixels than a box that scrolls may have, by wheel, End, scale and address."""
-    many.until(lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120)
+    many.until(
+        lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120
+    )
     page = open_page(many)
     now, first = page.locator(".month.now"), page.locator(".photo").first
     expect(first).to_have_attribute("href", re.compile("#/many/p0.*by=date"))
@@ -405,7 +407,9 @@ def test_any_number_of_photos_by_date_is_reached(many: Server, open_page) -> Non
 
 
 def test_what_has_been_scrolled_past_is_let_go(many: Server, open_page) -> None:
-    many.until(lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120)
+    many.until(
+        lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120
+    )
     page = open_page(many)
     expect(page.locator(".tile.shown")).not_to_have_count(0)
     session = page.context.new_cdp_session(page)

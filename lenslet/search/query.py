@@ -52,6 +52,7 @@ _BATCH = 10_000  # lines that are counted at a time
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "date": 5}
+NAME, PATH, DATE = (_FIELDS[name] for name in ("name", "path", "date"))
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
 _EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII)
 
@@ -281,6 +282,11 @@ class Found(NamedTuple):
 Hit = tuple[Changed | None, bytes]  # a folded line, and the changed folder it is in
 
 
+def _item(view: _View, hit: Hit) -> bytes:
+    changed, line = hit
+    return changed.item(view.text, line) if changed else view.rollup.item(line)
+
+
 def _ordered(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int]:
     """Returns the hits of a page, and how many there are. Items without a date come last."""
     numbers = itertools.count()
@@ -325,6 +331,17 @@ class Search:
         terms = parse(query)
         return self._with_view(lambda view: self._find(view, terms, below, page))
 
+    def finds(self, query: str, image: Path) -> bool:
+        """True if a query finds an image."""
+        terms = [*parse(query), Term(fold(image.name).encode(), NAME)]
+
+        def look(view: _View) -> bool:
+            hits = self._hits(view, terms, image.parent)
+            found = (_item(view, hit) for hit in hits)
+            return any(orjson.loads(text)["path"] == image for text in found)
+
+        return self._with_view(look)
+
     def _with_view(self, call: Callable[[_View], Answer]) -> Answer:
         """Calls with the current view, and once more if the cache has lost one of its files."""
         try:
@@ -349,11 +366,7 @@ class Search:
                 if page.offset <= count < end:
                     found.append(hit)
                 count += 1
-        items = [
-            changed.item(view.text, line) if changed else view.rollup.item(line)
-            for changed, line in found
-        ]
-        return Found(items, count, more, view.generated_at)
+        return Found([_item(view, hit) for hit in found], count, more, view.generated_at)
 
     def _hits(self, view: _View, terms: list[Term], below: Path) -> Iterator[Hit]:
         """Yields the lines of the rollup and those that replace some of them, in order."""

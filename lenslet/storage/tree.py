@@ -16,6 +16,7 @@ from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES, loads
 from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import (
     HEALTH,
+    LINKS,
     ROLLUP,
     ROLLUP_DELTA,
     ROOT,
@@ -29,7 +30,8 @@ from lenslet.paths import (
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 _BLOCK_BYTES = 512
 _DOCUMENTS = (".json", ".terms")
-_SUMMARIES = frozenset({HEALTH, ROLLUP, ROLLUP_DELTA, SCAN})  # no folder's manifest tells of them
+# No folder's manifest tells of them.
+_SUMMARIES = frozenset({HEALTH, LINKS, ROLLUP, ROLLUP_DELTA, SCAN})
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 _MOST_JUDGED = 10_000  # documents of which a cache remembers whether they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own

@@ -1,19 +1,25 @@
 """Who may send a request: tokens, sessions, a proxy's user names, and which sites may write."""
 
+import contextlib
 import functools
 import hmac
 import ipaddress
 import time
+from typing import Any
 from urllib.parse import quote
 
 import falcon
 
+from lenslet import times
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
-from lenslet.errors import BadRequest, one_line
+from lenslet.errors import BadRequest, NotFound, one_line
+from lenslet.library.links import Link, Links
+from lenslet.search.query import Search
+from lenslet.web import scope
 from lenslet.web.page import is_page
 from lenslet.web.parameters import read_json
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
 
 SESSION_SECONDS = 30 * 24 * 3600
 _SAFE = ("GET", "HEAD")
@@ -30,8 +36,10 @@ _HEADERS = (
 class Access:
     """Refuses requests before a resource sees them, and adds the headers of every answer."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, links: Links, search: Search) -> None:
         self._settings = settings
+        self._links = links
+        self._search = search
         self._hosts = frozenset((settings.host.lower(), *settings.allowed_hosts))
         self._has_tokens = bool(settings.api_token or settings.read_token)
         self._needs_client = self._has_tokens or bool(settings.auth_header)
@@ -44,6 +52,7 @@ class Access:
             resp.append_header("Vary", "Origin")
         context = req.context
         context.user, context.access, context.has_session = "", "write", False
+        context.link = None
         if req.method == "OPTIONS" or req.path == _LIVE:  # a preflight has no token
             return
         # If only a token gives access, any name will do: a page of another site has no token.
@@ -59,6 +68,22 @@ class Access:
                 if not (self._shows_page and is_page(req)):
                     raise
                 req.context.access = "none"
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
+    ) -> None:
+        """Lets guests see what their link shows, and nothing else."""
+        if link := req.context.link:
+            scope.check(req, resource, params, link, self._search)
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
+    ) -> None:
+        """A link can be taken back: nobody keeps what it showed without asking again."""
+        if getattr(req.context, "link", None):
+            resp.append_header("Vary", "Cookie")
+            if succeeded and not req.path.startswith("/page/"):
+                resp.cache_control = ["private", "no-cache"]
 
     def _check_host(self, req: falcon.Request) -> None:
         """Refuses a name that may lead here without our knowledge (DNS rebinding)."""
@@ -89,12 +114,26 @@ class Access:
             return
         req.context.access = "read"
         if not self._has(req, token, settings.read_token):
+            req.context.link = self._link(req, token)
+            if req.context.link:
+                req.context.access = "link"
+                return
             reason = "A valid token is needed."
             if not self._has_tokens:
                 reason = f"No trusted proxy has named a user in the header {settings.auth_header}."
             raise falcon.HTTPUnauthorized(description=reason, challenges=["Bearer"])
         if req.method not in _SAFE:
             raise falcon.HTTPForbidden(description="This token allows reading only.")
+
+    def _link(self, req: falcon.Request, token: str) -> Link | None:
+        """Returns the link whose secret a client sends; 401 if it shows nothing any more."""
+        sent = _cookie_values(req, _link_cookie(self._settings))
+        for secret in filter(None, (token, *sent)):
+            with contextlib.suppress(NotFound):
+                return self._links.opened_by(secret)
+        if sent:
+            raise falcon.HTTPUnauthorized(description="This link has ended, or was taken back.")
+        return None
 
     def _user(self, req: falcon.Request) -> str:
         """Returns and remembers the user that a trusted proxy names; empty if there is none."""
@@ -116,10 +155,16 @@ class Access:
 class Session(Resource):
     """`POST /session`, `DELETE /session`: a cookie, because an `<img>` cannot send a token."""
 
+    guests = Guests.PAGE
+
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # Anybody may send this: nothing else is parsed before it is known who a client is.
         body, settings = read_json(req, SESSION_BYTES), self.service.settings
-        sent = body.get("token") if isinstance(body, dict) else None
+        known = body if isinstance(body, dict) else {}
+        if isinstance(secret := known.get("link"), str):
+            self._open(req, resp, secret)
+            return
+        sent = known.get("token")
         if not isinstance(sent, str):
             raise BadRequest("token", "must be a string")
         for token in (settings.api_token, settings.read_token):
@@ -136,9 +181,26 @@ class Session(Resource):
                 return
         raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
 
+    def _open(self, req: falcon.Request, resp: falcon.Response, secret: str) -> None:
+        """Sets a cookie with the secret of a link, so that no address has it any more."""
+        try:
+            link = self.service.links.opened_by(secret)
+        except NotFound as error:
+            raise falcon.HTTPUnauthorized(description=str(error)) from error
+        resp.set_cookie(
+            _link_cookie(self.service.settings),
+            secret,
+            expires=times.parse(link.ends),
+            path=quote(req.root_path) or "/",
+            secure=req.scheme == "https",
+            same_site="Lax",
+        )
+        _done(resp)
+
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Removes this browser's cookie; a copy of it would be valid until its end."""
-        resp.unset_cookie(_cookie(self.service.settings), path=quote(req.root_path) or "/")
+        """Removes this browser's cookies; a copy of one would be valid until its end."""
+        for name in (_cookie(self.service.settings), _link_cookie(self.service.settings)):
+            resp.unset_cookie(name, path=quote(req.root_path) or "/")
         _done(resp)
 
 
@@ -150,6 +212,10 @@ def _done(resp: falcon.Response) -> None:
 def _cookie(settings: Settings) -> str:
     """The name of the cookie. Browsers send it to every port of a host."""
     return f"lenslet-{settings.port}"
+
+
+def _link_cookie(settings: Settings) -> str:
+    return f"lenslet_link_{settings.port}"
 
 
 def _cookie_values(req: falcon.Request, name: str) -> list[str]:

@@ -13,7 +13,7 @@ from lenslet import errors
 from lenslet.errors import LensletError
 from lenslet.index.queue import Sender
 from lenslet.index.status import Status
-from lenslet.library import Library
+from lenslet.library import Library, links
 from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
 from lenslet.web.access import Access, Session
@@ -24,6 +24,7 @@ from lenslet.web.health import Health, Live
 from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
 from lenslet.web.jobs import FolderJobs
+from lenslet.web.links import Links, OneLink
 from lenslet.web.metrics import Metrics
 from lenslet.web.page import Index, OpenApi, PageFile
 from lenslet.web.requests import Requests
@@ -54,6 +55,8 @@ RESOURCES: dict[str, type[Resource]] = {
     "/search/suggest": Suggest,
     "/timeline": Timeline,
     "/search/rebuild-index": RebuildIndex,
+    "/links": Links,
+    "/links/{link}": OneLink,
     "/session": Session,
     "/health": Health,
     "/health/live": Live,
@@ -86,8 +89,13 @@ def create_app(
         status=status,
         requests=Requests(RESOURCES, status),
         waiters=Waiters(waiting, stand_in, is_shared=library.tree.is_shared),
+        links=links.Links(library.tree),
     )
-    middleware: list[Any] = [Prefix(), service.requests, Access(library.settings)]
+    middleware: list[Any] = [
+        Prefix(),
+        service.requests,
+        Access(library.settings, service.links, service.search),
+    ]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(

@@ -15,13 +15,15 @@ from lenslet.storage.tree import Stat
 from lenslet.web.answers import not_modified
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 class File(Resource):
     """`GET /file?path=`, `GET /files/<path>`"""
+
+    guests = Guests.ORIGINAL
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)

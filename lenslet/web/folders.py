@@ -1,6 +1,7 @@
 """`/folders`: manifests as they are stored, and the request to index a folder now."""
 
 import falcon
+import orjson
 
 from lenslet import paths
 from lenslet.errors import NotFound
@@ -9,15 +10,18 @@ from lenslet.library import manifest
 from lenslet.library.location import Location
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
+from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_pending, url
 from lenslet.web.parameters import path_param
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
 
 BUILD_SECONDS = 1.0
 
 
 class Folders(Resource):
     """`GET /folders?path=&page=`"""
+
+    guests = Guests.FOLDER
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
@@ -34,7 +38,11 @@ class Folders(Resource):
             return
         data, stat = found
         self.service.folder_jobs.enqueue_view(location)
-        send(req, resp, data, JSON, f"{stat.rev}-{stat.ctime_ns:x}")
+        tag = f"{stat.rev}-{stat.ctime_ns:x}"
+        if link := req.context.link:
+            data = orjson.dumps(scope.shown_folder(link, orjson.loads(data)))
+            tag += f"-{link.id}"
+        send(req, resp, data, JSON, tag)
 
     def _read(self, location: Location, page: int) -> tuple[bytes, Stat] | None:
         """Reads a page of the manifest, and waits a second if it is missing; None: not yet.

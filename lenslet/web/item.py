@@ -17,10 +17,11 @@ from lenslet.errors import (
 from lenslet.images.decoders import descriptor
 from lenslet.library import manifest, sidecar
 from lenslet.library.sidecar import Document, Sidecar
+from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, status_of
 from lenslet.web.images import Image
 from lenslet.web.parameters import choice_param, image_param, parse_image, read_json
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
 
 MAX_PATHS = 500
 _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
@@ -28,6 +29,8 @@ _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
 
 class Item(Resource):
     """`GET`, `PUT` and `DELETE /item?path=`; `GET` with `exif=full` reads all of EXIF"""
+
+    guests = Guests.PHOTO
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.images.find(image_param(req))
@@ -39,7 +42,10 @@ class Item(Resource):
         document, tag = _merged(image, found.sidecar, current)
         if choice_param(req, "exif", ("", "full")) == "full":
             document["exif"] |= self._details(image)
-        if image.location.readonly:
+        if link := req.context.link:
+            document = scope.shown_sidecar(link, document)
+            tag = blake3(sidecar.dumps(document)).hexdigest()[:20]
+        if image.location.readonly or link:
             resp.set_header("Allow", "GET, HEAD")  # RFC 9110, 10.2.1
         send(req, resp, sidecar.dumps(document), JSON, tag)
 

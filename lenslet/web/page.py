@@ -13,7 +13,7 @@ from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, JSON, not_modified, send, send_json, url
-from lenslet.web.service import Resource, Service
+from lenslet.web.service import Guests, Resource, Service
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -102,6 +102,8 @@ def _buckets(settings: Settings) -> str:
 class PageFile(Resource):
     """`GET /page/<version>/<name>`"""
 
+    guests = Guests.PAGE
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, version: str, name: str) -> None:
         page = load()
         known = version == page.version and name in page.files and name != "index.html"
@@ -115,6 +117,8 @@ class PageFile(Resource):
 
 class Index(Resource):
     """`GET /`: the gallery page or, for programs, name and version"""
+
+    guests = Guests.PAGE
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.append_header("Vary", "Accept")

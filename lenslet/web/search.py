@@ -11,9 +11,10 @@ from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
 from lenslet.search.query import Page
+from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
 
 MAX_QUERY_CHARACTERS = 1000
 LAST_ITEM = 500_000
@@ -21,6 +22,8 @@ LAST_ITEM = 500_000
 
 class Search(Resource):
     """`GET /search?q=&path=&limit=&offset=&sort=&order=`"""
+
+    guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query, path = _query(req), path_param(req)
@@ -35,12 +38,17 @@ class Search(Resource):
         below = path if req.get_param("path") else None  # `/` is the root
         found = self.service.search.find(query, below, page)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
+        items = found.items
+        if link := req.context.link:
+            items = [orjson.dumps(scope.shown_item(link, orjson.loads(each))) for each in items]
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
-        resp.data = b'{"items":[' + b",".join(found.items) + b"]," + orjson.dumps(rest)[1:]
+        resp.data = b'{"items":[' + b",".join(items) + b"]," + orjson.dumps(rest)[1:]
 
 
 class Timeline(Resource):
     """`GET /timeline?path=&q=`"""
+
+    guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         found = self.service.search.timeline(_query(req), path_param(req))
@@ -66,6 +74,8 @@ class Timeline(Resource):
 
 class Counts(Resource):
     """`GET /search/counts?path=`"""
+
+    guests = Guests.FOLDER
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, {"folders": self.service.search.count_below(path_param(req))})

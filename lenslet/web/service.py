@@ -1,12 +1,14 @@
 """What the resources work with, and their base class."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.index.queue import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
+from lenslet.library.links import Links
 from lenslet.search.query import Search
 from lenslet.storage.tree import Tree
 from lenslet.web.images import Images
@@ -27,6 +29,7 @@ class Service:
     status: Status
     requests: Requests
     waiters: Waiters
+    links: Links
 
     @property
     def settings(self) -> Settings:
@@ -53,8 +56,21 @@ class Service:
         return error
 
 
+class Guests(Enum):
+    """What of an endpoint is for those who come with a link, see `scope`."""
+
+    NOTHING = 0
+    PAGE = 1  # it has nothing of the library
+    FOLDER = 2  # the folder of `path`
+    PHOTO = 3  # the photo of `path`
+    ORIGINAL = 4  # its file
+    SEARCH = 5  # what `q` finds below `path`
+
+
 class Resource:
     """An endpoint. Every one that answers GET answers HEAD too."""
+
+    guests = Guests.NOTHING
 
     def __init__(self, service: Service) -> None:
         self.service = service

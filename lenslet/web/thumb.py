@@ -14,7 +14,7 @@ from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.answers import FOREVER, send, send_json, send_pending, url
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
 
 WEBP = "image/webp"
 
@@ -22,6 +22,7 @@ WEBP = "image/webp"
 class Picture(Resource):
     """What the index process makes of one image: `kind` is the job, `route` where it is."""
 
+    guests = Guests.PHOTO
     kind: Kind
     problems: int
     route: str

@@ -1,0 +1,180 @@
+"""`_links.json`: which folders are shown to guests, until when, and what of them."""
+
+import contextlib
+import datetime as dt
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import orjson
+from blake3 import blake3
+
+from lenslet import paths, times
+from lenslet.bounds import DOCUMENT_BYTES, loads
+from lenslet.errors import BadRequest, Foreign, Invalid, LensletError, NotFound
+from lenslet.paths import LINKS, ROOT, Path
+from lenslet.storage.tree import Document, Tree
+
+MOST_LINKS = 1000
+_SECRET_BYTES, _ID_CHARACTERS = 16, 12
+_FRESH_SECONDS = 1.0  # so other processes and hosts see a change within two seconds
+_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What one link shows: what is at and below `path` and, unless it is empty, `query` finds.
+
+    `hash` is that of its secret, which nobody keeps. Times are RFC 3339, `used` is the day on which
+    it was used last, or empty. Guests may also see tags and notes (`words`), where a photo was
+    taken (`position`), and get the files themselves (`download`). `preview`: everybody who has its
+    address may see its label and cover, as messengers show them.
+    """
+
+    hash: str
+    path: Path = ROOT
+    query: str = ""
+    label: str = ""
+    ends: str = times.LONG_AGO
+    created: str = times.LONG_AGO
+    by: str = ""
+    used: str = ""
+    words: bool = False
+    position: bool = False
+    download: bool = False
+    preview: bool = False
+
+    @property
+    def id(self) -> str:
+        """Names the link; it gives no access."""
+        return self.hash[:_ID_CHARACTERS]
+
+    @property
+    def has_ended(self) -> bool:
+        return times.parse(self.ends) <= times.now()
+
+
+_BLANK = Link("")
+
+
+class Links:
+    """The links of a library. Safe for threads.
+
+    `NotFound` for a link that there is not, or that has ended; `Foreign` if another program's file
+    is in the place of `_links.json`.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree.own or tree  # who may only write among the photos makes no links
+        self._lock = threading.Lock()
+        self._checked = float("-inf")
+        self._known: dict[str, Link] = {}
+        self._noted: dict[str, str] = {}  # the day on which each link was used last, by hash
+
+    def all(self) -> list[Link]:
+        """Returns the links that have not ended, the newest first."""
+        found = [link for link in self._links().values() if not link.has_ended]
+        return sorted(found, key=lambda link: link.created, reverse=True)
+
+    def get(self, link_id: str) -> Link:
+        """Returns the link that an id names."""
+        return _valid(next((link for link in self._links().values() if link.id == link_id), None))
+
+    def opened_by(self, secret: str) -> Link:
+        """Returns the link of a secret, and notes that it is used today."""
+        digest = _digest(secret)
+        link = _valid(self._links().get(digest))
+        today = times.now().date().isoformat()
+        if today not in (link.used, self._noted.get(digest)):
+            self._noted[digest] = today
+            with contextlib.suppress(LensletError):  # to know the day is not worth a refusal
+                self._change(lambda links: _used(links, digest, today))
+        return link
+
+    def add(self, link: Link, days: int) -> tuple[Link, str]:
+        """Stores a link that ends in some days; returns it, and its secret."""
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        now = times.now()
+        ends = times.text(now + dt.timedelta(days=days))
+        new = replace(link, hash=_digest(secret), created=times.text(now), ends=ends)
+
+        def add(links: dict[str, Link]) -> dict[str, Link]:
+            if len(links) >= MOST_LINKS:
+                raise Invalid("path", f"there are {MOST_LINKS} links already: take some back")
+            return {**links, new.hash: new}
+
+        self._change(add)
+        return new, secret
+
+    def remove(self, link_id: str) -> None:
+        """Takes a link back: from now on it shows nothing."""
+
+        def remove(links: dict[str, Link]) -> dict[str, Link]:
+            left = {digest: link for digest, link in links.items() if link.id != link_id}
+            if len(left) == len(links):
+                raise NotFound("There is no such link.")
+            return left
+
+        self._change(remove)
+
+    def _links(self) -> dict[str, Link]:
+        with self._lock:
+            if time.monotonic() - self._checked > _FRESH_SECONDS:
+                data = b""
+                with contextlib.suppress(NotFound):
+                    data, _ = self._tree.read(Path(LINKS), DOCUMENT_BYTES, fresh=True)
+                self._known, self._checked = _parse(data), time.monotonic()
+            return self._known
+
+    def _change(self, change: Callable[[dict[str, Link]], dict[str, Link]]) -> None:
+        """Writes what `change` makes of the links; those that have ended are left out."""
+
+        def write(copies: list[Document]) -> tuple[Path, bytes] | None:
+            old = _parse(next((copy.data or b"-" for copy in copies), b""))
+            new = change({digest: link for digest, link in old.items() if not link.has_ended})
+            if new == old:
+                return None
+            document = {"v": 1, "links": [asdict(link) for link in new.values()]}
+            return Path(LINKS), orjson.dumps(document, option=_OPTIONS)
+
+        self._tree.update([Path(LINKS)], write)
+        self._checked = float("-inf")
+
+
+def _valid(link: Link | None) -> Link:
+    if not link or link.has_ended:
+        raise NotFound("This link has ended, or was taken back.")
+    return link
+
+
+def _digest(secret: str) -> str:
+    return blake3(secret.encode()).hexdigest()
+
+
+def _used(links: dict[str, Link], digest: str, day: str) -> dict[str, Link]:
+    found = links.get(digest)
+    return {**links, digest: replace(found, used=day)} if found else links
+
+
+def _parse(data: bytes) -> dict[str, Link]:
+    """Returns links by hash, none if the file is empty; `Foreign` if it is nonsense."""
+    if not data:
+        return {}
+    try:
+        document = loads(data)
+        if document["v"] != 1:
+            raise ValueError("another version")
+        return {found.hash: found for found in map(_checked, document["links"])}
+    except (ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
+        raise Foreign(Path(LINKS)) from error
+
+
+def _checked(found: dict[str, object]) -> Link:
+    """Returns a link as it was stored; keys that are not known are left out."""
+    kinds = {name: str if name == "path" else type(value) for name, value in asdict(_BLANK).items()}
+    known = {name: value for name, value in found.items() if type(value) is kinds.get(name)}
+    link = replace(_BLANK, **known)  # type: ignore[arg-type] # their types were compared
+    times.parse(link.ends)
+    return replace(link, hash=str(found["hash"]), path=paths.parse(str(found["path"])))

@@ -1,0 +1,105 @@
+"""`/links`: makes, lists and takes back what is shown to guests. `scope` decides what that is."""
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import falcon
+
+from lenslet.config import Settings
+from lenslet.errors import Invalid, NotFound
+from lenslet.library.links import Link
+from lenslet.paths import is_item, parse
+from lenslet.search.query import parse as parse_query
+from lenslet.web.answers import send_json
+from lenslet.web.parameters import read_json
+from lenslet.web.search import MAX_QUERY_CHARACTERS
+from lenslet.web.service import Resource
+
+_DAYS, _MOST_DAYS = 30, 3650
+_MOST_LABEL = 200
+_SHOWN = ("words", "position", "download", "preview")
+
+
+class Links(Resource):
+    """`GET /links`, `POST /links`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _check(self.service.settings)
+        send_json(resp, {"links": [_answer(link) for link in self.service.links.all()]})
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _check(self.service.settings)
+        body = read_json(req)
+        if not isinstance(body, dict):
+            raise Invalid("body", "must be a JSON object")
+        link, days = _parse(body)
+        self._check_path(link)
+        stored, secret = self.service.links.add(replace(link, by=req.context.user), days)
+        page = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
+        send_json(resp, _answer(stored) | {"url": f"{page}?link={stored.id}#secret={secret}"})
+        resp.status = falcon.HTTP_201
+
+    def _check_path(self, link: Link) -> None:
+        """Raises an error unless the folder, or the photo, exists."""
+        if is_item(link.path.name) and not link.query:
+            self.service.images.find(link.path)
+            return
+        location = self.service.library.locator.folder(link.path)
+        if not location.tree.has_folder(location.folder):
+            raise NotFound(f"There is no folder {link.path}.")
+
+
+class OneLink(Resource):
+    """`DELETE /links/<id>`"""
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
+        _check(self.service.settings)
+        self.service.links.remove(link)
+        resp.status = falcon.HTTP_204
+
+
+def _check(settings: Settings) -> None:
+    """Raises 403 if nobody needs a link."""
+    if not (settings.api_token or settings.auth_header):
+        raise falcon.HTTPForbidden(
+            description="Links need API_TOKEN or AUTH_HEADER: without them, everybody who "
+            "reaches this service sees everything."
+        )
+
+
+def _parse(body: dict[str, Any]) -> tuple[Link, int]:
+    """Parses what a link is to show, and for how many days; `Invalid` names a wrong field."""
+    known = {"path": "", "q": "", "label": "", "days": _DAYS, **dict.fromkeys(_SHOWN, False)}
+    for name, value in body.items():
+        if name not in known:
+            raise Invalid(name, f"is not known: {', '.join(known)} are")
+        if type(value) is not type(known[name]):
+            raise Invalid(name, f"must be like {known[name]!r}")
+    asked: dict[str, Any] = {**known, **body}
+    if not 0 < asked["days"] <= _MOST_DAYS:
+        raise Invalid("days", f"must be 1 to {_MOST_DAYS}")
+    path, query, label = parse(asked["path"]), asked["q"].strip(), asked["label"].strip()
+    for name, text, most in (("q", query, MAX_QUERY_CHARACTERS), ("label", label, _MOST_LABEL)):
+        if len(text) > most:
+            raise Invalid(name, f"has more than {most} characters")
+    if query and not parse_query(query):
+        raise Invalid("q", "finds nothing")
+    shown = {name: asked[name] for name in _SHOWN}
+    return Link("", path, query, label or query or path.name, **shown), asked["days"]
+
+
+def _answer(link: Link) -> dict[str, Any]:
+    """What is told of a link: nothing that gives access."""
+    shown = {name: getattr(link, name) for name in _SHOWN}
+    return {
+        "id": link.id,
+        "path": link.path,
+        "q": link.query,
+        "label": link.label,
+        "created": link.created,
+        "by": link.by,
+        "ends": link.ends,
+        "used": link.used,
+        **shown,
+    }

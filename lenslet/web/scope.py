@@ -1,0 +1,71 @@
+"""What a link shows: the one place where that is decided, before any resource.
+
+A guest, who comes with a link, gets answers only from resources that say what of them is for
+`Guests`, and only about paths at or below the link's. All else does not exist, whether it does.
+"""
+
+from typing import Any
+
+import falcon
+
+from lenslet import paths
+from lenslet.library.links import Link
+from lenslet.search.query import DATE, NAME, PATH, Search, parse
+from lenslet.web.parameters import path_param
+from lenslet.web.service import Guests, Resource
+
+# The keys that every link shows: of an item, of a manifest beside its items, and of EXIF.
+_ITEM = {"path", "name", "type", "w", "h", "size", "rev", "thumb", "hasThumb", "takenAt",
+         "createdAt", "addedAt", "camera", "lens", "warning", "error"}  # fmt: skip
+_MANIFEST = {"v", "path", "generatedAt", "page", "pageCount", "itemCount", "starts", "dirs",
+             "title", "description", "cover", "order"}  # fmt: skip
+_EXIF = {"width", "height", "takenAt", "createdAt", "Make", "Model", "LensModel", "FNumber",
+         "ExposureTime", "ISOSpeedRatings", "FocalLength"}  # fmt: skip
+_POSITION = {"GPSLatitude", "GPSLongitude"}
+_WORDS = {"tags", "notes", "keywords", "title", "caption"}
+
+
+def check(
+    req: falcon.Request, resource: Resource, params: dict[str, Any], link: Link, search: Search
+) -> None:
+    """Raises Falcon's errors unless a link shows what a request asks for."""
+    kind = resource.guests
+    if kind is Guests.PAGE:
+        return
+    if kind is Guests.NOTHING or req.method not in ("GET", "HEAD"):
+        raise falcon.HTTPForbidden(description="A link only shows photos.")
+    if kind is Guests.ORIGINAL and not link.download:
+        raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
+    path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
+    is_shown = link.path.holds(path)
+    if kind is Guests.SEARCH:
+        terms = parse(req.get_param("q", default=""))
+        wanted = parse(link.query)
+        is_shown = is_shown and set(wanted) <= set(terms)
+        others = [term for term in terms if term not in wanted]
+        if not link.words and any(term.field not in (NAME, PATH, DATE) for term in others):
+            raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
+    elif is_shown and link.query:
+        is_shown = kind is not Guests.FOLDER and search.finds(link.query, path)
+    if not is_shown:
+        raise falcon.HTTPNotFound(description="This link does not show that.")
+
+
+def shown_item(link: Link, item: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a link shows of an item."""
+    known = _ITEM | _WORDS if link.words else _ITEM
+    return {key: value for key, value in item.items() if key in known}
+
+
+def shown_folder(link: Link, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a link shows of a page of a manifest."""
+    found = {key: value for key, value in manifest.items() if key in _MANIFEST}
+    return found | {"items": [shown_item(link, item) for item in manifest.get("items", ())]}
+
+
+def shown_sidecar(link: Link, document: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a link shows of the answer of `/item`."""
+    known = _EXIF | _POSITION if link.position else _EXIF
+    exif = {key: value for key, value in document["exif"].items() if key in known}
+    words = {"tags": document["tags"], "notes": document["notes"]} if link.words else {}
+    return {"v": 1, "tags": [], "notes": "", **words, "exif": exif}

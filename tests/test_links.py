@@ -1,0 +1,413 @@
+"""Links: what a guest sees, and that nothing else exists for one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pathlib
+import random
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import ROOT, Gallery, draw, encode, exif, jpeg, put
+from webtest import TestApp
+
+from lenslet.web.page import load
+
+FULL, READING = "full-token-1234", "read-token-1234"
+WRITER = {"Authorization": f"Bearer {FULL}"}
+SPEC = json.loads((ROOT / "lenslet/openapi.json").read_text())
+METHODS = ("get", "head", "post", "put", "delete")
+# What there is outside of what is shared: none of it may ever be in an answer.
+OUTSIDE = ("zebra", "walrus", "2024/wed/", "wedding2", "Cover-of-all")
+EXAMPLES = {"{version}": load().version, "{name}": "app.js", "{part}": "workers", "{link}": "0123456789ab"}  # fmt: skip
+
+
+def position() -> bytes:
+    camera = draw().getexif()
+    camera.get_ifd(0x8769)[0x9003] = "2024:06:01 10:00:00"
+    camera.get_ifd(0x8825).update({1: "N", 2: (48.0, 30.0, 0.0), 3: "E", 4: (9.0, 0.0, 0.0)})
+    return encode(draw(seed=5), exif=camera.tobytes())
+
+
+def fill(root: pathlib.Path) -> None:
+    put(root / "2024/wedding/in.jpg", position())
+    put(root / "2024/wedding/party/dance.jpg", jpeg(seed=2, exif=exif(DateTimeOriginal="2024:06:01 12:00:00")))  # fmt: skip
+    put(root / "2024/wedding/in.jpg.json", b'{"v": 1, "tags": ["walrus", "family"], "notes": "our zebra"}')  # fmt: skip
+    put(root / "2024/wed/zebra.jpg", jpeg(seed=3))
+    put(root / "2024/wedding2/zebra.jpg", jpeg(seed=4))
+    put(root / "2024/zebra.jpg", jpeg(seed=6))
+    put(root / "zebra/walrus.jpg", jpeg(seed=7))
+    put(root / "zebra/walrus.jpg.json", b'{"v": 1, "tags": ["family"], "notes": "walrus"}')
+
+
+@pytest.fixture
+def shared(make_gallery: Callable[..., Gallery], root: pathlib.Path) -> Gallery:
+    fill(root)
+    gallery = make_gallery(API_TOKEN=FULL, READ_TOKEN=READING)
+    gallery.index()
+    gallery.settle(400)
+    return gallery
+
+
+def make(app: TestApp, path: str = "2024/wedding", **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = app.post_json("/links", {"path": path, **more}, headers=WRITER, status=201).json  # fmt: skip
+    return found
+
+
+def secret_of(link: dict[str, Any]) -> str:
+    return str(urllib.parse.urlsplit(link["url"]).fragment.removeprefix("secret="))
+
+
+def guest(app: TestApp, link: dict[str, Any]) -> dict[str, str]:
+    """Opens a link as the page does; returns the headers that a browser then sends."""
+    answer = app.post_json("/session", {"link": secret_of(link)}, status=204)
+    app.reset()
+    return {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+
+
+def ask(app: TestApp, method: str, route: str, **headers: str) -> Any:
+    body = b'{"notes": "n", "paths": ["2024/wedding/in.jpg"], "token": "x"}'
+    app.reset()
+    return app.request(
+        route, method=method.upper(), headers=headers, expect_errors=True,
+        body=body if method in ("post", "put") else b"",
+    )  # fmt: skip
+
+
+def routes(path: str) -> list[tuple[str, str, str]]:
+    """Every route of the document with every method: the template, and an address for `path`."""
+    found = []
+    for template in SPEC["paths"]:
+        route = template
+        for name, value in EXAMPLES.items():
+            route = route.replace(name, value)
+        route = route.replace("{path}", urllib.parse.quote(path))
+        query = f"?path={urllib.parse.quote(path)}" if "{path}" not in template else ""
+        found += [(template, method, route + query) for method in METHODS]
+    return found
+
+
+# Who may do what: every route and method
+
+PUBLIC = {"/health/live", "/session", "/page/{version}/{name}"}
+FOLDERS = {"/folders", "/search/counts", "/search", "/timeline"}
+PHOTOS = {"/item", "/thumb", "/preview"}
+ORIGINALS = {"/file", "/files/{path}"}
+
+
+@pytest.mark.parametrize("who", ["nobody", "reader", "writer", "guest", "ended"])
+def test_every_route_and_method_answers_whom_it_is_for(shared: Gallery, who: str) -> None:
+    app = shared.app
+    link = make(app)
+    headers = {"reader": {"Authorization": f"Bearer {READING}"}, "writer": WRITER}.get(who, {})
+    if who in ("guest", "ended"):
+        headers = guest(app, link)
+    if who == "ended":
+        app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
+    for template, method, route in routes("2024/wedding/in.jpg"):
+        if template in FOLDERS:
+            route = route.replace("%2Fin.jpg", "").replace("/in.jpg", "")
+        if who == "writer" and method == "delete":
+            continue
+        answer = ask(app, method, route, **headers)
+        status, defined = (
+            answer.status_int,
+            ("get" if method == "head" else method) in SPEC["paths"][template],
+        )
+        about = (who, method, route, status, answer.body[:200])
+        reads = method in ("get", "head")
+        if status == 405:
+            assert not defined, about
+        elif template in PUBLIC:
+            assert status != 403 or not reads, about
+        elif who in ("nobody", "ended"):
+            assert status == 401, about
+        elif who == "reader":
+            assert status == 403 if not reads else status in (200, 202, 404), about  # fmt: skip
+        elif who == "writer":
+            assert status not in (401, 403), about
+        elif template == "/":
+            assert status == 200, about
+        elif template in FOLDERS | PHOTOS and reads:
+            assert status in (200, 202), about
+        else:
+            assert status == 403, about
+        assert status != 500, about
+        assert defined or status in (401, 403, 404, 405), about
+
+
+def test_a_write_of_another_site_is_refused_with_a_link_too(shared: Gallery) -> None:
+    headers = guest(shared.app, make(shared.app))
+    for _, method, route in routes("2024/wedding/in.jpg"):
+        if method in ("post", "put", "delete"):
+            answer = ask(shared.app, method, route, **headers, **{"Sec-Fetch-Site": "cross-site"})
+            assert answer.status_int in (403, 405), (method, route)
+
+
+# What a guest sees
+
+
+def everything_below(path: str) -> list[str]:
+    """Addresses of all that shows photos, for a path and for ways of writing it."""
+    quoted = urllib.parse.quote(path)
+    names = [quoted, f"/{quoted}", f"{quoted}/", quoted.replace("/", "%2F"), quoted.replace("e", "%65", 1)]  # fmt: skip
+    return [
+        f"{route}{sign}{name}{more}"
+        for name in names
+        for route, sign, more in [
+            ("/folders", "?path=", ""), ("/folders", "?path=", "&page=0"), ("/search", "?path=", ""),
+            ("/search", "?q=zebra&path=", ""), ("/search", "?path=", "&q=tag:walrus"), ("/timeline", "?path=", ""),
+            ("/search/counts", "?path=", ""), ("/thumb", "?path=", ""), ("/preview", "?path=", ""),
+            ("/item", "?path=", ""), ("/item", "?path=", "&exif=full"), ("/file", "?path=", ""),
+            ("/files/", "", ""), ("/api/thumb", "?path=", ""), ("/api/folders", "?path=", ""),
+        ]
+    ]  # fmt: skip
+
+
+BESIDE = ["2024", "", "2024/wed", "2024/wedding2", "2024/wed/zebra.jpg", "2024/zebra.jpg", "zebra", "zebra/walrus.jpg",
+          "2024/wedding/../wed", "2024/wedding/..", "2024/wedding/../zebra.jpg", "2024//wedding", "2024/Wedding",
+          "2024/wedding/../../zebra/walrus.jpg", "2024/wedding\\..\\zebra.jpg", "./2024/wed", "none/at/all.jpg"]  # fmt: skip
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_what_lies_beside_a_shared_folder_does_not_exist(shared: Gallery, download: bool) -> None:
+    link = make(shared.app, words=True, download=download)
+    headers = guest(shared.app, link)
+    refused = {}
+    for path in BESIDE:
+        for route in everything_below(path):
+            answer = ask(shared.app, "get", route, **headers)
+            about = (route, answer.status_int, answer.body[:300])
+            if path.startswith("none/"):
+                refused[route.partition("none")[0]] = answer.body
+            assert answer.status_int in (400, 403, 404), about
+            assert not any(word.encode() in answer.body for word in OUTSIDE if word not in path), about  # fmt: skip
+            assert "ETag" not in answer.headers, about
+    for route, body in refused.items():  # and it is refused alike whether it exists
+        assert ask(shared.app, "get", f"{route}zebra/walrus.jpg", **headers).body == body
+
+
+def test_a_guest_sees_the_folder_and_all_below(shared: Gallery) -> None:
+    link = make(shared.app, days=3, label="Wedding")
+    headers = guest(shared.app, link)
+    get = shared.app.get
+    assert [each["name"] for each in get("/folders?path=2024/wedding", headers=headers).json["items"]] == ["in.jpg"]  # fmt: skip
+    below = get("/folders?path=2024/wedding/party", headers=headers).json
+    assert [each["name"] for each in below["items"]] == ["dance.jpg"]
+    found = get("/search?path=2024/wedding&q=date:2024&sort=date", headers=headers).json["items"]
+    assert [each["name"] for each in found] == ["in.jpg", "dance.jpg"]
+    months = get("/timeline?path=2024/wedding", headers=headers).json["months"]
+    assert [(each["month"], each["count"]) for each in months] == [("2024-06", 2)]
+    assert get("/search/counts?path=2024/wedding", headers=headers).json == {"folders": {"party": 1}}  # fmt: skip
+    assert get("/thumb?path=2024/wedding/in.jpg", headers=headers).content_type == "image/webp"
+
+
+def test_tags_notes_and_position_are_shown_only_if_the_link_says_so(shared: Gallery) -> None:
+    routes = ["/folders?path=2024/wedding", "/search?path=2024/wedding", "/item?path=2024/wedding/in.jpg&exif=full"]  # fmt: skip
+    plain = guest(shared.app, make(shared.app))
+    for route in routes:
+        text = shared.app.get(route, headers=plain).text
+        assert not any(word in text for word in ("walrus", "zebra", "GPS", "user")), text
+    for query in ("walrus", "tag:family", "-zebra", "notes:our"):  # nor can they be guessed
+        shared.app.get("/search", {"path": "2024/wedding", "q": query}, headers=plain, status=403)
+        shared.app.get("/timeline", {"path": "2024/wedding", "q": query}, headers=plain, status=403)
+    words = guest(shared.app, make(shared.app, words=True))
+    for route in routes:
+        text = shared.app.get(route, headers=words).text
+        assert "walrus" in text and "our zebra" in text and "GPS" not in text
+    assert shared.app.get("/search?path=2024/wedding&q=walrus", headers=words).json["total"] == 1
+    place = guest(shared.app, make(shared.app, position=True))
+    assert shared.app.get(routes[2], headers=place).json["exif"]["GPSLatitude"] == 48.5
+
+
+def test_an_answer_does_not_tell_that_hidden_notes_have_changed(shared: Gallery) -> None:
+    headers = guest(shared.app, make(shared.app))
+    route = "/item?path=2024/wedding/in.jpg"
+    before = shared.app.get(route, headers=headers).headers["ETag"]
+    shared.app.put_json(route, {"notes": "secret"}, headers=WRITER)
+    assert shared.app.get(route, headers=headers).headers["ETag"] == before
+
+
+def test_files_are_given_only_if_the_link_says_so(shared: Gallery) -> None:
+    headers = guest(shared.app, make(shared.app))
+    shared.app.get("/file?path=2024/wedding/in.jpg", headers=headers, status=403)
+    headers = guest(shared.app, make(shared.app, download=True))
+    assert shared.app.get("/file?path=2024/wedding/in.jpg", headers=headers).body == position()
+    assert shared.app.get("/files/2024/wedding/in.jpg", headers=headers).body == position()
+
+
+def test_one_photo_can_be_shared(shared: Gallery) -> None:
+    headers = guest(shared.app, make(shared.app, "2024/wedding/in.jpg"))
+    assert shared.app.get("/thumb?path=2024/wedding/in.jpg", headers=headers).status_int == 200
+    assert shared.app.get("/item?path=2024/wedding/in.jpg", headers=headers).status_int == 200
+    for route in ("/folders?path=2024/wedding", "/thumb?path=2024/wedding/party/dance.jpg", "/search?path=2024/wedding"):  # fmt: skip
+        shared.app.get(route, headers=headers, status=404)
+
+
+def test_a_search_below_a_folder_can_be_shared(shared: Gallery) -> None:
+    headers = guest(shared.app, make(shared.app, "2024", q="tag:family"))
+    get = shared.app.get
+    found = get("/search?path=2024&q=tag:family date:2024", headers=headers).json
+    assert [each["path"] for each in found["items"]] == ["2024/wedding/in.jpg"]
+    assert get("/timeline?path=2024&q=tag:family", headers=headers).json["months"][0]["count"] == 1
+    get("/thumb?path=2024/wedding/in.jpg", headers=headers, status=200)
+    for route in ("/search?path=2024", "/search?path=2024&q=date:2024", "/search?path=&q=tag:family", "/timeline?path=2024",
+                  "/thumb?path=2024/wedding/party/dance.jpg", "/thumb?path=2024/zebra.jpg", "/folders?path=2024",
+                  "/thumb?path=zebra/walrus.jpg", "/search/counts?path=2024"):  # fmt: skip
+        get(route, headers=headers, status=404)
+    get("/search?path=2024&q=tag:family tag:walrus", headers=headers, status=403)
+
+
+def test_a_photo_that_leaves_a_shared_search_is_not_shown_any_more(shared: Gallery) -> None:
+    headers = guest(shared.app, make(shared.app, "", q="tag:family"))
+    route = "/thumb?path=2024/wedding/in.jpg"
+    shared.app.get(route, headers=headers, status=200)
+    shared.app.put_json("/item?path=2024/wedding/in.jpg", {"tags": []}, headers=WRITER)
+    shared.settle()
+    shared.app.get(route, headers=headers, status=404)
+
+
+# Links as they are made, listed and taken back
+
+
+def test_who_may_write_makes_lists_and_takes_back_links(shared: Gallery, root) -> None:
+    link = make(shared.app, label="Wedding", days=2)
+    assert link["url"].startswith(f"http://localhost:80/?link={link['id']}#secret=")
+    shown = shared.app.get("/links", headers=WRITER).json["links"]
+    assert [(each["id"], each["path"], each["label"], each["used"]) for each in shown] == [
+        (link["id"], "2024/wedding", "Wedding", "")
+    ]
+    left = dt.datetime.fromisoformat(link["ends"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(days=1.9) < left <= dt.timedelta(days=2)
+    guest(shared.app, link)
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    assert shared.app.get("/links", headers=WRITER).json["links"][0]["used"] == today
+    stored = (root / "_links.json").read_text()
+    assert secret_of(link) not in stored and '"path": "2024/wedding"' in stored
+    assert secret_of(link) not in shared.app.get("/links", headers=WRITER).text
+    shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
+    shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=404)
+    assert shared.app.get("/links", headers=WRITER).json == {"links": []}
+
+
+def test_a_link_that_was_taken_back_shows_nothing_any_more(shared: Gallery) -> None:
+    link = make(shared.app, download=True)
+    headers = guest(shared.app, link)
+    route = "/thumb?path=2024/wedding/in.jpg"
+    version = shared.app.get("/folders?path=2024/wedding", headers=headers).json["items"][0][
+        "thumb"
+    ]
+    first = shared.app.get(f"{route}&v={version}", headers=headers)
+    assert first.headers["Cache-Control"] == "private, no-cache"  # or a browser would keep it
+    assert "immutable" in shared.app.get(f"{route}&v={version}", headers=WRITER).headers["Cache-Control"]  # fmt: skip
+    shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
+    for where in (route, f"{route}&v={version}", "/file?path=2024/wedding/in.jpg"):
+        said = shared.app.get(where, headers={**headers, "If-None-Match": first.headers["ETag"]}, status=401)  # fmt: skip
+        assert said.json["description"] == "This link has ended, or was taken back."
+    shared.app.post_json("/session", {"link": secret_of(link)}, status=401)
+
+
+def test_a_link_ends_by_itself(shared: Gallery, root) -> None:
+    link = make(shared.app, days=1)
+    headers = guest(shared.app, link)
+    stored = json.loads((root / "_links.json").read_text())
+    stored["links"][0]["ends"] = "2020-01-01T00:00:00Z"
+    put(root / "_links.json", json.dumps(stored).encode())
+    shared.restart()
+    shared.app.get("/folders?path=2024/wedding", headers=headers, status=401)
+    assert shared.app.get("/links", headers=WRITER).json == {"links": []}
+
+
+BAD = [("days", 0), ("days", 4000), ("days", "3"), ("days", True), ("path", 3), ("path", None), ("label", "x" * 201),
+       ("q", "x" * 1001), ("words", 1), ("words", "yes"), ("secret", "x")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_link_that_makes_no_sense_is_refused(shared: Gallery, name: str, value: Any) -> None:
+    body = {"path": "2024/wedding", name: value}
+    said = shared.app.post_json("/links", body, headers=WRITER, status=422).json
+    assert said["description"].startswith(f"{name}:")
+
+
+def test_only_what_exists_is_shared(shared: Gallery) -> None:
+    for path in ("none", "2024/wedding/none.jpg", "2024/wedding/in.jpg/x"):
+        shared.app.post_json("/links", {"path": path}, headers=WRITER, status=404)
+
+
+def test_an_open_service_says_why_it_has_no_links(make_gallery, root) -> None:
+    put(root / "a.jpg")
+    said = make_gallery().app.post_json("/links", {"path": ""}, status=403).json["description"]
+    assert "API_TOKEN" in said and "everybody" in said
+
+
+def test_somebody_elses_file_in_the_place_of_the_links_is_not_changed(
+    shared: Gallery, root
+) -> None:
+    for text in (b'{"mine": true}', b"[1", b'{"v": 2, "links": []}', b'{"v": 1, "links": [{"hash": 3}]}'):  # fmt: skip
+        put(root / "_links.json", text)
+        shared.restart()
+        shared.app.post_json("/links", {"path": "2024"}, headers=WRITER, status=409)
+        shared.app.get("/folders?path=2024", headers={"Cookie": "lenslet_link_7070=x"}, status=409)
+        assert (root / "_links.json").read_bytes() == text
+
+
+def test_who_may_only_write_among_the_photos_makes_no_links(make_gallery, root, tmp_path) -> None:
+    """With `STATE_DIR` the file is there, and one among the photos does not count."""
+    fill(root)
+    gallery = make_gallery(API_TOKEN=FULL, STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    link = make(gallery.app)
+    stored = (tmp_path / "state/_links.json").read_bytes()
+    gallery.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
+    put(root / "_links.json", stored)
+    gallery.restart()
+    gallery.app.post_json("/session", {"link": secret_of(link)}, status=401)
+
+
+def test_two_processes_lose_no_link_and_see_each_others(shared: Gallery, make_gallery) -> None:
+    other = make_gallery(API_TOKEN=FULL)
+    links = [make(app) for app in (shared.app, other.app) for _ in range(3)]
+    assert len(shared.app.get("/links", headers=WRITER).json["links"]) == len(links)
+    for link in links:
+        for app in (shared.app, other.app):
+            app.get("/folders?path=2024/wedding", headers=guest(app, link), status=200)
+
+
+# Random requests
+
+
+def test_ten_thousand_random_requests_with_a_link_leak_nothing(shared: Gallery) -> None:
+    drawn = random.Random(20261124)
+    headers = guest(shared.app, make(shared.app, download=True))
+    names = ["2024", "wedding", "wed", "wedding2", "zebra", "walrus.jpg", "zebra.jpg", "in.jpg", "party", "..", ".", "",
+             "%2e%2e", "%2F", "%5c", "%00", "_links.json", "_rollup.json", "in.jpg.json", "\u00e9", "Wedding"]  # fmt: skip
+    templates = [
+        *SPEC["paths"],
+        "/api/folders",
+        "/api/search",
+        "//folders",
+        "/folders/",
+        "/files/x",
+    ]
+    queries = ["q=zebra", "q=tag:family", "q=", "q=date:2024", "recursive=true", "exif=full", "v=1", "page=0", "limit=1000",
+               "path=2024%2Fwedding", "path=", "sort=added", "order=desc", "q=-nothing", "q=path:zebra", "kind=tag"]  # fmt: skip
+    for _ in range(10_000):
+        path = "/".join(drawn.choices(names, k=drawn.randrange(5)))
+        route = drawn.choice(templates).replace("{path}", path)
+        for name, value in EXAMPLES.items():
+            route = route.replace(name, value)
+        more = drawn.sample(queries, drawn.randrange(4))
+        drawn.shuffle(more := [*more, f"path={path}"])
+        method = drawn.choices(METHODS, (20, 2, 2, 1, 1))[0]
+        address = f"{route}?{'&'.join(more)}".replace("\u00e9", "%C3%A9")
+        answer = ask(shared.app, method, address, **headers)
+        about = (method, address, answer.status_int, answer.body[:300])
+        assert answer.status_int < 500, about
+        asked = urllib.parse.unquote(address)
+        for word in (*OUTSIDE, "lenslet_", "our zebra"):
+            assert word in asked or word.encode() not in answer.body, about
+        if answer.content_type == "image/jpeg":
+            assert answer.body in (position(), (shared.root / "2024/wedding/party/dance.jpg").read_bytes()), about  # fmt: skip
