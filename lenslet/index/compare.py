@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lenslet import paths, times
 from lenslet.config import Settings
 from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
+from lenslet.library.about import About
 from lenslet.library.health import Problem
 from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
 from lenslet.paths import SIDECARS, Path
@@ -77,7 +78,8 @@ class Snapshot:
     """What a folder holds at one moment.
 
     `images` by name; `thumbnails` and `sidecars` by the names of their images; `dirs` are the
-    subfolders that are shown; `unsupported` counts the files that are not, by suffix.
+    subfolders that are shown; `unsupported` counts the files that are not, by suffix; `about` is
+    what people say of the folder.
     """
 
     images: Mapping[str, Stat]
@@ -86,6 +88,7 @@ class Snapshot:
     sidecars: Mapping[str, SidecarFiles] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
     unsupported: dict[str, int] = field(default_factory=dict)
+    about: About = field(default_factory=dict)
 
     def is_young(self, sidecar: SidecarFiles) -> bool:
         """True if a sidecar was written less than two seconds ago."""
@@ -140,6 +143,7 @@ def compare(
     """
     before = {item["name"]: item for item in old.items}
     plan = Plan(Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
+    plan.manifest.about = snapshot.about
     items = plan.manifest.items
     in_order = snapshot.images.keys() == before.keys()
     for name in before if in_order else sorted(snapshot.images, key=paths.natural_key):
@@ -163,7 +167,9 @@ def compare(
         items.append(item)
         _judge(plan, item, snapshot, rules, anew=anew and name not in facts)
     new = plan.manifest
-    content, old_content = ((each.items, each.dirs, each.unsupported) for each in (new, old))
+    content, old_content = (
+        (each.items, each.dirs, each.unsupported, each.about) for each in (new, old)
+    )
     plan.changed = anew or not old.generated_at or content != old_content
     new.generated_at = old.generated_at
     if plan.changed:

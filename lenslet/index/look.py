@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from lenslet.index.compare import (
     sidecars_of,
 )
 from lenslet.index.sidecars import Sidecars
-from lenslet.library import Library, manifest, orphans
+from lenslet.library import Library, about, manifest, orphans
+from lenslet.library.about import About
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Manifest
@@ -74,13 +75,13 @@ class Look:
     @property
     def entry(self) -> Dir:
         """How the folder shows in its parent."""
-        location = self.contents.location
-        name = location.path.name
+        location, manifest = self.contents.location, self.plan.manifest
+        kind = "leaf-real" if manifest.items else "branch"
         if location.is_pointer:
-            label = {"label": location.label} if location.label else {}
-            return {"name": name, "kind": "leaf-pointer", **label, **self._cover()}
-        kind = "leaf-real" if self.plan.manifest.items else "branch"
-        return {"name": name, "kind": kind, **self._cover()}
+            kind = "leaf-pointer"
+        title = manifest.about.get("title")
+        label = {"label": title} if title else {}
+        return {"name": location.path.name, "kind": kind, **label, **self._cover()}
 
     @property
     def newest_ns(self) -> int:
@@ -90,12 +91,13 @@ class Look:
         return max((files[item["name"]].mtime_ns for item in items), default=0)
 
     def _cover(self) -> Dir:
-        """The first image that can be shown, here or in the first subfolder that has one."""
+        """The chosen image or else the first, if it can be shown; or that of a subfolder."""
         manifest = self.plan.manifest
-        for item in manifest.items:
-            if "error" not in item:
-                found = item["path"], item["rev"], item.get("thumb")
-                return {key: value for key, value in zip(_COVER, found, strict=True) if value}
+        shown = (item for item in manifest.items if "error" not in item)
+        chosen = manifest.about.get("cover")
+        if item := min(shown, key=lambda item: bool(item["path"] != chosen), default=None):
+            found = item["path"], item["rev"], item.get("thumb")
+            return {key: value for key, value in zip(_COVER, found, strict=True) if value}
         covered = (entry for entry in manifest.dirs if "cover" in entry)
         below = next(covered, {})
         return {key: below[key] for key in _COVER if key in below}
@@ -232,7 +234,19 @@ class Looker:
                 if name.endswith(THUMBNAIL)
             },
             sidecars={name: sidecars[name] for name in sidecars.keys() & served},
+            about=self._about(contents, served),
         )
+
+    def _about(self, contents: Contents, images: Container[str]) -> About:
+        """Reads what people say of a folder. The label of a pointer is its title."""
+        location, found = contents.location, About()
+        if about.FILE in contents.listing.files:
+            found = about.read(location.tree, location.folder)
+        if location.label:
+            found["title"] = location.label
+        if (cover := found.pop("cover", "")) in images:
+            found["cover"] = location.path.child(cover)
+        return found
 
     def _problems(self, contents: Contents) -> Iterator[Problem]:
         """Yields names that cannot be served, and thumbnails of images that are gone."""

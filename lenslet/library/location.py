@@ -113,11 +113,11 @@ class Locator:
             return {name for name in names if not self.ignores(location, name)}
         return {name for name in names if not self._ignore.name(name)}
 
-    def beneath(self, path: Path) -> Location:
+    def beneath(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns a folder's location without following its own pointer, only those above it."""
         if not path:
             return Location(path, self._tree, ROOT)
-        return self._child(self.folder(path.parent), path.name)
+        return self._child(self.folder(path.parent, fresh=fresh), path.name)
 
     def _child(self, parent: Location, name: str) -> Location:
         path = parent.path.child(name)

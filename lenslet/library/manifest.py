@@ -23,6 +23,7 @@ from lenslet.bounds import (
     loads,
 )
 from lenslet.errors import Conflict, Denied, NotFound, TooLarge
+from lenslet.library.about import KEYS, About
 from lenslet.paths import MANIFEST, Path
 from lenslet.storage.s3 import time_of
 from lenslet.storage.tree import HEAD_BYTES, Stat, Tree, is_ours
@@ -53,7 +54,8 @@ class Manifest:
 
     `generated_at` is its generation: every change of the content gets a later one. `rev` is that of
     its file, "" for none. `reader` is the host that reads the new images, if there are several.
-    `unsupported` counts the files that are not shown, by suffix.
+    `unsupported` counts the files that are not shown, by suffix. `about` is what people say of the
+    folder, with the path of the cover.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class Manifest:
     rev: str = ""
     reader: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, int] = field(default_factory=dict)
+    about: About = field(default_factory=dict)
 
 
 class _Head(NamedTuple):
@@ -93,6 +96,8 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
     page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))  # bytes may end pages too
     dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
+    if manifest.about:
+        dirs += b"," + orjson.dumps(manifest.about)[1:-1]
     if manifest.reader:
         dirs += b',"reader":' + orjson.dumps(manifest.reader)
     if manifest.unsupported:
@@ -249,6 +254,7 @@ def _is_page(found: dict[str, Any], folder: Path, page: int, head: _Head | None)
         and _is_time(generated)
         and _are_items(found.get("items"), folder)
         and (page > 0 or _are_dirs(found.get("dirs")))
+        and all(isinstance(found.get(key, ""), str) for key in KEYS)
     )
 
 
@@ -334,6 +340,7 @@ def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
         rev,
         reader if _is_reader(reader) else {},
         counts if _are_counts(counts) else {},
+        {key: found[key] for key in KEYS if isinstance(found.get(key), str)},
     )
 
 

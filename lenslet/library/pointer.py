@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lenslet import errors, paths
-from lenslet.bounds import POINTER_BYTES, loads
+from lenslet.bounds import POINTER_BYTES
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, BrokenPointer, Ignored
+from lenslet.library import about
+from lenslet.library.sidecar import loads
 from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Path
 from lenslet.storage import with_state
 from lenslet.storage.client import Client
@@ -92,7 +94,10 @@ class Targets:
 
 
 def read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:
-    """Reads the pointer in a folder; None if it has none. `names` are its files, if known."""
+    """Reads the pointer in a folder; None if it has none. `names` are its files, if known.
+
+    The first file of a pointer's name counts, but one that describes the folder is no pointer.
+    """
     if names is None:
         names = tree.names(folder, FOLDER_FILES)
     if any(mark in names for mark in IGNORE_MARKS):
@@ -105,13 +110,17 @@ def read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict
                 raise BrokenPointer(
                     f"The pointer file in {folder} cannot be read: {error}"
                 ) from error
+            except errors.NotFound:  # it is in STATE_DIR, and so no pointer
+                continue
             return _checked(raw, folder)
     return None
 
 
-def _checked(raw: bytes, folder: Path) -> dict[str, Any]:
+def _checked(raw: bytes, folder: Path) -> dict[str, Any] | None:
     try:
         found = loads(raw)
+        if about.is_about(found):
+            return None
         target = found["target"]
         if target["type"] == "local":
             texts = [target["path"]]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO, TypeVar
 
 from lenslet.errors import Denied, LensletError, NotFound
-from lenslet.paths import ROOT, Path, is_item
+from lenslet.paths import POINTERS, ROOT, Path, is_item
 from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
 
 Answer = TypeVar("Answer")
@@ -14,7 +14,9 @@ Answer = TypeVar("Answer")
 class Overlay(Tree):
     """`STATE_DIR` (`upper`) laid over a root (`lower`), which is never written.
 
-    A file in `upper` hides the one in `lower`; the folders are those of `lower`.
+    A file in `upper` hides the one in `lower`; the folders are those of `lower`. Images and
+    pointers are only in `lower`: a file of a pointer's name in `upper` describes a folder, and is
+    read as a document that both may have (`copies`).
     """
 
     def __init__(self, upper: Tree, lower: Tree) -> None:
@@ -33,8 +35,8 @@ class Overlay(Tree):
     # Reading
 
     def _first(self, path: Path, ask: Callable[[Tree], Answer]) -> Answer:
-        """Returns the answer of the first tree that has the file. Images are only in `lower`."""
-        if is_item(path.name):
+        """Returns the answer of the first tree that has the file."""
+        if is_item(path.name) or path.name in POINTERS:
             return ask(self.lower)
         try:
             return ask(self.upper)

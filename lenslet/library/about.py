@@ -1,0 +1,112 @@
+"""What people say of a folder: `.lenslet.folder.json` in it. Read leniently, validated, edited."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from lenslet.bounds import POINTER_BYTES
+from lenslet.errors import Conflict, Denied, Invalid, one_line
+from lenslet.library import sidecar
+from lenslet.library.sidecar import Document
+from lenslet.paths import POINTERS, Path, usable
+from lenslet.storage.tree import Document as File
+from lenslet.storage.tree import Tree
+
+About = dict[str, str]
+
+FILE = POINTERS[0]
+KEYS = ("title", "description", "cover", "order")
+MAX_CHARACTERS = {"title": 200, "description": 10_000}
+ORDERS = ("name", "date", "-date")
+_EMPTY = {"version": 1, "kind": "folder"}
+
+
+def is_about(document: object) -> bool:
+    """True if the JSON of a folder's file describes the folder, and is not a pointer."""
+    return isinstance(document, dict) and document.get("kind") == "folder"
+
+
+def read(tree: Tree, folder: Path) -> About:
+    """Returns what is said of a folder; a key with a bad value counts as absent.
+
+    Of two files, the one in `STATE_DIR` counts. `cover` is a name, which no image may have.
+    """
+    with contextlib.suppress(Denied):
+        for copy in tree.copies([folder.child(FILE)]):
+            with contextlib.suppress(ValueError):
+                found = _parse(copy)
+                return {k: found[k] for k in KEYS if found.get(k) and not _fault(k, found[k])}
+    return {}
+
+
+def _parse(copy: File) -> Document:
+    """Parses a file; `ValueError`, with its path, if it does not describe a folder."""
+    if copy.data is None:
+        raise ValueError(copy.problem)
+    try:
+        found = sidecar.loads(copy.data)
+    except ValueError as error:
+        raise ValueError(f"{copy.path}: {one_line(error)}") from error
+    if not is_about(found):
+        raise ValueError(f"{copy.path} does not describe a folder: its kind is not 'folder'")
+    if found.get("version", 1) != 1:
+        raise ValueError(f"{copy.path}: its version is not 1")
+    return dict(found)
+
+
+def _fault(key: str, value: Any) -> str:
+    """Returns what is wrong with a value; empty if nothing is."""
+    if not isinstance(value, str):
+        return "must be a string"
+    if key == "order" and value not in ORDERS:
+        return "must be 'name', 'date' or '-date'"
+    if len(value) > (most := MAX_CHARACTERS.get(key, POINTER_BYTES)):
+        return f"more than {most} characters"
+    if key == "title" and not usable(value.replace("\\", "")):
+        return "must not have control characters"
+    return ""
+
+
+def validate(body: object) -> About:
+    """Returns what a request's body changes, "" for what it removes.
+
+    `Invalid` names a wrong field. Whether the folder has the image `cover` is not checked.
+    """
+    if not isinstance(body, dict):
+        raise Invalid("body", "must be a JSON object")
+    change: About = {}
+    for key, value in body.items():
+        if key not in KEYS:
+            raise Invalid(key, f"is not known: {', '.join(map(repr, KEYS))} are")
+        change[key] = "" if value is None else value
+        if fault := change[key] != "" and _fault(key, value):
+            raise Invalid(key, fault)
+    if "title" in change:
+        change["title"] = change["title"].strip()
+    return change
+
+
+def edit(tree: Tree, folder: Path, change: About) -> Document:
+    """Changes what is said of a folder; returns the document that is on disk now.
+
+    Other keys stay. `Conflict` if a pointer or an unreadable file is in the way.
+    """
+    path = folder.child(FILE)
+    stored: Document = {}
+
+    def apply(copies: list[File]) -> tuple[Path, bytes] | None:
+        nonlocal stored
+        try:
+            before = next(iter([_parse(copy) for copy in copies]), _EMPTY)
+        except ValueError as error:
+            raise Conflict(str(error)) from error
+        kept = {key: value for key, value in before.items() if key not in change}
+        stored = kept | {key: value for key, value in change.items() if value}
+        raw = sidecar.encode(stored)
+        if len(raw) > POINTER_BYTES:
+            raise Invalid("body", f"the file would have more than {POINTER_BYTES} bytes")
+        return None if stored == before else (path, raw)
+
+    tree.update([path], apply)
+    return stored
