@@ -19,7 +19,7 @@ from lenslet.search.query import Search
 from lenslet.web.access import Access, Session
 from lenslet.web.answers import JSON, status_of
 from lenslet.web.file import File
-from lenslet.web.folders import Folders, Reindex
+from lenslet.web.folders import Folder, Folders
 from lenslet.web.health import Health, Live
 from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
@@ -43,7 +43,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "/openapi.json": OpenApi,
     "/page/{version}/{name}": PageFile,
     "/folders": Folders,
-    "/folders/{rest:path}": Reindex,
+    "/folders/{rest:path}": Folder,
     "/item": Item,
     "/items/tags": Tags,
     "/thumb": Thumb,

@@ -1,25 +1,26 @@
-"""`/folders`: manifests as they are stored, and the request to index a folder now."""
+"""`/folders`: manifests as they are stored, what people say of folders, and indexing one now."""
 
 import falcon
 import orjson
 
 from lenslet import paths
-from lenslet.errors import NotFound
+from lenslet.errors import BrokenPointer, Conflict, Invalid, NotFound, PointerLoop
 from lenslet.index.queue import Job, Kind
-from lenslet.library import manifest
+from lenslet.library import about, manifest
 from lenslet.library.location import Location
+from lenslet.library.sidecar import dumps
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_pending, url
-from lenslet.web.parameters import path_param
-from lenslet.web.service import Guests, Resource
+from lenslet.web.parameters import path_param, read_json
+from lenslet.web.service import Guests, Resource, Service
 
 BUILD_SECONDS = 1.0
 
 
 class Folders(Resource):
-    """`GET /folders?path=&page=`"""
+    """`GET /folders?path=&page=`; `PUT /folders`, which is the root without `path`"""
 
     guests = Guests.FOLDER
 
@@ -43,6 +44,9 @@ class Folders(Resource):
             data = orjson.dumps(scope.shown_folder(link, orjson.loads(data)))
             tag += f"-{link.id}"
         send(req, resp, data, JSON, tag)
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
+        _edit(self.service, req, resp, path_param(req))
 
     def _read(self, location: Location, page: int) -> tuple[bytes, Stat] | None:
         """Reads a page of the manifest, and waits a second if it is missing; None: not yet.
@@ -70,8 +74,11 @@ class Folders(Resource):
             raise falcon.HTTPNotFound(description=f"{path or '/'} has no page {page}.") from error
 
 
-class Reindex(Resource):
-    """`POST /folders/<path>/reindex?recursive=`"""
+class Folder(Resource):
+    """`PUT /folders/<path>`, `POST /folders/<path>/reindex?recursive=`"""
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, rest: str) -> None:
+        _edit(self.service, req, resp, paths.parse(f"/{rest}"))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, rest: str) -> None:
         folder, _, action = f"/{rest}".rpartition("/")
@@ -83,3 +90,39 @@ class Reindex(Resource):
         self.service.check_root()
         self.service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))
+
+
+def _edit(service: Service, req: falcon.Request, resp: falcon.Response, path: Path) -> None:
+    """Changes what people say of a folder, and answers what its file holds now."""
+    location = _described(service, path)
+    change = about.validate(read_json(req))
+    if cover := change.get("cover"):
+        _check_image(service, path, cover)
+    with service.images.editing(location) as tree:
+        stored = about.edit(tree, location.folder, change)
+    resp.content_type, resp.cache_control = JSON, ["no-cache"]
+    resp.data = dumps(stored)
+
+
+def _described(service: Service, path: Path) -> Location:
+    """Returns the location of a folder that a file can describe; `Conflict` for a pointer."""
+    locator = service.library.locator
+    here = locator.beneath(path, fresh=True)
+    try:
+        location = locator.enter(here)
+    except (BrokenPointer, PointerLoop) as error:
+        raise Conflict(str(error)) from error
+    if location.is_pointer:
+        raise Conflict(f"{path} is a pointer, whose file has its label: edit its target instead.")
+    return location
+
+
+def _check_image(service: Service, folder: Path, name: str) -> None:
+    """Raises `Invalid` unless a folder has an image of this name."""
+    try:
+        if "/" in name or not paths.usable_segment(name):
+            raise NotFound(name)
+        service.images.find(folder.child(name), fresh=True)
+    except NotFound as error:
+        service.check_root()  # while it is away, the image may still exist
+        raise Invalid("cover", "must be the name of an image in the folder") from error

@@ -82,23 +82,22 @@ class Images:
                 return sidecar.with_facts(document, sidecar.facts_of(item))
             return {**document, "hash": photo().hash} if photo().hash else document
 
-        with self._editing(image) as tree:
+        with self.editing(image.location) as tree:
             return sidecar.edit(tree, image.file, change_and_name, photo)
 
     def remove_sidecar(self, image: Image, check: Callable[[Sidecar | None], None]) -> None:
         """Removes an image's sidecar, see `sidecar.remove`, and enqueues its folder."""
         photo = self._photo(image, self.item(image))
-        with self._editing(image) as tree:
+        with self.editing(image.location) as tree:
             sidecar.remove(tree, image.file, check, photo)
 
     @contextmanager
-    def _editing(self, image: Image) -> Iterator[Tree]:
-        """Yields the tree in which an image is edited, and enqueues its folder afterwards."""
-        location = image.location
+    def editing(self, location: Location) -> Iterator[Tree]:
+        """Yields the tree in which a folder is edited, and enqueues the folder afterwards."""
         if location.readonly:
             raise Denied(f"{location.path} points to images that are marked readonly.")
         yield location.tree
-        self._folder_jobs.enqueue(image.path.parent)
+        self._folder_jobs.enqueue(location.path)
         if location.chain and location.tree is self._tree:
             self._folder_jobs.enqueue(location.folder)
 
