@@ -857,7 +857,7 @@ def test_every_route_is_also_under_api_and_under_a_sub_path(app: TestApp, root) 
 @pytest.mark.parametrize(
     ("method", "route", "allowed"),
     [("POST", "/item", "DELETE, GET, HEAD, PUT, OPTIONS"), ("PUT", "/thumb", "DELETE, GET, HEAD, POST, OPTIONS"),
-     ("POST", "/folders", "GET, HEAD, OPTIONS"), ("DELETE", "/", "GET, HEAD, OPTIONS")],
+     ("POST", "/folders", "GET, HEAD, PUT, OPTIONS"), ("DELETE", "/", "GET, HEAD, OPTIONS")],
 )  # fmt: skip
 def test_another_method_answers_405_with_what_is_allowed(app, method, route, allowed) -> None:
     answer = app.request(route, method=method, status=405)

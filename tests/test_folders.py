@@ -44,6 +44,11 @@ def write(folder: Any, document: Any) -> None:
     put(folder / FILE, json.dumps(document).encode())
 
 
+def point(folder: Any, path: str, **more: Any) -> None:
+    target = {"type": "local", "path": path}
+    write(folder, {"version": 1, "kind": "pointer", "target": target, **more})
+
+
 def said(gallery: Gallery, path: str = "sea") -> dict[str, str]:
     """What a folder's manifest says of it."""
     return {key: value for key, value in gallery.folder(path).items() if key in KEYS}
@@ -162,12 +167,22 @@ def test_a_file_that_is_no_description_answers_409_with_the_reason_and_stays(
     assert (root / f"other/{FILE}").read_bytes() == content
 
 
+def test_a_pointer_in_the_root_is_not_followed_and_stays(gallery: Gallery, root) -> None:
+    point(root, "sea")
+    before = (root / FILE).read_bytes()
+    gallery.index()
+    assert said(gallery, "") == {} and gallery.folder()["dirs"][0]["name"] == "sea"
+    edit(gallery.app, {"title": "x"}, "", status=409)
+    assert (root / FILE).read_bytes() == before
+
+
 @everywhere
 def test_a_file_that_people_write_shows_and_a_bad_value_counts_as_absent(gallery, root) -> None:
     bad = {"title": 7, "order": "up", "description": "x" * 10_001, "cover": "../sea/a.jpg"}
     write(root / "sea", {**FOLDER, **bad})
+    write(root, {**FOLDER, "title": " ", "description": ""})
     gallery.index()
-    assert said(gallery) == {}
+    assert said(gallery) == said(gallery, "") == {}
     write(root / "sea", {**FOLDER, **bad, "title": "Sea"})
     gallery.ask("sea")
     assert said(gallery) == {"title": "Sea"}
@@ -268,8 +283,7 @@ def test_a_pointer_of_the_root_is_followed_whatever_the_state_folder_says(galler
     assert gallery.folder()["dirs"][0] == {
         "name": "new", "kind": "leaf-real", "label": "Mine", **gallery.cover("new/c.jpg"),
     }  # fmt: skip
-    pointer = {"version": 1, "kind": "pointer", "target": {"type": "local", "path": "sea"}}
-    write(root.below / "new", pointer)
+    point(root.below / "new", "sea")
     gallery.ask("new")
     assert list(gallery.items("new")) == ["a.jpg", "b.jpg"]
     assert said(gallery, "new") == {}
@@ -277,11 +291,6 @@ def test_a_pointer_of_the_root_is_followed_whatever_the_state_folder_says(galler
 
 
 # Pointers
-
-
-def point(folder: Any, path: str, **more: Any) -> None:
-    target = {"type": "local", "path": path}
-    write(folder, {"version": 1, "kind": "pointer", "target": target, **more})
 
 
 def test_a_pointer_shows_what_its_target_says_and_its_own_label(gallery: Gallery, root) -> None:

@@ -36,7 +36,8 @@ def read(tree: Tree, folder: Path) -> About:
         for copy in tree.copies([folder.child(FILE)]):
             with contextlib.suppress(ValueError):
                 found = _parse(copy)
-                return {k: found[k] for k in KEYS if found.get(k) and not _fault(k, found[k])}
+                good = (key for key in KEYS if not _fault(key, found.get(key)))
+                return {key: found[key] for key in good if found[key].strip()}
     return {}
 
 
@@ -79,9 +80,9 @@ def validate(body: object) -> About:
     for key, value in body.items():
         if key not in KEYS:
             raise Invalid(key, f"is not known: {', '.join(map(repr, KEYS))} are")
-        change[key] = "" if value is None else value
-        if fault := change[key] != "" and _fault(key, value):
+        if value not in (None, "") and (fault := _fault(key, value)):
             raise Invalid(key, fault)
+        change[key] = value or ""
     if "title" in change:
         change["title"] = change["title"].strip()
     return change
@@ -98,7 +99,7 @@ def edit(tree: Tree, folder: Path, change: About) -> Document:
     def apply(copies: list[File]) -> tuple[Path, bytes] | None:
         nonlocal stored
         try:
-            before = next(iter([_parse(copy) for copy in copies]), _EMPTY)
+            before = [*map(_parse, copies), _EMPTY][0]
         except ValueError as error:
             raise Conflict(str(error)) from error
         kept = {key: value for key, value in before.items() if key not in change}
