@@ -1,15 +1,17 @@
-"""How large documents are at most, and a parser that refuses what would take far more memory.
+"""How large documents and texts are at most, and a parser that refuses what takes far more memory.
 
 Lenslet keeps these limits when it writes, so whatever is larger is not its own and is not read.
 """
 
 import re
+import unicodedata
 from typing import Any
 
 import orjson
 
 DOCUMENT_BYTES = 1 << 20  # a sidecar
-MAX_TAGS, MAX_TAG_CHARACTERS = 500, 200  # of an image
+MAX_TAGS, MAX_TAG_CHARACTERS = 500, 200  # of an image; also its keywords
+MAX_TITLE, MAX_CAPTION, MAX_NAME = 500, 4000, 100  # characters; the name of a camera or a lens
 POINTER_BYTES = 64 << 10
 DERIVED_BYTES = 8 << 20  # a derived document that is read as a whole
 PAGE_BYTES = 8_000_000  # of it, a page of a manifest: items and subfolders
@@ -26,6 +28,7 @@ BODY_BYTES, SESSION_BYTES = 256 << 10, 8 << 10  # of a request
 # each 28 bytes at most; 40,000 take 3 MB, so a sidecar of any shape may have as many.
 _BYTES_EACH, _FEW = 25, 40_000
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]+")
 
 
 def loads(data: bytes) -> Any:
@@ -44,3 +47,18 @@ def check(data: bytes) -> None:
 def nested(data: bytes) -> int:
     """Returns how many lists and objects JSON has at most: brackets in strings count too."""
     return data.count(b"{") + data.count(b"[")
+
+
+def clean(text: str, most: int) -> str:
+    """Returns a text that others wrote as an item has it.
+
+    It is in NFC and has at most `most` characters. Ends of lines stay; other control characters
+    become spaces.
+    """
+    plain = _CONTROL.sub(" ", "\n".join(text[:most].splitlines()))
+    return unicodedata.normalize("NFC", plain)[:most].strip()
+
+
+def clean_line(text: str, most: int) -> str:
+    """Returns a text as `clean` does, on one line."""
+    return " ".join(clean(text, most).split())

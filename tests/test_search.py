@@ -177,7 +177,7 @@ def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, 
         parents = [i["path"].parent for i in inside if i["path"].parent != below]
         children = Counter(each.split("/")[level] for each in parents)
         assert search.count_below(Path(below)) == children
-        tags = Counter(tag for items in new.values() for i in items for tag in i["tags"])
+        tags = Counter(tag for items in new.values() for i in items for tag in {*i["tags"]})
         found = [each for each in search.suggest("", 100) if each["kind"] == "tag"]
         assert {each["text"]: each["count"] for each in found} == tags
 

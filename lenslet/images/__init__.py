@@ -8,7 +8,7 @@ from typing import Any
 
 # The version of what is read from an image, raised with every new fact. Items of an older version
 # are read again; those of a newer one are left alone.
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 # The version of how pixels are rendered. A release that raises it raises `FACTS_VERSION` too, so
 # that an older release leaves the newer thumbnails alone.
 _RENDERING = 1
@@ -30,6 +30,7 @@ PREVIEW_RENDERING = rendering(**PREVIEW)
 class Facts:
     """An image's upright size in pixels and, if it says so, when it was taken.
 
+    `keywords`, `title` and `caption` are what people wrote into it. `camera` and `lens` took it.
     `created_at` is in UTC, `taken_at` as the camera's clock showed it. `warning` says what is wrong
     with an image that can be decoded in part. If it cannot be decoded at all, `error` says why, and
     the other fields come from its header. If that is damaged too, width and height are 0. `hash` is
@@ -41,6 +42,11 @@ class Facts:
     height: int = 0
     created_at: str | None = None
     taken_at: str | None = None
+    keywords: list[str] | None = None
+    title: str | None = None
+    caption: str | None = None
+    camera: str | None = None
+    lens: str | None = None
     warning: str | None = None
     error: str | None = None
     hash: str | None = None

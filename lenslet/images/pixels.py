@@ -22,8 +22,9 @@ from PIL import (
 from PIL.Image import Resampling, Transpose
 
 from lenslet import times
+from lenslet.bounds import MAX_NAME, clean_line
 from lenslet.errors import LensletError, UnreadableImage, one_line
-from lenslet.images import NEEDS_MEMORY, Facts
+from lenslet.images import NEEDS_MEMORY, Facts, metadata
 from lenslet.paths import FORMATS
 
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
@@ -44,6 +45,8 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
+_MAKE, _MODEL, _LENS_MODEL = 0x010F, 0x0110, 0xA434
+_IPTC = 0x0404  # among Photoshop's resources
 # These tags say north or south, east or west. The next tag of each has the degrees.
 _POSITION = {"GPSLatitude": 1, "GPSLongitude": 3}
 _LEFT_OUT = {"ExifOffset", "GPSInfo", "JPEGInterchangeFormat", "JPEGInterchangeFormatLength"}
@@ -358,7 +361,7 @@ _SRGB = ImageCms.createProfile("sRGB")
 
 
 def _facts(image: Image.Image) -> tuple[int, Facts]:
-    """Reads the orientation (1–8), size and dates; EXIF that cannot be read is ignored."""
+    """Reads the orientation (1–8) and the facts; what cannot be read is ignored."""
     tags: dict[int, Any] = {}
     with contextlib.suppress(Exception):  # Pillow raises almost anything for damaged EXIF
         if len(image.info.get("exif") or b"") <= _EXIF_BYTES:
@@ -370,16 +373,47 @@ def _facts(image: Image.Image) -> tuple[int, Facts]:
     width, height = image.size[::-1] if orientation >= 5 else image.size
     exif_dates = [_moment(tags.get(date), tags.get(offset)) for date, offset in _DATES]
     created = next(filter(None, exif_dates), None)
-    taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(image), *exif_dates[2:]]), None)
+    xmp = _xmp(image)
+    taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(xmp), *exif_dates[2:]]), None)
     created_at = _utc(created) if created else None
-    return orientation, Facts(width, height, created_at, taken.isoformat() if taken else None)
+    facts = Facts(
+        width,
+        height,
+        created_at,
+        taken.isoformat() if taken else None,
+        camera=_camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
+        lens=_text(tags.get(_LENS_MODEL)) or None,
+    )
+    return orientation, replace(facts, **metadata.read(xmp, _iptc(image))._asdict())
 
 
-def _xmp_dates(image: Image.Image) -> Iterator[dt.datetime | None]:
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    data = xmp.encode() if isinstance(xmp, str) else xmp
+def _text(value: object) -> str:
+    """Returns a name in EXIF; empty for none, also if it is only dashes."""
+    name = clean_line(_ascii(value), MAX_NAME)
+    return name if any(map(str.isalnum, name)) else ""
+
+
+def _camera(make: str, model: str) -> str | None:
+    """Names a camera as people do: by its model, after its make unless the model begins with it."""
+    has_make = make and model.lower().startswith(make.split()[0].lower())
+    return (model if has_make else f"{make} {model}".strip())[:MAX_NAME] or None
+
+
+def _xmp(image: Image.Image) -> bytes:
+    found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    return found.encode() if isinstance(found, str) else bytes(found)
+
+
+def _iptc(image: Image.Image) -> bytes:
+    resources = image.info.get("photoshop")
+    if not isinstance(resources, dict):  # a PNG may have a text of that name
+        return b""
+    return bytes(resources.get(_IPTC, b""))
+
+
+def _xmp_dates(xmp: bytes) -> Iterator[dt.datetime | None]:
     for pattern in _XMP_DATES:
-        if found := pattern.search(data):
+        if found := pattern.search(xmp):
             yield _moment(found[1], None)
 
 

@@ -20,6 +20,7 @@ from lenslet.storage.tree import SETTLED_NS, Stat
 # The keys of an item that come from reading its image.
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
+_FACTS |= {key: key for key in ("keywords", "title", "caption", "camera", "lens")}
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
@@ -191,7 +192,7 @@ def _is_bound(thumbnail: Stat | None, stat: Stat, same: Item | None, read: Facts
 def _item(
     folder: Path, name: str, stat: Stat, same: Item | None, read: Facts | None, bound: bool
 ) -> Item:
-    """An item as it is now, without the keys that describe its sidecar."""
+    """An item as it is now, without the keys from JSON files beside its image."""
     known = known_facts(same or {}, read)
     item: Item = {
         "path": folder.child(name),
@@ -203,8 +204,8 @@ def _item(
         "hasThumb": bound and not known.get("error"),
         "hasMeta": False,
     }
-    # Keys of a newer version stay. Those of the sidecar are added by the caller.
-    absent = {*item, *_META_KEYS, *(() if item["hasThumb"] else ("thumb",))}
+    # Keys of a newer version stay. Those from JSON files are added by the caller.
+    absent = {*item, *_beside(known), *(() if item["hasThumb"] else ("thumb",))}
     item.update((k, v) for k, v in known.items() if k not in absent and v is not None)
     item["rev"] = stat.rev
     if stat.etag:
@@ -235,12 +236,17 @@ def known_facts(same: Item, read: Facts | None) -> Item:
 
 
 def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
-    """The keys that describe a sidecar: as just read or, if it is unchanged, of the old item."""
+    """The keys from JSON files: as just read or, if it is unchanged, of the old item."""
     if read is not None:
         return {"metaRev": rev, **read}
     if was and rev and knows_sidecar(was, rev):
-        return {key: was[key] for key in _META_KEYS if key in was}
+        return {key: was[key] for key in _beside(was) if key in was}
     return {}
+
+
+def _beside(item: Item) -> tuple[str, ...]:
+    """The keys of an item that come from JSON files beside its image."""
+    return (*_META_KEYS, "described", "caption") if "described" in item else _META_KEYS
 
 
 def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, anew: bool) -> None:

@@ -76,7 +76,9 @@ class Sidecars:
         if photo.hash:
             doubtful = (*found.edited, *found.undecided)
             apart += [orphans.of(location, each, doubtful=True) for each in doubtful]
-        return Beside(_keys(found), apart, {} if location.readonly else _lacking(found, known))
+        return Beside(
+            _keys(found, known), apart, {} if location.readonly else _lacking(found, known)
+        )
 
 
 def _known(same: Item, read: Facts | None) -> Item:
@@ -88,8 +90,12 @@ def _known(same: Item, read: Facts | None) -> Item:
     return known
 
 
-def _keys(found: Found) -> Item:
-    """The keys of an item that describe what was found beside its image."""
+def _keys(found: Found, known: Item) -> Item:
+    """The keys of an item that describe what was found beside its image.
+
+    A description by another program is the caption of an image that has none itself; `described`
+    tells the two apart.
+    """
     own = found.sidecar
     document = own.document if own else {}
     keys: Item = {"hasMeta": own is not None}
@@ -100,6 +106,8 @@ def _keys(found: Found) -> Item:
         keys["strays"] = [each.hash for each in found.strays]
     if found.foreign:
         keys["foreign"] = True
+    if found.description and ("described" in known or "caption" not in known):
+        keys |= {"caption": found.description, "described": True}
     if found.unreadable:
         keys["metaError"] = found.unreadable
     if found.undecided:

@@ -17,8 +17,11 @@ from lenslet.bounds import (
     DERIVED_BYTES,
     DIRS_BYTES,
     DOCUMENT_BYTES,
+    MAX_CAPTION,
+    MAX_NAME,
     MAX_TAG_CHARACTERS,
     MAX_TAGS,
+    MAX_TITLE,
     PAGE_BYTES,
     loads,
 )
@@ -35,8 +38,11 @@ QUARANTINED = "quarantined"  # first word of the error of an image that kills it
 _NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
 _NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
 _OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "addedAt", "modifiedAt"}
-_OPTIONAL |= {"metaRev", "metaError", "notes", "thumb", "limit"}
-_LISTS = ("tags", "edited", "strays")  # of strings
+_OPTIONAL |= {"metaRev", "metaError", "thumb", "limit"}
+_LONGEST = {"notes": DOCUMENT_BYTES, "title": MAX_TITLE, "caption": MAX_CAPTION}
+_LONGEST |= {"camera": MAX_NAME, "lens": MAX_NAME}  # characters
+_OPTIONAL |= _LONGEST.keys()
+_LISTS = ("tags", "keywords", "edited", "strays")  # of strings
 _TYPES = frozenset(each.media_type for each in paths.FORMATS)
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
@@ -407,8 +413,8 @@ def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
         and min(pixels, default=0) >= 0
         and max(pixels, default=0) <= _MOST_PIXELS
         and all(map(_DIGEST.fullmatch, column("hash")))
-        and all(len(notes) <= DOCUMENT_BYTES for notes in column("notes"))
-        and all(map(_are_tags, column("tags")))
+        and all(len(text) <= most for key, most in _LONGEST.items() for text in column(key))
+        and all(map(_are_tags, column("tags") + column("keywords")))
         and all(map(_are_names, column("edited") + column("strays")))
     )
 

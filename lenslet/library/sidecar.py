@@ -16,7 +16,7 @@ import orjson
 from blake3 import blake3
 
 from lenslet import bounds, times
-from lenslet.bounds import DOCUMENT_BYTES, MAX_TAG_CHARACTERS, MAX_TAGS
+from lenslet.bounds import DOCUMENT_BYTES, MAX_CAPTION, MAX_TAG_CHARACTERS, MAX_TAGS, clean
 from lenslet.errors import Conflict, Denied, Invalid, StorageUnavailable, one_line
 from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage.tree import Document as File
@@ -151,6 +151,7 @@ class Found:
     edited: list[Sidecar] = field(default_factory=list)
     undecided: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
+    description: str = ""  # of the photo, in the first of those that has one
     unreadable: str = ""  # why a file that may be ours cannot be read
 
     def target(self, item: Path) -> Path:
@@ -326,6 +327,7 @@ def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> F
             continue
         if each is None:
             found.foreign.add(copy.path.removeprefix(item))
+            found.description = found.description or _description(copy)
             continue
         whose = photo().whose(each.document) if each.hash else Whose.OWN
         if whose is Whose.UNDECIDED:
@@ -349,6 +351,13 @@ def _sidecar(copy: File) -> Sidecar | None:
     except ValueError as error:
         raise ValueError(f"{copy.path}: {one_line(error)}") from error
     return Sidecar(document, copy.data, copy.path, copy.editable) if document else None
+
+
+def _description(foreign: File) -> str:
+    """Returns what the user wrote of a photo in another program, as Google Takeout's files say."""
+    found = loads(foreign.data or b"")
+    text = found.get("description") if isinstance(found, dict) else None
+    return clean(text, MAX_CAPTION) if isinstance(text, str) else ""
 
 
 # Validating

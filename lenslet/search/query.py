@@ -26,7 +26,9 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key, natural_
 from lenslet.search.changes import Changed, Line, fold_changes, without_garbage
 from lenslet.search.rollup import (
     FIELD,
+    KINDS,
     TAG,
+    WORDS,
     Months,
     added_of,
     copy_rollup,
@@ -46,12 +48,13 @@ from lenslet.storage.tree import Stat, Tree, is_ours
 log = logging.getLogger("lenslet")
 
 Answer = TypeVar("Answer")
+SUGGESTED = ("tag", "name", "camera", "lens")  # the names of KINDS
 COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
 _BATCH = 10_000  # lines that are counted at a time
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
-_TERM = re.compile(r'(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))')
-_FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "date": 5}
+_TERM = re.compile(r'(-?)(?:(tag|name|notes|path|camera|lens|date):)?(?:"([^"]*)"?|(\S+))')
+_FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "camera": 5, "lens": 6, "date": 7}
 NAME, PATH, DATE = (_FIELDS[name] for name in ("name", "path", "date"))
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
 _EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII)
@@ -83,7 +86,7 @@ class Term:
 
 
 def parse(query: str) -> list[Term]:
-    """Parses words, "phrases", `tag:` `name:` `notes:` `path:` `date:`, and `-` to exclude.
+    """Parses words, "phrases", terms of one field (`_FIELDS`), and `-` to exclude.
 
     Raises `BadRequest` for a date that is not a year, a month, a day, or two of them with `..`, or
     a day of every year (`*-12-24`).
@@ -416,25 +419,31 @@ class Search:
                 found.update(each.months)
         return found
 
-    def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
-        """Suggests tags that contain a text, then words of file names that begin with the text.
+    def suggest(self, text: str, limit: int, kind: str = "") -> list[dict[str, Any]]:
+        """Suggests tags that contain a text, words of file names that begin with it, and cameras
+        and lenses that contain it.
 
-        The most frequent come first.
+        They come in this order, of each the most frequent first; or those of one `kind` alone.
         """
-        return self._with_view(lambda view: self._suggest(view, fold(text).strip().encode(), limit))
+        wanted = fold(text).strip().encode()
+        kinds = (KINDS[SUGGESTED.index(kind)] if kind else KINDS).encode()
+        return self._with_view(lambda view: self._suggest(view, wanted, limit, kinds))
 
-    def _suggest(self, view: _View, wanted: bytes, limit: int) -> list[dict[str, Any]]:
-        counts: dict[tuple[bytes, bytes], int] = {}
+    def _suggest(
+        self, view: _View, wanted: bytes, limit: int, kinds: bytes
+    ) -> list[dict[str, Any]]:
+        counts: dict[tuple[int, bytes], int] = {}
         for text in self._terms(view):
             for line in [line for line in text.splitlines() if wanted in line]:
-                if line[:1] not in b"tw":
+                if line[:1] not in kinds:
                     continue
                 kind, folded, term, count = line.split(b"\t")
-                if wanted in folded if kind == b"t" else folded.startswith(wanted):
-                    counts[kind, term] = counts.get((kind, term), 0) + int(count)
+                if folded.startswith(wanted) if kind == WORDS.encode() else wanted in folded:
+                    key = KINDS.index(kind.decode()), term
+                    counts[key] = counts.get(key, 0) + int(count)
         ordered = ((kind, -count, term) for (kind, term), count in counts.items() if count > 0)
         return [
-            {"text": term.decode(), "count": -less, "kind": "tag" if kind == b"t" else "name"}
+            {"text": term.decode(), "count": -less, "kind": SUGGESTED[kind]}
             for kind, less, term in heapq.nsmallest(limit, ordered)
         ]
 

@@ -8,8 +8,8 @@ files, whose key is the rollup's id.
 
 - `KEY.json`: the items, one per line.
 - `KEY.lines`: a line for each item: its shape, when it was added, where it is in `KEY.json`, name,
-  folder, tags, notes and date.
-- `KEY.terms`: months, folders, tags and the words of names, with their counts.
+  folder, tags (and keywords), notes (title and caption), camera, lens and date.
+- `KEY.terms`: months, folders, tags, the words of names, cameras and lenses, with their counts.
 """
 
 import contextlib
@@ -38,12 +38,14 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.storage.tree import Document, Tree, is_ours
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
-_KEYS = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
-_TYPES = (str, str, str, int, int, int, str, list, str)
+_WRITTEN = ("keywords", "title", "caption", "camera", "lens")  # in the image; absent for none
+_KEYS = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes", *_WRITTEN)
+_TYPES = (str, str, str, int, int, int, str, list, str, list, str, str, str, str)
 _BLANK = {key: kind() for key, kind in zip(_KEYS, _TYPES, strict=True) if key != "path"}
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-_MOST_TERMS = 50_000  # tags, and words
+_MOST_TERMS = 50_000  # of a kind
+TAGS, WORDS, CAMERAS, LENSES = KINDS = "twcl"  # as they stand in `KEY.terms`
 _MOST_NAMED = 20_000  # folders in a delta, about 2 MB
 _EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _MAKING_SECONDS = 600.0  # a copy that is younger than the one in use may still be being made
@@ -59,7 +61,7 @@ _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
 _SHAPE, _ADDED, _MONTH = 3, 10, 6  # letters of a shape, a minute (`2611231559`) and a month
 _LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
 # Of a folded line, the shape and the month.
-_MONTHS = re.compile(rb"^(...)[^\x1f\n]*(?:\x1f[^\x1f\n]*){4}\x1f([G-P]{0,6})", re.MULTILINE)
+_MONTHS = re.compile(rb"^(...)[^\x1f\n]*(?:\x1f[^\x1f\n]*){6}\x1f([G-P]{0,6})", re.MULTILINE)
 _HEAD_BYTES, _CHUNK = 4096, 1 << 20
 _FOLDERS = b'\n],"folders":'
 _FOLDER_BYTES = 16  # on average, a folder of them with its generation has more
@@ -92,7 +94,7 @@ def entry(item: Item) -> Item:
         "tags": item.get("tags", []),
         "notes": item.get("notes", ""),
     }
-    for key in ("createdAt", "takenAt", "addedAt", "thumb"):
+    for key in ("createdAt", "takenAt", "addedAt", "thumb", *_WRITTEN):
         if key in item:
             found[key] = item[key]
     if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
@@ -287,7 +289,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
         if line.startswith(b"{"):
             item = {**_BLANK, **loads(line.rstrip(b",\n"))}  # an older form had fewer keys
             known = tuple(map(type, map(item.get, _KEYS))) == _TYPES
-            if not known or len(item["tags"]) > MAX_TAGS:
+            if not known or max(len(item["tags"]), len(item["keywords"])) > MAX_TAGS:
                 raise TypeError("an item is nonsense")
             yield position, item
         position += len(line)
@@ -295,12 +297,20 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
 
 def folded_line(item: Item, position: int) -> bytes:
     path = Path(item["path"])
-    tags = TAG + "".join(fold(tag) + TAG for tag in item["tags"])
+    tags = TAG + "".join(fold(tag) + TAG for tag in _tags_of(item))
+    texts = (item["notes"], item.get("title"), item.get("caption"))
+    notes = TAG.join(fold(text) for text in texts if text)
+    camera, lens = fold(item.get("camera", "")), fold(item.get("lens", ""))
     added = re.sub("[^0-9]", "", str(item.get("addedAt"))[2:16])[:_ADDED]
     where = f"{_shape(item):03}{added:0<{_ADDED}}{position:X}".translate(_CODE)
     date = _date_of(item).decode()
-    fields = (where, fold(path.name), fold(path.parent), tags, fold(item["notes"]), date)
+    fields = (where, fold(path.name), fold(path.parent), tags, notes, camera, lens, date)
     return FIELD.join(fields).encode() + b"\n"
+
+
+def _tags_of(item: Item) -> list[str]:
+    """Returns the user's tags of an item and the keywords in its image, each once."""
+    return list(dict.fromkeys((*item.get("tags", ()), *item.get("keywords", ()))))
 
 
 def _shape(item: Item) -> int:
@@ -368,27 +378,25 @@ class Months:
 
 
 class Terms:
-    """Counts months, folders, tags as they are written, and the words of names."""
+    """Counts months, folders, tags, cameras and lenses as they are written, and words of names."""
 
     def __init__(self) -> None:
         self.months = Months()
         self.folders: Counter[str] = Counter()
-        self.tags: Counter[str] = Counter()
-        self.words: Counter[str] = Counter()
+        self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
 
     def add(self, item: Item) -> None:
         self._count(item, 1)
-        self.tags.update(item["tags"])
-        self.words.update(_words_of(item))
-        if len(self.words) > 2 * _MOST_TERMS:  # file names that are hashes give endless words
-            self.words = Counter(dict(self.words.most_common(_MOST_TERMS)))
-        if len(self.tags) > 2 * _MOST_TERMS:
-            self.tags = Counter(dict(self.tags.most_common(_MOST_TERMS)))
+        for kind, texts in _texts_of(item):
+            counts = self._counts[kind]
+            counts.update(texts)
+            if len(counts) > 2 * _MOST_TERMS:  # file names that are hashes give endless words
+                self._counts[kind] = Counter(dict(counts.most_common(_MOST_TERMS)))
 
     def remove(self, item: Item) -> None:
         self._count(item, -1)
-        self.tags.subtract(item.get("tags", ()))
-        self.words.subtract(_words_of(item))
+        for kind, texts in _texts_of(item):
+            self._counts[kind].subtract(texts)
 
     def _count(self, item: Item, times: int) -> None:
         month = _date_of(item)[:_MONTH].translate(_DECODE)
@@ -396,14 +404,14 @@ class Terms:
         self.folders[item["path"].rpartition("/")[0]] += times
 
     def encode(self) -> bytes:
-        """Returns the months and folders, and then tags and words; the rarest left out.
+        """Returns the months and folders, and then the other terms; the rarest left out.
 
-        A folder is a line of kind (`f`), path and count, without those below it. A tag or a word is
-        one of kind (`t` or `w`), folded text, text and count.
+        A folder is a line of kind (`f`), path and count, without those below it. Any other term is
+        one of kind (one of `KINDS`), folded text, text and count.
         """
         counts = self.folders.items()
         folders = (f"f\t{path}\t{count}\n".encode() for path, count in counts if count)
-        terms = (*_term_lines("t", self.tags), *_term_lines("w", self.words))
+        terms = itertools.chain(*itertools.starmap(_term_lines, self._counts.items()))
         return b"".join((self.months.encode(), *folders, *terms))
 
 
@@ -428,8 +436,12 @@ def _term_lines(kind: str, counts: Counter[str]) -> Iterator[bytes]:
             yield line
 
 
-def _words_of(item: Item) -> set[str]:
-    return set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
+def _texts_of(item: Item) -> Iterator[tuple[str, Iterable[str]]]:
+    """Yields the terms of an item that are counted, by kind."""
+    yield TAGS, _tags_of(item)
+    yield WORDS, set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
+    yield CAMERAS, filter(None, [item.get("camera")])
+    yield LENSES, filter(None, [item.get("lens")])
 
 
 def forget_copies(cache: Tree, key: str, drop: str = "") -> None:

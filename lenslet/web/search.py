@@ -10,7 +10,7 @@ from lenslet import times
 from lenslet.errors import BadRequest
 from lenslet.index.queue import Job, Kind
 from lenslet.paths import ROOT
-from lenslet.search.query import Page
+from lenslet.search.query import SUGGESTED, Page
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
@@ -82,11 +82,12 @@ class Counts(Resource):
 
 
 class Suggest(Resource):
-    """`GET /search/suggest?q=&limit=`"""
+    """`GET /search/suggest?q=&limit=&kind=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = req.get_param_as_int("limit", min_value=1, max_value=100, default=10)
-        send_json(resp, {"suggestions": self.service.search.suggest(_query(req), limit)})
+        kind = choice_param(req, "kind", ("", *SUGGESTED))
+        send_json(resp, {"suggestions": self.service.search.suggest(_query(req), limit, kind)})
 
 
 class RebuildIndex(Resource):

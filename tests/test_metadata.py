@@ -1,0 +1,245 @@
+"""What people wrote into images: keywords, titles, captions, cameras and lenses, read and found."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from bombs import after_start, chunk, segment
+from conftest import Gallery, draw, encode, put
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lenslet.images import metadata
+from lenslet.images.metadata import Written
+
+START = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+NAMES = {
+    "x": "adobe:ns:meta/",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "lr": "http://ns.adobe.com/lightroom/1.0/",
+}
+
+
+def packet(inner: str, attributes: str = "") -> bytes:
+    names = " ".join(f'xmlns:{name}="{uri}"' for name, uri in NAMES.items())
+    description = f'<rdf:Description rdf:about="" {attributes}>{inner}</rdf:Description>'
+    body = f"<x:xmpmeta {names}><rdf:RDF>{description}</rdf:RDF></x:xmpmeta>"
+    return f'{START}\n{body}\n{" " * 100}<?xpacket end="w"?>'.encode()
+
+
+def bag(name: str, *texts: str) -> str:
+    return f"<{name}><rdf:Bag>{''.join(f'<rdf:li>{t}</rdf:li>' for t in texts)}</rdf:Bag></{name}>"
+
+
+def alt(name: str, **texts: str) -> str:
+    items = (f'<rdf:li xml:lang="{k.replace("_", "-")}">{v}</rdf:li>' for k, v in texts.items())
+    return f"<{name}>\n <rdf:Alt>\n{''.join(items)} </rdf:Alt>\n</{name}>"
+
+
+def iim(*records: tuple[int, int, bytes]) -> bytes:
+    return b"".join(bytes((28, r, n)) + len(v).to_bytes(2, "big") + v for r, n, v in records)
+
+
+def app13(iptc: bytes) -> bytes:
+    resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc
+    return segment(0xED, b"Photoshop 3.0\0" + resource)
+
+
+UTF_8 = (1, 90, b"\x1b%G")
+PACKETS = [
+    (packet(bag("dc:subject", "beach", " Ko\u0308ln ", "", "beach")), Written(["beach", "Köln"])),
+    (packet(bag("dc:subject", "Berlin") + bag("lr:hierarchicalSubject", "Places|Germany|Berlin")),
+     Written(["Berlin", "Places", "Germany"])),
+    (packet(alt("dc:title", de="Strand", x_default="Beach")), Written(None, "Beach")),
+    (packet(alt("dc:title", de="Strand", fr="Plage")), Written(None, "Strand")),
+    (packet(alt("dc:description", x_default="Two\r\nlines &amp; &#8364;")), Written(None, None, "Two\nlines & €")),
+    (packet("", 'dc:title="Short" dc:description="Also"'), Written(None, "Short", "Also")),
+    (packet("<dc:title>Plain</dc:title>"), Written(None, "Plain")),
+    (packet(alt("dc:description", x_default="OLYMPUS DIGITAL CAMERA         ")), Written()),
+    (packet(bag("dc:subject", "kept") + "<dc:title><rdf:Alt><rdf:li>cut"), Written(["kept"])),
+    (packet(bag("dc:subject", "kept") + alt("dc:title", x="&unknown;")), Written(["kept"])),
+    (b'<!DOCTYPE x [<!ENTITY e "no">]>' + packet(bag("dc:subject", "&e;", "no")), Written()),
+    (packet("<a>" * 30 + bag("dc:subject", "deep") + "</a>" * 30), Written()),
+    (packet(bag("dc:subject", *map(str, range(600)))), Written(list(map(str, range(500))))),
+    (packet(bag("dc:subject", "k" * 300) + alt("dc:title", a="t" * 600) + alt("dc:description", a="c" * 5000)),
+     Written(["k" * 200], "t" * 500, "c" * 4000)),
+    (packet(bag("dc:subject", "large") + " " * (1 << 20)), Written()),
+    (packet(bag("dc:subject", "x")).decode().encode("utf-16"), Written()),
+    (b"", Written()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("xmp", "wanted"), PACKETS)
+def test_what_a_packet_of_xmp_says(xmp: bytes, wanted: Written) -> None:
+    assert metadata.read(xmp, b"") == wanted
+
+
+RECORDS = [
+    (iim(UTF_8, (2, 5, "Käse".encode()), (2, 25, b"a"), (2, 25, b"b\0"), (2, 120, b"One\rtwo")),
+     Written(["a", "b"], "Käse", "One\ntwo")),
+    (iim((2, 25, "Käse".encode()), (2, 25, "Öl".encode("latin-1"))), Written(["Käse", "Öl"])),
+    (iim(UTF_8, (2, 25, "Kä".encode()[:-1])), Written(["K"])),  # cut in the middle of a letter
+    (iim((2, 25, b"kept"), (2, 25, b"cut off"))[:-3], Written(["kept"])),
+    (iim((2, 25, b"kept")) + b"\x1c\x02\x19\xff\xff" + b"x" * 99, Written(["kept"])),
+    (b"nonsense" + iim((2, 25, b"x")), Written()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("iptc", "wanted"), RECORDS)
+def test_what_records_of_iptc_say(iptc: bytes, wanted: Written) -> None:
+    assert metadata.read(b"", iptc) == wanted
+
+
+def test_keywords_of_both_are_joined_and_the_title_of_xmp_counts() -> None:
+    xmp = packet(bag("dc:subject", "a", "b") + alt("dc:title", x_default="X"))
+    iptc = iim((2, 5, b"I"), (2, 25, b"b"), (2, 25, b"c"), (2, 120, b"Caption"))
+    assert metadata.read(xmp, iptc) == Written(["a", "b", "c"], "X", "Caption")
+
+
+@given(st.binary(), st.binary())
+def test_nothing_raises_an_error(xmp: bytes, iptc: bytes) -> None:
+    inner = packet(bag("dc:subject", "a"))
+    for found in (metadata.read(inner[:200] + xmp + inner[200:], iptc), metadata.read(xmp, iptc)):
+        assert all(0 < len(each) <= 200 for each in found.keywords or ())
+
+
+# In items and in search
+
+
+def camera(make: str, model: str, lens: str = "") -> bytes:
+    data = Image.Exif()
+    data[0x010F], data[0x0110], data.get_ifd(0x8769)[0xA434] = make, model, lens
+    return data.tobytes()
+
+
+CAMERAS = [
+    ("NIKON CORPORATION", "NIKON D750", "NIKON D750"), ("Canon", "Canon EOS 5D", "Canon EOS 5D"),
+    ("FUJIFILM", "X-T5", "FUJIFILM X-T5"), ("", "X-T5\0junk", "X-T5"), ("Apple", "", "Apple"),
+    ("  ", "---", None), ("A" * 300, "b", "A" * 100), ("A\nB", "c", "A B c"),
+]  # fmt: skip
+
+
+def test_cameras_are_named_as_people_do(
+    indexed: Callable[..., Gallery], root: pathlib.Path
+) -> None:
+    for number, (make, model, _) in enumerate(CAMERAS):
+        put(root / f"{number}.jpg", encode(draw(), exif=camera(make, model)))
+    items = indexed().items()
+    found = [items[f"{number}.jpg"].get("camera") for number in range(len(CAMERAS))]
+    assert found == [wanted for *_, wanted in CAMERAS]
+
+
+WRITTEN = packet(
+    bag("dc:subject", "Sea", "Málaga")
+    + alt("dc:title", x_default="The pier")
+    + alt("dc:description", x_default="At low tide")
+)
+
+
+@pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
+def test_what_is_written_in_an_image_is_shown_found_and_suggested(indexed, root) -> None:
+    """In each format; also after the rollup was written, and for those that have changed since."""
+    exif = camera("FUJIFILM", "X-T5", "XF35mmF1.4 R")
+    put(root / "a.jpg", encode(draw(), exif=exif, xmp=WRITTEN))
+    put(root / "b.webp", encode(draw(), "WEBP", exif=exif, xmp=WRITTEN))
+    png = encode(draw(), "PNG", exif=exif)
+    at = png.index(b"IDAT") - 4
+    put(root / "c.png", png[:at] + itxt(WRITTEN) + png[at:])
+    put(root / "d.jpg", after_start(encode(draw()), app13(iim((2, 25, b"Sea")))))
+    put(root / "none.jpg")
+    gallery = indexed()
+    wanted = {"keywords": ["Sea", "Málaga"], "title": "The pier", "caption": "At low tide",
+              "camera": "FUJIFILM X-T5", "lens": "XF35mmF1.4 R"}  # fmt: skip
+    three, items = ["a.jpg", "b.webp", "c.png"], gallery.items()
+    for name in three:
+        assert items[name].items() >= wanted.items()
+    assert not items["none.jpg"].keys() & wanted.keys()
+    gallery.app.put_json("/item?path=a.jpg", {"tags": ["Sea", "mine"]})
+    for _ in range(2):
+        gallery.settle()
+        for query in ("tag:malaga", "notes:pier", 'notes:"low tide"', 'camera:"x-t5"', "lens:xf35",
+                      "fujifilm pier", '-name:d.jpg tag:sea', "-tag:nothing camera:fuji"):  # fmt: skip
+            assert gallery.found(query) == three, query
+        for query in ("notes:x-t5", "lens:fuji", "camera:pier", "tag:pier", 'notes:"pier at"'):
+            assert gallery.found(query) == []
+        assert gallery.found("tag:sea") == [*three, "d.jpg"]
+        found = gallery.app.get("/search?q=tag:mine").json["items"][0]
+        assert found.items() >= {**wanted, "tags": ["Sea", "mine"]}.items()
+        assert suggested(gallery, "sea") == [("Sea", 4, "tag")]
+        assert suggested(gallery, "t5") == [("FUJIFILM X-T5", 3, "camera")]
+        assert suggested(gallery, "35mm") == [("XF35mmF1.4 R", 3, "lens")]
+        assert suggested(gallery, "", kind="lens") == [("XF35mmF1.4 R", 3, "lens")]
+        gallery.app.post("/search/rebuild-index", status=202)
+
+
+def itxt(xmp: bytes) -> bytes:
+    return chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+
+
+def suggested(gallery: Gallery, text: str, **params: Any) -> list[tuple[str, int, str]]:
+    answer = gallery.app.get("/search/suggest", {"q": text, **params}, status=200).json
+    return [(each["text"], each["count"], each["kind"]) for each in answer["suggestions"]]
+
+
+@pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
+def test_the_description_of_takeout_is_the_caption_of_a_photo_without_one(indexed, root) -> None:
+    """It follows the file, whose bytes stay; the photo's own caption comes first, whatever it is."""
+    own = encode(draw(), xmp=packet(alt("dc:description", x_default="Same")))
+    put(root / "own.jpg", own)
+    put(root / "plain.jpg")
+    gallery = indexed()
+
+    def write(text: object) -> dict[str, str | None]:
+        data = json.dumps({"title": "x.jpg", "description": text}).encode()
+        for name in ("own", "plain"):
+            put(root / f"{name}.jpg.json", data)
+        gallery.ask()
+        assert (root / "plain.jpg.json").read_bytes() == data
+        return {name: item.get("caption") for name, item in gallery.items().items()}
+
+    assert write("Same") == {"own.jpg": "Same", "plain.jpg": "Same"}
+    assert gallery.found("notes:same") == ["own.jpg", "plain.jpg"]
+    gallery.app.put_json("/item?path=plain.jpg", {"tags": ["mine"]})
+    assert write("Another\0text" + "x" * 5000)["plain.jpg"] == "Another text" + "x" * 3988
+    assert write("") == {"own.jpg": "Same", "plain.jpg": None}
+    assert write(["nonsense"]) == {"own.jpg": "Same", "plain.jpg": None}
+    assert write("Back") == {"own.jpg": "Same", "plain.jpg": "Back"}
+    put(root / "plain.jpg", own)  # replaced by a photo that has one
+    gallery.ask()
+    assert gallery.items()["plain.jpg"]["caption"] == "Same"
+    put(root / "plain.jpg", encode(draw(seed=3)))
+    gallery.ask()
+    assert gallery.items()["plain.jpg"]["caption"] == "Back"
+    for name in ("own", "plain"):
+        (root / f"{name}.jpg.json").unlink()
+    gallery.ask()
+    captions = {name: item.get("caption") for name, item in gallery.items().items()}
+    assert captions == {"own.jpg": "Same", "plain.jpg": None}
+
+
+NONSENSE: list[dict[str, Any]] = [
+    {"keywords": "a"}, {"keywords": [1]}, {"keywords": ["k" * 201]}, {"keywords": ["k"] * 501},
+    {"title": 1}, {"title": "t" * 501}, {"caption": ["c"]}, {"caption": "c" * 4001},
+    {"camera": None}, {"camera": "c" * 101}, {"lens": {}}, {"lens": "l" * 101},
+]  # fmt: skip
+
+
+def test_a_manifest_with_nonsense_is_not_sent_and_is_made_anew(indexed, root) -> None:
+    put(root / "a.jpg")
+    gallery = indexed()
+    manifest, sound = root / "_index.json", gallery.folder()
+    for more in NONSENSE:
+        sound["items"] = [{**sound["items"][0], **more}]
+        written = json.dumps(sound, separators=(",", ":")).replace('[{"path"', '[\n{"path"')
+        manifest.write_text(written.replace('}],"dirs"', '}\n],"dirs"') + "\n")
+        gallery.app.get("/folders", status=202)
+        gallery.settle()
+        gallery.index()
+        sound = gallery.folder()
+        assert not sound["items"][0].keys() & more.keys()
