@@ -8,50 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from bombs import after_start, chunk, segment
+from bombs import after_start, chunk
 from conftest import Gallery, draw, encode, put
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from written import UTF_8, alt, app13, bag, iim, packet
 
 from lenslet.images import metadata
 from lenslet.images.metadata import Written
 
-START = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-NAMES = {
-    "x": "adobe:ns:meta/",
-    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
-    "dc": "http://purl.org/dc/elements/1.1/",
-    "lr": "http://ns.adobe.com/lightroom/1.0/",
-}
-
-
-def packet(inner: str, attributes: str = "") -> bytes:
-    names = " ".join(f'xmlns:{name}="{uri}"' for name, uri in NAMES.items())
-    description = f'<rdf:Description rdf:about="" {attributes}>{inner}</rdf:Description>'
-    body = f"<x:xmpmeta {names}><rdf:RDF>{description}</rdf:RDF></x:xmpmeta>"
-    return f'{START}\n{body}\n{" " * 100}<?xpacket end="w"?>'.encode()
-
-
-def bag(name: str, *texts: str) -> str:
-    return f"<{name}><rdf:Bag>{''.join(f'<rdf:li>{t}</rdf:li>' for t in texts)}</rdf:Bag></{name}>"
-
-
-def alt(name: str, **texts: str) -> str:
-    items = (f'<rdf:li xml:lang="{k.replace("_", "-")}">{v}</rdf:li>' for k, v in texts.items())
-    return f"<{name}>\n <rdf:Alt>\n{''.join(items)} </rdf:Alt>\n</{name}>"
-
-
-def iim(*records: tuple[int, int, bytes]) -> bytes:
-    return b"".join(bytes((28, r, n)) + len(v).to_bytes(2, "big") + v for r, n, v in records)
-
-
-def app13(iptc: bytes) -> bytes:
-    resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc
-    return segment(0xED, b"Photoshop 3.0\0" + resource)
-
-
-UTF_8 = (1, 90, b"\x1b%G")
 PACKETS = [
     (packet(bag("dc:subject", "beach", " Ko\u0308ln ", "", "beach")), Written(["beach", "Köln"])),
     (packet(bag("dc:subject", "Berlin") + bag("lr:hierarchicalSubject", "Places|Germany|Berlin")),
