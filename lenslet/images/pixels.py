@@ -118,6 +118,15 @@ def _is_ancillary(cid: bytes) -> bool:
 PngImagePlugin.PngStream = _Chunks  # type: ignore[misc]
 
 
+def _photoshop(image: _JPEG, marker: int) -> None:
+    """Reads Photoshop's segment of a JPEG; one that is cut off does not make it unreadable."""
+    with contextlib.suppress(IndexError):
+        JpegImagePlugin.APP(image, marker)
+
+
+JpegImagePlugin.MARKER[0xFFED] = ("APP13", "Photoshop", _photoshop)  # type: ignore[assignment]
+
+
 def render(
     source: BinaryIO,
     *,
