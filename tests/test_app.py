@@ -776,6 +776,7 @@ BAD_PARAMETERS = [
     ("/search?q=x", "offset", ["-1", "x"]),
     ("/search?q=x", "sort", ["size"]),
     ("/search?q=x", "order", ["up"]),
+    ("/search/suggest?q=x", "kind", ["word"]),
     ("/search", "q", ["x" * 1001, "date:x", "date:24", "date:2024-7", "date:..", "date:2024...",
                       "date:..x", "date:2024-07-01T10", "date:2024-13", "date:2024-02-32"]),
     ("/item?path=a.jpg", "exif", ["some"]),
