@@ -25,7 +25,7 @@ from lenslet.bounds import (
     PAGE_BYTES,
     loads,
 )
-from lenslet.errors import Conflict, Denied, NotFound, TooLarge
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken, TooLarge
 from lenslet.library.about import KEYS, About
 from lenslet.paths import MANIFEST, Path
 from lenslet.storage.s3 import time_of
@@ -220,6 +220,24 @@ def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
         return _read(tree, folder, page, fresh=False)
     except NotFound:  # a cache may have had a page and a head of two generations
         return _read(tree, folder, page, fresh=True)
+
+
+def pages(tree: Tree, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the parsed pages of a manifest, one at a time; the first has the subfolders too.
+
+    Raises what `read` raises, and `Overtaken` if the manifest is written anew meanwhile.
+    """
+    first = _parse(read(tree, folder)[0])
+    count, generation = first.get("pageCount", 1), first["generatedAt"]
+    yield first
+    for number in range(1, count):
+        try:
+            page = _parse(read(tree, folder, number)[0])
+        except IndexError as error:
+            raise Overtaken(f"{folder or '/'} has changed.") from error
+        if page["generatedAt"] != generation:
+            raise Overtaken(f"{folder or '/'} has changed.")
+        yield page
 
 
 def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, Stat]:

@@ -33,6 +33,7 @@ from lenslet.web.search import Search as SearchItems
 from lenslet.web.service import Resource, Service
 from lenslet.web.thumb import Preview, Thumb
 from lenslet.web.waiters import Waiters
+from lenslet.web.zip import Zip
 
 log = logging.getLogger("lenslet")
 
@@ -50,6 +51,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "/preview": Preview,
     "/file": File,
     "/files/{rest:path}": File,
+    "/zip": Zip,
     "/search": SearchItems,
     "/search/counts": Counts,
     "/search/suggest": Suggest,

@@ -29,7 +29,7 @@ class Folders(Resource):
         page = req.get_param_as_int("page", min_value=0, max_value=1_000_000, default=0)
         location = self.service.library.locator.folder(path)
         try:
-            found = self._read(location, page)
+            found = read_page(self.service, location, page)
         except falcon.HTTPNotFound:
             # The folder may have grown, and have this page soon.
             self.service.folder_jobs.enqueue_view(location)
@@ -48,30 +48,32 @@ class Folders(Resource):
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         _edit(self.service, req, resp, path_param(req))
 
-    def _read(self, location: Location, page: int) -> tuple[bytes, Stat] | None:
-        """Reads a page of the manifest, and waits a second if it is missing; None: not yet.
 
-        Raises why the manifest cannot be written, if that is known: `Foreign`, `Denied`.
-        """
-        path = location.path
-        try:
-            return self._page(path, page)
-        except NotFound:
-            self.service.check_root()
-        location = self.service.library.locator.folder(path, fresh=True)
-        if not location.tree.has_folder(location.folder):  # it was removed a moment ago
-            raise NotFound(f"There is no folder {path}.")
-        self.service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True))
-        found = self.service.waiters.wait(BUILD_SECONDS, lambda: self._page(path, page))
-        if found is None:
-            manifest.check_write(self.service.tree, path)
-        return found
+def read_page(service: Service, location: Location, page: int = 0) -> tuple[bytes, Stat] | None:
+    """Reads a page of a folder's manifest, and waits a second if it is missing; None: not yet.
 
-    def _page(self, path: Path, page: int) -> tuple[bytes, Stat]:
-        try:
-            return manifest.read(self.service.tree, path, page)
-        except IndexError as error:
-            raise falcon.HTTPNotFound(description=f"{path or '/'} has no page {page}.") from error
+    Raises why the manifest cannot be written, if that is known: `Foreign`, `Denied`.
+    """
+    path = location.path
+    try:
+        return _page(service, path, page)
+    except NotFound:
+        service.check_root()
+    location = service.library.locator.folder(path, fresh=True)
+    if not location.tree.has_folder(location.folder):  # it was removed a moment ago
+        raise NotFound(f"There is no folder {path}.")
+    service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True))
+    found = service.waiters.wait(BUILD_SECONDS, lambda: _page(service, path, page))
+    if found is None:
+        manifest.check_write(service.tree, path)
+    return found
+
+
+def _page(service: Service, path: Path, page: int) -> tuple[bytes, Stat]:
+    try:
+        return manifest.read(service.tree, path, page)
+    except IndexError as error:
+        raise falcon.HTTPNotFound(description=f"{path or '/'} has no page {page}.") from error
 
 
 class Folder(Resource):

@@ -20,7 +20,7 @@ from lenslet.library.sidecar import Document, Sidecar
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, status_of
 from lenslet.web.images import Image
-from lenslet.web.parameters import choice_param, image_param, parse_image, read_json
+from lenslet.web.parameters import choice_param, image_param, parse_image, read_json, strings
 from lenslet.web.service import Guests, Resource
 
 MAX_PATHS = 500
@@ -112,7 +112,7 @@ class Tags(Resource):
         known = ("paths", "add", "remove")
         for name in body.keys() - {*known}:
             raise Invalid(name, "is not known: 'paths', 'add' and 'remove' are")
-        texts, add, remove = (_strings(body, name) for name in known)
+        texts, add, remove = (strings(body, name) for name in known)
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         if not body.keys() & {"add", "remove"}:
@@ -149,13 +149,6 @@ class Tags(Resource):
             "added": [tag for tag in tags if tag not in old],
             "removed": [tag for tag in old if tag not in tags],
         }
-
-
-def _strings(body: Document, name: str) -> list[str]:
-    found = body.get(name, [])
-    if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
-        raise Invalid(name, "must be a list of strings")
-    return found
 
 
 def _check(req: falcon.Request, stored: Sidecar | None) -> None:

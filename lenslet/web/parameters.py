@@ -1,10 +1,12 @@
 """Parses the parameters and bodies of requests."""
 
+from urllib.parse import unquote_to_bytes
+
 import falcon
 
 from lenslet import errors, paths
 from lenslet.bounds import BODY_BYTES
-from lenslet.errors import BadRequest
+from lenslet.errors import BadRequest, Invalid
 from lenslet.library import sidecar
 from lenslet.paths import Path
 
@@ -37,6 +39,32 @@ def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> st
 
 def read_json(req: falcon.Request, most: int = BODY_BYTES) -> object:
     """Reads the request's JSON; `TooLarge` over `most` bytes, `BadRequest` if it is not JSON."""
+    return _loads(_read_body(req, most))
+
+
+def read_json_or_form(req: falcon.Request, field: str) -> object:
+    """Reads JSON, or a form whose one field holds the JSON value of this key.
+
+    Only a form makes a browser save the answer to a POST. The media type does not tell: programs
+    such as curl send JSON as a form.
+    """
+    raw, start = _read_body(req, BODY_BYTES), f"{field}=".encode()
+    if not raw.startswith(start):
+        return _loads(raw)
+    return {field: _loads(unquote_to_bytes(raw.removeprefix(start).replace(b"+", b" ")))}
+
+
+def strings(body: object, name: str) -> list[str]:
+    """Returns a list of strings in a JSON object, empty if it is absent."""
+    if not isinstance(body, dict):
+        raise Invalid("body", "must be a JSON object")
+    found = body.get(name, [])
+    if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        raise Invalid(name, "must be a list of strings")
+    return found
+
+
+def _read_body(req: falcon.Request, most: int) -> bytes:
     if (req.content_length or 0) > most:
         raise errors.TooLarge(f"The body has more than {most} bytes.")
     chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
@@ -48,6 +76,10 @@ def read_json(req: falcon.Request, most: int = BODY_BYTES) -> object:
         raise errors.TooLarge(f"The body has more than {most} bytes.")
     if len(raw) < (req.content_length or 0):
         raise BadRequest("body", "not sent to its end")
+    return bytes(raw)
+
+
+def _loads(raw: bytes) -> object:
     try:
         found: object = sidecar.loads(raw)
     except ValueError as error:
