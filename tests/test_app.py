@@ -61,7 +61,8 @@ HOSTILE = ["..", "../x.jpg", "%2e%2e/x.jpg", "a/../../x.jpg", "%00", "a%00.jpg",
 @pytest.mark.parametrize(
     ("method", "route"),
     [("GET", "/folders"), ("GET", "/item"), ("PUT", "/item"), ("DELETE", "/item"), ("GET", "/thumb"),
-     ("POST", "/thumb"), ("DELETE", "/thumb"), ("GET", "/preview"), ("GET", "/file"), ("GET", "/search")],
+     ("POST", "/thumb"), ("DELETE", "/thumb"), ("GET", "/preview"), ("GET", "/file"), ("GET", "/search"),
+     ("GET", "/zip")],
 )  # fmt: skip
 def test_a_hostile_path_answers_400_naming_the_parameter(app, root, method, route) -> None:
     before = tree(root)
@@ -84,7 +85,7 @@ def test_a_hostile_path_in_a_route_answers_400(app: TestApp) -> None:
         app.post(f"/folders/{path}/reindex", status=400)
 
 
-@pytest.mark.parametrize("route", ["/folders", "/item", "/thumb", "/preview", "/file"])
+@pytest.mark.parametrize("route", ["/folders", "/item", "/thumb", "/preview", "/file", "/zip"])
 def test_what_is_not_of_the_library_answers_404(app, root, tmp_path, route) -> None:
     put(tmp_path / "outside/secret.jpg")
     (root / "link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
