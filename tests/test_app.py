@@ -94,7 +94,7 @@ def test_what_is_not_of_the_library_answers_404(app, root, tmp_path, route) -> N
     (root / "sub.jpg").mkdir()
     put(root / ".env.jpg")
     for path in OTHERS:
-        if (route, path) != ("/folders", "sub.jpg"):
+        if route not in ("/folders", "/zip") or path != "sub.jpg":
             answer = app.get(f"{route}?path={path}", status=404)
             assert str(root) not in answer.text, path
     assert set(tree(tmp_path / "outside")) == {"secret.jpg"}

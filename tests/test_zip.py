@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import struct
+import time
 import urllib.parse
 import urllib.request
 import zipfile
@@ -151,7 +152,8 @@ def test_a_folder_without_images_or_that_is_missing_answers_404(gallery: Gallery
     gallery.index()
     for path in ("empty", "", "none", ".hidden"):
         assert gallery.app.get(f"/zip?path={path}", status=404).json["description"]
-    gallery.app.get("/zip?path=2024&recursive=perhaps", status=400)
+    for flag in ("", "perhaps"):
+        gallery.app.get(f"/zip?path=2024&recursive={flag}", status=400)
 
 
 def test_a_folder_that_is_not_indexed_yet_answers_202_and_one_below_it_503(
@@ -339,3 +341,17 @@ def test_slow_clients_keep_nobody_waiting_and_there_are_only_so_many(serve, root
             downloads[0].read()
     server.until(lambda: server.get("/zip?path=g")[0] == 200, 5)
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_client_of_10_kb_a_second_is_not_too_slow(serve, root) -> None:
+    with put(root / "f/a.jpg").open("r+b") as file:
+        file.truncate(30_000_000)
+    server: Server = serve(root)
+    server.until(lambda: server.get("/zip?path=f")[0] == 200)
+    with start(server, "/zip?path=f") as download:
+        whole, seen, ends = int(download.headers["Content-Length"]), 0, time.monotonic() + 60
+        while time.monotonic() < ends:
+            seen += len(download.read(10_000))
+            time.sleep(1)
+        assert seen + len(download.read()) == whole

@@ -30,7 +30,7 @@ from lenslet.storage.tree import Stat
 from lenslet.web import archive
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
-from lenslet.web.parameters import parse_image, path_param, read_json_or_form, strings
+from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
 from lenslet.web.service import Resource, Service
 
 log = logging.getLogger("lenslet")
@@ -58,15 +58,15 @@ class Zip(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         folder = path_param(req)
-        recursive = req.get_param_as_bool("recursive", default=False)
+        recursive = choice_param(req, "recursive", ("false", "true"))
         location = self.service.library.locator.folder(folder)
         if read_page(self.service, location) is None:
-            flag = "true" if recursive else "false"
-            send_pending(req, resp, folder, url(req, "/zip", path=folder, recursive=flag))
+            send_pending(req, resp, folder, url(req, "/zip", path=folder, recursive=recursive))
             return
         self.service.folder_jobs.enqueue_view(location)
+        entries = self._images(folder, recursive=recursive == "true")
         top = folder.name or _UNNAMED
-        self._send(req, resp, self._images(folder, recursive=recursive), folder, top, f"{top}/")
+        self._send(req, resp, entries, folder, top, f"{top}/")
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         texts = strings(read_json_or_form(req, "paths"), "paths")
