@@ -16,6 +16,9 @@ from lenslet.run.pool import Pool
 REQUEST_SECONDS = 15.0  # in which a request must have come, its head and its body
 SEND_SECONDS = 30.0  # in which a client must take some of its answer
 _AT_ONCE = 1 << 30
+# At most so much waits in the system for a client. Of the megabytes that it allows otherwise, a
+# third must leave before it says that the client took some: at 10 KB a second, that is too late.
+_WAITING_BYTES = 128 * 1024
 _recv, _send = socket.socket.recv, socket.socket.send  # faster than by `super()`
 
 
@@ -25,6 +28,8 @@ class Connection(socket.socket):
     def __init__(self, accepted: socket.socket, pool: Pool) -> None:
         super().__init__(fileno=accepted.detach())
         super().setblocking(False)
+        if self.family != socket.AF_UNIX:
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _WAITING_BYTES)
         self._pool = pool
         self._timeout: float | None = None
         self._until = float("inf")  # when the request must have come
