@@ -230,6 +230,7 @@ def test_an_image_that_has_changed_ends_the_connection(make_gallery: Make, root,
     spoil(root / "f/1.jpg", how)
     refused = gallery.app.get("/zip?path=f", status=404 if how == "missing" else 503)
     assert "f/1.jpg" in refused.json["description"]
+    assert "Content-Disposition" not in refused.headers
     gallery.settle()  # the first to meet it has had the folder looked at
     assert "f/3.jpg" in zipped(gallery.app.get("/zip?path=f"))
 

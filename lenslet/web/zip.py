@@ -123,17 +123,18 @@ class Zip(Resource):
         with contextlib.ExitStack() as stack:
             stack.callback(self._free.release)
             notes = self.service.library.cache.scratch()
-            resp.content_length = archive.length(_noted(entries, notes, folder, top))
+            length = archive.length(_noted(entries, notes, folder, top))
             if not notes.size:
                 raise NotFound(f"{folder or '/'} has no images.")
-            resp.content_type = "application/zip"
-            resp.cache_control = ["no-store"]
-            resp.set_header("Accept-Ranges", "none")
-            resp.set_header("Content-Disposition", _disposition(f"{name}.zip"))
             if req.method != "HEAD":
                 files = self._files(notes.text(), folder, top)
                 pieces = stack.enter_context(contextlib.closing(archive.pieces(files, notes)))
                 resp.stream = _Stream(next(pieces), pieces, stack.pop_all().close)
+            resp.content_length = length
+            resp.content_type = "application/zip"
+            resp.cache_control = ["no-store"]
+            resp.set_header("Accept-Ranges", "none")
+            resp.set_header("Content-Disposition", _disposition(f"{name}.zip"))
 
     def _files(self, notes: Text, folder: Path, top: str) -> Iterator[tuple[str, Stat, BinaryIO]]:
         """Opens one image after the other, `Overtaken` if it is not the one that was noted."""
