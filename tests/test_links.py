@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import pathlib
 import random
 import urllib.parse
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -95,7 +97,6 @@ def routes(path: str) -> list[tuple[str, str, str]]:
 PUBLIC = {"/health/live", "/session", "/page/{version}/{name}"}
 FOLDERS = {"/folders", "/search/counts", "/search", "/timeline"}
 PHOTOS = {"/item", "/thumb", "/preview"}
-ORIGINALS = {"/file", "/files/{path}"}
 
 
 @pytest.mark.parametrize("who", ["nobody", "reader", "writer", "guest", "ended"])
@@ -125,6 +126,8 @@ def test_every_route_and_method_answers_whom_it_is_for(shared: Gallery, who: str
             assert status != 403 or not reads, about
         elif who in ("nobody", "ended"):
             assert status == 401, about
+        elif who == "reader" and (method, template) == ("post", "/zip"):
+            assert status == 200, about
         elif who == "reader":
             assert status == 403 if not reads else status in (200, 202, 404), about  # fmt: skip
         elif who == "writer":
@@ -162,7 +165,7 @@ def everything_below(path: str) -> list[str]:
             ("/search", "?q=zebra&path=", ""), ("/search", "?path=", "&q=tag:walrus"), ("/timeline", "?path=", ""),
             ("/search/counts", "?path=", ""), ("/thumb", "?path=", ""), ("/preview", "?path=", ""),
             ("/item", "?path=", ""), ("/item", "?path=", "&exif=full"), ("/file", "?path=", ""),
-            ("/files/", "", ""), ("/api/thumb", "?path=", ""), ("/api/folders", "?path=", ""),
+            ("/files/", "", ""), ("/zip", "?path=", ""), ("/zip", "?path=", "&recursive=true"), ("/api/thumb", "?path=", ""), ("/api/folders", "?path=", ""),
         ]
     ]  # fmt: skip
 
@@ -237,6 +240,12 @@ def test_files_are_given_only_if_the_link_says_so(shared: Gallery) -> None:
     headers = guest(shared.app, make(shared.app, download=True))
     assert shared.app.get("/file?path=2024/wedding/in.jpg", headers=headers).body == position()
     assert shared.app.get("/files/2024/wedding/in.jpg", headers=headers).body == position()
+    archive = shared.app.get("/zip?path=2024/wedding&recursive=true", headers=headers).body
+    names = zipfile.ZipFile(io.BytesIO(archive)).namelist()
+    assert names == ["wedding/in.jpg", "wedding/party/dance.jpg"]
+    for path in ("2024", "", "2024/wed", "zebra"):
+        shared.app.get(f"/zip?path={path}&recursive=true", headers=headers, status=404)
+    shared.app.post_json("/zip", {"paths": ["2024/wedding/in.jpg"]}, headers=headers, status=403)
 
 
 def test_one_photo_can_be_shared(shared: Gallery) -> None:

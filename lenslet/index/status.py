@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 STORAGE, QUEUE, IMAGES, PREVIEWS = range(4)  # what may have a problem
 _PROBLEM_BYTES = 1024
-ROWS, _CELLS = 128, 320  # processes that count, and counts of each
+ROWS, _CELLS = 128, 512  # processes that count, and counts of each
 
 
 class _Memory(ctypes.Structure):

@@ -1,7 +1,7 @@
 // What stands above the photos: what list this is, what there is to say of it, and the folders in it.
 
 import { folderHref, here, nameOf, photosHref, searchHref } from "./address.js";
-import { suffixes } from "./api.js";
+import { isGuest, shared, suffixes } from "./api.js";
 import { terms } from "./caption.js";
 import { h, icon, put, textButton } from "./dom.js";
 import { on } from "./events.js";
@@ -30,13 +30,13 @@ export function update() {
 	put(said, message(source));
 }
 
-function heading({ path, query, by, count, dirs, months = [] }) {
+function heading({ path, query, by, count, dirs, months = [], about = {} }) {
 	const years = [...new Set([months.at(-1), months[0]].map((month) => month?.month.slice(0, 4)))].filter(Boolean);
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const link = path && !query && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
-	const name = query ? T.results : nameOf(path) || { date: T.photos, added: T.added }[by] || T.folders;
-	return [h("h1", name), query && chips(query, path), facts && h("span.quiet", facts), link];
+	const name = path === shared.path && query === shared.query && shared.label || query && T.results || about.title || nameOf(path) || { date: T.photos, added: T.added }[by] || T.folders;
+	return [h("h1", name), query && !isGuest && chips(query, path), facts && h("span.quiet", facts), link, about.description && h("p.about", about.description)];
 }
 
 // What a search asks for: each term can be taken away.

@@ -3,7 +3,7 @@
 // `#/art/2025/foo.webp` a photo (`?by=date` and what the list had: of photos by date); `#health` the state of the
 // service; `?order=reverse` the other way round. No other module touches it or the history.
 
-import { suffixes } from "./api.js";
+import { isGuest, shared, suffixes } from "./api.js";
 import { announce } from "./events.js";
 
 const LONGEST = 12000;
@@ -29,7 +29,13 @@ export const itemHref = ({ path }) => pathHref(path) + asked({ by: here.by, in: 
 const listHref = (list = here) => (list.by ? photosHref(list) : folderHref(list.folder, list.order));
 export const reverseHref = () => listHref({ ...here, month: "", order: here.order ? "" : "reverse" });
 
+const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(type));
+
+// Where a guest begins.
+const home = () => (isPhoto(shared.path) ? pathHref(shared.path) : searchHref(shared.query, shared.path));
+
 function parse(hash) {
+	if (isGuest && /^#?\/?$/.test(hash)) return parse(home());
 	const [way, rest] = hash.slice(1).split("?");
 	const { q: query = "", in: within = "", by = query && "date", order = "" } = Object.fromEntries(new URLSearchParams(rest));
 	const place = history.state?.place;
@@ -43,8 +49,7 @@ function parse(hash) {
 	} catch {
 		// shows the root
 	}
-	const isPhoto = !way.endsWith("/") && suffixes.some((type) => path.toLowerCase().endsWith(type));
-	if (!isPhoto) return { folder: path, query, by, order, place };
+	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
 	return { item: path, folder: by ? within : parent(path), query, by, order, place };
 }
 

@@ -4,10 +4,13 @@ import { announce } from "./events.js";
 import { T } from "./strings.js";
 
 // What `index.html` says of the service, and of who looks.
-const { access, session, previews, suffixes: names } = document.body.dataset;
+const { access, session, previews, suffixes: names, link } = document.body.dataset;
 export const writable = access === "write";
 export const signedIn = session === "yes";
 export const suffixes = names.split(" "); // ".jpg", …
+// What a guest's link shows: `path`, `query`, `label`, and whether `words` and `download`. Who has none sees all.
+export const shared = { path: "", query: "", words: true, download: true, ...JSON.parse(link) };
+export const isGuest = access === "link";
 
 // Why a request failed: a sentence, the HTTP status (0: no answer), and the answer.
 const problem = (status, body, etag) =>
@@ -25,6 +28,7 @@ const url = (route, params) => {
 export const thumbUrl = ({ path, rev, thumb }) => url("thumb", { path, v: thumb ?? rev });
 export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${previews}` });
 export const fileUrl = ({ path }) => url("file", { path });
+export const zipUrl = (path) => url("zip", { path, recursive: "true" });
 
 async function ask(method, address, { body, etag, ...options } = {}) {
 	const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(etag && { "If-Match": etag }) };
@@ -38,7 +42,7 @@ async function ask(method, address, { body, etag, ...options } = {}) {
 		if (!answer || answer.ok) throw problem(0, { description: error.message });
 	}
 	const tag = answer.headers.get("ETag");
-	if (answer.status === 401) announce("sign-in");
+	if (answer.status === 401) announce("sign-in", data.description);
 	if (!answer.ok) throw problem(answer.status, data, tag);
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }
@@ -62,6 +66,14 @@ export async function read(route, params, options) {
 
 // Asks once: the caller keeps what could not be written.
 export const send = (method, route, params, options) => ask(method, url(route, params), options);
+
+// Returns an archive of photos.
+export async function archive(paths) {
+	const headers = { "Content-Type": "application/json" };
+	const answer = await fetch("zip", { method: "POST", headers, body: JSON.stringify({ paths }) });
+	if (!answer.ok) throw problem(answer.status, await answer.json());
+	return answer.blob();
+}
 
 // Asks why an image was not sent: the reason, and `later` if it may still come, or has come now.
 export async function whyNot(address) {

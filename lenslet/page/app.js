@@ -2,6 +2,7 @@
 
 import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
+import { shared } from "./api.js";
 import * as bulk from "./bulk.js";
 import { button, h, put } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
@@ -12,6 +13,7 @@ import * as list from "./list.js";
 import { menu } from "./menu.js";
 import { scale } from "./scrubber.js";
 import * as search from "./search.js";
+import { open as openLink } from "./session.js";
 import { T } from "./strings.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
@@ -48,7 +50,7 @@ on("address", () => {
 	const { item, folder, by, health: isHealth } = address.here;
 	const before = list.source;
 	[health.view.hidden, grid.view.hidden] = [!isHealth, Boolean(isHealth)];
-	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || "Lenslet";
+	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || shared.label || "Lenslet";
 	if (!item) viewer.close();
 	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !wide.matches;
 	list.show(address.here);
@@ -87,4 +89,6 @@ on("trouble", (reason) => {
 });
 tree.onclick = ({ target }) => (tree.hidden ||= target === tree && !wide.matches); // beside it, where it lies over the photos
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
-address.start();
+const [, secret] = location.hash.match(/^#secret=(.+)/) ?? [];
+if (secret) openLink(secret);
+else address.start();

@@ -1,10 +1,12 @@
 // The bar that changes the tags of all selected photos. The last change can be undone.
 
+import { archive } from "./api.js";
 import { button, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";
 import { on } from "./events.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
+import { share } from "./share.js";
 import { tagField } from "./tags.js";
 
 const count = h("b", { role: "status" });
@@ -14,6 +16,8 @@ export const bar = h(
 	{ "aria-label": T.tags, hidden: true },
 	count,
 	button("star", T.favourite, () => tag({ add: [FAVOURITE] })),
+	button("share", T.share, () => share(selection.all())),
+	button("download", T.download, download),
 	[field(T.addTag, "add"), field(T.removeTag, "remove")],
 	button("close", T.clearSelection, selection.clear),
 );
@@ -22,6 +26,17 @@ on("selection", () => {
 	bar.hidden = !selection.size();
 	put(count, T.selected(selection.size()));
 });
+
+async function download() {
+	toast(T.preparing);
+	try {
+		const href = URL.createObjectURL(await archive(selection.all()));
+		h("a", { href, download: "photos.zip" }).click();
+		URL.revokeObjectURL(href);
+	} catch (problem) {
+		toast(problem.message);
+	}
+}
 
 async function tag(change) {
 	try {

@@ -2,18 +2,18 @@
 
 import { h } from "./dom.js";
 
-const TERM = /(-?)(?:(tag|name|notes|path|date):)?(?:"([^"]*)"?|(\S+))/g;
+const TERM = /(-?)(?:(tag|name|notes|path|camera|lens|date):)?(?:"([^"]*)"?|(\S+))/g;
 const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
 // Returns the terms of a query, each with its whole `text`.
 export const terms = (query) =>
 	[...query.matchAll(TERM)].map(([text, not, field, phrase, word]) => ({ text, not, field, word: phrase ?? word }));
 
-export function caption({ name, path, tags = [], notes = "" }, query) {
+export function caption({ name, path, tags = [], keywords = [], title = "", caption = "", notes = "" }, query) {
 	const wanted = terms(query).filter(({ not, field }) => !not && field !== "date");
 	const hits = (text) => wanted.some(({ word }) => word && fold(text).includes(fold(word)));
-	const tagged = tags.filter(hits).join(", ");
-	const line = notes.split("\n").find(hits);
+	const tagged = [...tags, ...keywords].filter(hits).join(", ");
+	const line = [title, caption, notes].join("\n").split("\n").find(hits);
 	const more = tagged || line || path.slice(0, -name.length - 1);
 	return h("p.caption", { title: more }, h("span", name), h("small", more));
 }

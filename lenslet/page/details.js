@@ -1,5 +1,7 @@
 // The panel of a photo: what is known of it, and its tags and notes as one edits them.
 
+import { parent } from "./address.js";
+import { isGuest, send, shared } from "./api.js";
 import { h, put, textButton, toast } from "./dom.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
@@ -57,8 +59,19 @@ function fields(item) {
 		put(status, says(mine));
 	};
 	draw();
-	const readonly = mine.writable ? "" : h("p.quiet", T.readonly);
-	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, facts(item, mine)];
+	const readonly = mine.writable || isGuest ? "" : h("p.quiet", T.readonly);
+	if (!shared.words) return facts(item, mine);
+	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, facts(item, mine), mine.writable && textButton(T.asCover, () => choose(item))];
+}
+
+// The photo becomes the cover of its folder.
+async function choose({ path, name }) {
+	try {
+		await send("PUT", "folders", { path: parent(path) }, { body: { cover: name } });
+		toast(T.saved);
+	} catch ({ message }) {
+		toast(message);
+	}
 }
 
 function says(edit) {
@@ -74,17 +87,19 @@ function says(edit) {
 }
 
 // What is known of the photo from EXIF and, when one asks for more, of its file.
-function facts({ size, warning, taken }, { facts: { exif, hash }, stored, path }) {
+function facts({ size, warning, taken, title, caption, keywords = [], camera, lens }, { facts: { exif, hash }, stored, path }) {
 	const photo = {
+		keywords,
 		taken: [T.moment(exif.takenAt ?? exif.createdAt ?? taken)],
 		place: [exif.GPSLatitude, exif.GPSLongitude],
-		camera: [exif.Make, exif.Model],
+		camera: [camera ?? [exif.Make, exif.Model].filter(Boolean).join(" ")],
+		lens: [lens],
 		exposure: T.exposure(exif),
 		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
 		warning: [T.warnings[warning]],
 	};
 	const file = { file: [path], edited: [stored.updatedBy !== "" && T.by(T.moment(stored.updatedAt), stored.updatedBy)], hash: [hash] };
-	return [rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
+	return [title && h("b", title), caption && h("p", caption), rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
 }
 
 function rows(facts) {

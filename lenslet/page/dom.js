@@ -19,6 +19,7 @@ const ICONS = {
 	pointer: "M7 17L17 7M9 7h8v8",
 	folder: "M3 6h6l2 3h10v10H3z",
 	filter: "M3 6h18M6 12h12M10 18h4",
+	share: "M12 3v12M7 8l5-5 5 5M5 12v8h14v-8",
 };
 
 // Makes an element such as `h("p.quiet", { title, onclick }, "text")`; texts become attributes.
@@ -39,7 +40,7 @@ export function put(element, ...children) {
 	return element;
 }
 
-function svg(tag, attributes) {
+export function svg(tag, attributes) {
 	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
 	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
 	return element;

@@ -24,6 +24,12 @@ export function show({ folder, query, by, order }) {
 	source.start(() => mine === source && announce("list"));
 }
 
+// Looks again once a change has been read.
+export function renewSoon() {
+	const mine = source;
+	setTimeout(() => mine === source && mine.load(() => mine.look()), FOUND_MS);
+}
+
 on("stored", (tags) => {
 	for (const each of kept) each.retag(tags);
 	announce("list");

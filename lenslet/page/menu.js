@@ -1,10 +1,13 @@
 // The menu: the order of the list, other views of it, and what concerns the service.
 
+import { isGuest, shared, writable, zipUrl } from "./api.js";
+import { describe } from "./describe.js";
 import { here, photosHref, reverseHref, searchHref } from "./address.js";
 import { button, h, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { help } from "./keys.js";
 import { signOut } from "./session.js";
+import { share } from "./share.js";
 import { T } from "./strings.js";
 
 const list = h("div.menu.sheet", { popover: "auto", onclick: () => list.hidePopover() });
@@ -13,9 +16,11 @@ list.onbeforetoggle = () => {
 	put(
 		list,
 		here.by !== "added" && !here.health && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
-		link(photosHref({ by: "added", folder: here.folder }), T.added),
-		link(searchHref(`tag:${FAVOURITE}`), T.favourites),
-		link("#health", T.health),
+		!shared.query && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
+		writable && !here.health && textButton(T.share, () => share()),
+		shared.download && !here.by && !here.health && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
+		writable && !here.by && !here.health && textButton(T.describe, describe),
+		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
 		textButton(T.help, help),
 		signOut,
 	);

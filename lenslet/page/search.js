@@ -2,7 +2,7 @@
 // that is shown.
 
 import * as address from "./address.js";
-import { send } from "./api.js";
+import { isGuest, send } from "./api.js";
 import { terms } from "./caption.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
@@ -28,17 +28,20 @@ async function draw() {
 		return h("a", { href: address.searchHref(wanted.join(" "), folder), ...(isOn && { "aria-current": "true" }) }, text);
 	};
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
-	const { data } = await send("GET", "search/suggest", { limit: 50 }).catch(() => ({}));
-	const known = data?.suggestions.filter(({ kind }) => kind === "tag") ?? [];
-	const links = known.map(({ text, count }) => more(`tag:"${text}"`, text, h("small", number(count))));
-	put(tags, links.length && [h("h2", T.tags), h("div.chips", links)]);
+	const kinds = { tag: T.tags, camera: T.cameras, lens: T.lenses };
+	const lists = Object.entries(kinds).map(async ([kind, title]) => {
+		const { data } = await send("GET", "search/suggest", { kind, limit: 50 }).catch(() => ({}));
+		const links = data?.suggestions.map(({ text, count }) => more(`${kind}:"${text}"`, text, h("small", number(count))));
+		return links?.length ? [h("h2", title), h("div.chips", links)] : [];
+	});
+	put(tags, await Promise.all(lists));
 }
 const list = suggest(input, {
-	word: () => input.value.match(/\S*$/)[0].replace(/^-?(tag:|name:)?"?/, ""),
-	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, kind === "tag" ? "$1tag:" : "$1") + (/[\s"]/.test(text) ? `"${text}"` : text),
+	word: () => input.value.match(/\S*$/)[0].replace(/^-?((tag|name|camera|lens):)?"?/, ""),
+	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, kind === "name" ? "$1" : `$1${kind}:`) + (/[\s"]/.test(text) ? `"${text}"` : text),
 	pick: open,
 });
-export const box = h("form.search", { role: "search" }, input, list, toggle, filters);
+export const box = h("form.search", { role: "search" }, isGuest ? "" : [input, list, toggle, filters]);
 
 function open() {
 	address.go(address.searchHref(input.value.trim(), address.here.folder));

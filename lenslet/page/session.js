@@ -1,12 +1,12 @@
 // Signing in and out.
 
-import { send, signedIn } from "./api.js";
+import { isGuest, send, signedIn } from "./api.js";
 import { dialog, h, put, textButton, toast } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
 
-export const signOut = signedIn ? textButton(T.signOut, leave) : "";
+export const signOut = signedIn || isGuest ? textButton(T.signOut, leave) : "";
 
 async function leave() {
 	try {
@@ -17,7 +17,18 @@ async function leave() {
 	}
 }
 
-on("sign-in", () => {
+// Opens a link: its secret becomes a cookie, and leaves the address.
+export async function open(secret) {
+	history.replaceState(null, "", "./");
+	try {
+		await send("POST", "session", {}, { body: { link: secret } });
+		location.reload();
+	} catch (problem) {
+		toast(problem.message);
+	}
+}
+
+on("sign-in", (reason) => {
 	const token = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
@@ -30,5 +41,5 @@ on("sign-in", () => {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}
 	};
-	dialog(T.signIn, h("form", { onsubmit }, h("label", T.token, token), wrong, h("button", T.signIn)));
+	dialog(T.signIn, h("form", { onsubmit }, h("p", reason), h("label", T.token, token), wrong, h("button", T.signIn)));
 });

@@ -166,16 +166,23 @@ export class Folder extends Source {
 	}
 
 	#take(first) {
-		const { items, itemCount = items.length, starts = [0], dirs, generatedAt, unsupported } = first;
-		Object.assign(this, { dirs, unsupported });
+		const { items, itemCount = items.length, starts = [0], dirs, generatedAt, unsupported, title, description, order } = first;
+		Object.assign(this, { dirs, unsupported, about: { title, description, order } });
 		this.#generation = generatedAt;
 		const pages = starts.map((start, page) => ({ page, count: (starts[page + 1] ?? itemCount) - start }));
-		this.begin(this.order ? pages.reverse() : pages);
+		this.begin(this.#isReversed ? pages.reverse() : pages);
 		this.#fill(0, items);
 	}
 
+	get #isReversed() {
+		return (this.order !== "") !== (this.about.order === "-date");
+	}
+
 	#fill(page, items) {
-		if (this.order) items.reverse();
+		const taken = ({ takenAt, createdAt }) => takenAt ?? createdAt ?? "~";
+		// Pages are in the order of names, so only a folder of one page can be shown in another.
+		if (this.about.order?.endsWith("date") && this.blocks.every((block) => !block.page)) items.sort((one, other) => (taken(one) < taken(other) ? -1 : 1));
+		if (this.#isReversed) items.reverse();
 		for (const block of this.blocks) {
 			if (block.page === page) Object.assign(block, { items: items.slice(block.offset, block.offset + block.count).map(slim), stale: false });
 		}

@@ -21,7 +21,7 @@ export const T = {
 	},
 	selectDay: "Select this day",
 	fresh: (count) => `${number(count)} new`,
-	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path: and date: are.`,
+	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path:, camera:, lens: and date: are.`,
 	close: "Close",
 	retry: "Try again",
 	tree: "Folder tree",
@@ -39,6 +39,39 @@ export const T = {
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
 	day: (date) => new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" }),
 	select: (name) => `Select ${name}`,
+
+	// Sharing
+	share: "Share",
+	label: "Name that guests see",
+	ends: "Ends after",
+	days: { 1: "a day", 7: "a week", 30: "30 days", 365: "a year" },
+	guests: {
+		download: "Guests may download the files, with all that is in them, also where they were taken",
+		words: "Guests see tags, notes and captions",
+		position: "Guests see where photos were taken",
+		preview: "Messengers show the name and a photo to whoever has the address",
+	},
+	namesAbove: "Guests see the names of the folders above.",
+	makeLink: "Make a link",
+	link: "Link",
+	links: "Links",
+	copy: "Copy",
+	copied: "Copied",
+	code: "QR code of the link",
+	linkOf: (path, ends, used) => `/${path} · until ${new Date(ends).toLocaleDateString()}${used && ` · used on ${new Date(used).toLocaleDateString()}`}`,
+	takeBack: "Take back",
+	downloadAll: "Download all",
+	preparing: "The archive is being made…",
+
+	// A folder's own
+	describe: "Title and order",
+	title: "Title",
+	description: "Description",
+	order: "Order of photos",
+	folderOrders: { "": "By name", date: "Oldest first", "-date": "Newest first" },
+	asCover: "Use as the cover",
+	save: "Save",
+	saved: "Saved",
 
 	// Several photos
 	selected: (count) => `${number(count)} selected`,
@@ -65,8 +98,10 @@ export const T = {
 	notShown: "This photo cannot be shown:",
 	details: "Details",
 	tags: "Tags",
+	cameras: "Cameras",
+	lenses: "Lenses",
 	notes: "Notes",
-	facts: { taken: "Taken", place: "Place", camera: "Camera", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
+	facts: { keywords: "Keywords", taken: "Taken", place: "Place", camera: "Camera", lens: "Lens", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
 	moreFacts: "More",
 	exposure: ({ FNumber, ExposureTime, ISOSpeedRatings, FocalLength }) => [
 		FNumber && `ƒ/${number(FNumber)}`,
@@ -92,7 +127,7 @@ export const T = {
 	everywhere: "Everywhere",
 	dates: "Taken",
 	filters: "Filters",
-	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:" }[field], word].filter(Boolean).join(" "),
+	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:", camera: "Camera:", lens: "Lens:" }[field], word].filter(Boolean).join(" "),
 	leaveOut: (text) => `Search without “${text}”`,
 	presets: () => {
 		const [year, today] = [new Date().getFullYear(), new Date().toLocaleDateString("sv").slice(5)];

@@ -1,12 +1,14 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
 import { folderHref, here, nameOf, parent, photosHref } from "./address.js";
-import { read, thumbUrl } from "./api.js";
+import { read, shared, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
 
-const ancestors = (path) => path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
+const { path: root, label = T.folders } = shared; // a guest sees no folder above
+// The folders on the way to one, from the root on.
+const ancestors = (path) => ["", ...path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"))].filter((each) => each.length >= root.length);
 const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
 // A folder's name, with a mark if it is a pointer.
@@ -16,7 +18,7 @@ const titleOf = ({ name, label, kind }) => [
 ];
 
 const known = new Map(); // path → its subfolders
-const open = new Set([""]);
+const open = new Set([root]);
 export const tree = h("nav.tree", { "aria-label": T.folders });
 export const tabs = h("nav.tabs", { "aria-label": T.views });
 export const crumbs = h("nav.crumbs", { "aria-label": T.path });
@@ -40,7 +42,7 @@ tree.onkeydown = (event) => {
 
 // Shows the folder of the address.
 export function show() {
-	for (const each of new Set(["", ...ancestors(here.folder)])) {
+	for (const each of new Set(here.folder ? ancestors(here.folder) : [root])) {
 		open.add(each);
 		if (each !== source.path || source.by) load(each); // else the list tells
 	}
@@ -65,14 +67,14 @@ async function load(path) {
 function draw() {
 	const { key } = document.activeElement.dataset;
 	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
-	const link = (path) => h("a", { href: folderHref(path) }, path ? titleOf(dirOf(path)) : T.folders);
-	const isPhotos = here.by === "date" && !here.folder && !here.query;
+	const link = (path) => h("a", { href: folderHref(path) }, path === root ? label : titleOf(dirOf(path)));
+	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
-	put(tabs, tab(photosHref(), T.photos, isPhotos), tab("#/", T.folders, !here.by && !here.health));
-	put(crumbs, here.folder && !here.query && ["", ...ancestors(here.folder).slice(0, -1)].map(link));
-	put(tree, h("ul", node("", { name: T.folders })));
+	put(tabs, tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health));
+	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
+	put(tree, h("ul", node(root, { name: label })));
 	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
-	(keyed(here.folder) ?? keyed("")).tabIndex = 0;
+	(keyed(here.folder) ?? keyed(root)).tabIndex = 0;
 	if (key) keyed(key)?.focus();
 }
 

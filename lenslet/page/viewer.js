@@ -1,7 +1,7 @@
 // The viewer: one photo of the list, its neighbours, and what one can do with it.
 
 import * as address from "./address.js";
-import { fileUrl, pause, previewUrl } from "./api.js";
+import { fileUrl, pause, previewUrl, shared } from "./api.js";
 import * as details from "./details.js";
 import { button, h, icon, put, toast } from "./dom.js";
 import { editOf, FAVOURITE } from "./edits.js";
@@ -22,7 +22,7 @@ export const commands = {
 	"+": ["plus", T.zoomIn, stage.zoomIn],
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
-	d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()],
+	...(shared.download && { d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()] }),
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
 const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));

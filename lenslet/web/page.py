@@ -1,10 +1,12 @@
 """The gallery page, with the files of `lenslet/page`, and what `/` tells programs."""
 
 import functools
+import html
 import importlib.resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import falcon
+import orjson
 from blake3 import blake3
 
 from lenslet import __version__
@@ -42,13 +44,13 @@ def load() -> Page:
     folder = importlib.resources.files("lenslet").joinpath("page")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
     found = {each.name: each.read_bytes() for each in names}
-    html = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
-    found["index.html"] = html.replace(b"{suffixes}", " ".join(SUFFIXES).encode())
+    text = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
+    found["index.html"] = text.replace(b"{suffixes}", " ".join(SUFFIXES).encode())
     version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
     modules = (name for name in sorted(found) if name.endswith(".js"))
     preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)
-    html = found["index.html"].replace(b"{preload}", preload.encode())
-    found["index.html"] = html.replace(b"{version}", version.encode())
+    text = found["index.html"].replace(b"{preload}", preload.encode())
+    found["index.html"] = text.replace(b"{version}", version.encode())
     return Page(version, found)
 
 
@@ -78,10 +80,22 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     session = "yes" if req.context.has_session else "no"
     data = page.files["index.html"].replace(b"{access}", access.encode())
     data = data.replace(b"{session}", session.encode())
+    shown = orjson.dumps(_shown(req)).decode()
+    data = data.replace(b"{link}", html.escape(shown).encode())
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
-    send(req, resp, data, _TYPES["html"], f"{page.version}-{access}-{session}")
+    tag = blake3(data).hexdigest()[:20]
+    send(req, resp, data, _TYPES["html"], tag)
     resp.cache_control = ["private", "no-cache"]
+
+
+def _shown(req: falcon.Request) -> dict[str, Any]:
+    """What the page must know of a guest's link; empty if there is none."""
+    link = req.context.link
+    if not link:
+        return {}
+    known = {"path": link.path, "query": link.query, "label": link.label}
+    return {**known, "words": link.words, "download": link.download}
 
 
 def _is_writable(service: Service) -> bool:

@@ -31,7 +31,7 @@ from lenslet.web import archive
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
-from lenslet.web.service import Resource, Service
+from lenslet.web.service import Guests, Resource, Service
 
 log = logging.getLogger("lenslet")
 
@@ -51,6 +51,8 @@ class Entry(NamedTuple):
 
 class Zip(Resource):
     """`GET /zip?path=&recursive=`, `POST /zip`"""
+
+    guests = Guests.ORIGINAL
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)

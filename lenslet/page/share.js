@@ -1,0 +1,69 @@
+// Sharing: makes a link to a folder, a photo, a search or a selection, and lists and takes back the links.
+
+import { here, nameOf, parent } from "./address.js";
+import { read, send } from "./api.js";
+import { dialog, h, put, svg, textButton, toast } from "./dom.js";
+import { tagAll } from "./edits.js";
+import { qr } from "./qr.js";
+import { T } from "./strings.js";
+
+const QUIET = 4; // modules around a code
+
+// Asks what guests may see of what is shown, or of a selection: that is shared as a search for a tag of its own.
+export function share(selected = []) {
+	const path = selected.length ? "" : (here.item ?? here.folder);
+	const name = here.query || nameOf(path) || T.photos;
+	const label = h("input", { value: selected.length ? T.count(selected.length) : name, maxLength: 200, required: true });
+	const days = h("select", Object.entries(T.days).map(([count, text]) => h("option", { value: count, selected: count === "30" }, text)));
+	const marks = Object.entries(T.guests).map(([key, text]) => ({ key, text, box: h("input", { type: "checkbox", checked: key === "download" }) }));
+	const made = h("div.made", { role: "status" });
+	const links = h("div");
+	const onsubmit = async (event) => {
+		event.preventDefault();
+		try {
+			const tag = `shared ${new Date().toISOString().slice(0, 19)}`;
+			if (selected.length) await tagAll(selected, { add: [tag] });
+			const q = selected.length ? `tag:"${tag}"` : here.item ? "" : here.query;
+			const shown = Object.fromEntries(marks.map(({ key, box }) => [key, box.checked]));
+			const { data } = await send("POST", "links", {}, { body: { path, q, label: label.value, days: Number(days.value), ...shown } });
+			put(made, result(data.url));
+			list(links);
+		} catch (problem) {
+			put(made, h("p.problem", problem.message));
+		}
+	};
+	const options = marks.map(({ text, box }) => h("label.mark", box, text));
+	const above = path && parent(path) ? h("p.quiet", T.namesAbove) : "";
+	const form = h("form", { onsubmit }, h("label", T.label, label), h("label", T.ends, days), options, above, h("button", T.makeLink));
+	dialog(T.share, form, made, links);
+	list(links);
+}
+
+function result(address) {
+	const field = h("input", { value: address, readOnly: true, "aria-label": T.link, onfocus: () => field.select() });
+	const copy = async () => {
+		field.select();
+		await navigator.clipboard?.writeText(address);
+		toast(T.copied);
+	};
+	return [field, navigator.clipboard ? textButton(T.copy, copy) : "", code(address)];
+}
+
+function code(text) {
+	const rows = qr(text);
+	const size = rows.length + 2 * QUIET;
+	const dots = rows.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x + QUIET} ${y + QUIET}h1v1h-1z` : "")));
+	return put(svg("svg", { viewBox: `0 0 ${size} ${size}`, class: "code", role: "img", "aria-label": T.code }), svg("path", { d: dots.join("") }));
+}
+
+async function list(box) {
+	const { data } = await read("links", {}).catch(() => ({}));
+	const row = ({ id, label, path, ends, used }) => {
+		const back = async () => {
+			await send("DELETE", `links/${id}`, {}).catch(({ message }) => toast(message));
+			list(box);
+		};
+		return h("li", h("b", label), h("small", T.linkOf(path, ends, used)), textButton(T.takeBack, back));
+	};
+	put(box, data?.links.length && [h("h2", T.links), h("ul.links", data.links.map(row))]);
+}
