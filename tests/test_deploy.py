@@ -74,6 +74,7 @@ def site(
     for old, new in (
         ("listen 443", f"listen 127.0.0.1:{port}"),
         ("127.0.0.1:7070", f"127.0.0.1:{server.port}"),
+        ("lenslet_link_7070", f"lenslet_link_{server.port}"),
         ("/etc/ssl/photos.example.org.pem", here / "cert"),
         ("/etc/ssl/private/photos.example.org.key", here / "key"),
         ("/etc/nginx/lenslet.htpasswd", here / "users"),
@@ -261,6 +262,57 @@ def test_nginx_keeps_thumbnails_that_never_change_behind_the_password(site) -> N
     for _ in range(2):
         nginx.ask(named + "other")
     assert asked() == before + 3  # such an answer may change
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_a_link_opens_behind_nginx_until_it_is_taken_back(site) -> None:
+    """Without a password, and without what nginx keeps for those who have one."""
+    nginx, server = site
+    thumb = json.loads(nginx.ask("/photos/folders?path=sub")[1])["items"][0]["thumb"]
+    route = f"/photos/thumb?path=sub/x.jpg&v={thumb}"
+    assert nginx.ask(route)[0] == 200  # nginx has it now
+
+    def ask(
+        where: str, method: str = "GET", body: Any = None, **headers: str
+    ) -> tuple[int, bytes, Any]:
+        sent = json.dumps(body).encode() if body else None
+        given = {"Content_Type": "application/json"} if body else {}
+        return nginx.ask(where, method, sent, **{"Authorization": "", **given, **headers})
+
+    own = f"https://photos.example.org:{nginx.port}"
+    made = ask("/photos/links", "POST", {"path": "sub"}, Origin=own, Authorization="Basic YW5uOnNlY3JldA==")  # fmt: skip
+    link = json.loads(made[1])
+    assert (
+        link["url"].startswith(f"{own}/photos/?link={link['id']}#secret=") and link["by"] == "ann"
+    )
+    page = ask(f"/photos/?link={link['id']}", Accept="text/html")
+    assert page[0] == 200 and b'data-access="none"' in page[1]
+    file = re.search(rb'src="(page/[^"]+/app.js)"', page[1])
+    assert file and ask(f"/photos/{file[1].decode()}")[0] == 200
+    secret = link["url"].partition("#secret=")[2]
+    status, _, headers = ask("/photos/session", "POST", {"link": secret}, Origin=own)
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    assert status == 204 and all(each in headers["Set-Cookie"] for each in ("HttpOnly", "Secure", "Path=/photos"))  # fmt: skip
+    assert ask(route, Cookie=cookie)[0] == ask("/photos/folders?path=sub", Cookie=cookie)[0] == 200
+    assert ask("/photos/folders?path=", Cookie=cookie)[0] == 404
+    # Nobody gets in by claiming to have a link, or with a password that is wrong.
+    claims = f"lenslet_link_{server.port}=x"
+    for where in (
+        route,
+        f"{route}&link=x",
+        "/photos/folders?path=sub&link=x",
+        "/photos/links?link=x",
+    ):
+        for sent in ({}, {"Cookie": claims}, {"Cookie": claims, "Remote_User": "ann"}):
+            assert ask(where, **sent)[0] == 401
+        for name in ("ann:wrong", "eve:secret"):
+            wrong = f"Basic {b64encode(name.encode()).decode()}"
+            assert ask(where, Authorization=wrong, Cookie=cookie)[0] == 401
+    assert nginx.ask(route, Cookie=cookie)[0] == 200  # a user who has one is still a user
+    assert nginx.ask("/photos/folders?path=", Cookie=cookie)[0] == 200
+    assert nginx.ask(f"/photos/links/{link['id']}", "DELETE", Origin=own)[0] == 204
+    said = ask(route, Cookie=cookie)
+    assert (said[0], json.loads(said[1])["description"]) == (401, "This link has ended, or was taken back.")  # fmt: skip
 
 
 def test_a_page_of_new_photos_shows_all_its_pictures_at_the_first_visit(

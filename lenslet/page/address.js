@@ -35,7 +35,6 @@ const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(ty
 const home = () => (isPhoto(shared.path) ? pathHref(shared.path) : searchHref(shared.query, shared.path));
 
 function parse(hash) {
-	if (isGuest && /^#?\/?$/.test(hash)) return parse(home());
 	const [way, rest] = hash.slice(1).split("?");
 	const { q: query = "", in: within = "", by = query && "date", order = "" } = Object.fromEntries(new URLSearchParams(rest));
 	const place = history.state?.place;
@@ -56,6 +55,7 @@ function parse(hash) {
 let shown; // the address that `here` was read from: another one is on its way before `hashchange`
 
 function arrive() {
+	if (isGuest && /^#?\/?$/.test(location.hash)) history.replaceState(history.state, "", home());
 	shown = location.hash;
 	here = parse(shown);
 	announce("address");

@@ -67,7 +67,8 @@ export function qr(string) {
 	for (let at = 0; at < size; at++) set(6, at, at % 2 === 0), set(at, 6, at % 2 === 0);
 	for (const [x, y] of [[3, 3], [size - 4, 3], [3, size - 4]]) square(x, y, 4, (ring) => ring !== 2 && ring !== 4);
 	const marks = places(version);
-	for (const x of marks) for (const y of marks) if (!fixed[y][x] || (x === 6) !== (y === 6)) square(x, y, 2, (ring) => ring !== 1);
+	const isCorner = (x, y) => (x === 6 && [6, size - 7].includes(y)) || (y === 6 && x === size - 7);
+	for (const x of marks) for (const y of marks) if (!isCorner(x, y)) square(x, y, 2, (ring) => ring !== 1);
 	const code = (value, degree, generator) => {
 		let rest = value;
 		for (let bit = 0; bit < degree; bit++) rest = (rest << 1) ^ ((rest >>> (degree - 1)) * generator);
