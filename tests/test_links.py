@@ -11,6 +11,7 @@ import urllib.parse
 import zipfile
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT, Gallery, draw, encode, exif, jpeg, put
@@ -94,8 +95,8 @@ def routes(path: str) -> list[tuple[str, str, str]]:
 
 # Who may do what: every route and method
 
-PUBLIC = {"/health/live", "/session", "/page/{version}/{name}"}
-FOLDERS = {"/folders", "/search/counts", "/search", "/timeline"}
+PUBLIC = {"/health/live", "/session", "/page/{version}/{name}", "/links/{link}/cover"}
+FOLDERS = {"/folders", "/search/counts", "/search", "/timeline", "/feed"}
 PHOTOS = {"/item", "/thumb", "/preview"}
 
 
@@ -165,7 +166,7 @@ def everything_below(path: str) -> list[str]:
             ("/search", "?q=zebra&path=", ""), ("/search", "?path=", "&q=tag:walrus"), ("/timeline", "?path=", ""),
             ("/search/counts", "?path=", ""), ("/thumb", "?path=", ""), ("/preview", "?path=", ""),
             ("/item", "?path=", ""), ("/item", "?path=", "&exif=full"), ("/file", "?path=", ""),
-            ("/files/", "", ""), ("/zip", "?path=", ""), ("/zip", "?path=", "&recursive=true"), ("/api/thumb", "?path=", ""), ("/api/folders", "?path=", ""),
+            ("/files/", "", ""), ("/zip", "?path=", ""), ("/feed", "?path=", ""), ("/zip", "?path=", "&recursive=true"), ("/api/thumb", "?path=", ""), ("/api/folders", "?path=", ""),
         ]
     ]  # fmt: skip
 
@@ -383,6 +384,42 @@ def test_two_processes_lose_no_link_and_see_each_others(shared: Gallery, make_ga
     for link in links:
         for app in (shared.app, other.app):
             app.get("/folders?path=2024/wedding", headers=guest(app, link), status=200)
+
+
+def test_a_messenger_shows_name_and_cover_if_the_link_says_so(shared: Gallery) -> None:
+    for more, shows in (({}, False), ({"preview": True, "label": 'A "big" <day>'}, True)):
+        link = make(shared.app, **more)
+        page = shared.app.get(f"/?link={link['id']}", headers={"Accept": "*/*"})
+        assert page.content_type == "text/html" and ("og:title" in page) == shows
+        cover = shared.app.get(f"/links/{link['id']}/cover", status=200 if shows else 404)
+        if shows:
+            assert page.html.find(property="og:title")["content"] == 'A "big" <day>'
+            assert page.html.find(property="og:image")["content"].endswith(f"/links/{link['id']}/cover")  # fmt: skip
+            assert cover.content_type == "image/webp"
+            shared.app.put_json("/folders/2024/wedding", {"cover": "in.jpg"}, headers=WRITER)
+        shared.app.get("/folders?path=2024/wedding", status=401)  # the address alone opens nothing
+        shared.app.delete(f"/links/{link['id']}", headers=WRITER)
+        shared.app.get(f"/links/{link['id']}/cover", status=404)
+    assert "og:" not in shared.app.get("/?link=none", headers={"Accept": "text/html"})
+
+
+def test_a_feed_has_what_was_added_last(shared: Gallery, root) -> None:
+    atom = "{http://www.w3.org/2005/Atom}"
+
+    def names(route: str, headers: dict[str, str]) -> list[str]:
+        answer = shared.app.get(route, headers=headers)
+        assert answer.content_type == "application/atom+xml"
+        feed = ElementTree.fromstring(answer.body)
+        assert all(entry.find(f"{atom}{key}") is not None for entry in feed.iter(f"{atom}entry") for key in ("id", "updated", "link"))  # fmt: skip
+        return [str(entry.findtext(f"{atom}title")) for entry in feed.iter(f"{atom}entry")]
+
+    assert len(names("/feed", WRITER)) == 6
+    headers = guest(shared.app, make(shared.app))
+    assert sorted(names("/feed?path=2024/wedding", headers)) == ["dance.jpg", "in.jpg"]
+    put(root / "2024/wedding/<late> & \u00e9.jpg", jpeg(seed=9))
+    shared.index()
+    shared.settle()
+    assert names("/feed?path=2024/wedding&q=late", WRITER) == ["<late> & \u00e9.jpg"]
 
 
 # Random requests

@@ -18,13 +18,14 @@ from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
 from lenslet.web.access import Access, Session
 from lenslet.web.answers import JSON, status_of
+from lenslet.web.feed import Feed
 from lenslet.web.file import File
 from lenslet.web.folders import Folder, Folders
 from lenslet.web.health import Health, Live
 from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
 from lenslet.web.jobs import FolderJobs
-from lenslet.web.links import Links, OneLink
+from lenslet.web.links import Cover, Links, OneLink
 from lenslet.web.metrics import Metrics
 from lenslet.web.page import Index, OpenApi, PageFile
 from lenslet.web.requests import Requests
@@ -57,8 +58,10 @@ RESOURCES: dict[str, type[Resource]] = {
     "/search/suggest": Suggest,
     "/timeline": Timeline,
     "/search/rebuild-index": RebuildIndex,
+    "/feed": Feed,
     "/links": Links,
     "/links/{link}": OneLink,
+    "/links/{link}/cover": Cover,
     "/session": Session,
     "/health": Health,
     "/health/live": Live,

@@ -5,16 +5,22 @@ from typing import Any
 from urllib.parse import quote
 
 import falcon
+import orjson
+from blake3 import blake3
 
 from lenslet.config import Settings
 from lenslet.errors import Invalid, NotFound
+from lenslet.library import manifest
 from lenslet.library.links import Link
-from lenslet.paths import is_item, parse
+from lenslet.paths import Path, is_item, parse
+from lenslet.search.query import Page
 from lenslet.search.query import parse as parse_query
-from lenslet.web.answers import send_json
+from lenslet.storage.tree import read_thumbnail
+from lenslet.web.answers import send, send_json
 from lenslet.web.parameters import read_json
 from lenslet.web.search import MAX_QUERY_CHARACTERS
-from lenslet.web.service import Resource
+from lenslet.web.service import Guests, Resource
+from lenslet.web.thumb import WEBP
 
 _DAYS, _MOST_DAYS = 30, 3650
 _MOST_LABEL = 200
@@ -57,6 +63,31 @@ class OneLink(Resource):
         _check(self.service.settings)
         self.service.links.remove(link)
         resp.status = falcon.HTTP_204
+
+
+class Cover(Resource):
+    """`GET /links/<id>/cover`: a photo for whoever has the address, if the link says so."""
+
+    guests = Guests.PAGE
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
+        known = self.service.links.get(link)
+        path = self._path(known) if known.preview else None
+        if path is None:
+            raise NotFound("This link shows no cover.")
+        image = self.service.images.find(path)
+        data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
+        send(req, resp, data, WEBP, str(blake3(data).hexdigest())[:20])
+
+    def _path(self, link: Link) -> Path | None:
+        """Returns the photo, the cover of the folder, or the first photo of what is shown."""
+        if is_item(link.path.name) and not link.query:
+            return link.path
+        chosen = manifest.load(self.service.tree, link.path).about.get("cover")
+        if chosen and not link.query:
+            return Path(chosen)
+        found = self.service.search.find(link.query, link.path, Page(limit=1)).items
+        return Path(orjson.loads(found[0])["path"]) if found else None
 
 
 def _check(settings: Settings) -> None:

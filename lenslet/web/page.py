@@ -4,6 +4,7 @@ import functools
 import html
 import importlib.resources
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import falcon
 import orjson
@@ -11,7 +12,7 @@ from blake3 import blake3
 
 from lenslet import __version__
 from lenslet.config import Settings
-from lenslet.errors import Denied, StorageUnavailable
+from lenslet.errors import Denied, LensletError, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, JSON, not_modified, send, send_json, url
@@ -55,13 +56,18 @@ def load() -> Page:
 
 
 def is_page(req: falcon.Request) -> bool:
-    """True for the page and its files. Everyone may read them: the library is not in them."""
-    return req.path.startswith("/page/") or (req.path == "/" and wants_page(req))
+    """True for the page and its files. Everyone may read them: the library is not in them.
+
+    Also for the cover of a link, which shows one only if the link says so.
+    """
+    is_cover = req.path.startswith("/links/") and req.path.endswith("/cover")
+    is_file = req.path.startswith("/page/") or is_cover
+    return is_file or (req.path == "/" and wants_page(req))
 
 
 def wants_page(req: falcon.Request) -> bool:
-    """True if a browser opens an address; a program that takes anything gets JSON."""
-    return "text/html" in (req.get_header("Accept") or "")
+    """True if a browser, or for a link a messenger, opens an address; programs get JSON."""
+    return bool(req.get_param("link")) or "text/html" in (req.get_header("Accept") or "")
 
 
 def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> None:
@@ -82,6 +88,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     data = data.replace(b"{session}", session.encode())
     shown = orjson.dumps(_shown(req)).decode()
     data = data.replace(b"{link}", html.escape(shown).encode())
+    data = data.replace(b"{preview}", _preview(req, service).encode())
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
     tag = blake3(data).hexdigest()[:20]
@@ -96,6 +103,20 @@ def _shown(req: falcon.Request) -> dict[str, Any]:
         return {}
     known = {"path": link.path, "query": link.query, "label": link.label}
     return {**known, "words": link.words, "download": link.download}
+
+
+def _preview(req: falcon.Request, service: Service) -> str:
+    """What messengers show of a link (the Open Graph protocol), if the link says so."""
+    try:
+        link = service.links.get(req.get_param("link", default=""))
+    except LensletError:
+        return ""
+    if not link.preview:
+        return ""
+    cover = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/links/{link.id}/cover"
+    shown = {"title": link.label or "Lenslet", "image": cover}
+    line = '<meta property="og:{}" content="{}">'
+    return "\n".join(line.format(name, html.escape(text)) for name, text in shown.items())
 
 
 def _is_writable(service: Service) -> bool:

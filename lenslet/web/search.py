@@ -26,7 +26,7 @@ class Search(Resource):
     guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        query, path = _query(req), path_param(req)
+        query, path = query_param(req), path_param(req)
         page = Page(
             limit=req.get_param_as_int("limit", min_value=1, max_value=1000, default=100),
             offset=req.get_param_as_int("offset", min_value=0, max_value=LAST_ITEM, default=0),
@@ -51,7 +51,7 @@ class Timeline(Resource):
     guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        found = self.service.search.timeline(_query(req), path_param(req))
+        found = self.service.search.timeline(query_param(req), path_param(req))
         tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
         months = sorted(filter(None, +found.counts), reverse=True)
         future = [month for month in months if month > tomorrow]
@@ -87,7 +87,7 @@ class Suggest(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = req.get_param_as_int("limit", min_value=1, max_value=100, default=10)
         kind = choice_param(req, "kind", ("", *SUGGESTED))
-        send_json(resp, {"suggestions": self.service.search.suggest(_query(req), limit, kind)})
+        send_json(resp, {"suggestions": self.service.search.suggest(query_param(req), limit, kind)})
 
 
 class RebuildIndex(Resource):
@@ -98,7 +98,8 @@ class RebuildIndex(Resource):
         send_pending(req, resp, ROOT, url(req, "/health"))
 
 
-def _query(req: falcon.Request) -> str:
+def query_param(req: falcon.Request) -> str:
+    """Parses `?q=`."""
     query = req.get_param("q", default="")
     if len(query) > MAX_QUERY_CHARACTERS:
         raise BadRequest("q", f"longer than {MAX_QUERY_CHARACTERS} characters")

@@ -1,0 +1,64 @@
+"""`/feed`: what was added last, for programs that read feeds (Atom, RFC 4287)."""
+
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import falcon
+import orjson
+from blake3 import blake3
+
+from lenslet import times
+from lenslet.paths import Path
+from lenslet.search.query import Page
+from lenslet.web.answers import send
+from lenslet.web.parameters import path_param
+from lenslet.web.search import query_param
+from lenslet.web.service import Guests, Resource
+
+_ENTRIES = 50
+_ATOM = "http://www.w3.org/2005/Atom"
+
+
+class Feed(Resource):
+    """`GET /feed?path=&q=`"""
+
+    guests = Guests.SEARCH
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        path, query = path_param(req), query_param(req)
+        page = Page(limit=_ENTRIES, sort="added", descending=True)
+        items = list(map(orjson.loads, self.service.search.find(query, path, page).items))
+        root = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
+        feed = ElementTree.Element("feed", xmlns=_ATOM)
+        _add(feed, "title", path.name or "Lenslet")
+        _add(feed, "id", _page(root, path, "/"))
+        _add(feed, "updated", max((_added(item) for item in items), default=times.LONG_AGO))
+        ElementTree.SubElement(feed, "link", href=_page(root, path, "/"))
+        for item in items:
+            entry = ElementTree.SubElement(feed, "entry")
+            address = _page(root, item["path"])
+            _add(entry, "title", item["name"])
+            _add(entry, "id", address)
+            _add(entry, "updated", _added(item))
+            author = ElementTree.SubElement(entry, "author")
+            _add(author, "name", str(Path(item["path"]).parent) or "Lenslet")
+            ElementTree.SubElement(entry, "link", href=address)
+            thumb = f"{root}thumb?path={quote(item['path'])}&v={item.get('thumb', '')}"
+            _add(entry, "content", f'<img src="{thumb.replace("&", "&amp;")}">').set("type", "html")
+        data = ElementTree.tostring(feed, "utf-8", xml_declaration=True)
+        send(req, resp, data, "application/atom+xml", blake3(data).hexdigest()[:20])
+
+
+def _add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Element:
+    child = ElementTree.SubElement(parent, name)
+    child.text = text
+    return child
+
+
+def _page(root: str, path: str, end: str = "") -> str:
+    """Returns where the page shows a folder or a photo."""
+    return f"{root}#/{quote(path)}{end}" if path else f"{root}#/"
+
+
+def _added(item: dict[str, str]) -> str:
+    return item.get("addedAt", times.LONG_AGO)
