@@ -834,7 +834,7 @@ def test_details_tell_what_is_known_of_a_photo(library: Server, open_page) -> No
     expect(details.get_by_text("art/camera/nikon.jpg")).to_be_hidden()
     details.get_by_text("More").click()
     expect(details.get_by_text("art/camera/nikon.jpg")).to_be_visible()
-    for text in ("3000 × 2000", "June 1, 2024 at 10:00 AM", "Nikon, D750", "48.5, 9", " kB", "blake3:"):  # fmt: skip
+    for text in ("3000 × 2000", "June 1, 2024 at 10:00 AM", "Nikon D750", "48.5, 9", " kB", "blake3:"):  # fmt: skip
         expect(details).to_contain_text(text)
 
 
@@ -1313,10 +1313,10 @@ def test_search_suggests_words_while_one_types(library: Server, open_page) -> No
     option = page.locator("form datalist option")
     box.fill("")
     box.press_sequentially("-nik")
-    expect(option).to_have_attribute("value", "-nikon")
+    expect(option.first).to_have_attribute("value", "-nikon")
     box.fill("")
     box.press_sequentially("-nope nik")
-    expect(option).to_have_attribute("value", "-nope nikon")
+    expect(option.first).to_have_attribute("value", "-nope nikon")
     choose(box, "-nope nikon")
     expect(link(page, "nikon.jpg")).to_have_count(2)
 

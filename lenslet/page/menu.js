@@ -18,7 +18,7 @@ list.onbeforetoggle = () => {
 		here.by !== "added" && !here.health && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
 		!shared.query && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
 		writable && !here.health && textButton(T.share, () => share()),
-		shared.download && !here.by && !here.health && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
+		shared.download && !here.query && !here.health && (here.folder || isGuest) && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
 		writable && !here.by && !here.health && textButton(T.describe, describe),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
 		textButton(T.help, help),

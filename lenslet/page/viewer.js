@@ -26,7 +26,8 @@ export const commands = {
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
 const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));
-const [closing, star, , , playing, , , info] = buttons;
+const [closing, star, , , playing] = buttons;
+const info = buttons.at(-1);
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
 const [title, position] = [h("b"), h("span.quiet")];
 const frame = h("div.frame", stage.area, previous, next);

@@ -1,0 +1,180 @@
+"""Sharing in the page: links, archives, what people say of a folder, and what is in the files."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import re
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zxingcpp
+from conftest import Server, draw, encode, exif, in_both_browsers, jpeg
+from PIL import Image
+from playwright.sync_api import Page, expect
+from test_page import faults, menu, old, wait_until_indexed
+from written import bag, packet
+
+pytestmark = pytest.mark.slow
+FULL = "full-token-1234"
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+
+
+def fill(root: pathlib.Path) -> None:
+    for number in range(6):
+        day = exif(DateTimeOriginal=f"2024:06:0{6 - number} 12:00:00")
+        old(root / f"2024/wedding/img{number}.jpg", jpeg(800, 600, seed=number, exif=day))
+    old(root / "2024/wedding/party/dance.jpg", jpeg(seed=7))
+    old(root / "2024/zebra.jpg", jpeg(seed=8))
+    keywords = packet(bag("dc:subject", "Harbour"))
+    camera = draw().getexif()
+    camera[0x010F], camera[0x0110] = "NIKON CORPORATION", "NIKON D750"
+    image = encode(draw(seed=9), xmp=keywords, exif=camera.tobytes())
+    old(root / "files/from-lightroom.jpg", image)
+
+
+@pytest.fixture
+def shared(serve: Callable[..., Server], root: pathlib.Path) -> Server:
+    fill(root)
+    server = serve(root)
+    wait_until_indexed(server)
+    server.stop()
+    return serve(root, API_TOKEN=FULL)
+
+
+def sign_in(page: Page) -> None:
+    page.get_by_label("Password").fill(FULL)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Password").wait_for(state="detached")
+
+
+def make_link(page: Page, **marks: bool) -> str:
+    menu(page, "Share")
+    for text, wanted in marks.items():
+        page.get_by_label(re.compile(text)).set_checked(wanted)
+    page.get_by_role("button", name="Make a link").click()
+    return str(page.get_by_label("Link", exact=True).input_value())
+
+
+@in_both_browsers
+def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back(
+    shared: Server, open_page
+) -> None:
+    owner = open_page(shared, "#/2024/wedding/")
+    sign_in(owner)
+    address = make_link(owner)
+    code = Image.open(io.BytesIO(owner.locator(".code").screenshot()))
+    assert [each.text for each in zxingcpp.read_barcodes(code)] == [address]
+    guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2], **PHONE)
+    expect(guest).to_have_url(re.compile(r"/#/2024/wedding/$"))
+    expect(guest.get_by_role("heading", name="wedding")).to_be_visible()
+    expect(guest.locator(".tile.shown")).to_have_count(6)
+    assert "secret" not in guest.evaluate("performance.getEntries().map(each => each.name).join()")
+    for hidden in ("Search photos", "Filters"):
+        expect(guest.get_by_label(hidden)).to_have_count(0)
+    guest.get_by_role("link", name="party").click()
+    expect(guest.locator(".tile.shown")).to_have_count(1)
+    expect(guest.get_by_label("Path").get_by_role("link")).to_have_text(["wedding"])
+    guest.get_by_role("link", name="Photos", exact=True).click()
+    expect(guest.locator(".title")).to_contain_text("7 photos")
+    guest.locator(".tile a").first.click()
+    expect(guest.locator(".stage img.large")).to_have_js_property("complete", True)
+    expect(guest.get_by_role("dialog", name="Photo")).to_contain_text("1 of 7")
+    guest.keyboard.press("Escape")
+    guest.get_by_role("button", name="Menu").click()
+    with guest.expect_download() as download:
+        guest.get_by_text("Download all").click()
+    names = zipfile.ZipFile(download.value.path()).namelist()
+    assert len(names) == 7 and "wedding/party/dance.jpg" in names
+    owner.get_by_role("button", name="Take back").click()
+    expect(owner.get_by_role("button", name="Take back")).to_have_count(0)
+    guest.goto(address.partition("?")[0])
+    expect(guest.get_by_text("This link has ended, or was taken back.")).to_be_visible()
+
+
+def test_a_guest_sees_no_more_of_a_photo_than_the_link_says(shared: Server, open_page) -> None:
+    owner = open_page(shared, "#/files/")
+    sign_in(owner)
+    for marks, words in (({"download": False}, False), ({"download": False, "tags": True}, True)):
+        address = make_link(owner, **marks)
+        owner.keyboard.press("Escape")
+        guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
+        guest.get_by_role("link", name="from-lightroom.jpg").click()
+        details = guest.get_by_label("Details", exact=True)
+        expect(details).to_contain_text("NIKON D750")
+        assert ("Harbour" in details.inner_text()) == words
+        expect(guest.get_by_role("button", name="Download")).to_have_count(0)
+
+
+def test_one_photo_and_a_selection_can_be_shared(shared: Server, open_page) -> None:
+    owner = open_page(shared, "#/2024/wedding/")
+    sign_in(owner)
+    for name in ("img0.jpg", "img1.jpg"):
+        owner.get_by_role("checkbox", name=f"Select {name}").check(force=True)
+    owner.locator(".bulk").get_by_role("button", name="Share").click()
+    owner.get_by_role("button", name="Make a link").click()
+    address = owner.get_by_label("Link", exact=True).input_value()
+    guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
+    expect(guest.locator(".tile.shown")).to_have_count(2)
+    expect(guest.get_by_role("heading", name="2 photos")).to_be_visible()
+
+
+def test_a_selection_is_downloaded_as_one_archive(shared: Server, open_page) -> None:
+    owner = open_page(shared, "#/2024/wedding/")
+    sign_in(owner)
+    for name in ("img0.jpg", "img1.jpg"):
+        owner.get_by_role("checkbox", name=f"Select {name}").check(force=True)
+    with owner.expect_download() as download:
+        owner.locator(".bulk").get_by_role("button", name="Download").click()
+    assert zipfile.ZipFile(download.value.path()).namelist() == ["img0.jpg", "img1.jpg"]
+
+
+def test_a_folder_gets_a_title_a_description_an_order_and_a_cover(
+    shared: Server, open_page, root: pathlib.Path
+) -> None:
+    page = open_page(shared, "#/2024/wedding/")
+    sign_in(page)
+    menu(page, "Title and order")
+    page.get_by_label("Title", exact=True).fill("Our <b>Wedding</b>")
+    page.get_by_label("Description").fill("Two days.\nIn June.")
+    page.get_by_label("Order of photos").select_option("date")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="Our <b>Wedding</b>")).to_be_visible()
+    expect(page.get_by_text("Two days.")).to_be_visible()
+    expect(page.locator(".tile a").first).to_have_attribute("title", "img5.jpg")
+    stored = json.loads((root / "2024/wedding/.lenslet.folder.json").read_text())
+    assert (stored["kind"], stored["order"]) == ("folder", "date")
+    page.get_by_role("link", name="img3.jpg").click()
+    page.get_by_role("button", name="Use as the cover").click()
+    expect(page.get_by_text("Saved")).to_be_visible()
+    page.goto(f"http://127.0.0.1:{shared.port}/#/2024/")
+    expect(page.locator(".folders img").first).to_have_attribute("src", re.compile("img3"))
+
+
+def test_keywords_and_cameras_of_the_files_are_found(shared: Server, open_page) -> None:
+    page = open_page(shared, "#/photos")
+    sign_in(page)
+    page.get_by_role("button", name="Filters").click()
+    filters = page.locator(".filters")
+    filters.get_by_role("link", name=re.compile("NIKON D750")).click()
+    expect(page.locator(".tile.shown")).to_have_count(1)
+    filters.get_by_role("link", name=re.compile("Harbour")).click()
+    expect(page).to_have_url(re.compile("camera.*Harbour"))
+    page.keyboard.press("Escape")
+    page.locator(".tile a").first.click()
+    details = page.get_by_label("Details", exact=True)
+    expect(details).to_contain_text("Harbour")
+    expect(details).to_contain_text("NIKON D750")
+
+
+def test_what_is_for_sharing_has_no_faults_of_accessibility(shared: Server, open_page) -> None:
+    page = open_page(shared, "#/2024/wedding/")
+    sign_in(page)
+    make_link(page)
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    menu(page, "Title and order")
+    assert faults(page) == []
