@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pathlib
 import re
@@ -59,6 +58,17 @@ def make_link(page: Page, **marks: bool) -> str:
     return str(page.get_by_label("Link", exact=True).input_value())
 
 
+def code_of(page: Page) -> str:
+    """What a phone reads."""
+    code = page.locator(".code")
+    size = int(str(code.get_attribute("viewBox")).split()[-1])
+    image = Image.new("L", (size, size), 255)
+    for x, y in re.findall(r"M(\d+) (\d+)h1v1h-1z", str(code.locator("path").get_attribute("d"))):
+        image.putpixel((int(x), int(y)), 0)
+    found = zxingcpp.read_barcodes(image.resize((4 * size, 4 * size), Image.Resampling.NEAREST))
+    return found[0].text if found else ""
+
+
 @in_both_browsers
 def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back(
     shared: Server, open_page
@@ -66,8 +76,7 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     owner = open_page(shared, "#/2024/wedding/")
     sign_in(owner)
     address = make_link(owner)
-    code = Image.open(io.BytesIO(owner.locator(".code").screenshot()))
-    assert [each.text for each in zxingcpp.read_barcodes(code)] == [address]
+    assert code_of(owner) == address
     guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2], **PHONE)
     expect(guest).to_have_url(re.compile(r"/#/2024/wedding/$"))
     expect(guest.get_by_role("heading", name="wedding")).to_be_visible()
@@ -92,7 +101,7 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     owner.get_by_role("button", name="Take back").click()
     expect(owner.get_by_role("button", name="Take back")).to_have_count(0)
     guest.goto(address.partition("?")[0])
-    expect(guest.get_by_text("This link has ended, or was taken back.")).to_be_visible()
+    expect(guest.get_by_text("This link has ended, or was taken back.").first).to_be_visible()
 
 
 def test_a_guest_sees_no_more_of_a_photo_than_the_link_says(shared: Server, open_page) -> None:
