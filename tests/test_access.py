@@ -31,7 +31,7 @@ ROUTES = [
     (method.removeprefix("on_").upper(), EXAMPLES.get(route, route))
     for route, resource in RESOURCES.items()
     for method in ("on_get", "on_head", "on_post", "on_put", "on_delete")
-    if hasattr(resource, method) and route != "/health/live"
+    if hasattr(resource, method) and route not in ("/health/live", "/links/{link}/cover")
 ]
 WRITES = [(method, route) for method, route in ROUTES if method not in ("GET", "HEAD")]
 READS = [(method, route) for method, route in ROUTES if method in ("GET", "HEAD")]

@@ -425,6 +425,7 @@ def test_a_feed_has_what_was_added_last(shared: Gallery, root) -> None:
 # Random requests
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_requests_with_a_link_leak_nothing(shared: Gallery) -> None:
     drawn = random.Random(20261124)
     headers = guest(shared.app, make(shared.app, download=True))
