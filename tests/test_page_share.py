@@ -129,6 +129,17 @@ def test_one_photo_and_a_selection_can_be_shared(shared: Server, open_page) -> N
     guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
     expect(guest.locator(".tile.shown")).to_have_count(2)
     expect(guest.get_by_role("heading", name="2 photos")).to_be_visible()
+    owner.goto(f"http://127.0.0.1:{shared.port}/#/2024/zebra.jpg")
+    owner.reload()
+    owner.get_by_role("dialog", name="Photo").get_by_role("button", name="Share").click()
+    owner.get_by_role("button", name="Make a link").click()
+    address = owner.get_by_label("Link", exact=True).input_value()
+    guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
+    expect(guest.locator(".stage img.large")).to_have_js_property("complete", True)
+    guest.keyboard.press("Escape")
+    expect(guest.get_by_role("heading", name="zebra.jpg")).to_be_visible()
+    guest.locator(".tile.shown a").click()
+    expect(guest.get_by_role("dialog", name="Photo")).to_contain_text("1 of 1")
 
 
 def test_a_selection_is_downloaded_as_one_archive(shared: Server, open_page) -> None:

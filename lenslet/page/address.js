@@ -31,8 +31,10 @@ export const reverseHref = () => listHref({ ...here, month: "", order: here.orde
 
 const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(type));
 
+// A guest sees one photo alone.
+export const isSingle = isPhoto(shared.path);
 // Where a guest begins.
-const home = () => (isPhoto(shared.path) ? pathHref(shared.path) : searchHref(shared.query, shared.path));
+const home = () => (isSingle ? pathHref(shared.path) : searchHref(shared.query, shared.path));
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
@@ -49,7 +51,7 @@ function parse(hash) {
 		// shows the root
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
-	return { item: path, folder: by ? within : parent(path), query, by, order, place };
+	return { item: path, folder: by ? within : path === shared.path ? path : parent(path), query, by, order, place };
 }
 
 let shown; // the address that `here` was read from: another one is on its way before `hashchange`

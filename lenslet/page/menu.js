@@ -2,7 +2,7 @@
 
 import { isGuest, shared, writable, zipUrl } from "./api.js";
 import { describe } from "./describe.js";
-import { here, photosHref, reverseHref, searchHref } from "./address.js";
+import { here, isSingle, photosHref, reverseHref, searchHref } from "./address.js";
 import { button, h, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { help } from "./keys.js";
@@ -15,10 +15,10 @@ list.onbeforetoggle = () => {
 	const link = (href, text) => h("a", { href }, text);
 	put(
 		list,
-		here.by !== "added" && !here.health && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
-		!shared.query && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
+		here.by !== "added" && !here.health && !isSingle && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
+		!shared.query && !isSingle && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
 		writable && !here.health && textButton(T.share, () => share()),
-		shared.download && !here.query && !here.health && (here.folder || isGuest) && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
+		shared.download && !here.query && !here.health && (here.folder || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
 		writable && !here.by && !here.health && textButton(T.describe, describe),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
 		textButton(T.help, help),

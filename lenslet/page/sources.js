@@ -1,6 +1,7 @@
 // Lists of photos that a grid shows: a folder, or photos by date. They are cut into blocks, of which only
 // those near the screen are loaded: `first` and `count` of its photos, the sum of their `shapes`, and `items`.
 
+import { nameOf } from "./address.js";
 import { pause, read } from "./api.js";
 import { lastAt } from "./layout.js";
 
@@ -192,6 +193,17 @@ export class Folder extends Source {
 		const { items, generatedAt } = await this.#page(page);
 		if (generatedAt === this.#generation) this.#fill(page, items);
 		else this.#take(await this.#page(0));
+	}
+}
+
+// The one photo that a link shows.
+export class Single extends Source {
+	async look() {
+		const { exif } = await this.read("item", { path: this.path });
+		if (this.count) return;
+		this.begin([{ count: 1 }]);
+		const { width: w, height: h, takenAt, createdAt } = exif;
+		this.blocks[0].items = [{ path: this.path, name: nameOf(this.path), w, h, taken: takenAt ?? createdAt }];
 	}
 }
 

@@ -1,6 +1,6 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
-import { folderHref, here, nameOf, parent, photosHref } from "./address.js";
+import { folderHref, here, isSingle, nameOf, parent, photosHref } from "./address.js";
 import { read, shared, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
@@ -70,7 +70,7 @@ function draw() {
 	const link = (path) => h("a", { href: folderHref(path) }, path === root ? label : titleOf(dirOf(path)));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
-	put(tabs, tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health));
+	put(tabs, !isSingle && [tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health)]);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root, { name: label })));
 	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);

@@ -1,7 +1,7 @@
 // The viewer: one photo of the list, its neighbours, and what one can do with it.
 
 import * as address from "./address.js";
-import { fileUrl, pause, previewUrl, shared } from "./api.js";
+import { fileUrl, pause, previewUrl, shared, writable } from "./api.js";
 import * as details from "./details.js";
 import { button, h, icon, put, toast } from "./dom.js";
 import { editOf, FAVOURITE } from "./edits.js";
@@ -9,6 +9,7 @@ import { on } from "./events.js";
 import * as grid from "./grid.js";
 import * as list from "./list.js";
 import * as stage from "./stage.js";
+import { share } from "./share.js";
 import { T } from "./strings.js";
 
 const [SLIDE_MS, SWIPE, QUICK_MS, IDLE_MS] = [5000, 50, 180, 3000];
@@ -23,6 +24,7 @@ export const commands = {
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
 	...(shared.download && { d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()] }),
+	...(writable && { h: ["share", T.share, () => share()] }),
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
 const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));
