@@ -11,6 +11,7 @@ export const suffixes = names.split(" "); // ".jpg", …
 // What a guest's link shows: `path`, `query`, `label`, and whether `words` and `download`. Who has none sees all.
 export const shared = { path: "", query: "", words: true, download: true, ...JSON.parse(link) };
 export const isGuest = access === "link";
+export const hasEnded = access === "ended"; // the link whose cookie this browser has
 
 // Why a request failed: a sentence, the HTTP status (0: no answer), and the answer.
 const problem = (status, body, etag) =>

@@ -44,7 +44,7 @@ async function tag(change) {
 		const failed = results.filter(({ tags }) => !tags);
 		last = groupsOf(results);
 		const revert = last.size ? textButton(T.undo, undo) : "";
-		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged(results.length), revert);
+		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged([...last.values()].flat().length), revert);
 	} catch (problem) {
 		toast(T.notSaved(problem.message));
 	}

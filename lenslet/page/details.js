@@ -1,6 +1,6 @@
 // The panel of a photo: what is known of it, and its tags and notes as one edits them.
 
-import { parent } from "./address.js";
+import { parent, searchHref } from "./address.js";
 import { isGuest, send, shared } from "./api.js";
 import { h, put, textButton, toast } from "./dom.js";
 import { on } from "./events.js";
@@ -60,8 +60,8 @@ function fields(item) {
 	};
 	draw();
 	const readonly = mine.writable || isGuest ? "" : h("p.quiet", T.readonly);
-	if (!shared.words) return facts(item, mine);
-	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, facts(item, mine), mine.writable && textButton(T.asCover, () => choose(item))];
+	if (!shared.words) return [written(item), facts(item, mine)];
+	return [written(item), h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, facts(item, mine), mine.writable && textButton(T.asCover, () => choose(item))];
 }
 
 // The photo becomes the cover of its folder.
@@ -86,10 +86,15 @@ function says(edit) {
 	);
 }
 
+// What people wrote into the file.
+function written({ title, caption, keywords = [] }) {
+	const links = keywords.map((each) => h("a", { href: searchHref(`tag:"${each}"`) }, each));
+	return [title && h("b", title), caption && h("p", caption), links.length && [h("h3", T.fromFile), h("div.chips", links)]];
+}
+
 // What is known of the photo from EXIF and, when one asks for more, of its file.
-function facts({ size, warning, taken, title, caption, keywords = [], camera, lens }, { facts: { exif, hash }, stored, path }) {
+function facts({ size, warning, taken, camera, lens }, { facts: { exif, hash }, stored, path }) {
 	const photo = {
-		keywords,
 		taken: [T.moment(exif.takenAt ?? exif.createdAt ?? taken)],
 		place: [exif.GPSLatitude, exif.GPSLongitude],
 		camera: [camera ?? [exif.Make, exif.Model].filter(Boolean).join(" ")],
@@ -99,7 +104,7 @@ function facts({ size, warning, taken, title, caption, keywords = [], camera, le
 		warning: [T.warnings[warning]],
 	};
 	const file = { file: [path], edited: [stored.updatedBy !== "" && T.by(T.moment(stored.updatedAt), stored.updatedBy)], hash: [hash] };
-	return [title && h("b", title), caption && h("p", caption), rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
+	return [rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
 }
 
 function rows(facts) {

@@ -1,6 +1,6 @@
 // Signing in and out.
 
-import { isGuest, send, signedIn } from "./api.js";
+import { hasEnded, isGuest, send, signedIn } from "./api.js";
 import { dialog, h, put, textButton, toast } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
@@ -41,5 +41,5 @@ on("sign-in", (reason) => {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}
 	};
-	dialog(T.signIn, h("form", { onsubmit }, h("p", reason), h("label", T.token, token), wrong, h("button", T.signIn)));
+	dialog(T.signIn, h("form", { onsubmit }, isGuest || hasEnded ? h("p", reason) : "", h("label", T.token, token), wrong, h("button", T.signIn)));
 });

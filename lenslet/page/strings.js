@@ -70,6 +70,7 @@ export const T = {
 	order: "Order of photos",
 	folderOrders: { "": "By name", date: "Oldest first", "-date": "Newest first" },
 	asCover: "Use as the cover",
+	fromFile: "Keywords in the file",
 	save: "Save",
 	saved: "Saved",
 
@@ -101,7 +102,7 @@ export const T = {
 	cameras: "Cameras",
 	lenses: "Lenses",
 	notes: "Notes",
-	facts: { keywords: "Keywords", taken: "Taken", place: "Place", camera: "Camera", lens: "Lens", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
+	facts: { taken: "Taken", place: "Place", camera: "Camera", lens: "Lens", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
 	moreFacts: "More",
 	exposure: ({ FNumber, ExposureTime, ISOSpeedRatings, FocalLength }) => [
 		FNumber && `ƒ/${number(FNumber)}`,
@@ -136,7 +137,7 @@ export const T = {
 	skip: "To the photos",
 	from: "Taken from",
 	until: "Taken until",
-	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags or notes. Dates are among the filters."],
+	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags, notes, title, caption, camera or lens. Dates are among the filters."],
 	results: "Search",
 
 	// Health

@@ -68,7 +68,8 @@ class Access:
             except falcon.HTTPUnauthorized:
                 if not (self._shows_page and is_page(req)):
                     raise
-                req.context.access = "none"
+                sent = _cookie_values(req, _link_cookie(self._settings))
+                req.context.access = "ended" if sent else "none"
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
