@@ -169,7 +169,7 @@ def test_a_folder_gets_a_title_a_description_an_order_and_a_cover(
     assert (stored["kind"], stored["order"]) == ("folder", "date")
     page.get_by_role("link", name="img3.jpg").click()
     page.get_by_role("button", name="Use as the cover").click()
-    expect(page.get_by_text("Saved")).to_be_visible()
+    expect(page.get_by_text("Saved").last).to_be_visible()
     page.goto(f"http://127.0.0.1:{shared.port}/#/2024/")
     expect(page.locator(".folders img").first).to_have_attribute("src", re.compile("img3"))
 

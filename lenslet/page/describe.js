@@ -2,7 +2,7 @@
 
 import { here, nameOf } from "./address.js";
 import { send } from "./api.js";
-import { dialog, h, put } from "./dom.js";
+import { dialog, h, put, toast } from "./dom.js";
 import { renewSoon, source } from "./list.js";
 import { T } from "./strings.js";
 
@@ -17,6 +17,7 @@ export function describe() {
 		try {
 			await send("PUT", "folders", { path: here.folder }, { body: { title: name.value, description: text.value, order: choice.value } });
 			event.target.closest("dialog").close();
+			toast(T.saved);
 			renewSoon();
 		} catch (problem) {
 			put(wrong, problem.message);

@@ -21,7 +21,7 @@ list.onbeforetoggle = () => {
 		shared.download && !here.query && !here.health && (here.folder || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
 		writable && !here.by && !here.health && textButton(T.describe, describe),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
-		textButton(T.help, help),
+		!isGuest && textButton(T.help, help),
 		signOut,
 	);
 };

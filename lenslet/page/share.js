@@ -27,13 +27,14 @@ export function share(selected = []) {
 			const shown = Object.fromEntries(marks.map(({ key, box }) => [key, box.checked]));
 			const { data } = await send("POST", "links", {}, { body: { path, q, label: label.value, days: Number(days.value), ...shown } });
 			put(made, result(data.url));
+			event.target.hidden = true; // one link is enough
 			list(links);
 		} catch (problem) {
 			put(made, h("p.problem", problem.message));
 		}
 	};
 	const options = marks.map(({ text, box }) => h("label.mark", box, text));
-	const above = path && parent(path) ? h("p.quiet", T.namesAbove) : "";
+	const above = path && parent(path) ? h("p.quiet", T.namesAbove(parent(path))) : "";
 	const form = h("form", { onsubmit }, h("label", T.label, label), h("label", T.ends, days), options, above, h("button", T.makeLink));
 	dialog(T.share, form, made, links);
 	list(links);

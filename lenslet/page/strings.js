@@ -51,7 +51,7 @@ export const T = {
 		position: "Guests see where photos were taken",
 		preview: "Messengers show the name and a photo to whoever has the address",
 	},
-	namesAbove: "Guests see the names of the folders above.",
+	namesAbove: (path) => `Guests see the names of the folders that it is in: ${path}`,
 	makeLink: "Make a link",
 	link: "Link",
 	links: "Links",
