@@ -342,6 +342,20 @@ def test_a_link_that_makes_no_sense_is_refused(shared: Gallery, name: str, value
     assert said["description"].startswith(f"{name}:")
 
 
+def test_there_are_never_more_links_than_can_be_read(shared: Gallery, root) -> None:
+    query = "name:" + "\u65e5" * 990
+    made = 0
+    while (
+        shared.app.post_json("/links", {"q": query}, headers=WRITER, status="*").status_int == 201
+    ):
+        made += 1
+    assert made > 200 and len(shared.app.get("/links", headers=WRITER).json["links"]) == made
+    assert (root / "_links.json").stat().st_size < 1 << 20
+    link = shared.app.get("/links", headers=WRITER).json["links"][0]
+    shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
+    make(shared.app)
+
+
 def test_only_what_exists_is_shared(shared: Gallery) -> None:
     for path in ("none", "2024/wedding/none.jpg", "2024/wedding/in.jpg/x"):
         shared.app.post_json("/links", {"path": path}, headers=WRITER, status=404)

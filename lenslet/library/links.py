@@ -137,7 +137,10 @@ class Links:
             if new == old:
                 return None
             document = {"v": 1, "links": [asdict(link) for link in new.values()]}
-            return Path(LINKS), orjson.dumps(document, option=_OPTIONS)
+            data = orjson.dumps(document, option=_OPTIONS)
+            if len(data) > DOCUMENT_BYTES:  # it could not be read any more
+                raise Invalid("path", f"{LINKS} would be too large: take some links back")
+            return Path(LINKS), data
 
         self._tree.update([Path(LINKS)], write)
         self._checked = float("-inf")

@@ -18,7 +18,9 @@ async function leave() {
 }
 
 // Opens a link: its secret becomes a cookie, and leaves the address.
+let opens = false;
 export async function open(secret) {
+	opens = true;
 	history.replaceState(null, "", "./");
 	try {
 		await send("POST", "session", {}, { body: { link: secret } });
@@ -41,5 +43,5 @@ on("sign-in", (reason) => {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}
 	};
-	dialog(T.signIn, h("form", { onsubmit }, isGuest || hasEnded ? h("p", reason) : "", h("label", T.token, token), wrong, h("button", T.signIn)));
+	dialog(T.signIn, h("form", { onsubmit }, opens || isGuest || hasEnded ? h("p", reason) : "", h("label", T.token, token), wrong, h("button", T.signIn)));
 });

@@ -18,14 +18,14 @@ export function share(selected = []) {
 	const marks = Object.entries(T.guests).map(([key, text]) => ({ key, text, box: h("input", { type: "checkbox", checked: key === "download" }) }));
 	const made = h("div.made", { role: "status" });
 	const links = h("div");
+	const tag = `shared ${new Date().toISOString().slice(0, 19)}`;
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
-			const tag = `shared ${new Date().toISOString().slice(0, 19)}`;
-			if (selected.length) await tagAll(selected, { add: [tag] });
 			const q = selected.length ? `tag:"${tag}"` : here.item ? "" : here.query;
 			const shown = Object.fromEntries(marks.map(({ key, box }) => [key, box.checked]));
 			const { data } = await send("POST", "links", {}, { body: { path, q, label: label.value, days: Number(days.value), ...shown } });
+			if (selected.length) await tagAll(selected, { add: [tag] }); // not before it is sure that there is a link
 			put(made, result(data.url));
 			event.target.hidden = true; // one link is enough
 			list(links);
@@ -34,7 +34,8 @@ export function share(selected = []) {
 		}
 	};
 	const options = marks.map(({ text, box }) => h("label.mark", box, text));
-	const above = path && parent(path) ? h("p.quiet", T.namesAbove(parent(path))) : "";
+	const isAll = !path && !selected.length && !here.query;
+	const above = isAll ? h("p.problem", T.wholeLibrary) : parent(path) && h("p.quiet", T.namesAbove(parent(path)));
 	const form = h("form", { onsubmit }, h("label", T.label, label), h("label", T.ends, days), options, above, h("button", T.makeLink));
 	dialog(T.share, form, made, links);
 	list(links);

@@ -171,19 +171,14 @@ export class Folder extends Source {
 		Object.assign(this, { dirs, unsupported, about: { title, description, order } });
 		this.#generation = generatedAt;
 		const pages = starts.map((start, page) => ({ page, count: (starts[page + 1] ?? itemCount) - start }));
-		this.begin(this.#isReversed ? pages.reverse() : pages);
+		this.begin(this.order ? pages.reverse() : pages);
 		this.#fill(0, items);
 	}
 
-	get #isReversed() {
-		return (this.order !== "") !== (this.about.order === "-date");
-	}
-
 	#fill(page, items) {
-		const taken = ({ takenAt, createdAt }) => takenAt ?? createdAt ?? "~";
 		// Pages are in the order of names, so only a folder of one page can be shown in another.
-		if (this.about.order?.endsWith("date") && this.blocks.every((block) => !block.page)) items.sort((one, other) => (taken(one) < taken(other) ? -1 : 1));
-		if (this.#isReversed) items.reverse();
+		if (this.about.order?.endsWith("date") && this.blocks.every((block) => !block.page)) sortByDate(items, this.about.order === "-date");
+		if (this.order) items.reverse();
 		for (const block of this.blocks) {
 			if (block.page === page) Object.assign(block, { items: items.slice(block.offset, block.offset + block.count).map(slim), stale: false });
 		}
@@ -194,6 +189,15 @@ export class Folder extends Source {
 		if (generatedAt === this.#generation) this.#fill(page, items);
 		else this.#take(await this.#page(0));
 	}
+}
+
+// Those without a date come last.
+function sortByDate(items, isNewestFirst) {
+	const taken = ({ takenAt, createdAt }) => takenAt ?? createdAt;
+	items.sort((one, other) => {
+		const [x, y] = isNewestFirst ? [taken(other), taken(one)] : [taken(one), taken(other)];
+		return !taken(one) - !taken(other) || (x > y) - (x < y);
+	});
 }
 
 // The one photo that a link shows.

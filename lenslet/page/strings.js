@@ -52,6 +52,7 @@ export const T = {
 		preview: "Messengers show the name and a photo to whoever has the address",
 	},
 	namesAbove: (path) => `Guests see the names of the folders that it is in: ${path}`,
+	wholeLibrary: "This shows the whole library.",
 	makeLink: "Make a link",
 	link: "Link",
 	links: "Links",

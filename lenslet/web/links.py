@@ -117,11 +117,12 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     if query and not parse_query(query):
         raise Invalid("q", "finds nothing")
     shown = {name: asked[name] for name in _SHOWN}
-    return Link("", path, query, label or query or path.name, **shown), asked["days"]
+    named = (label or query or path.name)[:_MOST_LABEL]
+    return Link("", path, query, named, **shown), asked["days"]
 
 
 def _answer(link: Link) -> dict[str, Any]:
-    """What is told of a link: nothing that gives access."""
+    """Returns what clients may know of a link. None of it gives access."""
     shown = {name: getattr(link, name) for name in _SHOWN}
     return {
         "id": link.id,
