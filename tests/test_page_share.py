@@ -198,3 +198,29 @@ def test_what_is_for_sharing_has_no_faults_of_accessibility(shared: Server, open
     page.keyboard.press("Escape")
     menu(page, "Title and order")
     assert faults(page) == []
+
+
+def test_a_selection_that_cannot_be_shared_gets_no_tag(
+    serve: Callable[..., Server], open_page, root: pathlib.Path
+) -> None:
+    fill(root)
+    server = serve(root)
+    wait_until_indexed(server)
+    page = open_page(server, "#/2024/wedding/")
+    page.get_by_role("checkbox", name="Select img0.jpg").check(force=True)
+    page.locator(".bulk").get_by_role("button", name="Share").click()
+    page.get_by_role("button", name="Make a link").click()
+    expect(page.get_by_text("Links need API_TOKEN")).to_be_visible()
+    page.wait_for_timeout(500)
+    assert not (root / "2024/wedding/img0.jpg.json").exists()
+
+
+def test_newest_first_puts_photos_without_a_date_last(shared: Server, open_page, root) -> None:
+    old(root / "2024/wedding/a-scan.jpg", jpeg(seed=11))
+    about = {"version": 1, "kind": "folder", "order": "-date"}
+    (root / "2024/wedding/.lenslet.folder.json").write_text(json.dumps(about))
+    page = open_page(shared, "#/2024/wedding/")
+    sign_in(page)
+    expect(page.locator(".tile a")).to_have_count(7)
+    names = [each.get_attribute("title") for each in page.locator(".tile a").all()]
+    assert names == [*(f"img{number}.jpg" for number in range(6)), "a-scan.jpg"]
