@@ -311,8 +311,8 @@ def test_a_link_opens_behind_nginx_until_it_is_taken_back(site) -> None:
     assert nginx.ask(route, Cookie=cookie)[0] == 200  # a user who has one is still a user
     assert nginx.ask("/photos/folders?path=", Cookie=cookie)[0] == 200
     assert nginx.ask(f"/photos/links/{link['id']}", "DELETE", Origin=own)[0] == 204
-    said = ask(route, Cookie=cookie)
-    assert (said[0], json.loads(said[1])["description"]) == (401, "This link has ended, or was taken back.")  # fmt: skip
+    said = wait_for(lambda: (found := ask(route, Cookie=cookie))[0] == 401 and found, 2)
+    assert json.loads(said[1])["description"] == "This link has ended, or was taken back."
 
 
 def test_a_page_of_new_photos_shows_all_its_pictures_at_the_first_visit(

@@ -343,14 +343,19 @@ def test_a_link_that_makes_no_sense_is_refused(shared: Gallery, name: str, value
 
 
 def test_there_are_never_more_links_than_can_be_read(shared: Gallery, root) -> None:
-    query = "name:" + "\u65e5" * 990
-    made = 0
-    while (
-        shared.app.post_json("/links", {"q": query}, headers=WRITER, status="*").status_int == 201
-    ):
-        made += 1
-    assert made > 200 and len(shared.app.get("/links", headers=WRITER).json["links"]) == made
-    assert (root / "_links.json").stat().st_size < 1 << 20
+    file, query = root / "_links.json", "name:" + "\u65e5" * 990
+    one = shared.app.post_json("/links", {"q": query}, headers=WRITER, status=201)
+    document, size = json.loads(file.read_text()), file.stat().st_size
+    for number in range((1 << 20) // size - 3):
+        document["links"].append({**document["links"][0], "hash": f"{number:064x}"})
+    file.write_text(json.dumps(document, ensure_ascii=False))
+    made = len(document["links"])
+    while one.status_int == 201:
+        one = shared.app.post_json("/links", {"q": query}, headers=WRITER, status="*")
+        made += one.status_int == 201
+        assert file.stat().st_size < 1 << 20
+    assert one.status_int == 422 and made > 200
+    assert len(shared.app.get("/links", headers=WRITER).json["links"]) == made
     link = shared.app.get("/links", headers=WRITER).json["links"][0]
     shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
     make(shared.app)

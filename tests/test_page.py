@@ -1025,7 +1025,7 @@ def test_photos_are_selected_by_click_and_shift_and_tagged_with_one_request(
     link(page, "b7.png").click()  # one more, which never had it
     enter(bulk.get_by_label("Add a tag"), "favourite")
     wait_for(lambda: item(library, "big/b7.png")["tags"] == ["favourite"])
-    page.get_by_role("button", name="Undo").last.click()
+    page.get_by_role("button", name="Undo").click()
     wait_for(lambda: item(library, "big/b7.png")["tags"] == [])
     assert item(library, "big/b5.png")["tags"] == ["favourite"]
     link(page, "b7.png").click()
@@ -1393,12 +1393,12 @@ def test_health_shows_every_kind_of_problem_in_the_words_of_the_service(
 
 def test_health_shows_how_far_indexing_is(serve, open_page, root: pathlib.Path) -> None:
     first = old(root / "0.jpg", encode(Image.effect_noise((4000, 3000), 60), quality=90))
-    for number in range(1, 60):
+    for number in range(1, 40):
         os.link(first, root / f"{number}.jpg")
     page = open_page(serve(root), "#health")
     expect(page.get_by_text(re.compile(r"\d+ to do, \d+ a second"))).to_be_visible()
     expect(page.get_by_text("Nothing to do")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Thumbnails: 60 of 60", exact=True)).to_be_visible()
+    expect(page.get_by_text("Thumbnails: 40 of 40", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name="All is well")).to_be_visible()
 
 
@@ -1515,10 +1515,9 @@ def test_a_key_that_comes_while_a_dialog_closes_is_neither_lost_nor_taken_twice(
 
 
 @pytest.mark.parametrize("width", [390, 820, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_view_has_faults_of_accessibility(library, open_page, scheme, width) -> None:
+def test_no_view_has_faults_of_accessibility(library, open_page, width) -> None:
     edit(library, "art/2025/img27.jpg", tags=["axe"], notes="Axe.")
-    page = open_page(library, color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = open_page(library, viewport={"width": width, "height": 800})
     views = {
         "#/": ".folders img",
         "#/photos": ".day h3",
@@ -1553,13 +1552,14 @@ def test_no_view_has_faults_of_accessibility(library, open_page, scheme, width) 
 
 
 def faults(page: Page) -> list[str]:
+    """What axe finds in light and, of colours, in dark: nothing else depends on it."""
     page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{each['id']}: {node['html'][:200]}"
-        for each in found["violations"]
-        for node in each["nodes"]
-    ]
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)  # what fades
+    found += page.evaluate("axe.run(document, {runOnly: 'color-contrast'})")["violations"]
+    page.emulate_media(color_scheme="light")
+    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
 def test_markup_in_names_tags_and_notes_is_text(library: Server, open_page) -> None:

@@ -299,13 +299,16 @@ def test_the_length_is_known_before(tmp_path_factory, files: dict[str, int]) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
-    [[BORDER - 1, 3], [BORDER, 3], [BORDER + 1], [2**31, 2**31, 3], [1] * 65_535, [0] * 70_000],
+    [[BORDER - 1, 3], [BORDER, 3], [1] * 65_535, [0] * 70_000],
 )
 def test_large_archives_are_whole(tmp_path: pathlib.Path, sizes: list[int]) -> None:
-    names = [f"{number}.jpg" for number in range(len(sizes))]
+    names, zeros = [f"{number}.jpg" for number in range(len(sizes))], bytes(1 << 20)
     with (tmp_path / "a.zip").open("wb") as file:
         for piece in made(tmp_path / "scratch", sizes, names):
-            file.seek(len(piece), os.SEEK_CUR) if not any(piece) else file.write(piece)
+            if zeros.startswith(piece):
+                file.seek(len(piece), os.SEEK_CUR)
+            else:
+                file.write(piece)
     assert (tmp_path / "a.zip").stat().st_size == archive.length(zip(names, sizes, strict=True))
     with zipfile.ZipFile(tmp_path / "a.zip") as found:
         assert [each.file_size for each in found.infolist()] == sizes

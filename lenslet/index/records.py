@@ -203,7 +203,8 @@ class Records:
         with self._lock:
             self.version += 1
             self.changes += 1
-            gone = {path, *filter(path.holds, self._folders)}
+            start = f"{path}/" if path else ""
+            gone = {path, *(folder for folder in self._folders if folder.startswith(start))}
             self._gone |= gone
             self.forgotten += any(self.get(folder).generation for folder in gone)
             self._nested -= gone

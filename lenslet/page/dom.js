@@ -54,8 +54,10 @@ export const button = (name, label, onclick, props) =>
 
 export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
 
-// Says something for a while, above everything; `action` is a button that ends it.
+// Says something for a while, above everything; `action` is a button that ends it. There is one
+// message at a time, and one with a button: what is new takes the place of what is old.
 export function toast(text, action) {
+	for (const old of document.querySelectorAll(".toast")) if (!old.querySelector("button") === !action) old.remove();
 	const box = h("p.toast", { popover: "manual", role: "status" }, text, action);
 	if (action) action.addEventListener("click", () => box.remove());
 	document.body.append(box);

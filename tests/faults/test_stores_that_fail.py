@@ -388,7 +388,7 @@ def is_complete(server: Server, bucket: BucketPath, name: str) -> bool:
 def check_completed(server: Server, writers: Writers, names: list[str]) -> None:
     """Thumbnails and search are complete soon, and nobody has to ask for it."""
     for name in names:
-        server.until(lambda name=name: is_complete(server, writers.bucket, name), 20)
+        server.until(lambda name=name: is_complete(server, writers.bucket, name), 40)
         data = (writers.bucket / f"album/{name}.thumbnail").read_bytes()
         assert Image.open(io.BytesIO(data)).size == (80, 60)
     for writer in range(WRITERS):
