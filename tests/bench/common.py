@@ -31,6 +31,9 @@ CHECKOUT = HERE.parent.parent
 WORDS = ["beach", "sunset", "harbour", "mountain", "river", "city", "night", "winter", "summer",
          "garden", "portrait", "wedding", "birthday", "family", "dog", "cat", "boat", "train",
          "castle", "bridge"]  # fmt: skip
+CAMERAS = [{"camera": "FUJIFILM X-T5", "lens": "XF35mmF1.4 R"},
+           {"camera": "Canon EOS R6", "lens": "RF24-105mm F4 L IS USM"},
+           {"camera": "Apple iPhone 14", "lens": "iPhone 14 back dual wide camera 5.7mm f/1.5"}]  # fmt: skip
 _PACKAGES = ("pillow", "pyvips", "pyvips-binary", "falcon", "gunicorn", "orjson", "blake3")
 
 
