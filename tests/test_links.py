@@ -14,7 +14,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from buckets import BucketPath
 from conftest import ROOT, Gallery, draw, encode, exif, jpeg, put
+from test_pointers import point
 from webtest import TestApp
 
 from lenslet.web.page import load
@@ -55,7 +57,7 @@ def shared(make_gallery: Callable[..., Gallery], root: pathlib.Path) -> Gallery:
     return gallery
 
 
-def make(app: TestApp, path: str = "2024/wedding", **more: Any) -> dict[str, Any]:
+def make_link(app: TestApp, path: str = "2024/wedding", **more: Any) -> dict[str, Any]:
     found: dict[str, Any] = app.post_json("/links", {"path": path, **more}, headers=WRITER, status=201).json  # fmt: skip
     return found
 
@@ -103,7 +105,7 @@ PHOTOS = {"/item", "/thumb", "/preview"}
 @pytest.mark.parametrize("who", ["nobody", "reader", "writer", "guest", "ended"])
 def test_every_route_and_method_answers_whom_it_is_for(shared: Gallery, who: str) -> None:
     app = shared.app
-    link = make(app)
+    link = make_link(app)
     headers = {"reader": {"Authorization": f"Bearer {READING}"}, "writer": WRITER}.get(who, {})
     if who in ("guest", "ended"):
         headers = guest(app, link)
@@ -144,7 +146,7 @@ def test_every_route_and_method_answers_whom_it_is_for(shared: Gallery, who: str
 
 
 def test_a_write_of_another_site_is_refused_with_a_link_too(shared: Gallery) -> None:
-    headers = guest(shared.app, make(shared.app))
+    headers = guest(shared.app, make_link(shared.app))
     for _, method, route in routes("2024/wedding/in.jpg"):
         if method in ("post", "put", "delete"):
             answer = ask(shared.app, method, route, **headers, **{"Sec-Fetch-Site": "cross-site"})
@@ -171,6 +173,13 @@ def everything_below(path: str) -> list[str]:
     ]  # fmt: skip
 
 
+def is_empty(answer: Any) -> bool:
+    """True if a search, a feed or counts have found nothing."""
+    if answer.content_type == "application/atom+xml":
+        return b"<entry>" not in answer.body
+    return not any(answer.json.get(key) for key in ("items", "months", "folders", "path"))
+
+
 BESIDE = ["2024", "", "2024/wed", "2024/wedding2", "2024/wed/zebra.jpg", "2024/zebra.jpg", "zebra", "zebra/walrus.jpg",
           "2024/wedding/../wed", "2024/wedding/..", "2024/wedding/../zebra.jpg", "2024//wedding", "2024/Wedding",
           "2024/wedding/../../zebra/walrus.jpg", "2024/wedding\\..\\zebra.jpg", "./2024/wed", "none/at/all.jpg"]  # fmt: skip
@@ -178,7 +187,7 @@ BESIDE = ["2024", "", "2024/wed", "2024/wedding2", "2024/wed/zebra.jpg", "2024/z
 
 @pytest.mark.parametrize("download", [False, True])
 def test_what_lies_beside_a_shared_folder_does_not_exist(shared: Gallery, download: bool) -> None:
-    link = make(shared.app, words=True, download=download)
+    link = make_link(shared.app, words=True, download=download)
     headers = guest(shared.app, link)
     refused = {}
     for path in BESIDE:
@@ -195,7 +204,7 @@ def test_what_lies_beside_a_shared_folder_does_not_exist(shared: Gallery, downlo
 
 
 def test_a_guest_sees_the_folder_and_all_below(shared: Gallery) -> None:
-    link = make(shared.app, days=3, label="Wedding")
+    link = make_link(shared.app, days=3, label="Wedding")
     headers = guest(shared.app, link)
     get = shared.app.get
     assert [each["name"] for each in get("/folders?path=2024/wedding", headers=headers).json["items"]] == ["in.jpg"]  # fmt: skip
@@ -209,26 +218,80 @@ def test_a_guest_sees_the_folder_and_all_below(shared: Gallery) -> None:
     assert get("/thumb?path=2024/wedding/in.jpg", headers=headers).content_type == "image/webp"
 
 
+def test_a_pointer_below_a_shared_folder_is_a_part_of_it_and_leads_no_further(
+    make_gallery: Callable[..., Gallery], root: pathlib.Path
+) -> None:
+    fill(root)
+    put(root / "zebra/hidden/walrus.jpg", jpeg(seed=8))
+    point(root / "2024/wedding/guests", "zebra")
+    point(root / "2024/wedding/up", "2024")
+    gallery = make_gallery(API_TOKEN=FULL, IGNORE="zebra/hidden")
+    gallery.index()
+    gallery.settle(400)
+    headers = guest(gallery.app, make_link(gallery.app))
+    gallery.app.get("/thumb?path=2024/wedding/guests/walrus.jpg", headers=headers, status=200)
+    folders = ("guests/hidden", "guests/../../wed", "guests/..", "up", "up/wed", "up/up/zebra")
+    for path in (*folders, "guests/hidden/walrus.jpg", "guests/../zebra.jpg", "up/zebra.jpg"):
+        for route in everything_below(f"2024/wedding/{path}"):
+            answer = ask(gallery.app, "get", route, **headers)
+            about = (route, answer.status_int, answer.body[:300])
+            assert answer.status_int in (400, 403, 404) or is_empty(answer), about
+    for route in everything_below("zebra/walrus.jpg"):  # where the photo really is
+        assert ask(gallery.app, "get", route, **headers).status_int in (403, 404), route
+    point(root / "2024/wedding/broken", "zebra/gone")
+    for path in ("2024/wedding/broken", "2024/wedding/up"):  # whose errors name where they lead
+        said = gallery.app.get(f"/folders?path={path}", headers=headers, status=404).text
+        assert "zebra" not in said and "chain" not in said
+    alone = guest(gallery.app, make_link(gallery.app, "2024/wedding/guests"))
+    gallery.app.get("/thumb?path=2024/wedding/guests/walrus.jpg", headers=alone, status=200)
+    for path in ("2024/wedding/in.jpg", "zebra/walrus.jpg", "2024/wedding/guests/../in.jpg"):
+        assert ask(gallery.app, "get", f"/thumb?path={path}", **alone).status_int in (400, 404)
+
+
+def test_a_link_to_a_whole_bucket_shows_what_is_below_its_prefix_and_asks_for_nothing_else(
+    make: Callable[..., Gallery], ours: BucketPath
+) -> None:
+    put(ours / "photos/wedding/in.jpg", jpeg(seed=1))
+    put(ours / "photos/wed/zebra.jpg", jpeg(seed=2))
+    put(ours / "photos-private/zebra.jpg", jpeg(seed=3))
+    gallery = make(ours / "photos", API_TOKEN=FULL)
+    gallery.index()
+    gallery.settle(400)
+    whole = guest(gallery.app, make_link(gallery.app, "", download=True))
+    gallery.app.get("/file?path=wedding/in.jpg", headers=whole, status=200)
+    for path in ("../photos-private", "-private", "/../photos-private/zebra.jpg", "-private/zebra.jpg"):  # fmt: skip
+        for route in everything_below(path):
+            answer = ask(gallery.app, "get", route, **whole)
+            assert answer.status_int in (400, 403, 404) or is_empty(answer), (route, answer.body)
+    folder = guest(gallery.app, make_link(gallery.app, "wedding", download=True))
+    gallery.app.get("/file?path=wedding/in.jpg", headers=folder, status=200)
+    ours.service.reset()
+    for path in ("wed/zebra.jpg", "wed/none.jpg", "wed", "none"):  # so they take equally long
+        for route in everything_below(path):
+            assert ask(gallery.app, "get", route, **folder).status_int in (403, 404), route
+    assert ours.service.counts() == {}
+
+
 def test_tags_notes_and_position_are_shown_only_if_the_link_says_so(shared: Gallery) -> None:
     routes = ["/folders?path=2024/wedding", "/search?path=2024/wedding", "/item?path=2024/wedding/in.jpg&exif=full"]  # fmt: skip
-    plain = guest(shared.app, make(shared.app))
+    plain = guest(shared.app, make_link(shared.app))
     for route in routes:
         text = shared.app.get(route, headers=plain).text
         assert not any(word in text for word in ("walrus", "zebra", "GPS", "user")), text
     for query in ("walrus", "tag:family", "-zebra", "notes:our"):  # nor can they be guessed
         shared.app.get("/search", {"path": "2024/wedding", "q": query}, headers=plain, status=403)
         shared.app.get("/timeline", {"path": "2024/wedding", "q": query}, headers=plain, status=403)
-    words = guest(shared.app, make(shared.app, words=True))
+    words = guest(shared.app, make_link(shared.app, words=True))
     for route in routes:
         text = shared.app.get(route, headers=words).text
         assert "walrus" in text and "our zebra" in text and "GPS" not in text
     assert shared.app.get("/search?path=2024/wedding&q=walrus", headers=words).json["total"] == 1
-    place = guest(shared.app, make(shared.app, position=True))
+    place = guest(shared.app, make_link(shared.app, position=True))
     assert shared.app.get(routes[2], headers=place).json["exif"]["GPSLatitude"] == 48.5
 
 
 def test_an_answer_does_not_tell_that_hidden_notes_have_changed(shared: Gallery) -> None:
-    headers = guest(shared.app, make(shared.app))
+    headers = guest(shared.app, make_link(shared.app))
     route = "/item?path=2024/wedding/in.jpg"
     before = shared.app.get(route, headers=headers).headers["ETag"]
     shared.app.put_json(route, {"notes": "secret"}, headers=WRITER)
@@ -236,9 +299,9 @@ def test_an_answer_does_not_tell_that_hidden_notes_have_changed(shared: Gallery)
 
 
 def test_files_are_given_only_if_the_link_says_so(shared: Gallery) -> None:
-    headers = guest(shared.app, make(shared.app))
+    headers = guest(shared.app, make_link(shared.app))
     shared.app.get("/file?path=2024/wedding/in.jpg", headers=headers, status=403)
-    headers = guest(shared.app, make(shared.app, download=True))
+    headers = guest(shared.app, make_link(shared.app, download=True))
     assert shared.app.get("/file?path=2024/wedding/in.jpg", headers=headers).body == position()
     assert shared.app.get("/files/2024/wedding/in.jpg", headers=headers).body == position()
     archive = shared.app.get("/zip?path=2024/wedding&recursive=true", headers=headers).body
@@ -250,7 +313,7 @@ def test_files_are_given_only_if_the_link_says_so(shared: Gallery) -> None:
 
 
 def test_one_photo_can_be_shared(shared: Gallery) -> None:
-    headers = guest(shared.app, make(shared.app, "2024/wedding/in.jpg"))
+    headers = guest(shared.app, make_link(shared.app, "2024/wedding/in.jpg"))
     assert shared.app.get("/thumb?path=2024/wedding/in.jpg", headers=headers).status_int == 200
     assert shared.app.get("/item?path=2024/wedding/in.jpg", headers=headers).status_int == 200
     for route in ("/folders?path=2024/wedding", "/thumb?path=2024/wedding/party/dance.jpg", "/search?path=2024/wedding"):  # fmt: skip
@@ -258,7 +321,7 @@ def test_one_photo_can_be_shared(shared: Gallery) -> None:
 
 
 def test_a_search_below_a_folder_can_be_shared(shared: Gallery) -> None:
-    headers = guest(shared.app, make(shared.app, "2024", q="tag:family"))
+    headers = guest(shared.app, make_link(shared.app, "2024", q="tag:family"))
     get = shared.app.get
     found = get("/search?path=2024&q=tag:family date:2024", headers=headers).json
     assert [each["path"] for each in found["items"]] == ["2024/wedding/in.jpg"]
@@ -269,10 +332,21 @@ def test_a_search_below_a_folder_can_be_shared(shared: Gallery) -> None:
                   "/thumb?path=zebra/walrus.jpg", "/search/counts?path=2024"):  # fmt: skip
         get(route, headers=headers, status=404)
     get("/search?path=2024&q=tag:family tag:walrus", headers=headers, status=403)
+    get("/zip?path=2024&q=tag:family", headers=headers, status=403)
+    headers = guest(shared.app, make_link(shared.app, "2024", q="tag:family", download=True))
+    archive = get("/zip?path=2024&q=tag:family", headers=headers).body
+    assert zipfile.ZipFile(io.BytesIO(archive)).namelist() == ["wedding/in.jpg"]
+    for route in (
+        "/zip?path=2024&recursive=true",
+        "/zip?path=2024&q=date:2024",
+        "/zip?path=&q=tag:family",
+        "/zip?q=tag:family",
+    ):
+        get(route, headers=headers, status=404)
 
 
 def test_a_photo_that_leaves_a_shared_search_is_not_shown_any_more(shared: Gallery) -> None:
-    headers = guest(shared.app, make(shared.app, "", q="tag:family"))
+    headers = guest(shared.app, make_link(shared.app, "", q="tag:family"))
     route = "/thumb?path=2024/wedding/in.jpg"
     shared.app.get(route, headers=headers, status=200)
     shared.app.put_json("/item?path=2024/wedding/in.jpg", {"tags": []}, headers=WRITER)
@@ -284,7 +358,7 @@ def test_a_photo_that_leaves_a_shared_search_is_not_shown_any_more(shared: Galle
 
 
 def test_who_may_write_makes_lists_and_takes_back_links(shared: Gallery, root) -> None:
-    link = make(shared.app, label="Wedding", days=2)
+    link = make_link(shared.app, label="Wedding", days=2)
     assert link["url"].startswith(f"http://localhost:80/?link={link['id']}#secret=")
     shown = shared.app.get("/links", headers=WRITER).json["links"]
     assert [(each["id"], each["path"], each["label"], each["used"]) for each in shown] == [
@@ -304,7 +378,7 @@ def test_who_may_write_makes_lists_and_takes_back_links(shared: Gallery, root) -
 
 
 def test_a_link_that_was_taken_back_shows_nothing_any_more(shared: Gallery) -> None:
-    link = make(shared.app, download=True)
+    link = make_link(shared.app, download=True)
     headers = guest(shared.app, link)
     route = "/thumb?path=2024/wedding/in.jpg"
     version = shared.app.get("/folders?path=2024/wedding", headers=headers).json["items"][0][
@@ -321,7 +395,7 @@ def test_a_link_that_was_taken_back_shows_nothing_any_more(shared: Gallery) -> N
 
 
 def test_a_link_ends_by_itself(shared: Gallery, root) -> None:
-    link = make(shared.app, days=1)
+    link = make_link(shared.app, days=1)
     headers = guest(shared.app, link)
     stored = json.loads((root / "_links.json").read_text())
     stored["links"][0]["ends"] = "2020-01-01T00:00:00Z"
@@ -358,7 +432,7 @@ def test_there_are_never_more_links_than_can_be_read(shared: Gallery, root) -> N
     assert len(shared.app.get("/links", headers=WRITER).json["links"]) == made
     link = shared.app.get("/links", headers=WRITER).json["links"][0]
     shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
-    make(shared.app)
+    make_link(shared.app)
 
 
 def test_only_what_exists_is_shared(shared: Gallery) -> None:
@@ -388,7 +462,7 @@ def test_who_may_only_write_among_the_photos_makes_no_links(make_gallery, root, 
     fill(root)
     gallery = make_gallery(API_TOKEN=FULL, STATE_DIR=str(tmp_path / "state"))
     gallery.index()
-    link = make(gallery.app)
+    link = make_link(gallery.app)
     stored = (tmp_path / "state/_links.json").read_bytes()
     (tmp_path / "state/_links.json").unlink()
     put(root / "_links.json", stored)
@@ -398,7 +472,7 @@ def test_who_may_only_write_among_the_photos_makes_no_links(make_gallery, root, 
 
 def test_two_processes_lose_no_link_and_see_each_others(shared: Gallery, make_gallery) -> None:
     other = make_gallery(API_TOKEN=FULL)
-    links = [make(app) for app in (shared.app, other.app) for _ in range(3)]
+    links = [make_link(app) for app in (shared.app, other.app) for _ in range(3)]
     assert len(shared.app.get("/links", headers=WRITER).json["links"]) == len(links)
     for link in links:
         for app in (shared.app, other.app):
@@ -407,7 +481,7 @@ def test_two_processes_lose_no_link_and_see_each_others(shared: Gallery, make_ga
 
 def test_a_messenger_shows_name_and_cover_if_the_link_says_so(shared: Gallery) -> None:
     for more, shows in (({}, False), ({"preview": True, "label": 'A "big" <day>'}, True)):
-        link = make(shared.app, **more)
+        link = make_link(shared.app, **more)
         page = shared.app.get(f"/?link={link['id']}", headers={"Accept": "*/*"})
         assert page.content_type == "text/html" and ("og:title" in page) == shows
         cover = shared.app.get(f"/links/{link['id']}/cover", status=200 if shows else 404)
@@ -433,7 +507,7 @@ def test_a_feed_has_what_was_added_last(shared: Gallery, root) -> None:
         return [str(entry.findtext(f"{atom}title")) for entry in feed.iter(f"{atom}entry")]
 
     assert len(names("/feed", WRITER)) == 6
-    headers = guest(shared.app, make(shared.app))
+    headers = guest(shared.app, make_link(shared.app))
     assert sorted(names("/feed?path=2024/wedding", headers)) == ["dance.jpg", "in.jpg"]
     put(root / "2024/wedding/<late> & \u00e9.jpg", jpeg(seed=9))
     shared.index()
@@ -447,7 +521,7 @@ def test_a_feed_has_what_was_added_last(shared: Gallery, root) -> None:
 @pytest.mark.slow
 def test_ten_thousand_random_requests_with_a_link_leak_nothing(shared: Gallery) -> None:
     drawn = random.Random(20261124)
-    headers = guest(shared.app, make(shared.app, download=True))
+    headers = guest(shared.app, make_link(shared.app, download=True))
     names = ["2024", "wedding", "wed", "wedding2", "zebra", "walrus.jpg", "zebra.jpg", "in.jpg", "party", "..", ".", "",
              "%2e%2e", "%2F", "%5c", "%00", "_links.json", "_rollup.json", "in.jpg.json", "\u00e9", "Wedding"]  # fmt: skip
     templates = [

@@ -115,7 +115,7 @@ def test_the_page_loads_from_its_own_origin_and_runs_nothing_inline(make_app) ->
     policy = directives(page(app))
     assert policy == {
         "default-src": ["'none'"], "script-src": ["'self'"], "style-src": ["'self'"], "img-src": ["'self'"],
-        "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'none'"],
+        "connect-src": ["'self'"], "base-uri": ["'none'"], "form-action": ["'self'"],
         "frame-ancestors": ["'none'"], "require-trusted-types-for": ["'script'"], "trusted-types": ["'none'"],
     }  # fmt: skip
     assert "unsafe" not in page(app).headers["Content-Security-Policy"]

@@ -129,6 +129,10 @@ def test_one_photo_and_a_selection_can_be_shared(shared: Server, open_page) -> N
     guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
     expect(guest.locator(".tile.shown")).to_have_count(2)
     expect(guest.get_by_role("heading", name="2 photos")).to_be_visible()
+    guest.get_by_role("button", name="Menu").click()
+    with guest.expect_download() as download:
+        guest.get_by_text("Download all").click()
+    assert len(zipfile.ZipFile(download.value.path()).namelist()) == 2
     owner.goto(f"http://127.0.0.1:{shared.port}/#/2024/zebra.jpg")
     owner.reload()
     owner.get_by_role("dialog", name="Photo").get_by_role("button", name="Share").click()
@@ -142,6 +146,7 @@ def test_one_photo_and_a_selection_can_be_shared(shared: Server, open_page) -> N
     expect(guest.get_by_role("dialog", name="Photo")).to_contain_text("1 of 1")
 
 
+@in_both_browsers
 def test_a_selection_is_downloaded_as_one_archive(shared: Server, open_page) -> None:
     owner = open_page(shared, "#/2024/wedding/")
     sign_in(owner)

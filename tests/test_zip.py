@@ -92,6 +92,16 @@ def test_a_selection_has_the_paths_below_its_common_folder(gallery: Gallery, roo
     assert 'filename="2024.zip"' in named
 
 
+def test_what_a_search_finds_is_sent_below_the_folder(gallery: Gallery) -> None:
+    gallery.settle(400)
+    answer = gallery.app.get("/zip", {"path": "2024", "q": "img -name:img3"})
+    assert list(zipped(answer)) == ["wedding/img2.jpg", "wedding/img10.jpg"]
+    assert 'filename="2024.zip"' in answer.headers["Content-Disposition"]
+    assert len(zipped(gallery.app.get("/zip?q=jpg"))) == 5
+    gallery.app.get("/zip?path=2024&q=nothing", status=404)
+    gallery.app.get("/zip?path=2024&q=date:x", status=400)
+
+
 def test_a_form_may_ask_because_a_browser_saves_only_its_answer(gallery: Gallery) -> None:
     paths = json.dumps(["2024/a.jpg", "2024/wedding/deep/été.jpg"])
     answer = gallery.app.post("/zip", {"paths": paths})

@@ -29,7 +29,7 @@ const url = (route, params) => {
 export const thumbUrl = ({ path, rev, thumb }) => url("thumb", { path, v: thumb ?? rev });
 export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${previews}` });
 export const fileUrl = ({ path }) => url("file", { path });
-export const zipUrl = (path) => url("zip", { path, recursive: "true" });
+export const zipUrl = (path, q) => url("zip", { path, ...(q ? { q } : { recursive: "true" }) });
 
 async function ask(method, address, { body, etag, ...options } = {}) {
 	const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(etag && { "If-Match": etag }) };
@@ -67,14 +67,6 @@ export async function read(route, params, options) {
 
 // Asks once: the caller keeps what could not be written.
 export const send = (method, route, params, options) => ask(method, url(route, params), options);
-
-// Returns an archive of photos.
-export async function archive(paths) {
-	const headers = { "Content-Type": "application/json" };
-	const answer = await fetch("zip", { method: "POST", headers, body: JSON.stringify({ paths }) });
-	if (!answer.ok) throw problem(answer.status, await answer.json());
-	return answer.blob();
-}
 
 // Asks why an image was not sent: the reason, and `later` if it may still come, or has come now.
 export async function whyNot(address) {

@@ -1,6 +1,5 @@
 // The bar that changes the tags of all selected photos. The last change can be undone.
 
-import { archive } from "./api.js";
 import { button, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";
 import { on } from "./events.js";
@@ -27,15 +26,13 @@ on("selection", () => {
 	put(count, T.selected(selection.size()));
 });
 
-async function download() {
-	toast(T.preparing);
-	try {
-		const href = URL.createObjectURL(await archive(selection.all()));
-		h("a", { href, download: "photos.zip" }).click();
-		URL.revokeObjectURL(href);
-	} catch (problem) {
-		toast(problem.message);
-	}
+// The browser saves the answer to a form as it comes, and shows how far it is. A refusal is shown in a tab of its own.
+function download() {
+	const paths = h("input", { name: "paths", value: JSON.stringify(selection.all()) });
+	const form = h("form", { method: "post", action: "zip", target: "_blank", hidden: true }, paths);
+	document.body.append(form);
+	form.submit();
+	form.remove();
 }
 
 async function tag(change) {

@@ -18,7 +18,7 @@ list.onbeforetoggle = () => {
 		here.by !== "added" && !here.health && !isSingle && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
 		!shared.query && !isSingle && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
 		writable && !here.health && textButton(T.share, () => share()),
-		shared.download && !here.query && !here.health && (here.folder || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder), download: "" }, T.downloadAll),
+		shared.download && !here.health && (here.folder || here.query || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder, here.query), download: "" }, T.downloadAll),
 		writable && !here.by && !here.health && textButton(T.describe, describe),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
 		!isGuest && textButton(T.help, help),

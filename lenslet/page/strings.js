@@ -62,7 +62,6 @@ export const T = {
 	linkOf: (path, ends, used) => `/${path} · until ${new Date(ends).toLocaleDateString()}${used && ` · used on ${new Date(used).toLocaleDateString()}`}`,
 	takeBack: "Take back",
 	downloadAll: "Download all",
-	preparing: "The archive is being made…",
 
 	// A folder's own
 	describe: "Title and order",

@@ -16,6 +16,7 @@ from lenslet.index.status import Status
 from lenslet.library import Library, links
 from lenslet.library.sidecar import digest, dumps, loads
 from lenslet.search.query import Search
+from lenslet.web import scope
 from lenslet.web.access import Access, Session
 from lenslet.web.answers import JSON, status_of
 from lenslet.web.feed import Feed
@@ -148,6 +149,8 @@ def _answer_error(
 ) -> None:
     """Answers an error."""
     error = service.explained(error)
+    if getattr(req.context, "link", None):
+        error = scope.shown_error(error)
     resp.status = status_of(error)
     answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
     if isinstance(error, errors.PointerLoop):

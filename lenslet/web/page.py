@@ -26,7 +26,7 @@ _TYPES = {
 }
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{buckets}; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "trusted-types 'none'; require-trusted-types-for 'script'"
 )
 _AWS = "https://*.amazonaws.com"

@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 
 from lenslet import paths
+from lenslet.errors import Denied, LensletError, NotFound, PointerLoop
 from lenslet.library.links import Link
 from lenslet.search.query import DATE, NAME, PATH, Search, parse
 from lenslet.web.parameters import path_param
@@ -22,6 +23,7 @@ _MANIFEST = {"v", "path", "generatedAt", "page", "pageCount", "itemCount", "star
 _EXIF = {"width", "height", "takenAt", "createdAt", "Make", "Model", "LensModel", "FNumber",
          "ExposureTime", "ISOSpeedRatings", "FocalLength"}  # fmt: skip
 _POSITION = {"GPSLatitude", "GPSLongitude"}
+_NOT_SHOWN = "This link does not show that."
 _WORDS = {"tags", "notes", "keywords", "title", "caption"}
 
 
@@ -34,11 +36,11 @@ def check(
         return
     if kind is Guests.NOTHING or req.method not in ("GET", "HEAD"):
         raise falcon.HTTPForbidden(description="A link only shows photos.")
-    if kind is Guests.ORIGINAL and not link.download:
+    if kind in (Guests.ORIGINAL, Guests.ORIGINALS) and not link.download:
         raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
     path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
     is_shown = link.path.holds(path)
-    if kind is Guests.SEARCH:
+    if kind in (Guests.SEARCH, Guests.ORIGINALS):
         terms = parse(req.get_param("q", default=""))
         wanted = parse(link.query)
         is_shown = is_shown and set(wanted) <= set(terms)
@@ -48,7 +50,12 @@ def check(
     elif is_shown and link.query:
         is_shown = kind is not Guests.FOLDER and search.finds(link.query, path)
     if not is_shown:
-        raise falcon.HTTPNotFound(description="This link does not show that.")
+        raise falcon.HTTPNotFound(description=_NOT_SHOWN)
+
+
+def shown_error(error: LensletError) -> LensletError:
+    """Returns the error that a guest sees: some name keys, and folders that pointers lead to."""
+    return NotFound(_NOT_SHOWN) if isinstance(error, (Denied, PointerLoop)) else error
 
 
 def shown_item(link: Link, item: dict[str, Any]) -> dict[str, Any]:

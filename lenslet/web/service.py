@@ -65,6 +65,7 @@ class Guests(Enum):
     PHOTO = 3  # the photo of `path`
     ORIGINAL = 4  # its file
     SEARCH = 5  # what `q` finds below `path`
+    ORIGINALS = 6  # the files of that
 
 
 class Resource:

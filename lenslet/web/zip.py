@@ -25,12 +25,14 @@ from lenslet.errors import (
 )
 from lenslet.library import manifest
 from lenslet.paths import Path
+from lenslet.search.query import Page
 from lenslet.storage.local import Scratch, Text
 from lenslet.storage.tree import Stat
 from lenslet.web import archive
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
+from lenslet.web.search import query_param
 from lenslet.web.service import Guests, Resource, Service
 
 log = logging.getLogger("lenslet")
@@ -50,17 +52,21 @@ class Entry(NamedTuple):
 
 
 class Zip(Resource):
-    """`GET /zip?path=&recursive=`, `POST /zip`"""
+    """`GET /zip?path=&recursive=&q=`, `POST /zip`"""
 
-    guests = Guests.ORIGINAL
+    guests = Guests.ORIGINALS
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._free = threading.BoundedSemaphore(ZIPS)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        folder = path_param(req)
+        folder, query = path_param(req), query_param(req)
         recursive = choice_param(req, "recursive", ("false", "true"))
+        if query.strip():
+            found = self._found(query, folder)
+            self._send(req, resp, self._selected(found), folder, folder.name or _UNNAMED, "")
+            return
         location = self.service.library.locator.folder(folder)
         if read_page(self.service, location) is None:
             send_pending(req, resp, folder, url(req, "/zip", path=folder, recursive=recursive))
@@ -77,6 +83,13 @@ class Zip(Resource):
         wanted = list(dict.fromkeys(parse_image(text, "paths") for text in texts))
         above = Path(os.path.commonpath([path.parent for path in wanted]))
         self._send(req, resp, self._selected(wanted), above, above.name or _UNNAMED, "")
+
+    def _found(self, query: str, folder: Path) -> list[Path]:
+        """Returns the images that a query finds below a folder; `Invalid` if they are too many."""
+        found = self.service.search.find(query, folder, Page(limit=MAX_PATHS + 1)).items
+        if len(found) > MAX_PATHS:
+            raise Invalid("q", f"finds more than {MAX_PATHS} images")
+        return [paths.parse(orjson.loads(item)["path"]) for item in found]
 
     def _selected(self, wanted: list[Path]) -> Iterator[Entry]:
         for path in wanted:
@@ -127,7 +140,7 @@ class Zip(Resource):
             notes = self.service.library.cache.scratch()
             length = archive.length(_noted(entries, notes, folder, top))
             if not notes.size:
-                raise NotFound(f"{folder or '/'} has no images.")
+                raise NotFound(f"{folder or '/'} has no such images.")
             if req.method != "HEAD":
                 files = self._files(notes.text(), folder, top)
                 pieces = stack.enter_context(contextlib.closing(archive.pieces(files, notes)))
