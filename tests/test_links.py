@@ -212,6 +212,8 @@ def test_a_guest_sees_the_folder_and_all_below(shared: Gallery) -> None:
     assert [each["name"] for each in below["items"]] == ["dance.jpg"]
     found = get("/search?path=2024/wedding&q=date:2024&sort=date", headers=headers).json["items"]
     assert [each["name"] for each in found] == ["in.jpg", "dance.jpg"]
+    for query in ("camera:nikon", "-lens:35mm"):  # every item shows them
+        get("/search", {"path": "2024/wedding", "q": query}, headers=headers, status=200)
     months = get("/timeline?path=2024/wedding", headers=headers).json["months"]
     assert [(each["month"], each["count"]) for each in months] == [("2024-06", 2)]
     assert get("/search/counts?path=2024/wedding", headers=headers).json == {"folders": {"party": 1}}  # fmt: skip
@@ -239,8 +241,12 @@ def test_a_pointer_below_a_shared_folder_is_a_part_of_it_and_leads_no_further(
     for route in everything_below("zebra/walrus.jpg"):  # where the photo really is
         assert ask(gallery.app, "get", route, **headers).status_int in (403, 404), route
     point(root / "2024/wedding/broken", "zebra/gone")
-    for path in ("2024/wedding/broken", "2024/wedding/up"):  # whose errors name where they lead
-        said = gallery.app.get(f"/folders?path={path}", headers=headers, status=404).text
+    put(root / "zebra/kept/.nomedia", b"")
+    point(root / "2024/wedding/kept", "zebra/kept")
+    leading = ("/folders?path=2024/wedding/broken", "/folders?path=2024/wedding/up", "/folders?path=2024/wedding/kept",
+               "/thumb?path=2024/wedding/guests/none.jpg", "/item?path=2024/wedding/guests/none.jpg")  # fmt: skip
+    for route in leading:  # whose errors would name where they lead
+        said = gallery.app.get(route, headers=headers, status=404).text
         assert "zebra" not in said and "chain" not in said
     alone = guest(gallery.app, make_link(gallery.app, "2024/wedding/guests"))
     gallery.app.get("/thumb?path=2024/wedding/guests/walrus.jpg", headers=alone, status=200)
@@ -405,7 +411,7 @@ def test_a_link_ends_by_itself(shared: Gallery, root) -> None:
     assert shared.app.get("/links", headers=WRITER).json == {"links": []}
 
 
-BAD = [("days", 0), ("days", 4000), ("days", "3"), ("days", True), ("path", 3), ("path", None), ("label", "x" * 201),
+BAD = [("q", " ".join(map(str, range(32)))), ("q", '""'), ("days", 0), ("days", 4000), ("days", "3"), ("days", True), ("path", 3), ("path", None), ("label", "x" * 201),
        ("q", "x" * 1001), ("words", 1), ("words", "yes"), ("secret", "x")]  # fmt: skip
 
 
@@ -454,6 +460,8 @@ def test_somebody_elses_file_in_the_place_of_the_links_is_not_changed(
         shared.restart()
         shared.app.post_json("/links", {"path": "2024"}, headers=WRITER, status=409)
         shared.app.get("/folders?path=2024", headers={"Cookie": "lenslet_link_7070=x"}, status=409)
+        page = {"Cookie": "lenslet_link_7070=x", "Accept": "text/html"}
+        assert 'data-access="ended"' in shared.app.get("/", headers=page, status=200)
         assert (root / "_links.json").read_bytes() == text
 
 
@@ -496,6 +504,22 @@ def test_a_messenger_shows_name_and_cover_if_the_link_says_so(shared: Gallery) -
     assert "og:" not in shared.app.get("/?link=none", headers={"Accept": "text/html"})
 
 
+def test_a_cover_is_a_photo_that_can_be_shown_and_that_the_link_shows(
+    shared: Gallery, root: pathlib.Path
+) -> None:
+    put(root / "2024/wedding/aaa.jpg", b"no image")
+    shared.index()
+    shared.settle(400)
+    link = make_link(shared.app, preview=True)
+    route = f"/links/{link['id']}/cover"
+    before = shared.app.get(route, status=200).body
+    file = root / "2024/wedding/_index.json"
+    forged = file.read_bytes().rstrip().removesuffix(b"}") + b',"cover":"zebra/walrus.jpg"}\n'
+    file.write_bytes(forged)
+    assert shared.app.get(route, status=200).body == before
+    shared.app.delete("/links/cover", status=401)
+
+
 def test_a_feed_has_what_was_added_last(shared: Gallery, root) -> None:
     atom = "{http://www.w3.org/2005/Atom}"
 
@@ -513,6 +537,15 @@ def test_a_feed_has_what_was_added_last(shared: Gallery, root) -> None:
     shared.index()
     shared.settle()
     assert names("/feed?path=2024/wedding&q=late", WRITER) == ["<late> & \u00e9.jpg"]
+    ids = {
+        ElementTree.fromstring(shared.app.get(f"/feed?path=2024&q={q}", headers=WRITER).body).findtext(f"{atom}id")
+        for q in ("", "late", "in")
+    }  # fmt: skip
+    assert len(ids) == 3
+    put(root / "2024/odd\uffff.jpg", jpeg(seed=10))  # XML has no such character
+    shared.index()
+    shared.settle()
+    assert names("/feed?path=2024&q=odd", WRITER) == ["odd\ufffd.jpg"]
 
 
 # Random requests

@@ -20,6 +20,7 @@ from lenslet.storage.tree import Document, Tree
 MOST_LINKS = 1000
 _SECRET_BYTES, _ID_CHARACTERS = 16, 12
 _FRESH_SECONDS = 1.0  # so other processes and hosts see a change within two seconds
+_MISS_SECONDS = 0.1  # for a link that another process may just have made
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -62,12 +63,12 @@ _BLANK = Link("")
 class Links:
     """The links of a library. Safe for threads.
 
-    `NotFound` for a link that there is not, or that has ended; `Foreign` if another program's file
-    is in the place of `_links.json`.
+    `NotFound` for a link that does not exist, or that has ended; `Foreign` if `_links.json` is
+    another program's.
     """
 
     def __init__(self, tree: Tree) -> None:
-        self._tree = tree.own or tree  # who may only write among the photos makes no links
+        self._tree = tree.own or tree  # write access to the photos alone must not create links
         self._lock = threading.Lock()
         self._checked = float("-inf")
         self._known: dict[str, Link] = {}
@@ -85,7 +86,7 @@ class Links:
     def opened_by(self, secret: str) -> Link:
         """Returns the link of a secret, and notes that it is used today."""
         digest = _digest(secret)
-        link = _valid(self._links().get(digest))
+        link = _valid(self._links().get(digest) or self._links(_MISS_SECONDS).get(digest))
         today = times.now().date().isoformat()
         if today not in (link.used, self._noted.get(digest)):
             self._noted[digest] = today
@@ -102,7 +103,9 @@ class Links:
 
         def add(links: dict[str, Link]) -> dict[str, Link]:
             if len(links) >= MOST_LINKS:
-                raise Invalid("path", f"there are {MOST_LINKS} links already: take some back")
+                raise Invalid(
+                    "body", f"there are {MOST_LINKS} links, the most possible: take some back"
+                )
             return {**links, new.hash: new}
 
         self._change(add)
@@ -119,9 +122,10 @@ class Links:
 
         self._change(remove)
 
-    def _links(self) -> dict[str, Link]:
+    def _links(self, fresh: float = _FRESH_SECONDS) -> dict[str, Link]:
+        """Returns the links as they were at most `fresh` seconds ago."""
         with self._lock:
-            if time.monotonic() - self._checked > _FRESH_SECONDS:
+            if time.monotonic() - self._checked > fresh:
                 data = b""
                 with contextlib.suppress(NotFound):
                     data, _ = self._tree.read(Path(LINKS), DOCUMENT_BYTES, fresh=True)
@@ -139,11 +143,12 @@ class Links:
             document = {"v": 1, "links": [asdict(link) for link in new.values()]}
             data = orjson.dumps(document, option=_OPTIONS)
             if len(data) > DOCUMENT_BYTES:  # it could not be read any more
-                raise Invalid("path", f"{LINKS} would be too large: take some links back")
+                raise Invalid("body", f"{LINKS} would be too large: take some links back")
             return Path(LINKS), data
 
         self._tree.update([Path(LINKS)], write)
-        self._checked = float("-inf")
+        with self._lock:  # or who reads it now would keep what was there before
+            self._checked = float("-inf")
 
 
 def _valid(link: Link | None) -> Link:

@@ -36,7 +36,9 @@ from lenslet.search.rollup import (
     empty_copy,
     encode_date,
     encode_item,
+    entry,
     fold,
+    folded_line,
     forget_copies,
     parse_delta,
     position_of,
@@ -55,7 +57,8 @@ _BATCH = 10_000  # lines that are counted at a time
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|camera|lens|date):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "camera": 5, "lens": 6, "date": 7}
-NAME, PATH, DATE = (_FIELDS[name] for name in ("name", "path", "date"))
+# The fields that hold nothing of what people write about a photo.
+WORDLESS = frozenset(_FIELDS[name] for name in ("name", "path", "camera", "lens", "date"))
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
 _EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII)
 
@@ -335,15 +338,10 @@ class Search:
         return self._with_view(lambda view: self._find(view, terms, below, page))
 
     def finds(self, query: str, image: Path) -> bool:
-        """True if a query finds an image."""
-        terms = [*parse(query), Term(fold(image.name).encode(), NAME)]
-
-        def look(view: _View) -> bool:
-            hits = self._hits(view, terms, image.parent)
-            found = (_item(view, hit) for hit in hits)
-            return any(orjson.loads(text)["path"] == image for text in found)
-
-        return self._with_view(look)
+        """True if a query finds an image, by what its manifest says now."""
+        item = manifest.find(self._tree, image)
+        line = folded_line(entry(item), 0).rstrip(b"\n") if item else b""
+        return bool(line) and all(term.matches(line) for term in parse(query))
 
     def _with_view(self, call: Callable[[_View], Answer]) -> Answer:
         """Calls with the current view, and once more if the cache has lost one of its files."""

@@ -13,7 +13,7 @@ import falcon
 from lenslet import times
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
-from lenslet.errors import BadRequest, NotFound, one_line
+from lenslet.errors import BadRequest, LensletError, NotFound, one_line
 from lenslet.library.links import Link, Links
 from lenslet.search.query import Search
 from lenslet.web import scope
@@ -65,7 +65,7 @@ class Access:
         if self._needs_client and req.path != "/session":
             try:
                 self._check_client(req, token)
-            except falcon.HTTPUnauthorized:
+            except (falcon.HTTPUnauthorized, LensletError):
                 if not (self._shows_page and is_page(req)):
                     raise
                 sent = _cookie_values(req, _link_cookie(self._settings))
@@ -171,15 +171,8 @@ class Session(Resource):
             raise BadRequest("token", "must be a string")
         for token in (settings.api_token, settings.read_token):
             if _fits(sent, token):
-                resp.set_cookie(
-                    _cookie(settings),
-                    session(token, time.time()),
-                    max_age=SESSION_SECONDS,
-                    path=quote(req.root_path) or "/",
-                    secure=req.scheme == "https",
-                    same_site="Lax",
-                )
-                _done(resp)
+                value = session(token, time.time())
+                _set_cookie(req, resp, _cookie(settings), value, max_age=SESSION_SECONDS)
                 return
         raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
 
@@ -189,21 +182,22 @@ class Session(Resource):
             link = self.service.links.opened_by(secret)
         except NotFound as error:
             raise falcon.HTTPUnauthorized(description=str(error)) from error
-        resp.set_cookie(
-            _link_cookie(self.service.settings),
-            secret,
-            expires=times.parse(link.ends),
-            path=quote(req.root_path) or "/",
-            secure=req.scheme == "https",
-            same_site="Lax",
-        )
-        _done(resp)
+        name = _link_cookie(self.service.settings)
+        _set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Removes this browser's cookies; a copy of one would be valid until its end."""
         for name in (_cookie(self.service.settings), _link_cookie(self.service.settings)):
             resp.unset_cookie(name, path=quote(req.root_path) or "/")
         _done(resp)
+
+
+def _set_cookie(
+    req: falcon.Request, resp: falcon.Response, name: str, value: str, **until: Any
+) -> None:
+    path, secure = quote(req.root_path) or "/", req.scheme == "https"
+    resp.set_cookie(name, value, path=path, secure=secure, same_site="Lax", **until)
+    _done(resp)
 
 
 def _done(resp: falcon.Response) -> None:

@@ -4,6 +4,7 @@ from urllib.parse import quote, urlencode
 
 import falcon
 import orjson
+from blake3 import blake3
 
 from lenslet import errors
 from lenslet.errors import LensletError
@@ -52,10 +53,13 @@ def send_json(resp: falcon.Response, document: object) -> None:
 
 
 def send(
-    req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str
+    req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str = ""
 ) -> None:
-    """Sends an answer that the client may keep; 304 if it has this version already."""
-    if not not_modified(req, resp, tag):
+    """Sends an answer that the client may keep; 304 if it has this version already.
+
+    `tag` is its ETag, a hash of the data by default.
+    """
+    if not not_modified(req, resp, tag or blake3(data).hexdigest()[:20]):
         resp.content_type = content_type
         resp.data = data
 

@@ -1,11 +1,11 @@
 """`/feed`: what was added last, for programs that read feeds (Atom, RFC 4287)."""
 
-from urllib.parse import quote
+import re
+from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import falcon
 import orjson
-from blake3 import blake3
 
 from lenslet import times
 from lenslet.paths import Path
@@ -16,6 +16,8 @@ from lenslet.web.search import query_param
 from lenslet.web.service import Guests, Resource
 
 _ENTRIES = 50
+# Characters that XML 1.0 does not allow (2.2).
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ATOM = "http://www.w3.org/2005/Atom"
 
 
@@ -31,9 +33,14 @@ class Feed(Resource):
         root = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         feed = ElementTree.Element("feed", xmlns=_ATOM)
         _add(feed, "title", path.name or "Lenslet")
-        _add(feed, "id", _page(root, path, "/"))
+        here = (
+            f"{root}#/photos?{urlencode({'in': path, 'q': query})}"
+            if query
+            else _page(root, path, "/")
+        )
+        _add(feed, "id", here)
         _add(feed, "updated", max((_added(item) for item in items), default=times.LONG_AGO))
-        ElementTree.SubElement(feed, "link", href=_page(root, path, "/"))
+        ElementTree.SubElement(feed, "link", href=here)
         for item in items:
             entry = ElementTree.SubElement(feed, "entry")
             address = _page(root, item["path"])
@@ -46,12 +53,12 @@ class Feed(Resource):
             thumb = f"{root}thumb?path={quote(item['path'])}&v={item.get('thumb', '')}"
             _add(entry, "content", f'<img src="{thumb.replace("&", "&amp;")}">').set("type", "html")
         data = ElementTree.tostring(feed, "utf-8", xml_declaration=True)
-        send(req, resp, data, "application/atom+xml", blake3(data).hexdigest()[:20])
+        send(req, resp, data, "application/atom+xml")
 
 
 def _add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Element:
     child = ElementTree.SubElement(parent, name)
-    child.text = text
+    child.text = _NOT_XML.sub("\ufffd", text)
     return child
 
 

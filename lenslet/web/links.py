@@ -1,19 +1,18 @@
 """`/links`: makes, lists and takes back what is shown to guests. `scope` decides what that is."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
 
 import falcon
 import orjson
-from blake3 import blake3
 
 from lenslet.config import Settings
 from lenslet.errors import Invalid, NotFound
 from lenslet.library import manifest
 from lenslet.library.links import Link
 from lenslet.paths import Path, is_item, parse
-from lenslet.search.query import Page
+from lenslet.search.query import MOST_TERMS, Page
 from lenslet.search.query import parse as parse_query
 from lenslet.storage.tree import read_thumbnail
 from lenslet.web.answers import send, send_json
@@ -24,6 +23,8 @@ from lenslet.web.thumb import WEBP
 
 _DAYS, _MOST_DAYS = 30, 3650
 _MOST_LABEL = 200
+_LOOKED_AT = 20  # photos, for one that can be a cover
+_KINDS = {str: "a string", int: "a whole number", bool: "true or false"}
 _SHOWN = ("words", "position", "download", "preview")
 
 
@@ -77,17 +78,18 @@ class Cover(Resource):
             raise NotFound("This link shows no cover.")
         image = self.service.images.find(path)
         data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
-        send(req, resp, data, WEBP, str(blake3(data).hexdigest())[:20])
+        send(req, resp, data, WEBP)
 
     def _path(self, link: Link) -> Path | None:
-        """Returns the photo, the cover of the folder, or the first photo of what is shown."""
+        """Returns the photo, the cover of the folder, or the first photo that can be shown."""
         if is_item(link.path.name) and not link.query:
             return link.path
-        chosen = manifest.load(self.service.tree, link.path).about.get("cover")
-        if chosen and not link.query:
-            return Path(chosen)
-        found = self.service.search.find(link.query, link.path, Page(limit=1)).items
-        return Path(orjson.loads(found[0])["path"]) if found else None
+        chosen = parse(manifest.load(self.service.tree, link.path).about.get("cover", ""))
+        if chosen and not link.query and link.path.holds(chosen):
+            return chosen
+        found = self.service.search.find(link.query, link.path, Page(limit=_LOOKED_AT)).items
+        shown = [item["path"] for item in map(orjson.loads, found) if "thumb" in item]
+        return parse(shown[0]) if shown else None
 
 
 def _check(settings: Settings) -> None:
@@ -106,7 +108,7 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
         if name not in known:
             raise Invalid(name, f"is not known: {', '.join(known)} are")
         if type(value) is not type(known[name]):
-            raise Invalid(name, f"must be like {known[name]!r}")
+            raise Invalid(name, f"must be {_KINDS[type(known[name])]}")
     asked: dict[str, Any] = {**known, **body}
     if not 0 < asked["days"] <= _MOST_DAYS:
         raise Invalid("days", f"must be 1 to {_MOST_DAYS}")
@@ -114,8 +116,8 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     for name, text, most in (("q", query, MAX_QUERY_CHARACTERS), ("label", label, _MOST_LABEL)):
         if len(text) > most:
             raise Invalid(name, f"has more than {most} characters")
-    if query and not parse_query(query):
-        raise Invalid("q", "finds nothing")
+    if query and not 0 < len(parse_query(query)) < MOST_TERMS:  # the page adds a date
+        raise Invalid("q", f"must have 1 to {MOST_TERMS - 1} search terms")
     shown = {name: asked[name] for name in _SHOWN}
     named = (label or query or path.name)[:_MOST_LABEL]
     return Link("", path, query, named, **shown), asked["days"]
@@ -123,15 +125,6 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
 
 def _answer(link: Link) -> dict[str, Any]:
     """Returns what clients may know of a link. None of it gives access."""
-    shown = {name: getattr(link, name) for name in _SHOWN}
-    return {
-        "id": link.id,
-        "path": link.path,
-        "q": link.query,
-        "label": link.label,
-        "created": link.created,
-        "by": link.by,
-        "ends": link.ends,
-        "used": link.used,
-        **shown,
-    }
+    found = asdict(link)
+    del found["hash"]
+    return {"id": link.id, "q": found.pop("query"), **found}

@@ -1,8 +1,10 @@
-"""The gallery page, with the files of `lenslet/page`, and what `/` tells programs."""
+"""The gallery page, with the files of `lenslet/page`, and the JSON that `/` answers."""
 
+import contextlib
 import functools
 import html
 import importlib.resources
+import re
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -29,6 +31,7 @@ _POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "trusted-types 'none'; require-trusted-types-for 'script'"
 )
+_COVER = re.compile("/links/[0-9a-f]+/cover")
 _AWS = "https://*.amazonaws.com"
 
 
@@ -60,9 +63,8 @@ def is_page(req: falcon.Request) -> bool:
 
     Also for the cover of a link, which shows one only if the link says so.
     """
-    is_cover = req.path.startswith("/links/") and req.path.endswith("/cover")
-    is_file = req.path.startswith("/page/") or is_cover
-    return is_file or (req.path == "/" and wants_page(req))
+    is_file = req.path.startswith("/page/") or _COVER.fullmatch(req.path)
+    return bool(is_file) or (req.path == "/" and wants_page(req))
 
 
 def wants_page(req: falcon.Request) -> bool:
@@ -91,8 +93,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     data = data.replace(b"{preview}", _preview(req, service).encode())
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
-    tag = blake3(data).hexdigest()[:20]
-    send(req, resp, data, _TYPES["html"], tag)
+    send(req, resp, data, _TYPES["html"])
     resp.cache_control = ["private", "no-cache"]
 
 
@@ -107,11 +108,11 @@ def _shown(req: falcon.Request) -> dict[str, Any]:
 
 def _preview(req: falcon.Request, service: Service) -> str:
     """What messengers show of a link (the Open Graph protocol), if the link says so."""
-    try:
-        link = service.links.get(req.get_param("link", default=""))
-    except LensletError:
-        return ""
-    if not link.preview:
+    link = None
+    if asked := req.get_param("link"):
+        with contextlib.suppress(LensletError):
+            link = service.links.get(asked)
+    if not (link and link.preview):
         return ""
     cover = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/links/{link.id}/cover"
     shown = {"title": link.label or "Lenslet", "image": cover}
@@ -178,4 +179,4 @@ class OpenApi(Resource):
         self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        send(req, resp, self._data, JSON, blake3(self._data).hexdigest()[:20])
+        send(req, resp, self._data, JSON)

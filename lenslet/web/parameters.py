@@ -45,7 +45,7 @@ def read_json(req: falcon.Request, most: int = BODY_BYTES) -> object:
 def read_json_or_form(req: falcon.Request, field: str) -> object:
     """Reads JSON, or a form whose one field holds the JSON value of this key.
 
-    Only a form makes a browser save the answer to a POST. The media type does not tell: programs
+    Only a form makes a browser save the answer to a POST. The media type cannot decide: programs
     such as curl send JSON as a form.
     """
     raw, start = _read_body(req, BODY_BYTES), f"{field}=".encode()

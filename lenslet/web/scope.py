@@ -1,7 +1,7 @@
 """What a link shows: the one place where that is decided, before any resource.
 
-A guest, who comes with a link, gets answers only from resources that say what of them is for
-`Guests`, and only about paths at or below the link's. All else does not exist, whether it does.
+Guests, who come with a link, reach only resources that set `guests`, and there only what is at or
+below the link's path. Anything else is refused, whether or not it exists.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import falcon
 from lenslet import paths
 from lenslet.errors import Denied, LensletError, NotFound, PointerLoop
 from lenslet.library.links import Link
-from lenslet.search.query import DATE, NAME, PATH, Search, parse
+from lenslet.search.query import WORDLESS, Search, parse
 from lenslet.web.parameters import path_param
 from lenslet.web.service import Guests, Resource
 
@@ -45,7 +45,7 @@ def check(
         wanted = parse(link.query)
         is_shown = is_shown and set(wanted) <= set(terms)
         others = [term for term in terms if term not in wanted]
-        if not link.words and any(term.field not in (NAME, PATH, DATE) for term in others):
+        if not link.words and any(term.field not in WORDLESS for term in others):
             raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
     elif is_shown and link.query:
         is_shown = kind is not Guests.FOLDER and search.finds(link.query, path)
@@ -54,8 +54,9 @@ def check(
 
 
 def shown_error(error: LensletError) -> LensletError:
-    """Returns the error that a guest sees: some name keys, and folders that pointers lead to."""
-    return NotFound(_NOT_SHOWN) if isinstance(error, (Denied, PointerLoop)) else error
+    """Returns the error that a guest sees: some name keys, or folders that pointers lead to."""
+    hidden = isinstance(error, (Denied, NotFound, PointerLoop))
+    return NotFound(_NOT_SHOWN) if hidden else error
 
 
 def shown_item(link: Link, item: dict[str, Any]) -> dict[str, Any]:

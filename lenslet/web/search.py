@@ -4,7 +4,6 @@ import datetime as dt
 
 import falcon
 import orjson
-from blake3 import blake3
 
 from lenslet import times
 from lenslet.errors import BadRequest
@@ -69,7 +68,7 @@ class Timeline(Resource):
             "undated": sums(b""),
         }
         data = orjson.dumps(document)
-        send(req, resp, data, JSON, blake3(data).hexdigest()[:20])
+        send(req, resp, data, JSON)
 
 
 class Counts(Resource):

@@ -57,7 +57,7 @@ class Service:
 
 
 class Guests(Enum):
-    """What of an endpoint is for those who come with a link, see `scope`."""
+    """Which part of an endpoint those may use who come with a link, see `scope`."""
 
     NOTHING = 0
     PAGE = 1  # it has nothing of the library

@@ -64,8 +64,8 @@ class Zip(Resource):
         folder, query = path_param(req), query_param(req)
         recursive = choice_param(req, "recursive", ("false", "true"))
         if query.strip():
-            found = self._found(query, folder)
-            self._send(req, resp, self._selected(found), folder, folder.name or _UNNAMED, "")
+            found = iter(self._found(query, folder))
+            self._send(req, resp, found, folder, folder.name or _UNNAMED, "")
             return
         location = self.service.library.locator.folder(folder)
         if read_page(self.service, location) is None:
@@ -84,12 +84,12 @@ class Zip(Resource):
         above = Path(os.path.commonpath([path.parent for path in wanted]))
         self._send(req, resp, self._selected(wanted), above, above.name or _UNNAMED, "")
 
-    def _found(self, query: str, folder: Path) -> list[Path]:
+    def _found(self, query: str, folder: Path) -> list[Entry]:
         """Returns the images that a query finds below a folder; `Invalid` if they are too many."""
         found = self.service.search.find(query, folder, Page(limit=MAX_PATHS + 1)).items
         if len(found) > MAX_PATHS:
             raise Invalid("q", f"finds more than {MAX_PATHS} images")
-        return [paths.parse(orjson.loads(item)["path"]) for item in found]
+        return [_entry(orjson.loads(item)) for item in found]
 
     def _selected(self, wanted: list[Path]) -> Iterator[Entry]:
         for path in wanted:
@@ -115,7 +115,7 @@ class Zip(Resource):
                 raise StorageUnavailable(f"{path} is being indexed: try again in a moment.")
             for page in manifest.pages(self.service.tree, path):
                 for item in page["items"]:
-                    yield Entry(paths.parse(item["path"]), item["size"], item["rev"])
+                    yield _entry(item)
                 if recursive:
                     left += reversed(_subfolders(path, page))
 
@@ -130,7 +130,7 @@ class Zip(Resource):
     ) -> None:
         """Sends an archive `name`, in which images have their paths below `folder` after `top`.
 
-        What goes in is noted first, in a file without a name: it may be a whole library, and it
+        The list of images is written to a temporary file first: it may be a whole library, and it
         stays the same while folders are indexed anew.
         """
         if not self._free.acquire(blocking=False):
@@ -156,7 +156,11 @@ class Zip(Resource):
         for entry in _entries(notes):
             location = self.service.library.locator.item(entry.path)
             tree, path = location.tree, location.file(entry.path.name)
-            file, stat = tree.open(path)
+            try:
+                file, stat = tree.open(path)
+            except NotFound:
+                self.service.folder_jobs.enqueue(entry.path.parent)
+                raise
             with file:
                 self._check(entry, stat)
                 yield top + entry.path.below(folder), stat, file
@@ -184,6 +188,10 @@ class _Stream:
         except LensletError as error:
             log.warning("an archive was not sent to its end: %s", error)
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+
+
+def _entry(item: manifest.Item) -> Entry:
+    return Entry(paths.parse(item["path"]), item["size"], item["rev"])
 
 
 def _subfolders(path: Path, page: dict[str, list[dict[str, str]]]) -> list[Path]:
