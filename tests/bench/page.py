@@ -8,19 +8,16 @@ Run it alone on the machine.
 import argparse
 import contextlib
 import functools
-import http.client
-import http.server
-import io
 import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import common
 import large
 import timeline
-from conftest import Server
+from conftest import Server, free_port
 
 # Scrolls from top to end in so many steps, one a frame, and returns the milliseconds of each frame.
 SCROLL = """async (frames) => {
@@ -195,64 +192,68 @@ LAST = """() => {
 
 
 # Scrolls by itself, for ever: a browser that is driven keeps what it has loaded.
-DRIVE = b"""setTimeout(() => setInterval(() => {
-    document.querySelector("main").scrollTop += 900;
-}, 33), 3000);"""
-
-
-class Thumbnails(http.server.BaseHTTPRequestHandler):
-    """Hands on what is asked for to the service, which has no images: answers thumbnails itself."""
-
-    protocol_version = "HTTP/1.1"
-    service: http.client.HTTPConnection | None = None
-    port = 0
-    image = b""
-
-    def do_GET(self) -> None:
-        if self.path.startswith("/thumb"):
-            kept = {
-                "Content-Type": "image/webp",
-                "Cache-Control": "private, max-age=31536000, immutable",
-            }
-            self.send(200, kept, self.image)
-            return
-        if self.path == "/drive.js":
-            self.send(200, {"Content-Type": "text/javascript"}, DRIVE)
-            return
-        self.service = self.service or http.client.HTTPConnection("127.0.0.1", self.port)
-        skipped = {"host", "connection"}
-        asked = {name: value for name, value in self.headers.items() if name.lower() not in skipped}
-        self.service.request("GET", self.path, headers=asked)
-        answer = self.service.getresponse()
-        skipped = {"connection", "content-length", "transfer-encoding"}
-        told = {name: value for name, value in answer.getheaders() if name.lower() not in skipped}
-        body = answer.read()
-        if "drive" in self.path:
-            body = body.replace(b"</body>", b'<script src="drive.js"></script></body>')
-        self.send(answer.status, told, body)
-
-    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+DRIVE = "setTimeout(() => setInterval(() => { document.querySelector(`main`).scrollTop += 900; }, 33), 3000);"
+# nginx answers thumbnails, because the service has no images, and hands on all else.
+SITE = """
+daemon off; master_process off; pid {home}/pid; error_log /dev/null;
+events {{ worker_connections 512; }}
+http {{
+    access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
+    server {{
+        listen 127.0.0.1:{port};
+        location /thumb {{
+            try_files /thumb.webp =404; root {home}; types {{ image/webp webp; }} etag off;
+            add_header Cache-Control "private, max-age=31536000, immutable";
+        }}
+        location = /drive.js {{ default_type text/javascript; return 200 "{drive}"; }}
+        location = /bare {{ default_type text/html; return 200 "<body></body>"; }}
+        location / {{
+            proxy_pass http://127.0.0.1:{service}; proxy_set_header Accept-Encoding "";
+            proxy_http_version 1.1; proxy_set_header Connection "";
+            set $script ""; if ($args = drive) {{ set $script "<script src=drive.js></script>"; }}
+            sub_filter "</body>" "$script</body>";
+        }}
+    }}
+}}
+"""
+# The least that shows as many pictures while one scrolls: rows near the screen, and nothing else.
+BARE = """(base) => {
+    document.body.innerHTML = "<style>body { margin: 0 } main { height: 100vh; overflow: auto } main > div { position: relative; height: 400000px } "
+        + "p { position: absolute; margin: 0; height: 196px } img { width: 250px; height: 196px; margin-right: 4px }</style><main><div></div></main>";
+    const main = document.querySelector("main"), box = main.firstChild, rows = new Map();
+    const draw = () => {
+        const first = Math.max(0, Math.floor(main.scrollTop / 200) - 4), wanted = new Set([...Array(12).keys()].map((each) => first + each));
+        for (const [row, element] of rows) if (!wanted.has(row)) { element.remove(); rows.delete(row); }
+        for (const row of wanted) {
+            if (rows.has(row)) continue;
+            const element = document.createElement("p");
+            element.style.top = `${row * 200}px`;
+            for (let each = 0; each < 5; each++) element.append(Object.assign(new Image(), { decoding: "async", src: `${base}thumb?path=${row}-${each}` }));
+            box.append(element);
+            rows.set(row, element);
+        }
+    };
+    main.onscroll = () => requestAnimationFrame(draw);
+    draw();
+}"""
 
 
 @contextlib.contextmanager
-def with_thumbnails(port: int) -> Iterator[str]:
-    picture = io.BytesIO()
-    common.picture(256, 192, 1).save(picture, "WEBP", quality=70)
-    kind = type("Handler", (Thumbnails,), {"port": port, "image": picture.getvalue()})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign] # the page gives up requests
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
+def with_thumbnails(service: int) -> Iterator[str]:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as home:
+        pathlib.Path(home).chmod(0o755)
+        common.picture(256, 192, 1).save(f"{home}/thumb.webp", "WEBP", quality=70)
+        site = SITE.format(home=home, port=port, service=service, drive=DRIVE)
+        (pathlib.Path(home) / "site.conf").write_text(site)
+        nginx = subprocess.Popen(["nginx", "-c", f"{home}/site.conf"], stderr=subprocess.DEVNULL)
+        try:
+            common.until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), 10)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            nginx.terminate()
+            nginx.wait()
 
 
 def by_date(browser: Browser, home: pathlib.Path, photos: int, minutes: float) -> dict[str, Any]:
@@ -297,6 +298,13 @@ def by_date(browser: Browser, home: pathlib.Path, photos: int, minutes: float) -
             found["memory of scripts then, MB"] = memory(page)["heap"]
         found[f"the page's process after {minutes} minutes of scrolling, MB"] = alone(base, minutes)
         with visit(browser) as page:
+            page.goto(f"{base}bare")
+            page.evaluate(BARE, base)
+            page.wait_for_timeout(1000)
+            found["frames of rows of pictures and nothing else, ms"] = shares(
+                page.evaluate(frames, 1500)
+            )
+        with visit(browser) as page:
             empty = "<style>body{margin:0} main{height:100vh; overflow:auto} div{height:400000px}</style><main><div>"
             page.set_content(empty)
             found["frames of an empty page, ms"] = shares(page.evaluate(frames, 1500))
@@ -325,7 +333,7 @@ def by_date(browser: Browser, home: pathlib.Path, photos: int, minutes: float) -
 
 def alone(base: str, minutes: float) -> float:
     """Megabytes of a page that scrolls by itself, in a browser that nobody looks into."""
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,800",
                    "--disable-background-networking", "--remote-debugging-port=0", f"--user-data-dir={profile}"]  # fmt: skip
         address = f"{base}?drive#/photos"
