@@ -15,12 +15,11 @@ from lenslet import paths, times
 from lenslet.bounds import DOCUMENT_BYTES, loads
 from lenslet.errors import BadRequest, Foreign, Invalid, LensletError, NotFound
 from lenslet.paths import LINKS, ROOT, Path
-from lenslet.storage.tree import Document, Tree
+from lenslet.storage.tree import NO_STAT, Document, Stat, Tree
 
 MOST_LINKS = 1000
 _SECRET_BYTES, _ID_CHARACTERS = 16, 12
-_FRESH_SECONDS = 1.0  # so other processes and hosts see a change within two seconds
-_MISS_SECONDS = 0.1  # for a link that another process may just have made
+_FRESH_SECONDS = 1.0  # in a bucket, so that other hosts see a change within two seconds
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -70,7 +69,7 @@ class Links:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree.own or tree  # write access to the photos alone must not create links
         self._lock = threading.Lock()
-        self._checked = float("-inf")
+        self._checked, self._stat = float("-inf"), NO_STAT
         self._known: dict[str, Link] = {}
         self._noted: dict[str, str] = {}  # the day on which each link was used last, by hash
 
@@ -86,7 +85,7 @@ class Links:
     def opened_by(self, secret: str) -> Link:
         """Returns the link of a secret, and notes that it is used today."""
         digest = _digest(secret)
-        link = _valid(self._links().get(digest) or self._links(_MISS_SECONDS).get(digest))
+        link = _valid(self._links().get(digest))
         today = times.now().date().isoformat()
         if today not in (link.used, self._noted.get(digest)):
             self._noted[digest] = today
@@ -95,18 +94,20 @@ class Links:
         return link
 
     def add(self, link: Link, days: int) -> tuple[Link, str]:
-        """Stores a link that ends in some days; returns it, and its secret."""
+        """Stores a link that ends in some days; returns it, and its secret.
+
+        Only now are those left out that have ended: a clock that is wrong for a while loses none.
+        """
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         now = times.now()
         ends = times.text(now + dt.timedelta(days=days))
         new = replace(link, hash=_digest(secret), created=times.text(now), ends=ends)
 
         def add(links: dict[str, Link]) -> dict[str, Link]:
-            if len(links) >= MOST_LINKS:
-                raise Invalid(
-                    "body", f"there are {MOST_LINKS} links, the most possible: take some back"
-                )
-            return {**links, new.hash: new}
+            valid = {digest: link for digest, link in links.items() if not link.has_ended}
+            if len(valid) >= MOST_LINKS:
+                raise Invalid("body", f"there are {MOST_LINKS} links, the most: take some back")
+            return {**valid, new.hash: new}
 
         self._change(add)
         return new, secret
@@ -122,22 +123,29 @@ class Links:
 
         self._change(remove)
 
-    def _links(self, fresh: float = _FRESH_SECONDS) -> dict[str, Link]:
-        """Returns the links as they were at most `fresh` seconds ago."""
+    def _links(self) -> dict[str, Link]:
+        """Returns the links as they are now or, in a bucket, as they were a second ago."""
         with self._lock:
-            if time.monotonic() - self._checked > fresh:
-                data = b""
-                with contextlib.suppress(NotFound):
-                    data, _ = self._tree.read(Path(LINKS), DOCUMENT_BYTES, fresh=True)
-                self._known, self._checked = _parse(data), time.monotonic()
+            fresh = 0.0 if self._tree.has_stamps else _FRESH_SECONDS
+            if time.monotonic() - self._checked >= fresh:
+                self._known, self._stat = self._read()
+                self._checked = time.monotonic()
             return self._known
 
+    def _read(self) -> tuple[dict[str, Link], Stat]:
+        try:
+            found = self._tree.read_changed(Path(LINKS), self._stat, DOCUMENT_BYTES)
+        except NotFound:
+            self._tree.check()  # its disk may be away
+            return {}, NO_STAT
+        return (_parse(found[0]), found[1]) if found else (self._known, self._stat)
+
     def _change(self, change: Callable[[dict[str, Link]], dict[str, Link]]) -> None:
-        """Writes what `change` makes of the links; those that have ended are left out."""
+        """Writes what `change` makes of the links."""
 
         def write(copies: list[Document]) -> tuple[Path, bytes] | None:
             old = _parse(next((copy.data or b"-" for copy in copies), b""))
-            new = change({digest: link for digest, link in old.items() if not link.has_ended})
+            new = change(old)
             if new == old:
                 return None
             document = {"v": 1, "links": [asdict(link) for link in new.values()]}
@@ -180,9 +188,14 @@ def _parse(data: bytes) -> dict[str, Link]:
 
 
 def _checked(found: dict[str, object]) -> Link:
-    """Returns a link as it was stored; keys that are not known are left out."""
+    """Returns a link as it was stored; keys that are not known are left out.
+
+    Raises an error if one is missing or wrong that says what it shows, and until when.
+    """
     kinds = {name: str if name == "path" else type(value) for name, value in asdict(_BLANK).items()}
     known = {name: value for name, value in found.items() if type(value) is kinds.get(name)}
     link = replace(_BLANK, **known)  # type: ignore[arg-type] # their types were compared
+    if not {"hash", "path", "query", "ends"} <= known.keys():
+        raise ValueError("a link is incomplete")
     times.parse(link.ends)
-    return replace(link, hash=str(found["hash"]), path=paths.parse(str(found["path"])))
+    return replace(link, path=paths.parse(link.path))

@@ -329,13 +329,14 @@ class Search:
         self._seen: tuple[Stat | None, Stat | None] = (None, None)
         self._view: _View | None = None
 
-    def find(self, query: str, below: Path | None, page: Page) -> Found:
+    def find(self, query: str, below: Path | None, page: Page, *, wordless: bool = False) -> Found:
         """Finds items below a folder, or everywhere if that is None.
 
-        An empty query finds every item below the folder. Without a folder it finds nothing.
+        An empty query finds every item below the folder. Without a folder it finds nothing. If it
+        is `wordless`, no time is spent on what people write, because that would tell of it.
         """
         terms = parse(query)
-        return self._with_view(lambda view: self._find(view, terms, below, page))
+        return self._with_view(lambda view: self._find(view, terms, below, page, wordless))
 
     def finds(self, query: str, image: Path) -> bool:
         """True if a query finds an image, by what its manifest says now."""
@@ -351,10 +352,12 @@ class Search:
             self._view = None
             return call(self._current())
 
-    def _find(self, view: _View, terms: list[Term], below: Path | None, page: Page) -> Found:
+    def _find(
+        self, view: _View, terms: list[Term], below: Path | None, page: Page, wordless: bool
+    ) -> Found:
         hits: Iterator[Hit] = iter(())
         if terms or below is not None:
-            hits = self._hits(view, terms, below or ROOT)
+            hits = self._hits(view, terms, below or ROOT, wordless)
         end, count, more = page.offset + page.limit, 0, False
         if page.sort != "folder" or page.descending:
             found, count = _ordered(hits, page)
@@ -369,12 +372,17 @@ class Search:
                 count += 1
         return Found([_item(view, hit) for hit in found], count, more, view.generated_at)
 
-    def _hits(self, view: _View, terms: list[Term], below: Path) -> Iterator[Hit]:
-        """Yields the lines of the rollup and those that replace some of them, in order."""
+    def _hits(self, view: _View, terms: list[Term], below: Path, wordless: bool) -> Iterator[Hit]:
+        """Yields the lines of the rollup and those that replace some of them, in order.
+
+        Lines that hold a text anywhere are found quickly, and only they are split into fields. In
+        a `wordless` search these are dates alone, whose letters are in no other field.
+        """
         changed = [each for each in view.changed if below.holds(each.folder)]
         old = [(start, end) for each in changed for start, end, *_ in each.splices if start < end]
-        texts = {term.text for term in terms if not term.excludes}
-        rest = [term for term in terms if term.excludes or term.field]
+        quick = [term for term in terms if not wordless or term.dates or term.day]
+        texts = {term.text for term in quick if not term.excludes}
+        rest = [term for term in terms if term.excludes or term.field or wordless]
 
         def matching(fold: Text, lines: Iterator[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
             for first, last in lines:
@@ -399,15 +407,15 @@ class Search:
         for _, line in unchanged:
             yield None, line
 
-    def timeline(self, query: str, below: Path) -> Months:
-        """Counts what a query finds below a folder, or everything there, by month."""
+    def timeline(self, query: str, below: Path, *, wordless: bool = False) -> Months:
+        """Counts what a query finds below a folder, or everything there, by month; see `find`."""
         terms = parse(query)
-        return self._with_view(lambda view: self._timeline(view, terms, below))
+        return self._with_view(lambda view: self._timeline(view, terms, below, wordless))
 
-    def _timeline(self, view: _View, terms: list[Term], below: Path) -> Months:
+    def _timeline(self, view: _View, terms: list[Term], below: Path, wordless: bool) -> Months:
         found = Months()
         if terms:
-            hits = (line for _, line in self._hits(view, terms, below))
+            hits = (line for _, line in self._hits(view, terms, below, wordless))
             while lines := list(itertools.islice(hits, _BATCH)):
                 found.add_lines(b"\n".join(lines))
             return found

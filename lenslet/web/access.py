@@ -1,6 +1,5 @@
 """Who may send a request: tokens, sessions, a proxy's user names, and which sites may write."""
 
-import contextlib
 import functools
 import hmac
 import ipaddress
@@ -13,7 +12,7 @@ import falcon
 from lenslet import times
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
-from lenslet.errors import BadRequest, LensletError, NotFound, one_line
+from lenslet.errors import BadRequest, LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.library.links import Link, Links
 from lenslet.search.query import Search
 from lenslet.web import scope
@@ -131,8 +130,12 @@ class Access:
         """Returns the link whose secret a client sends; 401 if it shows nothing any more."""
         sent = _cookie_values(req, _link_cookie(self._settings))
         for secret in filter(None, (token, *sent)):
-            with contextlib.suppress(NotFound):
+            try:
                 return self._links.opened_by(secret)
+            except NotFound:
+                continue
+            except LensletError as error:  # which is for those who make links
+                raise StorageUnavailable("Links cannot be read right now.") from error
         if sent:
             raise falcon.HTTPUnauthorized(description="This link has ended, or was taken back.")
         return None

@@ -42,7 +42,7 @@ class Folders(Resource):
         tag = f"{stat.rev}-{stat.ctime_ns:x}"
         if link := req.context.link:
             data = orjson.dumps(scope.shown_folder(link, orjson.loads(data)))
-            tag += f"-{link.id}"
+            tag = ""  # of what is shown: the size of the file tells of what is hidden
         send(req, resp, data, JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -36,7 +36,7 @@ class Item(Resource):
         image = self.service.images.find(image_param(req))
         item = self.service.images.item(image)
         found = self.service.images.sidecars(image, item)
-        if found.unreadable and not found.sidecar:
+        if found.unreadable and not (found.sidecar or req.context.link):
             raise Conflict(found.unreadable)
         current = self._current(image, item)
         document, tag = _merged(image, found.sidecar, current)

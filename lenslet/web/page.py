@@ -32,6 +32,7 @@ _POLICY = (
     "trusted-types 'none'; require-trusted-types-for 'script'"
 )
 _COVER = re.compile("/links/[0-9a-f]+/cover")
+_MARK = re.compile(b"{(access|session|link|preview)}")  # in `index.html`
 _AWS = "https://*.amazonaws.com"
 
 
@@ -86,11 +87,13 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     if access == "write" and not _is_writable(service):
         access = "read"
     session = "yes" if req.context.has_session else "no"
-    data = page.files["index.html"].replace(b"{access}", access.encode())
-    data = data.replace(b"{session}", session.encode())
-    shown = orjson.dumps(_shown(req)).decode()
-    data = data.replace(b"{link}", html.escape(shown).encode())
-    data = data.replace(b"{preview}", _preview(req, service).encode())
+    values = {
+        b"access": access,
+        b"session": session,
+        b"link": html.escape(orjson.dumps(_shown(req)).decode()),
+        b"preview": _preview(req, service),
+    }  # all at once: a value may hold the mark of another
+    data = _MARK.sub(lambda mark: values[mark[1]].encode(), page.files["index.html"])
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
     send(req, resp, data, _TYPES["html"])

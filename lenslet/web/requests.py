@@ -1,6 +1,5 @@
 """Middleware that counts and times requests, and gives each an id."""
 
-import itertools
 import re
 import secrets
 import time
@@ -25,8 +24,6 @@ class Requests:
         self._starts = dict(self._counts())
         self._other = self._starts["other"]
         self._status = status
-        self._process = secrets.token_hex(4)
-        self._number = itertools.count()
 
     def _counts(self) -> Iterator[tuple[str, int]]:
         """Yields each route, and where its counts start."""
@@ -37,7 +34,7 @@ class Requests:
         req.context.began = time.perf_counter()
         sent = req.get_header("X-Request-Id")
         known = sent is not None and _REQUEST_ID.fullmatch(sent)
-        req.context.id = sent if known else f"{self._process}-{next(self._number):x}"
+        req.context.id = sent if known else secrets.token_hex(6)
         resp.set_header("X-Request-Id", req.context.id)
 
     def process_response(

@@ -9,7 +9,15 @@ from typing import Any
 import falcon
 
 from lenslet import paths
-from lenslet.errors import Denied, LensletError, NotFound, PointerLoop
+from lenslet.errors import (
+    BadRequest,
+    Invalid,
+    LensletError,
+    NotFound,
+    RangeNotSatisfiable,
+    StorageUnavailable,
+    UnreadableImage,
+)
 from lenslet.library.links import Link
 from lenslet.search.query import WORDLESS, Search, parse
 from lenslet.web.parameters import path_param
@@ -24,6 +32,8 @@ _EXIF = {"width", "height", "takenAt", "createdAt", "Make", "Model", "LensModel"
          "ExposureTime", "ISOSpeedRatings", "FocalLength"}  # fmt: skip
 _POSITION = {"GPSLatitude", "GPSLongitude"}
 _NOT_SHOWN = "This link does not show that."
+# The errors that say nothing but of the request and the photo.
+_OPEN = (BadRequest, Invalid, RangeNotSatisfiable, UnreadableImage)
 _WORDS = {"tags", "notes", "keywords", "title", "caption"}
 
 
@@ -38,11 +48,13 @@ def check(
         raise falcon.HTTPForbidden(description="A link only shows photos.")
     if kind in (Guests.ORIGINAL, Guests.ORIGINALS) and not link.download:
         raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
+    wanted = parse(link.query)
+    if link.query and not wanted:  # somebody has changed the file of links
+        raise falcon.HTTPNotFound(description=_NOT_SHOWN)
     path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
     is_shown = link.path.holds(path)
     if kind in (Guests.SEARCH, Guests.ORIGINALS):
         terms = parse(req.get_param("q", default=""))
-        wanted = parse(link.query)
         is_shown = is_shown and set(wanted) <= set(terms)
         others = [term for term in terms if term not in wanted]
         if not link.words and any(term.field not in WORDLESS for term in others):
@@ -54,9 +66,18 @@ def check(
 
 
 def shown_error(error: LensletError) -> LensletError:
-    """Returns the error that a guest sees: some name keys, or folders that pointers lead to."""
-    hidden = isinstance(error, (Denied, NotFound, PointerLoop))
-    return NotFound(_NOT_SHOWN) if hidden else error
+    """Returns the error that a guest sees: most name files, or folders that pointers lead to."""
+    if isinstance(error, _OPEN):
+        return error
+    if isinstance(error, StorageUnavailable):
+        return StorageUnavailable("Photos cannot be read right now.")
+    return NotFound(_NOT_SHOWN)
+
+
+def hides_words(req: falcon.Request) -> bool:
+    """True if a client must not know what people write about photos."""
+    link: Link | None = req.context.link
+    return link is not None and not link.words
 
 
 def shown_item(link: Link, item: dict[str, Any]) -> dict[str, Any]:

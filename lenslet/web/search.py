@@ -35,10 +35,12 @@ class Search(Resource):
         if page.limit + page.offset > LAST_ITEM:
             raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
-        found = self.service.search.find(query, below, page)
+        wordless = scope.hides_words(req)
+        found = self.service.search.find(query, below, page, wordless=wordless)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
         items = found.items
         if link := req.context.link:
+            del rest["generatedAt"]  # it tells of changes in the whole library
             items = [orjson.dumps(scope.shown_item(link, orjson.loads(each))) for each in items]
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = b'{"items":[' + b",".join(items) + b"]," + orjson.dumps(rest)[1:]
@@ -50,7 +52,8 @@ class Timeline(Resource):
     guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        found = self.service.search.timeline(query_param(req), path_param(req))
+        wordless = scope.hides_words(req)
+        found = self.service.search.timeline(query_param(req), path_param(req), wordless=wordless)
         tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
         months = sorted(filter(None, +found.counts), reverse=True)
         future = [month for month in months if month > tomorrow]

@@ -24,11 +24,12 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.library import manifest
+from lenslet.library.links import Link
 from lenslet.paths import Path
 from lenslet.search.query import Page
 from lenslet.storage.local import Scratch, Text
 from lenslet.storage.tree import Stat
-from lenslet.web import archive
+from lenslet.web import archive, scope
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
@@ -64,7 +65,7 @@ class Zip(Resource):
         folder, query = path_param(req), query_param(req)
         recursive = choice_param(req, "recursive", ("false", "true"))
         if query.strip():
-            found = iter(self._found(query, folder))
+            found = iter(self._found(query, folder, wordless=scope.hides_words(req)))
             self._send(req, resp, found, folder, folder.name or _UNNAMED, "")
             return
         location = self.service.library.locator.folder(folder)
@@ -84,9 +85,10 @@ class Zip(Resource):
         above = Path(os.path.commonpath([path.parent for path in wanted]))
         self._send(req, resp, self._selected(wanted), above, above.name or _UNNAMED, "")
 
-    def _found(self, query: str, folder: Path) -> list[Entry]:
+    def _found(self, query: str, folder: Path, *, wordless: bool) -> list[Entry]:
         """Returns the images that a query finds below a folder; `Invalid` if they are too many."""
-        found = self.service.search.find(query, folder, Page(limit=MAX_PATHS + 1)).items
+        page = Page(limit=MAX_PATHS + 1)
+        found = self.service.search.find(query, folder, page, wordless=wordless).items
         if len(found) > MAX_PATHS:
             raise Invalid("q", f"finds more than {MAX_PATHS} images")
         return [_entry(orjson.loads(item)) for item in found]
@@ -142,7 +144,7 @@ class Zip(Resource):
             if not notes.size:
                 raise NotFound(f"{folder or '/'} has no such images.")
             if req.method != "HEAD":
-                files = self._files(notes.text(), folder, top)
+                files = self._files(notes.text(), folder, top, req.context.link)
                 pieces = stack.enter_context(contextlib.closing(archive.pieces(files, notes)))
                 resp.stream = _Stream(next(pieces), pieces, stack.pop_all().close)
             resp.content_length = length
@@ -151,9 +153,16 @@ class Zip(Resource):
             resp.set_header("Accept-Ranges", "none")
             resp.set_header("Content-Disposition", _disposition(f"{name}.zip"))
 
-    def _files(self, notes: Text, folder: Path, top: str) -> Iterator[tuple[str, Stat, BinaryIO]]:
-        """Opens one image after the other, `Overtaken` if it is not the one that was noted."""
+    def _files(
+        self, notes: Text, folder: Path, top: str, link: Link | None
+    ) -> Iterator[tuple[str, Stat, BinaryIO]]:
+        """Opens one image after the other, `Overtaken` if it is not the one that was noted.
+
+        `NotFound` once the link has ended or was taken back.
+        """
         for entry in _entries(notes):
+            if link:
+                self.service.links.get(link.id)
             location = self.service.library.locator.item(entry.path)
             tree, path = location.tree, location.file(entry.path.name)
             try:
