@@ -313,6 +313,12 @@ def test_a_link_opens_behind_nginx_until_it_is_taken_back(site) -> None:
     assert nginx.ask(f"/photos/links/{link['id']}", "DELETE", Origin=own)[0] == 204
     said = wait_for(lambda: (found := ask(route, Cookie=cookie))[0] == 401 and found, 2)
     assert json.loads(said[1])["description"] == "This link has ended, or was taken back."
+    # Who has a password too can use it again: the page takes the cookie away.
+    status, page, headers = ask("/photos/", Cookie=cookie, Accept="text/html")
+    assert status == 200 and b'data-access="ended"' in page
+    assert headers["Set-Cookie"].startswith(f"lenslet_link_{server.port}=\"\"")  # fmt: skip
+    status, _, headers = ask("/photos/", Accept="text/html")
+    assert status == 401 and headers["WWW-Authenticate"].startswith("Basic")
 
 
 def test_a_page_of_new_photos_shows_all_its_pictures_at_the_first_visit(

@@ -37,6 +37,8 @@ PACKETS = [
      Written(["k" * 200], "t" * 500, "c" * 4000)),
     (packet(bag("dc:subject", "large") + " " * (1 << 20)), Written()),
     (packet(bag("dc:subject", "x")).decode().encode("utf-16"), Written()),
+    (packet("", 'aux:Lens="18.0-70.0 mm f/3.5-4.5"'), Written(lens="18.0-70.0 mm f/3.5-4.5")),
+    (packet("<aux:Lens>EF50mm</aux:Lens>"), Written(lens="EF50mm")),
     (b"", Written()),
 ]  # fmt: skip
 
@@ -50,6 +52,8 @@ RECORDS = [
     (iim(UTF_8, (2, 5, "Käse".encode()), (2, 25, b"a"), (2, 25, b"b\0"), (2, 120, b"One\rtwo")),
      Written(["a", "b"], "Käse", "One\ntwo")),
     (iim((2, 25, "Käse".encode()), (2, 25, "Öl".encode("latin-1"))), Written(["Käse", "Öl"])),
+    (iim((2, 5, "Œuvre – 10 €".encode("cp1252"))), Written(title="Œuvre – 10 €")),
+    (iim((2, 5, b"\x81\xd6l")), Written(title="Öl")),  # nothing in Windows-1252
     (iim(UTF_8, (2, 25, "Kä".encode()[:-1])), Written(["K"])),  # cut in the middle of a letter
     (iim((2, 25, b"kept"), (2, 25, b"cut off"))[:-3], Written(["kept"])),
     (iim((2, 25, b"kept")) + b"\x1c\x02\x19\xff\xff" + b"x" * 99, Written(["kept"])),

@@ -200,6 +200,9 @@ def test_the_tree_opens_and_closes(library: Server, open_page) -> None:
     expect(art).to_be_focused()
     art.press("Enter")
     expect(tree.get_by_role("link", name="camera")).to_have_count(0)
+    tree.get_by_role("link", name="big").click()
+    expect(page.get_by_role("heading", name="big", level=1)).to_be_visible()
+    expect(page).to_have_url(re.compile("#/big/$"))
     page.get_by_role("button", name="Folder tree").click()
     expect(tree).to_be_hidden()
 

@@ -44,6 +44,13 @@ def shared(serve: Callable[..., Server], root: pathlib.Path) -> Server:
     return serve(root, API_TOKEN=FULL)
 
 
+def open_link(open_page, address: str, **options: Any) -> Page:
+    """What somebody sees who gets the address of a link."""
+    base, _, rest = address.partition("?")
+    page: Page = open_page(base, f"?{rest}", **options)
+    return page
+
+
 def sign_in(page: Page) -> None:
     page.get_by_label("Password").fill(FULL)
     page.get_by_role("button", name="Sign in").click()
@@ -77,7 +84,7 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     sign_in(owner)
     address = make_link(owner)
     assert code_of(owner) == address
-    guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2], **PHONE)
+    guest = open_link(open_page, address, **PHONE)
     expect(guest).to_have_url(re.compile(r"/#/2024/wedding/$"))
     expect(guest.get_by_role("heading", name="wedding")).to_be_visible()
     expect(guest.locator(".tile.shown")).to_have_count(6)
@@ -101,7 +108,57 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     owner.get_by_role("button", name="Take back").click()
     expect(owner.get_by_role("button", name="Take back")).to_have_count(0)
     guest.goto(address.partition("?")[0])
-    expect(guest.get_by_text("This link has ended, or was taken back.").first).to_be_visible()
+    expect(guest.get_by_text("This link has ended, or was taken back.")).to_have_count(1)
+    expect(guest.get_by_label("Password")).to_be_hidden()
+    guest.get_by_role("button", name="Sign in").click()  # for who has also a password
+    sign_in(guest)
+    guest.goto(f"http://127.0.0.1:{shared.port}/#/2024/")
+    expect(guest.get_by_role("heading", name="2024")).to_be_visible()
+
+
+def test_an_owner_a_part_of_an_address_and_an_open_service_say_what_is_missing(
+    shared: Server, serve, open_page, root: pathlib.Path
+) -> None:
+    owner = open_page(shared, "#/2024/wedding/")
+    sign_in(owner)
+    address = make_link(owner)
+    owner.goto(address)
+    expect(owner.get_by_text("You are signed in, so you see everything.")).to_be_visible()
+    expect(owner.get_by_label("Search photos")).to_be_visible()
+    part = open_link(open_page, address.partition("#")[0])
+    expect(part.get_by_text("This is only a part of the link's address.")).to_be_visible()
+    shared.stop()
+    page = open_page(serve(root), "#/2024/wedding/")
+    menu(page, "Share")
+    expect(page.get_by_text("Links need API_TOKEN or AUTH_HEADER")).to_be_visible()
+    expect(page.get_by_role("button", name="Make a link")).to_have_count(0)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])
+def test_a_photo_has_the_day_that_its_camera_showed_wherever_one_is(
+    serve, open_page, root: pathlib.Path, zone: str
+) -> None:
+    moments = {"west": ("2019:06:27 23:45:00", "-05:30"), "east": ("2019:06:27 00:15:00", "+14:00"),
+               "none": ("2019:06:27 12:00:00", None), "old": ("1965:06:27 23:45:00", "-05:30"), "late": ("2039:06:27 00:15:00", "+09:00")}  # fmt: skip
+    for number, (name, (moment, offset)) in enumerate(moments.items()):
+        data = exif(DateTimeOriginal=moment, **({"OffsetTimeOriginal": offset} if offset else {}))
+        old(root / f"{name}.jpg", jpeg(seed=number, exif=data))
+    server = serve(root)
+    wait_until_indexed(server)
+    months = {each["month"] for each in server.json("/timeline")["months"]}
+    assert months == {"2019-06", "1965-06"}  # 2039 is to come
+    page = open_page(server, "#/photos", timezone_id=zone)
+    expect(page.locator(".day h3")).to_have_text(["Mon, Jun 27", "Thu, Jun 27", "Sun, Jun 27"])
+    for name, (moment, _) in moments.items():
+        day = f"{moment[:4]}-06-27"
+        found = server.json(f"/search?q=date:{day}+name:{name}")["items"]
+        assert [each["name"] for each in found] == [f"{name}.jpg"]
+        page.goto(f"http://127.0.0.1:{server.port}/#/{name}.jpg")
+        if page.get_by_label("Details", exact=True).is_hidden():
+            page.keyboard.press("i")
+        hour = {"23": "11:45 PM", "00": "12:15 AM", "12": "12:00 PM"}[moment[11:13]]
+        details = page.get_by_label("Details", exact=True)
+        expect(details).to_contain_text(f"June 27, {moment[:4]} at {hour}")
 
 
 def test_a_guest_sees_no_more_of_a_photo_than_the_link_says(shared: Server, open_page) -> None:
@@ -110,7 +167,7 @@ def test_a_guest_sees_no_more_of_a_photo_than_the_link_says(shared: Server, open
     for marks, words in (({"download": False}, False), ({"download": False, "tags": True}, True)):
         address = make_link(owner, **marks)
         owner.keyboard.press("Escape")
-        guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
+        guest = open_link(open_page, address)
         guest.get_by_role("link", name="from-lightroom.jpg").click()
         details = guest.get_by_label("Details", exact=True)
         expect(details).to_contain_text("NIKON D750")
@@ -126,9 +183,13 @@ def test_one_photo_and_a_selection_can_be_shared(shared: Server, open_page) -> N
     owner.locator(".bulk").get_by_role("button", name="Share").click()
     owner.get_by_role("button", name="Make a link").click()
     address = owner.get_by_label("Link", exact=True).input_value()
-    guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
+    guest = open_link(open_page, address)
     expect(guest.locator(".tile.shown")).to_have_count(2)
     expect(guest.get_by_role("heading", name="2 photos")).to_be_visible()
+    for outside in ("#/photos", "#/", "#/2024/wedding/", "#/2024/", "#health", "#/photos?q=jpg"):
+        guest.evaluate(f"location.hash = '{outside}'")
+        expect(guest.get_by_role("heading", name="2 photos")).to_be_visible()
+        expect(guest.locator(".tile.shown")).to_have_count(2)
     guest.get_by_role("button", name="Menu").click()
     with guest.expect_download() as download:
         guest.get_by_text("Download all").click()
@@ -138,7 +199,7 @@ def test_one_photo_and_a_selection_can_be_shared(shared: Server, open_page) -> N
     owner.get_by_role("dialog", name="Photo").get_by_role("button", name="Share").click()
     owner.get_by_role("button", name="Make a link").click()
     address = owner.get_by_label("Link", exact=True).input_value()
-    guest = open_page(address.partition("?")[0], "?" + address.partition("?")[2])
+    guest = open_link(open_page, address)
     expect(guest.locator(".stage img.large")).to_have_js_property("complete", True)
     guest.keyboard.press("Escape")
     expect(guest.get_by_role("heading", name="zebra.jpg")).to_be_visible()
@@ -206,16 +267,15 @@ def test_what_is_for_sharing_has_no_faults_of_accessibility(shared: Server, open
 
 
 def test_a_selection_that_cannot_be_shared_gets_no_tag(
-    serve: Callable[..., Server], open_page, root: pathlib.Path
+    shared: Server, open_page, root: pathlib.Path
 ) -> None:
-    fill(root)
-    server = serve(root)
-    wait_until_indexed(server)
-    page = open_page(server, "#/2024/wedding/")
+    page = open_page(shared, "#/2024/wedding/")
+    sign_in(page)
     page.get_by_role("checkbox", name="Select img0.jpg").check(force=True)
     page.locator(".bulk").get_by_role("button", name="Share").click()
+    (root / "_links.json").write_text('{"mine": true}')
     page.get_by_role("button", name="Make a link").click()
-    expect(page.get_by_text("Links need API_TOKEN")).to_be_visible()
+    expect(page.get_by_text("_links.json is not Lenslet's own")).to_be_visible()
     page.wait_for_timeout(500)
     assert not (root / "2024/wedding/img0.jpg.json").exists()
 

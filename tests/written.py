@@ -8,6 +8,7 @@ NAMES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
     "dc": "http://purl.org/dc/elements/1.1/",
     "lr": "http://ns.adobe.com/lightroom/1.0/",
+    "aux": "http://ns.adobe.com/exif/1.0/aux/",
 }
 
 

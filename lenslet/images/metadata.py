@@ -1,5 +1,7 @@
 """Reads what people wrote into an image: keywords, title and caption, of XMP and of IPTC.
 
+And the lens, which XMP alone may name.
+
 Both are untrusted: whatever is malformed counts as absent, and nothing here raises an error.
 """
 
@@ -9,12 +11,21 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from xml.parsers import expat
 
-from lenslet.bounds import MAX_CAPTION, MAX_TAG_CHARACTERS, MAX_TAGS, MAX_TITLE, clean, clean_line
+from lenslet.bounds import (
+    MAX_CAPTION,
+    MAX_NAME,
+    MAX_TAG_CHARACTERS,
+    MAX_TAGS,
+    MAX_TITLE,
+    clean,
+    clean_line,
+)
 
 _PACKET_BYTES, _LEVELS = 1 << 20, 32  # of XMP
 _SUBJECT, _HIERARCHY = "dc:subject", "lr:hierarchicalSubject"
 _TITLE, _CAPTION = "dc:title", "dc:description"
-_NAMES = frozenset((_SUBJECT, _HIERARCHY, _TITLE, _CAPTION))
+_LENS = "aux:Lens"  # where EXIF has no name for it: Lightroom knows it from the maker's notes
+_NAMES = frozenset((_SUBJECT, _HIERARCHY, _TITLE, _CAPTION, _LENS))
 # Datasets of IPTC-IIM 4.2, each by its record and number.
 _CHARSET, _IIM_TITLE, _IIM_KEYWORD, _IIM_CAPTION = (1, 90), (2, 5), (2, 25), (2, 120)
 _UTF_8 = b"\x1b%G"
@@ -32,6 +43,7 @@ class Written(NamedTuple):
     keywords: list[str] | None = None
     title: str | None = None
     caption: str | None = None
+    lens: str | None = None
 
 
 def read(xmp: bytes, iptc: bytes) -> Written:
@@ -45,9 +57,9 @@ def read(xmp: bytes, iptc: bytes) -> Written:
     titles = (clean_line(text, MAX_TITLE) for text in properties[_TITLE] + datasets[_IIM_TITLE])
     captions = (clean(text, MAX_CAPTION) for text in properties[_CAPTION] + datasets[_IIM_CAPTION])
     by_people = (text for text in captions if text.lower() not in _BY_CAMERAS)
-    return Written(
-        keywords or None, next(filter(None, titles), None), next(filter(None, by_people), None)
-    )
+    lenses = (clean_line(text, MAX_NAME) for text in properties[_LENS])
+    texts = (next(filter(None, found), None) for found in (titles, by_people, lenses))
+    return Written(keywords or None, *texts)
 
 
 def _keywords(texts: Iterable[str]) -> list[str]:
@@ -124,7 +136,7 @@ def _refuse(*_: object) -> None:
 def _iptc(data: bytes) -> dict[tuple[int, int], list[str]]:
     """Returns the texts of each dataset, up to the first that is cut off (IPTC-IIM 4.2, 1.5).
 
-    Without a character set they are UTF-8 or, if they cannot be that, Latin-1.
+    Without a character set they are UTF-8 or, if they cannot be that, Windows-1252 or Latin-1.
     """
     found: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
     at, is_utf_8 = 0, False
@@ -145,4 +157,9 @@ def _decode(value: bytes, *, is_utf_8: bool) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:  # programs cut texts at the most bytes that IPTC allows
-        return value.decode(errors="ignore") if is_utf_8 else value.decode("latin-1")
+        if is_utf_8:
+            return value.decode(errors="ignore")
+    try:
+        return value.decode("cp1252")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

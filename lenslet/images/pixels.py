@@ -385,15 +385,17 @@ def _facts(image: Image.Image) -> tuple[int, Facts]:
     xmp = _xmp(image)
     taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(xmp), *exif_dates[2:]]), None)
     created_at = _utc(created) if created else None
+    written = metadata.read(xmp, _iptc(image))._asdict()
+    lens = _text(tags.get(_LENS_MODEL)) or written["lens"]
     facts = Facts(
         width,
         height,
         created_at,
         taken.isoformat() if taken else None,
         camera=_camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
-        lens=_text(tags.get(_LENS_MODEL)) or None,
+        **{**written, "lens": lens},
     )
-    return orientation, replace(facts, **metadata.read(xmp, _iptc(image))._asdict())
+    return orientation, facts
 
 
 def _text(value: object) -> str:

@@ -34,7 +34,9 @@ const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(ty
 // A guest sees one photo alone.
 export const isSingle = isPhoto(shared.path);
 // Where a guest begins.
-const home = () => (isSingle ? pathHref(shared.path) : searchHref(shared.query, shared.path));
+export const home = () => (isSingle ? pathHref(shared.path) : searchHref(shared.query, shared.path));
+// A guest's list is within what the link shows.
+const isShown = ({ item, folder, query, health }) => !health && (item || (`${folder}/`.startsWith(shared.path && `${shared.path}/`) && query.startsWith(shared.query)));
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
@@ -51,13 +53,15 @@ function parse(hash) {
 		// shows the root
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
+	if (shared.query && !query) return { item: path, folder: shared.path, query: shared.query, by: "date", order, place };
 	return { item: path, folder: by ? within : path === shared.path ? path : parent(path), query, by, order, place };
 }
 
 let shown; // the address that `here` was read from: another one is on its way before `hashchange`
 
 function arrive() {
-	if (isGuest && /^#?\/?$/.test(location.hash)) history.replaceState(history.state, "", home());
+	const outside = isGuest && (/^#?\/?$/.test(location.hash) || !isShown(parse(location.hash)));
+	if (outside) history.replaceState(history.state, "", home());
 	shown = location.hash;
 	here = parse(shown);
 	announce("address");

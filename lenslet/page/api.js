@@ -10,8 +10,9 @@ export const signedIn = session === "yes";
 export const suffixes = names.split(" "); // ".jpg", …
 // What a guest's link shows: `path`, `query`, `label`, and whether `words` and `download`. Who has none sees all.
 export const shared = { path: "", query: "", words: true, download: true, ...JSON.parse(link) };
-export const isGuest = access === "link";
-export const hasEnded = access === "ended"; // the link whose cookie this browser has
+export const hasEnded = access === "ended"; // the link whose cookie this browser had
+export const isGuest = access === "link" || hasEnded;
+export const isKnown = access === "write" || access === "read"; // sees all
 
 // Why a request failed: a sentence, the HTTP status (0: no answer), and the answer.
 const problem = (status, body, etag) =>
@@ -43,7 +44,7 @@ async function ask(method, address, { body, etag, ...options } = {}) {
 		if (!answer || answer.ok) throw problem(0, { description: error.message });
 	}
 	const tag = answer.headers.get("ETag");
-	if (answer.status === 401) announce("sign-in", data.description);
+	if (answer.status === 401 && address !== "session") announce("sign-in", data.description);
 	if (!answer.ok) throw problem(answer.status, data, tag);
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }

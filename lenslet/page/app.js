@@ -13,7 +13,7 @@ import * as list from "./list.js";
 import { menu } from "./menu.js";
 import { scale } from "./scrubber.js";
 import * as search from "./search.js";
-import { open as openLink } from "./session.js";
+import { begin } from "./session.js";
 import { T } from "./strings.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
@@ -87,8 +87,8 @@ on("trouble", (reason) => {
 	[offline.textContent, offline.hidden] = [reason, !reason];
 	(document.querySelector("dialog[open]") ?? document.body).prepend(offline);
 });
-tree.onclick = ({ target }) => (tree.hidden ||= target === tree && !wide.matches); // beside it, where it lies over the photos
+tree.onclick = ({ target }) => {
+	if (target === tree && !wide.matches) tree.hidden = true; // beside it, where it lies over the photos
+};
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
-const [, secret] = location.hash.match(/^#secret=(.+)/) ?? [];
-if (secret) openLink(secret);
-else address.start();
+if (await begin()) address.start();

@@ -9,6 +9,9 @@ const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase
 export const terms = (query) =>
 	[...query.matchAll(TERM)].map(([text, not, field, phrase, word]) => ({ text, not, field, word: phrase ?? word }));
 
+// A term for what a photo has, as a tag. A query cannot hold its quotes: then as words.
+export const termOf = (kind, text) => (text.includes('"') ? text.split('"').filter((part) => part.trim()).map((part) => `"${part.trim()}"`).join(" ") : `${kind}:"${text}"`);
+
 export function caption({ name, path, tags = [], keywords = [], title = "", caption = "", notes = "" }, query) {
 	const wanted = terms(query).filter(({ not, field }) => !not && field !== "date");
 	const hits = (text) => wanted.some(({ word }) => word && fold(text).includes(fold(word)));

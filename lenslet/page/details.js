@@ -2,6 +2,7 @@
 
 import { parent, searchHref } from "./address.js";
 import { isGuest, send, shared } from "./api.js";
+import { termOf } from "./caption.js";
 import { h, put, textButton, toast } from "./dom.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
@@ -88,14 +89,14 @@ function says(edit) {
 
 // What people wrote into the file.
 function written({ title, caption, keywords = [] }) {
-	const links = keywords.map((each) => h("a", { href: searchHref(`tag:"${each}"`) }, each));
-	return [title && h("b", title), caption && h("p", caption), links.length && [h("h3", T.fromFile), h("div.chips", links)]];
+	const links = keywords.map((each) => h("a", { href: searchHref(termOf("tag", each)) }, each));
+	return [title && h("b", title), caption && h("p.about", caption), links.length && [h("h3", T.fromFile), h("div.chips", links)]];
 }
 
 // What is known of the photo from EXIF and, when one asks for more, of its file.
 function facts({ size, warning, taken, camera, lens }, { facts: { exif, hash }, stored, path }) {
 	const photo = {
-		taken: [T.moment(exif.takenAt ?? exif.createdAt ?? taken)],
+		taken: [T.taken(exif.takenAt ?? exif.createdAt ?? taken)],
 		place: [exif.GPSLatitude, exif.GPSLongitude],
 		camera: [camera ?? [exif.Make, exif.Model].filter(Boolean).join(" ")],
 		lens: [lens],
@@ -103,7 +104,7 @@ function facts({ size, warning, taken, camera, lens }, { facts: { exif, hash }, 
 		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
 		warning: [T.warnings[warning]],
 	};
-	const file = { file: [path], edited: [stored.updatedBy !== "" && T.by(T.moment(stored.updatedAt), stored.updatedBy)], hash: [hash] };
+	const file = { file: [path], edited: [stored.updatedBy && T.by(T.moment(stored.updatedAt), stored.updatedBy)], hash: [hash] };
 	return [rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
 }
 

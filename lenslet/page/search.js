@@ -3,11 +3,12 @@
 
 import * as address from "./address.js";
 import { isGuest, send } from "./api.js";
-import { terms } from "./caption.js";
+import { termOf, terms } from "./caption.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 import { suggest } from "./tags.js";
 
+const MOST = 200; // of each kind among the filters
 const DATES = /(?:^|\s)date:(?:(\d{4}-\d\d-\d\d)?(\.\.)?(\d{4}-\d\d-\d\d)?)\S*/;
 
 const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 });
@@ -30,20 +31,21 @@ async function draw() {
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
 	const kinds = { tag: T.tags, camera: T.cameras, lens: T.lenses };
 	const lists = Object.entries(kinds).map(async ([kind, title]) => {
-		const { data } = await send("GET", "search/suggest", { kind, limit: 50 }).catch(() => ({}));
-		const links = data?.suggestions.map(({ text, count }) => more(`${kind}:"${text}"`, text, h("small", number(count))));
+		const { data } = await send("GET", "search/suggest", { kind, limit: MOST }).catch(() => ({}));
+		const links = data?.suggestions.map(({ text, count }) => more(termOf(kind, text), text, h("small", number(count))));
 		return links?.length ? [h("h2", title), h("div.chips", links)] : [];
 	});
 	put(tags, await Promise.all(lists));
 }
 const list = suggest(input, {
 	word: () => input.value.match(/\S*$/)[0].replace(/^-?((tag|name|camera|lens):)?"?/, ""),
-	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, kind === "name" ? "$1" : `$1${kind}:`) + (/[\s"]/.test(text) ? `"${text}"` : text),
+	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, "$1") + (kind === "name" ? text : termOf(kind, text)),
 	pick: open,
 });
 export const box = h("form.search", { role: "search" }, isGuest ? "" : [input, list, toggle, filters]);
 
 function open() {
+	if (matchMedia("(pointer:coarse)").matches) input.blur(); // the keyboard goes
 	address.go(address.searchHref(input.value.trim(), address.here.folder));
 }
 

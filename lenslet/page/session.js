@@ -1,12 +1,12 @@
 // Signing in and out.
 
-import { hasEnded, isGuest, send, signedIn } from "./api.js";
+import { hasEnded, isGuest, isKnown, send, signedIn } from "./api.js";
 import { dialog, h, put, textButton, toast } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
 
-export const signOut = signedIn || isGuest ? textButton(T.signOut, leave) : "";
+export const signOut = signedIn || isGuest ? textButton(isGuest ? T.closeLink : T.signOut, leave) : "";
 
 async function leave() {
 	try {
@@ -17,20 +17,34 @@ async function leave() {
 	}
 }
 
-// Opens a link: its secret becomes a cookie, and leaves the address.
-let opens = false;
-export async function open(secret) {
-	opens = true;
-	history.replaceState(null, "", "./");
+// True once the page may begin. The secret of a link becomes a cookie first, and leaves the address.
+export async function begin() {
+	const [, secret] = location.hash.match(/^#secret=(.+)/) ?? [];
+	if (secret) {
+		history.replaceState(null, "", "./");
+		if (!isKnown) return open(secret);
+		toast(T.ownLink);
+	} else if (hasEnded) return noPhotos(T.linkEnded);
+	else if (!isKnown && !isGuest && new URLSearchParams(location.search).has("link")) return noPhotos(T.partOfLink);
+	return true;
+}
+
+async function open(secret) {
 	try {
 		await send("POST", "session", {}, { body: { link: secret } });
 		location.reload();
-	} catch (problem) {
-		toast(problem.message);
+	} catch ({ message }) {
+		noPhotos(message);
 	}
 }
 
+// A proxy may ask for the password: so signing in begins anew.
+function noPhotos(reason) {
+	dialog(T.linkFailed, h("p", reason), h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
+}
+
 on("sign-in", (reason) => {
+	if (isGuest) return noPhotos(reason);
 	const token = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
@@ -43,5 +57,5 @@ on("sign-in", (reason) => {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}
 	};
-	dialog(T.signIn, h("form", { onsubmit }, opens || isGuest || hasEnded ? h("p", reason) : "", h("label", T.token, token), wrong, h("button", T.signIn)));
+	dialog(T.signIn, h("form", { onsubmit }, h("label", T.token, token), wrong, h("button", T.signIn)));
 });

@@ -2,6 +2,7 @@
 
 import { here, nameOf, parent } from "./address.js";
 import { read, send } from "./api.js";
+import { terms } from "./caption.js";
 import { dialog, h, put, svg, textButton, toast } from "./dom.js";
 import { tagAll } from "./edits.js";
 import { qr } from "./qr.js";
@@ -12,13 +13,13 @@ const QUIET = 4; // modules around a code
 // Asks what guests may see of what is shown, or of a selection: that is shared as a search for a tag of its own.
 export function share(selected = []) {
 	const path = selected.length ? "" : (here.item ?? here.folder);
-	const name = here.query || nameOf(path) || T.photos;
+	const name = terms(here.query).map(T.term).join(", ") || nameOf(path) || T.photos;
 	const label = h("input", { value: selected.length ? T.count(selected.length) : name, maxLength: 200, required: true });
 	const days = h("select", Object.entries(T.days).map(([count, text]) => h("option", { value: count, selected: count === "30" }, text)));
 	const marks = Object.entries(T.guests).map(([key, text]) => ({ key, text, box: h("input", { type: "checkbox", checked: key === "download" }) }));
 	const made = h("div.made", { role: "status" });
 	const links = h("div");
-	const tag = `shared ${new Date().toISOString().slice(0, 19)}`;
+	const tag = `shared ${new Date().toISOString().slice(0, 19).replace("T", " ")}`;
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
@@ -35,10 +36,10 @@ export function share(selected = []) {
 	};
 	const options = marks.map(({ text, box }) => h("label.mark", box, text));
 	const isAll = !path && !selected.length && !here.query;
-	const above = isAll ? h("p.problem", T.wholeLibrary) : parent(path) && h("p.quiet", T.namesAbove(parent(path)));
+	const above = selected.length ? h("p.quiet", T.selectionTag(tag)) : isAll ? h("p.problem", T.wholeLibrary) : parent(path) && h("p.quiet", T.namesAbove(parent(path)));
 	const form = h("form", { onsubmit }, h("label", T.label, label), h("label", T.ends, days), options, above, h("button", T.makeLink));
-	dialog(T.share, form, made, links);
-	list(links);
+	dialog(T.shareOf(selected.length ? T.count(selected.length) : name), form, made, links);
+	list(links, form);
 }
 
 function result(address) {
@@ -48,7 +49,7 @@ function result(address) {
 		await navigator.clipboard?.writeText(address);
 		toast(T.copied);
 	};
-	return [field, navigator.clipboard ? textButton(T.copy, copy) : "", code(address)];
+	return [h("p", T.onlyHere), field, navigator.clipboard ? textButton(T.copy, copy) : "", code(address)];
 }
 
 function code(text) {
@@ -58,14 +59,17 @@ function code(text) {
 	return put(svg("svg", { viewBox: `0 0 ${size} ${size}`, class: "code", role: "img", "aria-label": T.code }), svg("path", { d: dots.join("") }));
 }
 
-async function list(box) {
-	const { data } = await read("links", {}).catch(() => ({}));
-	const row = ({ id, label, path, ends, used }) => {
+// Lists the links. Where there can be none, `form` is not shown.
+async function list(box, form) {
+	const { data, message } = await read("links", {}).catch((problem) => problem);
+	if (form && message) return form.replaceWith(h("p.problem", message));
+	const row = (link) => {
 		const back = async () => {
-			await send("DELETE", `links/${id}`, {}).catch(({ message }) => toast(message));
+			const problem = await send("DELETE", `links/${link.id}`, {}).catch((error) => error);
+			toast(problem.message ?? T.takenBack(link.label));
 			list(box);
 		};
-		return h("li", h("b", label), h("small", T.linkOf(path, ends, used)), textButton(T.takeBack, back));
+		return h("li", h("b", link.label), h("small", T.linkOf(link)), textButton(T.takeBack, back));
 	};
 	put(box, data?.links.length && [h("h2", T.links), h("ul.links", data.links.map(row))]);
 }

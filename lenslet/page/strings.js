@@ -59,7 +59,21 @@ export const T = {
 	copy: "Copy",
 	copied: "Copied",
 	code: "QR code of the link",
-	linkOf: (path, ends, used) => `/${path} · until ${new Date(ends).toLocaleDateString()}${used && ` · used on ${new Date(used).toLocaleDateString()}`}`,
+	linkOf: ({ path, q, ends, used, ...link }) => {
+		const shown = { download: "files", words: "tags and notes", position: "places", preview: "preview" };
+		const day = (moment) => new Date(moment).toLocaleDateString();
+		return [q || `/${path}`, ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`, used && `used on ${day(used)}`].filter(Boolean).join(" · ");
+	},
+	takenBack: (label) => `“${label}” shows nothing any more`,
+	shareOf: (name) => `Share “${name}”`,
+	onlyHere: "Copy this address now: it is shown only here.",
+	selectionTag: (tag) => `The photos get the tag “${tag}”, by which the link finds them. Guests see the names of their folders.`,
+	ownLink: "You are signed in, so you see everything. Guests see only what the link shows.",
+	linkFailed: "No photos to show",
+	linkEnded: "This link has ended, or was taken back.",
+	partOfLink: "This is only a part of the link's address.",
+	askForLink: "Ask whoever sent it for the whole address, or for a new link.",
+	closeLink: "Close this link",
 	takeBack: "Take back",
 	downloadAll: "Download all",
 
@@ -81,7 +95,7 @@ export const T = {
 	clearSelection: "Clear the selection",
 	undo: "Undo",
 	undone: (count) => `${many(count)} as before`,
-	tagged: (count) => `${many(count)} changed`,
+	tagged: (count) => (count ? `${many(count)} changed` : "Nothing to change; keywords in the files stay"),
 	notTagged: (count, reason) => `${many(count)} not changed: ${reason}`,
 
 	// One photo
@@ -111,6 +125,7 @@ export const T = {
 		FocalLength && `${number(Math.round(FocalLength * 10) / 10)} mm`,
 	],
 	by: (date, user) => `${date} by ${user}`,
+	taken: (text) => T.moment(text?.slice(0, 19)), // as the camera's clock showed it, wherever one is now
 	moment: (text) => text && new Date(text).toLocaleString([], { dateStyle: "long", timeStyle: "short" }),
 	warnings: { truncated: "The end of the file is missing", damaged: "A part cannot be decoded" },
 	bytes: (count) => (count < 1e6 ? `${number(Math.ceil(count / 1000))} kB` : `${number(Math.round(count / 1e5) / 10)} MB`),

@@ -2,6 +2,7 @@
 
 import { searchHref } from "./address.js";
 import { send } from "./api.js";
+import { termOf } from "./caption.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 
@@ -37,7 +38,7 @@ export function tagField(label, change, many, writable = true) {
 	const input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
 	const token = (tag) => {
 		const remove = () => change(tags.filter((each) => each !== tag));
-		const link = h("a", { href: searchHref(`tag:"${tag}"`) }, tag);
+		const link = h("a", { href: searchHref(termOf("tag", tag)) }, tag);
 		return h("li", link, writable ? button("close", T.removeThisTag(tag), remove) : "");
 	};
 	const add = (texts = input.value.split(",")) => {

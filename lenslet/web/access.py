@@ -67,8 +67,10 @@ class Access:
             except (falcon.HTTPUnauthorized, LensletError):
                 if not (self._shows_page and is_page(req)):
                     raise
-                sent = _cookie_values(req, _link_cookie(self._settings))
-                req.context.access = "ended" if sent else "none"
+                name = _link_cookie(self._settings)
+                context.access = "ended" if _cookie_values(req, name) else "none"
+                if context.access == "ended":  # once: a proxy may ask for a password then
+                    resp.unset_cookie(name, path=quote(req.root_path) or "/")
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]

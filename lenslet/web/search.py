@@ -87,7 +87,7 @@ class Suggest(Resource):
     """`GET /search/suggest?q=&limit=&kind=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        limit = req.get_param_as_int("limit", min_value=1, max_value=100, default=10)
+        limit = req.get_param_as_int("limit", min_value=1, max_value=1000, default=10)
         kind = choice_param(req, "kind", ("", *SUGGESTED))
         send_json(resp, {"suggestions": self.service.search.suggest(query_param(req), limit, kind)})
 
