@@ -296,6 +296,13 @@ def test_tags_notes_and_position_are_shown_only_if_the_link_says_so(shared: Gall
     assert shared.app.get(routes[2], headers=place).json["exif"]["GPSLatitude"] == 48.5
 
 
+def test_a_sidecar_that_cannot_be_read_is_not_told(shared: Gallery, root: pathlib.Path) -> None:
+    headers = guest(shared.app, make_link(shared.app))
+    put(root / "2024/wedding/in.jpg.json", b'{"v": 1, "tags')
+    said = shared.app.get("/item?path=2024/wedding/in.jpg", headers=headers, status=200).json
+    assert said["tags"] == [] and "json" not in str(said)
+
+
 def test_an_answer_does_not_tell_that_hidden_notes_have_changed(shared: Gallery) -> None:
     headers = guest(shared.app, make_link(shared.app))
     route = "/item?path=2024/wedding/in.jpg"
@@ -400,6 +407,61 @@ def test_a_link_that_was_taken_back_shows_nothing_any_more(shared: Gallery) -> N
     shared.app.post_json("/session", {"link": secret_of(link)}, status=401)
 
 
+def test_a_link_that_was_taken_back_ends_an_archive_and_what_other_processes_show(
+    shared: Gallery, make_gallery
+) -> None:
+    other = make_gallery(API_TOKEN=FULL)
+    link = make_link(shared.app, download=True)
+    headers = guest(other.app, link)  # it knows the link at once
+    route = "/zip?path=2024/wedding&recursive=true"
+    put(
+        shared.root / "2024/wedding/a.jpg", position() + bytes(400_000)
+    )  # more than is sent at once
+    shared.index()
+    answer = other.app.get(route, headers=headers, status=200)
+    begun = other.app.app({**answer.request.environ, "wsgi.input": io.BytesIO()}, lambda *_: None)
+    pieces = iter(begun)
+    next(pieces)
+    shared.app.delete(f"/links/{link['id']}", headers=WRITER, status=204)
+    with pytest.raises(ConnectionResetError):
+        list(pieces)
+    other.app.get(route, headers=headers, status=401)
+
+
+def test_a_link_is_not_said_to_have_ended_while_the_disk_is_away(
+    shared: Gallery, root: pathlib.Path
+) -> None:
+    headers = guest(shared.app, make_link(shared.app))
+    root.rename(root.with_name("away"))
+    shared.app.get("/folders?path=2024/wedding", headers=headers, status=503)
+    shared.app.get("/links", headers=WRITER, status=503)
+    root.with_name("away").rename(root)
+    shared.app.get("/folders?path=2024/wedding", headers=headers, status=200)
+
+
+def test_a_guest_never_removes_a_link_that_has_ended(shared: Gallery, root: pathlib.Path) -> None:
+    """The clock may be wrong."""
+    link, other = make_link(shared.app), make_link(shared.app)
+    file = root / "_links.json"
+    stored = json.loads(file.read_text())
+    stored["links"][0]["ends"] = "2020-01-01T00:00:00Z"
+    file.write_text(json.dumps(stored))
+    guest(shared.app, other)
+    assert link["id"] in file.read_text() and shared.app.get("/links", headers=WRITER).json["links"][0]["used"]  # fmt: skip
+    make_link(shared.app)
+    assert link["id"] not in file.read_text()
+
+
+@pytest.mark.parametrize("query", ["name:in", "-name:in", "path:party", "camera:x date:2024", "date:2024", "date:*-06-01", ""])  # fmt: skip
+def test_what_guests_find_without_words_is_what_others_find(shared: Gallery, query: str) -> None:
+    params = {"path": "2024/wedding", "q": query}
+    found = shared.app.get("/search", params, headers=guest(shared.app, make_link(shared.app))).json
+    for more in (WRITER, guest(shared.app, make_link(shared.app, words=True))):
+        others = shared.app.get("/search", params, headers=more).json
+        assert [each["path"] for each in found["items"]] == [each["path"] for each in others["items"]]  # fmt: skip
+    assert "generatedAt" not in found
+
+
 def test_a_link_ends_by_itself(shared: Gallery, root) -> None:
     link = make_link(shared.app, days=1)
     headers = guest(shared.app, link)
@@ -455,7 +517,12 @@ def test_an_open_service_says_why_it_has_no_links(make_gallery, root) -> None:
 def test_somebody_elses_file_in_the_place_of_the_links_is_not_changed(
     shared: Gallery, root
 ) -> None:
-    for text in (b'{"mine": true}', b"[1", b'{"v": 2, "links": []}', b'{"v": 1, "links": [{"hash": 3}]}'):  # fmt: skip
+    make_link(shared.app)
+    (whole,) = json.loads((root / "_links.json").read_text())["links"]
+    parts = [{key: value for key, value in whole.items() if key != left} for left in ("query", "path", "ends", "hash")]  # fmt: skip
+    parts += [{**whole, "query": None}, {**whole, "path": "a/../.."}, {**whole, "ends": "later"}]
+    torn = [json.dumps({"v": 1, "links": [part]}).encode() for part in parts]  # would show more
+    for text in (*torn, b'{"mine": true}', b"[1", b'{"v": 2, "links": []}', b'{"v": 1, "links": [{"hash": 3}]}'):  # fmt: skip
         put(root / "_links.json", text)
         shared.restart()
         shared.app.post_json("/links", {"path": "2024"}, headers=WRITER, status=409)

@@ -14,6 +14,7 @@ from lenslet.errors import (
     Invalid,
     LensletError,
     NotFound,
+    Overtaken,
     RangeNotSatisfiable,
     StorageUnavailable,
     UnreadableImage,
@@ -69,8 +70,8 @@ def shown_error(error: LensletError) -> LensletError:
     """Returns the error that a guest sees: most name files, or folders that pointers lead to."""
     if isinstance(error, _OPEN):
         return error
-    if isinstance(error, StorageUnavailable):
-        return StorageUnavailable("Photos cannot be read right now.")
+    if isinstance(error, (StorageUnavailable, Overtaken)):
+        return StorageUnavailable("This cannot be read right now: try again in a moment.")
     return NotFound(_NOT_SHOWN)
 
 
