@@ -80,13 +80,13 @@ export function update() {
 	announce("positions");
 }
 
-// Goes to the place that is wanted. One within a block is reached once that is loaded.
+// Goes to the place that is wanted: it is reached once its block is loaded, because what loads before moves it.
 function begin() {
 	const { blocks } = source;
 	if (typeof wanted === "string") {
 		const block = blocks.find((each) => each.month?.startsWith(wanted)) ?? blocks.find((each) => each.month < `${wanted}~`);
 		if (block) goTo(block.top);
-		wanted = undefined;
+		if (!block || block.items) wanted = undefined;
 	} else if (wanted) {
 		restore(wanted);
 		if (source.blockOf(wanted.index)?.items) wanted = undefined;
