@@ -34,7 +34,7 @@ const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(ty
 // A guest sees one photo alone.
 export const isSingle = isPhoto(shared.path);
 // Where a guest begins.
-export const home = () => (isSingle ? pathHref(shared.path) : searchHref(shared.query, shared.path));
+const home = () => (isSingle ? pathHref(shared.path) : searchHref(shared.query, shared.path));
 // A guest's list is within what the link shows.
 const isShown = ({ item, folder, query, health }) => !health && (item || (`${folder}/`.startsWith(shared.path && `${shared.path}/`) && query.startsWith(shared.query)));
 

@@ -64,12 +64,12 @@ class Access:
         if self._needs_client and req.path != "/session":
             try:
                 self._check_client(req, token)
-            except (falcon.HTTPUnauthorized, LensletError):
+            except (falcon.HTTPUnauthorized, LensletError) as error:
                 if not (self._shows_page and is_page(req)):
                     raise
-                name = _link_cookie(self._settings)
-                context.access = "ended" if _cookie_values(req, name) else "none"
-                if context.access == "ended":  # once: a proxy may ask for a password then
+                context.access, name = "none", _link_cookie(self._settings)
+                if isinstance(error, falcon.HTTPUnauthorized) and _cookie_values(req, name):
+                    context.access = "ended"  # once: a proxy may ask for a password then
                     resp.unset_cookie(name, path=quote(req.root_path) or "/")
 
     def process_resource(
