@@ -37,8 +37,8 @@ resized.observe(above);
 
 const how = () => ({ days: source.days, captions: source.query });
 
-// Where the screen begins in the list.
-export const top = () => base + view.scrollTop - upper;
+// Where the screen begins in the list, in whole pixels as all positions are: browsers round what they scroll to.
+export const top = () => Math.round(base + view.scrollTop - upper);
 export const range = () => ({ height, screen: view.clientHeight, top: top(), blocks: source?.blocks ?? [] });
 
 // Begins with another list: where it was left, or at the month of the address.
@@ -112,7 +112,7 @@ export function goTo(position) {
 	const at = Math.max(0, Math.min(position, height - view.clientHeight + upper));
 	const box = Math.min(height, BOX);
 	const before = base;
-	if (at < base + MARGIN || at > base + box - MARGIN) base = Math.max(0, Math.min(at - box / 2, height - box));
+	if (at < base + MARGIN || at > base + box - MARGIN) base = Math.round(Math.max(0, Math.min(at - box / 2, height - box)));
 	view.scrollTop = position <= 0 && !base ? position + upper : at - base + upper;
 	if (base !== before) redraw();
 	frame ??= requestAnimationFrame(render);

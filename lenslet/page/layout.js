@@ -27,7 +27,7 @@ export function layOut({ items, first, heading }, width, { days, captions }) {
 	function add(height, cells, heads = []) {
 		const head = heads.length ? HEAD : 0;
 		rows.push({ top, head, height, first: cells[0].index, cells, heads });
-		top += head + height + GAP + (captions ? CAPTION : 0);
+		top += Math.round(head + height + GAP + (captions ? CAPTION : 0));
 	}
 
 	// A row that begins at `left`; returns where it ends.
