@@ -409,6 +409,20 @@ def test_any_number_of_photos_by_date_is_reached(many: Server, open_page) -> Non
     expect(link(page, str(newest))).to_be_in_viewport()
 
 
+def test_a_month_whose_photos_are_gone_once_it_is_loaded_is_no_error(
+    many: Server, open_page
+) -> None:
+    many.until(lambda: many.json("/timeline").get("months"), 120)
+    page = open_page(many)
+    gone = {"items": [], "total": 0, "more": False}
+    page.route(re.compile(r"/search\?.*2010-11"), lambda route: route.fulfill(json=gone))
+    with page.expect_response(re.compile(r"/search\?.*2010-11")):
+        page.evaluate("location.hash = '#/photos/2010-11'")
+    expect(page.locator(".month.now")).to_have_text(re.compile(" 2010$"))
+    page.set_viewport_size({"width": 900, "height": 800})
+    expect(page.locator(".tile.shown").first).to_be_visible()
+
+
 def test_what_has_been_scrolled_past_is_let_go(many: Server, open_page) -> None:
     many.until(
         lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import http.client
 import io
@@ -23,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import large
 import pytest
 from conftest import CORPUS, ROOT, Server, encode, free_port, jpeg, put, wait_for
 from PIL import Image
@@ -306,6 +308,21 @@ def test_an_edit_is_found_by_every_request_process_within_five_seconds(serve: Se
     server.until(lambda: server.json("/search?q=tag:quickly").get("total") == 1, 5)
     totals = [server.json("/search?q=tag:quickly")["total"] for _ in range(20)]
     assert totals == [1] * 20
+
+
+def test_requests_at_once_find_what_has_changed_since_the_last_one(serve, root, tmp_path) -> None:
+    """One of them reads what has changed; the others do not answer from what was known before."""
+    put(root / "one.jpg", jpeg())
+    server = serve(root, WEB_CONCURRENCY="1")
+    server.until(lambda: server.json("/search?path=/").get("total"))
+    large.make(tmp_path / "elsewhere", "many", 5_000)
+    (tmp_path / "elsewhere/many").rename(root / "many")
+    files = [root / "_rollup.json", root / "_rollup_delta.json"]
+    server.until(lambda: any(b'"many' in each.read_bytes() for each in files if each.exists()))
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(server.json, ["/timeline?path=many"] * 8))
+    totals = [sum(month["count"] for month in answer["months"]) for answer in answers]
+    assert totals == [5_000] * 8
 
 
 def test_the_processes_that_decode_wait_for_the_first_photo_not_it_for_them(

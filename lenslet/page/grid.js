@@ -104,7 +104,7 @@ function anchor() {
 
 function restore({ index, by }) {
 	const block = source.blockOf(index);
-	if (block) goTo(block.top + (block.rows?.[lastAt(block.rows, "first", index)].top ?? 0) + by);
+	if (block) goTo(block.top + (block.rows?.[lastAt(block.rows, "first", index)]?.top ?? 0) + by);
 }
 
 // Scrolls to a position of the list, and moves the box if that is not in it.

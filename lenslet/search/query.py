@@ -53,6 +53,9 @@ Answer = TypeVar("Answer")
 SUGGESTED = ("tag", "name", "camera", "lens")  # the names of KINDS
 COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
+# While one thread reads what has changed, others answer from a view that was up to date so long
+# ago, and wait so long at most for a newer one if theirs is older.
+_OLD_SECONDS, _WAIT_SECONDS = 1.0, 2.0
 _BATCH = 10_000  # lines that are counted at a time
 _SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|camera|lens|date):)?(?:"([^"]*)"?|(\S+))')
@@ -468,27 +471,37 @@ class Search:
     # The view
 
     def _current(self) -> _View:
-        """The current view. One thread brings it up to date while others use the old one."""
+        """The current view. One thread brings it up to date.
+
+        Others use the old one, if that was up to date a second ago. Else they wait, but not long.
+        """
         view = self._view
-        if self._lock.acquire(blocking=view is None):
+        is_old = time.monotonic() - self._checked > _OLD_SECONDS
+        if self._lock.acquire(timeout=-1 if view is None else is_old * _WAIT_SECONDS):
             try:
-                view = self._view = self._refresh(self._view)
-            except LensletError as error:
-                if view is None or isinstance(error, Foreign):
-                    raise
-                log.warning("search answers from an old rollup: %s", one_line(error))
+                view = self._view = self._renewed(self._view)
+                self._checked = time.monotonic()
             finally:
                 self._lock.release()
         assert view  # without an old view, this thread has made one
         return view
+
+    def _renewed(self, old: _View | None) -> _View:
+        """Brings a view up to date, or returns it as it is while that fails."""
+        try:
+            return self._refresh(old)
+        except LensletError as error:
+            if old is None or isinstance(error, Foreign):
+                raise
+            log.warning("search answers from an old rollup: %s", one_line(error))
+            return old
 
     def _refresh(self, old: _View | None) -> _View:
         """Reads the delta before the rollup: a folder that has left the delta is in the rollup.
 
         `Foreign` if the delta is another program's: then nothing tells what has changed.
         """
-        now = time.monotonic()
-        if old and now - self._checked < self._fresh_seconds:
+        if old and time.monotonic() - self._checked < self._fresh_seconds:
             return old
         data, delta, rollup = b"", None, None
         with contextlib.suppress(NotFound):
@@ -497,7 +510,6 @@ class Search:
             self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
         with contextlib.suppress(NotFound):
             rollup = self._tree.stat(Path(ROLLUP))
-        self._checked = now
         if old and (delta, rollup) == self._seen:
             return old
         view = self._open_rollup(old)
