@@ -332,6 +332,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("many")
     large.make(home / "photos", "many", 100_000)
     server = Server(home / "photos", home)
+
+    def is_known() -> bool:
+        months = server.json("/timeline").get("months", ())
+        return sum(month["count"] for month in months) == 100_000
+
+    server.until(lambda: all(is_known() for _ in range(8)), 120)  # to both request processes
     yield server
     server.stop()
 
@@ -367,9 +373,6 @@ def test_a_hundred_thousand_photos_scroll_to_the_end(many: Server, open_page) ->
 @in_both_browsers
 def test_any_number_of_photos_by_date_is_reached(many: Server, open_page) -> None:
     """More pixels than a box that scrolls may have, by wheel, End, scale and address."""
-    many.until(
-        lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120
-    )
     page = open_page(many)
     now, first = page.locator(".month.now"), page.locator(".photo").first
     expect(first).to_have_attribute("href", re.compile("#/many/p0.*by=date"))
@@ -412,7 +415,6 @@ def test_any_number_of_photos_by_date_is_reached(many: Server, open_page) -> Non
 def test_a_month_whose_photos_are_gone_once_it_is_loaded_is_no_error(
     many: Server, open_page
 ) -> None:
-    many.until(lambda: many.json("/timeline").get("months"), 120)
     page = open_page(many)
     gone = {"items": [], "total": 0, "more": False}
     page.route(re.compile(r"/search\?.*2010-11"), lambda route: route.fulfill(json=gone))
@@ -424,9 +426,6 @@ def test_a_month_whose_photos_are_gone_once_it_is_loaded_is_no_error(
 
 
 def test_what_has_been_scrolled_past_is_let_go(many: Server, open_page) -> None:
-    many.until(
-        lambda: sum(m["count"] for m in many.json("/timeline").get("months", ())) == 100_000, 120
-    )
     page = open_page(many)
     expect(page.locator(".tile.shown")).not_to_have_count(0)
     session = page.context.new_cdp_session(page)
