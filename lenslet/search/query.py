@@ -479,8 +479,10 @@ class Search:
         is_old = time.monotonic() - self._checked > _OLD_SECONDS
         if self._lock.acquire(timeout=-1 if view is None else is_old * _WAIT_SECONDS):
             try:
-                view = self._view = self._renewed(self._view)
-                self._checked = time.monotonic()
+                view = self._view
+                if not view or time.monotonic() - self._checked >= self._fresh_seconds:
+                    view = self._view = self._renewed(view)
+                    self._checked = time.monotonic()
             finally:
                 self._lock.release()
         assert view  # without an old view, this thread has made one
@@ -501,8 +503,6 @@ class Search:
 
         `Foreign` if the delta is another program's: then nothing tells what has changed.
         """
-        if old and time.monotonic() - self._checked < self._fresh_seconds:
-            return old
         data, delta, rollup = b"", None, None
         with contextlib.suppress(NotFound):
             data, delta = self._tree.read(Path(ROLLUP_DELTA))

@@ -18,7 +18,8 @@ from lenslet.search.query import Search
 from lenslet.web import scope
 from lenslet.web.page import is_page
 from lenslet.web.parameters import read_json
-from lenslet.web.service import Guests, Resource
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource
 
 SESSION_SECONDS = 30 * 24 * 3600
 _SAFE = ("GET", "HEAD")
@@ -77,7 +78,7 @@ class Access:
     ) -> None:
         """Lets guests see what their link shows, and nothing else."""
         if link := req.context.link:
-            scope.check(req, resource, params, link, self._search)
+            scope.check(req, resource.guests, params, link, self._search)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool

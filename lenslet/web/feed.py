@@ -13,8 +13,9 @@ from lenslet.search.query import Page
 from lenslet.web import scope
 from lenslet.web.answers import send
 from lenslet.web.parameters import path_param
+from lenslet.web.scope import Guests
 from lenslet.web.search import query_param
-from lenslet.web.service import Guests, Resource
+from lenslet.web.service import Resource
 
 _ENTRIES = 50
 # Characters that XML 1.0 does not allow (2.2).

@@ -15,7 +15,8 @@ from lenslet.storage.tree import Stat
 from lenslet.web.answers import not_modified
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.service import Guests, Resource
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 

@@ -14,7 +14,8 @@ from lenslet.storage.tree import Stat
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_pending, url
 from lenslet.web.parameters import path_param, read_json
-from lenslet.web.service import Guests, Resource, Service
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource, Service
 
 BUILD_SECONDS = 1.0
 

@@ -21,7 +21,8 @@ from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, status_of
 from lenslet.web.images import Image
 from lenslet.web.parameters import choice_param, image_param, parse_image, read_json, strings
-from lenslet.web.service import Guests, Resource
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource
 
 MAX_PATHS = 500
 _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024

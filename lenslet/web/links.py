@@ -17,8 +17,9 @@ from lenslet.search.query import parse as parse_query
 from lenslet.storage.tree import read_thumbnail
 from lenslet.web.answers import send, send_json
 from lenslet.web.parameters import read_json
+from lenslet.web.scope import Guests
 from lenslet.web.search import MAX_QUERY_CHARACTERS
-from lenslet.web.service import Guests, Resource
+from lenslet.web.service import Resource
 from lenslet.web.thumb import WEBP
 
 _DAYS, _MOST_DAYS = 30, 3650

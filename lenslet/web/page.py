@@ -18,7 +18,8 @@ from lenslet.errors import Denied, LensletError, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, JSON, not_modified, send, send_json, url
-from lenslet.web.service import Guests, Resource, Service
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource, Service
 
 _TYPES = {
     "html": "text/html; charset=utf-8",

@@ -4,6 +4,7 @@ Guests, who come with a link, reach only resources that set `guests`, and there 
 below the link's path. Anything else is refused, whether or not it exists.
 """
 
+from enum import Enum
 from typing import Any
 
 import falcon
@@ -22,13 +23,13 @@ from lenslet.errors import (
 from lenslet.library.links import Link
 from lenslet.search.query import WORDLESS, Search, parse
 from lenslet.web.parameters import path_param
-from lenslet.web.service import Guests, Resource
 
-# The keys that every link shows: of an item, of a manifest beside its items, and of EXIF.
+# The keys that every link shows: of an item, a manifest beside its items, a subfolder, EXIF.
 _ITEM = {"path", "name", "type", "w", "h", "size", "rev", "thumb", "hasThumb", "takenAt",
          "createdAt", "addedAt", "camera", "lens", "warning", "error"}  # fmt: skip
 _MANIFEST = {"v", "path", "generatedAt", "page", "pageCount", "itemCount", "starts", "dirs",
              "title", "description", "cover", "order"}  # fmt: skip
+_DIR = {"name", "kind", "label", "cover", "coverRev", "coverThumb"}
 _EXIF = {"width", "height", "takenAt", "createdAt", "Make", "Model", "LensModel", "FNumber",
          "ExposureTime", "ISOSpeedRatings", "FocalLength"}  # fmt: skip
 _POSITION = {"GPSLatitude", "GPSLongitude"}
@@ -38,11 +39,22 @@ _OPEN = (BadRequest, Invalid, RangeNotSatisfiable, UnreadableImage)
 _WORDS = {"tags", "notes", "keywords", "title", "caption"}
 
 
+class Guests(Enum):
+    """What of an endpoint guests may use. One that says nothing is not for them."""
+
+    NOTHING = 0
+    PAGE = 1  # it shows nothing of the library, or asks the link itself (`/links/<id>/cover`)
+    FOLDER = 2  # the folder of `path`
+    PHOTO = 3  # the photo of `path`
+    ORIGINAL = 4  # its file
+    SEARCH = 5  # what `q` finds below `path`
+    ORIGINALS = 6  # the files of that
+
+
 def check(
-    req: falcon.Request, resource: Resource, params: dict[str, Any], link: Link, search: Search
+    req: falcon.Request, kind: Guests, params: dict[str, Any], link: Link, search: Search
 ) -> None:
     """Raises Falcon's errors unless a link shows what a request asks for."""
-    kind = resource.guests
     if kind is Guests.PAGE:
         return
     if kind is Guests.NOTHING or req.method not in ("GET", "HEAD"):
@@ -83,19 +95,24 @@ def hides_words(req: falcon.Request) -> bool:
 
 def shown_item(link: Link, item: dict[str, Any]) -> dict[str, Any]:
     """Returns what a link shows of an item."""
-    known = _ITEM | _WORDS if link.words else _ITEM
-    return {key: value for key, value in item.items() if key in known}
+    return _only(_ITEM | _WORDS if link.words else _ITEM, item)
 
 
 def shown_folder(link: Link, manifest: dict[str, Any]) -> dict[str, Any]:
     """Returns what a link shows of a page of a manifest."""
-    found = {key: value for key, value in manifest.items() if key in _MANIFEST}
-    return found | {"items": [shown_item(link, item) for item in manifest.get("items", ())]}
+    found = _only(_MANIFEST, manifest)
+    found["items"] = [shown_item(link, each) for each in manifest.get("items", ())]
+    if "dirs" in manifest:  # on its first page
+        found["dirs"] = [_only(_DIR, each) for each in manifest["dirs"]]
+    return found
 
 
 def shown_sidecar(link: Link, document: dict[str, Any]) -> dict[str, Any]:
     """Returns what a link shows of the answer of `/item`."""
-    known = _EXIF | _POSITION if link.position else _EXIF
-    exif = {key: value for key, value in document["exif"].items() if key in known}
-    words = {"tags": document["tags"], "notes": document["notes"]} if link.words else {}
+    exif = _only(_EXIF | _POSITION if link.position else _EXIF, document["exif"])
+    words = _only({"tags", "notes"}, document) if link.words else {}
     return {"v": 1, "tags": [], "notes": "", **words, "exif": exif}
+
+
+def _only(known: set[str], values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in known}

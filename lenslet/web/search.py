@@ -13,7 +13,8 @@ from lenslet.search.query import SUGGESTED, Page
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
-from lenslet.web.service import Guests, Resource
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource
 
 MAX_QUERY_CHARACTERS = 1000
 LAST_ITEM = 500_000

@@ -1,7 +1,6 @@
 """What the resources work with, and their base class."""
 
 from dataclasses import dataclass
-from enum import Enum
 
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
@@ -14,6 +13,7 @@ from lenslet.storage.tree import Tree
 from lenslet.web.images import Images
 from lenslet.web.jobs import FolderJobs
 from lenslet.web.requests import Requests
+from lenslet.web.scope import Guests
 from lenslet.web.waiters import Waiters
 
 
@@ -54,18 +54,6 @@ class Service:
             except StorageUnavailable as away:
                 return away
         return error
-
-
-class Guests(Enum):
-    """Which part of an endpoint those may use who come with a link, see `scope`."""
-
-    NOTHING = 0
-    PAGE = 1  # it has nothing of the library
-    FOLDER = 2  # the folder of `path`
-    PHOTO = 3  # the photo of `path`
-    ORIGINAL = 4  # its file
-    SEARCH = 5  # what `q` finds below `path`
-    ORIGINALS = 6  # the files of that
 
 
 class Resource:

@@ -14,7 +14,8 @@ from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.answers import FOREVER, send, send_json, send_pending, url
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.service import Guests, Resource
+from lenslet.web.scope import Guests
+from lenslet.web.service import Resource
 
 WEBP = "image/webp"
 

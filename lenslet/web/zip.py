@@ -33,8 +33,9 @@ from lenslet.web import archive, scope
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
+from lenslet.web.scope import Guests
 from lenslet.web.search import query_param
-from lenslet.web.service import Guests, Resource, Service
+from lenslet.web.service import Resource, Service
 
 log = logging.getLogger("lenslet")
 
