@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import threading
@@ -29,6 +30,7 @@ from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Tree
+from lenslet.storage.text import find, map_file
 from lenslet.storage.tree import Document, DocumentCache, Tree, is_ours
 
 
@@ -412,3 +414,24 @@ def test_a_clock_that_is_ahead_takes_no_file_from_its_writer(root, monkeypatch) 
         finally:
             stop.set()
     assert [each.result() for each in sweeps] == [None, None]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 5000])
+def test_a_text_is_found_where_it_comes_next_in_a_range(tmp_path: pathlib.Path, size: int) -> None:
+    wanted = b"a" + b"b" * (size - 1)
+    for before in (0, 1, 50, *range(4080, 4110), 20_000):
+        data = b"\n" * before + wanted + b"b" * 9000 + wanted
+        (tmp_path / "text").write_bytes(data)
+        with (tmp_path / "text").open("rb") as file:
+            mapped = map_file(file.fileno())
+        (tmp_path / "text").unlink()
+        ends = before + size, before + size - 1, len(data), len(data) - 1, len(data) + 9000
+        for start, end in itertools.product((0, before, before + 1, len(data) + 1), ends):
+            there = data.find(wanted, start, end)
+            assert find(mapped, wanted, start, end) == find(data, wanted, start, end) == there
+
+
+def test_nothing_is_found_in_an_empty_text(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "text").touch()
+    with (tmp_path / "text").open("rb") as file:
+        assert find(map_file(file.fileno()), b"a", 0, 0) == -1

@@ -12,7 +12,8 @@ import orjson
 
 from lenslet.paths import Path
 from lenslet.search.rollup import Months, Terms, folded_line, position_of
-from lenslet.storage.local import Scratch, Text
+from lenslet.storage.local import Scratch
+from lenslet.storage.text import Text
 
 _MOST_SPLICES = 100  # of one folder
 _GARBAGE_BYTES = 4 << 20  # of a log; that much may always be there

@@ -5,7 +5,6 @@ import contextlib
 import heapq
 import itertools
 import logging
-import mmap
 import operator
 import os
 import re
@@ -44,7 +43,8 @@ from lenslet.search.rollup import (
     position_of,
     read_head,
 )
-from lenslet.storage.local import LocalTree, Scratch, Text
+from lenslet.storage.local import LocalTree, Scratch
+from lenslet.storage.text import Text, find, map_file
 from lenslet.storage.tree import Stat, Tree, is_ours
 
 log = logging.getLogger("lenslet")
@@ -57,7 +57,7 @@ MOST_TERMS = 32
 # ago, and wait so long at most for a newer one if theirs is older.
 _OLD_SECONDS, _WAIT_SECONDS = 1.0, 2.0
 _BATCH = 10_000  # lines that are counted at a time
-_SLICE = 4 * 1024 * 1024  # bytes that are searched before other threads may run
+_SLICE = 4 * 1024 * 1024  # bytes of lines that are counted at a time
 _TERM = re.compile(r'(-?)(?:(tag|name|notes|path|camera|lens|date):)?(?:"([^"]*)"?|(\S+))')
 _FIELDS = {"name": 1, "path": 2, "tag": 3, "notes": 4, "camera": 5, "lens": 6, "date": 7}
 # The fields that hold nothing of what people write about a photo.
@@ -141,7 +141,7 @@ class FoldedCopy:
     def __init__(self, cache: Tree, key: str) -> None:
         self.key = key
         with cache.open(Path(f"{key}.lines"))[0] as file:
-            self.fold = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.fold = map_file(file.fileno())
         items, _ = cache.open(Path(f"{key}.json"))
         self._items = items.fileno()
         weakref.finalize(self, items.close)  # threads may still read when it is replaced
@@ -223,35 +223,24 @@ def _lines_with(
     later line, no line before contains all texts: continue there.
     """
     ends = [last for _, last in old]
-    found = dict.fromkeys(texts, -1)
     number = 0
     while start < end:
+        agreed = 0
+        for text in itertools.cycle(texts):
+            if agreed == len(texts):
+                break
+            at = find(fold, text, start, end)
+            if at < 0:
+                return
+            later = fold.rfind(b"\n", start, at) + 1
+            start, agreed = (later, 1) if later else (start, agreed + 1)
         number = bisect_right(ends, start, number)
-        if number < len(old) and old[number][0] <= start < ends[number]:
+        if number < len(old) and old[number][0] <= start:
             start = ends[number]
             continue
         last = fold.find(b"\n", start)
-        for text, at in found.items():
-            if at < start:
-                at = found[text] = _find(fold, text, start, end)
-                if at < 0:
-                    return
-            if at > last:
-                start = fold.rfind(b"\n", last, at) + 1
-                break
-        else:
-            yield start, last
-            start = last + 1
-
-
-def _find(fold: Text, text: bytes, start: int, end: int) -> int:
-    while start < end:
-        stop = min(end, start + _SLICE)
-        at = fold.find(text, start, stop)
-        if at >= 0 or stop == end:
-            return at
-        start = stop - len(text) + 1
-    return -1
+        yield start, last
+        start = last + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +387,7 @@ class Search:
         following = next(unchanged, None)
         for each in changed:
             for start, _, first, last in each.lines():
-                if not all(log.find(text, first, last) >= 0 for text in texts):
+                if not all(find(log, text, first, last) >= 0 for text in texts):
                     continue
                 for _, line in matching(log, _lines_with(log, texts, first, last)):
                     while following and following[0] < start:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import mmap
 import os
 import stat as stat_module
 import tempfile
@@ -26,6 +25,7 @@ from lenslet.errors import (
 )
 from lenslet.paths import ROOT, Path, escaped, is_temporary, usable
 from lenslet.storage import files
+from lenslet.storage.text import Text, map_file
 from lenslet.storage.tree import (
     HEAD_BYTES,
     Change,
@@ -48,7 +48,6 @@ _CACHE_FULL = "No space left in this host's cache (XDG_CACHE_HOME): free some."
 # file, so two at once take longer than one after the other: 1.9 s for 50,000 photos, not 1.6.
 _TURN_SECONDS = 0.1
 _UPDATE_TRIES = 100  # a change of another program in between costs one
-Text = mmap.mmap | bytes
 
 
 class _DomainErrors:
@@ -416,9 +415,7 @@ class Scratch:
 
     def text(self) -> Text:
         """Maps all that was written. Any thread may read it, also when this is closed."""
-        if not self.size:
-            return b""
-        return mmap.mmap(self._fd, self.size, access=mmap.ACCESS_READ)
+        return map_file(self._fd)
 
 
 def _stat(info: os.stat_result) -> Stat:

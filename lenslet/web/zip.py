@@ -27,7 +27,8 @@ from lenslet.library import manifest
 from lenslet.library.links import Link
 from lenslet.paths import Path
 from lenslet.search.query import Page
-from lenslet.storage.local import Scratch, Text
+from lenslet.storage.local import Scratch
+from lenslet.storage.text import Text
 from lenslet.storage.tree import Stat
 from lenslet.web import archive, scope
 from lenslet.web.answers import send_pending, url
