@@ -11,7 +11,6 @@ import re
 import threading
 import time
 import weakref
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -222,8 +221,8 @@ def _lines_with(
     Lines in one of the `old` ranges, which are in order, do not count. If a text next occurs in a
     later line, no line before contains all texts: continue there.
     """
-    ends = [last for _, last in old]
-    number = 0
+    ranges = iter((*old, (end, end)))
+    first, last = next(ranges)  # that is not before the line
     while start < end:
         agreed = 0
         for text in itertools.cycle(texts):
@@ -234,13 +233,14 @@ def _lines_with(
                 return
             later = fold.rfind(b"\n", start, at) + 1
             start, agreed = (later, 1) if later else (start, agreed + 1)
-        number = bisect_right(ends, start, number)
-        if number < len(old) and old[number][0] <= start:
-            start = ends[number]
+        while last <= start:
+            first, last = next(ranges)
+        if first <= start:
+            start = last
             continue
-        last = fold.find(b"\n", start)
-        yield start, last
-        start = last + 1
+        stop = fold.find(b"\n", start)
+        yield start, stop
+        start = stop + 1
 
 
 @dataclass(frozen=True, slots=True)
