@@ -69,11 +69,13 @@ def answered(server: Server) -> int:
 
 
 def memory(page: Page) -> dict[str, float]:
-    """Megabytes: the heap of scripts, and what the process of the page holds for itself."""
+    """Megabytes of the heap of scripts and of the page's process, and how many nodes it holds."""
     session = page.context.new_cdp_session(page)
-    session.send("HeapProfiler.collectGarbage")
+    for _ in range(3):
+        session.send("HeapProfiler.collectGarbage")
     heap = session.send("Runtime.getHeapUsage")["usedSize"]
-    return {"heap": round(heap / 1e6, 1), "private": largest_page()}
+    nodes = session.send("Memory.getDOMCounters")["nodes"]
+    return {"heap": round(heap / 1e6, 1), "private": largest_page(), "nodes": nodes}
 
 
 def largest_page(profile: str = "") -> float:
@@ -293,9 +295,9 @@ def by_date(browser: Browser, home: pathlib.Path, photos: int, minutes: float) -
                 page.mouse.wheel(0, 900)
                 page.wait_for_timeout(30)
             page.wait_for_timeout(1000)
-            session = page.context.new_cdp_session(page)
-            found["nodes after 1,000 screens"] = session.send("Memory.getDOMCounters")["nodes"]
-            found["memory of scripts then, MB"] = memory(page)["heap"]
+            held = memory(page)
+            found["nodes after 1,000 screens"] = held["nodes"]
+            found["memory of scripts then, MB"] = held["heap"]
         found[f"the page's process after {minutes} minutes of scrolling, MB"] = alone(base, minutes)
         with visit(browser) as page:
             page.goto(f"{base}bare")
