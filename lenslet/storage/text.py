@@ -28,7 +28,7 @@ def find(text: Text, wanted: bytes, start: int, end: int) -> int:
     if at >= 0 or end - start <= _NEAR:
         return at
     start, end = max(start, start + _NEAR - len(wanted) + 1), min(end, len(text))
-    if isinstance(text, bytes) or start >= end:
+    if isinstance(text, bytes) or start >= end:  # `memmem` would read beyond the text
         return text.find(wanted, start, end)
     kept = ctypes.c_char.from_buffer(text)  # so that it stays mapped
     base = ctypes.addressof(kept)

@@ -18,7 +18,6 @@ from lenslet.search.query import Search
 from lenslet.web import scope
 from lenslet.web.page import is_page
 from lenslet.web.parameters import read_json
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource
 
 SESSION_SECONDS = 30 * 24 * 3600
@@ -162,8 +161,6 @@ class Access:
 
 class Session(Resource):
     """`POST /session`, `DELETE /session`: a cookie, because an `<img>` cannot send a token."""
-
-    guests = Guests.PAGE
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # Anybody may send this: nothing else is parsed before it is known who a client is.
