@@ -222,7 +222,7 @@ def _lines_with(
     later line, no line before contains all texts: continue there.
     """
     ranges = iter((*old, (end, end)))
-    first, last = next(ranges)  # that is not before the line
+    first, last = next(ranges)  # the first that does not end before the line
     while start < end:
         agreed = 0
         for text in itertools.cycle(texts):
