@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import queue
 import secrets
 import shutil
 import signal
@@ -35,8 +36,9 @@ from webtest import TestApp
 
 from lenslet import config
 from lenslet.images.decoders import Decoders
-from lenslet.index.loop import Indexer
-from lenslet.index.queue import Channel, Job, Kind, Queue
+from lenslet.index.loop import Loop
+from lenslet.index.messages import Channel, Look
+from lenslet.index.upkeep import Scan
 from lenslet.index.status import Status
 from lenslet.library import open_library
 from lenslet.paths import Path
@@ -211,10 +213,8 @@ class Gallery:
         if not real:
             self.decoders = self.decoders or decoders_for(self.settings)
             library = replace(library, decoders=self.decoders)
-        self.queue = Queue(self.clock)
-        self.indexer = Indexer(
+        self.loop = Loop(
             library,
-            self.queue,
             self.status,
             self.clock,
             lambda path, error: self.told.append((path, error)),
@@ -223,20 +223,25 @@ class Gallery:
     def index(self) -> None:
         """Do everything there is to do, as if `SCAN_SECONDS` had passed before."""
         self.clock.now += self.settings.scan_seconds
-        self.queue.enqueue(Job(Kind.SCAN))
+        self.loop.work.later(Scan(), 0.0)
         self.settle()
 
     def ask(self, path: str = "") -> None:
         """What a request for a folder does behind its answer."""
         self.clock.now += 60
-        self.queue.enqueue(Job(Kind.FOLDER, Path(path), asked=True))
+        self.loop.send(Look(Path(path), asked=True))
         self.settle()
 
     def step(self) -> bool:
-        """Do the next job, if one is due."""
-        while job := self.channel.receive(0):
-            self.queue.enqueue(job)
-        return self.indexer.step()
+        """Handle the next message or, if there is none, do what the loop asks others for."""
+        while request := self.channel.receive(0):
+            self.loop.send(request)
+        if self.loop.step():
+            return True
+        with contextlib.suppress(queue.Empty):
+            self.loop.work.inbox.put(self.loop.work.tasks.get_nowait()())
+            return True
+        return self.loop.read_next() or self.loop.read_next(slow=True)
 
     def settle(self, seconds: float = 10.0) -> None:
         """Do what is due within some seconds of the loop's own clock."""
@@ -244,14 +249,14 @@ class Gallery:
         while self.clock.now < until:
             if not self.step():
                 self.clock.now += 0.25
-        self.indexer.beat()
+        self.loop.beat()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """The loop on its threads and by the real clock, as in the index process."""
         self.restart(real=True)
         stop = threading.Event()
-        runner = threading.Thread(target=self.indexer.run, args=(stop,))
+        runner = threading.Thread(target=self.loop.run, args=(stop,))
         listener = threading.Thread(target=self._listen, args=(stop,))
         runner.start()
         listener.start()
@@ -259,15 +264,14 @@ class Gallery:
             yield
         finally:
             stop.set()
-            self.queue.wake()
+            self.loop.wake()
             runner.join()
             listener.join()
 
     def _listen(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            if job := self.channel.receive(0.05):
-                self.queue.enqueue(job)
-            self.indexer.beat()
+            if request := self.channel.receive(0.05):
+                self.loop.send(request)
 
     def folder(self, path: str = "") -> dict[str, Any]:
         """The manifest of a folder, which must be there."""

@@ -24,8 +24,9 @@ from PIL import Image
 
 from lenslet.images import FACTS_VERSION
 from lenslet.images.decoders import Decoders
-from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.records import Retry
+from lenslet.index.messages import Look, Rebuild
+from lenslet.index.record import Retry
+from lenslet.index.upkeep import Scan
 from lenslet.library import manifest
 from lenslet.paths import HEALTH, Path
 
@@ -363,9 +364,9 @@ def test_a_root_that_goes_away_during_the_walk_is_walked_again(indexed, root, tm
     gallery.settle(400)
     before = json.loads((root / "_rollup.json").read_text())["items"]
     gallery.restart()
-    gallery.queue.enqueue(Job(Kind.SCAN))
+    gallery.loop.work.later(Scan(), 0.0)
     for _ in range(3):
-        gallery.indexer.step()
+        gallery.step()
     root.rename(tmp_path / "away")
     (root).mkdir()
     gallery.settle(700)
@@ -612,7 +613,7 @@ def test_a_new_folder_is_shown_at_once_however_many_others_wait(indexed, root) -
     gallery = indexed()
     gallery.restart()
     (root / "new").mkdir()
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path(""), asked=True))
+    gallery.loop.send(Look(Path(""), asked=True))
     gallery.step()
     names = {entry["name"] for entry in gallery.folder()["dirs"]}
     assert "new" in names and "hidden" not in names and len(names) == 31
@@ -661,7 +662,7 @@ def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make
     for _ in range(2):
         gallery = make_gallery()
         gallery.restart(real=True)
-        gallery.indexer.run(threading.Event(), once=True)
+        gallery.loop.run(threading.Event(), once=True)
         generations.add(json.loads((root / "_rollup.json").read_text())["id"])
     assert len(generations) == 1
     assert gallery.found("x") == ["a/x.jpg"]
@@ -858,7 +859,7 @@ def test_only_the_newest_rollup_stays_in_a_cache(make_gallery: Make, root, tmp_p
     quiet = Gallery(root, tmp_path / "another cache")
     try:
         for _ in range(4):
-            gallery.queue.enqueue(Job(Kind.SUMMARY, force=True))
+            gallery.loop.send(Rebuild())
             gallery.index()
             quiet.index()
             assert gallery.found("x") == ["a/x.jpg"]
@@ -902,7 +903,7 @@ def test_images_that_an_older_release_has_read_are_served_and_read_again(indexed
     edit_items(gallery, "a", as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.enqueue(Job(Kind.SCAN))
+    gallery.loop.work.later(Scan(), 0.0)
     while not gallery.told:
         gallery.step()
         assert gallery.items("a") == before
@@ -930,12 +931,12 @@ def test_new_photos_come_before_those_to_read_again_new_folders_before_old(index
         edit_items(gallery, folder, as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.enqueue(Job(Kind.SCAN))
+    gallery.loop.work.later(Scan(), 0.0)
     while not gallery.told:
         assert gallery.step()
     for number in range(3):
         put(root / f"new/{number}.jpg", jpeg(seed=number))
-    gallery.queue.enqueue(Job(Kind.FOLDER))
+    gallery.loop.send(Look(Path("")))
     gallery.settle()
     assert [path[0] for path, _ in gallery.told] == list("bbb" + "nnn" + "ccc" + "aaa")
 
@@ -948,7 +949,7 @@ def test_an_upgrade_that_is_killed_goes_on_where_it_was(indexed, root) -> None:
     for folder in "abc":
         edit_items(gallery, folder, as_before)
     gallery.restart()
-    gallery.queue.enqueue(Job(Kind.SCAN))
+    gallery.loop.work.later(Scan(), 0.0)
     done: set[str] = set()
     while not done:
         if not gallery.step():
@@ -972,7 +973,7 @@ def test_an_upgrade_queues_a_thousand_photos_and_seldom_writes_the_manifest(inde
     edit_items(gallery, "a", as_before)
     gallery.restart()
     gallery.told.clear()
-    gallery.queue.enqueue(Job(Kind.SCAN))
+    gallery.loop.work.later(Scan(), 0.0)
     written, most, until = set(), 0, gallery.clock.now + 60
     while gallery.clock.now < until:
         if not gallery.step():
@@ -1008,7 +1009,7 @@ def test_thumbnails_are_made_again_with_other_settings(make_gallery, indexed, ro
     before, address = gallery.items("a"), "/thumb?path=a/1.jpg"
     first = gallery.app.get(address, status=200)
     other = make_gallery(THUMB_LONG_EDGE="128", THUMB_QUALITY="90")
-    other.queue.enqueue(Job(Kind.SCAN))
+    other.loop.work.later(Scan(), 0.0)
     while not other.told:
         assert other.items("a") == before
         assert other.app.get(address, status=200).body == first.body

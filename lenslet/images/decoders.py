@@ -20,7 +20,7 @@ import orjson
 from lenslet.errors import Overloaded, StorageUnavailable
 from lenslet.images import NEEDS_MEMORY, Facts, decoder
 
-_LARGE_SHARE = 0.75  # of the memory is for one large image, the rest for all others together
+_LARGE_SHARE = 0.75  # of the memory is for one slow image, the rest for all others together
 _QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
 _TURN_SECONDS = 0.4  # of processor time, after which an image gives way to what somebody waits for
 _LOOK_SECONDS = 0.25
@@ -30,8 +30,8 @@ _ANSWER_BYTES, _HEAD = 256 << 10, decoder.HEAD_BYTES
 _EXIT_SECONDS, _END_SECONDS = 0.2, 5.0
 
 
-class NeedsMore(Exception):
-    """The image must be tried as a large one."""
+class Slow(Exception):
+    """The image must be tried as a slow one."""
 
 
 class Killed(Exception):
@@ -47,11 +47,11 @@ class Stopped(Exception):
 
 
 class Decoders:
-    """Processes that read images: at most `count`, and one more for a large image.
+    """Processes that read images: at most `count`, and one more for a slow image.
 
     All together may take `memory` bytes, and each image `seconds` of processor time. An image that
     fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
-    to be tried again as a large one. While `somebody_waits` for other work, so is one that takes
+    to be tried again as a slow one. While `somebody_waits` for other work, so is one that takes
     a fraction of a second, or whose header says that it will. So it never keeps the others waiting.
     """
 
@@ -72,19 +72,19 @@ class Decoders:
             for _ in range(self._count):
                 self._idle.append(_Decoder())
 
-    def read(self, file: int, *, large: bool, **how: Any) -> tuple[Facts, bytes]:
+    def read(self, file: int, *, slow: bool, **how: Any) -> tuple[Facts, bytes]:
         """Returns an image's facts and its thumbnail.
 
         `file` is a descriptor; `how` are the parameters of `decoder.read`. Only one thread at a
-        time may read a `large` image. Raises `NeedsMore`, or `Killed` for a large image;
+        time may read a `slow` image. Raises `Slow`, or `Killed` for a slow image;
         `StorageUnavailable` if the file cannot be read now; `Stopped`.
         """
-        seconds = self._seconds * (1 if large else _QUICKLY)
-        quickly = not large and self.somebody_waits()
-        answer, data = self._ask(file, large, seconds, how | {"quickly": quickly})
+        seconds = self._seconds * (1 if slow else _QUICKLY)
+        quickly = not slow and self.somebody_waits()
+        answer, data = self._ask(file, slow, seconds, how | {"quickly": quickly})
         needs_more = answer["needs_more"]
-        if needs_more and not large:
-            raise NeedsMore
+        if needs_more and not slow:
+            raise Slow
         facts = Facts(**answer["facts"])
         if needs_more and facts.error:
             is_sure = facts.error.startswith(NEEDS_MEMORY)
@@ -96,14 +96,14 @@ class Decoders:
         """Returns what `pixels.details` finds in a file; nothing if that takes too much."""
         try:
             return self._ask(file, False, _DETAILS_SECONDS, {"details": True})[0]
-        except NeedsMore:
+        except Slow:
             return {}
 
     def _ask(
-        self, file: int, large: bool, seconds: float, how: dict[str, Any]
+        self, file: int, slow: bool, seconds: float, how: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
-        how |= {"memory": self._memory[large], "seconds": seconds}
-        with nullcontext() if large else self._slots:
+        how |= {"memory": self._memory[slow], "seconds": seconds}
+        with nullcontext() if slow else self._slots:
             process = self._take()
             begun, used = time.monotonic(), process.seconds
 
@@ -112,25 +112,25 @@ class Decoders:
                 if waited > _PATIENCE_LEAST + _PATIENCE * seconds:
                     return True
                 long = works > _TURN_SECONDS or waited > _PATIENCE * _TURN_SECONDS
-                return not large and long and self.somebody_waits()
+                return not slow and long and self.somebody_waits()
 
             try:
                 answer, data = process.ask(file, orjson.dumps(how), must_end)
             except (EOFError, TimeoutError) as error:
                 if isinstance(error, TimeoutError):
                     process.kill()
-                raise self._reason(self._end(process), large=large) from error
+                raise self._reason(self._end(process), slow=slow) from error
             self._put_back(process)
         if "failed" in answer:
             raise StorageUnavailable(f"The image cannot be read: {answer['failed']}")
         return answer, data
 
-    def _reason(self, status: int, *, large: bool) -> Exception:
+    def _reason(self, status: int, *, slow: bool) -> Exception:
         """Returns why an image was not read, from the status of its process."""
         if self._is_closed:
             return Stopped()
-        if not large:
-            return NeedsMore()
+        if not slow:
+            return Slow()
         if status == -signal.SIGKILL:  # not its fault: the disk is slow, or memory ran out
             return StorageUnavailable("Its reader waited too long or was killed.")
         if status == -signal.SIGPROF:

@@ -18,6 +18,7 @@ from lenslet.index.compare import (
     compare,
     sidecars_of,
 )
+from lenslet.index.record import Stamp
 from lenslet.index.sidecars import Sidecars
 from lenslet.library import Library, about, manifest, orphans
 from lenslet.library.about import About
@@ -32,14 +33,6 @@ from lenslet.times import Clock
 
 _COVER = ("cover", "coverRev", "coverThumb")
 _SUFFIXES = 20  # of files that are not shown, the most frequent
-
-
-class Stamp(NamedTuple):
-    """A folder that was listed, and a number that changes when names come or go in it."""
-
-    tree: Tree
-    folder: Path
-    value: int
 
 
 class Contents(NamedTuple):

@@ -1,170 +1,303 @@
-"""The index process's loop: does the jobs of the queue on threads, and reports how it is going.
+"""The index process: one thread owns all its state, and takes messages from one inbox.
 
-`step()` does one job, `run(stop)` goes on until it is stopped. A scan finds what a crash lost.
+Blocking work is done by functions on other threads; what they found comes back as a message.
 """
 
+from __future__ import annotations
+
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from lenslet.index.folders import Folders
-from lenslet.index.moves import Moves
-from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.read import Images, Listener
-from lenslet.index.records import Records
-from lenslet.index.runs import Runs
-from lenslet.index.scan import Scanner
+from lenslet.errors import LensletError, StorageFull, one_line
+from lenslet.index.folders import Folders, Host, Outcome
+from lenslet.index.images import Urgency, Wanted
+from lenslet.index.messages import Look, Rebuild, Render, Request, View
+from lenslet.index.pulse import Pulse
+from lenslet.index.read import Read, Reader
+from lenslet.index.scan import Scanned
 from lenslet.index.status import Count, Status
-from lenslet.index.summary import Report, SearchFiles, Summary
-from lenslet.index.work import Pulse, Work
+from lenslet.index.summary import Summarized
+from lenslet.index.upkeep import SUMMARY_SECONDS, Scan, Summarize, Upkeep
+from lenslet.index.walk import Start, Waiter, Walk
+from lenslet.index.work import Message, Work
 from lenslet.library import Library
-from lenslet.paths import Path
+from lenslet.paths import HEALTH, ROOT, Path
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
-_ONCE_PAUSE = 0.05
-_ONCE_SECONDS = 10.0  # with `once`: the longest wait for a file that is still being written
-_ONCE_MOVES_SECONDS = 600.0  # with `once`: the longest time for moving sidecars
+_PROBE_SECONDS = 3.0  # between two looks whether storage is back
+# With `once`: the longest wait for a file that is still being written, and for moving sidecars.
+_ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
+
+Listener = Callable[[Path, "str | None"], None]
 
 
-class Indexer:
-    """The index process: does the jobs of a queue on threads."""
+class Awaited(NamedTuple):
+    """A request whose sender is told when its work has ended."""
+
+    request: Look | Render | View
+    waiter: Waiter
+    delay: float = 0.0  # until a folder is looked at
+
+
+class Probe(NamedTuple):
+    """It is time to look whether storage is back."""
+
+
+class Probed(NamedTuple):
+    """Why storage still cannot be used; empty if it can."""
+
+    outage: str = ""
+
+
+class Loop:
+    """The loop. `step` handles one message, `run` goes on until it is stopped.
+
+    `listener` is called for every image that was read, with the reason if it failed. `host` knows
+    of other hosts. A program that has the loop in its own process sends its requests to it.
+    """
+
+    problem = ""
 
     def __init__(
         self,
         library: Library,
-        queue: Queue,
         status: Status,
         clock: Clock | None = None,
         listener: Listener = lambda path, error: None,
+        host: Host | None = None,
     ) -> None:
-        """`listener` is called for every image that was read, with the reason if it failed."""
-        clock, records = clock or Clock(), Records()
-        report = Report(library.tree, records)
-        self._settings = library.settings
-        self._decoders = library.decoders
-        self._decoders.somebody_waits = lambda: queue.somebody_waits
-        self._queue = queue
-        self._records = records
-        self._moves = moves = Moves(library, queue, clock)
-        search = SearchFiles(library, queue, records, report, clock)
-        self._summary = Summary(library, records, report, moves, search)
-        self.runs = runs = Runs(queue, clock)
-        self.folders = Folders(library, queue, records, runs, clock, moves.verdict)
+        clock = clock or Clock()
+        self._library = library
+        self._status = status
+        self._listener = listener
+        self._host = host or Host()
+        self.work = Work(clock)
+        threads = library.settings.worker_threads
+        look, changed = Folders(library, clock, self._host).look, self._summarize_soon
+        self._walk = Walk(self.work, clock, look, threads, changed)
+        self._upkeep = Upkeep(library, self.work, self._walk, clock)
+        self._reader = Reader(library, clock)
+        self._pulse = Pulse(library, status, clock)
+        library.decoders.somebody_waits = lambda: self.work.images.somebody_waits
 
-        def image_read(path: Path, error: str | None) -> None:
-            status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
-            listener(path, error)
+    def send(self, request: Request | Awaited) -> None:
+        """Asks for work, from any thread."""
+        self.work.inbox.put(request)
 
-        images = Images(library, queue, runs, clock, image_read)
-        scanner = Scanner(library, queue, records, report, clock)
+    def wake(self) -> None:
+        """Ends the wait of `step`."""
+        self.work.inbox.put(None)
 
-        def scan(job: Job) -> None:
-            scanner.scan(job)
-            status.scanned()
+    def _summarize_soon(self) -> None:
+        self.work.later(Summarize(), SUMMARY_SECONDS)
 
-        actions: dict[Kind, Callable[[Job], None]] = {
-            **dict.fromkeys((Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE), images.do),
-            Kind.FOLDER: self.folders.index,
-            Kind.VIEW: self.folders.view,
-            Kind.SCAN: scan,
-            Kind.SUMMARY: self._summary.write,
-        }
-        self._work = Work(queue, records, clock, self.folders, actions)
-        self._pulse = Pulse(library, queue, records, status, self._work)
+    # One step
+
+    def step(self, wait: float = 0.0) -> bool:
+        """Handles the next message, if one comes within `wait` seconds; True if there was one."""
+        message = self.work.timers.pop()
+        if message is None:
+            try:
+                seconds = self.work.timers.wait(wait)
+                message = self.work.inbox.get(block=seconds > 0, timeout=seconds or None)
+            except queue.Empty:
+                return False
+        if message is not None:
+            self._handle(message)
+        if not self._pulse.outage:
+            self._walk.fill()
+        return message is not None
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Render(path, preview, anew):
+                self.work.images.put(Wanted(path, preview, waits=True, anew=anew))
+            case Look():
+                self._walk.want(message)
+            case Start(path):
+                self._walk.start(path)
+            case Outcome():
+                self._looked(message)
+            case Read():
+                self._read(message)
+            case Wanted():
+                self._walk.read_again(message)
+            case Scan():
+                self._upkeep.scan(message)
+            case Scanned():
+                self._upkeep.scanned(message)
+                self._status.scanned()
+                self._away(message.outage)
+            case Rebuild():
+                self._upkeep.summarize(Summarize(rebuild=True))
+            case Summarize():
+                self._upkeep.summarize(message)
+            case Summarized():
+                self._upkeep.wrote(message)
+                self._pulse.search = message.problem
+            case View(path):
+                self._view(message)
+            case Awaited(request, waiter, delay):
+                self._walk.wait(request.path, waiter)
+                if isinstance(request, Look):
+                    self._walk.want(request, delay)
+                else:
+                    self._handle(request)
+                if isinstance(request, View):
+                    self._walk.end(request.path)  # if it was not due
+            case Probe():
+                self.work.call(lambda: _probe(self._library))
+            case Probed(outage):
+                self._probed(outage)
+
+    def _looked(self, outcome: Outcome) -> None:
+        if not outcome.task.before.is_known:
+            self._pulse.progressed()
+        self._walk.looked(outcome)
+        self._away(outcome.outage)
+
+    def _read(self, read: Read) -> None:
+        """Counts an image that was read, and has its folder looked at."""
+        error = read.problem or (read.facts.error if read.facts else None)
+        if read.facts or (read.problem and read.again is None and not read.wanted.preview):
+            self._status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
+            self._listener(read.wanted.path, error)
+        self._pulse.read(read)
+        self._walk.read(read)
+        self._away(read.outage)
+
+    def _view(self, view: View) -> None:
+        record = self._walk.memory.get(view.path)
+        is_due, again = self._host.view(view.path, record)
+        if is_due:
+            self._walk.want(Look(view.path, asked=True))
+        if again:
+            self.work.later(view, again)
+
+    def _away(self, outage: str) -> None:
+        """Stops looks and readers while storage cannot be used."""
+        if outage and not self._pulse.outage:
+            self._pulse.outage = outage
+            self.work.images.pause(True)
+            self.work.later(Probe(), _PROBE_SECONDS)
+
+    def _probed(self, outage: str) -> None:
+        if outage:
+            self._pulse.outage = outage
+            self.work.later(Probe(), _PROBE_SECONDS)
+        else:
+            self._pulse.outage = ""
+            self.work.images.pause(False)
+
+    # Threads
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
-        """Works on `WORKER_THREADS` threads until `stop` is set or, with `once`, all is done."""
-        if once or self._settings.scan_seconds:
-            self._queue.enqueue(Job(Kind.SCAN, force=True))
-        if once:
-            self.step()  # so that no thread ends before there is work
-        else:
-            self._decoders.start()  # so that nobody waits for that
-        # One more thread reads large images.
-        threads = [
-            threading.Thread(target=self._run_thread, args=(stop, once, large), name="index")
-            for large in (*[False] * self._settings.worker_threads, True)
-        ]
-        threads = start(threads, stop, self.beat)
-        self.beat()
-        pause = _ONCE_PAUSE if once else BEAT_SECONDS
-        while any(t.is_alive() for t in threads) and not stop.wait(pause):
-            self.beat()
-        if once and not stop.is_set():
-            self._finish()
-        self._decoders.close()  # no thread waits for the end of its image
+        """Works on threads until `stop` is set or, with `once`, all is done."""
+        if not once:
+            self._library.decoders.start()  # so that nobody waits for that
+        count = self._library.settings.worker_threads
+        targets = [*[self._do_tasks] * (count + 1), *[self._read_images] * count, self._read_slow]
+        threads = [threading.Thread(target=each, name=each.__name__) for each in targets]
         for thread in threads:
-            thread.join()
-
-    def _run_thread(self, stop: threading.Event, once: bool, large: bool) -> None:
-        while not stop.is_set():
-            self.step(_ONCE_PAUSE if once else BEAT_SECONDS, large=large)
-            rests = time.monotonic() - self._work.progressed > _ONCE_SECONDS and self._work.is_idle
-            if once and (not self.backlog or (rests and self._records.complete)):
-                return
-
-    def _finish(self) -> None:
-        """Moves sidecars after their photos, and writes the rollup."""
-        self._work.do(Job(Kind.SUMMARY))
-        until = time.monotonic() + _ONCE_MOVES_SECONDS
-        while (self._moves.waits or self.backlog) and time.monotonic() < until:
-            self.step(_ONCE_PAUSE)
-        self._work.do(Job(Kind.SUMMARY, deep=True))
-
-    def step(self, wait: float = 0.0, *, large: bool | None = None) -> bool:
-        """Does the next job, if one is due within `wait` seconds; True if there was one."""
-        job = self._queue.get(large=large)
-        if job is None:
-            if not large:
-                self.runs.fill_queue()
-            job = self._queue.get(wait, large=large)
-        if job is None:
-            return False
+            thread.start()
+        if once or self._library.settings.scan_seconds:
+            self.work.inbox.put(Scan(full=True))
         try:
-            self._work.do(job)
+            self._run_once(stop) if once else self._until(stop.is_set)
         finally:
-            self._queue.done(job)
+            self.work.images.close()
+            self._library.decoders.close()  # no thread waits for the end of its image
+            for _ in range(count + 1):
+                self.work.tasks.put(None)
+            for thread in threads:
+                thread.join()
+
+    def _do_tasks(self) -> None:
+        while (task := self.work.tasks.get()) is not None:
+            self.work.inbox.put(task())
+
+    def _read_images(self, *, slow: bool = False) -> None:
+        while not self.work.images.is_closed:
+            self.read_next(BEAT_SECONDS, slow=slow)
+
+    def _read_slow(self) -> None:
+        self._read_images(slow=True)
+
+    def read_next(self, wait: float = 0.0, *, slow: bool = False) -> bool:
+        """Reads the next image, if one comes within `wait` seconds; True if there was one."""
+        wanted = self.work.images.take(wait, slow=slow)
+        if wanted is None:
+            return False
+        read = self._reader.read(wanted)
+        self.work.images.done()
+        self.work.inbox.put(read)
         return True
 
+    def _until(self, is_over: Callable[[], bool]) -> None:
+        """Handles messages until something holds, and reports every second."""
+        due = float("-inf")
+        while not is_over():
+            if time.monotonic() >= due:
+                self.beat()
+                due = time.monotonic() + BEAT_SECONDS
+            self.step(max(0.0, due - time.monotonic()))
+
+    def _run_once(self, stop: threading.Event) -> None:
+        """Looks at everything, moves sidecars after their photos, and writes the rollup."""
+        self._until(lambda: stop.is_set() or self._is_done())
+        until = time.monotonic() + _ONCE_MOVES_SECONDS
+        self._upkeep.summarize(Summarize())
+
+        def is_over() -> bool:
+            waits = self._upkeep.summarized.moves_wait or not self._is_done()
+            return stop.is_set() or (self._upkeep.is_idle and not waits) or time.monotonic() > until
+
+        self._until(is_over)
+        self._upkeep.summarize(Summarize(), at_once=True)
+        self._until(lambda: self._upkeep.is_idle)
+
+    def _is_done(self) -> bool:
+        """True if nothing is left to do but to wait for files that are still being written."""
+        if not self._upkeep.is_idle or not self.work.inbox.empty():
+            return False
+        rests = self._walk.rests and not len(self.work.images) and self._walk.memory.is_complete
+        return not self.backlog or (rests and self._pulse.idle_seconds > _ONCE_SECONDS)
+
+    # Reports
+
     def beat(self) -> None:
-        """Reports that the loop works, unless a thread is stuck in one job."""
-        self._pulse.beat()
+        """Reports that the loop works."""
+        self._pulse.beat(self._walk.memory.changes, self.backlog)
 
     @property
     def backlog(self) -> int:
         """How many folders and images are left."""
-        return self._pulse.backlog + self.runs.waiting
+        return max(len(self.work.images), self._walk.memory.left) + len(self._walk)
 
-    def problem(self, *kinds: Kind) -> str:
-        """Why storage refuses such work right now; empty if it does not."""
-        return self._work.problem(*kinds)
+    @property
+    def search_problem(self) -> str:
+        """What search files could not be written last, and why; empty if all could."""
+        return self._upkeep.summarized.problem
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
-        return self._summary.report()
+        return self._upkeep.report()
 
 
-def start(
-    threads: list[threading.Thread], stop: threading.Event, wait: Callable[[], None]
-) -> list[threading.Thread]:
-    """Starts threads, and returns those that it has started until `stop` is set.
-
-    While the system allows no more, it calls `wait` and tries again, every second.
-    """
-    started, reason = list[threading.Thread](), ""
-    while len(started) < len(threads) and not stop.is_set():
-        try:
-            threads[len(started)].start()
-            started.append(threads[len(started)])
-        except RuntimeError as error:
-            if not reason:
-                log.warning("the index process waits: %s: a limit of tasks?", error)
-            reason = str(error)
-            wait()
-            stop.wait(BEAT_SECONDS)
-    return started
+def _probe(library: Library) -> Probed:
+    """Looks whether storage can be used again."""
+    try:
+        library.tree.check()
+        if not library.tree.has_stamps:
+            library.tree.names(ROOT, [HEALTH])  # one request
+        obstacle = library.tree.obstacle()
+        return Probed(one_line(obstacle) if isinstance(obstacle, StorageFull) else "")
+    except LensletError as error:
+        return Probed(one_line(error))

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.records import Record, Records
+from lenslet.index.record import Record, Records
 from lenslet.library import Library, manifest, orphans
 from lenslet.library.health import SHOWN, FolderHealth, Problem
 from lenslet.library.orphans import Orphan
@@ -133,20 +132,28 @@ def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Decision:
     return Decision(Whose.OTHER, reason if photo.has_sidecar else "", newest, photo)
 
 
+class Step(NamedTuple):
+    """What is due after a step: folders to look at, all of them, another step; a move `waits`."""
+
+    look: frozenset[Path] = frozenset()
+    look_all: bool = False
+    again: float | None = None
+    waits: bool = False
+
+
 class Moves:
     """Finds the photos of orphan sidecars, and moves the sidecars after them.
 
     `waits`: something will be moved or decided soon. `health` counts the orphans that stay.
     """
 
-    def __init__(self, library: Library, queue: Queue, clock: Clock) -> None:
+    def __init__(self, library: Library, clock: Clock) -> None:
         self._library = library
-        self._queue = queue
+        self._looks = set[Path]()
         self._clock = clock
         self._search = _Search(library)
         self._verdicts: dict[str, Whose] = {}  # by hash, as far as that was decided
         self._pending: dict[str, Pending] = {}  # by hash
-        self._asked = float("-inf")  # when all folders were to be looked at
         self._gone = _Gone(library)
         self.health = FolderHealth()
         self.waits = False
@@ -155,10 +162,10 @@ class Moves:
         """EDITED if no image of the library has this hash, OTHER if one has, or UNDECIDED."""
         return self._verdicts.get(digest, Whose.UNDECIDED)
 
-    def step(self, known: Records) -> None:
+    def step(self, records: Records, forgotten: int) -> Step:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
-        records = dict(known.all())
-        self._gone.look(records, known.forgotten, self._clock())
+        self._looks = set()
+        self._gone.look(records, forgotten, self._clock())
         found = defaultdict[str, list[Orphan]](list)
         for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans()):
             found[each.hash].append(each)
@@ -171,12 +178,9 @@ class Moves:
             step, reasons[key] = self._advance(key, found[key], there, knowledge, until)
             steps.add(step)
         self.waits = bool(steps & {Next.WAIT, Next.LOOK})
-        if self.waits:
-            self._queue.enqueue(Job(Kind.SUMMARY), 0.0 if self._clock() > until else 1.0)
-        if Next.LOOK in steps and self._clock() - self._asked > _SCAN_SECONDS:
-            self._asked = self._clock()
-            self._queue.enqueue(Job(Kind.SCAN, force=True))
         self.health = _health(found, reasons)
+        again = (0.0 if self._clock() > until else 1.0) if self.waits else None
+        return Step(frozenset(self._looks), Next.LOOK in steps, again, self.waits)
 
     def _advance(
         self,
@@ -230,8 +234,7 @@ class Moves:
         return ""
 
     def _look_at(self, folders: Iterable[Path]) -> None:
-        for folder in folders:
-            self._queue.enqueue(Job(Kind.FOLDER, folder))
+        self._looks.update(folders)
 
 
 def _health(found: Mapping[str, list[Orphan]], reasons: Mapping[str, str]) -> FolderHealth:

@@ -2,18 +2,17 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from blake3 import blake3
 
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
-from lenslet.images.decoders import Killed, NeedsMore, Stopped, descriptor
-from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.runs import AGAIN_SECONDS, Runs
+from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
+from lenslet.index.folders import AGAIN_SECONDS
+from lenslet.index.images import Wanted
 from lenslet.library import Library
 from lenslet.library.manifest import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
@@ -22,10 +21,22 @@ from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
-# Not this image's fault.
-_LATER = NeedsMore, Stopped, NotFound, errors.BrokenPointer, errors.PointerLoop, errors.Overloaded
+_GONE = NotFound, errors.BrokenPointer, errors.PointerLoop
 
-Listener = Callable[[Path, "str | None"], None]
+
+class Read(NamedTuple):
+    """What reading an image showed: its `facts`, or the `problem` why it could not be read.
+
+    Neither: it is gone, or only a preview was made. In `again` seconds it is to be read again:
+    it is being written, or takes long, or no process can be started. `outage` says why storage
+    cannot be used.
+    """
+
+    wanted: Wanted
+    facts: Facts | None = None
+    problem: str = ""
+    again: float | None = None
+    outage: str = ""
 
 
 class Unsettled(Exception):
@@ -35,107 +46,72 @@ class Unsettled(Exception):
         self.seconds = seconds
 
 
-class Images:
-    """Reads images, writes their thumbnails, and gives `runs` what they showed.
+class Reader:
+    """Reads images on any number of threads, and writes what is made of them."""
 
-    `listener` is called for every image that was read, with the reason if it could not be.
-    """
-
-    def __init__(
-        self, library: Library, queue: Queue, runs: Runs, clock: Clock, listener: Listener
-    ) -> None:
+    def __init__(self, library: Library, clock: Clock) -> None:
         self._library = library
-        self._queue = queue
-        self._runs = runs
         self._clock = clock
-        self._listener = listener
         settings = library.settings
         size = {"long_edge": settings.thumb_long_edge, "quality": settings.thumb_quality}
         self._how = {**size, "max_pixels": settings.max_pixels}
         self._rendering = rendering(**size)
 
-    def do(self, job: Job) -> None:
-        """Reads one image, unless another job has done it meanwhile.
-
-        One that takes long, or that is being written, is put into the queue again. Raises why
-        storage cannot be used.
-        """
-        ok = False
+    def read(self, wanted: Wanted) -> Read:
+        """Reads one image, and handles what is wrong with it."""
         try:
-            ok = self._preview(job) if job.kind is Kind.PREVIEW else self._do(job)
-        except NeedsMore:
-            self._queue.enqueue(replace(job, large=True))
-            job = replace(job, waiters=())  # they wait for the next try
-        except (Unsettled, Stopped) as error:
-            self._queue.enqueue(
-                job, error.seconds if isinstance(error, Unsettled) else AGAIN_SECONDS
-            )
-            job = replace(job, waiters=())
-        except (NotFound, errors.BrokenPointer, errors.PointerLoop):
-            self._runs.finish_image(job.path)
-            ok = True
-        finally:
-            for waiter in job.waiters:
-                waiter(ok)
+            return self._preview(wanted) if wanted.preview else Read(wanted, self._read(wanted))
+        except Slow:
+            return Read(wanted._replace(slow=True), again=0.0)
+        except Unsettled as error:
+            return Read(wanted, again=error.seconds)
+        except (Stopped, errors.Overloaded) as error:
+            return Read(wanted, problem=one_line(error), again=AGAIN_SECONDS)
+        except _GONE:
+            return Read(wanted)
+        except Exception as error:  # the outermost frame: one bad image must not stop the rest
+            return self._failed(wanted, error)
 
-    def _do(self, job: Job) -> bool:
-        """Reads an image; False if it could not be read."""
-        path, asked = job.path, job.kind is not Kind.IMAGE
-        if not (asked or self._runs.is_reading(path)):
-            return True
-        try:
-            facts = self._read(job, asked=asked)
-        except _LATER:
-            raise
-        except Unsettled:
-            if asked:
-                raise
-            self._runs.finish_image(path, wait=AGAIN_SECONDS)
-            return False
-        except Exception as error:
-            self._library.check_storage(error)  # while it is away, nothing is known of the image
-            reason = one_line(error) or type(error).__name__
-            self._listener(path, reason)
-            self._runs.finish_image(path, problem=reason)
-            if not isinstance(error, LensletError):
-                raise
-            log.warning("image %s: %s", path, reason)
-            return False
-        self._listener(path, facts.error)
-        self._runs.finish_image(path, facts, asked=asked)
-        return True
-
-    def _preview(self, job: Job) -> bool:
-        """Makes a preview. An image that cannot be decoded is read as for a thumbnail."""
-        item = job.path
-        try:
-            tree, path, file, stat = self._open(item)
-            with file:
-                self._check_settled(stat)
-                with contextlib.suppress(NotFound):
-                    self._library.previews.read(item, stat.rev)
-                    return True
-                facts, data = self._decode(file, stat, large=job.large, hashed=False, **PREVIEW)
-        except _LATER:
-            raise
-        except (errors.Denied, errors.StorageUnavailable) as error:
+    def _failed(self, wanted: Wanted, error: Exception) -> Read:
+        try:  # while it is away, nothing is known of the image
             self._library.check_storage(error)
-            return False  # it is this one file
+        except LensletError as away:
+            return Read(wanted, outage=one_line(away))
+        reason = one_line(error) or type(error).__name__
+        if isinstance(error, LensletError):
+            log.warning("image %s: %s", wanted.path, reason)
+        else:
+            log.error("image %s failed", wanted.path, exc_info=error)
+        return Read(wanted, problem=reason)
+
+    def _preview(self, wanted: Wanted) -> Read:
+        """Makes a preview. An image that cannot be decoded is read as for a thumbnail."""
+        item = wanted.path
+        tree, path, file, stat = self._open(item)
+        with file:
+            self._check_settled(stat)
+            with contextlib.suppress(NotFound):
+                self._library.previews.read(item, stat.rev)
+                return Read(wanted)
+            facts, data = self._decode(file, stat, slow=wanted.slow, hashed=False, **PREVIEW)
         if facts.error:
-            return self._do(job)
+            return Read(wanted, self._read(wanted))
         if not stat.etag and tree.stat(path).rev != stat.rev:
             raise Unsettled
-        self._library.previews.write(item, stat.rev, data)
-        return True
+        try:
+            self._library.previews.write(item, stat.rev, data)
+        except LensletError as error:
+            return Read(wanted, problem=one_line(error))
+        return Read(wanted)
 
     def _open(self, item: Path) -> tuple[Tree, Path, BinaryIO, Stat]:
         location = self._library.locator.item(item)
         path = location.file(item.name)
         return location.tree, path, *location.tree.open(path)
 
-    def _read(self, job: Job, *, asked: bool) -> Facts:
-        """Returns an image's facts; writes its thumbnail if it is to have a new one, or `asked`."""
-        item, anew = job.path, job.force or job.thumbnail
+    def _read(self, wanted: Wanted) -> Facts:
+        """Returns an image's facts; writes its thumbnail if it is to have a new one."""
+        item = wanted.path
         try:
             tree, path, file, stat = self._open(item)
         except errors.Archived as error:  # not tried again and again: restoring takes hours
@@ -143,9 +119,10 @@ class Images:
         with file:
             self._check_settled(stat)
             # In a bucket, asking for a thumbnail that is probably missing costs a request.
-            there = b"" if anew or (asked and stat.etag) else self._thumbnail(item, stat)
-            thumbnail = anew or (asked and not there)
-            how = {"large": job.large, "hashed": True, "thumbnail": thumbnail}
+            skips = wanted.anew or (wanted.waits and stat.etag)
+            there = b"" if skips else self._thumbnail(item, stat)
+            thumbnail = wanted.anew or (wanted.waits and not there)
+            how = {"slow": wanted.slow, "hashed": True, "thumbnail": thumbnail}
             facts, data = self._decode(file, stat, **how)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object
             raise Unsettled

@@ -1,152 +1,70 @@
-"""Does the jobs of the queue, each in the part of the index process that is for it; reports how."""
+"""What the loop asks others for: functions to call, images to read, messages for later."""
 
-import logging
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
 import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Any
 
-from lenslet.errors import LensletError, one_line
-from lenslet.index.folders import Folders
-from lenslet.index.queue import Job, Kind, Queue
-from lenslet.index.records import NEVER, Records
-from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
-from lenslet.library import Library
-from lenslet.times import Clock
+from lenslet.index.images import Images
 
-log = logging.getLogger("lenslet")
+Message = Any  # see `loop`; equal ones that are due later wait once
+Task = Callable[[], Message]  # returns the message that says how it ended
 
-OUTAGE_SECONDS = 3.0  # between two tries of a kind of work that storage refuses
-_SLOW_SECONDS = 60.0  # after which it is said that a job takes long
-_STUCK_SECONDS = 3600.0  # no image, folder or rollup takes so long, even in a slow store
+
+class Timers:
+    """Messages for later. Owned by the loop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Message]] = []
+        self._due: dict[Message, float] = {}
+        self._numbers = itertools.count()
+
+    def __contains__(self, message: Message) -> bool:
+        return message in self._due
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, message: Message, seconds: float) -> None:
+        """Adds a message that is due in `seconds`, or sooner if it was to be."""
+        due = self._clock() + seconds
+        if due < self._due.get(message, float("inf")):
+            self._due[message] = due
+            heapq.heappush(self._heap, (due, next(self._numbers), message))
+
+    def pop(self) -> Message | None:
+        """Removes and returns a message that is due; None if there is none."""
+        while self._heap and self._heap[0][0] <= self._clock():
+            due, _, message = heapq.heappop(self._heap)
+            if self._due.get(message) == due:  # else it was due sooner
+                del self._due[message]
+                return message
+        return None
+
+    def wait(self, most: float) -> float:
+        """Returns the seconds until the next one is due, `most` if that is later."""
+        next_due = self._heap[0][0] if self._heap else float("inf")
+        return max(0.0, min(most, next_due - self._clock()))
 
 
 class Work:
-    """Does one job at a time for each thread. While storage refuses a kind of work, that waits."""
+    """The inbox of the loop, and all that it asks for. The loop puts in, other threads take."""
 
-    def __init__(
-        self,
-        queue: Queue,
-        records: Records,
-        clock: Clock,
-        folders: Folders,
-        actions: Mapping[Kind, Callable[[Job], None]],
-    ) -> None:
-        self._queue = queue
-        self._records = records
-        self._clock = clock
-        self._folders = folders
-        self._actions = actions
-        # The kinds of work that storage refuses: why, and when it was tried last.
-        self._refused: dict[Kind, tuple[str, float]] = {}
-        self._doing: dict[int, tuple[Job, float]] = {}  # by thread, and since when
-        self.progressed = time.monotonic()  # when an image was read last, or a folder found
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.images = Images()
+        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self.timers = Timers(clock)
 
-    def do(self, job: Job) -> None:
-        """Does a job. One that storage refuses is put into the queue again, but for previews."""
-        self._doing[threading.get_ident()] = job, time.monotonic()
-        try:
-            self._do(job)
-        finally:
-            del self._doing[threading.get_ident()]
+    def call(self, task: Task) -> None:
+        """Has a function called on another thread; what it returns comes as a message."""
+        self.tasks.put(task)
 
-    def doing(self) -> list[tuple[Job, float]]:
-        """Returns the jobs that are being done, each with its seconds so far."""
-        now = time.monotonic()
-        return [(job, now - since) for job, since in list(self._doing.values())]
-
-    @property
-    def is_idle(self) -> bool:
-        """True if no folder is being indexed, and no image read."""
-        return all(job.kind in (Kind.SCAN, Kind.SUMMARY, Kind.VIEW) for job, _ in self.doing())
-
-    def _do(self, job: Job) -> None:
-        reason, tried = self._refused.get(job.kind, ("", -NEVER))
-        pause = tried + OUTAGE_SECONDS - self._clock()
-        if pause > 0 and job.kind is not Kind.PREVIEW:
-            self._queue.enqueue(job, pause)
-            return
-        is_progress = self._is_progress(job)
-        try:
-            self._actions[job.kind](job)
-            self._refused.pop(job.kind, None)
-        except LensletError as error:
-            self._refuse(job, one_line(error), before=reason)
-        except Exception as error:  # the outermost frame: one bad file must not stop the rest
-            log.exception("%s %s failed", job.kind.name.lower(), job.path or "/")
-            if job.kind is Kind.FOLDER:
-                reason = f"an error in Lenslet: {type(error).__name__}"
-                self._folders.failed(job.path, LensletError(reason))
-        if is_progress:
-            self.progressed = time.monotonic()
-
-    def _is_progress(self, job: Job) -> bool:
-        """True for an image, and for a folder that was not looked at before."""
-        if job.kind is Kind.FOLDER:
-            return self._records.get(job.path).looked.at == -NEVER
-        return job.kind in (Kind.THUMBNAIL, Kind.PREVIEW, Kind.IMAGE)
-
-    def _refuse(self, job: Job, reason: str, before: str) -> None:
-        """Notes that storage refuses a job, which is tried again after some seconds."""
-        if reason != before:  # not every three seconds of an outage
-            log.warning("%s %s: %s", job.kind.name.lower(), job.path or "/", reason)
-        self._refused[job.kind] = reason, self._clock()
-        if job.kind is not Kind.PREVIEW:  # asked for again, it is tried again
-            force = job.force and job.kind is not Kind.SUMMARY  # which remembers it
-            again = replace(job, waiters=(), asked=False, force=force)
-            self._queue.enqueue(again, OUTAGE_SECONDS)
-
-    def problem(self, *kinds: Kind) -> str:
-        """Why storage refuses such work right now; empty if it does not."""
-        for kind in kinds:
-            reason, tried = self._refused.get(kind, ("", 0.0))
-            # A preview is not tried again by itself.
-            if reason and (kind is not Kind.PREVIEW or self._clock() - tried <= OUTAGE_SECONDS):
-                return reason
-        return ""
-
-
-class Pulse:
-    """Writes into the shared memory how the index process is."""
-
-    def __init__(
-        self, library: Library, queue: Queue, records: Records, status: Status, work: Work
-    ) -> None:
-        self._tree, self._client = library.tree, library.client
-        self._queue = queue
-        self._records = records
-        self._status = status
-        self._work = work
-        self._seen = 0, 0  # writes and changes that were reported
-
-    def beat(self) -> None:
-        """Reports, unless a thread is stuck in one job."""
-        seen = self._client.writes, self._records.changes
-        if seen != self._seen:
-            self._status.changed()
-            self._seen = seen
-        doing = self._work.doing()
-        if any(seconds > _STUCK_SECONDS for _, seconds in doing):
-            return
-        self._status.beat(self.backlog)
-        slow = [job.path or "/" for job, seconds in doing if seconds > _SLOW_SECONDS]
-        problems = [f"{path} takes over a minute: a slow disk?" for path in slow]
-        if late := self._queue.late():
-            problems = [f"{late:,} images take long to decode and are read one at a time"]
-        problems += map(str, filter(None, [self._tree.obstacle()]))
-        refused, images = self._work.problem, (Kind.THUMBNAIL, Kind.IMAGE, Kind.FOLDER)
-        before = self._status.problem(STORAGE)
-        problem = refused(*Kind) or "".join(problems[:1])
-        if problem and not before:
-            log.warning("%s", problem)
-        elif before and not problem:
-            log.info("this is over: %s", before)
-        self._status.set_problem(STORAGE, problem)
-        self._status.set_problem(IMAGES, refused(*images))
-        self._status.set_problem(PREVIEWS, refused(Kind.PREVIEW))
-
-    @property
-    def backlog(self) -> int:
-        """How many folders and images are left."""
-        images = max(self._queue.waiting(Kind.IMAGE), self._records.left)
-        return images + self._queue.waiting(Kind.THUMBNAIL, Kind.PREVIEW, Kind.FOLDER)
+    def later(self, message: Message, seconds: float) -> None:
+        """Sends a message to the loop in some seconds."""
+        self.timers.add(message, seconds)

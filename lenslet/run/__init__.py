@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +22,8 @@ from functools import partial
 from lenslet import config, times
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.index.loop import Indexer
-from lenslet.index.queue import Channel, Queue
+from lenslet.index.loop import Loop
+from lenslet.index.messages import Channel
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
 from lenslet.storage import check_settings, root_name, state_folder
@@ -138,24 +139,32 @@ def load_settings(*, writes: bool = True) -> Settings:
 
 
 def index_process(
-    settings: Settings, queue: Queue, status: Status, stop: threading.Event
-) -> list[threading.Thread]:
-    """Returns the threads of an index process, which end when `stop` is set.
+    settings: Settings, status: Status, stop: threading.Event
+) -> tuple[Loop, list[threading.Thread]]:
+    """Returns the loop of an index process, and its threads, which end when `stop` is set.
 
     Lowers the priority of this process below those that answer requests.
     """
     os.nice(NICENESS)
     library = open_library(settings, patient=True)
-    indexer = Indexer(library, queue, status)
-    targets: list[Callable[[threading.Event], None]] = [indexer.run]
-    if settings.jobs_queue_url:
-        from lenslet.hosts import Consumer, Scanning, SharedJobs
+    targets: list[Callable[[threading.Event], None]] = []
+    if not settings.buckets:
+        loop = Loop(library, status)
+    else:
+        from lenslet.cluster.host import BucketHost
 
-        client = Client(settings, patient=True)
-        report = partial(status.set_problem, QUEUE)
-        consumer = Consumer(client, settings, queue, report, indexer.folders.views.event)
-        indexer.runs.host.share = SharedJobs(Client(settings), settings).enqueue
-        targets.append(consumer.run)
-        if settings.scan_seconds and settings.many_hosts:
-            targets.append(Scanning(library.tree, status).run)
-    return [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
+        share = None
+        if settings.jobs_queue_url:
+            from lenslet.cluster.sqs import Consumer, Scanning, SharedQueue
+
+            share = SharedQueue(Client(settings), settings).send
+        host = BucketHost(time.monotonic, share)
+        loop = Loop(library, status, host=host)
+        if settings.jobs_queue_url:
+            client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
+            targets.append(Consumer(client, settings, loop, report, host.views.event).run)
+            if settings.scan_seconds and settings.many_hosts:
+                targets.append(Scanning(library.tree, status).run)
+    targets.append(loop.run)
+    threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
+    return loop, threads

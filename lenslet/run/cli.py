@@ -15,9 +15,7 @@ from lenslet import __version__, config, errors, run
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.look import Look, Looker
-from lenslet.index.loop import Indexer
-from lenslet.index.queue import Kind, Queue
-from lenslet.index.records import Records
+from lenslet.index.loop import Loop
 from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
@@ -164,25 +162,25 @@ class Progress:
 def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     settings = run.load_settings()
-    progress, queue, stop = Progress(), Queue(), threading.Event()
+    progress, stop = Progress(), threading.Event()
     library = open_library(settings, patient=True)
     if not _usable(library, "Nothing is written."):
         return 1
-    indexer = Indexer(library, queue, Status(), listener=progress.count)
-    runner = threading.Thread(target=indexer.run, args=(stop,), kwargs={"once": True})
+    loop = Loop(library, Status(), listener=progress.count)
+    runner = threading.Thread(target=loop.run, args=(stop,), kwargs={"once": True})
     runner.start()
     try:
         while runner.is_alive():
             runner.join(_SHOW_SECONDS)
-            progress.show(indexer.backlog)
+            progress.show(loop.backlog)
     finally:
         stop.set()
-        queue.wake()
+        loop.wake()
         runner.join()
         progress.end()
-    if problem := indexer.problem(Kind.SUMMARY):
-        print(f"search: {problem}")
-    return _summary(indexer.report(), progress)
+    if loop.search_problem:
+        print(f"search: {loop.search_problem}")
+    return _summary(loop.report(), progress)
 
 
 def _usable(library: Library, more: str = "") -> bool:
@@ -219,7 +217,7 @@ def _check(options: argparse.Namespace) -> int:
     if not _usable(library):
         return 1
     sys.setrecursionlimit(_DEEPEST)
-    looker, records = Looker(library, Clock()), Records()
+    looker = Looker(library, Clock())
     found, locations, strays = list[Problem](), list[Location](), list[Orphan]()
     counts, unsupported = Counter[str](), Counter[str]()
 
@@ -228,7 +226,6 @@ def _check(options: argparse.Namespace) -> int:
         entry = {"name": path.name, "kind": "branch"}
         try:
             contents = looker.contents(path)
-            records.check_nested(path, contents.location)
             served = library.locator.served(contents.location, contents.listing.folders)
             look = looker.look(contents, {}, {name: check(path.child(name)) for name in served})
         except errors.Ignored:

@@ -13,8 +13,7 @@ from typing import Any
 
 from lenslet import config
 from lenslet.errors import SettingError
-from lenslet.index.loop import Indexer
-from lenslet.index.queue import Queue
+from lenslet.index.loop import Loop
 from lenslet.index.status import Status
 from lenslet.library import open_library
 from lenslet.run import FRESH_SECONDS, own_files, quiet_pillow
@@ -39,20 +38,20 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
         log.warning("whoever reaches this program may edit tags and notes: pass API_TOKEN")
     if not checked.worker_threads:
         return application(library, *reach(checked))
-    queue, status = Queue(), Status()
-    indexer = Indexer(open_library(checked, patient=True), queue, status)
+    status = Status()
+    loop = Loop(open_library(checked, patient=True), status)
     # A program that ends must not wait for it.
-    threading.Thread(target=indexer.run, args=(threading.Event(),), daemon=True).start()
-    return application(library, queue, status)
+    threading.Thread(target=loop.run, args=(threading.Event(),), daemon=True).start()
+    return application(library, loop, status)
 
 
 def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
     """Indexes everything once, and returns the report that is in `_health.json`."""
     library = open_library(_checked(settings), patient=True)
     library.tree.check()
-    indexer = Indexer(library, Queue(), Status())
-    indexer.run(threading.Event(), once=True)
-    return indexer.report()
+    loop = Loop(library, Status())
+    loop.run(threading.Event(), once=True)
+    return loop.report()
 
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:

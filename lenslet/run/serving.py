@@ -35,8 +35,8 @@ from gunicorn.workers import gthread
 
 from lenslet.config import Settings
 from lenslet.errors import Overloaded
-from lenslet.index.loop import BEAT_SECONDS, start
-from lenslet.index.queue import Queue, Sender
+from lenslet.index.loop import BEAT_SECONDS
+from lenslet.index.messages import Sender
 from lenslet.index.status import ROWS
 from lenslet.library import open_library
 from lenslet.run import (
@@ -107,10 +107,10 @@ def build() -> WSGIApp:
     if not settings.worker_threads:
         jobs, status = reach(settings)
     if settings.jobs_queue_url:
-        from lenslet.hosts import SharedJobs
+        from lenslet.cluster.sqs import SharedQueue
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
-        jobs = SharedJobs(library.client, settings, jobs, soon)
+        jobs = SharedQueue(library.client, settings, jobs, soon)
     return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
 
 
@@ -219,17 +219,12 @@ class Worker(gthread.ThreadWorker):
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
         channel, status = shared()
-        queue, stop = Queue(), threading.Event()
-        threads = index_process(latest[0], queue, status, stop)
-        receiver = threading.Thread(target=receive, args=(channel, queue, stop), name="receiver")
+        stop = threading.Event()
+        loop, threads = index_process(latest[0], status, stop)
+        receiver = threading.Thread(target=receive, args=(channel, loop, stop), name="receiver")
         threads.append(receiver)
-
-        def waits() -> None:
-            self.notify()
-            if not (self.alive and self.is_parent_alive()):
-                stop.set()
-
-        threads = start(threads, stop, waits)
+        for thread in threads:
+            thread.start()
         self.notify()
         try:
             while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
@@ -239,7 +234,7 @@ class Worker(gthread.ThreadWorker):
                     os.read(self.PIPE[0], 4096)
         finally:
             stop.set()
-            queue.wake()
+            loop.wake()
         if self.alive and self.is_parent_alive():
             raise RuntimeError("a thread of the index process has ended")
         until = time.monotonic() + _DRAIN_SECONDS

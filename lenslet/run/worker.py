@@ -1,6 +1,6 @@
 """The index process alone, `lenslet worker`, and how request processes of its host reach it.
 
-They meet in a folder in shared memory: a socket for jobs, and a file in which the worker reports.
+They meet in a folder in shared memory: a socket for requests, and a file in which the worker reports.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import threading
 from dataclasses import replace
 
 from lenslet.config import Settings
-from lenslet.index.loop import BEAT_SECONDS, start
-from lenslet.index.queue import Channel, Job, NoSender, Queue, Sender, post
+from lenslet.index.loop import BEAT_SECONDS, Loop
+from lenslet.index.messages import Channel, NoSender, Request, Sender, post, unreachable
 from lenslet.index.status import ROWS, Status
 from lenslet.run import (
     CHECKED,
@@ -32,7 +32,7 @@ log = logging.getLogger("lenslet")
 
 
 class Mailbox(Channel):
-    """Jobs for a worker."""
+    """Requests for a worker."""
 
     def __init__(self, address: str, *, receives: bool = False) -> None:
         self._address = address
@@ -42,13 +42,13 @@ class Mailbox(Channel):
                 os.unlink(address)
             self._receiver.bind(address)
 
-    def enqueue(self, job: Job) -> None:
+    def send(self, request: Request) -> None:
         with _datagrams() as sender:
             try:
                 sender.connect(self._address)
-            except (FileNotFoundError, ConnectionRefusedError):
-                NoSender().enqueue(job)
-            post(sender, job)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                raise unreachable(request) from error
+            post(sender, request)
 
 
 def _datagrams() -> socket.socket:
@@ -56,7 +56,7 @@ def _datagrams() -> socket.socket:
 
 
 def reach(settings: Settings) -> tuple[Sender, Status]:
-    """Returns how to send jobs to a worker of this host, and where it reports, now or later."""
+    """Returns how to send requests to a worker of this host, and where it reports, now or later."""
     try:
         status, address = _meet(settings)
     except OSError:  # a system without such memory
@@ -77,14 +77,14 @@ def _meet(settings: Settings) -> tuple[Status, str]:
     return Status(f"{folder}/status"), f"{folder}/jobs"
 
 
-def receive(channel: Channel, queue: Queue, stop: threading.Event) -> None:
-    """Puts jobs of requests in the queue. One that comes after `stop` goes to the next process."""
+def receive(channel: Channel, loop: Loop, stop: threading.Event) -> None:
+    """Hands requests to the loop. One that comes after `stop` goes to the next process."""
     while not stop.is_set():
-        job = channel.receive(BEAT_SECONDS / 2)
-        if job is not None and stop.is_set():
-            channel.enqueue(job)
-        elif job is not None:
-            queue.enqueue(job)
+        request = channel.receive(BEAT_SECONDS / 2)
+        if request is not None and stop.is_set():
+            channel.send(request)
+        elif request is not None:
+            loop.send(request)
 
 
 def stop_on_signals() -> threading.Event:
@@ -103,25 +103,26 @@ def work() -> int:
     if settings.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     settings = replace(settings, worker_threads=settings.worker_threads or os.cpu_count() or 1)
-    stop, queue, status = stop_on_signals(), Queue(), Status()
-    targets = []
+    stop, status, mailbox = stop_on_signals(), Status(), None
     with contextlib.suppress(OSError):
         status, address = _meet(settings)
         beat = status.heartbeat()
         if beat.age < 2 * BEAT_SECONDS and os.path.exists(f"/proc/{beat.pid or 'none'}"):
             raise SystemExit(f"lenslet: process {beat.pid} indexes this library already")
         status.row = ROWS - 1
-        targets.append((Mailbox(address, receives=True), queue, stop))
-    threads = index_process(settings, queue, status, stop)
-    threads += [threading.Thread(target=receive, args=each, name="receiver") for each in targets]
-    threads = start(threads, stop, lambda: None)
+        mailbox = Mailbox(address, receives=True)
+    loop, threads = index_process(settings, status, stop)
+    if mailbox:
+        threads.append(threading.Thread(target=receive, args=(mailbox, loop, stop), name="receiver"))
+    for thread in threads:
+        thread.start()
     log.info("Lenslet indexes %s (its own files: %s)", root_name(settings), own_files(settings))
     log.info(CHECKED, check_command(settings))
     while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
         pass
     failed = not stop.is_set()
     stop.set()
-    queue.wake()
+    loop.wake()
     for thread in threads:
         thread.join()
     status.end()

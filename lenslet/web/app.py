@@ -11,7 +11,7 @@ import orjson
 
 from lenslet import errors
 from lenslet.errors import LensletError
-from lenslet.index.queue import Sender
+from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library, links
 from lenslet.library.sidecar import digest, dumps, loads

@@ -5,7 +5,7 @@ import orjson
 
 from lenslet import paths
 from lenslet.errors import BrokenPointer, Conflict, Invalid, NotFound, PointerLoop
-from lenslet.index.queue import Job, Kind
+from lenslet.index.messages import Look
 from lenslet.library import about, manifest
 from lenslet.library.location import Location
 from lenslet.library.sidecar import dumps
@@ -63,7 +63,7 @@ def read_page(service: Service, location: Location, page: int = 0) -> tuple[byte
     location = service.library.locator.folder(path, fresh=True)
     if not location.tree.has_folder(location.folder):  # it was removed a moment ago
         raise NotFound(f"There is no folder {path}.")
-    service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True))
+    service.jobs.send(Look(path, asked=True))
     found = service.waiters.wait(BUILD_SECONDS, lambda: _page(service, path, page))
     if found is None:
         manifest.check_write(service.tree, path)
@@ -91,7 +91,7 @@ class Folder(Resource):
         deep = req.get_param_as_bool("recursive", default=False)
         self.service.library.locator.folder(path)
         self.service.check_root()
-        self.service.jobs.enqueue(Job(Kind.FOLDER, path, asked=True, force=True, deep=deep))
+        self.service.jobs.send(Look(path, asked=True, anew=True, deep=deep))
         send_pending(req, resp, path, url(req, "/folders", path=path))
 
 

@@ -4,8 +4,7 @@ import contextlib
 import time
 
 from lenslet.errors import StorageUnavailable
-from lenslet.index.queue import Job, Kind, Sender
-from lenslet.index.views import REST_SECONDS
+from lenslet.index.messages import REST_SECONDS, Look, Request, Sender, View
 from lenslet.library.location import Location
 from lenslet.paths import Path
 
@@ -26,7 +25,7 @@ class FolderJobs:
 
     def enqueue(self, folder: Path) -> None:
         """Enqueues a folder to be indexed now."""
-        self._send(Job(Kind.FOLDER, folder, asked=True))
+        self._send(Look(folder, asked=True))
 
     def enqueue_view(self, location: Location) -> None:
         """Enqueues a folder because a client views it, at most once a second.
@@ -43,8 +42,8 @@ class FolderJobs:
         if is_due or not (is_local or self._is_near):
             self._viewed[folder] = now
         if is_due:
-            self._send(Job(Kind.FOLDER, folder, asked=True) if is_local else Job(Kind.VIEW, folder))
+            self._send(Look(folder, asked=True) if is_local else View(folder))
 
-    def _send(self, job: Job) -> None:
+    def _send(self, request: Request) -> None:
         with contextlib.suppress(StorageUnavailable):
-            self._jobs.enqueue(job)
+            self._jobs.send(request)

@@ -7,7 +7,7 @@ import orjson
 
 from lenslet import times
 from lenslet.errors import BadRequest
-from lenslet.index.queue import Job, Kind
+from lenslet.index.messages import Rebuild
 from lenslet.paths import ROOT
 from lenslet.search.query import SUGGESTED, Page
 from lenslet.web import scope
@@ -97,7 +97,7 @@ class RebuildIndex(Resource):
     """`POST /search/rebuild-index`"""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self.service.jobs.enqueue(Job(Kind.SUMMARY, force=True))
+        self.service.jobs.send(Rebuild())
         send_pending(req, resp, ROOT, url(req, "/health"))
 
 

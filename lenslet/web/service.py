@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
-from lenslet.index.queue import Sender
+from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
 from lenslet.library.links import Links
@@ -19,7 +19,7 @@ from lenslet.web.waiters import Waiters
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the resources work with. `jobs` sends work to the index process."""
+    """What the resources work with. `jobs` sends requests to the index process."""
 
     library: Library
     search: Search

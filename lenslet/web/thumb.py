@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.images import DIGEST_CHARS, PREVIEW_RENDERING
-from lenslet.index.queue import Job, Kind
+from lenslet.index.messages import Render
 from lenslet.index.status import IMAGES, PREVIEWS, Count
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
@@ -21,10 +21,10 @@ WEBP = "image/webp"
 
 
 class Picture(Resource):
-    """What the index process makes of one image: `kind` is the job, `route` where it is."""
+    """What the index process makes of one image: a preview or a thumbnail; `route` is where it is."""
 
     guests = Guests.PHOTO
-    kind: Kind
+    is_preview: bool
     problems: int
     route: str
 
@@ -51,7 +51,7 @@ class Picture(Resource):
             resp.cache_control = FOREVER
 
     def _count(self, answer: Count) -> None:
-        if self.kind is Kind.THUMBNAIL:
+        if not self.is_preview:
             self.service.status.count((answer, 1))
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
@@ -78,7 +78,7 @@ class Picture(Resource):
         if not force:
             self._refuse_unreadable(image)
         image = self._current(image)
-        self.service.jobs.enqueue(Job(self.kind, image.path, force=force))
+        self.service.jobs.send(Render(image.path, self.is_preview, anew=force))
 
         def look() -> tuple[bytes, str]:
             now = image
@@ -94,7 +94,7 @@ class Picture(Resource):
                 raise NotFound(f"{image.path} has no new thumbnail yet.")
             return data, now.stat.rev
 
-        made = self.service.waiters.wait(seconds, look, in_cache=self.kind is Kind.PREVIEW)
+        made = self.service.waiters.wait(seconds, look, in_cache=self.is_preview)
         if made is None:
             self._refuse_unreadable(image)
             if problem := self.service.status.problem(self.problems):
@@ -120,7 +120,7 @@ class Picture(Resource):
 class Thumb(Picture):
     """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
 
-    kind, problems, route = Kind.THUMBNAIL, IMAGES, "/thumb"
+    is_preview, problems, route = False, IMAGES, "/thumb"
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
@@ -155,7 +155,7 @@ class Thumb(Picture):
 class Preview(Picture):
     """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
 
-    kind, problems, route = Kind.PREVIEW, PREVIEWS, "/preview"
+    is_preview, problems, route = True, PREVIEWS, "/preview"
 
     def _read(self, image: Image) -> tuple[bytes, Stat]:
         return self.service.library.previews.read(image.path, image.stat.rev)

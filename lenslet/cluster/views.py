@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from lenslet.index.messages import REST_SECONDS
 from lenslet.paths import Path
 
 _SECOND_LOOK_SECONDS = 20.0  # finds what was uploaded right after the first look
-REST_SECONDS = 60.0  # after so long without a view, the next one is a first one
 _EVENT_SECONDS = 3600.0  # a bucket that sent an event in this time sends them
 _FOLDERS = 10_000
 

@@ -1,4 +1,4 @@
-"""Many hosts on one bucket: jobs travel through SQS queues, and so do the bucket's own events.
+"""Many hosts on one bucket: requests travel through SQS queues, as do the bucket's own events.
 
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
 folder of its object to be indexed. A message is deleted when its work has ended well. A host that
@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
@@ -22,10 +22,11 @@ import orjson
 from lenslet import paths, times
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
-from lenslet.index.loop import start
-from lenslet.index.queue import Job, Kind, NoSender, Queue, Sender
+from lenslet.index.loop import Awaited, Loop
+from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender, View
 from lenslet.index.status import Status
-from lenslet.paths import FOLDER_FILES, SCAN, SIDECARS, THUMBNAIL, Path
+from lenslet.index.walk import Waiter
+from lenslet.paths import FOLDER_FILES, ROOT, SCAN, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
 from lenslet.storage.tree import Tree
 
@@ -40,28 +41,32 @@ _DEAD_SECONDS = 60.0
 _SCANNING_SECONDS, _STUCK_SECONDS = 60.0, 10.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
 _RECEIVED = "ApproximateReceiveCount"
-_KINDS = {"folder": Kind.FOLDER, "thumbnail": Kind.THUMBNAIL}
 
 
 # Messages
 
 
-def encode(job: Job) -> bytes:
-    """Returns a job as a message.
+def encode(request: Request) -> bytes:
+    """Returns a request as a message.
 
     Any host may receive it, but only the one that scans writes the rollup. So a request to rebuild
     the rollup is sent as "index everything": the scanning host then writes it if folders changed.
     """
-    kind = "thumbnail" if job.kind is Kind.THUMBNAIL else "folder"
-    deep = job.deep or job.kind is Kind.SUMMARY
-    flags = {"asked": job.asked, "force": job.force, "deep": deep, "view": job.kind is Kind.VIEW}
-    return orjson.dumps(
-        {"lenslet": kind, "path": job.path, **{k: v for k, v in flags.items() if v}}
-    )
+    found: dict[str, Any] = {"lenslet": "folder", "path": getattr(request, "path", ROOT)}
+    match request:
+        case Render(_, _, anew):
+            found |= {"lenslet": "thumbnail", "force": anew}
+        case Look(_, asked, anew, deep):
+            found |= {"asked": asked, "force": anew, "deep": deep}
+        case View():
+            found["view"] = True
+        case Rebuild():
+            found |= {"force": True, "deep": True}
+    return orjson.dumps({key: value for key, value in found.items() if value is not False})
 
 
-def decode(body: str, bucket: str, prefix: str) -> list[Job]:
-    """Returns the jobs that a message asks for; none for an event that changes nothing.
+def decode(body: str, bucket: str, prefix: str) -> list[Look | Render | View]:
+    """Returns the requests of a message; none for an event that changes nothing.
 
     Raises `Invalid` for a message that is not understood: it is left for the dead letters.
     """
@@ -71,12 +76,14 @@ def decode(body: str, bucket: str, prefix: str) -> list[Job]:
             raise Invalid("message", "not a JSON object")
         if "lenslet" not in found:
             folders = _folders(_events(found), bucket, prefix)
-            return [Job(Kind.FOLDER, path) for path in dict.fromkeys(folders)]
+            return [Look(path) for path in dict.fromkeys(folders)]
         asked, force, deep = (found.get(flag) is True for flag in ("asked", "force", "deep"))
-        kind, path = _KINDS[found["lenslet"]], paths.parse(found["path"])
+        path = paths.parse(found["path"])
         if found.get("view") is True:
-            kind = Kind.VIEW
-        return [Job(kind, path, asked, force, deep)]
+            return [View(path)]
+        if found["lenslet"] == "thumbnail":
+            return [Render(path, anew=force)]
+        return [Look(path, asked, force, deep)]
     except (orjson.JSONDecodeError, BadRequest, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
 
@@ -140,8 +147,8 @@ class Scanning:
 # Sending and receiving
 
 
-class SharedJobs:
-    """Sends jobs to any host: all jobs of a request process, some of an index process.
+class SharedQueue:
+    """Sends requests to any host: all of a request process, some of an index process.
 
     What could not be sent is tried again every second, on a thread that lasts until all is sent.
     """
@@ -164,51 +171,53 @@ class SharedJobs:
         self._normal = settings.jobs_queue_url
         self._urgent = settings.jobs_urgent_queue_url or self._normal
         self._lock = threading.Lock()
-        self._unsent: dict[tuple[Kind, Path], Job] = {}
+        self._unsent: set[Request] = set()
         self._trying = False
         self.problem = ""
 
-    def enqueue(self, job: Job) -> None:
-        """Sends a job. While the queue takes none it fails at once, and `problem` says why."""
-        if job.kind is Kind.PREVIEW or (job.kind is Kind.VIEW and self._views_here):
-            return self._own.enqueue(job)
-        if not self.problem and self._post(job):
+    def send(self, request: Request) -> None:
+        """Sends a request. While the queue takes none it fails at once, and `problem` says why."""
+        if isinstance(request, Render) and request.preview:
+            return self._own.send(request)
+        if isinstance(request, View) and self._views_here:
+            return self._own.send(request)
+        if not self.problem and self._post(request):
             return None
-        if job.kind is not Kind.FOLDER:  # nobody waits for it any more by then
-            folder = job.path if job.kind is Kind.VIEW else job.path.parent
-            job = Job(Kind.FOLDER, folder)
+        if isinstance(request, Render):  # nobody waits for it any more by then
+            request = Look(request.path.parent)
+        elif isinstance(request, View):
+            request = Look(request.path)
         with self._lock:
-            self._unsent[job.key] = job.merged(self._unsent.get(job.key, job))
+            self._unsent.add(request)
             starts, self._trying = not self._trying, True
         if starts:  # a process that ends must not wait for it
             threading.Thread(target=self._try_again, name="unsent", daemon=True).start()
-        raise StorageUnavailable(self.problem or "The queue does not take jobs.")
+        raise StorageUnavailable(self.problem or "The queue does not take requests.")
 
     def _try_again(self) -> None:
         pause = threading.Event()
         while True:
             with self._lock:
-                job = next(iter(self._unsent.values()), None)
-                self._trying = job is not None
-            if job is None:
+                request = next(iter(self._unsent), None)
+                self._trying = request is not None
+            if request is None:
                 return
-            if not self._post(job):
+            if not self._post(request):
                 pause.wait(_AGAIN_SECONDS)
                 continue
             with self._lock:
-                if self._unsent[job.key] is job:  # and not merged with another meanwhile
-                    del self._unsent[job.key]
+                self._unsent.discard(request)
 
-    def _post(self, job: Job) -> bool:
-        """Sends one job; False if that fails."""
-        urgent = job.asked or job.kind is not Kind.FOLDER
-        url, body = self._urgent if urgent else self._normal, encode(job).decode()
+    def _post(self, request: Request) -> bool:
+        """Sends one request; False if that fails."""
+        urgent = not isinstance(request, Look) or request.asked
+        url, body = self._urgent if urgent else self._normal, encode(request).decode()
         try:
             self._client.call_queue("send_message", url, MessageBody=body)
             self.problem = ""
             self._sent()
         except LensletError as error:
-            problem = f"The queue does not take jobs: {one_line(error)}"
+            problem = f"The queue does not take requests: {one_line(error)}"
             if problem != self.problem:  # not every second of an outage
                 log.warning("%s", problem)
             self.problem = problem
@@ -233,7 +242,7 @@ class Consumer:
         self,
         client: Client,
         settings: Settings,
-        queue: Queue,
+        loop: Loop,
         report: Callable[[str], None] = lambda problem: None,
         heard: Callable[[], None] = lambda: None,
     ) -> None:
@@ -248,7 +257,7 @@ class Consumer:
         # The queues, and how long each hides a received message; 0 until that is known.
         self._hidden_seconds = dict.fromkeys(filter(None, urls), 0)
         self._root = settings.s3_bucket, settings.s3_prefix
-        self._queue = queue
+        self._loop = loop
         self._lock = threading.Lock()
         self._held: list[Held] = []
         self._problem = ""
@@ -260,7 +269,8 @@ class Consumer:
             threading.Thread(target=self._receive_all, args=(url, stop), name="consumer")
             for url in self._hidden_seconds
         ]
-        threads = start(threads, stop, lambda: None)
+        for thread in threads:
+            thread.start()
         looked = float("-inf")
         while not stop.wait(_TICK_SECONDS):
             self._extend()
@@ -309,23 +319,23 @@ class Consumer:
 
     def _take(self, url: str, message: dict[str, Any]) -> None:
         try:
-            jobs = decode(message["Body"], *self._root)
+            requests = decode(message["Body"], *self._root)
         except Invalid as error:
             log.warning("queue %s: %s", url, error)
             return
         if '"lenslet"' not in message["Body"]:
             self._heard()
         due = time.monotonic() + self._hidden_seconds[url]
-        held = Held(url, message["ReceiptHandle"], due, len(jobs))
+        held = Held(url, message["ReceiptHandle"], due, len(requests))
         received = int(message.get("Attributes", {}).get(_RECEIVED, 1))
-        waits = bool(jobs) and received < MOST_RECEIVED
+        waits = bool(requests) and received < MOST_RECEIVED
         if waits:
             with self._lock:
                 self._held.append(held)
-        for job in jobs:
-            delay = MERGE_SECONDS if job.kind is Kind.FOLDER and not job.asked else 0.0
-            waiters = (lambda ok: self._ended(held, ok),) if waits else ()
-            self._queue.enqueue(replace(job, waiters=waiters), delay)
+        for request in requests:
+            is_event = isinstance(request, Look) and not request.asked
+            waiter: Waiter = (lambda ok: self._ended(held, ok)) if waits else (lambda ok: None)
+            self._loop.send(Awaited(request, waiter, MERGE_SECONDS if is_event else 0.0))
         if not waits:
             self._end(held, delete=True)
 

@@ -1,0 +1,84 @@
+"""Which of several hosts reads the new images of a folder. The folder's manifest says so."""
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Mapping
+
+from blake3 import blake3
+
+from lenslet import times
+from lenslet.cluster.views import Views
+from lenslet.errors import LensletError
+from lenslet.index.folders import Claim, Host, Task
+from lenslet.index.messages import Look
+from lenslet.index.record import Record
+from lenslet.paths import Path
+
+CLAIM_SECONDS = 120.0  # a host that has not written the manifest for so long does not read it
+_MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
+
+
+class BucketHost(Host):
+    """An index process with a bucket, as other hosts know it.
+
+    `share` sends a request to any host; None if there is only this one. The manifest of a folder
+    says who reads its images: `{"host": …, "at": …}`. It is written only over the one that was
+    read, so of several hosts one has a claim.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], share: Callable[[Look], None] | None = None
+    ) -> None:
+        machine = blake3(socket.gethostname().encode()).hexdigest()[:12]
+        self.name = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.views = Views(clock)
+        self._share = share
+
+    def claim(self, task: Task, note: Mapping[str, str], new: int) -> Claim:
+        """Decides who reads the `new` images of a folder. `anew` takes them from another host."""
+        if not self._share:
+            return Claim()
+        if self._leaves(note) and not task.anew:
+            return Claim(reads=False, note=note, wait=CLAIM_SECONDS)
+        is_large = new > _MANY_IMAGES
+        if is_large and not task.busy:
+            with contextlib.suppress(LensletError):
+                self._share(Look(task.path, anew=task.anew))
+                return Claim(reads=False)
+        mine = {"host": self.name, "at": times.text(times.now())}
+        return Claim(note=mine, at_once=is_large and note.get("host") != self.name)
+
+    def _leaves(self, note: Mapping[str, str]) -> bool:
+        """True if another host, which is not known to have died, reads the images."""
+        if not note or note["host"] == self.name:
+            return False
+        age = (times.now() - times.parse(note["at"])).total_seconds()
+        return abs(age) < CLAIM_SECONDS and not self._has_died(note["host"])
+
+    def _has_died(self, name: str) -> bool:
+        """True if it was a process of this machine that has ended."""
+        machine, _, process = name.partition("-")
+        pid = process.partition("-")[0]
+        here, _, own = self.name.partition("-")
+        if machine != here or not pid.isdecimal():
+            return False
+        return pid == own.partition("-")[0] or not os.path.exists(f"/proc/{pid}")
+
+    def spread(self, folders: Iterable[Path], *, anew: bool) -> set[Path]:
+        """Sends a message for each folder: it is not lost if this host dies."""
+        sent = set[Path]()
+        with contextlib.suppress(LensletError):
+            for folder in folders:
+                if self._share:
+                    self._share(Look(folder, anew=anew, deep=True))
+                    sent.add(folder)
+        return sent
+
+    def view(self, path: Path, record: Record) -> tuple[bool, float]:
+        """Decides whether a view is a reason to list a folder, see `Views`."""
+        is_due, again = self.views.see(path, record.looked.at, record.health.counts["items"])
+        if self.views.sends_events and not (record.location and record.location.chain):
+            return False, 0.0
+        return is_due, again

@@ -1,0 +1,141 @@
+"""The images that are to be read, the most urgent first. The loop puts them in, readers take them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Hashable
+from enum import IntEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from lenslet.paths import Path
+
+_OTHER_TURN = 8  # each eighth turn begins with what is least urgent
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Urgency(IntEnum):
+    """Who waits: a client for this very thing, a client for its folder, or nobody."""
+
+    CLIENT, FOLDER, NOBODY = range(3)
+
+
+class Line(Generic[Key]):
+    """Keys that wait, each once, the most urgent first. Not safe for threads.
+
+    Of those that a client waits for, the oldest and the newest come in turn: so a new request does
+    not wait for all before it, and none waits for ever. Each eighth turn begins with what nobody
+    waits for.
+    """
+
+    def __init__(self) -> None:
+        self._urgency: dict[Key, Urgency] = {}
+        self._keys: dict[Urgency, deque[Key]] = {each: deque() for each in Urgency}
+        self._turns = 0
+        self.counts = Counter[Urgency]()
+
+    def __len__(self) -> int:
+        return len(self._urgency)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._urgency
+
+    def put(self, key: Key, urgency: Urgency) -> None:
+        """Adds a key. One that waits already can only become more urgent."""
+        before = self._urgency.get(key)
+        if before is None or urgency < before:
+            self._remove(key)
+            self._urgency[key] = urgency
+            self._keys[urgency].append(key)
+            self.counts[urgency] += 1
+
+    def _remove(self, key: Key) -> None:
+        urgency = self._urgency.pop(key, None)
+        if urgency is not None:
+            self.counts[urgency] -= 1
+
+    def take(self) -> Key | None:
+        """Removes and returns the next key; None if there is none."""
+        self._turns += 1
+        for urgency in sorted(Urgency, reverse=self._turns % _OTHER_TURN == 0):
+            takes_newest = urgency is Urgency.CLIENT and self._turns % 2 == 1
+            keys = self._keys[urgency]
+            while keys:
+                key = keys.pop() if takes_newest else keys.popleft()
+                if self._urgency.get(key) is urgency:  # else it became more urgent, and is gone
+                    self._remove(key)
+                    return key
+        return None
+
+
+class Wanted(NamedTuple):
+    """An image to read.
+
+    `preview`: its preview is made, and nothing else. It gets a thumbnail if a client `waits` and
+    there is none, or `anew`. `slow`: it takes long, and is read apart from the others.
+    """
+
+    path: Path
+    preview: bool = False
+    waits: bool = False
+    anew: bool = False
+    slow: bool = False
+
+
+class Images:
+    """The images that are to be read. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._lines = Line[tuple[Path, bool]](), Line[tuple[Path, bool]]()  # by `slow`
+        self._wanted: dict[tuple[Path, bool], Wanted] = {}  # by path and `preview`
+        self._reading = 0
+        self._is_paused = False
+        self.is_closed = False
+
+    def put(self, wanted: Wanted, urgency: Urgency = Urgency.CLIENT) -> None:
+        """Adds an image, or makes one that waits already more urgent."""
+        key = wanted.path, wanted.preview
+        with self._changed:
+            before = self._wanted.get(key, wanted)
+            wanted = Wanted(*key, *(a or b for a, b in zip(before[2:], wanted[2:], strict=True)))
+            self._wanted[key] = wanted
+            self._lines[wanted.slow].put(key, urgency)
+            self._changed.notify_all()
+
+    def take(self, wait: float = 0.0, *, slow: bool = False) -> Wanted | None:
+        """Returns the next image, if one comes within `wait` seconds; the caller calls `done`."""
+        with self._changed:
+            line = self._lines[slow]
+            self._changed.wait_for(lambda: self.is_closed or (line and not self._is_paused), wait)
+            key = None if self.is_closed or self._is_paused else line.take()
+            wanted = self._wanted.pop(key, None) if key else None
+            self._reading += wanted is not None
+            return wanted
+
+    def done(self) -> None:
+        """Says that an image was read, or could not be."""
+        with self._changed:
+            self._reading -= 1
+
+    def pause(self, is_paused: bool) -> None:
+        """Stops readers from taking images while storage is away, or lets them go on."""
+        with self._changed:
+            self._is_paused = is_paused
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends all waits."""
+        with self._changed:
+            self.is_closed = True
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        """How many wait or are being read."""
+        return len(self._wanted) + self._reading
+
+    @property
+    def somebody_waits(self) -> bool:
+        """True if a client waits for an image that is not slow."""
+        return self._lines[False].counts[Urgency.CLIENT] > 0

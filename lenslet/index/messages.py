@@ -1,0 +1,125 @@
+"""What clients ask of the index process, and how that gets there."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from lenslet.errors import StorageUnavailable
+from lenslet.paths import Path
+
+REST_SECONDS = 60.0  # after so long without a view, the next one is a first one
+_MESSAGE_BYTES = 8192
+
+
+class Render(NamedTuple):
+    """A client waits for a thumbnail or a `preview` of an image; `anew`: although it has one."""
+
+    path: Path
+    preview: bool = False
+    anew: bool = False
+
+
+class Look(NamedTuple):
+    """Look at a folder.
+
+    `asked`: a client waits for it. `anew` reads again what could not be read, and writes the
+    manifest in any case. `deep`: every folder below as well.
+    """
+
+    path: Path
+    asked: bool = False
+    anew: bool = False
+    deep: bool = False
+
+
+class View(NamedTuple):
+    """A client looks at a folder in a bucket: list it, if that is due."""
+
+    path: Path
+
+
+class Rebuild(NamedTuple):
+    """Write the rollup anew."""
+
+
+Request = Render | Look | View | Rebuild
+_KINDS = {kind.__name__: kind for kind in (Render, Look, View, Rebuild)}
+
+
+class Sender(Protocol):
+    """Sends requests to an index process."""
+
+    @property
+    def problem(self) -> str:
+        """Why requests could not be sent last; empty if they could."""
+
+    def send(self, request: Request) -> None:
+        """Sends a request; `StorageUnavailable` if it cannot be taken: the client tries again."""
+
+
+class NoSender:
+    """For a process that can reach neither an index process nor a queue."""
+
+    problem = ""
+
+    def send(self, request: Request) -> None:
+        raise unreachable(request)
+
+
+def unreachable(request: Request) -> StorageUnavailable:
+    """Returns the error of a request that no index process takes."""
+    if isinstance(request, Render) and request.preview:
+        return StorageUnavailable(
+            "No previews are made on this host, because it has no index process "
+            "(WORKER_THREADS=0, and no 'lenslet worker'): use the thumbnail or the original."
+        )
+    return StorageUnavailable(
+        "No index process can be reached from here: run 'lenslet worker' on this host, or set "
+        "JOBS_QUEUE_URL."
+    )
+
+
+def post(sender: socket.socket, request: Request) -> None:
+    """Sends a request as one datagram."""
+    try:
+        sender.send(orjson.dumps([type(request).__name__, *request]))
+    except (BlockingIOError, ConnectionError) as error:
+        raise StorageUnavailable("The index process has too much to do right now.") from error
+
+
+class Channel:
+    """Carries requests from request processes to the index process, over a socket pair.
+
+    Made before any fork.
+    """
+
+    problem = ""
+
+    def __init__(self) -> None:
+        self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+        self._receiver.setblocking(False)
+
+    def send(self, request: Request) -> None:
+        post(self._sender, request)
+
+    def receive(self, wait: float) -> Request | None:
+        """Returns the next request, if one comes within `wait` seconds."""
+        if not select.select([self._receiver], [], [], wait)[0]:
+            return None
+        try:
+            kind, *fields = orjson.loads(self._receiver.recv(_MESSAGE_BYTES))
+        except BlockingIOError:
+            return None
+        if fields:
+            fields[0] = Path(fields[0])
+        request: Request = _KINDS[kind](*fields)
+        return request
+
+    def close(self) -> None:
+        self._sender.close()
+        self._receiver.close()
