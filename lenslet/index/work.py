@@ -21,28 +21,29 @@ class Timers:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._heap: list[tuple[float, int, Message]] = []
-        self._due: dict[Message, float] = {}
+        self._due: dict[tuple[type, Message], float] = {}  # tuples of two types may be equal
         self._numbers = itertools.count()
 
     def __contains__(self, message: Message) -> bool:
-        return message in self._due
+        return (type(message), message) in self._due
 
     def __len__(self) -> int:
         return len(self._due)
 
     def add(self, message: Message, seconds: float) -> None:
         """Adds a message that is due in `seconds`, or sooner if it was to be."""
-        due = self._clock() + seconds
-        if due < self._due.get(message, float("inf")):
-            self._due[message] = due
+        key, due = (type(message), message), self._clock() + seconds
+        if due < self._due.get(key, float("inf")):
+            self._due[key] = due
             heapq.heappush(self._heap, (due, next(self._numbers), message))
 
     def pop(self) -> Message | None:
         """Removes and returns a message that is due; None if there is none."""
         while self._heap and self._heap[0][0] <= self._clock():
             due, _, message = heapq.heappop(self._heap)
-            if self._due.get(message) == due:  # else it was due sooner
-                del self._due[message]
+            key = type(message), message
+            if self._due.get(key) == due:  # else it was due sooner
+                del self._due[key]
                 return message
         return None
 
