@@ -234,7 +234,7 @@ class Gallery:
 
     def step(self) -> bool:
         """Handle the next message or, if there is none, do what the loop asks others for."""
-        while request := self.channel.receive(0):
+        while (request := self.channel.receive(0)) is not None:
             self.loop.send(request)
         if self.loop.step():
             return True
@@ -270,7 +270,7 @@ class Gallery:
 
     def _listen(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            if request := self.channel.receive(0.05):
+            if (request := self.channel.receive(0.05)) is not None:
                 self.loop.send(request)
 
     def folder(self, path: str = "") -> dict[str, Any]:

@@ -164,9 +164,9 @@ class Walk:
             self.memory.images_read += len(task.facts)
         if outcome.record is None:
             self._forget(path)
-        else:
+        elif path in self.memory.records or not (task.before.is_known or task.before.entry):
             self._remember(path, outcome.record, task)
-            self._read(flight, outcome)
+            self._read(flight, outcome)  # else a folder above it went meanwhile
         for name in outcome.below:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
         if outcome.again is not None:
