@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 )
 
 from lenslet.index.moves import Decision, Place, decide
-from lenslet.index.queue import Job, Kind
+from lenslet.index.messages import Look
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Photo, Whose, examine
+from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
 from lenslet.storage.tree import Document as File
 
@@ -83,30 +83,41 @@ def orphans(gallery: Gallery) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("document", "image", "belongs"),
+    ("document", "image", "is_shown"),
     [
         ({}, Photo("blake3:a"), True),  # made by another program
         ({"hash": "blake3:a"}, Photo("blake3:a"), True),
-        ({"hash": "blake3:a"}, Photo(None), None),  # not read yet
+        ({"hash": "blake3:a"}, Photo(None), False),  # not read yet
         ({"hash": "blake3:a"}, Photo(is_readable=False), True),  # it never can be read
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:a", LATER), True),
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": {"createdAt": "2024-05-01T12:00:00+02:00"}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", LATER), False),
-        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), None),
-        ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), None),
-        ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), None),
-        ({"hash": "blake3:a"}, Photo("blake3:b", verdict={"blake3:a": Whose.EDITED}.get), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b", verdict={"blake3:a": Whose.OTHER}.get), False),
-        ({"hash": "blake3:a"}, Photo(None, verdict={"blake3:a": Whose.OTHER}.get), None),
-        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE, verdict={"blake3:a": Whose.OTHER}.get), True),
+        ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), True),
+        ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), True),
+        ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b"), True),
+        ({"hash": "blake3:a"}, Photo("blake3:b", exact=True), False),
         ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
     ],
 )  # fmt: skip
-def test_a_sidecar_belongs_to_the_photo_whose_hash_it_holds(document, image, belongs) -> None:
+def test_a_sidecar_is_shown_for_the_image_beside_it_unless_their_dates_differ(
+    document, image, is_shown
+) -> None:
     raw = json.dumps({"v": 1, "tags": ["sea"], **document}).encode()
     found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda: image)
-    sorted_into = {True: found.ours, False: found.strays, None: found.undecided}
-    assert [each for each, files in sorted_into.items() if files] == [belongs]
+    assert (len(found.ours), len(found.strays)) == ((1, 0) if is_shown else (0, 1))
+
+
+def test_a_sidecar_that_names_the_image_comes_before_one_that_names_another_hash() -> None:
+    """Whatever their suffixes; the other one waits for its photo."""
+    files = [
+        File(Path(f"a.jpg{suffix}"), json.dumps({"v": 1, "tags": [], "hash": digest}).encode(), "1")
+        for suffix, digest in ((".lenslet.json", "blake3:other"), (".json", "blake3:a"))
+    ]
+    found = examine(Path("a.jpg"), files, lambda: Photo("blake3:a"))
+    assert [each.path for each in found.ours] == ["a.jpg.json"]
+    assert [each.path for each in found.strays] == ["a.jpg.lenslet.json"]
 
 
 def orphan(name: str, **more: Any) -> Orphan:
@@ -114,30 +125,26 @@ def orphan(name: str, **more: Any) -> Orphan:
 
 
 A, B = orphan("a.jpg.json", updated=DATE), orphan("b.jpg.json", updated=LATER)
-DOUBTFUL, FIXED = orphan("d.jpg.json", doubtful=True), orphan("r.jpg.json", editable=False)
-HERE = Place(Path("x/here.jpg"), "root/x/here.jpg", False)
-LINK = Place(Path("a/link.jpg"), "root/x/here.jpg", False)
-THERE = Place(Path("x/there.jpg"), "root/x/there.jpg", False)
-TAKEN = HERE._replace(has_sidecar=True)
+SHOWN, FIXED = orphan("d.jpg.json", is_shown=True), orphan("r.jpg.json", editable=False)
+HERE = Place(Path("x/here.jpg"), "root/x/here.jpg")
+LINK = Place(Path("a/link.jpg"), "root/x/here.jpg")
+THERE = Place(Path("x/there.jpg"), "root/x/there.jpg")
 
 
 @pytest.mark.parametrize(
-    ("strays", "places", "verdict", "move", "reason"),
+    ("strays", "places", "decision"),
     [
-        ([A], [], Whose.EDITED, None, ""),
-        ([DOUBTFUL], [], Whose.EDITED, None, ""),
-        ([A], [HERE], Whose.OTHER, (A, HERE), ""),
-        ([A], [HERE, LINK], Whose.OTHER, (A, LINK), ""),  # one file, and a pointer to it
-        ([A, B], [HERE], Whose.OTHER, (B, HERE), ""),  # the newest
-        ([A], [HERE, THERE], Whose.OTHER, None, "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
-        ([A], [TAKEN], Whose.OTHER, (A, TAKEN), "its photo is x/here.jpg, which has a sidecar of its own"),
-        ([FIXED], [HERE], Whose.OTHER, None, "its photo is x/here.jpg, but it must not be moved"),
-        ([DOUBTFUL, A], [HERE], Whose.OTHER, (A, HERE), ""),
+        ([A], [], Decision()),
+        ([A], [HERE], Decision(A, HERE)),
+        ([SHOWN], [HERE], Decision(SHOWN, HERE)),
+        ([A], [HERE, LINK], Decision(A, LINK)),  # one file, and a pointer to it
+        ([A, B], [HERE], Decision(B, HERE)),  # the newest
+        ([A], [HERE, THERE], Decision(reason="2 images have the content of its photo: x/here.jpg and x/there.jpg")),
+        ([FIXED], [HERE], Decision(reason="its photo is x/here.jpg, but it must not be moved")),
     ],
 )  # fmt: skip
-def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, verdict, move, reason) -> None:
-    wanted = Decision(verdict, reason, *(move or (None, None)))
-    assert {decide(each, places) for each in itertools.permutations(strays)} == {wanted}
+def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, decision) -> None:
+    assert {decide(each, places) for each in itertools.permutations(strays)} == {decision}
 
 
 # One host
@@ -263,7 +270,7 @@ def test_nothing_is_moved_to_a_file_that_is_not_what_its_manifest_says(make_gall
     gallery.index()
     note(gallery, "x.png", "of the red one")
     (root / "x.png").rename(root / "y.png")
-    gallery.queue.enqueue(Job(Kind.FOLDER))
+    gallery.loop.send(Look(Path("")))
     gallery.settle(3)  # it is read, but the sidecar rests
     assert "hash" in gallery.items()["y.png"] and (root / "x.png.json").exists()
     stat = (root / "y.png").stat()
@@ -354,7 +361,7 @@ def test_derived_files_of_what_is_gone_leave_state_dir(make_gallery, root, state
 
 def look_at(gallery: Gallery, folder: str, seconds: float) -> None:
     """Somebody opens one folder; no scan comes meanwhile."""
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path(folder), asked=True))
+    gallery.loop.send(Look(Path(folder), asked=True))
     gallery.settle(seconds)
 
 

@@ -21,7 +21,7 @@ from lenslet.storage.tree import SETTLED_NS, Stat
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
 _FACTS |= {key: key for key in ("keywords", "title", "caption", "camera", "lens")}
-_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "edited", "strays", "foreign", "metaError")
+_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000

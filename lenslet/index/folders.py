@@ -183,7 +183,8 @@ class Folders:
         if not (task.deep or moved):
             return ()
         names = {task.path.child(name): name for name in look.children}
-        return tuple(names[path] for path in names.keys() - self._host.spread(names, anew=task.anew))
+        elsewhere = self._host.spread(names, anew=task.anew)
+        return tuple(names[path] for path in names.keys() - elsewhere)
 
     def _record(self, look: Look, task: Task, looked: Looked) -> Record:
         """Returns what to remember of a folder after a look."""

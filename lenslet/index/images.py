@@ -1,4 +1,4 @@
-"""The images that are to be read, the most urgent first. The loop puts them in, readers take them."""
+"""The images to read, the most urgent first. The loop puts them in, readers take them."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lenslet import paths
 from lenslet.errors import Denied, Ignored, LensletError, NotFound
 from lenslet.images import Facts
+from lenslet.index import sidecars
 from lenslet.index.compare import (
     Plan,
     Rules,
@@ -19,14 +20,13 @@ from lenslet.index.compare import (
     sidecars_of,
 )
 from lenslet.index.record import Stamp
-from lenslet.index.sidecars import Sidecars
 from lenslet.library import Library, about, manifest, orphans
 from lenslet.library.about import About
 from lenslet.library.health import Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Manifest
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document, Verdict, undecided
+from lenslet.library.sidecar import Document
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.tree import Listing, Tree
 from lenslet.times import Clock
@@ -99,8 +99,7 @@ class Look:
 class Looker:
     """Looks at folders, and writes what was decided."""
 
-    def __init__(self, library: Library, clock: Clock, verdict: Verdict = undecided) -> None:
-        self._sidecars = Sidecars(verdict)
+    def __init__(self, library: Library, clock: Clock) -> None:
         self._tree = library.tree
         self._locator = library.locator
         self._page_size = library.settings.page_size
@@ -156,7 +155,7 @@ class Looker:
             elif not self._locator.ignores(location, name):
                 children[name] = before.get(name) or self._first_entry(path.child(name), old)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
-        beside = self._sidecars.read(location, old, snapshot, facts, since_ns)
+        beside = sidecars.read(location, old, snapshot, facts, since_ns)
         metas = {name: each.keys for name, each in beside.items()}
         plan = compare(old, snapshot, facts, metas, self._rules, anew=anew)
         plan.problems += self._problems(contents)
@@ -213,7 +212,7 @@ class Looker:
         location, listing = contents.location, contents.listing
         files = listing.files
         served = self._locator.served(location, filter(paths.is_item, files))
-        sidecars = sidecars_of(files, listing.covered)
+        beside = sidecars_of(files, listing.covered)
         rest = (name for name in files if name not in served and not name.endswith(THUMBNAIL))
         others = self._locator.served(location, filter(paths.unsupported, rest))
         unsupported = Counter(map(paths.unsupported, sorted(others)))
@@ -226,7 +225,7 @@ class Looker:
                 for name, stat in contents.derived.files.items()
                 if name.endswith(THUMBNAIL)
             },
-            sidecars={name: sidecars[name] for name in sidecars.keys() & served},
+            sidecars={name: beside[name] for name in beside.keys() & served},
             about=self._about(contents, served),
         )
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lenslet.errors import LensletError, StorageFull, one_line
 from lenslet.index.folders import Folders, Host, Outcome
-from lenslet.index.images import Urgency, Wanted
+from lenslet.index.images import Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request, View
 from lenslet.index.pulse import Pulse
 from lenslet.index.read import Read, Reader

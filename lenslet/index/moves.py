@@ -1,12 +1,11 @@
 """Moves sidecars after their photos.
 
-A photo is what it shows; its path is only where it is. A sidecar belongs to the photo whose hash it
-holds, so the sidecar of a photo that was renamed or moved is moved after it.
+A photo is what it shows; its path is only where it is. If exactly one image of the library has the
+hash that a sidecar holds, and that is not the image beside it, the sidecar is moved there.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
@@ -18,7 +17,6 @@ from lenslet.index.record import Record, Records
 from lenslet.library import Library, manifest, orphans
 from lenslet.library.health import SHOWN, FolderHealth, Problem
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Whose
 from lenslet.paths import Path
 from lenslet.times import Clock
 
@@ -28,47 +26,48 @@ PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and
 _WALK_SECONDS = 3600.0
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
 _UNSETTLED_SECONDS = 120.0  # the longest wait for images that are being written all the time
-_SCAN_SECONDS = 30.0  # at least, between two looks at all folders
 _TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
 
 
 class Place(NamedTuple):
-    """An image with the hash of an orphan.
-
-    `path` is where it is shown, `file` where it really is. `has_sidecar`: it has one of its own.
-    """
+    """An image with the hash of an orphan: where it is shown, and the file that it really is."""
 
     path: Path
     file: str
-    has_sidecar: bool
     readonly: bool = False
 
 
 class Decision(NamedTuple):
     """What to do about the sidecars of one photo that are not beside it.
 
-    `verdict` says whose the doubtful ones are. `move` goes to `place`. `reason` says why those that
-    are not moved stay where they are.
+    `move` goes to `place`. `reason` says why the others stay where they are.
     """
 
-    verdict: Whose
-    reason: str = ""
     move: Orphan | None = None
     place: Place | None = None
+    reason: str = ""
+
+
+class Step(NamedTuple):
+    """What follows a step: folders to `look` at, or all of them; the next step in `again` seconds.
+
+    `waits`: a sidecar will be moved soon.
+    """
+
+    look: frozenset[Path] = frozenset()
+    look_all: bool = False
+    again: float | None = None
+    waits: bool = False
 
 
 @dataclass(slots=True)
 class Pending:
-    """A move or a decision that waits: the `situation`, since when it is so, and when it is due.
-
-    If it was `tried`, `reason` says why it failed.
-    """
+    """A move that waits: the `situation`, since when it is so, when it is due, why it failed."""
 
     situation: object
     since: float
     due: float
-    tried: bool = False
-    reason: str = ""
+    reason: str | None = None
 
 
 class Knowledge(NamedTuple):
@@ -83,32 +82,17 @@ class Knowledge(NamedTuple):
     looked: float
 
     @classmethod
-    def of(cls, records: Mapping[Path, Record]) -> Knowledge:
+    def of(cls, records: Records) -> Knowledge:
         return cls(
             any(each.left.images for each in records.values()),
             any(each.left.unsettled for each in records.values()),
             min(each.looked.at - each.looked.took for each in records.values()),
         )
 
-
-class Next(enum.Enum):
-    """What comes next for a situation: WAIT, LOOK at all folders, ACT, or REST: nothing is due."""
-
-    WAIT, LOOK, ACT, REST = range(4)
-
-
-def next_step(pending: Pending, now: float, knowledge: Knowledge) -> Next:
-    """Decides what comes next.
-
-    It is acted on what has not changed for some seconds, when all images have been read and every
-    folder was looked at since.
-    """
-    if now < pending.due:
-        return Next.REST if pending.tried else Next.WAIT
-    writing = knowledge.unsettled and now - pending.since <= _UNSETTLED_SECONDS
-    if knowledge.unread or writing:
-        return Next.WAIT
-    return Next.ACT if knowledge.looked > pending.since else Next.LOOK
+    def is_ready(self, pending: Pending, now: float) -> bool:
+        """True if nothing has changed for some seconds, and all images have been read."""
+        writing = self.unsettled and now - pending.since <= _UNSETTLED_SECONDS
+        return now >= pending.due and not (self.unread or writing)
 
 
 def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Decision:
@@ -119,134 +103,105 @@ def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Decision:
     in_order = sorted(places, key=lambda place: (place.readonly, place.path), reverse=True)
     photos = sorted({place.file: place for place in in_order}.values())
     if not photos:
-        return Decision(Whose.EDITED)  # by the image beside it
+        return Decision()
     if len(photos) > 1:
         shown = f"{photos[0].path} and {photos[1].path}"
-        return Decision(Whose.OTHER, f"{len(photos)} images have the content of its photo: {shown}")
+        return Decision(reason=f"{len(photos)} images have the content of its photo: {shown}")
     photo = photos[0]
-    movable = [each for each in found if each.editable and not each.doubtful]
+    movable = [each for each in found if each.editable]
     if not movable or photo.readonly:
-        return Decision(Whose.OTHER, f"its photo is {photo.path}, but it must not be moved")
-    reason = f"its photo is {photo.path}, which has a sidecar of its own"
+        return Decision(reason=f"its photo is {photo.path}, but it must not be moved")
     newest = max(movable, key=lambda each: (each.updated, each.path))
-    return Decision(Whose.OTHER, reason if photo.has_sidecar else "", newest, photo)
-
-
-class Step(NamedTuple):
-    """What is due after a step: folders to look at, all of them, another step; a move `waits`."""
-
-    look: frozenset[Path] = frozenset()
-    look_all: bool = False
-    again: float | None = None
-    waits: bool = False
+    return Decision(newest, photo)
 
 
 class Moves:
     """Finds the photos of orphan sidecars, and moves the sidecars after them.
 
-    `waits`: something will be moved or decided soon. `health` counts the orphans that stay.
+    `health` counts the orphans that stay. Used by one thread at a time.
     """
 
     def __init__(self, library: Library, clock: Clock) -> None:
         self._library = library
-        self._looks = set[Path]()
         self._clock = clock
         self._search = _Search(library)
-        self._verdicts: dict[str, Whose] = {}  # by hash, as far as that was decided
         self._pending: dict[str, Pending] = {}  # by hash
         self._gone = _Gone(library)
         self.health = FolderHealth()
-        self.waits = False
-
-    def verdict(self, digest: str) -> Whose:
-        """EDITED if no image of the library has this hash, OTHER if one has, or UNDECIDED."""
-        return self._verdicts.get(digest, Whose.UNDECIDED)
 
     def step(self, records: Records, forgotten: int) -> Step:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
-        self._looks = set()
         self._gone.look(records, forgotten, self._clock())
         found = defaultdict[str, list[Orphan]](list)
         for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans()):
             found[each.hash].append(each)
         places = self._search.places(found.keys() - {""}, records)
-        self._pending = {key: each for key, each in self._pending.items() if key in places}
-        self._verdicts = {key: each for key, each in self._verdicts.items() if key in places}
+        decisions = {key: decide(found[key], there) for key, there in places.items()}
+        moves = {key: each for key, each in decisions.items() if each.move}
+        self._pending = {key: each for key, each in self._pending.items() if key in moves}
         knowledge, until = Knowledge.of(records), self._clock() + _TURN_SECONDS
-        steps, reasons = set[Next](), dict[str, str]()
-        for key, there in places.items():
-            step, reasons[key] = self._advance(key, found[key], there, knowledge, until)
-            steps.add(step)
-        self.waits = bool(steps & {Next.WAIT, Next.LOOK})
+        looks, waits, look_all = set[Path](), False, False
+        for key, decision in moves.items():
+            pending, now = (
+                self._wait(key, (frozenset(found[key]), frozenset(places[key]))),
+                self._clock(),
+            )
+            is_ready = knowledge.is_ready(pending, now)
+            if is_ready and knowledge.looked > pending.since and now < until:
+                pending.due = now + _RETRY_SECONDS
+                pending.reason = self._move(decision, looks)
+            else:
+                waits |= is_ready or pending.reason is None
+                look_all |= is_ready and knowledge.looked <= pending.since
+        reasons = {key: each.reason for key, each in decisions.items()}
+        reasons |= {key: each.reason or "" for key, each in self._pending.items()}
         self.health = _health(found, reasons)
-        again = (0.0 if self._clock() > until else 1.0) if self.waits else None
-        return Step(frozenset(self._looks), Next.LOOK in steps, again, self.waits)
+        again = (0.0 if self._clock() > until else 1.0) if waits or looks else None
+        return Step(frozenset(looks), look_all, again, waits or bool(looks))
 
-    def _advance(
-        self,
-        key: str,
-        found: list[Orphan],
-        places: set[Place],
-        knowledge: Knowledge,
-        until: float,
-    ) -> tuple[Next, str]:
-        """Brings the orphans of one hash forward, by one step at most, unless it is after `until`.
-
-        Returns what comes next, and why those that stay are not moved.
-        """
-        decision, now = decide(found, places), self._clock()
-        doubtful = {each.path.parent for each in found if each.doubtful}
-        is_news = bool(doubtful) and self.verdict(key) is not decision.verdict
-        if not (is_news or decision.move):
-            return Next.REST, decision.reason
-        situation = frozenset(found), frozenset(places)
+    def _wait(self, key: str, situation: object) -> Pending:
+        """Returns since when the situation of a move is as it is."""
         pending = self._pending.get(key)
         if pending is None or pending.situation != situation:
+            now = self._clock()
             pending = self._pending[key] = Pending(situation, now, now + PATIENCE_SECONDS)
-        step = next_step(pending, now, knowledge)
-        if step is Next.ACT and now > until:
-            step = Next.WAIT
-        if step is Next.ACT:
-            pending.due, pending.tried = now + _RETRY_SECONDS, True
-            self._library.tree.check()
-            if is_news:  # the folders read their sidecars again, and ask for the verdict
-                self._verdicts[key] = decision.verdict
-                self._look_at(doubtful)
-            elif decision.move and decision.place:
-                pending.reason = self._move(decision.move, decision.place)
-        return step, pending.reason or decision.reason
+        return pending
 
-    def _move(self, orphan: Orphan, place: Place) -> str:
+    def _move(self, decision: Decision, looks: set[Path]) -> str:
         """Moves one sidecar; returns why it could not be moved."""
+        orphan, place = decision.move, decision.place
+        assert orphan and place
+        self._library.tree.check()
         folder = place.path.parent
         try:
             location = self._library.locator.folder(folder, fresh=True)
-            moved = orphans.move(orphan, location, place.path.name, has_sidecar=place.has_sidecar)
+            moved = orphans.move(orphan, location, place.path.name)
         except LensletError as error:
             self._library.check_storage(error)
-            if not place.has_sidecar:
-                log.warning("sidecar %s is not moved: %s", orphan.path, one_line(error))
+            log.warning("sidecar %s is not moved: %s", orphan.path, one_line(error))
             return "" if isinstance(error, NotFound) else one_line(error)
         log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
-        self._look_at({folder})
+        looks.add(folder)
         if not self._gone.forget(orphan):
-            self._look_at({orphan.path.parent})
+            looks.add(orphan.path.parent)
         return ""
-
-    def _look_at(self, folders: Iterable[Path]) -> None:
-        self._looks.update(folders)
 
 
 def _health(found: Mapping[str, list[Orphan]], reasons: Mapping[str, str]) -> FolderHealth:
     """Returns the health of all orphans that stay; `reasons` says why, by the hash."""
-    problems = [
-        Problem("orphanSidecars", each.path, reasons.get(key) or each.reason)
+    problems = sorted(
+        Problem(
+            "changedPhotos" if each.is_shown else "orphanSidecars",
+            each.path,
+            reasons.get(key) or each.reason,
+        )
         for key, of_one_photo in found.items()
         for each in of_one_photo
-        if not each.doubtful
-    ]
-    counts = Counter(orphanSidecars=len(problems))
-    return FolderHealth(counts, tuple(sorted(problems)[:SHOWN]))
+    )
+    shown = Counter[str]()
+    for problem in problems:
+        shown[problem.kind] += 1
+    return FolderHealth(shown, tuple(problems[: 2 * SHOWN]))
 
 
 class _Search:
@@ -274,8 +229,7 @@ class _Search:
             if search:
                 for item in manifest.items_with(self._tree, folder, search):
                     file = f"{record.location.tree.name}/{record.location.file(item['name'])}"
-                    readonly = record.location.readonly
-                    place = Place(Path(item["path"]), file, item["hasMeta"], readonly)
+                    place = Place(Path(item["path"]), file, record.location.readonly)
                     found = [*found, (item["hash"], place)]
             self._found[folder] = record.generation, found
             for digest, place in found:
@@ -293,7 +247,7 @@ class _Gone:
         self._looked = float("-inf")
         self._forgotten = 0
 
-    def look(self, records: Mapping[Path, Record], forgotten: int, now: float) -> None:
+    def look(self, records: Records, forgotten: int, now: float) -> None:
         """Looks for such folders every hour, and when a folder was `forgotten`.
 
         Removes their derived files.

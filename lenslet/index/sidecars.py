@@ -15,7 +15,7 @@ from lenslet.library import orphans, sidecar
 from lenslet.library.location import Location
 from lenslet.library.manifest import Item, Manifest
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document, Found, Photo, Sidecar, Verdict
+from lenslet.library.sidecar import Document, Found, Photo, Sidecar
 
 _SECOND = 1_000_000_000
 
@@ -23,7 +23,7 @@ _SECOND = 1_000_000_000
 class Beside(NamedTuple):
     """What the JSON files beside an image say.
 
-    `keys` are those of its item. `apart` are sidecars of other photos, or perhaps of others.
+    `keys` are those of its item. `apart` are sidecars that name another hash than the image has.
     `lacking` are the facts of the photo that its sidecar does not have; empty if it has them.
     """
 
@@ -32,62 +32,50 @@ class Beside(NamedTuple):
     lacking: Document
 
 
-class Sidecars:
-    """Reads sidecars; `verdict` says of one that may be another photo's whose it is."""
+def read(
+    location: Location,
+    old: Manifest,
+    snapshot: Snapshot,
+    facts: Mapping[str, Facts],
+    since_ns: int,
+) -> dict[str, Beside]:
+    """Reads the sidecars that may be others than the manifest describes, or name another hash.
 
-    def __init__(self, verdict: Verdict) -> None:
-        self._verdict = verdict
-
-    def read(
-        self,
-        location: Location,
-        old: Manifest,
-        snapshot: Snapshot,
-        facts: Mapping[str, Facts],
-        since_ns: int,
-    ) -> dict[str, Beside]:
-        """Reads the sidecars that may be others than the manifest describes, or another photo's.
-
-        Two writes within one tick of a coarse clock look the same, so a sidecar that was written
-        just before the last look is read once more, when it is not that young any more.
-        """
-        before = {item["name"]: item for item in old.items}
-        if not since_ns and old.generated_at:
-            since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
-        found = {}
-        for name, files in snapshot.sidecars.items():
-            was, read = before.get(name), facts.get(name)
-            same = unchanged(was, snapshot.images[name])
-            is_certain = same and not same.keys() & {"edited", "strays"}
-            was_young = files.settled_ns > since_ns and not snapshot.is_young(files)
-            if not knows_sidecar(was, files.rev) or read or was_young or not is_certain:
-                read = read if read and read.rev == snapshot.images[name].rev else None
-                found[name] = self._read(location, name, _known(same or {}, read))
-        return found
-
-    def _read(self, location: Location, name: str, known: Item) -> Beside:
-        """Reads the JSON files beside an image; `known` is what its item says of it."""
-        photo = Photo.of(known, self._verdict)
-        try:
-            found = sidecar.find(location.tree, location.file(name), lambda: photo)
-        except LensletError as error:
-            found = Found(unreadable=one_line(error))
-        apart = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
-        if photo.hash:
-            doubtful = (*found.edited, *found.undecided)
-            apart += [orphans.of(location, each, doubtful=True) for each in doubtful]
-        return Beside(
-            _keys(found, known), apart, {} if location.readonly else _lacking(found, known)
-        )
+    Two writes within one tick of a coarse clock look the same, so a sidecar that was written just
+    before the last look is read once more, when it is not that young any more.
+    """
+    before = {item["name"]: item for item in old.items}
+    if not since_ns and old.generated_at:
+        since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
+    found = {}
+    for name, files in snapshot.sidecars.items():
+        was, read = before.get(name), facts.get(name)
+        same = unchanged(was, snapshot.images[name])
+        is_certain = same and not same.get("metaOther")
+        was_young = files.settled_ns > since_ns and not snapshot.is_young(files)
+        if not knows_sidecar(was, files.rev) or read or was_young or not is_certain:
+            read = read if read and read.rev == snapshot.images[name].rev else None
+            found[name] = _read(location, name, known_facts(same or {}, read))
+    return found
 
 
-def _known(same: Item, read: Facts | None) -> Item:
-    """What is known of an image, as just read or as its item says, with what was decided of it."""
-    known = known_facts(same, read)
+def _read(location: Location, name: str, known: Item) -> Beside:
+    """Reads the JSON files beside an image; `known` is what its item says of it."""
     known = {key: value for key, value in known.items() if value is not None}
-    if known.get("hash") == same.get("hash"):
-        known |= {key: same[key] for key in ("edited", "strays") if key in same}
-    return known
+    photo = Photo.of(known)
+    try:
+        found = sidecar.find(location.tree, location.file(name), lambda: photo)
+    except LensletError as error:
+        found = Found(unreadable=one_line(error))
+    apart = []
+    if photo.hash:
+        shown = [each for each in (*found.ours, *found.hidden) if each.hash not in ("", photo.hash)]
+        apart = [orphans.of(location, each, orphans.CHANGED, is_shown=True) for each in shown]
+        apart += [orphans.of(location, each, orphans.OTHER) for each in found.strays]
+    keys = _keys(found, known)
+    if apart or found.strays:
+        keys["metaOther"] = True
+    return Beside(keys, apart, {} if location.readonly else _lacking(found, known))
 
 
 def _keys(found: Found, known: Item) -> Item:
@@ -100,18 +88,12 @@ def _keys(found: Found, known: Item) -> Item:
     document = own.document if own else {}
     keys: Item = {"hasMeta": own is not None}
     keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
-    if own and own in found.edited:
-        keys["edited"] = [own.hash]
-    if found.strays:
-        keys["strays"] = [each.hash for each in found.strays]
     if found.foreign:
         keys["foreign"] = True
     if found.description and ("described" in known or "caption" not in known):
         keys |= {"caption": found.description, "described": True}
     if found.unreadable:
         keys["metaError"] = found.unreadable
-    if found.undecided:
-        keys["metaRev"] = ""  # so that it is read again
     return keys
 
 

@@ -1,4 +1,4 @@
-"""When the library is scanned for changes, and when search and health are written. Owned by the loop."""
+"""When the library is scanned, and search and health are written. Owned by the loop."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import queue
-import threading
 from collections.abc import Callable
 from typing import Any
 

@@ -64,6 +64,12 @@ KINDS = {  # the worst first
         "put the photo back or, if you deleted it on purpose, delete its .json: "
         "'lenslet check', as the log's second line has it, prints the commands",
     ),
+    "changedPhotos": Kind(
+        "Photos that have changed since their tags and notes were written",
+        "nothing to do, unless another photo took the place: then write its own",
+        degrades=False,
+        is_note=True,
+    ),
     "unusableNames": Kind("Names that cannot be shown", "rename them"),
     "orphanThumbnails": Kind(
         "Thumbnails without their photo",

@@ -42,7 +42,7 @@ _OPTIONAL |= {"metaRev", "metaError", "thumb", "limit"}
 _LONGEST = {"notes": DOCUMENT_BYTES, "title": MAX_TITLE, "caption": MAX_CAPTION}
 _LONGEST |= {"camera": MAX_NAME, "lens": MAX_NAME}  # characters
 _OPTIONAL |= _LONGEST.keys()
-_LISTS = ("tags", "keywords", "edited", "strays")  # of strings
+_LISTS = ("tags", "keywords")  # of strings
 _TYPES = frozenset(each.media_type for each in paths.FORMATS)
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
@@ -433,7 +433,6 @@ def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
         and all(map(_DIGEST.fullmatch, column("hash")))
         and all(len(text) <= most for key, most in _LONGEST.items() for text in column(key))
         and all(map(_are_tags, column("tags") + column("keywords")))
-        and all(map(_are_names, column("edited") + column("strays")))
     )
 
 

@@ -14,12 +14,13 @@ from lenslet.library import sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.library.manifest import is_page
 from lenslet.library.pointer import TARGETS
-from lenslet.library.sidecar import NOBODY, Photo, Sidecar, Whose
+from lenslet.library.sidecar import NOBODY, Photo, Sidecar
 from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
 GONE = "its image is gone"
 OTHER = "it belongs to another photo than the one beside it"
+CHANGED = "the photo has changed since they were written"
 _CLUTTER = Ignore()  # such folders, as lost+found, are not Lenslet's
 _CHUNK = 1 << 20
 
@@ -29,8 +30,8 @@ class Orphan:
     """A sidecar whose photo is not beside it.
 
     `path` is its path for clients, `file` that in `tree`. `hash` is that of its photo, empty if it
-    does not say; `updated` is when it was edited. If it is `doubtful`, the image beside it may
-    be its photo, which was edited.
+    does not say; `updated` is when it was edited. One that `is_shown` is for the image beside it,
+    which has another hash.
     """
 
     path: Path
@@ -39,11 +40,11 @@ class Orphan:
     hash: str = ""
     updated: str = ""
     reason: str = GONE
-    doubtful: bool = False
+    is_shown: bool = False
     editable: bool = True
 
 
-def of(location: Location, each: Sidecar, reason: str = GONE, *, doubtful: bool = False) -> Orphan:
+def of(location: Location, each: Sidecar, reason: str = GONE, *, is_shown: bool = False) -> Orphan:
     """Returns the orphan that a sidecar in a folder is."""
     return Orphan(
         location.path.child(each.path.name),
@@ -52,7 +53,7 @@ def of(location: Location, each: Sidecar, reason: str = GONE, *, doubtful: bool 
         each.hash,
         times.text(each.updated),
         reason,
-        doubtful,
+        is_shown,
         each.editable and not location.readonly,
     )
 
@@ -153,24 +154,20 @@ def in_folder_gone(tree: Tree, folder: Path) -> Iterator[Orphan]:
 # Moving
 
 
-def move(orphan: Orphan, location: Location, name: str, *, has_sidecar: bool) -> Path:
+def move(orphan: Orphan, location: Location, name: str) -> Path:
     """Moves a sidecar after its photo, to the image `name`; returns where it is now.
 
-    `has_sidecar`: the image seems to have one, which must then be the same. Reads both images to be
-    certain: the new one is the photo, and the one beside the sidecar is not. Killed at any moment,
-    this leaves one sidecar or two that are equal, never none. `Conflict` if the sidecar or
-    the image is another now, or if the image has another sidecar; other errors if something cannot
-    be read or written.
+    Reads both images to be certain: the new one is the photo, and the one beside the sidecar is
+    not. Killed at any moment, this leaves one sidecar or two that are equal, never none. `Conflict`
+    if the sidecar or the image is another now, or if the image has another sidecar; other errors if
+    something cannot be read or written.
     """
     item, tree = location.file(name), location.tree
-    # This one holds the photo's very hash, so others are of other photos.
-    photo = Photo(orphan.hash, verdict=lambda _: Whose.OTHER)
     raw, document = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
-    there = sidecar.find(tree, item, lambda: photo)
-    document_there = there.sidecar.document if there.sidecar else None
-    if (has_sidecar or there.sidecar) and document_there != document:
+    there = sidecar.find(tree, item, lambda: Photo(orphan.hash, exact=True))
+    if there.sidecar and there.sidecar.document != document:
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")

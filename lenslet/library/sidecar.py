@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import functools
 import json
 import math
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,8 @@ from blake3 import blake3
 
 from lenslet import bounds, times
 from lenslet.bounds import DOCUMENT_BYTES, MAX_CAPTION, MAX_TAG_CHARACTERS, MAX_TAGS, clean
-from lenslet.errors import Conflict, Denied, Invalid, StorageUnavailable, one_line
+from lenslet.errors import Conflict, Denied, Invalid, one_line
+from lenslet.images import Facts
 from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage.tree import Document as File
 from lenslet.storage.tree import Tree
@@ -34,68 +34,43 @@ _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
 _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 
 
-class Whose(enum.Enum):
-    """Which photo a sidecar belongs to, as seen from the image beside it.
-
-    OWN: to this image, as the two themselves tell. EDITED: to this image as it was before it was
-    edited, because no image of the library has its hash. OTHER: to another photo. UNDECIDED: the
-    image has not been read, or not every folder was looked at yet.
-    """
-
-    OWN, EDITED, OTHER, UNDECIDED = range(4)
-
-
-# Says of a hash whether no image of the library has it (EDITED), or one has (OTHER).
-Verdict = Callable[[str], Whose]
-
-
-def undecided(_: str) -> Whose:
-    """The verdict of a process that does not know the whole library."""
-    return Whose.UNDECIDED
-
-
 @dataclass(frozen=True, slots=True)
 class Photo:
     """What distinguishes the image in a file from others that may have had its place.
 
     `hash` is None until the image has been read. `created_at` is when it was taken, if it says so.
-    `edited` and `others` are what its item says was decided of other hashes: that this image had
-    them before it was edited, and that other photos have them.
+    One that cannot be read is not `is_readable`. `exact`: only what names its very hash counts.
     """
 
     hash: str | None = None
     created_at: str | None = None
     is_readable: bool = True
-    edited: Container[str] = ()
-    others: Container[str] = ()
-    verdict: Verdict = undecided
+    exact: bool = False
 
     @classmethod
-    def of(cls, item: Document, verdict: Verdict = undecided) -> Photo:
+    def of(cls, item: Document) -> Photo:
         """Returns the photo that an image is, by its item."""
         is_readable = "hash" in item or "error" not in item
-        decided = item.get("edited", ()), item.get("strays", ())
-        return cls(item.get("hash"), item.get("createdAt"), is_readable, *decided, verdict)
+        return cls(item.get("hash"), item.get("createdAt"), is_readable)
 
-    def whose(self, document: Document) -> Whose:
-        """Decides which photo the sidecar beside this image belongs to.
+    def is_named(self, document: Document) -> bool:
+        """True if a sidecar names this image, or none. If it cannot be read, each one does."""
+        held = document.get("hash")
+        return not isinstance(held, str) or held == self.hash or not self.is_readable
 
-        To the one whose hash it holds. If this image has another hash, they are of one photo if
-        they were taken at the same time, or if no image of the library has that hash any more. What
-        was another photo's remains so: that photo may only have been removed. If the image cannot
-        be read, each sidecar beside it is its own.
+    def owns(self, document: Document) -> bool:
+        """True if the sidecar beside this image is shown for it.
+
+        That is one that names it, and one that names another hash, as from before the image was
+        edited, unless both have a date and the dates differ. Until the image has been read, only a
+        sidecar that names no photo.
         """
-        held, taken = document.get("hash"), _taken(document)
-        if not isinstance(held, str) or held == self.hash or not self.is_readable:
-            return Whose.OWN
-        if self.hash is None:
-            return Whose.UNDECIDED
-        if taken and self.created_at:
-            return Whose.OWN if taken == times.parse(self.created_at) else Whose.OTHER
-        if held in self.others:
-            return Whose.OTHER
-        verdict = self.verdict(held)
-        return Whose.EDITED if verdict is Whose.UNDECIDED and held in self.edited else verdict
+        if self.is_named(document):
+            return True
+        if self.hash is None or self.exact:
+            return False
+        taken = _taken(document)
+        return not (taken and self.created_at) or taken == times.parse(self.created_at)
 
 
 def _taken(document: Document) -> dt.datetime | None:
@@ -139,40 +114,28 @@ class Found:
     """The JSON files beside an image.
 
     `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
-    `hidden` are others of it, which those hide; `strays` belong to other photos. `edited`, some of
-    `ours` and `hidden`, are of the image before it was edited, and the `undecided` may be: what is
-    known of the library decides that.
+    `hidden` are others of it, which those hide; `strays` belong to other photos.
     """
 
     sidecar: Sidecar | None = None
     ours: list[Sidecar] = field(default_factory=list)
     hidden: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
-    edited: list[Sidecar] = field(default_factory=list)
-    undecided: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
     description: str = ""  # of the photo, in the first of those that has one
     unreadable: str = ""  # why a file that may be ours cannot be read
 
     def target(self, item: Path) -> Path:
-        """Returns the file that an edit of `item` writes.
-
-        `Conflict` if a file is in the way, `StorageUnavailable` until it is known whose a sidecar
-        is.
-        """
+        """Returns the file that an edit of `item` writes; `Conflict` if a file is in the way."""
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
         for own in self.ours:
             if own.editable:
                 return own.path
-        if self.undecided and not self.sidecar:
-            raise StorageUnavailable(
-                f"{item} has changed, and has not been read yet: try again in a few seconds."
-            )
         aside, usual = SIDECARS
         if aside in self.foreign:
             raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
-        taken = self.foreign | {each.path[len(item) :] for each in (*self.strays, *self.undecided)}
+        taken = self.foreign | {each.path[len(item) :] for each in self.strays}
         free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
         if free is None:
             raise Conflict(f"{item}{usual} and {item}{aside} are of other photos, and stay.")
@@ -313,31 +276,30 @@ def find(tree: Tree, item: Path, photo: Callable[[], Photo]) -> Found:
 def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> Found:
     """Sorts the files that may be the sidecar of `item`.
 
-    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`. `photo` is only called if a sidecar
-    names a photo, because it may take reading the image.
+    One that names the image comes before one that names another hash; else, in one tree,
+    `foo.jpg.lenslet.json` hides `foo.jpg.json`. `photo` is only called if a sidecar names a photo,
+    because it may take reading the image.
     """
-    found = Found()
+    found, shown = Found(), list[Sidecar]()
     for copy in copies:
-        hidden = any(each.editable == copy.editable for each in found.ours)
         try:
             each = _sidecar(copy)
         except ValueError as error:
-            if not (hidden or found.unreadable):
-                found.unreadable = str(error)
+            hidden = any(other.editable == copy.editable for other in shown)
+            found.unreadable = found.unreadable or ("" if hidden else str(error))
             continue
         if each is None:
             found.foreign.add(copy.path.removeprefix(item))
             found.description = found.description or _description(copy)
-            continue
-        whose = photo().whose(each.document) if each.hash else Whose.OWN
-        if whose is Whose.UNDECIDED:
-            found.undecided.append(each)
-        elif whose is Whose.OTHER:
-            found.strays.append(each)
+        elif not each.hash or photo().owns(each.document):
+            shown.append(each)
         else:
-            (found.hidden if hidden else found.ours).append(each)
-            if whose is Whose.EDITED:
-                found.edited.append(each)
+            found.strays.append(each)
+    named = [each for each in shown if not each.hash or photo().is_named(each.document)]
+    found.strays += [each for each in shown if named and each not in named]
+    for each in named or shown:
+        hidden = any(other.editable == each.editable for other in found.ours)
+        (found.hidden if hidden else found.ours).append(each)
     found.sidecar = max(found.ours, key=lambda each: each.updated, default=None)
     return found
 
@@ -419,6 +381,13 @@ def facts_of(item: Document) -> Document:
     """Returns what a sidecar says of its photo, from the item of an image that was read."""
     dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
     return {"exif": {"width": item["w"], "height": item["h"], **dates}, "hash": item["hash"]}
+
+
+def item_of(facts: Facts) -> Document:
+    """Returns the keys of an item that say which photo it is, from what reading it showed."""
+    dates = {"createdAt": facts.created_at, "takenAt": facts.taken_at, "hash": facts.hash}
+    known = {key: value for key, value in dates.items() if value}
+    return {"w": facts.width, "h": facts.height, **known}
 
 
 def with_facts(document: Document, current: Document) -> Document:

@@ -1,6 +1,6 @@
 """The index process alone, `lenslet worker`, and how request processes of its host reach it.
 
-They meet in a folder in shared memory: a socket for requests, and a file in which the worker reports.
+They meet in a folder in shared memory: a socket for requests, and a file for reports.
 """
 
 import contextlib
@@ -113,7 +113,9 @@ def work() -> int:
         mailbox = Mailbox(address, receives=True)
     loop, threads = index_process(settings, status, stop)
     if mailbox:
-        threads.append(threading.Thread(target=receive, args=(mailbox, loop, stop), name="receiver"))
+        threads.append(
+            threading.Thread(target=receive, args=(mailbox, loop, stop), name="receiver")
+        )
     for thread in threads:
         thread.start()
     log.info("Lenslet indexes %s (its own files: %s)", root_name(settings), own_files(settings))

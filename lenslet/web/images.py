@@ -1,11 +1,14 @@
 """The image that a request is about: its file, its item in the manifest, and its sidecar."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from lenslet.errors import Denied
+from lenslet.errors import Denied, StorageUnavailable
+from lenslet.images import PREVIEW
+from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
 from lenslet.library import Library, manifest, orphans, sidecar
 from lenslet.library.location import Location
 from lenslet.library.manifest import Item
@@ -37,9 +40,9 @@ class Images:
     """Finds images, and edits their sidecars."""
 
     def __init__(self, library: Library, folder_jobs: FolderJobs) -> None:
+        self._library = library
         self._tree = library.tree
         self._locator = library.locator
-        self._max_file_bytes = library.settings.max_file_bytes
         self._folder_jobs = folder_jobs
 
     def find(self, path: Path, *, fresh: bool = False) -> Image:
@@ -64,32 +67,34 @@ class Images:
 
     def sidecars(self, image: Image, item: Item | None) -> sidecar.Found:
         """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
-        return sidecar.find(image.location.tree, image.file, self._photo(image, item))
+        return sidecar.find(
+            image.location.tree, image.file, lambda: Photo.of(self._known(image, item))
+        )
 
     def edit(self, image: Image, item: Item | None, change: sidecar.Edit) -> Sidecar | None:
         """Edits an image's sidecar, see `sidecar.edit`, and enqueues its folder.
 
-        The sidecar names the photo that it belongs to. `item` is what is known of the image: what
-        is read after an edit has been stored may fail, and must not make a refusal of it.
+        The sidecar names the photo that it belongs to.
         """
-        photo = self._photo(image, item)
+
+        @functools.cache
+        def known() -> Item:
+            return self._known(image, item)
 
         def change_and_name(stored: Sidecar | None) -> Document | None:
             document = change(stored)
-            if document is None:
-                return None
-            if item and "hash" in item:
-                return sidecar.with_facts(document, sidecar.facts_of(item))
-            return {**document, "hash": photo().hash} if photo().hash else document
+            if document is None or "hash" not in known():
+                return document
+            return sidecar.with_facts(document, sidecar.facts_of(known()))
 
         with self.editing(image.location) as tree:
-            return sidecar.edit(tree, image.file, change_and_name, photo)
+            return sidecar.edit(tree, image.file, change_and_name, lambda: Photo.of(known()))
 
     def remove_sidecar(self, image: Image, check: Callable[[Sidecar | None], None]) -> None:
         """Removes an image's sidecar, see `sidecar.remove`, and enqueues its folder."""
-        photo = self._photo(image, self.item(image))
+        known = functools.cache(lambda: Photo.of(self._known(image, self.item(image))))
         with self.editing(image.location) as tree:
-            sidecar.remove(tree, image.file, check, photo)
+            sidecar.remove(tree, image.file, check, known)
 
     @contextmanager
     def editing(self, location: Location) -> Iterator[Tree]:
@@ -101,21 +106,23 @@ class Images:
         if location.chain and location.tree is self._tree:
             self._folder_jobs.enqueue(location.folder)
 
-    def _photo(self, image: Image, item: Item | None) -> Callable[[], Photo]:
-        """Returns a function that says which photo an image is, `item` being what is known of it.
+    def _known(self, image: Image, item: Item | None) -> Item:
+        """Returns an image's item, or the same facts of an image that has changed since.
 
-        It reads an image that was not read since it changed, for its hash: this is rare, and no
-        edit may be written to another photo's sidecar.
+        It reads the image then: this is rare, and no edit may be written to another photo's
+        sidecar.
         """
-
-        @functools.cache
-        def photo() -> Photo:
-            known = item or {}
-            if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
-                known = {}  # in a bucket the manifest may be out of date
-            found = Photo.of(known)
-            if found.hash or not found.is_readable or image.stat.size > self._max_file_bytes:
-                return found
-            return replace(found, hash=orphans.hash_of(image.location.tree, image.file))
-
-        return photo
+        tree = image.location.tree
+        is_current = not image.item or tree.stat(image.file).rev == image.stat.rev
+        if item and is_current and ("hash" in item or "error" in item):
+            return item
+        if image.stat.size > self._library.settings.max_file_bytes:
+            return {"error": "it is too large"}
+        with contextlib.suppress(Slow, Killed, Stopped, StorageUnavailable):
+            file, _ = tree.open(image.file)
+            with file, descriptor(file) as number:
+                how = {"max_pixels": self._library.settings.max_pixels, "thumbnail": False}
+                how |= {"hashed": True, **PREVIEW}
+                facts, _ = self._library.decoders.read(number, slow=False, **how)
+                return sidecar.item_of(facts)
+        return {"w": 0, "h": 0, "hash": orphans.hash_of(tree, image.file)}

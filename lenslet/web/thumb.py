@@ -21,7 +21,7 @@ WEBP = "image/webp"
 
 
 class Picture(Resource):
-    """What the index process makes of one image: a preview or a thumbnail; `route` is where it is."""
+    """What the index process makes of one image; `route` is where a client finds it."""
 
     guests = Guests.PHOTO
     is_preview: bool
