@@ -172,7 +172,7 @@ class Settings:
     host: str = _setting("127.0.0.1", _not_empty)
     port: int = _setting(7070, _number(int, 1, 65535))
     web_concurrency: int = _setting(2, _number(int, 1, 64))
-    web_threads: int = _setting(8, _number(int, 1, 256))
+    web_threads: int = _setting(32, _number(int, 1, 256))
     worker_threads: int = _setting(0, _number(int, 0, 64))
     thumb_long_edge: int = _setting(256, _number(int, 16, 4096))
     thumb_quality: int = _setting(70, _number(int, 1, 100))

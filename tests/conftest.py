@@ -406,7 +406,7 @@ class Server:
 
         def ask() -> bool:
             answers.append(self.get(route))
-            return answers[-1][0] not in (0, 202)
+            return answers[-1][0] not in (0, 202, 503)
 
         self.until(ask, seconds)
         return answers[-1]

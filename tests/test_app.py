@@ -294,27 +294,20 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
     assert (root / "a.jpg.thumbnail").stat().st_ctime_ns > before
 
 
-def test_no_more_requests_wait_than_may(make_gallery, root) -> None:
-    """Of two where one may wait, the one that has waited longer is answered at once."""
+@pytest.mark.parametrize(("accept", "status"), [("*/*", 202), ("image/webp,*/*", 503)])
+def test_without_a_place_to_wait_the_answer_comes_at_once(
+    make_gallery, root, accept, status
+) -> None:
     put(root / "a.jpg")
     put(root / "b.jpg")
-    gallery = make_gallery(THUMB_WAIT="1.5")
-    gallery.app = TestApp(create_app(gallery.library, gallery.channel, gallery.status, waiting=1))
-    took = {}
-
-    def ask(name: str) -> None:
-        begun = time.monotonic()
-        gallery.app.get(f"/thumb?path={name}", status=202)
-        took[name] = time.monotonic() - begun
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in ("a.jpg", "b.jpg")]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.3)
-    for thread in threads:
-        thread.join()
-    assert 0.2 < took["a.jpg"] < 0.9
-    assert took["b.jpg"] > 1.4
+    gallery = make_gallery(THUMB_WAIT="3", IMG_WAIT="3", WEB_THREADS="1")
+    first = threading.Thread(target=gallery.app.get, args=("/thumb?path=a.jpg",))
+    first.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    answer = gallery.app.get("/thumb?path=b.jpg", headers={"Accept": accept}, status=status)
+    assert time.monotonic() - begun < 1 and answer.headers["Retry-After"]
+    first.join()
 
 
 def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:

@@ -24,7 +24,7 @@ from conftest import ROOT, Server, environ_of, jpeg, put, wait_for
 
 from lenslet import config
 from lenslet.errors import Invalid
-from lenslet.hosts import Consumer, decode, encode
+from lenslet.cluster.sqs import Consumer, decode, encode
 from lenslet.index.queue import Job, Kind, Queue
 from lenslet.paths import Path
 from lenslet.storage.client import Client

@@ -36,7 +36,7 @@ from test_pointers import point
 from webtest import AppError, TestApp
 
 from lenslet.errors import NotFound
-from lenslet.hosts import SharedJobs
+from lenslet.cluster.sqs import SharedJobs
 from lenslet.library.previews import Previews
 from lenslet.paths import TEMPORARY, Path
 from lenslet.storage.client import Client

@@ -223,7 +223,7 @@ def test_a_port_in_use_ends_the_start_with_one_sentence(serve: Serve, root, tmp_
 
 
 def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, root) -> None:
-    """With the index process stopped, 200 pictures wait."""
+    """With the index process stopped, as many pictures wait as there are places."""
     names = fill(root, 100)
     server = serve(root, IMG_WAIT="6")
     server.until(lambda: server.json("/folders?path=many").get("items"))
@@ -251,8 +251,8 @@ def test_pictures_of_a_page_wait_and_everything_else_is_answered(serve: Serve, r
     os.kill(index, signal.SIGCONT)
     for thread in threads:
         thread.join()
-    assert set(statuses) <= {200, 202}
-    assert statuses.count(200) >= 190
+    assert set(statuses) <= {200, 503}  # of two processes, each has 24 places to wait
+    assert statuses.count(200) >= 48
 
 
 def test_an_index_process_that_hangs_is_killed_and_replaced(serve: Serve, root, tmp_path) -> None:
@@ -741,26 +741,6 @@ def check_log(server: Server, *wanted: str) -> None:
     assert "Traceback" not in log, log
     for text in wanted:
         assert 1 <= log.count(text) <= 2, log
-
-
-def test_clients_are_refused_while_no_thread_can_be_started(serve, root, as_somebody) -> None:
-    server = serve(root)
-    index, old = server.index_pid(), server.workers()
-    new = set[int]()
-    for pid in old - {index}:  # a new process has no thread that could answer
-        os.kill(pid, signal.SIGKILL)
-    new = server.until(lambda: len(found := server.workers() - old) == 2 and found)
-    time.sleep(SIGNALS_SECONDS)
-    allow_tasks(new, False)
-    for _ in range(20):
-        began = time.monotonic()
-        status, body = server.get("/health/live")
-        assert status == 503 and time.monotonic() - began < 1
-        assert json.loads(body)["description"] == "No thread can be started right now."
-    allow_tasks(new, True)
-    assert server.get("/health/live")[0] == 200
-    check_log(server, "a limit of tasks?")
-    assert server.workers() == new | {index}
 
 
 def test_requests_wait_their_turn_if_no_more_threads_can_be_started(

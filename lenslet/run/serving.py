@@ -6,9 +6,7 @@ and the status are made before any fork, so they outlive every worker.
 """
 
 import contextlib
-import ctypes
 import errno
-import functools
 import gc
 import ipaddress
 import json
@@ -23,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -34,7 +31,6 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
-from lenslet.errors import Overloaded
 from lenslet.index.loop import BEAT_SECONDS
 from lenslet.index.messages import Sender
 from lenslet.index.status import ROWS
@@ -52,8 +48,6 @@ from lenslet.run import (
     quiet_pillow,
     shared,
 )
-from lenslet.run.connection import Connection
-from lenslet.run.pool import Pool
 from lenslet.run.worker import reach, receive
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
@@ -65,10 +59,6 @@ log = logging.getLogger("lenslet")
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
 _CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
-# Left alone, glibc keeps for each thread what it needed once to read a manifest: 2 to 5 MB of 1,000
-# items. One thread runs at a time, so two heaps are enough.
-_ARENA_MAX, _ARENAS = -8, 2  # mallopt(3)
-_WAITING = 128  # requests of a process that may wait for a thumbnail or a manifest at a time
 _REFUSALS = {
     http_errors.LimitRequestLine: "414 URI Too Long",
     http_errors.LimitRequestHeaders: "431 Request Header Fields Too Large",
@@ -93,14 +83,12 @@ def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     settings = latest[0] if latest else load_settings()
     channel, status = shared()
-    stand_in = _pool().stand_in
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
     library = open_library(
         settings,
         fresh_seconds=FRESH_SECONDS,
-        stand_in=stand_in,
         trusts=partial(status.is_current, most=most),
     )
     jobs: Sender = channel
@@ -111,13 +99,7 @@ def build() -> WSGIApp:
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(library.client, settings, jobs, soon)
-    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
-
-
-@functools.cache
-def _pool() -> Pool:
-    """The threads of this request process."""
-    return Pool(latest[0].web_threads)
+    return create_app(library, jobs, status)
 
 
 class Logger(gunicorn.glogging.Logger):
@@ -142,9 +124,6 @@ class Worker(gthread.ThreadWorker):
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def get_thread_pool(self) -> Pool:
-        return _pool()
-
     def init_process(self) -> None:
         quiet_pillow()
         shared()[1].row = self.row
@@ -159,42 +138,6 @@ class Worker(gthread.ThreadWorker):
             self._index()
         else:
             super().run()
-
-    def accept(self, listener: Any) -> None:
-        """If this process already has connections, lets another accept first.
-
-        Measured with two processes: of six connections opened at once, one process accepted all
-        six in 10 of 100 tries, and without this in 50. Then the other processor stays idle.
-        """
-        if self.nr_conns:
-            os.sched_yield()
-        super().accept(listener)
-
-    def enqueue_req(self, conn: Any) -> None:
-        """Has a request answered by a thread; refuses it, once it has come, if there is none."""
-        try:
-            super().enqueue_req(conn)
-        except Overloaded as error:
-            if _is_silent(conn):
-                nothing: Future[object] = Future()
-                nothing.set_result(gthread._DEFER)
-                self.finish_request(conn, nothing)
-                return
-            with contextlib.suppress(OSError):  # what is not read would cut off the answer
-                socket.socket.recv(conn.sock, 1 << 16)
-            _refuse(conn.sock, "503 Service Unavailable", str(error), "Retry-After: 5\r\n")
-            self.nr_conns -= 1
-            conn.close()
-
-    def handle(self, conn: Any) -> Any:
-        """Answers a request. A new connection waits without a thread until something comes."""
-        if _is_silent(conn):
-            return gthread._DEFER
-        conn.data_ready = True
-        conn.sock.begin()
-        if not (keeps := super().handle(conn)):
-            conn.close(graceful=True)  # here, because it may take two seconds
-        return keeps
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answers what gunicorn refuses in the same shape as all other errors.
@@ -244,18 +187,10 @@ class Worker(gthread.ThreadWorker):
             os._exit(0)
 
 
-def _is_silent(conn: Any) -> bool:
-    """Wraps the socket of a new connection; True if it is new, and nothing has come yet."""
-    if isinstance(conn.sock, Connection):
-        return False
-    conn.sock = Connection(conn.sock, _pool())
-    return not conn.sock.has_data
-
-
-def _refuse(client: Any, status: str, description: str, more: str = "") -> None:
+def _refuse(client: Any, status: str, description: str) -> None:
     """Answers a client without waiting for it."""
     body = json.dumps({"title": status, "description": description}).encode()
-    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n{more}"
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     head += f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
     client.setblocking(False)
     with contextlib.suppress(OSError):
@@ -295,9 +230,6 @@ def on_starting(server: Any) -> None:
     server.spawn_worker = _trying(server.spawn_worker)
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_ARENA_MAX, _ARENAS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))

@@ -8,15 +8,12 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 from lenslet import errors
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
-
-StandIn = Callable[[], AbstractContextManager[None]]
 
 
 class NotModified(Exception):
@@ -54,7 +51,7 @@ _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # with short timeouts: a client of Lenslet waits for the answer
 _READ_SECONDS = {"s3": 4, "sqs": 12, _SENDING: 2}  # a long poll takes 10
-_WAITING = 128  # requests of a process that may wait for the store while others stand in
+_PLACE_SECONDS = 0.5  # how long a request waits until fewer wait for the store
 _KEPT_SECONDS = 10.0  # a younger client is not replaced: making one takes 150 ms
 
 
@@ -66,18 +63,14 @@ class Client:
     same time: 312 answers if patient, 2,014 if not.
     """
 
-    def __init__(
-        self, settings: Settings, *, patient: bool = False, stand_in: StandIn | None = None
-    ) -> None:
-        """`stand_in()` is a context in which another thread works in place of this one."""
+    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
         self._settings = settings
         self._patient = patient
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
-        self._stand_in = stand_in
         self.writes = 0  # counted
-        self._few = threading.BoundedSemaphore(settings.web_threads // 2)
-        self._many = threading.BoundedSemaphore(_WAITING)
+        # So that threads are left while a store says nothing.
+        self._places = threading.BoundedSemaphore(max(1, settings.web_threads * 3 // 4))
         self.conditions: dict[str, bool] = {}  # whether a bucket honours conditional writes
         self.trying = threading.Lock()  # held while that is tried
 
@@ -133,7 +126,7 @@ class Client:
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint else "auto"},
-            max_pool_connections=threads + (_WAITING if self._stand_in else 0),
+            max_pool_connections=threads,
             connect_timeout=1 if sending else 2,
             read_timeout=_READ_SECONDS[service],
             retries={
@@ -162,24 +155,17 @@ class Client:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Lets another thread stand in for this one, which waits for the store.
+        """Takes one of the places for requests that wait for the store, unless `patient`.
 
-        Not while half of the threads or more do not wait: to start one takes 0.1 ms. Raises
-        `StorageUnavailable` if too many wait, as for a store that accepts and says nothing.
+        `StorageUnavailable` if there is none, as while a store accepts and says nothing.
         """
-        if self._stand_in is None:
+        if self._patient:
             yield
-        elif self._few.acquire(blocking=False):
+        elif self._places.acquire(timeout=_PLACE_SECONDS):
             try:
                 yield
             finally:
-                self._few.release()
-        elif self._many.acquire(blocking=False):
-            try:
-                with self._stand_in():
-                    yield
-            finally:
-                self._many.release()
+                self._places.release()
         else:
             raise StorageUnavailable("Too many requests wait for the store right now.")
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -75,17 +74,14 @@ def create_app(
     library: Library,
     jobs: Sender,
     status: Status,
-    *,
-    waiting: int = 4,
-    stand_in: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> WSGIApp:
     """Returns the WSGI application over a library.
 
-    `jobs` sends work to the index process, `status` is the memory in which it reports. At most
-    `waiting` requests wait for files at a time, each on a thread of the server and in the
-    context `stand_in()`.
+    `jobs` sends requests to the index process, `status` is the memory in which it reports. Of
+    `WEB_THREADS` three quarters may wait for files at a time.
     """
     folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
+    places = max(1, library.settings.web_threads * 3 // 4)
     service = Service(
         library=library,
         search=Search(library.tree, library.cache),
@@ -94,7 +90,7 @@ def create_app(
         folder_jobs=folder_jobs,
         status=status,
         requests=Requests(RESOURCES, status),
-        waiters=Waiters(waiting, stand_in, is_shared=library.tree.is_shared),
+        waiters=Waiters(places, is_shared=library.tree.is_shared),
         links=links.Links(library.tree),
     )
     middleware: list[Any] = [

@@ -87,8 +87,8 @@ class Item(Resource):
         tree = image.location.tree
         stat = tree.stat(image.file)
         head = tree.part(image.file, stat, 0, min(size, stat.size))
-        with head, descriptor(head) as number, self.service.waiters.place() as place:
-            if not place:
+        with head, descriptor(head) as number, self.service.waiters.place() as has_place:
+            if not has_place:
                 raise StorageUnavailable("Too many requests wait for an image: try again.")
             return self.service.library.decoders.details(number)
 

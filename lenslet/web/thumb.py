@@ -37,10 +37,11 @@ class Picture(Resource):
         except NotFound:
             seconds = self.service.settings.thumb_wait
             # An `<img>` would show 202 as a broken image.
-            if req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or ""):
-                seconds = max(seconds, self.service.settings.img_wait)
-            made = self._make(image, seconds)
+            is_img = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
+            made = self._make(image, max(seconds, self.service.settings.img_wait * is_img))
             self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
+            if made is None and is_img:
+                raise StorageUnavailable(f"{path} is being read: try again in a few seconds.")
             if made is None:
                 send_pending(req, resp, path, url(req, self.route, path=path))
                 return
