@@ -35,11 +35,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from webtest import TestApp
 
 from lenslet import config
+from lenslet.cluster.host import BucketHost
 from lenslet.images.decoders import Decoders
 from lenslet.index.loop import Loop
 from lenslet.index.messages import Channel, Look
-from lenslet.index.upkeep import Scan
 from lenslet.index.status import Status
+from lenslet.index.upkeep import Scan
 from lenslet.library import open_library
 from lenslet.paths import Path
 from lenslet.storage import check_settings
@@ -213,11 +214,13 @@ class Gallery:
         if not real:
             self.decoders = self.decoders or decoders_for(self.settings)
             library = replace(library, decoders=self.decoders)
+        self.host = BucketHost(self.clock)
         self.loop = Loop(
             library,
             self.status,
             self.clock,
             lambda path, error: self.told.append((path, error)),
+            self.host if self.settings.buckets else None,
         )
 
     def index(self) -> None:

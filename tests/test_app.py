@@ -19,7 +19,6 @@ from webtest import TestApp
 
 from lenslet import errors, times
 from lenslet.web.answers import STATUSES, status_of
-from lenslet.web.app import create_app
 
 Make = Callable[..., Gallery]
 TAKEOUT = b'{"title": "IMG_1.jpg", "description": "", "photoTakenTime": {"timestamp": "1"}}'

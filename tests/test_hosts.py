@@ -23,9 +23,10 @@ from buckets import BucketPath, Service
 from conftest import ROOT, Server, environ_of, jpeg, put, wait_for
 
 from lenslet import config
-from lenslet.errors import Invalid
 from lenslet.cluster.sqs import Consumer, decode, encode
-from lenslet.index.queue import Job, Kind, Queue
+from lenslet.errors import Invalid
+from lenslet.index.loop import Awaited
+from lenslet.index.messages import Look, Render, Request, View
 from lenslet.paths import Path
 from lenslet.storage.client import Client
 
@@ -168,13 +169,13 @@ def test_events_of_s3_are_understood_as_they_are_also_through_others() -> None:
     through_sns = {"Type": "Notification", "Message": json.dumps(direct)}
     detail = {"bucket": {"name": "b"}, "object": {"key": "pre/d/a b+é.jpg", "etag": "abc"}}
     through_eventbridge = {"detail-type": "Object Created", "detail": detail}
-    wanted = [Job(Kind.FOLDER, Path("d"))]
+    wanted = [Look(Path("d"))]
     for body in (direct, through_sns, through_eventbridge):
         assert decode(json.dumps(body), "b", "pre/") == wanted
     assert decode('{"Event": "s3:TestEvent"}', "b", "") == []
 
 
-FOLDER = Job(Kind.FOLDER, Path("e"))
+FOLDER = Look(Path("e"))
 
 
 @pytest.mark.parametrize(
@@ -201,13 +202,13 @@ def test_what_lenslet_wrote_itself_is_no_news(record, jobs) -> None:
 @pytest.mark.parametrize(
     "job",
     [
-        Job(Kind.THUMBNAIL, Path("a/é.jpg"), force=True),
-        Job(Kind.FOLDER, Path("a"), asked=True, deep=True),
-        Job(Kind.FOLDER),
-        Job(Kind.VIEW, Path("a")),
+        Render(Path("a/é.jpg"), anew=True),
+        Look(Path("a"), asked=True, deep=True),
+        Look(Path("")),
+        View(Path("a")),
     ],
 )
-def test_a_job_comes_back_from_its_message(job: Job) -> None:
+def test_a_request_comes_back_from_its_message(job: Request) -> None:
     assert decode(encode(job).decode(), "b", "") == [job]
 
 
@@ -283,7 +284,7 @@ def test_what_is_not_understood_ends_with_the_dead_letters_in_health(serve, ours
     for url in (queues.normal, queues.urgent):
         queues.client.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "2"})
     queues.client.send_message(QueueUrl=queues.normal, MessageBody="not a job")
-    body = encode(Job(Kind.FOLDER, Path("d0"))).decode()
+    body = encode(Look(Path("d0"))).decode()
     queues.client.send_message(QueueUrl=queues.normal, MessageBody=body)
     server = serve(ours, **queues.settings)
     wait_for(lambda: queues.count(queues.dead) >= 1 and queues.empty, 90)
@@ -299,17 +300,15 @@ def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, que
     put(ours / "d/a.jpg")
     gallery = make(ours, **queues.settings)
     client = Client(gallery.settings)
-    queues.client.send_message(
-        QueueUrl=queues.normal, MessageBody=encode(Job(Kind.FOLDER, Path("d"))).decode()
-    )
-    received: list[Job] = []
+    queues.client.send_message(QueueUrl=queues.normal, MessageBody=encode(Look(Path("d"))).decode())
+    received: list[Awaited] = []
 
-    class Receiving(Queue):
-        """The host's own queue, which shows what it is given."""
+    class Receiving:
+        """The host's own loop, which shows what it is sent."""
 
-        def enqueue(self, job: Job, delay: float = 0.0) -> None:
-            received.append(job)
-            gallery.queue.enqueue(job, delay)
+        def send(self, request: Awaited) -> None:
+            received.append(request)
+            gallery.loop.send(request)
 
     consumer = Consumer(client, gallery.settings, Receiving())
     stop = threading.Event()
@@ -390,14 +389,15 @@ def test_a_message_whose_hosts_died_is_done_and_is_no_dead_letter(make, ours, qu
         QueueUrl=queues.normal, Attributes={"VisibilityTimeout": "1"}
     )
     records = [event("d/a.jpg", bucket=ours.bucket)]
-    job = encode(Job(Kind.FOLDER, Path("d"))).decode()
+    job = encode(Look(Path("d"))).decode()
     for message in (job, json.dumps({"Records": records}), "nonsense"):
         queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
     gallery = make(ours, **queues.settings)
-    for queue in (Queue(), Queue(), gallery.queue):  # two hosts die before they have done anything
-        Consumer(Client(gallery.settings), gallery.settings, queue).receive(queues.normal, 2)
+    dead = make(ours).loop, make(ours).loop  # two hosts die before they have done anything
+    for loop in (*dead, gallery.loop):
+        Consumer(Client(gallery.settings), gallery.settings, loop).receive(queues.normal, 2)
         threading.Event().wait(1.5)
-    last = Consumer(Client(gallery.settings), gallery.settings, Queue())
+    last = Consumer(Client(gallery.settings), gallery.settings, dead[0])
     for _ in range(3):
         last.receive(queues.normal, 1)
         threading.Event().wait(1.2)

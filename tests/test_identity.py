@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lenslet.index.moves import Decision, Place, decide
 from lenslet.index.messages import Look
+from lenslet.index.moves import Decision, Place, decide
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
@@ -436,7 +436,9 @@ def test_that_no_image_is_a_photo_is_known_after_a_look_at_every_folder(make_gal
     assert (shown(gallery, "a/x.png"), shown(gallery, "b/x.png")) == ("", "of photo 1")
 
 
-def test_without_dates_another_photo_shows_the_notes_of_one_that_is_gone(make_gallery, root) -> None:
+def test_without_dates_another_photo_shows_the_notes_of_one_that_is_gone(
+    make_gallery, root
+) -> None:
     """This is given up on purpose; health names the sidecar, and does not degrade."""
     put(root / "x.png", photo(1))
     put(root / "y.png", photo(9))

@@ -13,17 +13,17 @@ import resource
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from conftest import BROKEN_JPEG, Gallery, encode, jpeg, put, tree, wait_for
+from conftest import BROKEN_JPEG, Gallery, encode, jpeg, put, tree
 from PIL import Image
 
 from lenslet.images import FACTS_VERSION
 from lenslet.images.decoders import Decoders
+from lenslet.index.images import Images, Urgency, Wanted
 from lenslet.index.messages import Look, Rebuild
 from lenslet.index.record import Retry
 from lenslet.index.upkeep import Scan
@@ -313,47 +313,54 @@ def test_links_pipes_and_folders_named_like_images_are_not_listed(indexed, root,
     assert not list((tmp_path / "outside").glob("*.thumbnail"))
 
 
-def test_the_queue_gives_what_clients_wait_for_before_everything_else() -> None:
-    queue, order = Queue(), []
-    for kind in reversed(Kind):
-        queue.enqueue(Job(kind, Path("x.jpg")))
-    while job := queue.get():
-        order.append(job.kind)
-        queue.done(job)
-    assert set(order[:2]) == {Kind.THUMBNAIL, Kind.PREVIEW}
-    assert set(order[2:5]) == {Kind.SCAN, Kind.SUMMARY, Kind.VIEW}
-    assert order[5:] == [Kind.FOLDER, Kind.IMAGE]
+def taken(images: Images, *, slow: bool = False) -> list[str]:
+    """The order in which all images that wait are taken."""
+    return [str(wanted.path) for wanted in iter(lambda: images.take(slow=slow), None)]
+
+
+def test_what_clients_wait_for_comes_before_everything_else() -> None:
+    images = Images()
+    for urgency in reversed(Urgency):
+        images.put(Wanted(Path(f"{urgency.name}.jpg")), urgency)
+    assert images.somebody_waits
+    images.put(Wanted(Path("FOLDER.jpg")), Urgency.NOBODY)  # it stays as urgent as it was
+    assert taken(images) == ["CLIENT.jpg", "FOLDER.jpg", "NOBODY.jpg"]
+    assert not images.somebody_waits
 
 
 def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
     """A new one does not wait for all that were asked for before, and none waits for ever."""
-    queue, order = Queue(), []
+    images, order = Images(), []
     for number in range(6):
-        queue.enqueue(Job(Kind.THUMBNAIL, Path(f"{number}.jpg")))
-    while job := queue.get():
-        order.append(job.path)
-        queue.done(job)
-        if job.path == "0.jpg":
-            queue.enqueue(Job(Kind.THUMBNAIL, Path("later.jpg"), large=True))
-            queue.enqueue(Job(Kind.THUMBNAIL, Path("new.jpg")))
-    assert order[:-1] == [f"{name}.jpg" for name in (5, 0, "new", 1, 4, 2, 3)]
-    assert order[-1] == "later.jpg"
+        images.put(Wanted(Path(f"{number}.jpg")))
+    while wanted := images.take():
+        order.append(wanted.path)
+        if wanted.path == "0.jpg":
+            images.put(Wanted(Path("later.jpg"), slow=True))
+            images.put(Wanted(Path("new.jpg")))
+    assert order == [f"{name}.jpg" for name in (5, 0, "new", 1, 4, 2, 3)]
+    assert taken(images, slow=True) == ["later.jpg"]
 
 
 def test_nothing_waits_for_ever_however_many_clients_wait() -> None:
-    """Of 16 jobs three are folders or summaries, and one is an image."""
-    queue, done = Queue(), []
-    for kind in (Kind.FOLDER, Kind.IMAGE):
-        for number in range(20):
-            queue.enqueue(Job(kind, Path(f"{number}")))
+    """Each eighth turn begins with what nobody waits for."""
+    images, done = Images(), []
+    for number in range(20):
+        images.put(Wanted(Path(f"nobody{number}")), Urgency.NOBODY)
     for number in range(64):
         for each in range(2):  # more than can be done
-            queue.enqueue(Job(Kind.THUMBNAIL, Path(f"{number}-{each}.jpg")))
-        job = queue.get()
-        assert job
-        done.append(job.kind)
-        queue.done(job)
-    assert (done.count(Kind.FOLDER), done.count(Kind.IMAGE)) == (12, 4)
+            images.put(Wanted(Path(f"{number}-{each}.jpg")))
+        done.append(images.take().path)
+    assert sum(path.startswith("nobody") for path in done) == 8
+
+
+def test_a_paused_queue_gives_no_image_until_it_goes_on() -> None:
+    images = Images()
+    images.put(Wanted(Path("x.jpg")))
+    images.pause(True)
+    assert images.take() is None
+    images.pause(False)
+    assert taken(images) == ["x.jpg"]
 
 
 def test_a_root_that_goes_away_during_the_walk_is_walked_again(indexed, root, tmp_path) -> None:
@@ -513,7 +520,7 @@ def test_an_image_is_read_without_modules_of_the_working_directory(tmp_path, mon
     decoders = Decoders(1, 1 << 30, 40)
     how = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 10**8}
     with (tmp_path / "x.jpg").open("rb") as file:
-        facts, _ = decoders.read(file.fileno(), large=False, **how)
+        facts, _ = decoders.read(file.fileno(), slow=False, **how)
     decoders.close()
     assert facts.error is None
     assert not (tmp_path / "executed").exists()
@@ -597,14 +604,6 @@ def test_a_name_too_long_for_a_thumbnail_is_listed_with_all_that_is_known(indexe
     gallery.app.get(f"/thumb?path={name}", status=422)
 
 
-def test_a_job_for_later_keeps_what_was_asked_of_it_before(make_gallery: Make, root) -> None:
-    gallery = make_gallery()
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("a"), deep=True), 2.0)
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("a"), force=True), 9.0)
-    gallery.clock.now += 2.5
-    assert gallery.queue.get() == Job(Kind.FOLDER, Path("a"), force=True, deep=True)
-
-
 def test_a_new_folder_is_shown_at_once_however_many_others_wait(indexed, root) -> None:
     """But one that is ignored is not, also when nothing is known of it yet."""
     for number in range(30):
@@ -614,7 +613,8 @@ def test_a_new_folder_is_shown_at_once_however_many_others_wait(indexed, root) -
     gallery.restart()
     (root / "new").mkdir()
     gallery.loop.send(Look(Path(""), asked=True))
-    gallery.step()
+    for _ in range(3):  # the request, the look, its outcome
+        gallery.step()
     names = {entry["name"] for entry in gallery.folder()["dirs"]}
     assert "new" in names and "hidden" not in names and len(names) == 31
 
@@ -692,25 +692,6 @@ def test_a_page_that_comes_with_the_next_image_is_looked_for(indexed, root) -> N
     gallery.settle()
     page = gallery.app.get("/folders?path=a&page=1").json
     assert [item["name"] for item in page["items"]] == ["3.jpg"]
-
-
-def test_a_job_is_taken_at_once_though_the_thread_for_large_images_waits_longer() -> None:
-    """It is no help for others, so it must not be woken in the place of one that is."""
-    queue, taken = Queue(), []
-
-    def take(large: bool) -> None:
-        taken.append((large, queue.get(10.0, large=large)))
-
-    threads = [threading.Thread(target=take, args=(large,)) for large in (True, False)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.1)  # until it waits
-    queue.enqueue(Job(Kind.FOLDER, asked=True))
-    wait_for(lambda: taken, 2.0)
-    queue.wake()
-    for thread in threads:
-        thread.join()
-    assert taken == [(False, Job(Kind.FOLDER, asked=True)), (True, None)]
 
 
 def edit(gallery: Gallery, path: str, **what: Any) -> None:
@@ -979,7 +960,7 @@ def test_an_upgrade_queues_a_thousand_photos_and_seldom_writes_the_manifest(inde
         if not gallery.step():
             gallery.clock.now += 0.25
         written.add((root / "a/_index.json").stat().st_mtime_ns)
-        most = max(most, gallery.queue.waiting(*Kind))
+        most = max(most, len(gallery.loop.work.images))
     assert len(gallery.told) == 1500
     assert all("facts" in item for item in gallery.items("a").values())
     assert most < 1100

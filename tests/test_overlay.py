@@ -15,7 +15,6 @@ import pytest
 from conftest import Gallery, jpeg, put, read_only, tree
 
 from lenslet.errors import SettingError
-from lenslet.index.queue import Kind
 
 Make = Callable[..., Gallery]
 
@@ -222,7 +221,7 @@ def test_a_folder_with_the_name_of_a_manifest_is_in_health(indexed, root, tmp_pa
     put(root / "a/_index.json/two.jpg")
     gallery = indexed(STATE_DIR=str(tmp_path / "state"))
     gallery.settle(60)
-    assert gallery.queue.waiting(Kind.FOLDER) == 0
+    assert gallery.loop.backlog == 0
     (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableFolders"]
     assert problem["path"] == "a/_index.json"
     assert "same name is in the way" in problem["reason"]

@@ -35,8 +35,8 @@ from test_images import swapped_profile
 from test_pointers import point
 from webtest import AppError, TestApp
 
+from lenslet.cluster.sqs import SharedQueue
 from lenslet.errors import NotFound
-from lenslet.cluster.sqs import SharedJobs
 from lenslet.library.previews import Previews
 from lenslet.paths import TEMPORARY, Path
 from lenslet.storage.client import Client
@@ -525,7 +525,7 @@ def test_a_preview_is_made_by_the_host_that_shows_it(make, ours: BucketPath) -> 
     here, there = make(ours, **queues.settings), make(ours, **queues.settings)
     here.index()
     for gallery in (here, there):
-        jobs = SharedJobs(Client(gallery.settings), gallery.settings, gallery.channel)
+        jobs = SharedQueue(Client(gallery.settings), gallery.settings, gallery.channel)
         gallery.app = TestApp(create_app(gallery.library, jobs, gallery.status))
     preview(here)
     assert queues.empty
@@ -538,7 +538,7 @@ def test_a_host_that_only_answers_has_no_previews_and_says_so(make, ours: Bucket
     queues = Queues(ours.service, ours.bucket)
     put(ours / "a.jpg")
     gallery = make(ours, **queues.settings)
-    jobs = SharedJobs(Client(gallery.settings), gallery.settings)
+    jobs = SharedQueue(Client(gallery.settings), gallery.settings)
     gallery.app = TestApp(create_app(gallery.library, jobs, gallery.status))
     answer = gallery.app.get("/preview?path=a.jpg", status=503)
     assert "WORKER_THREADS=0" in answer.json["description"]

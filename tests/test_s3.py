@@ -16,8 +16,10 @@ from botocore.exceptions import ClientError
 from buckets import BucketPath, Service, start_moto
 from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
-from lenslet.index.queue import Job, Kind
-from lenslet.index.views import Views
+from lenslet.cluster.views import Views
+from lenslet.index.loop import Awaited
+from lenslet.index.messages import Look, Rebuild, View
+from lenslet.index.upkeep import Scan
 from lenslet.paths import ROOT, Path
 
 Make = Callable[..., Gallery]
@@ -130,7 +132,7 @@ def test_an_image_that_is_not_indexed_has_no_size_yet(make, ours) -> None:
 def view(gallery: Gallery, seconds: float, path: str = "d") -> None:
     """Somebody who has a folder open, as the page does: it asks every 20 seconds."""
     for _ in range(int(seconds / 20)):
-        gallery.queue.enqueue(Job(Kind.VIEW, Path(path)))
+        gallery.loop.send(View(Path(path)))
         gallery.settle(20)
 
 
@@ -175,7 +177,7 @@ def test_a_bucket_that_sends_events_is_not_listed_for_views(indexed, ours) -> No
     put(ours / "d/a.jpg")
     gallery = indexed(ours, SCAN_SECONDS="86400")
     gallery.settle(400)
-    gallery.indexer.folders.views.event()
+    gallery.host.views.event()
     assert counted(ours, lambda: view(gallery, 200)) == {}
     gallery.clock.now += 3600
     assert counted(ours, lambda: view(gallery, 20))["LIST"] >= 1
@@ -367,7 +369,7 @@ def test_two_hosts_that_index_one_folder_at_once_lose_none_of_its_items(make, bu
         put(bucket / f"d/{number}.jpg", jpeg(60 + number, 40))
     hosts = [make(bucket) for _ in range(2)]
     for host in hosts:
-        host.queue.enqueue(Job(Kind.SCAN, force=True))
+        host.loop.work.later(Scan(full=True), 0.0)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda host: host.settle(60), hosts))
     items = hosts[0].items("d")
@@ -391,7 +393,7 @@ def test_hosts_find_what_others_edit(make, bucket) -> None:
     for host in (one, other):
         found = [host.found(f"tag:{tag}") for tag in ("red", "blue", "green")]
         assert found == [["d0/a.jpg"], ["d1/a.jpg"], ["d2/a.jpg"]]
-    other.queue.enqueue(Job(Kind.SUMMARY, force=True))
+    other.loop.send(Rebuild())
     other.settle(30)
     one.index()
     assert one.found("tag:red") == ["d0/a.jpg"]
@@ -587,7 +589,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ou
     answer = gallery.app.put("/item?path=d/a.jpg", b"{}", status=403).json["description"]
     assert "s3:PutObject" in answer and "d/a.jpg.json" in answer
     ended: list[bool] = []
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
     gallery.settle()
     assert ended == [False]  # the message of whoever sent it is left
     library = gallery.app.get("/health").json["library"]
@@ -598,7 +600,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ou
     gallery.index()
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
     gallery.app.put("/item?path=d/a.jpg", b"{}", status=200)
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
     gallery.settle()
     assert ended == [False, True]
     assert gallery.app.get("/health").json["status"] == "ok"
@@ -629,7 +631,7 @@ def test_a_folder_that_another_host_writes_too_is_not_a_failure(indexed, ours) -
     put(ours / "d/b.jpg")
     ours.service.fault("PUT", "d/_index.json", 412, "PreconditionFailed", 1)
     ended: list[bool] = []
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
     gallery.settle()
     assert ended == [True]
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
@@ -717,10 +719,10 @@ def test_what_is_removed_and_put_again_is_not_lost(make, bucket) -> None:
     one, other = make(bucket), make(bucket)
     one.index()
     (bucket / "d/b.jpg").unlink()
-    one.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+    one.loop.send(Look(Path("d")))
     one.step()
     put(bucket / "d/b.jpg", jpeg(77, 55))
-    other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+    other.loop.send(Look(Path("d")))
     other.settle(30)
     one.settle(60)
     assert one.items("d")["b.jpg"]["w"] == 77
@@ -734,11 +736,11 @@ def test_what_is_removed_after_it_was_read_is_not_listed(make, bucket) -> None:
     one.index()
     for name, witness in (("a", one), ("b", other)):
         put(bucket / f"d/{name}.jpg")
-        one.queue.enqueue(Job(Kind.FOLDER, Path("d")))
-        for _ in range(2):
+        one.loop.send(Look(Path("d")))
+        while (f"d/{name}.jpg", None) not in one.told:
             one.step()  # it is read, and the manifest does not say so yet
         (bucket / f"d/{name}.jpg").unlink()
-        witness.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+        witness.loop.send(Look(Path("d")))
         if witness is other:
             other.settle(30)
             one.clock.now += 20
@@ -751,13 +753,13 @@ def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) 
     """Whoever waits for the folder is told that it failed, and is not told twice."""
     put(ours / "d/a.jpg")
     gallery = make(ours, SCAN_SECONDS="0")
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+    gallery.loop.send(Look(Path("d")))
     gallery.settle(60)
     put(ours / "d/new.jpg")
     ended: list[bool] = []
     ours.service.fault("GET", "d/_index.json", 500, "InternalError", 6)
     ours.service.fault("LIST", ours.bucket, 500, "InternalError", 6)
-    gallery.queue.enqueue(Job(Kind.FOLDER, Path("d"), waiters=(ended.append,)))
+    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
     gallery.settle(1)
     assert ended == [False]
     ours.service.reset()
@@ -824,7 +826,7 @@ def test_what_a_dead_host_wrote_and_did_not_tell_search_is_found(make, bucket, s
     put(bucket / "d/new.jpg")
     edit = b'{"v": 1, "tags": ["new"], "updatedAt": "2024-01-01T00:00:00Z"}'
     put(bucket / "d/edited.jpg.json", edit)
-    dead.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+    dead.loop.send(Look(Path("d")))
     while "new.jpg" not in dead.items("d"):
         dead.step()
     # The manifest says so, and it ends before search does.
@@ -833,7 +835,7 @@ def test_what_a_dead_host_wrote_and_did_not_tell_search_is_found(make, bucket, s
         other.index()
     else:
         other = make(bucket, SCAN_SECONDS="0")
-        other.queue.enqueue(Job(Kind.FOLDER, Path("d")))
+        other.loop.send(Look(Path("d")))
     other.settle(120)
     assert sorted(other.found("path:d")) == ["d/edited.jpg", "d/new.jpg", "d/stays.jpg"]
     assert other.found("tag:new") == ["d/edited.jpg"]

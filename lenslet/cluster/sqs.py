@@ -83,7 +83,9 @@ def decode(body: str, bucket: str, prefix: str) -> list[Look | Render | View]:
             return [View(path)]
         if found["lenslet"] == "thumbnail":
             return [Render(path, anew=force)]
-        return [Look(path, asked, force, deep)]
+        if found["lenslet"] == "folder":
+            return [Look(path, asked, force, deep)]
+        raise Invalid("message", "of an unknown kind")
     except (orjson.JSONDecodeError, BadRequest, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
 

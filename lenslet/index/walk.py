@@ -154,6 +154,7 @@ class Walk:
         flight.is_looking = False
         self._room += 1
         if outcome.outage:
+            self._tell(path, False)
             request = Look(path, flight.asked, task.anew, task.deep)
             self.want(request, RETRY_SECONDS, full=task.full)
             return
