@@ -18,7 +18,7 @@ from conftest import Gallery, close_idle_decoders, draw, encode, jpeg, put, wait
 from PIL import Image
 
 from lenslet.errors import StorageUnavailable
-from lenslet.images.decoders import Decoders, Killed, NeedsMore, Stopped
+from lenslet.images.decoders import Decoders, Killed, Slow, Stopped
 
 HOW = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 150_000_000}
 MB = 1 << 20
@@ -61,9 +61,9 @@ def children() -> set[int]:
 def test_an_image_is_read_in_a_process_that_stays(make, tmp_path: pathlib.Path) -> None:
     decoders = make()
     with put(tmp_path / "x.jpg", jpeg(400, 300)).open("rb") as file:
-        facts, thumbnail = decoders.read(file.fileno(), large=False, **HOW)
+        facts, thumbnail = decoders.read(file.fileno(), slow=False, **HOW)
         first = children()
-        again = decoders.read(file.fileno(), large=False, **HOW)
+        again = decoders.read(file.fileno(), slow=False, **HOW)
     assert (facts.width, facts.height, facts.error) == (400, 300, None)
     assert str(facts.hash).startswith("blake3:") and thumbnail[8:12] == b"WEBP"
     assert again == (facts, thumbnail)
@@ -72,9 +72,9 @@ def test_an_image_is_read_in_a_process_that_stays(make, tmp_path: pathlib.Path) 
 
 def test_an_image_that_needs_more_than_its_share_is_left_for_later(make, large: int) -> None:
     decoders = make(memory=512 * MB)
-    with pytest.raises(NeedsMore):
-        decoders.read(large, large=False, **HOW)
-    facts, thumbnail = decoders.read(large, large=True, **HOW)
+    with pytest.raises(Slow):
+        decoders.read(large, slow=False, **HOW)
+    facts, thumbnail = decoders.read(large, slow=True, **HOW)
     assert (facts.error, facts.warning) == (None, None) and thumbnail
 
 
@@ -82,15 +82,15 @@ def test_an_image_that_takes_too_long_ends_its_process_and_nothing_else(
     make, large, tmp_path
 ) -> None:
     decoders = make(seconds=0.05)
-    with pytest.raises(NeedsMore):
-        decoders.read(large, large=False, **HOW)
+    with pytest.raises(Slow):
+        decoders.read(large, slow=False, **HOW)
     with pytest.raises(
         Killed, match=r"more than 0.05 s of processor time \(DECODE_SECONDS\)"
     ) as end:
-        decoders.read(large, large=True, **HOW)
+        decoders.read(large, slow=True, **HOW)
     assert end.value.limit == "DECODE_SECONDS=0.05"
     with put(tmp_path / "x.jpg").open("rb") as file:
-        assert decoders.read(file.fileno(), large=True, **HOW)[1]
+        assert decoders.read(file.fileno(), slow=True, **HOW)[1]
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_an_image_whose_process_ends_twice_is_to_blame_unless_it_was_killed_from
     make, large, number, outcome
 ) -> None:
     decoders = make()
-    for is_large, expected in ((False, NeedsMore), (True, outcome)):
+    for is_large, expected in ((False, Slow), (True, outcome)):
         before = children()
         killer = threading.Thread(target=end_a_decoder, args=(before, number))
         killer.start()
         with pytest.raises(expected):
-            decoders.read(large, large=is_large, **HOW)
+            decoders.read(large, slow=is_large, **HOW)
         killer.join()
 
 
@@ -123,7 +123,7 @@ def slow(tmp_path: pathlib.Path) -> Iterator[int]:
 
 def test_an_image_that_takes_long_gives_way_if_somebody_waits_and_only_then(make, slow) -> None:
     decoders = make(memory=8192 * MB)
-    assert decoders.read(slow, large=False, **HOW)[1]
+    assert decoders.read(slow, slow=False, **HOW)[1]
     began, asked = time.monotonic(), list[float]()
 
     def somebody_waits() -> bool:
@@ -132,10 +132,10 @@ def test_an_image_that_takes_long_gives_way_if_somebody_waits_and_only_then(make
         return len(asked) > 1
 
     decoders.somebody_waits = somebody_waits
-    with pytest.raises(NeedsMore):
-        decoders.read(slow, large=False, **HOW)
+    with pytest.raises(Slow):
+        decoders.read(slow, slow=False, **HOW)
     assert asked[0] < 0.4 < asked[-1]
-    assert decoders.read(slow, large=True, **HOW)[1]
+    assert decoders.read(slow, slow=True, **HOW)[1]
 
 
 @pytest.mark.parametrize(
@@ -156,15 +156,15 @@ def test_an_image_whose_header_tells_that_it_takes_long_gives_way_at_once(
     data = encode(Image.new("RGB", (width, height)), kind, **options)
     decoders = make()
     with put(tmp_path / "small.jpg", jpeg()).open("rb") as file:
-        decoders.read(file.fileno(), large=False, **HOW)  # so that the process has started
+        decoders.read(file.fileno(), slow=False, **HOW)  # so that the process has started
     decoders.somebody_waits = lambda: True
     with put(tmp_path / "image.jpg", data).open("rb") as file:
         if is_quick:
-            assert decoders.read(file.fileno(), large=False, **HOW)[1]
+            assert decoders.read(file.fileno(), slow=False, **HOW)[1]
             return
         began, before = time.monotonic(), children()
-        with pytest.raises(NeedsMore):
-            decoders.read(file.fileno(), large=False, **HOW)
+        with pytest.raises(Slow):
+            decoders.read(file.fileno(), slow=False, **HOW)
         assert time.monotonic() - began < 0.3
         assert children() == before  # no process was ended
 
@@ -175,7 +175,7 @@ def test_closing_ends_everything_also_in_the_middle_of_an_image(make, large) -> 
     began = time.monotonic()
     with pytest.raises(Stopped):
         for _ in range(100):
-            decoders.read(large, large=True, **HOW)
+            decoders.read(large, slow=True, **HOW)
     assert time.monotonic() - began < 5
     wait_for(lambda: not children())
 
@@ -183,7 +183,7 @@ def test_closing_ends_everything_also_in_the_middle_of_an_image(make, large) -> 
 def test_what_cannot_be_read_at_all_is_an_error_of_the_disk(make, tmp_path: pathlib.Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(StorageUnavailable, match="directory"):
-        make().read(folder, large=False, **HOW)
+        make().read(folder, slow=False, **HOW)
     os.close(folder)
 
 
@@ -221,7 +221,7 @@ from lenslet.images.decoders import Decoders
 decoders = Decoders(1, 4 << 30, 40)
 with open(sys.argv[1], "rb") as file:
     how = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 10**8}
-    print([decoders.read(file.fileno(), large=large, **how)[0].width for large in (False, True)])
+    print([decoders.read(file.fileno(), slow=large, **how)[0].width for large in (False, True)])
 decoders.close()
 """
     command = [sys.executable, "-c", program, str(put(tmp_path / "x.jpg", jpeg(40, 30)))]

@@ -8,7 +8,7 @@ import functools
 import pytest
 from conftest import ROOT
 
-LAYERS = ["base", "storage", "images", "library", "search", "index", "hosts", "web", "run"]
+LAYERS = ["base", "storage", "images", "library", "search", "index", "cluster", "web", "run"]
 BASE = {"", "errors", "times", "paths", "config", "bounds"}
 HOMES = {
     "PIL": {"images", "run"},  # run.demo draws
