@@ -1,8 +1,11 @@
-"""`lenslet worker` in a checkout: the index process alone."""
+"""`lenslet worker` in a checkout: the index process alone, with the settings in `.env`, if any."""
 
 import sys
+from pathlib import Path
 
 from lenslet.run.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["worker", *sys.argv[1:]]))
+    env_file = Path(__file__).with_name(".env")
+    given = ["--env-file", str(env_file)] if env_file.is_file() else []
+    raise SystemExit(main(["worker", *given, *sys.argv[1:]]))

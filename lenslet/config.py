@@ -1,13 +1,10 @@
-"""Settings from environment variables and a `.env` file."""
+"""Settings from environment variables and a file of them."""
 
 import contextlib
-import grp
+import difflib
 import ipaddress
 import os
-import pwd
 import re
-import stat
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path as FilePath
@@ -23,6 +20,7 @@ ACCESS = dict.fromkeys(
     "everyone who reaches the port may do everything",
 )
 _UNTOUCHED = {"STATE_DIR": "Lenslet writes its own files beside the photos"}
+_ALIKE, _ALIKE_IF_OURS = 0.92, 0.5  # see difflib.get_close_matches
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
 
 
@@ -274,75 +272,22 @@ def _memory() -> int:
 
 
 def load(environ: Mapping[str, str], filed: Mapping[str, str]) -> Settings:
-    """Returns the settings of the environment; `filed` has what it leaves unset, from `.env`."""
-    return settings(_merged(environ, filed))
-
-
-def _merged(environ: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings of the environment; `filed` has what it leaves unset, from a file."""
     here = {name: value for name, value in environ.items() if value}
     bucketless = "ROOT_PATH" in here  # the environment's folder wins over the file's bucket
-    return {n: v for n, v in filed.items() if n != "S3_BUCKET" or not bucketless} | here
+    merged = {n: v for n, v in filed.items() if n != "S3_BUCKET" or not bucketless} | here
+    return settings(merged)
 
 
-# The file .env
+# The file with settings
 
 
-def read_dotenv(environ: Mapping[str, str], folder: str = ".") -> tuple[dict[str, str], str]:
-    """Returns the variables of `folder`/.env, and one line that says why they are ignored, if so.
-
-    It is ignored if it lies in the folder that is served, because settings decide what else may
-    be read, and by whom: whoever made such a folder must not. So also if other users may write it.
-    What the environment says is served is never read.
-    """
-    file = FilePath(folder, ".env")
+def read_env_file(path: str) -> dict[str, str]:
+    """Returns the variables of a file such as `.env`."""
     try:
-        reason = _untrusted(file, environ)
-        found = {} if reason else dotenv(file.read_text(encoding="utf-8-sig"))
-        reason = reason or _untrusted(file, _merged(environ, found))
-    except FileNotFoundError:
-        return {}, ""
+        return dotenv(FilePath(path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f".env cannot be read: {error}") from error
-    return ({}, f"the file .env is ignored: {reason}") if reason else (found, "")
-
-
-def _untrusted(file: FilePath, environ: Mapping[str, str]) -> str:
-    """Returns why a file must not be a source of settings; `FileNotFoundError` if there is none."""
-    target, folder = file.resolve(), file.parent.resolve()
-    for path in (target, target.parent, folder):
-        if _others_may_write(path.stat()):
-            return f"other users may write {str(path)!r}; 'chmod go-w', or make it your own"
-    root = "" if environ.get("S3_BUCKET") else os.path.expanduser(environ.get("ROOT_PATH", ""))
-    above = (folder, *folder.parents, *target.parents)
-    if os.path.isdir(root) and any(each.samefile(root) for each in above):
-        return f"it lies in {root!r}, which is served; start elsewhere, or use the environment"
-    return ""
-
-
-def is_exposed(filed: Mapping[str, str], folder: str = ".") -> bool:
-    """True if other users of this machine may read secrets in the file that these are from."""
-    has_secrets = any(name.endswith(("TOKEN", "SECRETACCESS_KEY")) for name in filed)
-    return has_secrets and bool(FilePath(folder, ".env").stat().st_mode & stat.S_IROTH)
-
-
-def _others_may_write(found: os.stat_result) -> bool:
-    """True if a user who is neither this one nor root may write a file, or replace a folder's.
-
-    A group counts if others are in it: many systems give each user a group. In a folder such as
-    `/tmp` (sticky) nobody replaces the files of others.
-    """
-    mine, mode = {0, os.geteuid()}, found.st_mode
-    if found.st_uid not in mine or not mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return found.st_uid not in mine
-    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
-        return False
-    members: set[str] = set()
-    with contextlib.suppress(KeyError):  # a group without a name
-        members.update(grp.getgrgid(found.st_gid).gr_mem)
-    users = pwd.getpwall()
-    members.update(user.pw_name for user in users if user.pw_gid == found.st_gid)
-    members.difference_update(user.pw_name for user in users if user.pw_uid in mine)
-    return bool(mode & stat.S_IWOTH or members)
+        raise SettingError(f"{path} cannot be read: {error}") from error
 
 
 def dotenv(text: str) -> dict[str, str]:
@@ -354,49 +299,47 @@ def dotenv(text: str) -> dict[str, str]:
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name.isidentifier() or "\0" in value:
-            raise SettingError(f".env line {number}: must be NAME=value")
+            raise SettingError(f"line {number} of the env file: must be NAME=value")
         if value[:1] in ('"', "'"):
             value, quote, rest = value[1:].partition(value[0])
             if not (quote and re.fullmatch(r"(\s+#.*)?", rest)):
                 reason = "a value in quotes ends with its quote, and only a comment may follow"
-                raise SettingError(f".env line {number}: {reason}")
+                raise SettingError(f"line {number} of the env file: {reason}")
         else:
             value = value.partition(" #")[0].rstrip()
         found[name] = value
     return found
 
 
-def misspelt(variables: Iterable[str]) -> list[str]:
-    """Says which variables look like settings and are none, with the settings that may be meant."""
-    found = []
+def misspelt(variables: Iterable[str]) -> dict[str, str]:
+    """Returns the variables that look like settings and are none, each with the one it means.
+
+    What begins with `LENSLET_` is meant for us, so it need not look alike as much.
+    """
+    found = {}
     for name in sorted(set(variables) - set(names())):
-        near = [known for known in names() if max(_difference(name, known)) <= ("_" in name)]
-        begun = [known for known in names() if name[:5] == known[:5] == "THUMB"]
-        if meant := near or begun:
-            found.append(f"{name} is not a setting: do you mean {' or '.join(meant)}?")
+        text = name.upper().removeprefix("LENSLET_")
+        alike = _ALIKE if text == name.upper() else _ALIKE_IF_OURS
+        for meant in difflib.get_close_matches(text, names(), 1, alike):
+            found[name] = meant
     return found
 
 
-def check_slips(found: Settings, variables: Iterable[str]) -> None:
-    """Raises `SettingError` if access or the photos may be unprotected for a slip in a name."""
+def check_misspelt(found: Settings, variables: Iterable[str]) -> list[str]:
+    """Returns one sentence for each misspelt setting.
+
+    Raises `SettingError` if access, or the photos, may be unprotected for it.
+    """
     guards = {} if found.is_guarded else ACCESS
-    if not found.state_dir:
-        guards = guards | _UNTOUCHED
-    for name in variables:
-        for known, without in guards.items():
-            is_ours = name.startswith("LENSLET_") and known.endswith("TOKEN") and "TOKEN" in name
-            if name != known and (is_ours or sum(_difference(name, known)) <= 1):
-                raise SettingError(
-                    f"{name} is not a setting: do you mean {known}? Without that, {without}. "
-                    f"Rename {name}, or unset it."
-                )
-
-
-def _difference(name: str, known: str) -> tuple[int, int]:
-    """Counts the letters that a name has more, and fewer, than a setting, whatever their order."""
-    letters = Counter(name.upper().removeprefix("LENSLET_").replace("_", ""))
-    wanted = Counter(known.replace("_", ""))
-    return (letters - wanted).total(), (wanted - letters).total()
+    guards = guards | ({} if found.state_dir else _UNTOUCHED)
+    sentences = []
+    for name, meant in misspelt(variables).items():
+        sentence = f"{name} is not a setting: do you mean {meant}?"
+        if meant in guards:
+            without = f"Without that, {guards[meant]}. Rename {name}, or unset it."
+            raise SettingError(f"{sentence} {without}")
+        sentences.append(sentence)
+    return sentences
 
 
 def names() -> list[str]:

@@ -76,12 +76,9 @@ def test_requests_of_all_processes_are_counted_also_after_one_died(serve: Serve,
         == 100
     )
     assert found["lenslet_requests_total", "/item", "4xx"] == 100
-    assert found["lenslet_request_seconds_count", "/folders"] == 100
-    assert found["lenslet_request_seconds_bucket", "/folders", "+Inf"] == 100
-    assert 0 < found["lenslet_request_seconds_sum", "/folders"] < 100
 
 
-def test_images_thumbnails_and_the_library_are_counted(serve: Serve, root: pathlib.Path) -> None:
+def test_images_and_the_library_are_counted(serve: Serve, root: pathlib.Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         os.utime(put(root / name), (1, 1))
     os.utime(put(root / "bad.jpg", BROKEN_JPEG), (1, 1))
@@ -94,13 +91,7 @@ def test_images_thumbnails_and_the_library_are_counted(serve: Serve, root: pathl
     assert found["lenslet_images_total", "read"] >= 2
     assert found["lenslet_images_total", "failed"] >= 1
     assert found["lenslet_library", "items"] == 3
-    answers = {
-        key[1]: value for key, value in found.items() if key[0] == "lenslet_thumbnails_total"
-    }
-    assert answers["ready"] + answers["waited"] == 3
     server.until(lambda: counts(server)["lenslet_backlog",] == 0)
-    assert found["lenslet_scan_age_seconds",] < 5
-    assert found["lenslet_index_report_age_seconds",] < 5
 
 
 def test_health_is_a_gauge_and_every_metric_has_a_help_text(serve: Serve, root, tmp_path) -> None:

@@ -24,7 +24,7 @@ from lenslet.index.summary import Summarized
 from lenslet.index.upkeep import SUMMARY_SECONDS, Scan, Summarize, Upkeep
 from lenslet.index.walk import Start, Waiter, Walk
 from lenslet.index.work import Message, Work
-from lenslet.library import Library
+from lenslet.library import Library, tidy_cache
 from lenslet.paths import HEALTH, ROOT, Path
 from lenslet.times import Clock
 
@@ -133,7 +133,6 @@ class Loop:
                 self._upkeep.scan(message)
             case Scanned():
                 self._upkeep.scanned(message)
-                self._status.scanned()
                 self._away(message.outage)
             case Rebuild():
                 self._upkeep.summarize(Summarize(rebuild=True))
@@ -201,6 +200,7 @@ class Loop:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Works on threads until `stop` is set or, with `once`, all is done."""
         if not once:
+            tidy_cache(self._library.settings)
             self._library.decoders.start()  # so that nobody waits for that
         count = self._library.settings.worker_threads
         targets = [*[self._do_tasks] * (count + 1), *[self._read_images] * count, self._read_slow]

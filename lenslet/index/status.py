@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 STORAGE, QUEUE, IMAGES, PREVIEWS = range(4)  # what may have a problem
 _PROBLEM_BYTES = 1024
-ROWS, _CELLS = 128, 512  # processes that count, and counts of each
+ROWS, _CELLS = 128, 256  # processes that count, and counts of each
 
 
 class _Memory(ctypes.Structure):
@@ -19,21 +19,17 @@ class _Memory(ctypes.Structure):
         ("beat", ctypes.c_double),
         ("backlog", ctypes.c_int64),
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 4),
-        ("scanned", ctypes.c_double),
         ("counts", ctypes.c_double * _CELLS * ROWS),
         ("changed", ctypes.c_double),
     )
 
 
 class Count(enum.IntEnum):
-    """What is counted. The counts of requests, by route, follow; see `web/metrics.py`."""
+    """What is counted. The counts of requests, by route, follow; see `web/requests.py`."""
 
     IMAGES_READ = 0
     IMAGES_FAILED = 1
-    THUMBNAILS_READY = 2  # answered at once
-    THUMBNAILS_WAITED = 3
-    THUMBNAILS_PENDING = 4  # answered 202
-    REQUESTS = 5
+    REQUESTS = 2
 
 
 class Heartbeat(NamedTuple):
@@ -84,15 +80,6 @@ class Status:
     def is_current(self, read: float, most: float) -> bool:
         """True for what was `read` after the last change, and at most `most` seconds ago."""
         return read > self._memory.changed and time.monotonic() - read < most
-
-    def scanned(self) -> None:
-        """Reports that a scan has ended."""
-        self._memory.scanned = time.monotonic()
-
-    @property
-    def scan_age(self) -> float | None:
-        """Seconds since the last scan; None before the first."""
-        return time.monotonic() - self._memory.scanned if self._memory.scanned else None
 
     def count(self, *amounts: tuple[int, float]) -> None:
         """Adds amounts to counts of this process, each by its number."""

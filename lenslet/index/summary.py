@@ -69,6 +69,7 @@ class Summary:
         self._moves = Moves(library, clock)
         self._since: health.Since = {}
         self._written: tuple[Any, ...] = ()  # what the last report was made of
+        self._is_announced = False
 
     def write(self, known: Known, *, rebuild: bool = False, at_once: bool = False) -> Summarized:
         """Writes what has changed: the rollup anew, or `at_once` if it is out of date."""
@@ -86,7 +87,8 @@ class Summary:
             step = self._moves.step(known.records, known.forgotten)
             self._report(known)
         except LensletError as error:
-            return done._replace(problem=done.problem or one_line(error))
+            problems = filter(None, (done.problem, one_line(error)))
+            return done._replace(problem="; ".join(problems))
         again = min(filter(None, (done.again, step.again)), default=None)
         looks = done.looks | step.look
         return done._replace(
@@ -108,8 +110,9 @@ class Summary:
 
     def _report(self, known: Known) -> None:
         """Writes the report, unless it says what it said before."""
-        if not self._written:
+        if not self._is_announced:
             log.info("%s", health.summary(self.report(known)))
+            self._is_announced = True
         passes = {name: each for name, each in known.passes.items() if name != "scan"}
         shown = {path: record.health for path, record in known.records.items()}
         news = shown, self._moves.health, {**passes, **self._search.passes}

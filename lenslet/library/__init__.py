@@ -87,9 +87,16 @@ def _search_folder(settings: Settings) -> str:
     start = ""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         start = file.read(8)
-    folder = cache_folder(settings, f"search-{SEARCH_FORM}-{start}")
+    return cache_folder(settings, f"search-{SEARCH_FORM}-{start}")
+
+
+def tidy_cache(settings: Settings) -> None:
+    """Removes the copies for search of earlier releases, and of before a start of the machine.
+
+    The index process calls it, once at its start.
+    """
+    folder = _search_folder(settings)
     above = os.path.dirname(folder)
     for name in os.listdir(above):
         if name.startswith(("search", "derived")) and name != os.path.basename(folder):
             shutil.rmtree(os.path.join(above, name), ignore_errors=True)
-    return folder

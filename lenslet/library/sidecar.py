@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,8 +25,7 @@ Document = dict[str, Any]
 
 MAX_NOTES_BYTES = 64 * 1024
 _LEVELS, _LEVELS_WRITTEN = 200, 254  # of lists and objects: allowed, and the most of orjson
-_LONG_NUMBER, _DIGITS = re.compile(rb"[0-9]{19,}"), 19  # which may need more than 64 bits
-_MOST_DIGITS = 1000
+_LONG_NUMBER, _MOST_DIGITS = re.compile(rb"[0-9]{19}"), 20  # 64 bits have up to 20 digits
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
@@ -179,40 +177,26 @@ def parse(raw: bytes) -> Document | None:
 def loads(raw: bytes) -> Any:
     """Parses JSON that can be written again; `ValueError` for any other.
 
-    That is without NaN, infinities, halves of surrogate pairs, and very deep nesting.
+    That is without NaN, infinities, halves of surrogate pairs, very deep nesting, and integers of
+    more than 64 bits, of which orjson makes floats.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    is_long = _LONG_NUMBER.search(raw)  # of such integers orjson makes floats
+    bounds.check(raw)
     try:
-        if is_long:
-            bounds.check(raw)
-            found = _DECODER.decode(raw.decode())
-        else:
-            found = bounds.loads(raw)
-        if is_long or bounds.nested(raw) > _LEVELS:
+        if _LONG_NUMBER.search(raw):
+            json.loads(raw, parse_int=_integer)
+        found = orjson.loads(raw)
+        if bounds.nested(raw) > _LEVELS:
             dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
     except (RecursionError, TypeError) as error:
         raise ValueError(f"it cannot be written again: {error}") from error
     return found
 
 
-class _LongInteger(int):
-    """An integer that may have more than 64 bits, which orjson does not write."""
-
-
 def _integer(text: str) -> int:
-    if len(text) > _MOST_DIGITS:  # converting takes time as the square of their number
-        raise ValueError(f"a number has more than {_MOST_DIGITS} digits")
-    return int(text) if len(text) < _DIGITS else _LongInteger(text)
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is not a number in JSON")
-    return value
-
-
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+    if len(text) > _MOST_DIGITS or not -(2**63) <= int(text) < 2**64:
+        raise ValueError("it has an integer of more than 64 bits")
+    return int(text)
 
 
 def encode(document: Document) -> bytes:
@@ -222,11 +206,7 @@ def encode(document: Document) -> bytes:
 
 def dumps(document: Any, option: int = 0) -> bytes:
     """Returns a document as it is sent: on one line, without an `option` of orjson."""
-    return orjson.dumps(document, _fragment, option | orjson.OPT_PASSTHROUGH_SUBCLASS)
-
-
-def _fragment(value: Any) -> orjson.Fragment:
-    return orjson.Fragment(str(value) if isinstance(value, int) else orjson.dumps(value))
+    return orjson.dumps(document, option=option)
 
 
 def modern(document: Document) -> Document:

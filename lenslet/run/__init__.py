@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from lenslet import config, times
@@ -36,10 +36,29 @@ FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest witho
 NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
 
-@functools.lru_cache(maxsize=1)
-def shared() -> tuple[Channel, Status]:
+@dataclass(slots=True)
+class Shared:
+    """What the processes of one master share: made in the master, before any fork.
+
+    `env_file` is where settings are read that the environment leaves unset. `valid` are the last
+    valid settings, None before the start.
+    """
+
+    channel: Channel = field(default_factory=Channel)
+    status: Status = field(default_factory=Status)
+    env_file: str = ""
+    valid: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this master."""
+        return self.valid or load_settings()
+
+
+@functools.cache
+def shared() -> Shared:
     """What the processes of one master share. Must be called first in the master."""
-    return Channel(), Status()
+    return Shared()
 
 
 def own_files(settings: Settings) -> str:
@@ -90,31 +109,21 @@ def quiet_pillow() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-latest: list[Settings] = []  # the last valid settings, in the master before a fork
-
-
 def load_settings(*, writes: bool = True) -> Settings:
     """Returns the settings of a process that starts, or after a HUP; see `check_settings`.
 
     If one is wrong, a start ends with one line, and after a HUP all stay as they were: also if
-    `.env` is ignored now, or has no token any more, since a service must not lose it. The address
-    stays until the next start.
+    there is no token any more, since a service must not lose it. The address stays until the next
+    start.
     """
+    here, before = shared(), shared().valid
     try:
-        filed, ignored = config.read_dotenv(os.environ)
-        if ignored and latest:
-            raise SettingError(ignored)
-        if ignored:
-            print(f"lenslet: {ignored}", file=sys.stderr)
+        filed = config.read_env_file(here.env_file) if here.env_file else {}
         settings = config.load(os.environ, filed)
         given = [name for name, value in (*os.environ.items(), *filed.items()) if value]
-        config.check_slips(settings, given)
-        hints = config.misspelt(given)
-        if config.is_exposed(filed):
-            hints.append("other users may read the secrets in .env: 'chmod o-r .env'")
-        for sentence in hints:
+        for sentence in config.check_misspelt(settings, given):
             print(f"lenslet: {sentence}", file=sys.stderr)
-        if latest and latest[0].is_guarded and not settings.is_guarded:
+        if before and before.is_guarded and not settings.is_guarded:
             raise SettingError("everyone would have access now: start Lenslet anew for that")
         for name, value in filed.items():
             if name.startswith("AWS_"):  # for boto3
@@ -125,16 +134,16 @@ def load_settings(*, writes: bool = True) -> Settings:
         reason = str(error)
         if not isinstance(error, SettingError):
             reason = f"HOST={settings.host!r}: must be an address of this host"
-        if not latest:
+        if not before:
             raise SystemExit(f"lenslet: {reason}") from error
         log.error("the settings stay as they were: %s", reason)
-        return latest[0]
-    if latest:
+        return before
+    if before:
         log.info("HUP: the settings were read again, and all processes are replaced")
-        if (settings.host, settings.port) != (latest[0].host, latest[0].port):
+        if (settings.host, settings.port) != (before.host, before.port):
             log.warning("HOST and PORT count from the next start")
-            settings = replace(settings, host=latest[0].host, port=latest[0].port)
-    latest[:] = [settings]
+            settings = replace(settings, host=before.host, port=before.port)
+    here.valid = settings
     return settings
 
 

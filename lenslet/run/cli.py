@@ -29,7 +29,7 @@ from lenslet.times import Clock
 
 _ABOUT = "Serve a folder of photos over HTTP, with everything it knows in files beside them."
 _SETTINGS = (
-    "Every setting is an environment variable or a line of a .env file in the working directory, "
+    "Every setting is an environment variable or a line of the file that --env-file names, "
     "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
 )
 # What `check` finds beside the kinds of `health`.
@@ -46,6 +46,7 @@ _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     options = _parser().parse_args(arguments)
+    run.shared().env_file = options.env_file
     if options.path is not None:
         _set_root(options.path)
     for name in ("host", "port"):
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=path)
+        command.add_argument("--env-file", metavar="FILE", default="", help="settings, like .env")
         command.set_defaults(run=action)
         if name in ("serve", "demo"):
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")

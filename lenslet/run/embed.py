@@ -61,7 +61,9 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
     known = {*config.names(), "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
     for name, value in settings.items():
         if name not in known:
-            raise SettingError(next(iter(config.misspelt([name])), f"{name} is not a setting"))
+            meant = config.misspelt([name]).get(name)
+            hint = f": do you mean {meant}?" if meant else ""
+            raise SettingError(f"{name} is not a setting{hint}")
         if not isinstance(value, str):
             kind = type(value).__name__
             example = ", such as '80'" if kind == "int" else ""  # of no secret

@@ -42,7 +42,6 @@ from lenslet.run import (
     OneLine,
     check_command,
     index_process,
-    latest,
     load_settings,
     own_files,
     quiet_pillow,
@@ -81,8 +80,8 @@ _UNUSABLE_PORTS = {
 
 def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
-    settings = latest[0] if latest else load_settings()
-    channel, status = shared()
+    here = shared()
+    settings, status = here.settings, here.status
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
@@ -91,7 +90,7 @@ def build() -> WSGIApp:
         fresh_seconds=FRESH_SECONDS,
         trusts=partial(status.is_current, most=most),
     )
-    jobs: Sender = channel
+    jobs: Sender = here.channel
     if not settings.worker_threads:
         jobs, status = reach(settings)
     if settings.jobs_queue_url:
@@ -109,7 +108,7 @@ class Logger(gunicorn.glogging.Logger):
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.addFilter(OneLine())
-            if latest[0].log_format == "json":
+            if shared().settings.log_format == "json":
                 handler.setFormatter(JsonFormatter())
 
 
@@ -126,7 +125,7 @@ class Worker(gthread.ThreadWorker):
 
     def init_process(self) -> None:
         quiet_pillow()
-        shared()[1].row = self.row
+        shared().status.row = self.row
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -161,9 +160,9 @@ class Worker(gthread.ThreadWorker):
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
-        channel, status = shared()
+        channel, status = shared().channel, shared().status
         stop = threading.Event()
-        loop, threads = index_process(latest[0], status, stop)
+        loop, threads = index_process(shared().settings, status, stop)
         receiver = threading.Thread(target=receive, args=(channel, loop, stop), name="receiver")
         threads.append(receiver)
         for thread in threads:
@@ -197,10 +196,14 @@ def _refuse(client: Any, status: str, description: str) -> None:
         client.sendall(head.encode() + body)
 
 
-def gunicorn_settings() -> dict[str, Any]:
-    """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`."""
+def gunicorn_settings(env_file: str = "") -> dict[str, Any]:
+    """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`.
+
+    `env_file` has the settings that the environment leaves unset, if there is such a file.
+    """
+    if os.path.isfile(env_file):
+        shared().env_file = env_file
     settings = load_settings()
-    shared()
     return {
         "wsgi_app": "lenslet.run.serving:build()",
         "worker_class": "lenslet.run.serving.Worker",
@@ -234,11 +237,11 @@ def on_starting(server: Any) -> None:
     files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     server.cfg.set("worker_connections", min(_CONNECTIONS, max(20, files // 2 - 100)))
-    fewest = 1 + bool(latest[0].worker_threads)
+    fewest = 1 + bool(shared().settings.worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
-        _check_port(latest[0])
+        _check_port(shared().settings)
 
 
 def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
@@ -260,7 +263,7 @@ def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
 
 def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
-    settings = latest[0]
+    settings = shared().settings
     root, urls = root_name(settings), [_url(listener) for listener in server.LISTENERS]
     shown = " and ".join(urls)
     log.info("Lenslet serves %s at %s (its own files: %s)", root, shown, own_files(settings))
@@ -313,7 +316,7 @@ def pre_fork(server: Any, worker: Worker) -> None:
     It has that role if no live worker since the last HUP has it.
     """
     others = (each.indexes and each.cfg is worker.cfg for each in server.WORKERS.values())
-    worker.indexes = bool(latest[0].worker_threads) and not any(others)
+    worker.indexes = bool(shared().settings.worker_threads) and not any(others)
     taken = {each.row for each in server.WORKERS.values()}
     worker.row = min(set(range(ROWS)) - taken, default=0)
     gc.freeze()  # a collection, and the end of a process, would copy all that forks share

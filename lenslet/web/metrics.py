@@ -9,11 +9,6 @@ from lenslet.library import health
 from lenslet.web.health import STATUSES, Health
 from lenslet.web.service import Resource, Service
 
-_THUMBNAILS = {
-    "ready": Count.THUMBNAILS_READY,
-    "waited": Count.THUMBNAILS_WAITED,
-    "pending": Count.THUMBNAILS_PENDING,
-}
 _IMAGES = {"read": Count.IMAGES_READ, "failed": Count.IMAGES_FAILED}
 
 
@@ -32,21 +27,10 @@ class Metrics(Resource):
 
     def _lines(self) -> Iterator[str]:
         status, report = self.service.status, self._health.report()
-        thumbnails = {name: status.total(count) for name, count in _THUMBNAILS.items()}
-        yield from _metric(
-            "thumbnails_total counter", "Answers with a thumbnail", thumbnails, "answer"
-        )
         images = {name: status.total(count) for name, count in _IMAGES.items()}
         yield from _metric("images_total counter", "Images that were read", images, "result")
         beat = status.heartbeat()
         yield from _metric("backlog gauge", "Folders and images that wait", {"": beat.backlog})
-        if beat.pid:
-            seconds = {"": round(beat.age, 3)}
-            yield from _metric(
-                "index_report_age_seconds gauge", "Since the index process reported", seconds
-            )
-        if (age := status.scan_age) is not None:
-            yield from _metric("scan_age_seconds gauge", "Since the last scan", {"": round(age, 3)})
         states = {name: int(name == report["status"]) for name in STATUSES}
         yield from _metric("health gauge", "1 for what /health says", states, "status")
         counts = (report["library"] or {"counts": {}})["counts"]

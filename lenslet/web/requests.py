@@ -1,4 +1,4 @@
-"""Middleware that counts and times requests, and gives each an id."""
+"""Middleware that counts requests, and gives each an id."""
 
 import re
 import secrets
@@ -9,15 +9,12 @@ import falcon
 
 from lenslet.index.status import Count, Status
 
-_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 15.0, float("inf"))  # seconds
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
-# Counts of a route: of each status, the sum of seconds, of each bucket.
-_EACH = len(_CLASSES) + 1 + len(_BUCKETS)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Requests:
-    """Counts and times requests, and gives each an id, the client's own if it sends one."""
+    """Counts requests by route and status. Gives each an id, the client's own if it sends one."""
 
     def __init__(self, routes: Iterable[str], status: Status) -> None:
         self.routes = [*routes, "other"]
@@ -28,7 +25,7 @@ class Requests:
     def _counts(self) -> Iterator[tuple[str, int]]:
         """Yields each route, and where its counts start."""
         for number, route in enumerate(self.routes):
-            yield route, Count.REQUESTS + number * _EACH
+            yield route, Count.REQUESTS + number * len(_CLASSES)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         req.context.began = time.perf_counter()
@@ -43,11 +40,7 @@ class Requests:
         seconds = time.perf_counter() - req.context.began
         resp.set_header("Server-Timing", f"app;dur={1000 * seconds:.1f}")
         start = self._starts.get(req.uri_template or "", self._other)
-        spread = start + len(_CLASSES)
-        bucket = next(number for number, most in enumerate(_BUCKETS) if seconds <= most)
-        self._status.count(
-            (start + resp.status_code // 100 - 1, 1), (spread, seconds), (spread + 1 + bucket, 1)
-        )
+        self._status.count((start + resp.status_code // 100 - 1, 1))
 
     def lines(self) -> Iterator[str]:
         """Yields the lines of Prometheus's text format, version 0.0.4."""
@@ -59,13 +52,3 @@ class Requests:
                 if count := total(start + number):
                     labels = f'route="{route}",status="{name}"'
                     yield f"lenslet_requests_total{{{labels}}} {count:.0f}"
-        yield "# HELP lenslet_request_seconds How long requests took"
-        yield "# TYPE lenslet_request_seconds histogram"
-        for route, start in self._counts():
-            spread, count = start + len(_CLASSES), 0.0
-            for number, most in enumerate(_BUCKETS, 1):
-                count += total(spread + number)
-                le = "+Inf" if most == _BUCKETS[-1] else most
-                yield f'lenslet_request_seconds_bucket{{route="{route}",le="{le}"}} {count:.0f}'
-            yield f'lenslet_request_seconds_sum{{route="{route}"}} {total(spread):.6f}'
-            yield f'lenslet_request_seconds_count{{route="{route}"}} {count:.0f}'

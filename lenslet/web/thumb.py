@@ -8,7 +8,7 @@ from blake3 import blake3
 from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.images import DIGEST_CHARS, PREVIEW_RENDERING
 from lenslet.index.messages import Render
-from lenslet.index.status import IMAGES, PREVIEWS, Count
+from lenslet.index.status import IMAGES, PREVIEWS
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.answers import FOREVER, send, send_json, send_pending, url
@@ -33,15 +33,14 @@ class Picture(Resource):
         image = self.service.images.find(path)
         try:
             (data, _), rev = self._read(image), image.stat.rev
-            self._count(Count.THUMBNAILS_READY)
         except NotFound:
             seconds = self.service.settings.thumb_wait
             # An `<img>` would show 202 as a broken image.
             is_img = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
             made = self._make(image, max(seconds, self.service.settings.img_wait * is_img))
-            self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
             if made is None and is_img:
-                raise StorageUnavailable(f"{path} is being read: try again in a few seconds.")
+                reason = f"{path} is being read: try again in a few seconds."
+                raise StorageUnavailable(reason) from None
             if made is None:
                 send_pending(req, resp, path, url(req, self.route, path=path))
                 return
@@ -50,10 +49,6 @@ class Picture(Resource):
         send(req, resp, data, WEBP, tag)
         if self._is_version(req.get_param("v", default=""), tag, rev):
             resp.cache_control = FOREVER
-
-    def _count(self, answer: Count) -> None:
-        if not self.is_preview:
-            self.service.status.count((answer, 1))
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
         """True if the `v` of a URL names exactly this answer, so that it never changes.
