@@ -100,12 +100,12 @@ def test_an_image_whose_process_ends_twice_is_to_blame_unless_it_was_killed_from
     make, large, number, outcome
 ) -> None:
     decoders = make()
-    for is_large, expected in ((False, Slow), (True, outcome)):
+    for is_slow, expected in ((False, Slow), (True, outcome)):
         before = children()
         killer = threading.Thread(target=end_a_decoder, args=(before, number))
         killer.start()
         with pytest.raises(expected):
-            decoders.read(large, slow=is_large, **HOW)
+            decoders.read(large, slow=is_slow, **HOW)
         killer.join()
 
 
@@ -117,7 +117,7 @@ def end_a_decoder(before: set[int], number: int) -> None:
 @pytest.fixture
 def slow(tmp_path: pathlib.Path) -> Iterator[int]:
     """A JPEG that takes some seconds."""
-    with put(tmp_path / "slow.jpg", many_scans(400)).open("rb") as file:
+    with put(tmp_path / "slow.jpg", many_scans(1000)).open("rb") as file:
         yield file.fileno()
 
 
@@ -221,7 +221,7 @@ from lenslet.images.decoders import Decoders
 decoders = Decoders(1, 4 << 30, 40)
 with open(sys.argv[1], "rb") as file:
     how = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 10**8}
-    print([decoders.read(file.fileno(), slow=large, **how)[0].width for large in (False, True)])
+    print([decoders.read(file.fileno(), slow=slow, **how)[0].width for slow in (False, True)])
 decoders.close()
 """
     command = [sys.executable, "-c", program, str(put(tmp_path / "x.jpg", jpeg(40, 30)))]

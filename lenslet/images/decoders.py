@@ -1,7 +1,13 @@
-"""Starts the processes that decode, and limits the memory and time of each image."""
+"""Starts the processes that decode, and limits the memory and time of each image.
+
+An image that needs more than an ordinary share of memory or time, that takes long while somebody
+waits, or that ends its process is *slow*: it is read again with the full limits, by one process
+that does only this.
+"""
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -11,27 +17,30 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 import orjson
 
 from lenslet.errors import Overloaded, StorageUnavailable
-from lenslet.images import NEEDS_MEMORY, Facts, decoder
+from lenslet.images import Facts
 
-_LARGE_SHARE = 0.75  # of the memory is for one slow image, the rest for all others together
-_QUICKLY = 1 / 8  # of the seconds that an image may take at its first try
-_TURN_SECONDS = 0.4  # of processor time, after which an image gives way to what somebody waits for
-_LOOK_SECONDS = 0.25
+_SLOW_SHARE = 0.75  # of the memory is for a slow image, the rest for all others together
+_ORDINARY_TIME = 1 / 8  # of the seconds of processor time that a slow image may take
 _DETAILS_SECONDS = 0.5
+_TURN_SECONDS = 1.0  # after which an image gives way to what somebody waits for
 _PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
-_ANSWER_BYTES, _HEAD = 256 << 10, decoder.HEAD_BYTES
-_EXIT_SECONDS, _END_SECONDS = 0.2, 5.0
+_LOOK_MS, _END_SECONDS = 250, 5.0
+# -I, so that no module in the working directory, which may be served, is imported.
+_COMMAND = [sys.executable, "-I", "-W", "ignore", os.path.abspath(f"{__file__}/../decoder.py")]
+# glibc keeps an image's buffers for the next one (mallopt(3); 32 MB is the most that it allows).
+# Measured: a WebP of 1 megapixel takes 14 ms of processor time instead of 22.
+KEEPS_MEMORY = {"MALLOC_TRIM_THRESHOLD_": f"{64 << 20}", "MALLOC_MMAP_THRESHOLD_": f"{32 << 20}"}
+_Answer = tuple[dict[str, Any], bytes]
 
 
 class Slow(Exception):
-    """The image must be tried as a slow one."""
+    """The image must be read as a slow one."""
 
 
 class Killed(Exception):
@@ -49,47 +58,40 @@ class Stopped(Exception):
 class Decoders:
     """Processes that read images: at most `count`, and one more for a slow image.
 
-    All together may take `memory` bytes, and each image `seconds` of processor time. An image that
-    fails in its share of the memory, that takes an eighth of the time, or that ends its process, is
-    to be tried again as a slow one. While `somebody_waits` for other work, so is one that takes
-    a fraction of a second, or whose header says that it will. So it never keeps the others waiting.
+    All together may take `memory` bytes, and each image `seconds` of processor time.
+    `somebody_waits` says whether others wait for an image to give way.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
-        self._count, self._slots = count, threading.BoundedSemaphore(count)
-        self._limit = f"INDEX_MEMORY={memory}"
-        self._memory = int(memory * (1 - _LARGE_SHARE) / count), int(memory * _LARGE_SHARE)
-        self._seconds = seconds
-        self._lock = threading.Lock()
+        self._count, self._seconds, self._limit = count, seconds, f"INDEX_MEMORY={memory}"
+        # By whether the image is slow.
+        self._memory = int(memory * (1 - _SLOW_SHARE) / count), int(memory * _SLOW_SHARE)
+        self._places = threading.Semaphore(count), threading.Semaphore(1)
         self._idle: list[_Decoder] = []
-        self._busy: set[_Decoder] = set()
         self._is_closed = False
         self.somebody_waits: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
         """Starts the processes: each takes 0.1 s, and the first images need not wait for them."""
-        with contextlib.suppress(OSError):  # tried again with each image
+        with contextlib.suppress(Overloaded):  # tried again with each image
             for _ in range(self._count):
                 self._idle.append(_Decoder())
 
     def read(self, file: int, *, slow: bool, **how: Any) -> tuple[Facts, bytes]:
         """Returns an image's facts and its thumbnail.
 
-        `file` is a descriptor; `how` are the parameters of `decoder.read`. Only one thread at a
-        time may read a `slow` image. Raises `Slow`, or `Killed` for a slow image;
-        `StorageUnavailable` if the file cannot be read now; `Stopped`.
+        `file` is a descriptor; `how` are the parameters of `decoder.read`. Raises `Slow`, or
+        `Killed` for a slow image; `StorageUnavailable` if the file cannot be read now;
+        `Overloaded` if no process can be started; `Stopped`.
         """
-        seconds = self._seconds * (1 if slow else _QUICKLY)
-        quickly = not slow and self.somebody_waits()
-        answer, data = self._ask(file, slow, seconds, how | {"quickly": quickly})
-        needs_more = answer["needs_more"]
-        if needs_more and not slow:
-            raise Slow
+        seconds = self._seconds * (1 if slow else _ORDINARY_TIME)
+        how["quickly"] = not slow and self.somebody_waits()
+        answer, data = self._ask(file, slow, seconds, how)
         facts = Facts(**answer["facts"])
-        if needs_more and facts.error:
-            is_sure = facts.error.startswith(NEEDS_MEMORY)
-            error = facts.error if is_sure else f"{facts.error}; or {NEEDS_MEMORY}"
-            facts = replace(facts, error=error, limit=self._limit)
+        if answer["slow"] and not slow:
+            raise Slow
+        if answer["slow"] and facts.error:
+            facts = replace(facts, limit=self._limit)
         return facts, data
 
     def details(self, file: int) -> dict[str, Any]:
@@ -99,28 +101,23 @@ class Decoders:
         except Slow:
             return {}
 
-    def _ask(
-        self, file: int, slow: bool, seconds: float, how: dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes]:
-        how |= {"memory": self._memory[slow], "seconds": seconds}
-        with nullcontext() if slow else self._slots:
+    def _ask(self, file: int, slow: bool, seconds: float, how: dict[str, Any]) -> _Answer:
+        request = orjson.dumps({**how, "memory": self._memory[slow], "seconds": seconds})
+
+        def must_end(waited: float) -> bool:
+            gives_way = not slow and waited > _TURN_SECONDS and self.somebody_waits()
+            takes_long = waited > _PATIENCE_LEAST + _PATIENCE * seconds
+            return gives_way or takes_long or self._is_closed
+
+        with self._places[slow]:
             process = self._take()
-            begun, used = time.monotonic(), process.seconds
-
-            def must_end() -> bool:
-                waited, works = time.monotonic() - begun, process.seconds - used
-                if waited > _PATIENCE_LEAST + _PATIENCE * seconds:
-                    return True
-                long = works > _TURN_SECONDS or waited > _PATIENCE * _TURN_SECONDS
-                return not slow and long and self.somebody_waits()
-
             try:
-                answer, data = process.ask(file, orjson.dumps(how), must_end)
-            except (EOFError, TimeoutError) as error:
-                if isinstance(error, TimeoutError):
-                    process.kill()
-                raise self._reason(self._end(process), slow=slow) from error
-            self._put_back(process)
+                answer, data = process.ask(file, request, must_end)
+            except EOFError as error:
+                raise self._reason(process.end(), slow=slow) from error
+            self._idle.append(process)
+        if self._is_closed:
+            self.close()
         if "failed" in answer:
             raise StorageUnavailable(f"The image cannot be read: {answer['failed']}")
         return answer, data
@@ -141,37 +138,17 @@ class Decoders:
         return Killed(f"ends its process ({ended})")
 
     def _take(self) -> "_Decoder":
-        with self._lock:
-            if self._is_closed:
-                raise Stopped
-            try:
-                process = self._idle.pop() if self._idle else _Decoder()
-            except OSError as error:
-                reason = "No process can be started to read images (a limit of tasks?)"
-                raise Overloaded(f"{reason}: {error.strerror}.") from error
-            self._busy.add(process)
-            return process
-
-    def _put_back(self, process: "_Decoder") -> None:
-        with self._lock:
-            if not self._is_closed:
-                self._busy.discard(process)
-                self._idle.append(process)
-                return
-        self._end(process)
-
-    def _end(self, process: "_Decoder") -> int:
-        with self._lock:
-            self._busy.discard(process)
-        return process.end()
+        if self._is_closed:
+            raise Stopped
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        return _Decoder()
 
     def close(self) -> None:
-        """Ends all processes, also in the middle of an image."""
-        with self._lock:
-            self._is_closed = True
-            for process in (*self._busy, *self._idle):
-                process.kill()  # the thread that waits for an answer ends it
-            while self._idle:
+        """Ends all processes; those that read an image end within `_LOOK_MS`."""
+        self._is_closed = True
+        with contextlib.suppress(IndexError):
+            while True:
                 self._idle.pop().end()
 
 
@@ -188,68 +165,50 @@ def descriptor(file: BinaryIO) -> Iterator[int]:
 
 
 class _Decoder:
-    """One process, and the socket to it."""
+    """A process, and the socket to it."""
 
     def __init__(self) -> None:
+        environ = {**os.environ, **KEEPS_MEMORY}
         self._socket, theirs = socket.socketpair()
-        # -I, so that no module in the working directory, which may be served, is imported. A
-        # process group of its own, because a terminal sends Ctrl-C to all of a group.
-        command = [sys.executable, "-I", os.path.abspath(decoder.__file__)]
-        try:
-            with theirs:
-                self._process = subprocess.Popen(command, stdin=theirs.fileno(), process_group=0)
-        except OSError:
-            self._socket.close()
-            raise
-        self._socket.settimeout(_LOOK_SECONDS)
+        with theirs:
+            try:  # in a group of its own: a terminal sends Ctrl-C to all processes of a group
+                self._process = subprocess.Popen(
+                    _COMMAND, stdin=theirs.fileno(), env=environ, process_group=0
+                )
+            except OSError as error:
+                self._socket.close()
+                reason = "No process can be started to read images (a limit of tasks?)"
+                raise Overloaded(f"{reason}: {error.strerror}.") from error
+        self._answers = self._socket.makefile("rb")
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
 
-    def ask(
-        self, file: int, request: bytes, must_end: Callable[[], bool]
-    ) -> tuple[dict[str, Any], bytes]:
-        """Sends a request and waits for the answer. Calls `must_end` four times a second.
+    def ask(self, file: int, request: bytes, must_end: Callable[[float], bool]) -> _Answer:
+        """Sends a request and waits for the answer.
 
-        `EOFError` if the process has ended, `TimeoutError` if `must_end` returns True: the process
-        takes long, waits for a disk, or other programs take its processor.
+        Raises `EOFError` if the process ends, as it does if `must_end`, called four times a second
+        with the seconds that have passed, returns True.
         """
-        data, size, first = b"", _HEAD, 0
+        begun = time.monotonic()
         try:
             socket.send_fds(self._socket, [request], [file])
-            while len(data) < size:
-                try:
-                    part = self._socket.recv(_ANSWER_BYTES)
-                except TimeoutError:
-                    if must_end():
-                        raise
-                    continue
-                if not part:
+            while not self._poll.poll(_LOOK_MS):
+                if must_end(time.monotonic() - begun):
+                    self._process.kill()
                     raise EOFError
-                data += part
-                if len(data) >= _HEAD:
-                    first, second = (
-                        int.from_bytes(each, "big") for each in (data[:4], data[4:_HEAD])
-                    )
-                    size = _HEAD + first + second
-        except ConnectionError as error:
+            size, answer = orjson.loads(self._answers.readline())
+            data = self._answers.read(size)
+        except (ConnectionError, orjson.JSONDecodeError) as error:
             raise EOFError from error
-        return orjson.loads(data[_HEAD : _HEAD + first]), data[_HEAD + first :]
-
-    @property
-    def seconds(self) -> float:
-        """How much processor time it has taken."""
-        clock = ~self._process.pid << 3 | 2  # see clock_getcpuclockid(3)
-        with contextlib.suppress(OSError):  # it has ended
-            return time.clock_gettime(clock)
-        return 0.0
-
-    def kill(self) -> None:
-        self._process.kill()
+        if len(data) < size:
+            raise EOFError
+        return answer, data
 
     def end(self) -> int:
-        """Ends the process, if it has not ended; returns its status, negative for a signal."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_SECONDS)  # if it is about to say how it ended
-        self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk
-            self._process.wait(_END_SECONDS)
+        """Ends a process that is idle or was killed; returns its status, negative for a signal."""
+        self._answers.close()
         self._socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        self._process.kill()  # if it waits for a disk
         return self._process.returncode or -signal.SIGKILL

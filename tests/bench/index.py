@@ -22,6 +22,7 @@ from PIL import Image, ImageCms, ImageOps
 from skimage.metrics import structural_similarity
 
 from lenslet.images import pixels
+from lenslet.images.decoders import KEEPS_MEMORY
 
 WAYS = {
     "lenslet index": ("-m", "lenslet.run.cli", "index"),
@@ -107,7 +108,8 @@ def measure(folder: pathlib.Path, rounds: int) -> list[list[object]]:
     found: dict[str, list[common.Cost]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, command in WAYS.items():
-            cost = common.Cost([sys.executable, *command, str(folder)], **PATHS)
+            more = {} if way == PEER else KEEPS_MEMORY
+            cost = common.Cost([sys.executable, *command, str(folder)], **PATHS, **more)
             if cost.status:
                 raise SystemExit(f"{way} failed on {folder.name}")
             found[way].append(cost)
@@ -139,7 +141,8 @@ def memory(folder: pathlib.Path, how: tuple[str, dict[str, Any]]) -> tuple[float
     common.settle()
     indexed = common.lenslet("index", folder).megabytes
     common.forget(folder)
-    loaded = common.Cost([sys.executable, *WAYS["decoding alone"], str(folder)], **PATHS)
+    command = [sys.executable, *WAYS["decoding alone"], str(folder)]
+    loaded = common.Cost(command, **PATHS, **KEEPS_MEMORY)
     return indexed, loaded.megabytes
 
 

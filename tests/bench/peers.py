@@ -33,9 +33,6 @@ def vips(folder: str) -> None:
 def pixels(folder: str) -> None:
     """Do Lenslet's own decoding, scaling and encoding, and nothing else: the limit of Pillow."""
     from lenslet.images import pixels
-    from lenslet.images.decoder import keep_memory
-
-    keep_memory()
 
     def one(path: pathlib.Path) -> None:
         with path.open("rb") as file:
@@ -47,10 +44,6 @@ def pixels(folder: str) -> None:
 def decoding(folder: str) -> None:
     """Only decode, to the size that Lenslet decodes to."""
     from PIL import Image
-
-    from lenslet.images.decoder import keep_memory
-
-    keep_memory()
 
     def one(path: pathlib.Path) -> None:
         with Image.open(path) as image:
@@ -66,9 +59,6 @@ def encoding(folder: str) -> None:
 
     from PIL import Image
 
-    from lenslet.images.decoder import keep_memory
-
-    keep_memory()
     paths = sorted(pathlib.Path(folder).iterdir())
     pictures = []
     for path in paths[::50]:
