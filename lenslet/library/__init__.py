@@ -17,7 +17,7 @@ from lenslet.library.location import Locator
 from lenslet.library.previews import Previews
 from lenslet.paths import HEALTH, ROOT
 from lenslet.storage import cache_folder, open_tree
-from lenslet.storage.client import Client, StandIn
+from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Tree, Trust
 
@@ -57,16 +57,15 @@ def open_library(
     *,
     patient: bool = False,
     fresh_seconds: float = 0.0,
-    stand_in: StandIn | None = None,
     trusts: Trust = lambda since: False,
 ) -> Library:
     """Opens the library that the settings name.
 
     `patient` is for the index process, whose requests may wait; `fresh_seconds` is for request
-    processes, which cache manifests, and `stand_in` for their threads, see `Client`.
-    `trusts` says whether nothing has changed in a bucket since it was read.
+    processes, which cache manifests. `trusts` says whether nothing has changed in a bucket since
+    it was read.
     """
-    client = Client(settings, patient=patient, stand_in=stand_in)
+    client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds, trusts=trusts)
     cache = LocalTree(_search_folder(settings), private=True)
     folder = LocalTree(cache_folder(settings, "previews"), private=True)

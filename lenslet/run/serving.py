@@ -6,24 +6,18 @@ and the status are made before any fork, so they outlive every worker.
 """
 
 import contextlib
-import ctypes
 import errno
-import functools
 import gc
 import ipaddress
 import json
 import logging
 import os
-import resource
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -34,7 +28,6 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
-from lenslet.errors import Overloaded
 from lenslet.index.loop import BEAT_SECONDS
 from lenslet.index.messages import Sender
 from lenslet.index.status import ROWS
@@ -52,9 +45,7 @@ from lenslet.run import (
     quiet_pillow,
     shared,
 )
-from lenslet.run.connection import Connection
-from lenslet.run.pool import Pool
-from lenslet.run.worker import reach, receive
+from lenslet.run.worker import reach, receive, stop_on_signals
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
@@ -64,11 +55,7 @@ log = logging.getLogger("lenslet")
 # if its host alone indexes (times the request processes), and if other hosts do.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
-_CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
-# Left alone, glibc keeps for each thread what it needed once to read a manifest: 2 to 5 MB of 1,000
-# items. One thread runs at a time, so two heaps are enough.
-_ARENA_MAX, _ARENAS = -8, 2  # mallopt(3)
-_WAITING = 128  # requests of a process that may wait for a thumbnail or a manifest at a time
+_CONNECTIONS = 400  # of a process, which may usually open 1,024 files
 _REFUSALS = {
     http_errors.LimitRequestLine: "414 URI Too Long",
     http_errors.LimitRequestHeaders: "431 Request Header Fields Too Large",
@@ -93,14 +80,12 @@ def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     settings = latest[0] if latest else load_settings()
     channel, status = shared()
-    stand_in = _pool().stand_in
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
     library = open_library(
         settings,
         fresh_seconds=FRESH_SECONDS,
-        stand_in=stand_in,
         trusts=partial(status.is_current, most=most),
     )
     jobs: Sender = channel
@@ -111,13 +96,7 @@ def build() -> WSGIApp:
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(library.client, settings, jobs, soon)
-    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
-
-
-@functools.cache
-def _pool() -> Pool:
-    """The threads of this request process."""
-    return Pool(latest[0].web_threads)
+    return create_app(library, jobs, status)
 
 
 class Logger(gunicorn.glogging.Logger):
@@ -142,14 +121,6 @@ class Worker(gthread.ThreadWorker):
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def get_thread_pool(self) -> Pool:
-        return _pool()
-
-    def init_process(self) -> None:
-        quiet_pillow()
-        shared()[1].row = self.row
-        super().init_process()
-
     def load_wsgi(self) -> None:
         if not self.indexes:
             super().load_wsgi()
@@ -159,42 +130,6 @@ class Worker(gthread.ThreadWorker):
             self._index()
         else:
             super().run()
-
-    def accept(self, listener: Any) -> None:
-        """If this process already has connections, lets another accept first.
-
-        Measured with two processes: of six connections opened at once, one process accepted all
-        six in 10 of 100 tries, and without this in 50. Then the other processor stays idle.
-        """
-        if self.nr_conns:
-            os.sched_yield()
-        super().accept(listener)
-
-    def enqueue_req(self, conn: Any) -> None:
-        """Has a request answered by a thread; refuses it, once it has come, if there is none."""
-        try:
-            super().enqueue_req(conn)
-        except Overloaded as error:
-            if _is_silent(conn):
-                nothing: Future[object] = Future()
-                nothing.set_result(gthread._DEFER)
-                self.finish_request(conn, nothing)
-                return
-            with contextlib.suppress(OSError):  # what is not read would cut off the answer
-                socket.socket.recv(conn.sock, 1 << 16)
-            _refuse(conn.sock, "503 Service Unavailable", str(error), "Retry-After: 5\r\n")
-            self.nr_conns -= 1
-            conn.close()
-
-    def handle(self, conn: Any) -> Any:
-        """Answers a request. A new connection waits without a thread until something comes."""
-        if _is_silent(conn):
-            return gthread._DEFER
-        conn.data_ready = True
-        conn.sock.begin()
-        if not (keeps := super().handle(conn)):
-            conn.close(graceful=True)  # here, because it may take two seconds
-        return keeps
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answers what gunicorn refuses in the same shape as all other errors.
@@ -212,31 +147,26 @@ class Worker(gthread.ThreadWorker):
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Ends at once. Nothing is lost: what was not answered was not promised."""
-        if not self.indexes:
-            os._exit(0)
-        self.alive = False
+        os._exit(0)
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
         channel, status = shared()
-        stop = threading.Event()
+        stop = stop_on_signals(signal.SIGTERM, signal.SIGQUIT)
         loop, threads = index_process(latest[0], status, stop)
-        receiver = threading.Thread(target=receive, args=(channel, loop, stop), name="receiver")
-        threads.append(receiver)
+        threads.append(threading.Thread(target=receive, args=(channel, loop, stop)))
         for thread in threads:
             thread.start()
         self.notify()
         try:
-            while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
+            while self.ppid == os.getppid() and not stop.wait(BEAT_SECONDS):
+                if not all(thread.is_alive() for thread in threads):
+                    raise RuntimeError("a thread of the index process has ended")
                 if status.heartbeat().age < _STUCK_SECONDS:
                     self.notify()
-                if select.select([self.PIPE[0]], [], [], BEAT_SECONDS)[0]:  # a signal has come
-                    os.read(self.PIPE[0], 4096)
         finally:
             stop.set()
             loop.wake()
-        if self.alive and self.is_parent_alive():
-            raise RuntimeError("a thread of the index process has ended")
         until = time.monotonic() + _DRAIN_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
@@ -244,18 +174,10 @@ class Worker(gthread.ThreadWorker):
             os._exit(0)
 
 
-def _is_silent(conn: Any) -> bool:
-    """Wraps the socket of a new connection; True if it is new, and nothing has come yet."""
-    if isinstance(conn.sock, Connection):
-        return False
-    conn.sock = Connection(conn.sock, _pool())
-    return not conn.sock.has_data
-
-
-def _refuse(client: Any, status: str, description: str, more: str = "") -> None:
+def _refuse(client: socket.socket, status: str, description: str) -> None:
     """Answers a client without waiting for it."""
     body = json.dumps({"title": status, "description": description}).encode()
-    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n{more}"
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     head += f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
     client.setblocking(False)
     with contextlib.suppress(OSError):
@@ -286,44 +208,20 @@ def gunicorn_settings() -> dict[str, Any]:
         "on_starting": on_starting,
         "when_ready": when_ready,
         "pre_fork": pre_fork,
+        "post_fork": post_fork,
         "nworkers_changed": nworkers_changed,
     }
 
 
 def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
-    server.spawn_worker = _trying(server.spawn_worker)
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_ARENA_MAX, _ARENAS)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    server.cfg.set("worker_connections", min(_CONNECTIONS, max(20, files // 2 - 100)))
     fewest = 1 + bool(latest[0].worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
         _check_port(latest[0])
-
-
-def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
-    """Returns a `spawn_worker` that may fail: gunicorn calls it again a second later."""
-    has_failed = False
-
-    def spawn() -> None:
-        nonlocal has_failed
-        try:
-            spawn_worker()
-            has_failed = False
-        except BlockingIOError as error:
-            if not has_failed:
-                log.warning("no process can be started: %s: a limit of tasks?", error.strerror)
-            has_failed = True
-
-    return spawn
 
 
 def when_ready(server: Any) -> None:
@@ -385,6 +283,12 @@ def pre_fork(server: Any, worker: Worker) -> None:
     taken = {each.row for each in server.WORKERS.values()}
     worker.row = min(set(range(ROWS)) - taken, default=0)
     gc.freeze()  # a collection, and the end of a process, would copy all that forks share
+
+
+def post_fork(server: Any, worker: Worker) -> None:
+    """Begins a process."""
+    quiet_pillow()
+    shared()[1].row = worker.row
 
 
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -71,20 +70,13 @@ RESOURCES: dict[str, type[Resource]] = {
 }
 
 
-def create_app(
-    library: Library,
-    jobs: Sender,
-    status: Status,
-    *,
-    waiting: int = 4,
-    stand_in: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> WSGIApp:
+def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     """Returns the WSGI application over a library.
 
     `jobs` sends work to the index process, `status` is the memory in which it reports. At most
-    `waiting` requests wait for files at a time, each on a thread of the server and in the
-    context `stand_in()`.
+    three quarters of the server's threads wait for files.
     """
+    waiting = max(1, 3 * library.settings.web_threads // 4)
     folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
     service = Service(
         library=library,
@@ -94,7 +86,7 @@ def create_app(
         folder_jobs=folder_jobs,
         status=status,
         requests=Requests(RESOURCES, status),
-        waiters=Waiters(waiting, stand_in, is_shared=library.tree.is_shared),
+        waiters=Waiters(waiting, is_shared=library.tree.is_shared),
         links=links.Links(library.tree),
     )
     middleware: list[Any] = [
