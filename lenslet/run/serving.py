@@ -83,11 +83,8 @@ def build() -> WSGIApp:
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
-    library = open_library(
-        settings,
-        fresh_seconds=FRESH_SECONDS,
-        trusts=partial(status.is_current, most=most),
-    )
+    trusts = partial(status.is_current, most=most)
+    library = open_library(settings, fresh_seconds=FRESH_SECONDS, trusts=trusts)
     jobs: Sender = channel
     if not settings.worker_threads:
         jobs, status = reach(settings)
@@ -170,8 +167,7 @@ class Worker(gthread.ThreadWorker):
         until = time.monotonic() + _DRAIN_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
-        if any(thread.is_alive() for thread in threads):
-            os._exit(0)
+        os._exit(0)
 
 
 def _refuse(client: socket.socket, status: str, description: str) -> None:
@@ -209,7 +205,6 @@ def gunicorn_settings() -> dict[str, Any]:
         "when_ready": when_ready,
         "pre_fork": pre_fork,
         "post_fork": post_fork,
-        "nworkers_changed": nworkers_changed,
     }
 
 
@@ -289,16 +284,6 @@ def post_fork(server: Any, worker: Worker) -> None:
     """Begins a process."""
     quiet_pillow()
     shared()[1].row = worker.row
-
-
-def nworkers_changed(server: Any, new: int, old: int | None) -> None:
-    """Restores the configured number of workers after TTIN or TTOU.
-
-    TTOU ends the oldest worker, often the index process.
-    """
-    if old is not None and new != server.cfg.workers:
-        server.log.warning("The number of workers is set by WEB_CONCURRENCY.")
-        server.num_workers = server.cfg.workers
 
 
 class Server(BaseApplication):

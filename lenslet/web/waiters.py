@@ -14,10 +14,7 @@ Answer = TypeVar("Answer")
 
 
 class Waiters:
-    """At most `most` requests that wait, each on a thread of the server; others do not wait.
-
-    `is_shared`: each look for a file is a request to a bucket.
-    """
+    """At most `most` requests that wait. `is_shared`: each look asks a bucket."""
 
     def __init__(self, most: int, *, is_shared: bool) -> None:
         self._places = threading.BoundedSemaphore(most)
@@ -28,31 +25,28 @@ class Waiters:
     ) -> Answer | None:
         """Returns what `look` returns within `seconds`; None if it raises `NotFound` until then.
 
-        If there is no place to wait, it looks once. It looks in a bucket once a second, or three
-        times if `seconds` is less than 3. `in_cache`: the file is in this host's cache, also for a
-        bucket.
+        Looks once if there is no place to wait; in a bucket once a second, or three times if
+        `seconds` is less than 3. `in_cache`: the file is in this host's cache.
         """
-        if not seconds or not self._places.acquire(blocking=False):
-            return _once(look)
+        costs = self._is_shared and not in_cache
+        has_place = bool(seconds) and self._places.acquire(blocking=False)
         try:
-            return self._look(seconds, look, costs=self._is_shared and not in_cache)
+            return _found(look, seconds if has_place else 0.0, costs=costs)
         finally:
-            self._places.release()
-
-    def _look(self, seconds: float, look: Callable[[], Answer], *, costs: bool) -> Answer | None:
-        until = time.monotonic() + seconds
-        pause = _FIRST_POLL_SECONDS
-        if costs:
-            pause = min(seconds / _FEWEST_POLLS_S3, _POLL_SECONDS_S3)
-            time.sleep(pause)
-        while (found := _once(look)) is None and time.monotonic() + pause <= until:
-            time.sleep(pause)
-            pause = max(pause, min(1.2 * pause, _POLL_SECONDS))
-        return found
+            if has_place:
+                self._places.release()
 
 
-def _once(look: Callable[[], Answer]) -> Answer | None:
-    try:
-        return look()
-    except NotFound:
-        return None
+def _found(look: Callable[[], Answer], seconds: float, *, costs: bool) -> Answer | None:
+    pause, until = _FIRST_POLL_SECONDS, time.monotonic() + seconds
+    if costs:
+        pause = min(seconds / _FEWEST_POLLS_S3, _POLL_SECONDS_S3)
+        time.sleep(pause)
+    while True:
+        try:
+            return look()
+        except NotFound:
+            if time.monotonic() + pause >= until:
+                return None
+        time.sleep(pause)
+        pause = max(pause, min(1.2 * pause, _POLL_SECONDS))
