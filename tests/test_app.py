@@ -19,7 +19,6 @@ from webtest import TestApp
 
 from lenslet import errors, times
 from lenslet.web.answers import STATUSES, status_of
-from lenslet.web.app import create_app
 
 Make = Callable[..., Gallery]
 TAKEOUT = b'{"title": "IMG_1.jpg", "description": "", "photoTakenTime": {"timestamp": "1"}}'
@@ -294,27 +293,21 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
     assert (root / "a.jpg.thumbnail").stat().st_ctime_ns > before
 
 
-def test_no_more_requests_wait_than_may(make_gallery, root) -> None:
-    """Of two where one may wait, the one that has waited longer is answered at once."""
+@pytest.mark.parametrize(("accept", "status"), [("*/*", 202), ("image/*", 503)])
+def test_a_request_without_a_place_to_wait_is_answered_at_once(
+    make_gallery, root, accept, status
+) -> None:
     put(root / "a.jpg")
-    put(root / "b.jpg")
-    gallery = make_gallery(THUMB_WAIT="1.5")
-    gallery.app = TestApp(create_app(gallery.library, gallery.channel, gallery.status, waiting=1))
-    took = {}
-
-    def ask(name: str) -> None:
-        begun = time.monotonic()
-        gallery.app.get(f"/thumb?path={name}", status=202)
-        took[name] = time.monotonic() - begun
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in ("a.jpg", "b.jpg")]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.3)
-    for thread in threads:
-        thread.join()
-    assert 0.2 < took["a.jpg"] < 0.9
-    assert took["b.jpg"] > 1.4
+    gallery = make_gallery(THUMB_WAIT="1.5", IMG_WAIT="1.5", WEB_THREADS="2")  # one may wait
+    waiting = threading.Thread(target=gallery.app.get, args=("/thumb?path=a.jpg",))
+    waiting.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    headers = {"Accept": accept}
+    answer = gallery.app.get("/thumb?path=a.jpg", headers=headers, status=status)
+    assert time.monotonic() - begun < 0.9
+    assert answer.headers["Retry-After"] == "1"
+    waiting.join()
 
 
 def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:
