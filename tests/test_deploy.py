@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -135,6 +138,24 @@ def test_behind_nginx_everything_is_where_it_says(site, root: pathlib.Path) -> N
     assert (status, json.loads(body)["updatedBy"]) == (200, "ann")
     etag = nginx.ask("/photos/folders", Accept_Encoding="gzip")[2]["ETag"]
     assert nginx.ask("/photos/folders", Accept_Encoding="gzip", If_None_Match=etag)[0] == 304
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed")
+def test_slow_clients_of_nginx_hold_no_thread_of_the_service(site) -> None:
+    """80 of them, more than the service has threads, stall in a head or in a body."""
+    nginx, server = site
+    head = b"PUT /photos/item?path=sub/x.jpg HTTP/1.1\r\nHost: photos.example.org\r\n"
+    head += b"Authorization: Basic " + b64encode(b"ann:secret") + b"\r\n"
+    with contextlib.ExitStack() as clients:
+        for number in range(80):
+            plain = clients.enter_context(socket.create_connection(("127.0.0.1", nginx.port), 5))
+            client = clients.enter_context(nginx.context.wrap_socket(plain))
+            client.sendall(head if number % 2 else head + b"Content-Length: 20\r\n\r\n{")
+        for _ in range(20):
+            begun = time.monotonic()
+            assert server.get("/health/live")[0] == 200
+            assert nginx.ask("/photos/health/live")[0] == 200
+            assert time.monotonic() - begun < 1
 
 
 @pytest.mark.skipif(not NGINX, reason="nginx is not installed")

@@ -62,8 +62,8 @@ def open_library(
     """Opens the library that the settings name.
 
     `patient` is for the index process, whose requests may wait; `fresh_seconds` is for request
-    processes, which cache manifests.
-    `trusts` says whether nothing has changed in a bucket since it was read.
+    processes, which cache manifests. `trusts` says whether nothing has changed in a bucket since
+    it was read.
     """
     client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds, trusts=trusts)

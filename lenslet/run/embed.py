@@ -28,7 +28,8 @@ log = logging.getLogger("lenslet")
 def create_app(settings: Mapping[str, str]) -> WSGIApp:
     """Returns the WSGI application, and indexes on `WORKER_THREADS` threads of this process.
 
-    Call it once in each process, after any fork. With several processes set `WORKER_THREADS=0` and
+    `WEB_THREADS` is the number of threads of the server, 4 by default: some of them may wait. Call
+    this once in each process, after any fork. With several processes set `WORKER_THREADS=0` and
     run `lenslet worker` beside them. The threads end with the process: nothing is lost then.
     """
     checked = _checked(settings)
@@ -72,4 +73,5 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
             raise SettingError(f"{name} is empty: everyone would have access; or leave it out")
     if not settings.get("ROOT_PATH") and not settings.get("S3_BUCKET"):
         raise SettingError("ROOT_PATH, or S3_BUCKET, is not set")
-    return check_settings(config.settings({"HOME": os.path.expanduser("~"), **settings}))
+    values = {"HOME": os.path.expanduser("~"), "WEB_THREADS": "4", **settings}
+    return check_settings(config.settings(values))

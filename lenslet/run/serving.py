@@ -12,15 +12,12 @@ import ipaddress
 import json
 import logging
 import os
-import resource
-import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -47,7 +44,7 @@ from lenslet.run import (
     quiet_pillow,
     shared,
 )
-from lenslet.run.worker import reach, receive
+from lenslet.run.worker import reach, receive, stop_on_signals
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
@@ -57,7 +54,7 @@ log = logging.getLogger("lenslet")
 # if its host alone indexes (times the request processes), and if other hosts do.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
-_CONNECTIONS, _OPEN_FILES = 4000, 16_384  # of a process; without descriptors gunicorn ends
+_CONNECTIONS = 400  # of a process, which may usually open 1,024 files
 _REFUSALS = {
     http_errors.LimitRequestLine: "414 URI Too Long",
     http_errors.LimitRequestHeaders: "431 Request Header Fields Too Large",
@@ -80,17 +77,14 @@ _UNUSABLE_PORTS = {
 
 def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
-    here = shared()
-    settings, status = here.settings, here.status
+    settings = latest[0] if latest else load_settings()
+    channel, status = shared()
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
-    library = open_library(
-        settings,
-        fresh_seconds=FRESH_SECONDS,
-        trusts=partial(status.is_current, most=most),
-    )
-    jobs: Sender = here.channel
+    trusts = partial(status.is_current, most=most)
+    library = open_library(settings, fresh_seconds=FRESH_SECONDS, trusts=trusts)
+    jobs: Sender = channel
     if not settings.worker_threads:
         jobs, status = reach(settings)
     if settings.jobs_queue_url:
@@ -123,11 +117,6 @@ class Worker(gthread.ThreadWorker):
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def init_process(self) -> None:
-        quiet_pillow()
-        shared().status.row = self.row
-        super().init_process()
-
     def load_wsgi(self) -> None:
         if not self.indexes:
             super().load_wsgi()
@@ -154,39 +143,33 @@ class Worker(gthread.ThreadWorker):
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Ends at once. Nothing is lost: what was not answered was not promised."""
-        if not self.indexes:
-            os._exit(0)
-        self.alive = False
+        os._exit(0)
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
-        channel, status = shared().channel, shared().status
-        stop = threading.Event()
-        loop, threads = index_process(shared().settings, status, stop)
-        receiver = threading.Thread(target=receive, args=(channel, loop, stop), name="receiver")
-        threads.append(receiver)
+        channel, status = shared()
+        stop = stop_on_signals(signal.SIGTERM, signal.SIGQUIT)
+        loop, threads = index_process(latest[0], status, stop)
+        threads.append(threading.Thread(target=receive, args=(channel, loop, stop)))
         for thread in threads:
             thread.start()
         self.notify()
         try:
-            while self.alive and self.is_parent_alive() and all(t.is_alive() for t in threads):
+            while self.ppid == os.getppid() and not stop.wait(BEAT_SECONDS):
+                if not all(thread.is_alive() for thread in threads):
+                    raise RuntimeError("a thread of the index process has ended")
                 if status.heartbeat().age < _STUCK_SECONDS:
                     self.notify()
-                if select.select([self.PIPE[0]], [], [], BEAT_SECONDS)[0]:  # a signal has come
-                    os.read(self.PIPE[0], 4096)
         finally:
             stop.set()
             loop.wake()
-        if self.alive and self.is_parent_alive():
-            raise RuntimeError("a thread of the index process has ended")
         until = time.monotonic() + _DRAIN_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
-        if any(thread.is_alive() for thread in threads):
-            os._exit(0)
+        os._exit(0)
 
 
-def _refuse(client: Any, status: str, description: str) -> None:
+def _refuse(client: socket.socket, status: str, description: str) -> None:
     """Answers a client without waiting for it."""
     body = json.dumps({"title": status, "description": description}).encode()
     head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
@@ -224,41 +207,19 @@ def gunicorn_settings(env_file: str = "") -> dict[str, Any]:
         "on_starting": on_starting,
         "when_ready": when_ready,
         "pre_fork": pre_fork,
-        "nworkers_changed": nworkers_changed,
+        "post_fork": post_fork,
     }
 
 
 def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
-    server.spawn_worker = _trying(server.spawn_worker)
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    server.cfg.set("worker_connections", min(_CONNECTIONS, max(20, files // 2 - 100)))
-    fewest = 1 + bool(shared().settings.worker_threads)
+    fewest = 1 + bool(latest[0].worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
         _check_port(shared().settings)
-
-
-def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
-    """Returns a `spawn_worker` that may fail: gunicorn calls it again a second later."""
-    has_failed = False
-
-    def spawn() -> None:
-        nonlocal has_failed
-        try:
-            spawn_worker()
-            has_failed = False
-        except BlockingIOError as error:
-            if not has_failed:
-                log.warning("no process can be started: %s: a limit of tasks?", error.strerror)
-            has_failed = True
-
-    return spawn
 
 
 def when_ready(server: Any) -> None:
@@ -322,14 +283,10 @@ def pre_fork(server: Any, worker: Worker) -> None:
     gc.freeze()  # a collection, and the end of a process, would copy all that forks share
 
 
-def nworkers_changed(server: Any, new: int, old: int | None) -> None:
-    """Restores the configured number of workers after TTIN or TTOU.
-
-    TTOU ends the oldest worker, often the index process.
-    """
-    if old is not None and new != server.cfg.workers:
-        server.log.warning("The number of workers is set by WEB_CONCURRENCY.")
-        server.num_workers = server.cfg.workers
+def post_fork(server: Any, worker: Worker) -> None:
+    """Begins a process."""
+    quiet_pillow()
+    shared()[1].row = worker.row
 
 
 class Server(BaseApplication):

@@ -87,10 +87,10 @@ def receive(channel: Channel, loop: Loop, stop: threading.Event) -> None:
             loop.send(request)
 
 
-def stop_on_signals() -> threading.Event:
-    """Returns an event that SIGTERM and SIGINT set."""
+def stop_on_signals(*numbers: int) -> threading.Event:
+    """Returns an event that each of these signals sets."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         signal.signal(number, lambda *_: stop.set())
     return stop
 
@@ -103,7 +103,7 @@ def work() -> int:
     if settings.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     settings = replace(settings, worker_threads=settings.worker_threads or os.cpu_count() or 1)
-    stop, status, mailbox = stop_on_signals(), Status(), None
+    stop, status, mailbox = stop_on_signals(signal.SIGTERM, signal.SIGINT), Status(), None
     with contextlib.suppress(OSError):
         status, address = _meet(settings)
         beat = status.heartbeat()

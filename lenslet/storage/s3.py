@@ -86,7 +86,7 @@ class Stream(io.RawIOBase):
         return True
 
     def read(self, size: int | None = None, /) -> bytes:
-        with self._client.waiting(), self._client.domain_errors():
+        with self._client.domain_errors():
             data: bytes = self._body.read(None if size is None or size < 0 else size)
             return data
 
@@ -410,7 +410,7 @@ class S3Tree(Tree):
         """
         known = self._client.conditions
         if self.bucket not in known:
-            with self._client.waiting(), self._client.trying:
+            with self._client.trying:
                 if self.bucket not in known:
                     known[self.bucket] = self._try_conditions()
         return known.get(self.bucket, False)

@@ -70,16 +70,13 @@ RESOURCES: dict[str, type[Resource]] = {
 }
 
 
-def create_app(
-    library: Library,
-    jobs: Sender,
-    status: Status,
-) -> WSGIApp:
+def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     """Returns the WSGI application over a library.
 
-    `jobs` sends requests to the index process, `status` is the memory in which it reports. Of
-    `WEB_THREADS` three quarters may wait for files at a time.
+    `jobs` sends work to the index process, `status` is the memory in which it reports. At most
+    three quarters of the server's threads wait for files.
     """
+    waiting = max(1, 3 * library.settings.web_threads // 4)
     folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
     places = max(1, library.settings.web_threads * 3 // 4)
     service = Service(
@@ -90,7 +87,7 @@ def create_app(
         folder_jobs=folder_jobs,
         status=status,
         requests=Requests(RESOURCES, status),
-        waiters=Waiters(places, is_shared=library.tree.is_shared),
+        waiters=Waiters(waiting, is_shared=library.tree.is_shared),
         links=links.Links(library.tree),
     )
     middleware: list[Any] = [

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import errno
+import os
 import re
 from typing import BinaryIO
 from urllib.parse import quote
@@ -121,12 +122,13 @@ class Part:
     """The next `length` bytes of a file. With `fileno` the server can use `sendfile`.
 
     If there are fewer, the connection must end, or the next answer would be taken for the rest:
-    `ConnectionResetError`.
+    `ConnectionResetError`, also from `close` if the file changed while `sendfile` sent it.
     """
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
         self._left = length
+        self._version = self._find_version()
 
     def read(self, size: int | None = None, /) -> bytes:
         wanted = self._left if size is None or size < 0 else min(size, self._left)
@@ -143,4 +145,14 @@ class Part:
         return self._file.fileno()
 
     def close(self) -> None:
+        changed = self._left and self._find_version() != self._version
         self._file.close()
+        if changed:
+            raise ConnectionResetError(errno.ECONNRESET, "the file has changed meanwhile")
+
+    def _find_version(self) -> tuple[int, int] | None:
+        try:
+            stat = os.fstat(self._file.fileno())
+        except OSError:  # the body of an object
+            return None
+        return stat.st_size, stat.st_mtime_ns

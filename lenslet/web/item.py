@@ -6,14 +6,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet import paths, times
-from lenslet.errors import (
-    Conflict,
-    Invalid,
-    LensletError,
-    NotFound,
-    PreconditionFailed,
-    StorageUnavailable,
-)
+from lenslet.errors import Conflict, Invalid, LensletError, NotFound, PreconditionFailed
 from lenslet.images.decoders import descriptor
 from lenslet.library import manifest, sidecar
 from lenslet.library.sidecar import Document, Sidecar
@@ -87,9 +80,7 @@ class Item(Resource):
         tree = image.location.tree
         stat = tree.stat(image.file)
         head = tree.part(image.file, stat, 0, min(size, stat.size))
-        with head, descriptor(head) as number, self.service.waiters.place() as has_place:
-            if not has_place:
-                raise StorageUnavailable("Too many requests wait for an image: try again.")
+        with head, descriptor(head) as number:
             return self.service.library.decoders.details(number)
 
     def _current(self, image: Image, item: manifest.Item | None) -> Document:

@@ -11,7 +11,7 @@ from lenslet.index.messages import Render
 from lenslet.index.status import IMAGES, PREVIEWS
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, read_thumbnail
-from lenslet.web.answers import FOREVER, send, send_json, send_pending, url
+from lenslet.web.answers import FOREVER, RETRY_SECONDS, send, send_json, send_pending, url
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
 from lenslet.web.scope import Guests
@@ -21,7 +21,7 @@ WEBP = "image/webp"
 
 
 class Picture(Resource):
-    """What the index process makes of one image; `route` is where a client finds it."""
+    """What the index process makes of one image, a preview or a thumbnail, at `route`."""
 
     guests = Guests.PHOTO
     is_preview: bool
@@ -35,13 +35,16 @@ class Picture(Resource):
             (data, _), rev = self._read(image), image.stat.rev
         except NotFound:
             seconds = self.service.settings.thumb_wait
-            # An `<img>` would show 202 as a broken image.
             is_img = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
-            made = self._make(image, max(seconds, self.service.settings.img_wait * is_img))
-            if made is None and is_img:
-                reason = f"{path} is being read: try again in a few seconds."
-                raise StorageUnavailable(reason) from None
+            if is_img:  # which does not ask again
+                seconds = max(seconds, self.service.settings.img_wait)
+            made = self._make(image, seconds)
+            self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
             if made is None:
+                if is_img:
+                    raise falcon.HTTPServiceUnavailable(
+                        description="The picture is being made.", retry_after=RETRY_SECONDS
+                    ) from None
                 send_pending(req, resp, path, url(req, self.route, path=path))
                 return
             data, rev = made

@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 from lenslet.errors import NotFound
@@ -15,13 +14,10 @@ Answer = TypeVar("Answer")
 
 
 class Waiters:
-    """A limited number of places for requests that wait, so that threads are left for others.
+    """At most `most` requests that wait. `is_shared`: each look asks a bucket."""
 
-    `is_shared`: each look for a file is a request to a bucket.
-    """
-
-    def __init__(self, places: int, *, is_shared: bool) -> None:
-        self._places = threading.BoundedSemaphore(places)
+    def __init__(self, most: int, *, is_shared: bool) -> None:
+        self._places = threading.BoundedSemaphore(most)
         self._is_shared = is_shared
 
     def wait(
@@ -29,28 +25,28 @@ class Waiters:
     ) -> Answer | None:
         """Returns what `look` returns within `seconds`; None if it raises `NotFound` until then.
 
-        Without a free place it looks only once. It looks in a bucket once a second, or three times
-        if `seconds` is less than 3. `in_cache`: the file is in this host's cache, not the bucket.
+        Looks once if there is no place to wait; in a bucket once a second, or three times if
+        `seconds` is less than 3. `in_cache`: the file is in this host's cache.
         """
-        pause, until = _FIRST_POLL_SECONDS, time.monotonic() + seconds
-        if self._is_shared and not in_cache:
-            pause = min(seconds / _FEWEST_POLLS_S3, _POLL_SECONDS_S3)
-        with self.place() as has_place:
-            while True:
-                try:
-                    return look()
-                except NotFound:
-                    if not has_place or time.monotonic() + pause > until:
-                        return None
-                threading.Event().wait(pause)
-                pause = max(pause, min(1.2 * pause, _POLL_SECONDS))
-
-    @contextmanager
-    def place(self) -> Iterator[bool]:
-        """Takes a place while the context lasts; False if there is none."""
-        has_place = self._places.acquire(blocking=False)
+        costs = self._is_shared and not in_cache
+        has_place = bool(seconds) and self._places.acquire(blocking=False)
         try:
-            yield has_place
+            return _found(look, seconds if has_place else 0.0, costs=costs)
         finally:
             if has_place:
                 self._places.release()
+
+
+def _found(look: Callable[[], Answer], seconds: float, *, costs: bool) -> Answer | None:
+    pause, until = _FIRST_POLL_SECONDS, time.monotonic() + seconds
+    if costs:
+        pause = min(seconds / _FEWEST_POLLS_S3, _POLL_SECONDS_S3)
+        time.sleep(pause)
+    while True:
+        try:
+            return look()
+        except NotFound:
+            if time.monotonic() + pause >= until:
+                return None
+        time.sleep(pause)
+        pause = max(pause, min(1.2 * pause, _POLL_SECONDS))
