@@ -77,8 +77,7 @@ _UNUSABLE_PORTS = {
 
 def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
-    settings = latest[0] if latest else load_settings()
-    channel, status = shared()
+    settings, status, channel = shared().settings, shared().status, shared().channel
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
@@ -147,9 +146,9 @@ class Worker(gthread.ThreadWorker):
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
-        channel, status = shared()
+        channel, status = shared().channel, shared().status
         stop = stop_on_signals(signal.SIGTERM, signal.SIGQUIT)
-        loop, threads = index_process(latest[0], status, stop)
+        loop, threads = index_process(shared().settings, status, stop)
         threads.append(threading.Thread(target=receive, args=(channel, loop, stop)))
         for thread in threads:
             thread.start()
@@ -215,7 +214,7 @@ def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
-    fewest = 1 + bool(latest[0].worker_threads)
+    fewest = 1 + bool(shared().settings.worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
@@ -286,7 +285,7 @@ def pre_fork(server: Any, worker: Worker) -> None:
 def post_fork(server: Any, worker: Worker) -> None:
     """Begins a process."""
     quiet_pillow()
-    shared()[1].row = worker.row
+    shared().status.row = worker.row
 
 
 class Server(BaseApplication):

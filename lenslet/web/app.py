@@ -78,7 +78,6 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     """
     waiting = max(1, 3 * library.settings.web_threads // 4)
     folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
-    places = max(1, library.settings.web_threads * 3 // 4)
     service = Service(
         library=library,
         search=Search(library.tree, library.cache),

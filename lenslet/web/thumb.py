@@ -39,7 +39,6 @@ class Picture(Resource):
             if is_img:  # which does not ask again
                 seconds = max(seconds, self.service.settings.img_wait)
             made = self._make(image, seconds)
-            self._count(Count.THUMBNAILS_WAITED if made else Count.THUMBNAILS_PENDING)
             if made is None:
                 if is_img:
                     raise falcon.HTTPServiceUnavailable(
