@@ -33,7 +33,6 @@ from lenslet.storage.tree import Tree
 log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
-MERGE_SECONDS = 1.0  # events of one folder within this time cause one listing
 MOST_RECEIVED = 3  # times, of a message whose hosts died; then a scan must find what is lost
 _LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
 _TICK_SECONDS = 0.5
@@ -335,9 +334,8 @@ class Consumer:
             with self._lock:
                 self._held.append(held)
         for request in requests:
-            is_event = isinstance(request, Look) and not request.asked
             waiter: Waiter = (lambda ok: self._ended(held, ok)) if waits else (lambda ok: None)
-            self._loop.send(Awaited(request, waiter, MERGE_SECONDS if is_event else 0.0))
+            self._loop.send(Awaited(request, waiter))
         if not waits:
             self._end(held, delete=True)
 

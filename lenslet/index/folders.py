@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     ones when nothing else is due, each with whether it gets a thumbnail; the newest was written at
     `newest_ns`. `below` are the subfolders to look at in any case. `again` is in how many seconds
     to look again. `outage` says why storage cannot be used; then nothing else is known. `ok`: the
-    folder is as it should be.
+    folder is as it should be. `look` is what was compared, if the folder could be read.
     """
 
     task: Task
@@ -71,6 +71,7 @@ class Outcome(NamedTuple):
     again: float | None = None
     outage: str = ""
     ok: bool = True
+    look: Look | None = None
 
 
 class Claim(NamedTuple):
@@ -106,13 +107,19 @@ class Host:
 
 
 class Folders:
-    """Looks at the folders of a library, on any number of threads, but one for each folder."""
+    """Looks at the folders of a library, on any number of threads, but one for each folder.
 
-    def __init__(self, library: Library, clock: Clock, host: Host) -> None:
+    If it does not write, as for `lenslet check`, a look changes nothing.
+    """
+
+    def __init__(
+        self, library: Library, clock: Clock, host: Host | None = None, *, writes: bool = True
+    ) -> None:
         self._library = library
+        self._writes = writes
         self._looker = Looker(library, clock)
         self._clock = clock
-        self._host = host
+        self._host = host or Host()
 
     def look(self, task: Task) -> Outcome:
         """Looks at a folder, and handles what is wrong with it."""
@@ -156,11 +163,12 @@ class Folders:
         claim = Claim()
         if look.plan.todo:
             claim = self._host.claim(task, look.stored.reader, len(new))
-        try:
-            self._looker.write(look, claim.note, at_once=claim.at_once)
-        except errors.Denied as error:  # its subfolders are indexed all the same
-            return self._failed(task, error, look.children)
-        complete(look.contents.location, look.incomplete)
+        if self._writes:
+            try:
+                self._looker.write(look, claim.note, at_once=claim.at_once)
+            except errors.Denied as error:  # its subfolders are indexed all the same
+                return self._failed(task, error, look.children)
+            complete(look.contents.location, look.incomplete)
         now = self._clock()
         looked = Looked(now, now - began, began_ns, again=not claim.reads)
         record = self._record(look, task, looked)
@@ -174,6 +182,7 @@ class Folders:
             self._below(task, look),
             again,
             ok=claim.wait is None and not record.retry.failed,
+            look=look,
         )
 
     def _below(self, task: Task, look: Look) -> tuple[str, ...]:

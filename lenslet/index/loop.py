@@ -43,7 +43,6 @@ class Awaited(NamedTuple):
 
     request: Look | Render | View
     waiter: Waiter
-    delay: float = 0.0  # until a folder is looked at
 
 
 class Probe(NamedTuple):
@@ -143,12 +142,9 @@ class Loop:
                 self._pulse.search = message.problem
             case View(path):
                 self._view(message)
-            case Awaited(request, waiter, delay):
+            case Awaited(request, waiter):
                 self._walk.wait(request.path, waiter)
-                if isinstance(request, Look):
-                    self._walk.want(request, delay)
-                else:
-                    self._handle(request)
+                self._handle(request)
                 if isinstance(request, View):
                     self._walk.end(request.path)  # if it was not due
             case Probe():

@@ -13,14 +13,14 @@ from typing import Any
 
 from lenslet import __version__, config, errors, run
 from lenslet.config import Settings
-from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.index.look import Look, Looker
+from lenslet.errors import LensletError, one_line
+from lenslet.index.folders import Folders, Task
+from lenslet.index.look import Look
 from lenslet.index.loop import Loop
+from lenslet.index.record import Memory
 from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library, orphans
 from lenslet.library.health import Problem
-from lenslet.library.location import Location
-from lenslet.library.manifest import Dir
 from lenslet.library.orphans import Orphan
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
 from lenslet.storage import root_name
@@ -219,36 +219,40 @@ def _check(options: argparse.Namespace) -> int:
     if not _usable(library):
         return 1
     sys.setrecursionlimit(_DEEPEST)
-    looker = Looker(library, Clock())
-    found, locations, strays = list[Problem](), list[Location](), list[Orphan]()
-    counts, unsupported = Counter[str](), Counter[str]()
+    folders, memory = Folders(library, Clock(), writes=False), Memory()
+    found, strays, counts, unsupported = (
+        list[Problem](),
+        list[Orphan](),
+        Counter[str](),
+        Counter[str](),
+    )
 
-    def check(path: Path) -> Dir | None:
-        """Checks a folder and all below it; returns how it shows in its parent."""
-        entry = {"name": path.name, "kind": "branch"}
-        try:
-            contents = looker.contents(path)
-            served = library.locator.served(contents.location, contents.listing.folders)
-            look = looker.look(contents, {}, {name: check(path.child(name)) for name in served})
-        except errors.Ignored:
-            return None
-        except NotFound:
-            return entry
-        except (errors.BrokenPointer, errors.PointerLoop) as error:
-            found.append(Problem("brokenPointers", path, str(error)))
-            return {**entry, "kind": "leaf-pointer"}
-        except LensletError as error:
-            found.append(Problem("unreadableFolders", path, str(error)))
-            return entry
-        locations.append(contents.location)
-        found.extend(_in_folder(library.tree, path, look))
-        strays.extend(look.orphans)
-        counts.update(folders=1, items=len(look.plan.manifest.items))
-        unsupported.update(look.plan.manifest.unsupported)
-        return look.entry
+    def check(path: Path) -> None:
+        """Looks at a folder, at all below it, and again when it is known how those are shown."""
+        task = Task(path, memory.get(path), full=True, may_nest=memory.may_nest(path))
+        outcome = folders.look(task)
+        if outcome.record is None:
+            return
+        memory.put(path, outcome.record)
+        for name in outcome.record.children:
+            check(path.child(name))
+        if outcome.record.children:
+            outcome = folders.look(task._replace(known=memory.known(path)))
+        if outcome.record is None:
+            return
+        memory.put(path, outcome.record)
+        strays.extend(outcome.record.orphans)
+        if not outcome.look:
+            found.extend(outcome.record.health.problems)
+            return
+        found.extend(_in_folder(library.tree, path, outcome.look))
+        manifest = outcome.look.plan.manifest
+        counts.update(folders=1, items=len(manifest.items))
+        unsupported.update(manifest.unsupported)
 
     check(ROOT)
     found += _foreign(library.tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
+    locations = [each.location for each in memory.records.values() if each.location]
     if own := library.tree.own:
         known = orphans.folders_of(library.tree, locations)
         broken = any(problem.kind == "brokenPointers" for problem in found)
@@ -256,8 +260,8 @@ def _check(options: argparse.Namespace) -> int:
             strays += orphans.in_folder_gone(library.tree, folder)
     known_reasons = _reasons(library)
     for each in strays:
-        reason = known_reasons.get(each.path, each.reason)
-        found.append(Problem("orphanSidecars", each.path, reason))
+        kind = "changedPhotos" if each.is_shown else "orphanSidecars"
+        found.append(Problem(kind, each.path, known_reasons.get(each.path, each.reason)))
     print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
     _print_problems(found)
     gone = [each for each in strays if known_reasons.get(each.path) == orphans.GONE]
