@@ -1,10 +1,9 @@
 """Indexing: finds what changed, reads images, writes manifests, and updates search and health.
 
-The unit of work is the folder. `queue` says what is due, `loop` does it on threads (`work`),
-`folders` indexes one folder: `look` sees what is in it, `sidecars` reads those that changed,
-`compare` decides what the manifest says, `runs` has those whose images are read, `records` what is
-remembered. `read` reads images, `scan` finds what may have changed, `moves` lets sidecars follow
-their photos, `summary` writes what search and health read, `claims` says which of several hosts
-reads a folder. Request processes enqueue jobs, and read `status`, the shared memory in which this
-reports.
+`loop` is one thread that owns all state and takes `messages`. `walk` decides which folder is looked
+at and which images are read, `upkeep` when to scan and to write search and health, `work` is what
+they ask for, `record` what is remembered. Functions on other threads do what blocks: `folders` looks
+at one folder (with `look`, `sidecars` and the pure `compare`), `read` reads one of the `images` that
+wait, `scan` finds what may have changed, `summary` writes what search and health read, `moves` lets
+sidecars follow their photos. `pulse` reports in the shared memory `status`.
 """
