@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib.metadata
+import inspect
 import io
 import pathlib
 import threading
@@ -14,7 +16,7 @@ import zlib
 
 import pytest
 from conftest import CORPUS, draw, encode, exif
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 from playwright.sync_api import Browser
 
 from lenslet.images import Facts, pixels
@@ -307,6 +309,32 @@ def test_text_without_end_keeps_no_png_from_being_shown_and_fills_no_memory(text
         (few, quick), (many_bytes, seconds) = taken
         assert many_bytes < few + (16 << 20)
         assert seconds < 2 * quick + 1
+
+
+def test_pillow_has_the_names_that_are_changed_or_used_inside_it() -> None:
+    """Its documentation promises none of them, so setup.cfg admits only versions that were tried."""
+    requires = (importlib.metadata.requires("lenslet") or []) + [""]
+    assert {"pillow<14,>=12"} == {each for each in requires if each.startswith("pillow")}
+    ours = PngImagePlugin.PngStream
+    theirs = ours.__bases__[0]
+    assert (theirs.__module__, theirs.__name__) == ("PIL.PngImagePlugin", "PngStream")
+    for method, parameters in (
+        ("call", "cid pos length"),
+        ("crc", "cid data"),
+        ("crc_skip", "cid data"),
+    ):
+        assert list(inspect.signature(getattr(theirs, method)).parameters)[1:] == parameters.split()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("a", "b" * 100, zip=True)
+    with Image.open(io.BytesIO(encode(draw(300, 200), "PNG", pnginfo=text))) as image:
+        assert isinstance(image, PngImagePlugin.PngImageFile)
+        assert type(image.png) is ours
+        assert image.png.text_memory == 100 and image.png.fp is image.fp
+        assert image.tile
+        image.load()
+        assert image.tile == []
+    handlers = [JpegImagePlugin.MARKER[marker][2] for marker in (0xFFEC, 0xFFED)]
+    assert handlers[0] is JpegImagePlugin.APP is not handlers[1]
 
 
 class Files(http.server.SimpleHTTPRequestHandler):

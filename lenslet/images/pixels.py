@@ -148,8 +148,8 @@ def render(
     try:
         # Pillow reserves the memory of a WebP's picture while it opens it.
         _check_size(facts, max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
-        source.seek(0)
-        with Image.open(source, formats=_NAMES) as image:
+        file: Any = _Completed(source)
+        with Image.open(file, formats=_NAMES) as image:
             size = image.size
             facts = Facts(*size)
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
@@ -162,7 +162,7 @@ def render(
             draft = thumbnail and image.draft(None, (target[0] * 5 // 4, target[1] * 5 // 4))
             box = draft[1] if draft else (0.0, 0.0, float(size[0]), float(size[1]))
             if thumbnail or image.format == "PNG":
-                warning = _decode(image)
+                warning = _decode(image) or ("truncated" if file.was_cut else None)
                 if image.format == "PNG":
                     orientation, facts = _facts(image)
                 facts = replace(facts, warning=warning)
@@ -214,18 +214,19 @@ def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
 
 
 class _Completed:
-    """A JPEG file that ends with the marker for its end, also if that was cut off."""
+    """The file of an image; a JPEG ends with the marker for its end, also if that was cut off."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._end = b"\xff\xd9" if _head(file).startswith(b"\xff\xd8") else b""
         self.was_cut = False
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self._file.read(size)
-        if data or self.was_cut:
+        data = self._file.read(size)
+        if data or not self._end:
             return data
-        self.was_cut = True
-        return b"\xff\xd9"
+        data, self._end, self.was_cut = self._end, b"", True
+        return data
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -233,12 +234,9 @@ class _Completed:
 
 def _decode(image: Image.Image) -> str | None:
     """Decodes an image; returns a warning if only a part could be decoded."""
-    file = _Completed(image.fp)  # type: ignore[attr-defined]
-    if isinstance(image, _JPEG):
-        image.fp = file  # type: ignore[assignment]
     try:
         image.load()
-        return "truncated" if file.was_cut else None
+        return None
     except (OSError, SyntaxError, ValueError) as error:
         storage_failed = isinstance(error, OSError) and error.errno is not None
         if storage_failed or image.format == "WEBP":
