@@ -340,7 +340,7 @@ def test_only_so_many_archives_are_sent_at_a_time(serve, root) -> None:
         with put(root / f"f/{number}.jpg").open("r+b") as file:
             file.truncate(30_000_000)
     put(root / "g/a.jpg")
-    server: Server = serve(root, WEB_CONCURRENCY="1", WEB_THREADS="8")
+    server: Server = serve(root, WEB_CONCURRENCY="1")
     server.until(lambda: len(server.json("/folders?path=f").get("items", [])) == 4)
     with contextlib.ExitStack() as clients:
         downloads = [clients.enter_context(start(server, "/zip?path=f")) for _ in range(4)]
