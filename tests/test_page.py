@@ -1623,6 +1623,7 @@ def test_all_texts_are_in_the_file_of_strings() -> None:
         assert sentences == [], name
 
 
+@pytest.mark.timing
 def test_a_large_photo_is_sharp_soon_over_a_slow_line(serve, open_page, root: pathlib.Path) -> None:
     noise = Image.effect_noise((6000, 4000), 60).convert("RGB")
     out = io.BytesIO()

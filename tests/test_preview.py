@@ -118,6 +118,7 @@ def test_a_damaged_image_is_shown_as_far_as_it_can_be_decoded(make_gallery, root
     assert gallery.items()["a.jpg"]["warning"] == "truncated"
 
 
+@pytest.mark.timing
 def test_the_preview_of_24_megapixels_is_small(make_gallery, root) -> None:
     put(root / "a.jpg", encode(photo(6000, 4000), quality=92))
     gallery = make_gallery(THUMB_WAIT="30")
@@ -263,6 +264,7 @@ def test_an_img_waits_longer_also_for_a_new_file(make_gallery, root, header, set
         gallery.app.get("/preview?path=a.jpg", headers=header, status=200)
 
 
+@pytest.mark.timing
 def test_an_img_does_not_wait_longer_than_img_wait(make_gallery, root) -> None:
     put(root / "a.jpg")
     gallery = make_gallery(IMG_WAIT="0.3")
@@ -284,6 +286,7 @@ def test_two_requests_at_once_get_one_preview(make_gallery, root, tmp_path) -> N
     assert len(kept(tmp_path)) == 1
 
 
+@pytest.mark.timing
 def test_a_preview_is_there_soon_while_a_library_is_being_indexed(serve, root) -> None:
     data = jpeg(1600, 1200)
     for number in range(600):

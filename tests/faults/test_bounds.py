@@ -258,6 +258,7 @@ SHAPES = {
 }  # fmt: skip
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_sidecar_of_any_shape_is_parsed_in_proportion_and_can_be_written(
     root, make_gallery: Callable[..., Gallery], shape: str
@@ -366,6 +367,7 @@ def test_a_session_takes_a_few_kb(root, serve: Callable[..., Server]) -> None:
         assert server.request(method, route, {"x": "y" * 200_000})[0] == 401
 
 
+@pytest.mark.timing
 def test_what_comes_before_the_token_is_checked_costs_little(
     root, serve: Callable[..., Server]
 ) -> None:
@@ -380,6 +382,7 @@ def test_what_comes_before_the_token_is_checked_costs_little(
     assert sum(map(processor_seconds, pids)) - before < 1.5  # it was 3.2
 
 
+@pytest.mark.timing
 def test_suggestions_of_a_library_with_very_many_tags_are_quick(
     root, make_gallery: Callable[..., Gallery], tmp_path
 ) -> None:

@@ -717,6 +717,7 @@ def timed(ask: Asker, target: str) -> tuple[float, Answer]:
     return time.monotonic() - begun, answer
 
 
+@pytest.mark.timing
 def test_no_query_takes_more_than_a_second(large_server: Server) -> None:
     """In a library of 20,000 items. One that would may be refused with 400."""
     wanted = [f"/search?{query}" for query in expensive_queries()]
@@ -733,6 +734,7 @@ def test_no_query_takes_more_than_a_second(large_server: Server) -> None:
     record("expensive queries", requests=ask.asked, slowest_seconds=round(slowest, 3))
 
 
+@pytest.mark.timing
 def test_expensive_queries_of_16_clients_do_not_stop_the_others(large_server: Server) -> None:
     """A service that others watch says that it lives, within a second each time."""
     stop, queries = threading.Event(), expensive_queries()

@@ -447,6 +447,7 @@ def test_no_edit_is_lost_or_half_when_some_requests_to_the_store_fail(
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("alone", "fault"),
     [
@@ -503,6 +504,7 @@ def hold(connection: Connection, request: bytes) -> None:
         connection.wfile.write(connection.answer(request))
 
 
+@pytest.mark.timing
 def test_a_request_that_the_store_does_not_answer_makes_no_other_fail(
     serve: Serve, ours: BucketPath, proxy: Proxy
 ) -> None:
@@ -530,6 +532,7 @@ def test_a_request_that_the_store_does_not_answer_makes_no_other_fail(
     assert max(answer.seconds for answer in others) < min(answer.seconds for answer in slow)
 
 
+@pytest.mark.timing
 def test_a_store_that_says_nothing_keeps_no_thread_from_what_needs_no_store(
     serve: Serve, ours: BucketPath, proxy: Proxy
 ) -> None:
