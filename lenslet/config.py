@@ -1,205 +1,178 @@
-"""Settings from environment variables and a file of them."""
+"""Settings from environment variables and a file of such lines."""
 
 import contextlib
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path as FilePath
 from typing import Any
 
 from lenslet import paths
 from lenslet.errors import SettingError
 
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Make = Callable[[str], Any]
+IPNetwork = IPv4Network | IPv6Network
 # What is so without these settings.
-ACCESS = dict.fromkeys(
-    ("API_TOKEN", "READ_TOKEN", "AUTH_HEADER"),
-    "everyone who reaches the port may do everything",
-)
+_OPEN = "everyone who reaches the port may do everything"
+ACCESS = dict.fromkeys(("API_TOKEN", "READ_TOKEN", "AUTH_HEADER"), _OPEN)
 _UNTOUCHED = {"STATE_DIR": "Lenslet writes its own files beside the photos"}
-_ALIKE, _ALIKE_IF_OURS = 0.92, 0.5  # see difflib.get_close_matches
-_LOOPBACK = ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")
+# How much the letters of two names are alike: APP_TOKEN is API_TOKEN to 0.89, THREAD_TOKEN is
+# READ_TOKEN to 0.91. Only Lenslet's variables begin with LENSLET_.
+_ALIKE, _ALIKE_OURS = 0.92, 0.7
+# A line of a file: its name, and its value in double quotes, in single quotes or without.
+_LINE = re.compile(
+    r"""(?:export\s+)?(\w+)\s*=\s*(?:"([^"\0]*)"|'([^'\0]*)'|([^"'\s\0][^\0]*?)?)(?:\s+\#.*)?"""
+)
+_LOOPBACK = ip_network("127.0.0.0/8"), ip_network("::1")
 
 
-def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
-    what = f"{'a whole number' if kind is int else 'a number'} from {low} to {high}"
+def _setting(make: Make, what: str, default: Any = "", *, is_secret: bool = False) -> Any:
+    """A field with the value `make(text)`; a `ValueError` means that it must be `what`.
 
-    def check(text: str) -> int | float:
-        try:
-            value = kind(text if text.isascii() else "")
-        except ValueError:
-            value = kind(high + 1)
-        if not low <= value <= high:
-            raise ValueError(what)
+    Neither `repr` nor an error shows a secret.
+    """
+    return field(default=default, repr=not is_secret, metadata={"make": make, "what": what})
+
+
+def _number(default: float, low: float, high: float, *, or_zero: bool = False) -> Any:
+    def make(text: str) -> float:
+        value = type(default)(text if text.isascii() else "")
+        if not (low <= value <= high or (or_zero and value == 0)):
+            raise ValueError(text)
         return value
 
-    return check
+    what = f"{'a whole number' if isinstance(default, int) else 'a number'} from {low} to {high}"
+    return _setting(make, f"0, or {what}" if or_zero else what, default)
 
 
-def _bytes(low: int, high: int) -> Callable[[str], int]:
-    def check(text: str) -> int:
-        """Returns a number of bytes; `512M` means 512 MiB."""
+def _bytes(default: int, low: int, high: int) -> Any:
+    def make(text: str) -> int:
         match = re.fullmatch(r"(\d{1,16})([KMGT]?)", text.strip().upper(), re.ASCII)
         value = int(match[1]) << 10 * " KMGT".index(match[2] or " ") if match else -1
         if not low <= value <= high:
-            raise ValueError(f"a number of bytes such as 1500000 or 512M, from {low} to {high}")
+            raise ValueError(text)
         return value
 
-    return check
+    return _setting(make, f"bytes such as 1500000 or 512M, from {low} to {high}", default)
 
 
-def _text(pattern: str, what: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
+def _matching(pattern: str, make: Make = str) -> Make:
+    """Returns a function that calls `make` with a text that has this pattern."""
+
+    def matching(text: str) -> Any:
         if not re.fullmatch(pattern, text):
-            raise ValueError(what)
-        return text
+            raise ValueError(text)
+        return make(text)
 
-    return check
-
-
-def _switch(text: str) -> bool:
-    return _text("on|off", "on or off")(text) == "on"
+    return matching
 
 
-_not_empty = _text(r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty")
-_any_url = _text(r"https?://[^\s/]+(/\S*)?", "a URL such as https://s3.example.org")
-_location = _text(r"/[^\s?#]*/", "a path that begins and ends with /, such as /originals/")
-_token = _text(r"[!-~]{8,}", "8 or more printable ASCII characters without spaces")
-_header = _text(r"[A-Za-z][A-Za-z0-9-]*", "the name of a header, such as Remote-User")
-_bucket = _text(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "the name of a bucket, without s3:// and without a prefix"
-)
+def _each(make: Make) -> Make:
+    """Returns a function that calls `make` with each of the texts that commas separate."""
+    return lambda text: tuple(make(word.strip()) for word in text.split(",") if word.strip())
 
 
-def _url(text: str) -> str:
-    return _any_url(text).rstrip("/")
+def _list(make: Make, what: str, default: tuple[Any, ...] = ()) -> Any:
+    return _setting(_each(make), f"{what}, separated by commas", default)
 
 
-def _scan_seconds(text: str) -> float:
-    try:
-        return 0.0 if text.strip() == "0" else float(_number(float, 1, 86_400)(text))
-    except ValueError as error:
-        raise ValueError(f"0, or {error}") from error
+def _token() -> Any:
+    what = "8 or more printable ASCII characters without spaces"
+    return _setting(_matching("[!-~]{8,}"), what, is_secret=True)
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _url() -> Any:
+    make = _matching(r"https?://[^\s/]+(/\S*)?", lambda url: url.rstrip("/"))
+    return _setting(make, "a URL such as https://s3.example.org")
 
 
-def _buckets(text: str) -> tuple[str, ...]:
-    return tuple(map(_bucket, _words(text)))
-
-
-def _absolute_folders(text: str) -> tuple[str, ...]:
-    folders = _words(text)
-    if not all(map(os.path.isabs, folders)):
-        raise ValueError("absolute folders, separated by commas")
-    return folders
-
-
-def _root(text: str) -> str:
-    return os.path.expanduser(_not_empty(text))
+def _origins(text: str) -> Any:
+    return ("*",) if text.strip() == "*" else _each(_matching(r"https?://[^/\s*]+"))(text)
 
 
 def _folder(text: str) -> str:
     """Returns the absolute folder that a text means; `~` is the user's home."""
     folder = os.path.expanduser(text)
     if not os.path.isabs(folder):
-        raise ValueError("an absolute folder, such as /var/lib/lenslet or ~/lenslet")
+        raise ValueError(text)
     return folder
-
-
-def _networks(text: str) -> tuple[IPNetwork, ...]:
-    try:
-        return tuple(map(ipaddress.ip_network, _words(text)))
-    except ValueError as error:
-        raise ValueError("IP addresses or networks, separated by commas") from error
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    origins = _words(text)
-    named = all(re.fullmatch(r"https?://[^/\s*]+", origin) for origin in origins)
-    if not named and origins != ("*",):
-        raise ValueError("origins such as https://example.org, separated by commas, or * alone")
-    return origins
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(host.lower() for host in _words(text))
-    if not all(re.fullmatch(r"[a-z0-9_.-]+", host) for host in hosts):
-        raise ValueError("host names without a port, separated by commas")
-    return hosts
 
 
 def _prefix(text: str) -> str:
     """Returns the prefix that keys begin with: empty, or ending with `/`."""
     prefix = text.strip("/")
     if not all(map(paths.usable_segment, prefix.split("/") if prefix else ())):
-        raise ValueError("segments joined by /, none of them empty, '.' or '..'")
+        raise ValueError(text)
     return f"{prefix}/" if prefix else ""
 
 
-def _setting(default: Any, check: Callable[[str], Any]) -> Any:
-    """A field with the value `check(text)`; its `ValueError` says which values are allowed."""
-    return field(default=default, metadata={"check": check})
-
-
-def _secret() -> Any:
-    """A token. Neither `repr` nor an error shows it."""
-    return field(default="", repr=False, metadata={"check": _token})
+_FILLED, _NOT_EMPTY = r"(?s)[^\0]*[^\0\s][^\0]*", "text that is not empty"
+_BUCKET, _HOST = r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "[A-Za-z0-9_.-]+"
+_ORIGINS = "origins such as https://example.org, separated by commas, or * alone"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting, checked. Each field is the environment variable of the same name.
 
-    Sizes are bytes or pixels, times are seconds. `cache_dir` comes from `XDG_CACHE_HOME`, and
-    `state_home` from `XDG_STATE_HOME`. With `s3_bucket`, `root_path` is not used. With
+    Sizes are bytes or pixels, times are seconds. With `s3_bucket`, `root_path` is not used. With
     `worker_threads` 0 there is no index process here; with `scan_seconds` 0 it does not scan.
     """
 
-    root_path: str = _setting("./data", _root)
-    s3_bucket: str = _setting("", _bucket)
-    s3_prefix: str = _setting("", _prefix)
-    s3_endpoint: str = _setting("", _url)
-    aws_region: str = _setting("", str.strip)
-    state_dir: str = _setting("", _folder)
-    host: str = _setting("127.0.0.1", _not_empty)
-    port: int = _setting(7070, _number(int, 1, 65535))
-    web_concurrency: int = _setting(2, _number(int, 1, 64))
-    web_threads: int = _setting(32, _number(int, 1, 256))
-    worker_threads: int = _setting(0, _number(int, 0, 64))
-    thumb_long_edge: int = _setting(256, _number(int, 16, 4096))
-    thumb_quality: int = _setting(70, _number(int, 1, 100))
-    thumb_wait: float = _setting(0.8, _number(float, 0, 30))
-    index_memory: int = _setting(0, _bytes(64 * 1024**2, 2**50))
-    decode_seconds: float = _setting(40.0, _number(float, 1, 3600))
-    preview_bytes: int = _setting(1024**3, _bytes(16 * 1024**2, 2**50))
-    page: bool = _setting(True, _switch)
-    img_wait: float = _setting(15.0, _number(float, 0, 60))
-    page_size: int = _setting(1000, _number(int, 1, 100_000))
-    ignore: tuple[str, ...] = _setting((), _words)
-    max_pixels: int = _setting(150_000_000, _number(int, 1, 2_000_000_000))
-    max_file_bytes: int = _setting(512 * 1024**2, _bytes(1, 2**40))
-    scan_seconds: float = _setting(30.0, _scan_seconds)
-    presign_seconds: int = _setting(900, _number(int, 0, 604_800))
-    api_token: str = _secret()
-    read_token: str = _secret()
-    auth_header: str = _setting("", _header)
-    trusted_proxies: tuple[IPNetwork, ...] = _setting(_LOOPBACK, _networks)
-    allowed_hosts: tuple[str, ...] = _setting((), _hosts)
-    cors_origins: tuple[str, ...] = _setting((), _origins)
-    accel_prefix: str = _setting("", _location)
-    log_format: str = _setting("text", _text("text|json", "text or json"))
-    pointer_roots: tuple[str, ...] = _setting((), _absolute_folders)
-    pointer_buckets: tuple[str, ...] = _setting((), _buckets)
-    jobs_queue_url: str = _setting("", _url)
-    jobs_urgent_queue_url: str = _setting("", _url)
-    cache_dir: str = "~/.cache/lenslet"
-    state_home: str = "~/.local/state/lenslet"
+    root_path: str = _setting(_matching(_FILLED, os.path.expanduser), _NOT_EMPTY, "./data")
+    s3_bucket: str = _setting(_matching(_BUCKET), "the name of a bucket, without s3:// or a prefix")
+    s3_prefix: str = _setting(_prefix, "segments joined by /, none of them empty, '.' or '..'")
+    s3_endpoint: str = _url()
+    aws_region: str = _setting(str.strip, "text")
+    state_dir: str = _setting(_folder, "an absolute folder, such as ~/lenslet")
+    host: str = _setting(_matching(_FILLED), _NOT_EMPTY, "127.0.0.1")
+    port: int = _number(7070, 1, 65535)
+    web_concurrency: int = _number(2, 1, 64)
+    web_threads: int = _number(8, 1, 256)
+    worker_threads: int = _number(0, 0, 64)
+    thumb_long_edge: int = _number(256, 16, 4096)
+    thumb_quality: int = _number(70, 1, 100)
+    thumb_wait: float = _number(0.8, 0, 30)
+    index_memory: int = _bytes(0, 64 * 1024**2, 2**50)
+    decode_seconds: float = _number(40.0, 1, 3600)
+    preview_bytes: int = _bytes(1024**3, 16 * 1024**2, 2**50)
+    page: bool = _setting(_matching("on|off", lambda text: text == "on"), "on or off", True)
+    img_wait: float = _number(15.0, 0, 60)
+    page_size: int = _number(1000, 1, 100_000)
+    ignore: tuple[str, ...] = _list(str, "globs")
+    max_pixels: int = _number(150_000_000, 1, 2_000_000_000)
+    max_file_bytes: int = _bytes(512 * 1024**2, 1, 2**40)
+    scan_seconds: float = _number(30.0, 1, 86_400, or_zero=True)
+    presign_seconds: int = _number(900, 0, 604_800)
+    api_token: str = _token()
+    read_token: str = _token()
+    auth_header: str = _setting(_matching("[A-Za-z][A-Za-z0-9-]*"), "a header, such as Remote-User")
+    trusted_proxies: tuple[IPNetwork, ...] = _list(
+        ip_network, "IP addresses or networks", _LOOPBACK
+    )
+    allowed_hosts: tuple[str, ...] = _list(_matching(_HOST, str.lower), "host names without a port")
+    cors_origins: tuple[str, ...] = _setting(_origins, _ORIGINS, ())
+    accel_prefix: str = _setting(_matching(r"/[^\s?#]*/"), "a path that begins and ends with /")
+    log_format: str = _setting(_matching("text|json"), "text or json", "text")
+    pointer_roots: tuple[str, ...] = _list(_matching("(?s)/.*"), "absolute folders")
+    pointer_buckets: tuple[str, ...] = _list(_matching(_BUCKET), "names of buckets")
+    jobs_queue_url: str = _url()
+    jobs_urgent_queue_url: str = _url()
+    xdg_cache_home: str = _setting(str, "a folder", "~/.cache")
+    xdg_state_home: str = _setting(str, "a folder", "~/.local/state")
+
+    @property
+    def cache_dir(self) -> str:
+        """Where this host keeps what can be made again."""
+        return os.path.join(os.path.expanduser(self.xdg_cache_home), "lenslet")
+
+    @property
+    def state_home(self) -> str:
+        """Where Lenslet's own files are if the root cannot be written."""
+        return os.path.join(os.path.expanduser(self.xdg_state_home), "lenslet")
 
     @property
     def backend(self) -> str:
@@ -221,37 +194,30 @@ class Settings:
         return bool(self.jobs_queue_url and self.s3_bucket and not self.state_dir)
 
 
-def settings(environ: Mapping[str, str]) -> Settings:
+def settings(variables: Mapping[str, str]) -> Settings:
     """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""
-    values = _defaults(environ)
-    for each in _fields():
-        text = environ.get(each.name.upper(), "")
+    values = _defaults(variables)
+    for each in fields(Settings):
+        name = each.name.upper()
         try:
-            if text:
-                values[each.name] = each.metadata["check"](text)
+            if text := variables.get(name, ""):
+                values[each.name] = each.metadata["make"](text)
         except ValueError as error:
             shown = f"={text!r}" if each.repr else ""
-            raise SettingError(f"{each.name.upper()}{shown}: must be {error}") from error
-    home = os.path.expanduser(environ.get("HOME") or "~")
-    for name, variable, default in (
-        ("cache_dir", "XDG_CACHE_HOME", ".cache"),
-        ("state_home", "XDG_STATE_HOME", ".local/state"),
-    ):
-        above = environ.get(variable) or os.path.join(home, default)
-        values[name] = os.path.join(os.path.expanduser(above), "lenslet")
+            raise SettingError(f"{name}{shown}: must be {each.metadata['what']}") from error
     return Settings(**values)
 
 
-def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+def _defaults(variables: Mapping[str, str]) -> dict[str, Any]:
     """Defaults that depend on the host and on where the root is.
 
     With a bucket, threads mostly wait for the network, so there are more of them. A scan costs
     requests, so scans are rarer.
     """
     cores, memory = os.cpu_count() or 1, max(_memory() // 4, 64 * 1024**2)
-    if not environ.get("S3_BUCKET"):
+    if not variables.get("S3_BUCKET"):
         return {"worker_threads": cores, "index_memory": memory}
-    scan_seconds = 3600.0 if environ.get("JOBS_QUEUE_URL") else 120.0
+    scan_seconds = 3600.0 if variables.get("JOBS_QUEUE_URL") else 120.0
     threads = min(4 * cores, 64)
     return {"worker_threads": threads, "index_memory": memory, "scan_seconds": scan_seconds}
 
@@ -271,81 +237,52 @@ def _memory() -> int:
     return min(found)
 
 
-def load(environ: Mapping[str, str], filed: Mapping[str, str]) -> Settings:
-    """Returns the settings of the environment; `filed` has what it leaves unset, from a file."""
-    here = {name: value for name, value in environ.items() if value}
-    bucketless = "ROOT_PATH" in here  # the environment's folder wins over the file's bucket
-    merged = {n: v for n, v in filed.items() if n != "S3_BUCKET" or not bucketless} | here
-    return settings(merged)
+def names() -> list[str]:
+    """Returns the names of all settings, as environment variables."""
+    return [each.name.upper() for each in fields(Settings)]
 
 
-# The file with settings
+def misspelt(variables: Iterable[str], found: Settings) -> list[str]:
+    """Returns a sentence for each variable whose name is nearly that of a setting.
 
-
-def read_env_file(path: str) -> dict[str, str]:
-    """Returns the variables of a file such as `.env`."""
-    try:
-        return dotenv(FilePath(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} cannot be read: {error}") from error
-
-
-def dotenv(text: str) -> dict[str, str]:
-    """Parses a `.env` file: `NAME=value` lines, `#` comments, optional quotes."""
-    found: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip().removeprefix("export ").strip()
-        if not line or line.startswith("#"):
-            continue
-        name, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not name.isidentifier() or "\0" in value:
-            raise SettingError(f"line {number} of the env file: must be NAME=value")
-        if value[:1] in ('"', "'"):
-            value, quote, rest = value[1:].partition(value[0])
-            if not (quote and re.fullmatch(r"(\s+#.*)?", rest)):
-                reason = "a value in quotes ends with its quote, and only a comment may follow"
-                raise SettingError(f"line {number} of the env file: {reason}")
-        else:
-            value = value.partition(" #")[0].rstrip()
-        found[name] = value
-    return found
-
-
-def misspelt(variables: Iterable[str]) -> dict[str, str]:
-    """Returns the variables that look like settings and are none, each with the one it means.
-
-    What begins with `LENSLET_` is meant for us, so it need not look alike as much.
+    Raises `SettingError` if access or the photos may be unprotected because of it.
     """
-    found = {}
-    for name in sorted(set(variables) - set(names())):
-        text = name.upper().removeprefix("LENSLET_")
-        alike = _ALIKE if text == name.upper() else _ALIKE_IF_OURS
-        for meant in difflib.get_close_matches(text, names(), 1, alike):
-            found[name] = meant
-    return found
-
-
-def check_misspelt(found: Settings, variables: Iterable[str]) -> list[str]:
-    """Returns one sentence for each misspelt setting.
-
-    Raises `SettingError` if access, or the photos, may be unprotected for it.
-    """
-    guards = {} if found.is_guarded else ACCESS
-    guards = guards | ({} if found.state_dir else _UNTOUCHED)
+    guards = ({} if found.is_guarded else ACCESS) | ({} if found.state_dir else _UNTOUCHED)
+    known = {"".join(sorted(name)): name for name in names()}  # letters are often swapped
     sentences = []
-    for name, meant in misspelt(variables).items():
-        sentence = f"{name} is not a setting: do you mean {meant}?"
-        if meant in guards:
-            without = f"Without that, {guards[meant]}. Rename {name}, or unset it."
-            raise SettingError(f"{sentence} {without}")
-        sentences.append(sentence)
+    for name in sorted(set(variables) - set(names())):
+        letters = "".join(sorted(name.upper().removeprefix("LENSLET_")))
+        alike = _ALIKE_OURS if name.startswith("LENSLET_") else _ALIKE
+        for near in difflib.get_close_matches(letters, known, 1, alike):
+            sentence = f"{name} is not a setting: do you mean {known[near]}?"
+            if without := guards.get(known[near]):
+                raise SettingError(f"{sentence} Without that, {without}; or unset {name}.")
+            sentences.append(sentence)
     return sentences
 
 
-def names() -> list[str]:
-    """Returns the names of all settings, as environment variables."""
-    return [each.name.upper() for each in _fields()]
+def read_env_file(file: str) -> dict[str, str]:
+    """Returns the variables of a file of `NAME=value` lines, with `#` comments and quotes."""
+    try:
+        lines = FilePath(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{file!r} cannot be read: {error}") from error
+    found = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise SettingError(f"{file!r} line {number}: must be NAME=value, with closed quotes")
+        found[match[1]] = match[2] or match[3] or match[4] or ""
+    return found
 
 
-def _fields() -> list[Field[Any]]:
-    return [each for each in fields(Settings) if "check" in each.metadata]
+def merged(environ: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables of the environment that are not empty, and others of a file.
+
+    A folder that the environment names wins over the file's bucket.
+    """
+    here = {name: value for name, value in environ.items() if value}
+    hidden = {"S3_BUCKET": ""} if "ROOT_PATH" in here else {}
+    return {**filed, **hidden, **here}

@@ -361,8 +361,8 @@ class Server:
         environ |= {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONWARNINGS": "default"}
         environ["XDG_STATE_HOME"] = str(home / "cache-state")
         with self.log.open("wb") as log:
-            has_own = os.path.exists(os.path.join(cwd, "gunicorn.conf.py"))
-            elsewhere = [] if has_own else ["--config", str(ROOT / "gunicorn.conf.py")]
+            here = os.path.exists(os.path.join(cwd, "gunicorn.conf.py"))
+            elsewhere = [] if here else ["--config", str(ROOT / "gunicorn.conf.py")]
             command = [sys.executable, "-m", "gunicorn", *elsewhere]
             self.process = subprocess.Popen(
                 command, cwd=cwd, env=environ, stdout=log, stderr=log, start_new_session=True

@@ -308,7 +308,7 @@ def test_a_bad_setting_is_named_and_no_token_is_shown(name, value) -> None:
 )  # fmt: skip
 def test_a_slip_in_a_name_that_gives_access_is_pointed_out(name, meant) -> None:
     with pytest.raises(SettingError, match=f"^{name} is not a setting: do you mean {meant}\\?"):
-        config.check_misspelt(settings({}), [name])
+        config.misspelt([name], settings({}))
 
 
 def test_such_a_slip_opens_no_service(root, tmp_path) -> None:
@@ -327,26 +327,34 @@ AWS_PROFILE AWS_DEFAULT_REGION AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSI
 AWS_WEB_IDENTITY_TOKEN_FILE AWS_ENDPOINT_URL AWS_MAX_ATTEMPTS KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT
 GITHUB_TOKEN GH_TOKEN NPM_TOKEN HF_TOKEN CF_API_TOKEN CLOUDFLARE_API_TOKEN GITHUB_API_TOKEN API_KEY API_URL BOT_TOKEN
 AUTH_TOKEN ACCESS_TOKEN REFRESH_TOKEN PIP_INDEX_URL LOG_LEVEL INVOCATION_ID JOURNAL_STREAM NOTIFY_SOCKET LISTEN_FDS
-XDG_CACHE_HOME XDG_STATE_HOME GUNICORN_CMD_ARGS PYTHONUNBUFFERED LENSLET_CORPUS
+XDG_CACHE_HOME XDG_STATE_HOME XDG_DATA_HOME XDG_CONFIG_HOME XDG_DATA_DIRS GUNICORN_CMD_ARGS PYTHONUNBUFFERED
+LENSLET_CORPUS APP_TOKEN THREAD_TOKEN
 """
 
 
 def test_a_slip_that_would_have_written_beside_the_photos_starts_nothing() -> None:
     with pytest.raises(SettingError, match=r"^STATEDIR is not a setting: do you mean STATE_DIR"):
-        config.check_misspelt(settings({"API_TOKEN": FULL}), ["STATEDIR"])
-    config.check_misspelt(settings({"API_TOKEN": FULL, "STATE_DIR": "/tmp/x"}), ["STATEDIR"])
+        config.misspelt(["STATEDIR"], settings({"API_TOKEN": FULL}))
+    sentence = "STATEDIR is not a setting: do you mean STATE_DIR?"
+    guarded = settings({"API_TOKEN": FULL, "STATE_DIR": "/tmp/x"})
+    assert config.misspelt(["STATEDIR"], guarded) == [sentence]
 
 
 def test_variables_of_other_programs_are_no_slips() -> None:
-    assert config.misspelt(OTHERS.split()) == {}
-    config.check_misspelt(settings({}), [*OTHERS.split(), "APP_TOKEN", "THREAD_TOKEN"])
-    config.check_misspelt(settings({"READ_TOKEN": FULL}), ["APITOKEN"])  # a token is asked for
+    assert config.misspelt(OTHERS.split(), settings({})) == []
+
+
+def test_a_slip_starts_a_service_that_asks_for_another_token() -> None:
+    sentence = "APITOKEN is not a setting: do you mean API_TOKEN?"
+    assert config.misspelt(["APITOKEN"], settings({"READ_TOKEN": FULL})) == [sentence]
 
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("LENSLET_PORT", "PORT"), ("STATEDIR", "STATE_DIR"), ("ROOTPATH", "ROOT_PATH"), ("port", "PORT"),
-     ("THUMB_QUALITI", "THUMB_QUALITY")],
+    [("LENSLET_PORT", "PORT"), ("ROOTPATH", "ROOT_PATH"), ("port", "PORT"), ("ALLOWED_HOST", "ALLOWED_HOSTS"),
+     ("THUMB_QUALTIY", "THUMB_QUALITY"), ("LENSLET_ROOTPATH", "ROOT_PATH")],
 )  # fmt: skip
 def test_a_name_that_looks_like_a_setting_names_the_one_that_may_be_meant(name, meant) -> None:
-    assert config.misspelt([name]) == {name: meant}
+    assert config.misspelt([name], settings({})) == [
+        f"{name} is not a setting: do you mean {meant}?"
+    ]

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import urllib.parse
 from collections.abc import Iterator
@@ -552,6 +553,7 @@ def test_thumbnails_that_are_made_again_appear_by_themselves_and_are_kept(
 ) -> None:
     """In the grid, as the cover of a folder, and among the results of a search."""
     old(root / "sub/a.jpg", photo(1))
+    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
     server = serve(root, cwd=str(tmp_path))
     wait_until_indexed(server)
     page = open_page(server, "#/sub/")

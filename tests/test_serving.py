@@ -479,27 +479,33 @@ def test_a_root_that_loses_its_rights_ends_no_process(root, tmp_path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, tmp_path) -> None:
+@pytest.fixture
+def checkout(tmp_path) -> pathlib.Path:
+    """A folder with `gunicorn.conf.py`, and so with a `.env`."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    shutil.copy(ROOT / "gunicorn.conf.py", folder)
+    return folder
+
+
+def test_a_reload_with_a_bad_setting_keeps_the_old_ones(serve: Serve, root, checkout) -> None:
     fill(root, 1)
-    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
-    server = serve(root, cwd=str(tmp_path))
-    (tmp_path / ".env").write_text("PAGE_SIZE=none\n")
+    server = serve(root, cwd=str(checkout))
+    (checkout / ".env").write_text("PAGE_SIZE=none\n")
     reload(server)
     server.until(lambda: server.thumbnail("many/img0.jpg")[0] == 200)
     assert "PAGE_SIZE='none': must be a whole number" in server.log.read_text()
 
 
-def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, tmp_path) -> None:
+def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, checkout) -> None:
     fill(root, 1)
-    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
-    env, token = tmp_path / ".env", "API_TOKEN='token-of-mine' # for the phone\n"
+    env, token = checkout / ".env", "API_TOKEN='token-of-mine' # for the phone\n"
     env.write_text(token)
-    server = serve(root, cwd=str(tmp_path))
+    server = serve(root, cwd=str(checkout))
     assert server.get("/folders")[0] == 401
     assert server.get("/folders", Authorization="Bearer token-of-mine")[0] in (200, 202)
-    kept = "the settings stay as they were: "
     for text, said in (
-        ("", f"{kept}everyone would have access now"),
+        ("", "the settings stay as they were: everyone would have access now"),
         (f"{token}HOST=localhost\n", "HOST and PORT count from the next start"),
     ):
         env.write_text(text)
@@ -508,27 +514,13 @@ def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, tm
         server.until(lambda said=said: said in server.log.read_text())
 
 
-def test_a_strangers_folder_shows_nothing_else_when_it_is_served(
-    serve: Serve, root, tmp_path
-) -> None:
-    """Its `.env` would open the user's other photos to a page of the stranger."""
-    put(tmp_path / "private/secret.jpg")
-    target = {"type": "local", "path": str(tmp_path / "private")}
-    pointer = {"version": 1, "kind": "pointer", "target": target}
-    put(root / "p/.lenslet.folder.json", json.dumps(pointer).encode())
+def test_a_strangers_folder_shows_nothing_else_when_it_is_served(serve: Serve, root) -> None:
+    """Its `.env` is not read, also if the service is started there."""
     put(root / "a.jpg")
-    evil = ("CORS_ORIGINS=https://evil.example", f"POINTER_ROOTS={tmp_path}", "ALLOWED_HOSTS=evil.example",
-            "HOST=0.0.0.0")  # fmt: skip
-    (root / ".env").write_text("\n".join(evil))
+    (root / ".env").write_text("CORS_ORIGINS=https://evil.example\nALLOWED_HOSTS=evil.example\n")
     server = serve(pathlib.Path("."), cwd=str(root))
     server.until(lambda: server.get("/file?path=a.jpg")[0] == 200)
-    assert server.get("/file?path=p/secret.jpg")[0] in (403, 404)
     assert server.get("/file?path=a.jpg", Host="evil.example")[0] == 421
-    url = f"http://127.0.0.1:{server.port}/file?path=a.jpg"
-    request = urllib.request.Request(url, headers={"Origin": "https://evil.example"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        assert answer.headers["Access-Control-Allow-Origin"] is None
-    assert "http://127.0.0.1:" in server.log.read_text()
 
 
 def test_files_of_any_year_are_served(serve: Serve) -> None:

@@ -137,11 +137,13 @@ def test_a_secret_is_not_told() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_environment_wins_over_the_dotenv_file(tmp_path) -> None:
-    (tmp_path / ".env").write_text("# ours\nexport PORT=8000 # here\nIGNORE='a b, c'\nHOST=::1\n")
-    environ = {"PORT": "9000", "HOST": ""}
-    found = config.load(environ, config.read_env_file(str(tmp_path / ".env")))
+def test_the_environment_wins_over_the_env_file(tmp_path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# ours\nexport PORT=8000 # here\nIGNORE='a b, c'\nHOST=::1\nS3_BUCKET=bkt\n")
+    environ = {"PORT": "9000", "HOST": "", "ROOT_PATH": "photos"}
+    found = config.settings(config.merged(environ, config.read_env_file(str(file))))
     assert (found.port, found.host, found.ignore) == (9000, "::1", ("a b", "c"))
+    assert (found.root_path, found.s3_bucket) == ("photos", "")
 
 
 @pytest.mark.parametrize(
@@ -150,14 +152,18 @@ def test_the_environment_wins_over_the_dotenv_file(tmp_path) -> None:
      ("'x'\t#mine", "x"), ("'a # b' # it's \"mine\"", "a # b"), ('"it\'s"', "it's"), ("''", ""), ("'' # none", ""),
      ("'  x '  ", "  x "), ("it's", "it's"), ("a'b' # c", "a'b'")],
 )  # fmt: skip
-def test_a_value_of_a_dotenv_file_may_have_quotes_and_a_comment(text: str, value: str) -> None:
-    assert config.dotenv(f"A=1\nAPI_TOKEN={text}\nB=2") == {"A": "1", "API_TOKEN": value, "B": "2"}
+def test_a_value_of_an_env_file_may_have_quotes_and_a_comment(
+    tmp_path, text: str, value: str
+) -> None:
+    (tmp_path / "env").write_text(f"A=1\nAPI_TOKEN={text}\nB=2")
+    found = config.read_env_file(str(tmp_path / "env"))
+    assert found == {"A": "1", "API_TOKEN": value, "B": "2"}
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "API TOKEN=x", "T='s3cret", "T='s3cret' more", "T='s3cret'#x", "T='s3'cret'", "T=\"s3cret'"]
+    "line", ["nonsense", "API TOKEN=x", "T='s3cret", "T='s3cret' more", "T='s3cret'#x", "T='s3'cret'", "T=\"s3cret'", "T=s3\0cret"]
 )  # fmt: skip
-def test_a_broken_dotenv_file_is_told_by_its_line(tmp_path, line: str) -> None:
+def test_a_broken_env_file_is_told_by_its_line(tmp_path, line: str) -> None:
     (tmp_path / ".env").write_text(f"PORT=8000\n{line}\n")
     with pytest.raises(SettingError, match="line 2") as caught:
         config.read_env_file(str(tmp_path / ".env"))

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from lenslet.config import Settings
 from lenslet.errors import Denied, StorageFull, StorageUnavailable
@@ -67,7 +68,7 @@ def open_library(
     """
     client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds, trusts=trusts)
-    cache = LocalTree(_search_folder(settings), private=True)
+    cache = LocalTree(str(_search_folder(settings)), private=True)
     folder = LocalTree(cache_folder(settings, "previews"), private=True)
     previews = Previews(folder, settings.preview_bytes)
     count, memory = min(settings.worker_threads, os.cpu_count() or 1), settings.index_memory
@@ -78,7 +79,7 @@ def open_library(
     return Library(settings, client, tree, locator, cache, previews, decoders)
 
 
-def _search_folder(settings: Settings) -> str:
+def _search_folder(settings: Settings) -> FilePath:
     """Returns the folder of the copies that search reads.
 
     It is a new one in a release that writes another form, and after a start of the machine: a crash
@@ -87,16 +88,11 @@ def _search_folder(settings: Settings) -> str:
     start = ""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         start = file.read(8)
-    return cache_folder(settings, f"search-{SEARCH_FORM}-{start}")
+    return FilePath(cache_folder(settings, f"search-{SEARCH_FORM}-{start}"))
 
 
-def tidy_cache(settings: Settings) -> None:
-    """Removes the copies for search of earlier releases, and of before a start of the machine.
-
-    The index process calls it, once at its start.
-    """
+def remove_old_copies(settings: Settings) -> None:
+    """Removes the copies of other releases, and those from before a start of the machine."""
     folder = _search_folder(settings)
-    above = os.path.dirname(folder)
-    for name in os.listdir(above):
-        if name.startswith(("search", "derived")) and name != os.path.basename(folder):
-            shutil.rmtree(os.path.join(above, name), ignore_errors=True)
+    for old in set(folder.parent.glob("search-*")) - {folder}:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,10 +1,10 @@
 """The processes: `serving` is gunicorn, `worker` the index process alone, `cli` the command line,
-`embed` for other programs, `demo` draws a sample gallery.
+`embed` for other programs, `pool` the threads that answer, `demo` draws a sample gallery. `master`
+is what the processes of `serving` share.
 
-Here is what they share: the settings of a process, and an index process.
+Here is what all of them use: the settings of a process, and an index process.
 """
 
-import functools
 import json
 import logging
 import os
@@ -16,16 +16,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from lenslet import config, times
 from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.index.loop import Loop
-from lenslet.index.messages import Channel
 from lenslet.index.status import QUEUE, Status
-from lenslet.library import open_library
+from lenslet.library import open_library, remove_old_copies
 from lenslet.storage import check_settings, root_name, state_folder
 from lenslet.storage.client import Client
 
@@ -34,31 +32,6 @@ log = logging.getLogger("lenslet")
 CHECKED = "Whether photos and notes are as they should be, tells: %s"
 FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest without checking it
 NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the processes of one master share: made in the master, before any fork.
-
-    `env_file` is where settings are read that the environment leaves unset. `valid` are the last
-    valid settings, None before the start.
-    """
-
-    channel: Channel = field(default_factory=Channel)
-    status: Status = field(default_factory=Status)
-    env_file: str = ""
-    valid: Settings | None = None
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of this master."""
-        return self.valid or load_settings()
-
-
-@functools.cache
-def shared() -> Shared:
-    """What the processes of one master share. Must be called first in the master."""
-    return Shared()
 
 
 def own_files(settings: Settings) -> str:
@@ -109,42 +82,25 @@ def quiet_pillow() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def load_settings(*, writes: bool = True) -> Settings:
-    """Returns the settings of a process that starts, or after a HUP; see `check_settings`.
+def load_settings(env_file: str = "", *, writes: bool = True) -> Settings:
+    """Returns the settings of the environment, and of `env_file` what that leaves unset.
 
-    If one is wrong, a start ends with one line, and after a HUP all stay as they were: also if
-    there is no token any more, since a service must not lose it. The address stays until the next
-    start.
+    Prints which names look like settings. Raises `SettingError`; see also `check_settings`.
     """
-    here, before = shared(), shared().valid
+    filed = config.read_env_file(env_file) if env_file else {}
+    variables = config.merged(os.environ, filed)
+    settings = config.settings(variables)
+    for sentence in config.misspelt(variables, settings):
+        print(f"lenslet: {sentence}", file=sys.stderr)
+    for name, value in filed.items():
+        if name.startswith("AWS_"):  # for boto3
+            os.environ.setdefault(name, value)
     try:
-        filed = config.read_env_file(here.env_file) if here.env_file else {}
-        settings = config.load(os.environ, filed)
-        given = [name for name, value in (*os.environ.items(), *filed.items()) if value]
-        for sentence in config.check_misspelt(settings, given):
-            print(f"lenslet: {sentence}", file=sys.stderr)
-        if before and before.is_guarded and not settings.is_guarded:
-            raise SettingError("everyone would have access now: start Lenslet anew for that")
-        for name, value in filed.items():
-            if name.startswith("AWS_"):  # for boto3
-                os.environ.setdefault(name, value)
-        settings = check_settings(settings, writes=writes)
         socket.getaddrinfo(settings.host, settings.port)
-    except (SettingError, OSError, UnicodeError) as error:
-        reason = str(error)
-        if not isinstance(error, SettingError):
-            reason = f"HOST={settings.host!r}: must be an address of this host"
-        if not before:
-            raise SystemExit(f"lenslet: {reason}") from error
-        log.error("the settings stay as they were: %s", reason)
-        return before
-    if before:
-        log.info("HUP: the settings were read again, and all processes are replaced")
-        if (settings.host, settings.port) != (before.host, before.port):
-            log.warning("HOST and PORT count from the next start")
-            settings = replace(settings, host=before.host, port=before.port)
-    here.valid = settings
-    return settings
+    except (OSError, UnicodeError) as error:
+        reason = f"HOST={settings.host!r}: must be an address of this host"
+        raise SettingError(reason) from error
+    return check_settings(settings, writes=writes)
 
 
 def index_process(
@@ -155,6 +111,7 @@ def index_process(
     Lowers the priority of this process below those that answer requests.
     """
     os.nice(NICENESS)
+    remove_old_copies(settings)
     library = open_library(settings, patient=True)
     targets: list[Callable[[threading.Event], None]] = []
     if not settings.buckets:

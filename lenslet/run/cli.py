@@ -29,8 +29,8 @@ from lenslet.times import Clock
 
 _ABOUT = "Serve a folder of photos over HTTP, with everything it knows in files beside them."
 _SETTINGS = (
-    "Every setting is an environment variable or a line of the file that --env-file names, "
-    "such as PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
+    "Every setting is an environment variable or a line of the file of --env-file, such as "
+    "PORT=7070 or STATE_DIR=/var/lib/lenslet; docs/settings.md lists them."
 )
 # What `check` finds beside the kinds of `health`.
 _NOT_INDEXED = dict.fromkeys(
@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=path)
-        command.add_argument("--env-file", metavar="FILE", default="", help="settings, like .env")
+        command.add_argument(
+            "--env-file", metavar="FILE", help="settings that are not in the environment"
+        )
         command.set_defaults(run=action)
         if name in ("serve", "demo"):
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
@@ -102,16 +104,14 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace, *, opens: bool = False) -> int:
     from lenslet.run import serving  # takes 100 ms that no other command needs
 
-    server = serving.Server(prog="lenslet")
-    server.opens = opens
-    server.run()
+    serving.Server(options.env_file, opens=opens).run()
     return 0
 
 
 def _work(options: argparse.Namespace) -> int:
     from lenslet.run import worker
 
-    return worker.work()
+    return worker.work(options.env_file)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -163,7 +163,7 @@ class Progress:
 
 def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    settings = run.load_settings()
+    settings = run.load_settings(options.env_file)
     progress, stop = Progress(), threading.Event()
     library = open_library(settings, patient=True)
     if not _usable(library, "Nothing is written."):
@@ -215,7 +215,7 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    library = open_library(run.load_settings(writes=False))
+    library = open_library(run.load_settings(options.env_file, writes=False))
     if not _usable(library):
         return 1
     sys.setrecursionlimit(_DEEPEST)

@@ -1,12 +1,11 @@
 """Lenslet inside another program, without gunicorn.
 
 `settings` has the names and values of the environment variables, such as
-`{"ROOT_PATH": "/srv/photos"}`; nothing is taken from the environment or a `.env` file. A wrong
+`{"ROOT_PATH": "/srv/photos"}`; nothing is taken from the environment or a file. A wrong
 value raises `lenslet.errors.SettingError`.
 """
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -59,12 +58,10 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
     quiet_pillow()
     if not isinstance(settings, Mapping):
         raise SettingError("the settings must be a dict, such as {'ROOT_PATH': '/srv/photos'}")
-    known = {*config.names(), "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"}
     for name, value in settings.items():
-        if name not in known:
-            meant = config.misspelt([name]).get(name)
-            hint = f": do you mean {meant}?" if meant else ""
-            raise SettingError(f"{name} is not a setting{hint}")
+        if name not in config.names():
+            hints = config.misspelt([name], config.Settings())
+            raise SettingError(next(iter(hints), f"{name} is not a setting"))
         if not isinstance(value, str):
             kind = type(value).__name__
             example = ", such as '80'" if kind == "int" else ""  # of no secret
@@ -73,5 +70,4 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
             raise SettingError(f"{name} is empty: everyone would have access; or leave it out")
     if not settings.get("ROOT_PATH") and not settings.get("S3_BUCKET"):
         raise SettingError("ROOT_PATH, or S3_BUCKET, is not set")
-    values = {"HOME": os.path.expanduser("~"), "WEB_THREADS": "4", **settings}
-    return check_settings(config.settings(values))
+    return check_settings(config.settings(settings))

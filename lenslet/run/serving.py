@@ -39,12 +39,13 @@ from lenslet.run import (
     OneLine,
     check_command,
     index_process,
-    load_settings,
     own_files,
     quiet_pillow,
-    shared,
 )
-from lenslet.run.worker import reach, receive, stop_on_signals
+from lenslet.run.connection import Connection
+from lenslet.run.master import master
+from lenslet.run.pool import Pool
+from lenslet.run.worker import reach, receive
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
@@ -77,13 +78,18 @@ _UNUSABLE_PORTS = {
 
 def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
-    settings, status, channel = shared().settings, shared().status, shared().channel
+    settings, status = master().settings, master().status
+    stand_in = _pool().stand_in
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
-    trusts = partial(status.is_current, most=most)
-    library = open_library(settings, fresh_seconds=FRESH_SECONDS, trusts=trusts)
-    jobs: Sender = channel
+    library = open_library(
+        settings,
+        fresh_seconds=FRESH_SECONDS,
+        stand_in=stand_in,
+        trusts=partial(status.is_current, most=most),
+    )
+    jobs: Sender = master().channel
     if not settings.worker_threads:
         jobs, status = reach(settings)
     if settings.jobs_queue_url:
@@ -91,7 +97,13 @@ def build() -> WSGIApp:
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(library.client, settings, jobs, soon)
-    return create_app(library, jobs, status)
+    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
+
+
+@functools.cache
+def _pool() -> Pool:
+    """The threads of this request process."""
+    return Pool(master().settings.web_threads)
 
 
 class Logger(gunicorn.glogging.Logger):
@@ -101,7 +113,7 @@ class Logger(gunicorn.glogging.Logger):
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.addFilter(OneLine())
-            if shared().settings.log_format == "json":
+            if master().settings.log_format == "json":
                 handler.setFormatter(JsonFormatter())
 
 
@@ -115,6 +127,14 @@ class Worker(gthread.ThreadWorker):
         """Leaves SIGINT to the master: a terminal sends it to every process."""
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def get_thread_pool(self) -> Pool:
+        return _pool()
+
+    def init_process(self) -> None:
+        quiet_pillow()
+        master().status.row = self.row
+        super().init_process()
 
     def load_wsgi(self) -> None:
         if not self.indexes:
@@ -146,10 +166,11 @@ class Worker(gthread.ThreadWorker):
 
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
-        channel, status = shared().channel, shared().status
-        stop = stop_on_signals(signal.SIGTERM, signal.SIGQUIT)
-        loop, threads = index_process(shared().settings, status, stop)
-        threads.append(threading.Thread(target=receive, args=(channel, loop, stop)))
+        channel, status = master().channel, master().status
+        stop = threading.Event()
+        loop, threads = index_process(master().settings, status, stop)
+        receiver = threading.Thread(target=receive, args=(channel, loop, stop), name="receiver")
+        threads.append(receiver)
         for thread in threads:
             thread.start()
         self.notify()
@@ -179,13 +200,8 @@ def _refuse(client: socket.socket, status: str, description: str) -> None:
 
 
 def gunicorn_settings(env_file: str = "") -> dict[str, Any]:
-    """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`.
-
-    `env_file` has the settings that the environment leaves unset, if there is such a file.
-    """
-    if os.path.isfile(env_file):
-        shared().env_file = env_file
-    settings = load_settings()
+    """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`."""
+    settings = master().load(env_file)
     return {
         "wsgi_app": "lenslet.run.serving:build()",
         "worker_class": "lenslet.run.serving.Worker",
@@ -214,16 +230,40 @@ def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
-    fewest = 1 + bool(shared().settings.worker_threads)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_ARENA_MAX, _ARENAS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
+    server.cfg.set("worker_connections", min(_CONNECTIONS, max(20, files // 2 - 100)))
+    fewest = 1 + bool(master().settings.worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
-        _check_port(shared().settings)
+        _check_port(master().settings)
+
+
+def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
+    """Returns a `spawn_worker` that may fail: gunicorn calls it again a second later."""
+    has_failed = False
+
+    def spawn() -> None:
+        nonlocal has_failed
+        try:
+            spawn_worker()
+            has_failed = False
+        except BlockingIOError as error:
+            if not has_failed:
+                log.warning("no process can be started: %s: a limit of tasks?", error.strerror)
+            has_failed = True
+
+    return spawn
 
 
 def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
-    settings = shared().settings
+    settings = master().settings
     root, urls = root_name(settings), [_url(listener) for listener in server.LISTENERS]
     shown = " and ".join(urls)
     log.info("Lenslet serves %s at %s (its own files: %s)", root, shown, own_files(settings))
@@ -276,7 +316,7 @@ def pre_fork(server: Any, worker: Worker) -> None:
     It has that role if no live worker since the last HUP has it.
     """
     others = (each.indexes and each.cfg is worker.cfg for each in server.WORKERS.values())
-    worker.indexes = bool(shared().settings.worker_threads) and not any(others)
+    worker.indexes = bool(master().settings.worker_threads) and not any(others)
     taken = {each.row for each in server.WORKERS.values()}
     worker.row = min(set(range(ROWS)) - taken, default=0)
     gc.freeze()  # a collection, and the end of a process, would copy all that forks share
@@ -291,10 +331,12 @@ def post_fork(server: Any, worker: Worker) -> None:
 class Server(BaseApplication):
     """`lenslet serve`: gunicorn without a configuration file. `opens` also opens the page."""
 
-    opens = False
+    def __init__(self, env_file: str = "", *, opens: bool = False) -> None:
+        self.env_file, self.opens = env_file, opens
+        super().__init__(prog="lenslet")
 
     def load_config(self) -> None:
-        for name, value in gunicorn_settings().items():
+        for name, value in gunicorn_settings(self.env_file).items():
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApp:

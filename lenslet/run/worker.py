@@ -95,11 +95,11 @@ def stop_on_signals(*numbers: int) -> threading.Event:
     return stop
 
 
-def work() -> int:
+def work(env_file: str = "") -> int:
     """Indexes until SIGTERM or SIGINT. `WORKER_THREADS=0` is meant for the request processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger().handlers[0].addFilter(OneLine())
-    settings = load_settings()
+    settings = load_settings(env_file)
     if settings.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     settings = replace(settings, worker_threads=settings.worker_threads or os.cpu_count() or 1)
