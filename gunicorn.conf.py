@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from pathlib import Path
-
 from lenslet.run.serving import gunicorn_settings
 
 env_file = Path(__file__).with_name(".env")

@@ -131,7 +131,7 @@ class Settings:
     host: str = _setting(_matching(_FILLED), _NOT_EMPTY, "127.0.0.1")
     port: int = _number(7070, 1, 65535)
     web_concurrency: int = _number(2, 1, 64)
-    web_threads: int = _number(8, 1, 256)
+    web_threads: int = _number(32, 1, 256)
     worker_threads: int = _number(0, 0, 64)
     thumb_long_edge: int = _number(256, 16, 4096)
     thumb_quality: int = _number(70, 1, 100)

@@ -294,8 +294,10 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
 
 
 @pytest.mark.timing
-def test_no_more_requests_wait_than_may(make_gallery, root) -> None:
-    """Of two where one may wait, the one that has waited longer is answered at once."""
+@pytest.mark.parametrize(("accept", "status"), [("*/*", 202), ("image/webp,*/*", 503)])
+def test_without_a_place_to_wait_the_answer_comes_at_once(
+    make_gallery, root, accept, status
+) -> None:
     put(root / "a.jpg")
     gallery = make_gallery(THUMB_WAIT="1.5", IMG_WAIT="1.5", WEB_THREADS="2")  # one may wait
     waiting = threading.Thread(target=gallery.app.get, args=("/thumb?path=a.jpg",))

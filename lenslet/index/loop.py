@@ -24,7 +24,7 @@ from lenslet.index.summary import Summarized
 from lenslet.index.upkeep import SUMMARY_SECONDS, Scan, Summarize, Upkeep
 from lenslet.index.walk import Start, Waiter, Walk
 from lenslet.index.work import Message, Work
-from lenslet.library import Library, tidy_cache
+from lenslet.library import Library, remove_old_copies
 from lenslet.paths import HEALTH, ROOT, Path
 from lenslet.times import Clock
 
@@ -196,7 +196,7 @@ class Loop:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Works on threads until `stop` is set or, with `once`, all is done."""
         if not once:
-            tidy_cache(self._library.settings)
+            remove_old_copies(self._library.settings)
             self._library.decoders.start()  # so that nobody waits for that
         count = self._library.settings.worker_threads
         targets = [*[self._do_tasks] * (count + 1), *[self._read_images] * count, self._read_slow]

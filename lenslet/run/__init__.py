@@ -23,7 +23,7 @@ from lenslet.config import Settings
 from lenslet.errors import SettingError
 from lenslet.index.loop import Loop
 from lenslet.index.status import QUEUE, Status
-from lenslet.library import open_library, remove_old_copies
+from lenslet.library import open_library
 from lenslet.storage import check_settings, root_name, state_folder
 from lenslet.storage.client import Client
 
@@ -111,7 +111,6 @@ def index_process(
     Lowers the priority of this process below those that answer requests.
     """
     os.nice(NICENESS)
-    remove_old_copies(settings)
     library = open_library(settings, patient=True)
     targets: list[Callable[[threading.Event], None]] = []
     if not settings.buckets:

@@ -46,7 +46,6 @@ _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     options = _parser().parse_args(arguments)
-    run.shared().env_file = options.env_file
     if options.path is not None:
         _set_root(options.path)
     for name in ("host", "port"):

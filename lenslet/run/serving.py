@@ -42,10 +42,8 @@ from lenslet.run import (
     own_files,
     quiet_pillow,
 )
-from lenslet.run.connection import Connection
 from lenslet.run.master import master
-from lenslet.run.pool import Pool
-from lenslet.run.worker import reach, receive
+from lenslet.run.worker import reach, receive, stop_on_signals
 from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
@@ -78,18 +76,14 @@ _UNUSABLE_PORTS = {
 
 def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
-    settings, status = master().settings, master().status
-    stand_in = _pool().stand_in
+    here = master()
+    settings, status, channel = here.settings, here.status, here.channel
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
-    library = open_library(
-        settings,
-        fresh_seconds=FRESH_SECONDS,
-        stand_in=stand_in,
-        trusts=partial(status.is_current, most=most),
-    )
-    jobs: Sender = master().channel
+    trusts = partial(status.is_current, most=most)
+    library = open_library(settings, fresh_seconds=FRESH_SECONDS, trusts=trusts)
+    jobs: Sender = channel
     if not settings.worker_threads:
         jobs, status = reach(settings)
     if settings.jobs_queue_url:
@@ -97,13 +91,7 @@ def build() -> WSGIApp:
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(library.client, settings, jobs, soon)
-    return create_app(library, jobs, status, waiting=_WAITING, stand_in=stand_in)
-
-
-@functools.cache
-def _pool() -> Pool:
-    """The threads of this request process."""
-    return Pool(master().settings.web_threads)
+    return create_app(library, jobs, status)
 
 
 class Logger(gunicorn.glogging.Logger):
@@ -127,14 +115,6 @@ class Worker(gthread.ThreadWorker):
         """Leaves SIGINT to the master: a terminal sends it to every process."""
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def get_thread_pool(self) -> Pool:
-        return _pool()
-
-    def init_process(self) -> None:
-        quiet_pillow()
-        master().status.row = self.row
-        super().init_process()
 
     def load_wsgi(self) -> None:
         if not self.indexes:
@@ -167,10 +147,9 @@ class Worker(gthread.ThreadWorker):
     def _index(self) -> None:
         """Runs the loop, and notifies the arbiter while it makes progress."""
         channel, status = master().channel, master().status
-        stop = threading.Event()
+        stop = stop_on_signals(signal.SIGTERM, signal.SIGQUIT)
         loop, threads = index_process(master().settings, status, stop)
-        receiver = threading.Thread(target=receive, args=(channel, loop, stop), name="receiver")
-        threads.append(receiver)
+        threads.append(threading.Thread(target=receive, args=(channel, loop, stop)))
         for thread in threads:
             thread.start()
         self.notify()
@@ -200,7 +179,10 @@ def _refuse(client: socket.socket, status: str, description: str) -> None:
 
 
 def gunicorn_settings(env_file: str = "") -> dict[str, Any]:
-    """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`."""
+    """Returns gunicorn's settings, the same for `gunicorn` in a checkout and `lenslet serve`.
+
+    `env_file` has the settings that the environment leaves unset.
+    """
     settings = master().load(env_file)
     return {
         "wsgi_app": "lenslet.run.serving:build()",
@@ -230,35 +212,11 @@ def on_starting(server: Any) -> None:
     """Checks once, before anything is forked, what would fail later."""
     log.handlers, log.propagate = server.log.error_log.handlers, False
     log.setLevel(logging.INFO)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_ARENA_MAX, _ARENAS)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = min(_OPEN_FILES, hard if hard > 0 else _OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    server.cfg.set("worker_connections", min(_CONNECTIONS, max(20, files // 2 - 100)))
     fewest = 1 + bool(master().settings.worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
     if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
         _check_port(master().settings)
-
-
-def _trying(spawn_worker: Callable[[], object]) -> Callable[[], None]:
-    """Returns a `spawn_worker` that may fail: gunicorn calls it again a second later."""
-    has_failed = False
-
-    def spawn() -> None:
-        nonlocal has_failed
-        try:
-            spawn_worker()
-            has_failed = False
-        except BlockingIOError as error:
-            if not has_failed:
-                log.warning("no process can be started: %s: a limit of tasks?", error.strerror)
-            has_failed = True
-
-    return spawn
 
 
 def when_ready(server: Any) -> None:
@@ -325,18 +283,19 @@ def pre_fork(server: Any, worker: Worker) -> None:
 def post_fork(server: Any, worker: Worker) -> None:
     """Begins a process."""
     quiet_pillow()
-    shared().status.row = worker.row
+    master().status.row = worker.row
 
 
 class Server(BaseApplication):
     """`lenslet serve`: gunicorn without a configuration file. `opens` also opens the page."""
 
-    def __init__(self, env_file: str = "", *, opens: bool = False) -> None:
-        self.env_file, self.opens = env_file, opens
+    def __init__(self, env_file: str | None = None, *, opens: bool = False) -> None:
+        self.opens = opens
+        self._env_file = env_file or ""
         super().__init__(prog="lenslet")
 
     def load_config(self) -> None:
-        for name, value in gunicorn_settings(self.env_file).items():
+        for name, value in gunicorn_settings(self._env_file).items():
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApp:
