@@ -634,7 +634,7 @@ def test_only_what_is_needed_is_imported(root, tmp_path) -> None:
     code = (
         "import sys; from lenslet.run import cli; status = cli.main(['index', sys.argv[1]]);"
         "web = {'falcon', 'gunicorn'} & set(sys.modules);"
-        "from lenslet.run import serving; serving.build(); "
+        "from lenslet.run import serving; serving.gunicorn_settings(); serving.build(); "
         "print(status, web, [name for name in sys.modules if name.startswith('boto')])"
     )
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "ROOT_PATH": str(root)}
