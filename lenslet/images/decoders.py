@@ -28,7 +28,7 @@ from lenslet.images import Facts
 _SLOW_SHARE = 0.75  # of the memory is for a slow image, the rest for all others together
 _ORDINARY_TIME = 1 / 8  # of the seconds of processor time that a slow image may take
 _DETAILS_SECONDS = 0.5
-_TURN_SECONDS = 1.0  # after which an image gives way to what somebody waits for
+_TURN_SECONDS = 1.5  # after which an image gives way to what somebody waits for
 _PATIENCE, _PATIENCE_LEAST = 4, 10.0  # the wall time of an image: a multiple of its time, and more
 _LOOK_MS, _END_SECONDS = 250, 5.0
 # -I, so that no module in the working directory, which may be served, is imported.
