@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from bombs import after_start, chunk, riff, segment, vp8x, webp
 from bombs import chunk_of as picture_of
-from conftest import Gallery, draw, encode, put
+from conftest import Gallery, close_idle_decoders, draw, encode, put
 from mutate import flip, insert, overwrite, truncate
 from test_images_that_attack import family, peak
 from written import START, UTF_8, alt, app13, bag, iim, packet
@@ -108,6 +108,7 @@ def files() -> Iterator[tuple[str, bytes]]:
 def test_hostile_metadata_is_passed_over(
     indexed: Callable[..., Gallery], root: pathlib.Path
 ) -> None:
+    close_idle_decoders()  # other tests had large images read
     put(root / "first.jpg")
     gallery = indexed()
     decoders = {process.pid for process in family(os.getpid())} - {os.getpid()}
