@@ -187,8 +187,7 @@ def test_a_session_lets_a_browser_show_pictures(make_app, token) -> None:
     assert token not in cookie
     app.get("/file?path=a.jpg", status=200)
     app.put("/item?path=a.jpg", b"{}", status=200 if token == FULL else 403)
-    ended = app.delete("/session", status=204).headers["Set-Cookie"]
-    assert "Max-Age=0" in ended or "1970" in ended or "expires" in ended.lower()
+    app.delete("/session", status=204)
     app.get("/file?path=a.jpg", status=401)
 
 

@@ -271,7 +271,7 @@ def test_rows_are_justified_and_keep_the_shape_of_photos(library: Server, open_p
             }));
         }"""
     )
-    assert all(row["full"] for row in found)
+    assert len(found) > 1 and all(row["full"] for row in found)
     shapes = [shape for row in found for shape in row["shapes"]]
     wanted = [800 / 600, 600 / 800, 1200 / 500]
     assert shapes == pytest.approx([wanted[n % 3] for n in range(len(shapes))], abs=0.05)
@@ -322,7 +322,7 @@ def test_a_second_visit_asks_for_three_things_at_most(library: Server, open_page
 def requests_of(server: Server) -> int:
     """What the service has answered, without this question."""
     found = re.findall(
-        r'requests_total\{route="(.*)",.*\} (\d+)', server.get("/metrics")[1].decode()
+        r'requests_total\{route="([^"]*)",.*\} (\d+)', server.get("/metrics")[1].decode()
     )
     return sum(int(count) for route, count in found if route not in ("/metrics", "/health"))
 
@@ -578,9 +578,8 @@ def test_thumbnails_that_are_made_again_appear_by_themselves_and_are_kept(
     link(page, "a.jpg").click()
     shown(page)
     sent = {url: how for url, how in answers.items() if "/thumb?" in url or "/preview?" in url}
-    assert {how for url, how in sent.items() if "&v=" in url} <= {
-        "private, max-age=31536000, immutable"
-    }
+    kept = {how for url, how in sent.items() if "&v=" in url}
+    assert kept == {"private, max-age=31536000, immutable"}
     assert any("/preview?" in url for url in sent)
 
 
@@ -880,7 +879,7 @@ def test_tags_and_notes_are_saved_when_the_field_is_left(library: Server, open_p
     expect(page.get_by_text("Saved", exact=True)).to_be_visible()
     wait_for(lambda: item(library, "art/2025/img20.jpg")["notes"] == "Final pick.")
     assert item(library, "art/2025/img20.jpg")["tags"] == ["portrait", "pink", "hair"]
-    assert all("if-match" in request.headers for request in sent)
+    assert sent and all("if-match" in request.headers for request in sent)
     page.get_by_role("button", name="Remove the tag pink").click()
     wait_for(lambda: item(library, "art/2025/img20.jpg")["tags"] == ["portrait", "hair"])
 

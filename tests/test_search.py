@@ -138,7 +138,7 @@ def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, 
     """In the same order, and suggestions, months and folders count the same, whatever has happened."""
     folders = sorted(map(Path, names), key=paths.folder_key)
     steps: list[dict[Path, list[manifest.Item]]] = [{}, {}]
-    for folder, drafts in zip(folders, drawn, strict=False):
+    for folder, drafts in zip(folders, drawn[: len(folders)], strict=True):
         for step, draft in zip(steps, drafts, strict=True):
             items = [item(number, [], *each) for number, each in sorted(draft.items())]
             for found in items:

@@ -164,7 +164,7 @@ def test_a_sidecar_from_a_wrong_clock_swallows_no_later_edit(clocked: Clocked, a
     assert stored["notes"] == "undated"
     assert updated(stored) <= real_now() + FUTURE
     clocked.found('notes:"undated"', image)
-    record("clock ahead", seconds=ahead, acknowledged=scale(3, 50) + 3, lost=0)
+    record("clock ahead", seconds=ahead, acknowledged=scale(3, 50) + 3)
 
 
 def test_an_undated_edit_also_ends_the_time_of_a_wrong_clock(clocked: Clocked) -> None:
@@ -185,7 +185,7 @@ def test_an_undated_edit_also_ends_the_time_of_a_wrong_clock(clocked: Clocked) -
     stored = clocked.get(image)
     assert (stored["notes"], stored["tags"]) == ("from the future again", ["added"])
     assert clocked.edit(image, notes="last", updatedAt=later)["notes"] == "last"
-    record("clock ahead, undated edits", acknowledged=6, lost=0)
+    record("clock ahead, undated edits", acknowledged=6)
 
 
 def test_with_the_clock_years_behind_nothing_is_lost(clocked: Clocked) -> None:
@@ -209,7 +209,7 @@ def test_with_the_clock_years_behind_nothing_is_lost(clocked: Clocked) -> None:
     later = text(real_now() + dt.timedelta(seconds=1))
     assert clocked.edit(image, notes="dated", updatedAt=later)["notes"] == "dated"
     clocked.found('notes:"dated"', image)
-    record("clock behind", acknowledged=scale(3, 50) + 3, lost=0)
+    record("clock behind", acknowledged=scale(3, 50) + 3)
 
 
 def test_edits_and_changes_of_folders_hold_while_the_clock_jumps(clocked: Clocked) -> None:
@@ -234,9 +234,7 @@ def test_edits_and_changes_of_folders_hold_while_the_clock_jumps(clocked: Clocke
     clocked.server.until(lambda: clocked.server.json("/health")["status"] == "ok", 10)
     last = max(writers.stored, key=lambda image: int(re.sub(r"\D", "", writers.stored[image]) or 0))
     clocked.found(f'notes:"{writers.stored[last]}"', last)
-    record(
-        "clock set back and forth", times=steps, acknowledged=writers.acknowledged + steps, lost=0
-    )
+    record("clock set back and forth", times=steps, acknowledged=writers.acknowledged + steps)
 
 
 def change(folder: pathlib.Path, names: set[str], step: int, rng: random.Random) -> None:

@@ -414,7 +414,7 @@ def test_a_disk_that_is_full_refuses_and_loses_nothing(place: Place) -> None:
     assert server.json(item("b/c/img0.jpg"))["notes"] == "new"
     place.check()
     count = sum(map(len, acknowledged.values())) + 1
-    record("full disk", times=scale(0, 20) + 1, acknowledged=count, lost=0)
+    record("full disk", times=scale(0, 20) + 1, acknowledged=count)
 
 
 @pytest.mark.parametrize("place", ["root", "state"][: scale(1, 2)], indirect=True)
@@ -439,7 +439,7 @@ def test_a_full_cache_of_the_host_stops_nothing_else(place: Place) -> None:
         found(server, f"tag:{tag}", images)
         server.until(lambda preview=preview: server.get(preview)[0] == 200, SHOWN_SECONDS)
     place.check()
-    record("full cache", times=scale(1, 15), acknowledged=scale(1, 15) * len(images), lost=0)
+    record("full cache", times=scale(1, 15), acknowledged=scale(1, 15) * len(images))
 
 
 # A disk that is away
@@ -521,7 +521,7 @@ def test_a_disk_that_is_taken_away_and_brought_back_loses_nothing(place: Place) 
     assert server.json("/search?q=img")["total"] == before["total"]["total"]
     place.check()
     fault = "STATE_DIR unmounted" if is_state else "root unmounted"
-    record(fault, times=scale(1, 20), acknowledged=writers.acknowledged, lost=0)
+    record(fault, times=scale(1, 20), acknowledged=writers.acknowledged)
 
 
 def test_an_edit_that_is_refused_while_the_disk_goes_is_not_stored(place: Place) -> None:
@@ -544,7 +544,7 @@ def test_an_edit_that_is_refused_while_the_disk_goes_is_not_stored(place: Place)
     assert (wrong, set(answers)) == ([], {200, 503})
     well(server)
     place.check()
-    record("edits while a disk goes", times=answers.total(), acknowledged=answers[200], lost=0)
+    record("edits while a disk goes", times=answers.total(), acknowledged=answers[200])
 
 
 @pytest.mark.parametrize("place", ["state"], indirect=True)
@@ -597,7 +597,7 @@ def test_a_root_that_flips_to_read_only_and_back_loses_nothing(place: Place) -> 
     last = next(image for image, notes in writers.stored.items() if notes)
     found(server, f'notes:"{writers.stored[last]}"', [last])
     place.check()
-    record("read-only flips", times=scale(1, 25), acknowledged=writers.acknowledged, lost=0)
+    record("read-only flips", times=scale(1, 25), acknowledged=writers.acknowledged)
 
 
 @pytest.mark.parametrize("place", ["root"], indirect=True)
@@ -622,7 +622,7 @@ def test_permission_to_write_a_folder_is_lost_and_given_back(place: Place) -> No
             well(server)
     writers.check(403, said="Permission denied")
     place.check()
-    record("write permission lost", times=scale(1, 12), acknowledged=writers.acknowledged, lost=0)
+    record("write permission lost", times=scale(1, 12), acknowledged=writers.acknowledged)
 
 
 @pytest.mark.parametrize("place", ["root"], indirect=True)
@@ -653,7 +653,7 @@ def test_permission_to_read_is_lost_and_given_back(place: Place) -> None:
     assert sidecars_in(root / "a") == sidecars
     found(server, "tag:kept", place.written)
     place.check()
-    record("read permission lost", times=scale(1, 15), acknowledged=len(sidecars), lost=0)
+    record("read permission lost", times=scale(1, 15), acknowledged=len(sidecars))
 
 
 @contextlib.contextmanager

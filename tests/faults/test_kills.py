@@ -396,7 +396,7 @@ def test_nothing_acknowledged_is_lost_when_any_process_is_killed_under_eight_wri
     assert torn_files(root) == []
     check_disk(root, edits)
     kills = {f"killed {kind}": count for kind, count in killer.kills.items()}
-    record("kill -9", edits=writers.edits, images=len(names), lost=0, **kills)
+    record("kill -9", edits=writers.edits, images=len(names), **kills)
 
 
 def check_tags(server: Server, edits: dict[str, Edit]) -> None:
@@ -514,7 +514,7 @@ def test_two_services_a_worker_and_lenslet_index_on_one_root_lose_nothing_and_ag
     assert set(ended) == {0}
     assert torn_files(root) == []
     counts = {"images": len(stay), "removed": len(visitors.gone), "runs": len(ended)}
-    record(f"two services, caches {caches}", edits=writers.edits, **counts, lost=0)
+    record(f"two services, caches {caches}", edits=writers.edits, **counts)
 
 
 def check_found(server: Server, stay: list[str], edits: dict[str, Edit], until: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import random
@@ -112,7 +113,7 @@ def test_hostile_metadata_is_passed_over(
     put(root / "first.jpg")
     gallery = indexed()
     decoders = {process.pid for process in family(os.getpid())} - {os.getpid()}
-    for number, (suffix, data) in zip(range(COUNT), files(), strict=False):
+    for number, (suffix, data) in enumerate(itertools.islice(files(), COUNT)):
         put(root / f"{number}{suffix}", data)
     gallery.index()
     gallery.settle(60)

@@ -439,7 +439,7 @@ def test_no_edit_is_lost_or_half_when_some_requests_to_the_store_fail(
         check_answers(writers, readers, name)
         refused = len(writers.answers) - writers.acknowledged
         edits = {"edits": writers.acknowledged, "refused": refused, "reads": len(readers.answers)}
-        record(f"store: {name} at random", **edits, spoiled=proxy.spoiled, lost=0)
+        record(f"store: {name} at random", **edits, spoiled=proxy.spoiled)
         ended = time.monotonic()
     # Single images are tried again at doubling distance: within as long again as they failed.
     until_ok(server, ended, name, ended - began + SAYS_SECONDS)
@@ -486,7 +486,7 @@ def test_an_outage_of_the_store_is_said_and_ends_without_help(
         check_completed(server, writers, ["new.jpg"])
         assert "Traceback" not in server.log.read_text()
     seconds = {"noticed": round(noticed, 1), "recovered": round(recovered, 1)}
-    record(f"store: outage, {name}", edits=writers.acknowledged, **seconds, lost=0)
+    record(f"store: outage, {name}", edits=writers.acknowledged, **seconds)
 
 
 def trouble(server: Server) -> list[str]:
