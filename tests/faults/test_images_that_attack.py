@@ -546,7 +546,6 @@ def test_a_flood_of_slow_images_keeps_no_other_thumbnail_waiting(
         server.until(lambda: server.json("/health/workers")["backlog"] > count / 2)
         waits = list(map(shown.waits, names[:each]))
         waits += few.map(shown.waits, names[each:])
-        server.until(lambda: "take long to decode" in str(server.json("/health")["reasons"]), 10)
     late = statistics.quantiles(waits, n=20)[-1]
     assert late <= SECONDS, (late, sorted(waits)[-10:])
     record(f"flood of {kind}", images=count, others=len(waits), p95_seconds=round(late, 2))
