@@ -1,0 +1,144 @@
+"""The loop of the index process: it gets messages and a clock, and is looked at for what it asks."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import queue
+from collections.abc import Callable
+
+import pytest
+from conftest import Gallery, jpeg, put
+
+from lenslet.index.folders import Outcome
+from lenslet.index.messages import Look, Render
+from lenslet.index.upkeep import Scan
+from lenslet.paths import Path
+
+Make = Callable[..., Gallery]
+
+
+def handle_all(gallery: Gallery) -> None:
+    """The loop handles every message that has come, and no one does what it asks for."""
+    while gallery.loop.step():
+        pass
+
+
+def tasks(gallery: Gallery) -> list[Callable[[], object]]:
+    """Takes what the loop has asked others to do."""
+    found = []
+    while True:
+        try:
+            found.append(gallery.loop.work.tasks.get_nowait())
+        except queue.Empty:
+            return found
+
+
+def do(gallery: Gallery) -> list[object]:
+    """Does what the loop has asked for; the messages that say how it ended."""
+    ended = [task() for task in tasks(gallery)]
+    for message in ended:
+        gallery.loop.work.inbox.put(message)
+    handle_all(gallery)
+    return ended
+
+
+def looked_at(gallery: Gallery) -> list[str]:
+    return [each.task.path for each in do(gallery) if isinstance(each, Outcome)]
+
+
+@pytest.fixture
+def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
+    put(root / "a/x.jpg")
+    put(root / "b/y.jpg", jpeg(40, 30))
+    return make_gallery(WORKER_THREADS="2")
+
+
+def test_a_folder_is_never_looked_at_twice_at_once(gallery: Gallery) -> None:
+    for _ in range(3):
+        gallery.loop.send(Look(Path("a")))
+    handle_all(gallery)
+    (first,) = tasks(gallery)
+    gallery.loop.send(Look(Path("a"), anew=True))
+    gallery.clock.now += 60
+    handle_all(gallery)
+    assert tasks(gallery) == []
+    gallery.loop.work.inbox.put(first())
+    handle_all(gallery)
+    gallery.clock.now += 60
+    handle_all(gallery)
+    assert looked_at(gallery) == ["a"]
+
+
+def test_no_more_folders_are_looked_at_at_once_than_there_are_threads(
+    gallery: Gallery, root: pathlib.Path
+) -> None:
+    for number in range(5):
+        put(root / f"d{number}/x.jpg")
+        gallery.loop.send(Look(Path(f"d{number}")))
+    handle_all(gallery)
+    assert [len(tasks(gallery)), len(tasks(gallery))] == [2, 0]
+
+
+def test_a_folder_that_somebody_looks_at_comes_before_others(
+    gallery: Gallery, root: pathlib.Path
+) -> None:
+    for number in range(5):
+        put(root / f"d{number}/x.jpg")
+        gallery.loop.send(Look(Path(f"d{number}"), asked=number == 4))
+    handle_all(gallery)
+    assert looked_at(gallery) == ["d0", "d1"]  # which were begun before it was asked for
+    assert "d4" in looked_at(gallery)
+
+
+def test_an_image_that_a_client_waits_for_is_taken_before_those_of_folders(
+    gallery: Gallery,
+) -> None:
+    gallery.loop.send(Look(Path("a")))
+    handle_all(gallery)
+    do(gallery)
+    gallery.loop.send(Render(Path("b/y.jpg")))
+    handle_all(gallery)
+    images = gallery.loop.work.images
+    taken = [images.take(), images.take(), images.take()]
+    assert [wanted and wanted.path for wanted in taken] == ["b/y.jpg", "a/x.jpg", None]
+
+
+def test_scans_come_at_a_quarter_of_scan_seconds(gallery: Gallery) -> None:
+    gallery.loop.work.later(Scan(), 0.0)
+    gallery.settle(1)
+    times = []
+    for _ in range(4 * 60):
+        gallery.clock.now += 0.25
+        handle_all(gallery)
+        if any(type(each).__name__ == "Scanned" for each in do(gallery)):
+            times.append(gallery.clock.now)
+    assert {round(later - before, 2) for before, later in itertools.pairwise(times)} == {7.5}
+    assert len(times) >= 7
+
+
+def test_while_storage_is_away_nothing_begins_and_it_is_asked_every_three_seconds(
+    gallery: Gallery, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    gallery.index()
+    root.rename(tmp_path / "away")
+    gallery.loop.send(Look(Path("a"), anew=True))
+    handle_all(gallery)
+    (away,) = do(gallery)
+    assert isinstance(away, Outcome) and away.outage
+    gallery.loop.send(Look(Path("b"), anew=True))
+    gallery.loop.send(Render(Path("b/y.jpg"), anew=True))
+    handle_all(gallery)
+    assert (tasks(gallery), gallery.loop.work.images.take()) == ([], None)
+    gallery.clock.now += 3
+    handle_all(gallery)
+    assert [type(each).__name__ for each in do(gallery)] == ["Probed"]
+    (tmp_path / "away").rename(root)
+    gallery.clock.now += 3
+    handle_all(gallery)
+    do(gallery)
+    wanted = gallery.loop.work.images.take()
+    assert wanted and wanted.path == "b/y.jpg"
+    gallery.clock.now += 3
+    handle_all(gallery)
+    assert {"a", "b"} <= set(looked_at(gallery))
