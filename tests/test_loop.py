@@ -67,7 +67,7 @@ def test_a_folder_is_never_looked_at_twice_at_once(gallery: Gallery) -> None:
     handle_all(gallery)
     gallery.clock.now += 60
     handle_all(gallery)
-    assert looked_at(gallery) == ["a"]
+    assert looked_at(gallery).count("a") == 1
 
 
 def test_no_more_folders_are_looked_at_at_once_than_there_are_threads(
