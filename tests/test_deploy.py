@@ -273,7 +273,8 @@ def test_nginx_keeps_thumbnails_that_never_change_behind_the_password(site) -> N
     def asked() -> int:
         headers = {"Remote-User": "ann"}
         text = server.get("/metrics", **headers)[1].decode()
-        return int(re.findall(r'_count\{route="/thumb"\} (\d+)', text)[0])
+        counts = re.findall(r'requests_total\{route="/thumb",status="2xx"\} (\d+)', text)
+        return int(counts[0])
 
     before = asked()
     answers = [nginx.ask(named + thumb) for _ in range(5)]

@@ -353,7 +353,7 @@ def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_i
     server.until(lambda: server.json("/health")["status"] == "ok")
     ours.service.fault("POST", "", 500, "InternalError", 100_000)
     assert server.request("PUT", "/item?path=d/a.jpg", {"tags": ["late"]})[0] == 200
-    server.until(lambda: "does not take jobs" in str(health_reasons(server)))
+    server.until(lambda: "does not take requests" in str(health_reasons(server)))
     server.until(lambda: "cannot be read" in str(health_reasons(server)))
     assert server.json("/search?q=tag:late")["total"] == 0
     ours.service.reset()

@@ -16,7 +16,7 @@ from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
 from lenslet.index.look import Contents, Look, Looker
-from lenslet.index.record import Left, Looked, Record
+from lenslet.index.record import MOST_NESTED, Left, Looked, Record
 from lenslet.index.sidecars import complete
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
@@ -27,7 +27,6 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 AGAIN_SECONDS = 2.0  # until it is looked again at what is being written
-_MOST_NESTED = "folders are behind several pointers already"
 
 
 class Task(NamedTuple):
@@ -152,7 +151,10 @@ class Folders:
         )
         self._library.tree.check()  # a disk may have gone away meanwhile
         if len(contents.location.chain) > 1 and not task.may_nest:
-            raise errors.TooManyPointers(f"{path}: too many {_MOST_NESTED}.")
+            raise errors.TooManyPointers(
+                f"{path} is behind {len(contents.location.chain)} pointers, and {MOST_NESTED} "
+                "folders are behind several pointers already."
+            )
         skipped = {*task.reading, *task.failed}
         if not task.anew and began < before.retry.due:
             skipped |= before.retry.failed

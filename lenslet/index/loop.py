@@ -247,6 +247,7 @@ class Loop:
 
     def _run_once(self, stop: threading.Event) -> None:
         """Looks at everything, moves sidecars after their photos, and writes the rollup."""
+        self._walk.hurries = True
         self._until(lambda: stop.is_set() or self._is_done())
         until = time.monotonic() + _ONCE_MOVES_SECONDS
         self._upkeep.summarize(Summarize())

@@ -24,6 +24,7 @@ log = logging.getLogger("lenslet")
 
 # Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
 SOON, PATIENTLY = 0.5, 5.0
+_AT_ONCE = 0.05  # so that several changes still cause one look
 _REST = 10  # a folder rests so many times as long as the last look at it took
 # The longest rest, and if somebody waits. A look takes long also where a machine or a disk slept.
 _MOST_REST_SECONDS, _ASKED_REST_SECONDS = 30.0, 2.0
@@ -79,6 +80,7 @@ class Walk:
         self._look = look
         self._changed = changed
         self._most = self._room = most
+        self.hurries = False  # nothing else gives way to: folders do not rest
         self._ready = Line[Path]()
         self._flights: dict[Path, Flight] = {}
         # Folders whose images found no room, or are to be read again: how urgent each is.
@@ -103,7 +105,8 @@ class Walk:
         flight.anew |= request.anew
         flight.deep |= request.deep
         flight.full |= full
-        rest = 0.0 if request.anew else self._rest(request.path, asked=request.asked)
+        no_rest = request.anew or self.hurries
+        rest = 0.0 if no_rest else self._rest(request.path, asked=request.asked)
         self._work.later(Start(request.path), max(delay, rest))
 
     def _rest(self, path: Path, *, asked: bool) -> float:
@@ -194,7 +197,7 @@ class Walk:
             elif child.entry != entry:  # it was looked at meanwhile
                 self.want(Look(path), SOON)
         if path and before.entry != record.entry:
-            self.want(Look(path.parent), SOON)
+            self.want(Look(path.parent), _AT_ONCE if self.hurries else SOON)
         if before.shown != record.shown:
             self._changed()
 

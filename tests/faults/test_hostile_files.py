@@ -819,6 +819,8 @@ UNREADABLE = {
     "notes: a number": sidecar(notes=5),
     "v: 2": sidecar(v=2),
     "v: 10^400": sidecar(v=BIG),
+    "mine: 10^400": sidecar(mine=BIG),
+    "mine: 2^64": sidecar(mine=2**64),
     "v: 10^5000": sidecar(v=5).replace(b"5", b"1" + b"0" * 5000),
     "v: 1e400": sidecar(v=5).replace(b"5", b"1e400"),
     "v: NaN": sidecar(v=5).replace(b"5", b"NaN"),
@@ -846,7 +848,6 @@ STILL_OURS = {
     "hash: a list": sidecar(hash=[]),
     "tags: 10,000": sidecar(tags=[f"t{number}" for number in range(400)]),
     "keys: strange": sidecar(**{"": 1, "\0": 2, "__proto__": {}, "a" * 1000: 3}),
-    "mine: 10^400": sidecar(mine=BIG),
 }
 
 
