@@ -515,7 +515,7 @@ class Shown:
         connection = socket.create_connection(("127.0.0.1", self._port), 60)
         self._open.append(connection)
         head = f"GET {route('thumb', path)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        connection.sendall(f"{head}Accept: image/*\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"{head}Accept: image/*\r\n\r\n".encode())
         return connection
 
     def waits(self, path: str) -> float:
