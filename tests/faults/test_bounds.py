@@ -171,7 +171,7 @@ def test_a_manifest_of_many_long_tags_is_read_back(
     names, first = [], gallery.folder("a")
     for page in range(first["pageCount"]):
         names += [i["name"] for i in gallery.app.get(f"/folders?path=a&page={page}").json["items"]]
-        assert names[: (first["starts"] + [count])[page + 1]] == names
+        assert len(names) == (first["starts"] + [count])[page + 1]
     assert names == [f"{number}.jpg" for number in range(count)]
     assert max(file.stat().st_size for file in (root / "a").glob("_*.json")) < LARGEST_BYTES
     written = (root / "a/_index.json").stat().st_mtime_ns
