@@ -147,6 +147,8 @@ class Loop:
                 self._handle(request)
                 if isinstance(request, View):
                     self._walk.end(request.path)  # if it was not due
+            case Exception():
+                raise message
             case Probe():
                 self.work.call(lambda: _probe(self._library))
             case Probed(outage):
@@ -200,7 +202,7 @@ class Loop:
             self._library.decoders.start()  # so that nobody waits for that
         count = self._library.settings.worker_threads
         targets = [*[self._do_tasks] * (count + 1), *[self._read_images] * count, self._read_slow]
-        threads = [threading.Thread(target=each, name=each.__name__) for each in targets]
+        threads = [threading.Thread(target=self._watched, args=(each,)) for each in targets]
         for thread in threads:
             thread.start()
         if once or self._library.settings.scan_seconds:
@@ -214,6 +216,14 @@ class Loop:
                 self.work.tasks.put(None)
             for thread in threads:
                 thread.join()
+
+    def _watched(self, work: Callable[[], None]) -> None:
+        """Does the work of a thread. If it ends with an error, the loop does too."""
+        try:
+            work()
+        except Exception as error:  # the outermost frame; the process is started again
+            log.exception("a thread of the index process has ended")
+            self.work.inbox.put(error)
 
     def _do_tasks(self) -> None:
         while (task := self.work.tasks.get()) is not None:
