@@ -2,7 +2,7 @@
 
 `lenslet index` hashes, reads EXIF, makes thumbnails, manifests and the rollup; the peer only makes
 thumbnails (WebP, quality 70, effort 2, as many threads). "pixels alone" is our own decoding, scaling
-and encoding without anything around it: what Pillow can do at most; the last two are parts of it.
+and encoding without anything around it: what Pillow can do at most.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ WAYS = {
     "lenslet index": ("-m", "lenslet.run.cli", "index"),
     "pyvips, thumbnails alone": (str(common.HERE / "peers.py"), "vips"),
     "pixels alone": (str(common.HERE / "peers.py"), "pixels"),
-    "decoding alone": (str(common.HERE / "peers.py"), "decoding"),
-    "encoding alone": (str(common.HERE / "peers.py"), "encoding"),
 }
 PATHS = {"VIPS_CONCURRENCY": "1", "PYTHONPATH": str(common.CHECKOUT)}
 PHOTOS = ("cameras", "exif")  # of cameras, and of the web
@@ -37,7 +35,7 @@ LARGE: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": (".jpg", {"quality": 85}),
     "PNG": (".png", {}),
     "WebP": (".webp", {"quality": 85}),
-    "WebP with alpha": (".webp", {"quality": 85, "alpha": True}),
+    "WebP with alpha": (".webp", {"quality": 85}),
     "WebP, lossless": (".webp", {"lossless": True, "method": 0}),
 }
 PEER = "pyvips, thumbnails alone"
@@ -61,8 +59,8 @@ def main() -> None:
         common.table("Indexing", columns, rows)
         found = [row for folder in folders for row in scaling(folder, options.rounds)]
         common.table("Threads", ("files", "threads", "items/s", "× one"), found)
-        found = [[kind, *memory(place / kind, how)] for kind, how in LARGE.items()]
-        common.table("Memory for one image of 24 MP", ("image", "MB", "Pillow's load, MB"), found)
+        found = [[kind, memory(place / kind, *how)] for kind, how in LARGE.items()]
+        common.table("Memory for one image of 24 MP", ("image", "MB"), found)
     photos = {name: list(filter(is_large_jpeg, common.corpus(name))) for name in PHOTOS}
     rows = [[name, len(paths), *quality(paths)] for name, paths in photos.items() if paths]
     common.table(
@@ -130,20 +128,15 @@ def measure(folder: pathlib.Path, rounds: int) -> list[list[object]]:
     ]
 
 
-def memory(folder: pathlib.Path, how: tuple[str, dict[str, Any]]) -> tuple[float, float]:
-    """The most private memory of `lenslet index` for one image, and of Pillow loading it."""
-    suffix, options = how[0], dict(how[1])
+def memory(folder: pathlib.Path, suffix: str, options: dict[str, Any]) -> float:
+    """The most private memory of `lenslet index` for one image."""
     folder.mkdir()
     picture = common.picture(6000, 4000, 1)
-    if options.pop("alpha", False):
+    if "alpha" in folder.name:
         picture.putalpha(picture.getchannel("R"))
     picture.save(folder / f"large{suffix}", **options)
     common.settle()
-    indexed = common.lenslet("index", folder).megabytes
-    common.forget(folder)
-    command = [sys.executable, *WAYS["decoding alone"], str(folder)]
-    loaded = common.Cost(command, **PATHS, **KEEPS_MEMORY)
-    return indexed, loaded.megabytes
+    return common.lenslet("index", folder).megabytes
 
 
 def scaling(folder: pathlib.Path, rounds: int) -> list[list[object]]:

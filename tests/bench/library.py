@@ -2,7 +2,7 @@
 
 The images are tiny and hard links of a hundred, in 500 folders, so that what is measured is
 everything but their pixels. The largest library is also searched, beside `grep` on the same text.
-With `--folder`, one folder of that many items.
+One library more has all its items in one folder.
 """
 
 from __future__ import annotations
@@ -42,21 +42,22 @@ QUERIES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[5000, 50_000, 500_000])
-    parser.add_argument("--folder", type=int, default=100_000, help="0: leave that out")
+    parser.add_argument("--folder", type=int, default=100_000, help="items of the one folder")
     parser.add_argument("--idle", type=int, default=90, help="seconds of watching an idle service")
     options = parser.parse_args()
     common.machine()
     with common.workplace() as place:
-        found = [Library(place / f"{size}", size, options.idle) for size in options.sizes]
+        libraries = [(options.folder, 1), *((size, FOLDERS) for size in options.sizes)]
+        found = [
+            Library(place / f"{count}-{folders}", count, folders, options.idle)
+            for count, folders in libraries
+        ]
         for title, names in TABLES.items():
-            columns = [f"{library.count:,} items" for library in found]
+            columns = [f"{count:,} in {folders:,}" for count, folders in libraries]
             rows = [(name, *(library.seen[name] for library in found)) for name in names]
             common.table(title, ("", *columns), rows)
-        if found:
-            columns = ("query", "p50 ms", "p95 ms", "grep ms", "× grep of the longest word", "hits")
-            common.table("Search", columns, found[-1].searches)
-        if options.folder:
-            common.table("One folder", ("", "seconds"), one_folder(place / "one", options.folder))
+        columns = ("query", "p50 ms", "p95 ms", "grep ms", "× grep of the longest word", "hits")
+        common.table("Search", columns, found[-1].searches)
 
 
 TABLES = {
@@ -88,9 +89,9 @@ TABLES = {
 class Library:
     """One library and what was seen of it."""
 
-    def __init__(self, root: pathlib.Path, count: int, idle: int) -> None:
+    def __init__(self, root: pathlib.Path, count: int, folders: int, idle: int) -> None:
         self.root, self.count = root, count
-        self.paths = common.links(root, count, FOLDERS)
+        self.paths = common.links(root, count, folders)
         common.settle()
         first, again = common.lenslet("index", root), common.lenslet("index", root)
         self.seen: dict[str, object] = {
@@ -133,10 +134,10 @@ class Library:
         """Add a file whose folder is asked for and one whose folder is not, and edit an item."""
         folder, far = (os.path.dirname(self.paths[at]) for at in (0, self.count // 2))
         image = self.root / self.paths[0]
-        for path in (f"{folder}/new-aardvark.jpg", f"{far}/new-zebra.jpg"):
+        for path in (f"{folder}/0-aardvark.jpg", f"{far}/0-zebra.jpg"):  # of the first page
             shutil.copyfile(image, self.root / path)  # as a copy is, so not settled at first
         begun = time.monotonic()
-        common.until(lambda: "new-aardvark.jpg" in self._names(folder), pause=0.1)
+        common.until(lambda: "0-aardvark.jpg" in self._names(folder), pause=0.1)
         self.seen["new file, asked: /folders, s"] = time.monotonic() - begun
         common.until(lambda: self._hits("aardvark"), pause=0.05)
         self.seen["new file, asked: /search, s"] = time.monotonic() - begun
@@ -230,45 +231,6 @@ class Library:
 def _longest(query: str) -> str:
     words = (word.rpartition(":")[2] for word in query.split() if not word.startswith("-"))
     return fold(max(words, key=len))
-
-
-def one_folder(root: pathlib.Path, count: int) -> list[list[object]]:
-    """A folder of many items: its pages, and how soon a new file shows."""
-    paths = common.links(root, count, 1)
-    folder = os.path.dirname(paths[0])
-    common.settle()
-    cost = common.lenslet("index", root)
-    last = (count - 1) // 5000
-    rows: list[list[object]] = [["first index", cost.seconds]]
-    with common.serving(root, PORT) as service:
-        service.started(f"/folders?path={folder}")
-        for name, page in (("first page", 0), ("last page", last)):
-            takes = []
-            for _ in range(50):
-                begun = time.monotonic()
-                asked = f"{service.url}/folders?path={folder}&page={page}"
-                with urllib.request.urlopen(asked) as answer:
-                    answer.read()
-                takes.append(time.monotonic() - begun)
-            rows.append([f"{name}, warm, p50", common.percentiles(takes)[0]])
-        time.sleep(10)
-        shutil.copyfile(root / paths[0], root / folder / "ZZZ.jpg")
-        begun = time.monotonic()
-        url = f"{service.url}/folders?path={folder}&page={count // 5000}"
-
-        def shows() -> bool:
-            try:
-                with urllib.request.urlopen(url) as answer:
-                    return b'"ZZZ.jpg"' in answer.read()
-            except urllib.error.HTTPError:
-                return False  # no such page yet
-
-        common.until(shows, pause=0.1)
-        rows.append(["a new file shows after", time.monotonic() - begun])
-        time.sleep(5)
-        index = max(service.pids(), key=common.private_megabytes)
-        rows.append(["MB private, index process", common.private_megabytes(index)])
-    return rows
 
 
 if __name__ == "__main__":

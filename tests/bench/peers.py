@@ -41,39 +41,6 @@ def pixels(folder: str) -> None:
     _each(folder, one)
 
 
-def decoding(folder: str) -> None:
-    """Only decode, to the size that Lenslet decodes to."""
-    from PIL import Image
-
-    def one(path: pathlib.Path) -> None:
-        with Image.open(path) as image:
-            image.draft(None, (320, 320 * image.height // image.width))
-            image.load()
-
-    _each(folder, one)
-
-
-def encoding(folder: str) -> None:
-    """Only encode: one thumbnail in fifty, as often as there are images."""
-    import io
-
-    from PIL import Image
-
-    paths = sorted(pathlib.Path(folder).iterdir())
-    pictures = []
-    for path in paths[::50]:
-        with Image.open(path) as image:
-            image.thumbnail((256, 256))
-            pictures.append(image.convert("RGB"))
-    numbers = {path: number for number, path in enumerate(paths)}
-
-    def one(path: pathlib.Path) -> None:
-        picture = pictures[numbers[path] % len(pictures)]
-        picture.save(io.BytesIO(), "WEBP", quality=70, method=2)
-
-    _each(folder, one)
-
-
 def bare() -> object:
     """A Falcon application that sends the file `BENCH_FILE`, and keeps what is put beside it."""
     import falcon
@@ -111,5 +78,4 @@ def replace(name: str, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    ways = {"vips": vips, "pixels": pixels, "decoding": decoding, "encoding": encoding}
-    ways[sys.argv[1]](sys.argv[2])
+    {"vips": vips, "pixels": pixels}[sys.argv[1]](sys.argv[2])
