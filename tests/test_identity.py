@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from lenslet.index.messages import Look
+from lenslet.errors import Conflict
 from lenslet.index.moves import Decision, Place, decide
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Photo, examine
@@ -87,8 +88,7 @@ def orphans(gallery: Gallery) -> dict[str, str]:
     [
         ({}, Photo("blake3:a"), True),  # made by another program
         ({"hash": "blake3:a"}, Photo("blake3:a"), True),
-        ({"hash": "blake3:a"}, Photo(None), False),  # not read yet
-        ({"hash": "blake3:a"}, Photo(is_readable=False), True),  # it never can be read
+        ({"hash": "blake3:a"}, Photo(), True),  # not read yet, or it never can be
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:a", LATER), True),
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": {"createdAt": "2024-05-01T12:00:00+02:00"}}, Photo("blake3:b", DATE), True),
@@ -96,8 +96,7 @@ def orphans(gallery: Gallery) -> dict[str, str]:
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), True),
         ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b"), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b", exact=True), False),
+        ({"hash": "blake3:a"}, Photo("blake3:b", DATE), True),
         ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
     ],
 )  # fmt: skip
@@ -105,19 +104,43 @@ def test_a_sidecar_is_shown_for_the_image_beside_it_unless_their_dates_differ(
     document, image, is_shown
 ) -> None:
     raw = json.dumps({"v": 1, "tags": ["sea"], **document}).encode()
-    found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda: image)
+    found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda _: image)
     assert (len(found.ours), len(found.strays)) == ((1, 0) if is_shown else (0, 1))
 
 
-def test_a_sidecar_that_names_the_image_comes_before_one_that_names_another_hash() -> None:
-    """Whatever their suffixes; the other one waits for its photo."""
-    files = [
-        File(Path(f"a.jpg{suffix}"), json.dumps({"v": 1, "tags": [], "hash": digest}).encode(), "1")
-        for suffix, digest in ((".lenslet.json", "blake3:other"), (".json", "blake3:a"))
-    ]
-    found = examine(Path("a.jpg"), files, lambda: Photo("blake3:a"))
-    assert [each.path for each in found.ours] == ["a.jpg.json"]
-    assert [each.path for each in found.strays] == ["a.jpg.lenslet.json"]
+ASIDE, USUAL = "a.jpg.lenslet.json", "a.jpg.json"
+
+
+@pytest.mark.parametrize(
+    ("files", "ours", "hidden", "strays", "target"),
+    [
+        ({ASIDE: "a", USUAL: "a"}, [ASIDE], [USUAL], [], ASIDE),
+        ({ASIDE: "b", USUAL: "a"}, [USUAL], [], [ASIDE], USUAL),  # whatever their suffixes
+        ({ASIDE: "b", USUAL: ""}, [USUAL], [], [ASIDE], USUAL),
+        ({ASIDE: "b", USUAL: "b"}, [ASIDE], [USUAL], [], ASIDE),
+        ({ASIDE: "b", USUAL: "c"}, [ASIDE], [], [USUAL], ASIDE),
+        ({ASIDE: "b", "root/" + USUAL: "c"}, [ASIDE], [], [USUAL], ASIDE),
+        ({USUAL: "b", "root/" + ASIDE: "c"}, [USUAL], [], [ASIDE], USUAL),
+        ({ASIDE: "a", USUAL: None}, [ASIDE], [], [], ASIDE),
+        ({ASIDE: "b", USUAL: None, "root/" + USUAL: "a"}, [USUAL], [], [ASIDE], ""),
+        ({ASIDE: None, USUAL: "a"}, [USUAL], [], [], ""),  # the other one may come first
+    ],
+)  # fmt: skip
+def test_of_several_sidecars_one_is_shown_and_none_of_another_photo_is_written_to(
+    files, ours, hidden, strays, target
+) -> None:
+    """Those below `root/` are in a tree that is only read; the hash None is a torn file."""
+    copies = []
+    for name, digest in files.items():
+        document = {"v": 1, "tags": [], **({"hash": f"blake3:{digest}"} if digest else {})}
+        raw = b"{" if digest is None else json.dumps(document).encode()
+        editable = not name.startswith("root/")
+        copies.append(File(Path(name.removeprefix("root/")), raw, "1", editable=editable))
+    found = examine(Path("a.jpg"), copies, lambda _: Photo("blake3:a"))
+    sorted_into = [[each.path for each in one] for one in (found.ours, found.hidden, found.strays)]
+    assert sorted_into == [ours, hidden, strays]
+    with contextlib.nullcontext() if target else pytest.raises(Conflict):
+        assert found.target(Path("a.jpg")) == target
 
 
 def orphan(name: str, **more: Any) -> Orphan:

@@ -14,7 +14,7 @@ from lenslet.library import sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.library.manifest import is_page
 from lenslet.library.pointer import TARGETS
-from lenslet.library.sidecar import NOBODY, Photo, Sidecar
+from lenslet.library.sidecar import Photo, Sidecar
 from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
@@ -62,7 +62,7 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     """Yields the sidecars in a folder that have no image."""
     files = {*listing.files, *listing.covered}
     for name in sorted(listing.without_image()):
-        found = sidecar.find(location.tree, location.file(name), lambda: NOBODY)
+        found = sidecar.find(location.tree, location.file(name), lambda _: Photo())
         yield from (of(location, each) for each in (*found.ours, *found.hidden))
         if found.unreadable:
             for file in (name + end for end in SIDECARS if name + end in files):
@@ -166,17 +166,18 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     raw, document = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
-    there = sidecar.find(tree, item, lambda: Photo(orphan.hash, exact=True))
-    if there.sidecar and there.sidecar.document != document:
+    found = sidecar.find(tree, item, lambda _: Photo(orphan.hash))
+    own = found.sidecar if found.sidecar and found.sidecar.hash in ("", orphan.hash) else None
+    if own and (own.document != document or orphan.is_shown):
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")
-    if there.sidecar:  # it was moved before, and only not removed
-        if tree.where(there.sidecar.path) == orphan.tree.where(orphan.file):
+    if own:  # it was moved before, and only not removed
+        if tree.where(own.path) == orphan.tree.where(orphan.file):
             raise Conflict("it is beside its photo")
         _remove(orphan, raw)
-        return there.sidecar.path
-    target = there.target(item)
+        return own.path
+    target = found.free(item)
     if tree is orphan.tree and tree.rename(orphan.file, target, raw):
         return target
 
