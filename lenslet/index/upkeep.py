@@ -63,7 +63,6 @@ class Upkeep:
         return Known(
             dict(memory.records),
             frozenset(memory.gone),
-            memory.forgotten,
             memory.images_read,
             memory.is_complete,
             dict(self._passes),

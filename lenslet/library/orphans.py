@@ -43,6 +43,11 @@ class Orphan:
     is_shown: bool = False
     editable: bool = True
 
+    @property
+    def kind(self) -> str:
+        """Which kind of problem it is."""
+        return "changedPhotos" if self.is_shown else "orphanSidecars"
+
 
 def of(location: Location, each: Sidecar, reason: str = GONE, *, is_shown: bool = False) -> Orphan:
     """Returns the orphan that a sidecar in a folder is."""
