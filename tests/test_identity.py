@@ -26,9 +26,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lenslet.index.messages import Look
 from lenslet.errors import Conflict
-from lenslet.index.moves import Decision, Place, decide
+from lenslet.index.messages import Look
+from lenslet.index.moves import Move, Next, Place, Waiting, decide, next_step
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
@@ -149,25 +149,44 @@ def orphan(name: str, **more: Any) -> Orphan:
 
 A, B = orphan("a.jpg.json", updated=DATE), orphan("b.jpg.json", updated=LATER)
 SHOWN, FIXED = orphan("d.jpg.json", is_shown=True), orphan("r.jpg.json", editable=False)
-HERE = Place(Path("x/here.jpg"), "root/x/here.jpg")
-LINK = Place(Path("a/link.jpg"), "root/x/here.jpg")
-THERE = Place(Path("x/there.jpg"), "root/x/there.jpg")
+HERE = Place("blake3:a", Path("x/here.jpg"), "root/x/here.jpg")
+LINK = Place("blake3:a", Path("a/link.jpg"), "root/x/here.jpg")
+THERE = Place("blake3:a", Path("x/there.jpg"), "root/x/there.jpg")
 
 
 @pytest.mark.parametrize(
     ("strays", "places", "decision"),
     [
-        ([A], [], Decision()),
-        ([A], [HERE], Decision(A, HERE)),
-        ([SHOWN], [HERE], Decision(SHOWN, HERE)),
-        ([A], [HERE, LINK], Decision(A, LINK)),  # one file, and a pointer to it
-        ([A, B], [HERE], Decision(B, HERE)),  # the newest
-        ([A], [HERE, THERE], Decision(reason="2 images have the content of its photo: x/here.jpg and x/there.jpg")),
-        ([FIXED], [HERE], Decision(reason="its photo is x/here.jpg, but it must not be moved")),
+        ([A], [], ""),
+        ([A], [HERE], Move(A, HERE)),
+        ([SHOWN], [HERE], Move(SHOWN, HERE)),
+        ([A], [HERE, LINK], Move(A, LINK)),  # one file, and a pointer to it
+        ([A, B], [HERE], Move(B, HERE)),  # the newest
+        ([A], [HERE, THERE], "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
+        ([FIXED], [HERE], "its photo is x/here.jpg, but it must not be moved"),
+        ([A], [HERE._replace(readonly=True)], "its photo is x/here.jpg, but it must not be moved"),
     ],
 )  # fmt: skip
 def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, decision) -> None:
     assert {decide(each, places) for each in itertools.permutations(strays)} == {decision}
+
+
+@pytest.mark.parametrize(
+    ("now", "looked", "unread", "failed", "step"),
+    [
+        (104.9, 101, False, None, Next.WAIT),  # something has just changed
+        (105, 101, True, None, Next.WAIT),  # any image may be its photo
+        (105, 100, False, None, Next.LOOK),  # a folder may have changed since it was looked at
+        (105, 101, False, None, Next.MOVE),
+        (104.9, 101, False, "it has changed", Next.REST),  # until it is tried again
+        (105, 101, False, "it has changed", Next.MOVE),
+    ],
+)
+def test_a_sidecar_is_moved_when_the_whole_library_is_known(
+    now, looked, unread, failed, step
+) -> None:
+    waiting = Waiting(Move(A, HERE), since=100, due=105, failed=failed)
+    assert next_step(waiting, now, looked, unread=unread) is step
 
 
 # One host
@@ -283,6 +302,54 @@ def test_a_sidecar_that_was_copied_and_not_removed_is_removed(make_gallery, root
     rest(gallery)
     assert not (root / "a/x.png.json").exists() and orphans(gallery) == {}
     assert shown(gallery, "b/y.png") == "mine"
+
+
+def test_a_copy_that_is_edited_keeps_the_notes_that_were_copied_along(make_gallery, root) -> None:
+    """Although the photo that has their hash shows equal ones: these are shown, so they stay."""
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "mine")
+    put(root / "copy.jpg.json", (root / "x.jpg.json").read_bytes())
+    put(root / "copy.jpg", photo(2, "2024:01:01 10:00:00"))
+    rest(gallery)
+    assert [shown(gallery, path) for path in ("x.jpg", "copy.jpg")] == ["mine", "mine"]
+
+
+def test_the_orphans_of_an_earlier_version_are_found_again(make_gallery, root) -> None:
+    """It kept in the items of a manifest which sidecars were those of other photos."""
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "mine")
+    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
+    gallery.ask()
+    rest(gallery)
+    assert list(orphans(gallery)) == ["x.jpg.json"]
+    manifest = (root / "_index.json").read_bytes()
+    held = json.loads((root / "x.jpg.json").read_bytes())["hash"]
+    for key in ("edited", "strays"):
+        earlier = f'"{key}":["{held}"]'.encode()
+        (root / "_index.json").write_bytes(manifest.replace(b'"metaOther":true', earlier))
+        gallery.restart()
+        rest(gallery)
+        assert list(orphans(gallery)) == ["x.jpg.json"]
+        assert key not in gallery.items()["x.jpg"]
+
+
+def test_an_edit_of_a_photo_that_has_just_come_is_not_another_photos(make_gallery, root) -> None:
+    """It is read at once: nothing has been looked at since."""
+    put(root / "x.jpg", photo(1, "2023:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "of photo 1")
+    before = (root / "x.jpg.json").read_bytes()
+    put(root / "x.jpg", photo(2, "2024:01:01 10:00:00"))
+    gallery.app.delete("/item?path=x.jpg", status=404)
+    note(gallery, "x.jpg", "of photo 2")
+    assert (root / "x.jpg.json").read_bytes() == before
+    written = json.loads((root / "x.jpg.lenslet.json").read_bytes())
+    rest(gallery)
+    item = gallery.items()["x.jpg"]
+    exif = {"width": 40, "height": 30, "createdAt": item["createdAt"], "takenAt": item["takenAt"]}
+    assert (written["hash"], written["exif"]) == (item["hash"], exif)
 
 
 def test_nothing_is_moved_to_a_file_that_is_not_what_its_manifest_says(make_gallery, root) -> None:
