@@ -315,6 +315,22 @@ def test_a_copy_that_is_edited_keeps_the_notes_that_were_copied_along(make_galle
     assert [shown(gallery, path) for path in ("x.jpg", "copy.jpg")] == ["mine", "mine"]
 
 
+def test_each_sidecar_of_a_name_follows_its_photo_when_the_image_is_gone(
+    make_gallery, root
+) -> None:
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "of photo 1")
+    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
+    gallery.ask()
+    settled_note(gallery, "x.jpg", "of photo 2")
+    (root / "x.jpg").unlink()
+    put(root / "z.jpg", photo(1, "2024:01:01 10:00:00"))
+    rest(gallery)
+    assert shown(gallery, "z.jpg") == "of photo 1"
+    assert orphans(gallery) == {"x.jpg.lenslet.json": "its image is gone"}
+
+
 def test_the_orphans_of_an_earlier_version_are_found_again(make_gallery, root) -> None:
     """It kept in the items of a manifest which sidecars were those of other photos."""
     put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
@@ -512,18 +528,6 @@ def test_a_sidecar_that_a_pointer_shows_twice_is_not_removed(make_gallery, root,
     (tmp_path / "x.png").rename(root / "real/x.png")
     look_at(gallery, "p", 9)
     assert shown(gallery, "real/x.png") == "mine"
-
-
-def test_that_no_image_is_a_photo_is_known_after_a_look_at_every_folder(make_gallery, root) -> None:
-    put(root / "a/x.png", photo(1))
-    put(root / "b/y.png", photo(2))
-    gallery = make_gallery(SCAN_SECONDS="60")
-    settled_note(gallery, "a/x.png", "of photo 1")
-    (root / "a/x.png").rename(root / "b/x.png")
-    put(root / "a/x.png", photo(3))
-    look_at(gallery, "a", 10)
-    rest(gallery, 4)
-    assert (shown(gallery, "a/x.png"), shown(gallery, "b/x.png")) == ("", "of photo 1")
 
 
 def test_without_dates_another_photo_shows_the_notes_of_one_that_is_gone(

@@ -65,10 +65,12 @@ def _read(location: Location, name: str, known: Item) -> Beside:
         found = sidecar.find(location.tree, location.file(name), lambda _: photo)
     except LensletError as error:
         found = Found(unreadable=one_line(error))
-    apart = [orphans.of(location, each, orphans.OTHER) for each in found.strays]
-    for each in (*found.ours, *found.hidden):
+    apart = []
+    for each in found.all:
         if photo.hash and each.hash not in ("", photo.hash):
-            apart.append(orphans.of(location, each, orphans.CHANGED, is_shown=True))
+            is_shown = each not in found.strays
+            reason = orphans.CHANGED if is_shown else orphans.OTHER
+            apart.append(orphans.of(location, each, reason, is_shown=is_shown))
     keys, own = _keys(found, known), found.sidecar
     lacking: Document = {}
     if apart:

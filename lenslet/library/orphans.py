@@ -68,7 +68,7 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     files = {*listing.files, *listing.covered}
     for name in sorted(listing.without_image()):
         found = sidecar.find(location.tree, location.file(name), lambda _: Photo())
-        yield from (of(location, each) for each in (*found.ours, *found.hidden))
+        yield from (of(location, each) for each in found.all)
         if found.unreadable:
             for file in (name + end for end in SIDECARS if name + end in files):
                 yield Orphan(location.path.child(file), location.tree, location.file(file))

@@ -114,6 +114,11 @@ class Found:
     description: str = ""  # of the photo, in the first of those that has one
     unreadable: str = ""  # why a file that may be ours cannot be read
 
+    @property
+    def all(self) -> list[Sidecar]:
+        """All sidecars, whose ever they are."""
+        return [*self.ours, *self.hidden, *self.strays]
+
     def target(self, item: Path) -> Path:
         """Returns the file that an edit of `item` writes; `Conflict` if a file is in the way."""
         own = next((each for each in self.ours if each.editable), None)
@@ -126,8 +131,8 @@ class Found:
         aside, usual = SIDECARS
         if aside in self.foreign:
             raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
-        own = (each for each in (*self.ours, *self.hidden) if each.editable)
-        taken = self.foreign | {each.path[len(item) :] for each in (*self.strays, *own)}
+        files = (each.path for each in self.all if each.editable or each in self.strays)
+        taken = self.foreign | {path[len(item) :] for path in files}
         free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
         if free is None:
             raise Conflict(f"{item}{usual} and {item}{aside} are of other photos, and stay.")
