@@ -168,12 +168,12 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     something cannot be read or written.
     """
     item, tree = location.file(name), location.tree
-    raw, document = _read(orphan)
+    raw = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
     found = sidecar.find(tree, item, lambda _: Photo(orphan.hash))
     own = found.sidecar if found.sidecar and found.sidecar.hash in ("", orphan.hash) else None
-    if own and (own.document != document or orphan.is_shown):
+    if own and (own.raw != raw or orphan.is_shown):
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")
@@ -196,13 +196,12 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     return target
 
 
-def _read(orphan: Orphan) -> tuple[bytes, sidecar.Document]:
+def _read(orphan: Orphan) -> bytes:
     """Reads a sidecar; `Conflict` if it is not the one of its photo any more."""
     raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), b"")
     with contextlib.suppress(ValueError):
-        document = sidecar.parse(raw)
-        if document and document.get("hash") == orphan.hash:
-            return raw, document
+        if (sidecar.parse(raw) or {}).get("hash") == orphan.hash:
+            return raw
     raise Conflict(f"{orphan.path} has changed.")
 
 

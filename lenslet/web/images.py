@@ -103,6 +103,7 @@ class Images:
             self._folder_jobs.enqueue(location.folder)
 
 
+@dataclass
 class Now:
     """Which photo an image is now: as its item says or, if that is out of date, as its file does.
 
@@ -110,15 +111,14 @@ class Now:
     sidecar of another photo.
     """
 
-    def __init__(self, library: Library, image: Image, item: Item | None) -> None:
-        self._library = library
-        self._image = image
-        self._given = item
+    library: Library
+    image: Image
+    item: Item | None
 
     @functools.cached_property
-    def _item(self) -> Item | None:
+    def _known(self) -> Item | None:
         """The item, if it is of the image as it is now, and that was read."""
-        image, item = self._image, self._given
+        image, item = self.image, self.item
         if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
             return None  # in a bucket the manifest may be out of date
         return item if item and ("hash" in item or "error" in item) else None
@@ -126,25 +126,25 @@ class Now:
     @functools.cached_property
     def hash(self) -> str | None:
         """The hash of the image; None if it cannot be read."""
-        if self._item or self._image.stat.size > self._library.settings.max_file_bytes:
-            return (self._item or {}).get("hash")
-        return orphans.hash_of(self._image.location.tree, self._image.file)
+        if self._known or self.image.stat.size > self.library.settings.max_file_bytes:
+            return (self._known or {}).get("hash")
+        return orphans.hash_of(self.image.location.tree, self.image.file)
 
     @functools.cached_property
     def facts(self) -> Item:
         """The keys of its item that a sidecar has too; only `hash` if more takes long."""
-        if self._item:
-            return self._item
+        if self._known:
+            return self._known
         if not self.hash:
             return {}
         with contextlib.suppress(Slow, Stopped, StorageUnavailable):
-            file, _ = self._image.location.tree.open(self._image.file)
+            file, _ = self.image.location.tree.open(self.image.file)
             with file, descriptor(file) as number:
-                how = {"max_pixels": self._library.settings.max_pixels, "thumbnail": False}
+                how = {"max_pixels": self.library.settings.max_pixels, "thumbnail": False}
                 how |= {"hashed": True, **PREVIEW}
-                read, _ = self._library.decoders.read(number, slow=False, **how)
+                read, _ = self.library.decoders.read(number, slow=False, **how)
             if read.hash != self.hash:
-                raise Overtaken(f"{self._image.path} is being written.")
+                raise Overtaken(f"{self.image.path} is being written.")
             found: Item = {"w": read.width, "h": read.height, "hash": read.hash}
             found |= {"createdAt": read.created_at, "takenAt": read.taken_at}
             return {key: value for key, value in found.items() if value is not None}
