@@ -26,6 +26,7 @@ log = logging.getLogger("lenslet")
 PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
 _WALK_SECONDS = 3600.0
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
+_LOOK_ALL_SECONDS = 30.0  # at least, between two looks at all folders
 _TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
 
 
@@ -115,6 +116,7 @@ class Moves:
         self._search = _Search(library)
         self._waiting: dict[str, Waiting] = {}  # by hash
         self._gone = _Gone(library)
+        self._asked = float("-inf")  # when all folders were to be looked at
         self.health = FolderHealth()
 
     def step(self, records: Records) -> Step:
@@ -144,7 +146,10 @@ class Moves:
             for each in of_one_photo
         )
         self.health = FolderHealth().plus(sorted(problems))
-        return Step(frozenset(looks), Next.LOOK in steps, waits=bool(steps - {Next.REST}))
+        look_all = Next.LOOK in steps and now - self._asked > _LOOK_ALL_SECONDS
+        if look_all:
+            self._asked = now
+        return Step(frozenset(looks), look_all, waits=bool(steps - {Next.REST}))
 
     def _wait(self, key: str, move: Move, now: float) -> Waiting:
         """Returns since when a move waits."""
