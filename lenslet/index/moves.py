@@ -152,10 +152,11 @@ class Moves:
         return Step(frozenset(looks), look_all, waits=bool(steps - {Next.REST}))
 
     def _wait(self, key: str, move: Move, now: float) -> Waiting:
-        """Returns since when a move waits."""
+        """Returns the move that waits already, or one that begins to wait."""
         waiting = self._waiting.get(key)
-        is_same = waiting is not None and waiting.move == move
-        return waiting if waiting and is_same else Waiting(move, now, now + PATIENCE_SECONDS)
+        if waiting is None or waiting.move != move:
+            return Waiting(move, now, now + PATIENCE_SECONDS)
+        return waiting
 
     def _move(self, waiting: Waiting) -> set[Path]:
         """Moves one sidecar; returns the folders to look at."""
