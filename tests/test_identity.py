@@ -26,8 +26,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from lenslet.errors import Conflict
 from lenslet.index.messages import Look
-from lenslet.index.moves import Decision, Place, decide
+from lenslet.index.moves import Move, Next, Place, Waiting, decide, next_step
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
@@ -87,8 +88,7 @@ def orphans(gallery: Gallery) -> dict[str, str]:
     [
         ({}, Photo("blake3:a"), True),  # made by another program
         ({"hash": "blake3:a"}, Photo("blake3:a"), True),
-        ({"hash": "blake3:a"}, Photo(None), False),  # not read yet
-        ({"hash": "blake3:a"}, Photo(is_readable=False), True),  # it never can be read
+        ({"hash": "blake3:a"}, Photo(), True),  # not read yet, or it never can be
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:a", LATER), True),
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": {"createdAt": "2024-05-01T12:00:00+02:00"}}, Photo("blake3:b", DATE), True),
@@ -96,8 +96,7 @@ def orphans(gallery: Gallery) -> dict[str, str]:
         ({"hash": "blake3:a", "exif": {"createdAt": DATE}}, Photo("blake3:b"), True),
         ({"hash": "blake3:a", "exif": {"createdAt": "last year"}}, Photo("blake3:b", DATE), True),
         ({"hash": "blake3:a", "exif": []}, Photo("blake3:b", DATE), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b"), True),
-        ({"hash": "blake3:a"}, Photo("blake3:b", exact=True), False),
+        ({"hash": "blake3:a"}, Photo("blake3:b", DATE), True),
         ({"hash": ["blake3:a"]}, Photo("blake3:b"), True),
     ],
 )  # fmt: skip
@@ -105,19 +104,43 @@ def test_a_sidecar_is_shown_for_the_image_beside_it_unless_their_dates_differ(
     document, image, is_shown
 ) -> None:
     raw = json.dumps({"v": 1, "tags": ["sea"], **document}).encode()
-    found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda: image)
+    found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], lambda _: image)
     assert (len(found.ours), len(found.strays)) == ((1, 0) if is_shown else (0, 1))
 
 
-def test_a_sidecar_that_names_the_image_comes_before_one_that_names_another_hash() -> None:
-    """Whatever their suffixes; the other one waits for its photo."""
-    files = [
-        File(Path(f"a.jpg{suffix}"), json.dumps({"v": 1, "tags": [], "hash": digest}).encode(), "1")
-        for suffix, digest in ((".lenslet.json", "blake3:other"), (".json", "blake3:a"))
-    ]
-    found = examine(Path("a.jpg"), files, lambda: Photo("blake3:a"))
-    assert [each.path for each in found.ours] == ["a.jpg.json"]
-    assert [each.path for each in found.strays] == ["a.jpg.lenslet.json"]
+ASIDE, USUAL = "a.jpg.lenslet.json", "a.jpg.json"
+
+
+@pytest.mark.parametrize(
+    ("files", "ours", "hidden", "strays", "target"),
+    [
+        ({ASIDE: "a", USUAL: "a"}, [ASIDE], [USUAL], [], ASIDE),
+        ({ASIDE: "b", USUAL: "a"}, [USUAL], [], [ASIDE], USUAL),  # whatever their suffixes
+        ({ASIDE: "b", USUAL: ""}, [USUAL], [], [ASIDE], USUAL),
+        ({ASIDE: "b", USUAL: "b"}, [ASIDE], [USUAL], [], ASIDE),
+        ({ASIDE: "b", USUAL: "c"}, [ASIDE], [], [USUAL], ASIDE),
+        ({ASIDE: "b", "root/" + USUAL: "c"}, [ASIDE], [], [USUAL], ASIDE),
+        ({USUAL: "b", "root/" + ASIDE: "c"}, [USUAL], [], [ASIDE], USUAL),
+        ({ASIDE: "a", USUAL: None}, [ASIDE], [], [], ASIDE),
+        ({ASIDE: "b", USUAL: None, "root/" + USUAL: "a"}, [USUAL], [], [ASIDE], ""),
+        ({ASIDE: None, USUAL: "a"}, [USUAL], [], [], ""),  # the other one may come first
+    ],
+)  # fmt: skip
+def test_of_several_sidecars_one_is_shown_and_none_of_another_photo_is_written_to(
+    files, ours, hidden, strays, target
+) -> None:
+    """Those below `root/` are in a tree that is only read; the hash None is a torn file."""
+    copies = []
+    for name, digest in files.items():
+        document = {"v": 1, "tags": [], **({"hash": f"blake3:{digest}"} if digest else {})}
+        raw = b"{" if digest is None else json.dumps(document).encode()
+        editable = not name.startswith("root/")
+        copies.append(File(Path(name.removeprefix("root/")), raw, "1", editable=editable))
+    found = examine(Path("a.jpg"), copies, lambda _: Photo("blake3:a"))
+    sorted_into = [[each.path for each in one] for one in (found.ours, found.hidden, found.strays)]
+    assert sorted_into == [ours, hidden, strays]
+    with contextlib.nullcontext() if target else pytest.raises(Conflict):
+        assert found.target(Path("a.jpg")) == target
 
 
 def orphan(name: str, **more: Any) -> Orphan:
@@ -126,25 +149,44 @@ def orphan(name: str, **more: Any) -> Orphan:
 
 A, B = orphan("a.jpg.json", updated=DATE), orphan("b.jpg.json", updated=LATER)
 SHOWN, FIXED = orphan("d.jpg.json", is_shown=True), orphan("r.jpg.json", editable=False)
-HERE = Place(Path("x/here.jpg"), "root/x/here.jpg")
-LINK = Place(Path("a/link.jpg"), "root/x/here.jpg")
-THERE = Place(Path("x/there.jpg"), "root/x/there.jpg")
+HERE = Place("blake3:a", Path("x/here.jpg"), "root/x/here.jpg")
+LINK = Place("blake3:a", Path("a/link.jpg"), "root/x/here.jpg")
+THERE = Place("blake3:a", Path("x/there.jpg"), "root/x/there.jpg")
 
 
 @pytest.mark.parametrize(
     ("strays", "places", "decision"),
     [
-        ([A], [], Decision()),
-        ([A], [HERE], Decision(A, HERE)),
-        ([SHOWN], [HERE], Decision(SHOWN, HERE)),
-        ([A], [HERE, LINK], Decision(A, LINK)),  # one file, and a pointer to it
-        ([A, B], [HERE], Decision(B, HERE)),  # the newest
-        ([A], [HERE, THERE], Decision(reason="2 images have the content of its photo: x/here.jpg and x/there.jpg")),
-        ([FIXED], [HERE], Decision(reason="its photo is x/here.jpg, but it must not be moved")),
+        ([A], [], ""),
+        ([A], [HERE], Move(A, HERE)),
+        ([SHOWN], [HERE], Move(SHOWN, HERE)),
+        ([A], [HERE, LINK], Move(A, LINK)),  # one file, and a pointer to it
+        ([A, B], [HERE], Move(B, HERE)),  # the newest
+        ([A], [HERE, THERE], "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
+        ([FIXED], [HERE], "its photo is x/here.jpg, but it must not be moved"),
+        ([A], [HERE._replace(readonly=True)], "its photo is x/here.jpg, but it must not be moved"),
     ],
 )  # fmt: skip
 def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, decision) -> None:
     assert {decide(each, places) for each in itertools.permutations(strays)} == {decision}
+
+
+@pytest.mark.parametrize(
+    ("now", "looked", "unread", "failed", "step"),
+    [
+        (104.9, 101, False, None, Next.WAIT),  # something has just changed
+        (105, 101, True, None, Next.WAIT),  # any image may be its photo
+        (105, 100, False, None, Next.LOOK),  # a folder may have changed since it was looked at
+        (105, 101, False, None, Next.MOVE),
+        (104.9, 101, False, "it has changed", Next.REST),  # until it is tried again
+        (105, 101, False, "it has changed", Next.MOVE),
+    ],
+)
+def test_a_sidecar_is_moved_when_the_whole_library_is_known(
+    now, looked, unread, failed, step
+) -> None:
+    waiting = Waiting(Move(A, HERE), since=100, due=105, failed=failed)
+    assert next_step(waiting, now, looked, unread=unread) is step
 
 
 # One host
@@ -260,6 +302,70 @@ def test_a_sidecar_that_was_copied_and_not_removed_is_removed(make_gallery, root
     rest(gallery)
     assert not (root / "a/x.png.json").exists() and orphans(gallery) == {}
     assert shown(gallery, "b/y.png") == "mine"
+
+
+def test_a_copy_that_is_edited_keeps_the_notes_that_were_copied_along(make_gallery, root) -> None:
+    """Although the photo that has their hash shows equal ones: these are shown, so they stay."""
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "mine")
+    put(root / "copy.jpg.json", (root / "x.jpg.json").read_bytes())
+    put(root / "copy.jpg", photo(2, "2024:01:01 10:00:00"))
+    rest(gallery)
+    assert [shown(gallery, path) for path in ("x.jpg", "copy.jpg")] == ["mine", "mine"]
+
+
+def test_each_sidecar_of_a_name_follows_its_photo_when_the_image_is_gone(
+    make_gallery, root
+) -> None:
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "of photo 1")
+    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
+    gallery.ask()
+    settled_note(gallery, "x.jpg", "of photo 2")
+    (root / "x.jpg").unlink()
+    put(root / "z.jpg", photo(1, "2024:01:01 10:00:00"))
+    rest(gallery)
+    assert shown(gallery, "z.jpg") == "of photo 1"
+    assert orphans(gallery) == {"x.jpg.lenslet.json": "its image is gone"}
+
+
+def test_the_orphans_of_an_earlier_version_are_found_again(make_gallery, root) -> None:
+    """It kept in the items of a manifest which sidecars were those of other photos."""
+    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "mine")
+    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
+    gallery.ask()
+    rest(gallery)
+    assert list(orphans(gallery)) == ["x.jpg.json"]
+    manifest = (root / "_index.json").read_bytes()
+    held = json.loads((root / "x.jpg.json").read_bytes())["hash"]
+    for key in ("edited", "strays"):
+        earlier = f'"{key}":["{held}"]'.encode()
+        (root / "_index.json").write_bytes(manifest.replace(b'"metaOther":true', earlier))
+        gallery.restart()
+        rest(gallery)
+        assert list(orphans(gallery)) == ["x.jpg.json"]
+        assert key not in gallery.items()["x.jpg"]
+
+
+def test_an_edit_of_a_photo_that_has_just_come_is_not_another_photos(make_gallery, root) -> None:
+    """It is read at once: nothing has been looked at since."""
+    put(root / "x.jpg", photo(1, "2023:01:01 10:00:00"))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "of photo 1")
+    before = (root / "x.jpg.json").read_bytes()
+    put(root / "x.jpg", photo(2, "2024:01:01 10:00:00"))
+    gallery.app.delete("/item?path=x.jpg", status=404)
+    note(gallery, "x.jpg", "of photo 2")
+    assert (root / "x.jpg.json").read_bytes() == before
+    written = json.loads((root / "x.jpg.lenslet.json").read_bytes())
+    rest(gallery)
+    item = gallery.items()["x.jpg"]
+    exif = {"width": 40, "height": 30, "createdAt": item["createdAt"], "takenAt": item["takenAt"]}
+    assert (written["hash"], written["exif"]) == (item["hash"], exif)
 
 
 def test_nothing_is_moved_to_a_file_that_is_not_what_its_manifest_says(make_gallery, root) -> None:
@@ -422,18 +528,6 @@ def test_a_sidecar_that_a_pointer_shows_twice_is_not_removed(make_gallery, root,
     (tmp_path / "x.png").rename(root / "real/x.png")
     look_at(gallery, "p", 9)
     assert shown(gallery, "real/x.png") == "mine"
-
-
-def test_that_no_image_is_a_photo_is_known_after_a_look_at_every_folder(make_gallery, root) -> None:
-    put(root / "a/x.png", photo(1))
-    put(root / "b/y.png", photo(2))
-    gallery = make_gallery(SCAN_SECONDS="60")
-    settled_note(gallery, "a/x.png", "of photo 1")
-    (root / "a/x.png").rename(root / "b/x.png")
-    put(root / "a/x.png", photo(3))
-    look_at(gallery, "a", 10)
-    rest(gallery, 4)
-    assert (shown(gallery, "a/x.png"), shown(gallery, "b/x.png")) == ("", "of photo 1")
 
 
 def test_without_dates_another_photo_shows_the_notes_of_one_that_is_gone(

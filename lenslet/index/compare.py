@@ -21,7 +21,8 @@ from lenslet.storage.tree import SETTLED_NS, Stat
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
 _FACTS |= {key: key for key in ("keywords", "title", "caption", "camera", "lens")}
-_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
+_OTHERS = ("metaOther", "edited", "strays")  # the last two come from earlier versions
+_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", *_OTHERS)
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000
@@ -118,8 +119,12 @@ class Plan:
 
 
 def knows_sidecar(item: Item | None, rev: str) -> bool:
-    """True if an item describes its sidecar. One that could not be read is read again."""
-    return item is not None and item.get("metaRev", "") == rev and "metaError" not in item
+    """True if an item describes its sidecar. One that could not be read is read again.
+
+    So is one with another hash: its photo may be found elsewhere.
+    """
+    again = {"metaError", *_OTHERS}
+    return item is not None and item.get("metaRev", "") == rev and not item.keys() & again
 
 
 def unchanged(was: Item | None, stat: Stat) -> Item | None:

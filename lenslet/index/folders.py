@@ -16,7 +16,7 @@ from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
 from lenslet.index.look import Contents, Look, Looker
-from lenslet.index.record import MOST_NESTED, Left, Looked, Record
+from lenslet.index.record import MOST_NESTED, Looked, Record
 from lenslet.index.sidecars import complete
 from lenslet.library import Library
 from lenslet.library.health import FolderHealth, Problem
@@ -217,7 +217,7 @@ class Folders:
             retry=before.retry.after(looked.at, {**damaged, **reasons}, changed=plan.changed),
             looked=looked,
             orphans=tuple(look.orphans),
-            left=Left(len(plan.todo.keys() - reasons.keys()), plan.unsettled),
+            left=len(plan.todo.keys() - reasons.keys()),
         )
 
     def _failed(

@@ -70,20 +70,13 @@ class Looked(NamedTuple):
     again: bool = False
 
 
-class Left(NamedTuple):
-    """How many images of a folder will be read, and whether some are still being written."""
-
-    images: int = 0
-    unsettled: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is remembered of one folder. Each look replaces it as a whole.
 
     `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
     its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
-    `orphans` are sidecars whose photo is not beside them.
+    `orphans` are sidecars whose photo is not beside them. `left` images will be read.
     """
 
     location: Location | None = None
@@ -95,7 +88,7 @@ class Record:
     retry: Retry = field(default_factory=Retry)
     looked: Looked = field(default_factory=Looked)
     orphans: tuple[Orphan, ...] = ()
-    left: Left = field(default_factory=Left)
+    left: int = 0
 
     @property
     def is_known(self) -> bool:
@@ -115,14 +108,13 @@ class Memory:
     """The records of all folders. Owned by the loop.
 
     `gone` are folders that search must learn are gone. `changes` counts what looks found anew,
-    `forgotten` the indexed folders that went, `images_read` the images that were read, and `left`
-    those that will be.
+    `images_read` the images that were read, and `left` those that will be.
     """
 
     def __init__(self) -> None:
         self.records: dict[Path, Record] = {ROOT: Record()}
         self.gone: set[Path] = set()
-        self.changes = self.forgotten = self.images_read = self.left = 0
+        self.changes = self.images_read = self.left = 0
         self._nested: set[Path] = set()
 
     def get(self, path: Path) -> Record:
@@ -147,7 +139,7 @@ class Memory:
         """Replaces the record of a folder."""
         before = self.get(path)
         self.changes += before.stamps != record.stamps
-        self.left += record.left.images - before.left.images
+        self.left += record.left - before.left
         if record.location and len(record.location.chain) > 1:
             self._nested.add(path)
         self.records[path] = record
@@ -163,8 +155,7 @@ class Memory:
         start = f"{path}/" if path else ""
         gone = {path, *(folder for folder in self.records if folder.startswith(start))}
         self.changes += 1
-        self.forgotten += any(self.get(folder).generation for folder in gone)
         self.gone |= gone
         self._nested -= gone
         for folder in gone:
-            self.left -= self.records.pop(folder, Record()).left.images
+            self.left -= self.records.pop(folder, Record()).left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 from lenslet import times
@@ -51,9 +50,8 @@ def read(
     for name, files in snapshot.sidecars.items():
         was, read = before.get(name), facts.get(name)
         same = unchanged(was, snapshot.images[name])
-        is_certain = same and not same.get("metaOther")
         was_young = files.settled_ns > since_ns and not snapshot.is_young(files)
-        if not knows_sidecar(was, files.rev) or read or was_young or not is_certain:
+        if read or was_young or not knows_sidecar(same, files.rev):
             read = read if read and read.rev == snapshot.images[name].rev else None
             found[name] = _read(location, name, known_facts(same or {}, read))
     return found
@@ -64,18 +62,23 @@ def _read(location: Location, name: str, known: Item) -> Beside:
     known = {key: value for key, value in known.items() if value is not None}
     photo = Photo.of(known)
     try:
-        found = sidecar.find(location.tree, location.file(name), lambda: photo)
+        found = sidecar.find(location.tree, location.file(name), lambda _: photo)
     except LensletError as error:
         found = Found(unreadable=one_line(error))
     apart = []
-    if photo.hash:
-        shown = [each for each in (*found.ours, *found.hidden) if each.hash not in ("", photo.hash)]
-        apart = [orphans.of(location, each, orphans.CHANGED, is_shown=True) for each in shown]
-        apart += [orphans.of(location, each, orphans.OTHER) for each in found.strays]
-    keys = _keys(found, known)
-    if apart or found.strays:
+    for each in found.all:
+        if photo.hash and each.hash not in ("", photo.hash):
+            is_shown = each not in found.strays
+            reason = orphans.CHANGED if is_shown else orphans.OTHER
+            apart.append(orphans.of(location, each, reason, is_shown=is_shown))
+    keys, own = _keys(found, known), found.sidecar
+    lacking: Document = {}
+    if apart:
         keys["metaOther"] = True
-    return Beside(keys, apart, {} if location.readonly else _lacking(found, known))
+    if photo.hash and own and own.editable and not location.readonly:
+        facts = sidecar.facts_of(known)
+        lacking = facts if own.lacks(facts) else {}
+    return Beside(keys, apart, lacking)
 
 
 def _keys(found: Found, known: Item) -> Item:
@@ -97,20 +100,19 @@ def _keys(found: Found, known: Item) -> Item:
     return keys
 
 
-def _lacking(found: Found, known: Item) -> Document:
-    facts, own = sidecar.facts_of(known) if known.get("hash") else {}, found.sidecar
-    return facts if facts and own and own.editable and own.lacks(facts) else {}
-
-
 def complete(location: Location, incomplete: Mapping[str, Document]) -> None:
     """Writes into the sidecars of images which photo they belong to; `incomplete` has its facts."""
     for name, facts in incomplete.items():
-        photo = partial(Photo, facts["hash"], facts["exif"].get("createdAt"))
-
-        def change(stored: Sidecar | None, facts: Document = facts) -> Document | None:
-            if not (stored and stored.lacks(facts)):
-                raise Overtaken("The sidecar has changed.")
-            return sidecar.with_facts(stored.document, facts)
-
         with contextlib.suppress(LensletError):  # tried again when the folder is read anew
-            sidecar.edit(location.tree, location.file(name), change, photo)
+            _complete(location, name, facts)
+
+
+def _complete(location: Location, name: str, facts: Document) -> None:
+    photo = Photo(facts["hash"], facts["exif"].get("createdAt"))
+
+    def change(stored: Sidecar | None) -> Document | None:
+        if not (stored and stored.lacks(facts)):
+            raise Overtaken("The sidecar has changed.")
+        return sidecar.with_facts(stored.document, facts)
+
+    sidecar.edit(location.tree, location.file(name), change, lambda _: photo)

@@ -19,20 +19,20 @@ log = logging.getLogger("lenslet")
 
 COMPACT_SECONDS = 300.0  # at least, between two rollups
 _REST = 10  # a rollup that failed is tried again after so many times what it took
+_MOVES_SECONDS = 1.0  # between two steps of moving sidecars
 _OVERLAP = 60.0  # a record is stored at most so many seconds after its look ended
 
 
 class Known(NamedTuple):
     """What the loop knows of the library, as it is when a summary is made.
 
-    `gone` are folders that search must learn are gone; `forgotten` counts those that went, and
-    `images_read` the images that were read. `is_complete`: every folder was looked at. `passes` say
-    when each pass ended, and how long it took.
+    `gone` are folders that search must learn are gone; `images_read` counts the images that were
+    read. `is_complete`: every folder was looked at. `passes` say when each pass ended, and how long
+    it took.
     """
 
     records: Records
     gone: frozenset[Path] = frozenset()
-    forgotten: int = 0
     images_read: int = 0
     is_complete: bool = False
     passes: Mapping[str, Mapping[str, Any]] = {}
@@ -84,12 +84,13 @@ class Summary:
         if not leads or self._is_away():
             return done
         try:  # whatever is in the way of search
-            step = self._moves.step(known.records, known.forgotten)
+            step = self._moves.step(known.records)
             self._report(known)
         except LensletError as error:
             problems = filter(None, (done.problem, one_line(error)))
             return done._replace(problem="; ".join(problems))
-        again = min(filter(None, (done.again, step.again)), default=None)
+        moves = _MOVES_SECONDS if step.waits else None
+        again = min(filter(None, (done.again, moves)), default=None)
         looks = done.looks | step.look
         return done._replace(
             looks=looks, look_all=step.look_all, again=again, moves_wait=step.waits

@@ -22,7 +22,6 @@ Result = TypeVar("Result")
 FULL_SCAN_SECONDS = 3600.0
 _REST = 100  # times what a scan took, then comes the next: after a quarter to all of SCAN_SECONDS
 SUMMARY_SECONDS = 1.0  # until search and health say what changed in a folder
-_LOOK_ALL_SECONDS = 30.0  # at least, between two looks at all folders
 _FAILED_SECONDS = 30.0  # until search is tried again, if nothing changes
 
 
@@ -63,7 +62,6 @@ class Upkeep:
         return Known(
             dict(memory.records),
             frozenset(memory.gone),
-            memory.forgotten,
             memory.images_read,
             memory.is_complete,
             dict(self._passes),
@@ -134,7 +132,7 @@ class Upkeep:
         self._walk.memory.gone -= done.named
         for path in done.looks:
             self._walk.want(Look(path))
-        if done.look_all and self._clock() - self._full_since > _LOOK_ALL_SECONDS:
+        if done.look_all:
             self._work.later(Scan(full=True), 0.0)
         again = _FAILED_SECONDS if done.problem else done.again
         if again is not None:

@@ -113,12 +113,16 @@ class FolderHealth:
         counts["thumbnails"] = sum(item["hasThumb"] for item in items)
         counts["thumbnailsMissing"] = sum(not i["hasThumb"] and "error" not in i for i in items)
         counts["sidecars"] = sum(item["hasMeta"] for item in items)
-        shown = []
+        return cls(counts, (), Counter(manifest.unsupported)).plus(problems)
+
+    def plus(self, problems: Iterable[Problem]) -> FolderHealth:
+        """Returns the same with problems counted, and the first of each kind shown."""
+        counts, shown = Counter(self.counts), [*self.problems]
         for problem in problems:
             counts[problem.kind] += 1
             if counts[problem.kind] <= SHOWN:
                 shown.append(problem)
-        return cls(counts, tuple(shown), Counter(manifest.unsupported))
+        return FolderHealth(counts, tuple(shown), self.unsupported)
 
 
 Since = dict[tuple[str, str], str]  # when a problem was seen first, by kind and path

@@ -14,7 +14,7 @@ from lenslet.library import sidecar
 from lenslet.library.location import Location, Locator
 from lenslet.library.manifest import is_page
 from lenslet.library.pointer import TARGETS
-from lenslet.library.sidecar import NOBODY, Photo, Sidecar
+from lenslet.library.sidecar import Photo, Sidecar
 from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
@@ -43,6 +43,11 @@ class Orphan:
     is_shown: bool = False
     editable: bool = True
 
+    @property
+    def kind(self) -> str:
+        """Which kind of problem it is."""
+        return "changedPhotos" if self.is_shown else "orphanSidecars"
+
 
 def of(location: Location, each: Sidecar, reason: str = GONE, *, is_shown: bool = False) -> Orphan:
     """Returns the orphan that a sidecar in a folder is."""
@@ -62,8 +67,8 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     """Yields the sidecars in a folder that have no image."""
     files = {*listing.files, *listing.covered}
     for name in sorted(listing.without_image()):
-        found = sidecar.find(location.tree, location.file(name), lambda: NOBODY)
-        yield from (of(location, each) for each in (*found.ours, *found.hidden))
+        found = sidecar.find(location.tree, location.file(name), lambda _: Photo())
+        yield from (of(location, each) for each in found.all)
         if found.unreadable:
             for file in (name + end for end in SIDECARS if name + end in files):
                 yield Orphan(location.path.child(file), location.tree, location.file(file))
@@ -163,20 +168,21 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     something cannot be read or written.
     """
     item, tree = location.file(name), location.tree
-    raw, document = _read(orphan)
+    raw = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
-    there = sidecar.find(tree, item, lambda: Photo(orphan.hash, exact=True))
-    if there.sidecar and there.sidecar.document != document:
+    found = sidecar.find(tree, item, lambda _: Photo(orphan.hash))
+    own = found.sidecar if found.sidecar and found.sidecar.hash in ("", orphan.hash) else None
+    if own and (own.raw != raw or orphan.is_shown):
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")
-    if there.sidecar:  # it was moved before, and only not removed
-        if tree.where(there.sidecar.path) == orphan.tree.where(orphan.file):
+    if own:  # it was moved before, and only not removed
+        if tree.where(own.path) == orphan.tree.where(orphan.file):
             raise Conflict("it is beside its photo")
         _remove(orphan, raw)
-        return there.sidecar.path
-    target = there.target(item)
+        return own.path
+    target = found.free(item)
     if tree is orphan.tree and tree.rename(orphan.file, target, raw):
         return target
 
@@ -190,13 +196,12 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     return target
 
 
-def _read(orphan: Orphan) -> tuple[bytes, sidecar.Document]:
+def _read(orphan: Orphan) -> bytes:
     """Reads a sidecar; `Conflict` if it is not the one of its photo any more."""
     raw = next((each.data for each in orphan.tree.copies([orphan.file]) if each.data), b"")
     with contextlib.suppress(ValueError):
-        document = sidecar.parse(raw)
-        if document and document.get("hash") == orphan.hash:
-            return raw, document
+        if (sidecar.parse(raw) or {}).get("hash") == orphan.hash:
+            return raw
     raise Conflict(f"{orphan.path} has changed.")
 
 

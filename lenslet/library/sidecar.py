@@ -16,7 +16,6 @@ from blake3 import blake3
 from lenslet import bounds, times
 from lenslet.bounds import DOCUMENT_BYTES, MAX_CAPTION, MAX_TAG_CHARACTERS, MAX_TAGS, clean
 from lenslet.errors import Conflict, Denied, Invalid, one_line
-from lenslet.images import Facts
 from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage.tree import Document as File
 from lenslet.storage.tree import Tree
@@ -36,50 +35,29 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=times.UTC)
 class Photo:
     """What distinguishes the image in a file from others that may have had its place.
 
-    `hash` is None until the image has been read. `created_at` is when it was taken, if it says so.
-    One that cannot be read is not `is_readable`. `exact`: only what names its very hash counts.
+    `hash` is None if the image has not been read, or cannot be. `created_at` is when it was taken,
+    if it says so.
     """
 
     hash: str | None = None
     created_at: str | None = None
-    is_readable: bool = True
-    exact: bool = False
 
     @classmethod
     def of(cls, item: Document) -> Photo:
         """Returns the photo that an image is, by its item."""
-        is_readable = "hash" in item or "error" not in item
-        return cls(item.get("hash"), item.get("createdAt"), is_readable)
+        return cls(item.get("hash"), item.get("createdAt"))
 
-    def is_named(self, document: Document) -> bool:
-        """True if a sidecar names this image, or none. If it cannot be read, each one does."""
-        held = document.get("hash")
-        return not isinstance(held, str) or held == self.hash or not self.is_readable
+    def shows(self, beside: Sidecar) -> bool:
+        """True if a sidecar beside this image is shown for it.
 
-    def owns(self, document: Document) -> bool:
-        """True if the sidecar beside this image is shown for it.
-
-        That is one that names it, and one that names another hash, as from before the image was
-        edited, unless both have a date and the dates differ. Until the image has been read, only a
-        sidecar that names no photo.
+        That is one with its hash or with none, and one with another hash, as from before the image
+        was edited, unless both have a date and the dates differ.
         """
-        if self.is_named(document):
+        if self.hash is None or beside.hash in ("", self.hash):
             return True
-        if self.hash is None or self.exact:
-            return False
-        taken = _taken(document)
-        return not (taken and self.created_at) or taken == times.parse(self.created_at)
-
-
-def _taken(document: Document) -> dt.datetime | None:
-    """Returns when the photo of a sidecar was taken, if the sidecar says so."""
-    try:
-        return times.parse(document["exif"]["createdAt"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-NOBODY = Photo(is_readable=False)  # for sidecars without an image: each belongs to its own
+        return not (beside.taken and self.created_at) or beside.taken == times.parse(
+            self.created_at
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +79,23 @@ class Sidecar:
         held = self.document.get("hash")
         return held if isinstance(held, str) else ""
 
+    @property
+    def taken(self) -> dt.datetime | None:
+        """When its photo was taken, if it says so."""
+        try:
+            return times.parse(self.document["exif"]["createdAt"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def lacks(self, facts: Document) -> bool:
         """True if it lacks a fact of its photo: the hash, or when it was taken."""
-        taken = "createdAt" in facts["exif"] and not _taken(self.document)
+        taken = "createdAt" in facts["exif"] and not self.taken
         return not self.hash or (taken and self.hash == facts["hash"])
+
+
+# Says which photo an image is, to compare it with a sidecar beside it. It is only called if the
+# sidecar has a hash, because it may take reading the image.
+Which = Callable[[Sidecar], Photo]
 
 
 @dataclass(slots=True)
@@ -123,17 +114,25 @@ class Found:
     description: str = ""  # of the photo, in the first of those that has one
     unreadable: str = ""  # why a file that may be ours cannot be read
 
+    @property
+    def all(self) -> list[Sidecar]:
+        """All sidecars, whose ever they are."""
+        return [*self.ours, *self.hidden, *self.strays]
+
     def target(self, item: Path) -> Path:
         """Returns the file that an edit of `item` writes; `Conflict` if a file is in the way."""
+        own = next((each for each in self.ours if each.editable), None)
+        return own.path if own and not self.unreadable else self.free(item)
+
+    def free(self, item: Path) -> Path:
+        """Returns a file for another sidecar of `item`; `Conflict` if there is none."""
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
-        for own in self.ours:
-            if own.editable:
-                return own.path
         aside, usual = SIDECARS
         if aside in self.foreign:
             raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
-        taken = self.foreign | {each.path[len(item) :] for each in self.strays}
+        files = (each.path for each in self.all if each.editable or each in self.strays)
+        taken = self.foreign | {path[len(item) :] for path in files}
         free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
         if free is None:
             raise Conflict(f"{item}{usual} and {item}{aside} are of other photos, and stay.")
@@ -248,39 +247,40 @@ def files_of(item: Path) -> list[Path]:
     return [Path(item + suffix) for suffix in SIDECARS]
 
 
-def find(tree: Tree, item: Path, photo: Callable[[], Photo]) -> Found:
+def find(tree: Tree, item: Path, photo: Which) -> Found:
     """Reads the JSON files beside the image `item`; `photo` says which one that is."""
     return examine(item, tree.copies(files_of(item)), photo)
 
 
-def examine(item: Path, copies: Iterable[File], photo: Callable[[], Photo]) -> Found:
+def examine(item: Path, copies: Iterable[File], photo: Which) -> Found:
     """Sorts the files that may be the sidecar of `item`.
 
-    One that names the image comes before one that names another hash; else, in one tree,
-    `foo.jpg.lenslet.json` hides `foo.jpg.json`. `photo` is only called if a sidecar names a photo,
-    because it may take reading the image.
+    Those with the image's hash, or with none, come before those with another one, which are only
+    shown if they agree. In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
     """
-    found, shown = Found(), list[Sidecar]()
+    found, shown, broken = Found(), list[Sidecar](), list[tuple[File, str]]()
     for copy in copies:
         try:
             each = _sidecar(copy)
         except ValueError as error:
-            hidden = any(other.editable == copy.editable for other in shown)
-            found.unreadable = found.unreadable or ("" if hidden else str(error))
+            broken.append((copy, str(error)))
             continue
         if each is None:
             found.foreign.add(copy.path.removeprefix(item))
             found.description = found.description or _description(copy)
-        elif not each.hash or photo().owns(each.document):
-            shown.append(each)
         else:
-            found.strays.append(each)
-    named = [each for each in shown if not each.hash or photo().is_named(each.document)]
-    found.strays += [each for each in shown if named and each not in named]
-    for each in named or shown:
-        hidden = any(other.editable == each.editable for other in found.ours)
-        (found.hidden if hidden else found.ours).append(each)
+            is_shown = not each.hash or photo(each).shows(each)
+            (shown if is_shown else found.strays).append(each)
+    named = [each for each in shown if not each.hash or each.hash == photo(each).hash]
+    own = named or [each for each in shown if each.hash == shown[0].hash]
+    found.strays += [each for each in shown if each not in own]
+    for each in own:
+        is_hidden = any(other.editable == each.editable for other in found.ours)
+        (found.hidden if is_hidden else found.ours).append(each)
     found.sidecar = max(found.ours, key=lambda each: each.updated, default=None)
+    aside = {each.editable for each in found.ours if each.path.endswith(SIDECARS[0])}
+    reasons = (reason for copy, reason in broken if copy.editable not in aside)
+    found.unreadable = next(reasons, "")
     return found
 
 
@@ -354,20 +354,13 @@ def _updated_at(value: object) -> str:
 
 # Editing
 
-_FACTS = ("width", "height", "createdAt", "takenAt")
+_FACTS = {"width": "w", "height": "h", "createdAt": "createdAt", "takenAt": "takenAt"}
 
 
 def facts_of(item: Document) -> Document:
     """Returns what a sidecar says of its photo, from the item of an image that was read."""
-    dates = {key: item[key] for key in ("createdAt", "takenAt") if key in item}
-    return {"exif": {"width": item["w"], "height": item["h"], **dates}, "hash": item["hash"]}
-
-
-def item_of(facts: Facts) -> Document:
-    """Returns the keys of an item that say which photo it is, from what reading it showed."""
-    dates = {"createdAt": facts.created_at, "takenAt": facts.taken_at, "hash": facts.hash}
-    known = {key: value for key, value in dates.items() if value}
-    return {"w": facts.width, "h": facts.height, **known}
+    exif = {name: item[key] for name, key in _FACTS.items() if key in item}
+    return {"exif": exif, "hash": item["hash"]}
 
 
 def with_facts(document: Document, current: Document) -> Document:
@@ -399,9 +392,7 @@ def merge(stored: Document | None, edit: Document, *, seen: bool = False) -> Doc
 Edit = Callable[[Sidecar | None], Document | None]
 
 
-def edit(
-    tree: Tree, item: Path, change: Edit, photo: Callable[[], Photo] = lambda: NOBODY
-) -> Sidecar | None:
+def edit(tree: Tree, item: Path, change: Edit, photo: Which = lambda _: Photo()) -> Sidecar | None:
     """Stores what `change` makes of the sidecar of `item`; None leaves it as it is.
 
     `photo` says which image `item` is: sidecars of others stay as they are. Returns the sidecar
@@ -428,9 +419,7 @@ def edit(
     return current
 
 
-def remove(
-    tree: Tree, item: Path, check: Callable[[Sidecar | None], None], photo: Callable[[], Photo]
-) -> None:
+def remove(tree: Tree, item: Path, check: Callable[[Sidecar | None], None], photo: Which) -> None:
     """Removes the sidecar of `item`, unless `check` raises an error: it must, if there is none.
 
     `Denied` if it is in a root that Lenslet never writes to; other errors as for `edit`.

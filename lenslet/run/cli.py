@@ -259,8 +259,7 @@ def _check(options: argparse.Namespace) -> int:
             strays += orphans.in_folder_gone(library.tree, folder)
     known_reasons = _reasons(library)
     for each in strays:
-        kind = "changedPhotos" if each.is_shown else "orphanSidecars"
-        found.append(Problem(kind, each.path, known_reasons.get(each.path, each.reason)))
+        found.append(Problem(each.kind, each.path, known_reasons.get(each.path, each.reason)))
     print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
     _print_problems(found)
     gone = [each for each in strays if known_reasons.get(each.path) == orphans.GONE]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lenslet.errors import Denied, StorageUnavailable
+from lenslet.errors import Denied, Overtaken, StorageUnavailable
 from lenslet.images import PREVIEW
-from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
+from lenslet.images.decoders import Slow, Stopped, descriptor
 from lenslet.library import Library, manifest, orphans, sidecar
 from lenslet.library.location import Location
 from lenslet.library.manifest import Item
@@ -67,34 +67,30 @@ class Images:
 
     def sidecars(self, image: Image, item: Item | None) -> sidecar.Found:
         """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
-        return sidecar.find(
-            image.location.tree, image.file, lambda: Photo.of(self._known(image, item))
-        )
+        now = Now(self._library, image, item)
+        return sidecar.find(image.location.tree, image.file, now.photo)
 
     def edit(self, image: Image, item: Item | None, change: sidecar.Edit) -> Sidecar | None:
         """Edits an image's sidecar, see `sidecar.edit`, and enqueues its folder.
 
         The sidecar names the photo that it belongs to.
         """
-
-        @functools.cache
-        def known() -> Item:
-            return self._known(image, item)
+        now = Now(self._library, image, item)
 
         def change_and_name(stored: Sidecar | None) -> Document | None:
             document = change(stored)
-            if document is None or "hash" not in known():
+            if document is None or not now.hash:
                 return document
-            return sidecar.with_facts(document, sidecar.facts_of(known()))
+            return sidecar.with_facts(document, sidecar.facts_of(now.facts))
 
         with self.editing(image.location) as tree:
-            return sidecar.edit(tree, image.file, change_and_name, lambda: Photo.of(known()))
+            return sidecar.edit(tree, image.file, change_and_name, now.photo)
 
     def remove_sidecar(self, image: Image, check: Callable[[Sidecar | None], None]) -> None:
         """Removes an image's sidecar, see `sidecar.remove`, and enqueues its folder."""
-        known = functools.cache(lambda: Photo.of(self._known(image, self.item(image))))
+        now = Now(self._library, image, self.item(image))
         with self.editing(image.location) as tree:
-            sidecar.remove(tree, image.file, check, known)
+            sidecar.remove(tree, image.file, check, now.photo)
 
     @contextmanager
     def editing(self, location: Location) -> Iterator[Tree]:
@@ -106,23 +102,56 @@ class Images:
         if location.chain and location.tree is self._tree:
             self._folder_jobs.enqueue(location.folder)
 
-    def _known(self, image: Image, item: Item | None) -> Item:
-        """Returns an image's item, or the same facts of an image that has changed since.
 
-        It reads the image then: this is rare, and no edit may be written to another photo's
-        sidecar.
-        """
-        tree = image.location.tree
-        is_current = not image.item or tree.stat(image.file).rev == image.stat.rev
-        if item and is_current and ("hash" in item or "error" in item):
-            return item
-        if image.stat.size > self._library.settings.max_file_bytes:
-            return {"error": "it is too large"}
-        with contextlib.suppress(Slow, Killed, Stopped, StorageUnavailable):
-            file, _ = tree.open(image.file)
+@dataclass
+class Now:
+    """Which photo an image is now: as its item says or, if that is out of date, as its file does.
+
+    The file is read when that is needed, and once: this is rare, and no edit may be written to the
+    sidecar of another photo.
+    """
+
+    library: Library
+    image: Image
+    item: Item | None
+
+    @functools.cached_property
+    def _known(self) -> Item | None:
+        """The item, if it is of the image as it is now, and that was read."""
+        image, item = self.image, self.item
+        if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
+            return None  # in a bucket the manifest may be out of date
+        return item if item and ("hash" in item or "error" in item) else None
+
+    @functools.cached_property
+    def hash(self) -> str | None:
+        """The hash of the image; None if it cannot be read."""
+        if self._known or self.image.stat.size > self.library.settings.max_file_bytes:
+            return (self._known or {}).get("hash")
+        return orphans.hash_of(self.image.location.tree, self.image.file)
+
+    @functools.cached_property
+    def facts(self) -> Item:
+        """The keys of its item that a sidecar has too; only `hash` if more takes long."""
+        if self._known:
+            return self._known
+        if not self.hash:
+            return {}
+        with contextlib.suppress(Slow, Stopped, StorageUnavailable):
+            file, _ = self.image.location.tree.open(self.image.file)
             with file, descriptor(file) as number:
-                how = {"max_pixels": self._library.settings.max_pixels, "thumbnail": False}
+                how = {"max_pixels": self.library.settings.max_pixels, "thumbnail": False}
                 how |= {"hashed": True, **PREVIEW}
-                facts, _ = self._library.decoders.read(number, slow=False, **how)
-                return sidecar.item_of(facts)
-        return {"w": 0, "h": 0, "hash": orphans.hash_of(tree, image.file)}
+                read, _ = self.library.decoders.read(number, slow=False, **how)
+            if read.hash != self.hash:
+                raise Overtaken(f"{self.image.path} is being written.")
+            found: Item = {"w": read.width, "h": read.height, "hash": read.hash}
+            found |= {"createdAt": read.created_at, "takenAt": read.taken_at}
+            return {key: value for key, value in found.items() if value is not None}
+        return {"hash": self.hash}
+
+    def photo(self, beside: Sidecar) -> Photo:
+        """Returns what distinguishes the image from the photo of a sidecar beside it."""
+        if beside.hash == self.hash or not beside.taken:
+            return Photo(self.hash)
+        return Photo.of(self.facts)
