@@ -169,7 +169,8 @@ class Folders:
             try:
                 self._looker.write(look, claim.note, at_once=claim.at_once)
             except errors.Denied as error:  # its subfolders are indexed all the same
-                return self._failed(task, error, look.children)
+                failed = self._failed(task, error, look.children)
+                return failed._replace(below=self._below(task, look))
             complete(look.contents.location, look.incomplete)
         now = self._clock()
         looked = Looked(now, now - began, began_ns, again=not claim.reads)
@@ -252,6 +253,7 @@ class Folders:
             health=health,
             retry=before.retry.after(now, {"": one_line(error)}, changed=False),
             looked=looked,
+            left=0,
         )
         return Outcome(task, record, ok=False)
 

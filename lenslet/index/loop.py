@@ -267,6 +267,7 @@ class Loop:
             return stop.is_set() or (self._upkeep.is_idle and not waits) or time.monotonic() > until
 
         self._until(is_over)
+        self._until(lambda: self._upkeep.is_idle)
         self._upkeep.summarize(Summarize(), at_once=True)
         self._until(lambda: self._upkeep.is_idle)
 

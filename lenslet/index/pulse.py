@@ -43,7 +43,8 @@ class Pulse:
 
     def read(self, read: Read) -> None:
         """Notes how reading an image has ended."""
-        self.progressed()
+        if read.again is None:
+            self.progressed()
         if read.wanted.preview:
             self._problems[PREVIEWS], self._preview_at = read.problem, self._clock()
         elif read.facts:

@@ -140,20 +140,23 @@ class Memory:
         before = self.get(path)
         self.changes += before.stamps != record.stamps
         self.left += record.left - before.left
+        if before.generation and not record.generation:  # it is not served any more
+            self.gone.add(path)
+        self._nested.discard(path)
         if record.location and len(record.location.chain) > 1:
             self._nested.add(path)
         self.records[path] = record
-        for name in before.children.keys() - record.children.keys():
-            self.forget(path.child(name))
+        if gone := before.children.keys() - record.children.keys():
+            self.forget(*map(path.child, gone))
 
     def expect(self, path: Path, entry: Dir | None) -> Record:
         """Returns the record of a subfolder, made as its parent shows it if it is not known."""
         return self.records.setdefault(path, Record(entry=entry))
 
-    def forget(self, path: Path) -> None:
-        """Forgets a folder and all below it."""
-        start = f"{path}/" if path else ""
-        gone = {path, *(folder for folder in self.records if folder.startswith(start))}
+    def forget(self, *paths: Path) -> None:
+        """Forgets folders and all below them, in one pass over what is known."""
+        gone = set(paths)
+        gone |= {path for path in self.records if not gone.isdisjoint(path.ancestors())}
         self.changes += 1
         self.gone |= gone
         self._nested -= gone

@@ -12,11 +12,15 @@ S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucke
 
 
 class Scanned(NamedTuple):
-    """What a scan found: folders that may have changed, or an `outage`; and how long it took."""
+    """What a scan found: folders that may have changed, or an `outage`; and how long it took.
+
+    `is_full`: all folders are to be looked at.
+    """
 
     folders: tuple[Path, ...] = ()
     seconds: float = 0.0
     outage: str = ""
+    is_full: bool = False
 
 
 class Scanner:

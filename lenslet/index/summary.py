@@ -90,7 +90,7 @@ class Summary:
             problems = filter(None, (done.problem, one_line(error)))
             return done._replace(problem="; ".join(problems))
         moves = _MOVES_SECONDS if step.waits else None
-        again = min(filter(None, (done.again, moves)), default=None)
+        again = min((each for each in (done.again, moves) if each is not None), default=None)
         looks = done.looks | step.look
         return done._replace(
             looks=looks, look_all=step.look_all, again=again, moves_wait=step.waits

@@ -85,14 +85,15 @@ class Upkeep:
         """Has the folders found that are due; with `full`, and every hour, all of them."""
         if self._is_busy(message):
             return
-        records, now = self.known().records, self._clock()
+        records, now = dict(self._walk.memory.records), self._clock()
         is_full = message.full or now - self._full_since > FULL_SCAN_SECONDS
         if is_full:
             self._full_since, self._is_full = now, True
 
         def scan() -> Scanned:
             scanned = self._scanner.scan({} if is_full else records)
-            return scanned._replace(folders=tuple({ROOT, *records})) if is_full else scanned
+            every = tuple({ROOT, *records})
+            return scanned._replace(folders=every, is_full=True) if is_full else scanned
 
         self._work.call(lambda: _guarded(scan, Scanned))
 
@@ -102,11 +103,12 @@ class Upkeep:
         if self._seconds:
             pause = max(self._least, min(_REST * scanned.seconds, self._seconds))
             self._work.later(Scan(), pause)
+        was_idle = not len(self._walk)
         for path in scanned.folders:
             self._walk.want(Look(path))
         if scanned.outage:
             return
-        if self._is_full and not len(self._walk):
+        if self._is_full and was_idle and not scanned.is_full:
             self._is_full = False
             self._passes["full"] = passed(self._clock() - self._full_since)
         self._passes["scan"] = passed(scanned.seconds)

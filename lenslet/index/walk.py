@@ -173,8 +173,11 @@ class Walk:
             self._read(flight, outcome)  # else a folder above it went meanwhile
         for name in outcome.below:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
-        if outcome.again is not None:
-            self.want(Look(path), outcome.again, full=outcome.record is task.before)
+        if outcome.record is task.before:  # another host was faster: all is still to be done
+            request = Look(path, anew=task.anew, deep=task.deep)
+            self.want(request, outcome.again or 0.0, full=True)
+        elif outcome.again is not None:
+            self.want(Look(path), outcome.again)
         self.end(path, ok=outcome.ok)
 
     def _forget(self, path: Path) -> None:
@@ -194,7 +197,7 @@ class Walk:
             child = self.memory.expect(path.child(name), entry)
             if not child.is_known:
                 self.want(Look(path.child(name)))
-            elif child.entry != entry:  # it was looked at meanwhile
+            elif child.entry != entry and not has:  # it was looked at meanwhile
                 self.want(Look(path), SOON)
         if path and before.entry != record.entry:
             self.want(Look(path.parent), _AT_ONCE if self.hurries else SOON)
@@ -242,11 +245,12 @@ class Walk:
         """Takes what reading an image showed; its folder is looked at soon."""
         wanted, folder, name = read.wanted, read.wanted.path.parent, read.wanted.path.name
         flight = self._flights.get(folder) or Flight()
-        is_for_folder = name in flight.reading
+        is_for_folder = name in flight.reading and not wanted.preview
         if read.again is not None and (wanted.waits or wanted.slow):
             self._work.later(wanted, read.again)
             return
-        flight.reading.discard(name)
+        if is_for_folder:
+            flight.reading.discard(name)
         if read.again is not None or read.outage:
             if is_for_folder:
                 self.want(Look(folder), AGAIN_SECONDS, full=True)
@@ -259,7 +263,8 @@ class Walk:
             is_shown = wanted.waits and read.facts and read.facts.error  # a client may wait for it
             waits = flight.reading and not is_shown
             self.want(Look(folder), (SOON if flight.asked else PATIENTLY) if waits else 0.0)
-        self._tell(wanted.path, not read.problem)
+        if not wanted.preview:
+            self._tell(wanted.path, not (read.problem or read.outage))
 
     def read_again(self, wanted: Wanted) -> None:
         """Puts an image in line again that is slow, or was being written."""

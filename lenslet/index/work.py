@@ -26,9 +26,6 @@ class Timers:
     def __contains__(self, message: Message) -> bool:
         return (type(message), message) in self._due
 
-    def __len__(self) -> int:
-        return len(self._due)
-
     def add(self, message: Message, seconds: float) -> None:
         """Adds a message that is due in `seconds`, or sooner if it was to be."""
         key, due = (type(message), message), self._clock() + seconds
