@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import Facts
-from lenslet.index.look import Contents, Look, Looker
+from lenslet.index.look import Contents, Findings, Looker
 from lenslet.index.record import MOST_NESTED, Looked, Record
 from lenslet.index.sidecars import complete
 from lenslet.library import Library
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     ones when nothing else is due, each with whether it gets a thumbnail; the newest was written at
     `newest_ns`. `below` are the subfolders to look at in any case. `again` is in how many seconds
     to look again. `outage` says why storage cannot be used; then nothing else is known. `ok`: the
-    folder is as it should be. `look` is what was compared, if the folder could be read.
+    folder is as it should be. `found` is what was compared, if the folder could be read.
     """
 
     task: Task
@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
     again: float | None = None
     outage: str = ""
     ok: bool = True
-    look: Look | None = None
+    found: Findings | None = None
 
 
 class Claim(NamedTuple):
@@ -185,10 +185,10 @@ class Folders:
             self._below(task, look),
             again,
             ok=claim.wait is None and not record.retry.failed,
-            look=look,
+            found=look,
         )
 
-    def _below(self, task: Task, look: Look) -> tuple[str, ...]:
+    def _below(self, task: Task, look: Findings) -> tuple[str, ...]:
         """Returns the subfolders to look at in any case: all, if the pointer leads elsewhere."""
         location, before = look.contents.location, task.before.location
         moved = before is not None and before.target != location.target
@@ -198,7 +198,7 @@ class Folders:
         elsewhere = self._host.spread(names, anew=task.anew)
         return tuple(names[path] for path in names.keys() - elsewhere)
 
-    def _record(self, look: Look, task: Task, looked: Looked) -> Record:
+    def _record(self, look: Findings, task: Task, looked: Looked) -> Record:
         """Returns what to remember of a folder after a look."""
         plan, path, before = look.plan, task.path, task.before
         pending = plan.todo.keys() | plan.stale.keys()

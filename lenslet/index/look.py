@@ -48,7 +48,7 @@ class Contents(NamedTuple):
 
 
 @dataclass(slots=True)
-class Look:
+class Findings:
     """What a look at a folder found. Nothing is written yet.
 
     `stored` is the manifest as it is, `plan` what must be done. `children` are the subfolders,
@@ -133,7 +133,7 @@ class Looker:
         *,
         anew: bool = False,
         since_ns: int = 0,
-    ) -> Look:
+    ) -> Findings:
         """Compares a folder with its manifest.
 
         `facts` are what reading showed, by image name. `known` says how those of the subfolders are
@@ -159,7 +159,7 @@ class Looker:
         metas = {name: each.keys for name, each in beside.items()}
         plan = compare(old, snapshot, facts, metas, self._rules, anew=anew)
         plan.problems += self._problems(contents)
-        look = Look(contents, old, plan, children)
+        look = Findings(contents, old, plan, children)
         look.orphans = [orphan for each in beside.values() for orphan in each.apart]
         look.orphans += orphans.without_image(location, listing)
         look.incomplete = {name: each.lacking for name, each in beside.items() if each.lacking}
@@ -254,7 +254,7 @@ class Looker:
                 yield Problem("orphanThumbnails", path.child(name), orphans.GONE)
 
     def write(
-        self, look: Look, reader: Mapping[str, str] | None = None, *, at_once: bool = False
+        self, look: Findings, reader: Mapping[str, str] | None = None, *, at_once: bool = False
     ) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.
 

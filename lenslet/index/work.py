@@ -11,7 +11,7 @@ from typing import Any
 from lenslet.index.images import Images
 
 Message = Any  # see `loop`; equal ones that are due later wait once
-Task = Callable[[], Message]  # returns the message that says how it ended
+Call = Callable[[], Message]  # returns the message that says how it ended
 
 
 class Timers:
@@ -55,12 +55,12 @@ class Work:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.images = Images()
-        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self.timers = Timers(clock)
 
-    def call(self, task: Task) -> None:
+    def call(self, call: Call) -> None:
         """Has a function called on another thread; what it returns comes as a message."""
-        self.tasks.put(task)
+        self.tasks.put(call)
 
     def later(self, message: Message, seconds: float) -> None:
         """Sends a message to the loop in some seconds."""

@@ -15,7 +15,7 @@ from lenslet import __version__, config, errors, run
 from lenslet.config import Settings
 from lenslet.errors import LensletError, one_line
 from lenslet.index.folders import Folders, Task
-from lenslet.index.look import Look
+from lenslet.index.look import Findings
 from lenslet.index.loop import Loop
 from lenslet.index.record import Memory
 from lenslet.index.status import Status
@@ -241,11 +241,11 @@ def _check(options: argparse.Namespace) -> int:
             return
         memory.put(path, outcome.record)
         strays.extend(outcome.record.orphans)
-        if not outcome.look:
+        if not outcome.found:
             found.extend(outcome.record.health.problems)
             return
-        found.extend(_in_folder(library.tree, path, outcome.look))
-        manifest = outcome.look.plan.manifest
+        found.extend(_in_folder(library.tree, path, outcome.found))
+        manifest = outcome.found.plan.manifest
         counts.update(folders=1, items=len(manifest.items))
         unsupported.update(manifest.unsupported)
 
@@ -330,7 +330,7 @@ def _foreign(tree: Tree, *files: Path) -> list[Problem]:
     return found
 
 
-def _in_folder(tree: Tree, path: Path, look: Look) -> Iterator[Problem]:
+def _in_folder(tree: Tree, path: Path, look: Findings) -> Iterator[Problem]:
     if not look.stored.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
         yield from foreign
     elif not look.stored.generated_at:
