@@ -44,9 +44,9 @@ class Start(NamedTuple):
 class Flight:
     """A folder, from the first reason to look at it until all its images are read.
 
-    It goes round: a `Start` is due (in the timers), it is in line (`Walk._ready`), `is_looking`, its
-    images are `reading`; what they showed (`facts`, `failed`) makes a `Start` due again. It ends
-    when none of these holds.
+    It goes round: a `Start` is due (in the timers), it is in line (`Walk._ready`), `is_looking`,
+    its images are `reading`; what they showed (`facts`, `failed`) makes a `Start` due again. It
+    ends when none of these holds.
 
     `asked`: a client waits for it. `anew`, `deep` and `full` are for the next look, see `Task`.
     `reading` are the images that are being read; `facts` what reading others showed that is not in
