@@ -43,6 +43,7 @@ from test_kills import (
     torn_files,
 )
 
+pytestmark = pytest.mark.slow
 BLOCK = 512
 CALLS = (
     "open,openat,creat,write,writev,pwrite64,pwritev,pwritev2,sendfile,copy_file_range,"
@@ -352,7 +353,6 @@ SETTINGS = {"PAGE_SIZE": "10"}  # so that folders have pages, which may be of tw
 HAS_STRACE = shutil.which("strace") is not None
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not HAS_STRACE and not os.environ.get("CI"), reason="strace is not installed")
 @pytest.mark.parametrize("kept", ["photos", "state"])
 def test_after_a_crash_of_the_machine_no_edit_is_lost_and_torn_files_are_made_again(

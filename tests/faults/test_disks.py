@@ -29,7 +29,10 @@ from conftest import Server, jpeg, put, tree, wait_for
 from scale import record, scale
 from test_kills import torn_files
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk"),
+]
 
 SHOWN_SECONDS = 10.0  # for a condition to show in /health, and to be gone from it
 PAGE_BYTES = 4096  # what a tmpfs gives at a time

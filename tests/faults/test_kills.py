@@ -25,6 +25,7 @@ from conftest import ROOT, Server, draw, encode, environ_of, put
 from PIL import Image
 from scale import LONG, record, scale
 
+pytestmark = pytest.mark.slow
 SEED = 20250713
 FOLDERS = ["all", "all/deep/er", "all/wide"]
 MOST_SHARED_TAGS = 50  # of one writer on one image: an image may have 500

@@ -28,6 +28,7 @@ from wire import Answer, Asker, exchange, request
 
 from lenslet.search.rollup import encode_rollup
 
+pytestmark = pytest.mark.slow
 SEED = 13
 SECRET = "outside-9f3c71"  # in every file outside the root
 TOKEN, READ_TOKEN, NOTES = "token-5b1e88d0", "reader-77aa41c2", "notes-e41fd3 of a diary"
@@ -765,7 +766,6 @@ def test_expensive_queries_of_16_clients_do_not_stop_the_others(large_server: Se
 PAGES = [(499_900, 100, 200), (499_000, 1000, 200), (499_901, 100, 400), (499_001, 1000, 400)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("offset", "limit", "status"), [*PAGES, ("9" * 40, 100, 400)])
 def test_a_page_ends_at_the_500_000th_item_at_most(
     large_server: Server, offset: int | str, limit: int, status: int

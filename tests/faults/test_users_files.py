@@ -23,6 +23,7 @@ from conftest import Server, draw, encode, exif, jpeg, put
 from PIL import ImageCms
 from scale import record, scale
 
+pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]
 Content = Callable[[random.Random], bytes]
 SMALL = jpeg(32, 24)
