@@ -41,7 +41,7 @@ def until_none(what: Callable[[], object], *about: object) -> None:
     try:
         wait_for(lambda: left.append(what()) or not left[-1], SOON_SECONDS)
     except AssertionError:
-        raise AssertionError(f"{about}: {str(left[-1:])[:2000]}") from None
+        raise AssertionError(f"left: {str(left[-1])[:2000]}; {about}") from None
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def ask_all(server: Server, folders: Collection[str], about: object) -> None:
         routes += ("/files/" + urllib.parse.quote(path), url("/search", path=folder))
     statuses = {route: server.get(route)[0] for route in routes}
     failed = {route: each for route, each in statuses.items() if not 200 <= each < 500}
-    assert set(failed.values()) <= {503, 508}, (about, failed)
+    assert set(failed.values()) <= {503, 508}, (failed, about)
 
 
 Truth = tuple[list[tuple[Any, ...]], list[str]]
