@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import urllib.parse
 from collections.abc import Callable, Iterator
