@@ -250,7 +250,7 @@ def test_damaged_images_end_as_items_and_stop_nothing(serve: Serve, root, tmp_pa
     assert "Traceback" not in server.log.read_text()
     check_beside(root, written, temporary)
     assert shown > count // 10 < refused, f"seed {SEED}: {shown} are shown, {refused} refused"
-    record("mutated images", images=count, shown=shown, refused=refused, seed=SEED, lost=0)
+    record("mutated images", images=count, shown=shown, refused=refused, seed=SEED)
 
 
 SETTINGS = {"INDEX_MEMORY": "512M", "WORKER_THREADS": "2", "SCAN_SECONDS": "1"}
@@ -397,7 +397,7 @@ def test_images_that_are_too_big_together_are_made_alone_under_an_out_of_memory_
     assert server.index_pid() in server.workers()
     assert len(killed) <= 10, f"{len(killed)} processes were killed"
     assert server.stop() == 0
-    record("out-of-memory killer", images=len(names), kills=len(killed), lost=0)
+    record("out-of-memory killer", images=len(names), kills=len(killed))
 
 
 def test_slow_images_stop_no_others_and_take_no_more_than_their_time(serve: Serve, root) -> None:
@@ -531,6 +531,7 @@ class Shown:
             return time.monotonic() - began
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_of_slow_images_keeps_no_other_thumbnail_waiting(
     serve: Serve, root, kind: str
