@@ -351,6 +351,7 @@ def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_i
     server = serve(ours, **queues.settings)
     server.until(lambda: server.json("/search?q=name:a").get("total") == 1)
     server.until(lambda: server.json("/health")["status"] == "ok")
+    server.until(lambda: server.json("/health/workers").get("backlog") == 0)
     ours.service.fault("POST", "", 500, "InternalError", 100_000)
     assert server.request("PUT", "/item?path=d/a.jpg", {"tags": ["late"]})[0] == 200
     server.until(lambda: "does not take requests" in str(health_reasons(server)))

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -531,6 +532,7 @@ def test_thumbnails_that_are_made_again_appear_by_themselves_and_are_kept(
 ) -> None:
     """In the grid, as the cover of a folder, and among the results of a search."""
     old(root / "sub/a.jpg", photo(1))
+    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)  # beside which it reads .env
     server = indexed(cwd=str(tmp_path))
     page = open_page(server, "#/sub/")
     image = tile(page, "a.jpg").locator("img")
