@@ -54,7 +54,7 @@ class Task(NamedTuple):
 class Outcome(NamedTuple):
     """What a look found.
 
-    `record` is what to remember, None if the folder is gone. `new` images are to be read, `stale`
+    `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
     ones when nothing else is due, each with whether it gets a thumbnail; the newest was written at
     `newest_ns`. `below` are the subfolders to look at in any case. `again` is in how many seconds
     to look again. `outage` says why storage cannot be used; then nothing else is known. `ok`: the

@@ -84,7 +84,7 @@ class Wanted(NamedTuple):
 
 
 class Images:
-    """The images that are to be read. Safe for threads."""
+    """The images that wait to be read. Safe for threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

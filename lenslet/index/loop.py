@@ -39,7 +39,7 @@ Listener = Callable[[Path, "str | None"], None]
 
 
 class Awaited(NamedTuple):
-    """A request whose sender is told when its work has ended."""
+    """A request with a function to call when its work has ended."""
 
     request: Look | Render | View
     waiter: Waiter

@@ -27,7 +27,7 @@ _GONE = NotFound, errors.BrokenPointer, errors.PointerLoop
 class Read(NamedTuple):
     """What reading an image showed: its `facts`, or the `problem` why it could not be read.
 
-    Neither: it is gone, or only a preview was made. In `again` seconds it is to be read again:
+    Neither: it is gone, or only a preview was made. It must be read again in `again` seconds:
     it is being written, or takes long, or no process can be started. `outage` says why storage
     cannot be used.
     """

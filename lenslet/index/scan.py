@@ -14,7 +14,7 @@ S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucke
 class Scanned(NamedTuple):
     """What a scan found: folders that may have changed, or an `outage`; and how long it took.
 
-    `is_full`: all folders are to be looked at.
+    `is_full`: every folder must be looked at.
     """
 
     folders: tuple[Path, ...] = ()
