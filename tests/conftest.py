@@ -244,7 +244,10 @@ class Gallery:
         with contextlib.suppress(queue.Empty):
             self.loop.work.inbox.put(self.loop.work.tasks.get_nowait()())
             return True
-        return self.loop.read_next() or self.loop.read_next(slow=True)
+        read = self.loop.read_next() or self.loop.read_next(slow=True)
+        if read:
+            self.loop.work.inbox.put(read)
+        return read is not None
 
     def settle(self, seconds: float = 10.0) -> None:
         """Do what is due within some seconds of the loop's own clock."""

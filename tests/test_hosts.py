@@ -25,7 +25,6 @@ from conftest import ROOT, Server, environ_of, jpeg, put, wait_for
 from lenslet import config
 from lenslet.cluster.sqs import Consumer, decode, encode
 from lenslet.errors import Invalid
-from lenslet.index.loop import Awaited
 from lenslet.index.messages import Look, Render, Request, View
 from lenslet.paths import Path
 from lenslet.storage.client import Client
@@ -301,16 +300,16 @@ def test_a_message_is_kept_from_others_while_its_work_takes_long(make, ours, que
     gallery = make(ours, **queues.settings)
     client = Client(gallery.settings)
     queues.client.send_message(QueueUrl=queues.normal, MessageBody=encode(Look(Path("d"))).decode())
-    received: list[Awaited] = []
+    received: list[Request] = []
 
     class Receiving:
         """The host's own loop, which shows what it is sent."""
 
-        def send(self, request: Awaited) -> None:
+        def send(self, request: Request) -> None:
             received.append(request)
             gallery.loop.send(request)
 
-    consumer = Consumer(client, gallery.settings, Receiving())
+    consumer = Consumer(client, gallery.settings, Receiving(), gallery.host)
     stop = threading.Event()
     runner = threading.Thread(target=consumer.run, args=(stop,))
     runner.start()
@@ -394,11 +393,12 @@ def test_a_message_whose_hosts_died_is_done_and_is_no_dead_letter(make, ours, qu
     for message in (job, json.dumps({"Records": records}), "nonsense"):
         queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
     gallery = make(ours, **queues.settings)
-    dead = make(ours).loop, make(ours).loop  # two hosts die before they have done anything
-    for loop in (*dead, gallery.loop):
-        Consumer(Client(gallery.settings), gallery.settings, loop).receive(queues.normal, 2)
+    dead = make(ours), make(ours)  # two hosts die before they have done anything
+    client = Client(gallery.settings)
+    for each in (*dead, gallery):
+        Consumer(client, gallery.settings, each.loop, each.host).receive(queues.normal, 2)
         threading.Event().wait(1.5)
-    last = Consumer(Client(gallery.settings), gallery.settings, dead[0])
+    last = Consumer(client, gallery.settings, dead[0].loop, dead[0].host)
     for _ in range(3):
         last.receive(queues.normal, 1)
         threading.Event().wait(1.2)

@@ -331,26 +331,6 @@ def test_each_sidecar_of_a_name_follows_its_photo_when_the_image_is_gone(
     assert orphans(gallery) == {"x.jpg.lenslet.json": "its image is gone"}
 
 
-def test_the_orphans_of_an_earlier_version_are_found_again(make_gallery, root) -> None:
-    """It kept in the items of a manifest which sidecars were those of other photos."""
-    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
-    gallery = make_gallery()
-    settled_note(gallery, "x.jpg", "mine")
-    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
-    gallery.ask()
-    rest(gallery)
-    assert list(orphans(gallery)) == ["x.jpg.json"]
-    manifest = (root / "_index.json").read_bytes()
-    held = json.loads((root / "x.jpg.json").read_bytes())["hash"]
-    for key in ("edited", "strays"):
-        earlier = f'"{key}":["{held}"]'.encode()
-        (root / "_index.json").write_bytes(manifest.replace(b'"metaOther":true', earlier))
-        gallery.restart()
-        rest(gallery)
-        assert list(orphans(gallery)) == ["x.jpg.json"]
-        assert key not in gallery.items()["x.jpg"]
-
-
 def test_an_edit_of_a_photo_that_has_just_come_is_not_another_photos(make_gallery, root) -> None:
     """It is read at once: nothing has been looked at since."""
     put(root / "x.jpg", photo(1, "2023:01:01 10:00:00"))

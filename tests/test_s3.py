@@ -17,7 +17,6 @@ from buckets import BucketPath, Service, start_moto
 from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
 from lenslet.cluster.views import Views
-from lenslet.index.loop import Awaited
 from lenslet.index.messages import Look, Rebuild, View
 from lenslet.index.upkeep import Scan
 from lenslet.paths import ROOT, Path
@@ -589,7 +588,8 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ou
     answer = gallery.app.put("/item?path=d/a.jpg", b"{}", status=403).json["description"]
     assert "s3:PutObject" in answer and "d/a.jpg.json" in answer
     ended: list[bool] = []
-    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
+    gallery.host.hold(Path("d"), ended.append)
+    gallery.loop.send(Look(Path("d")))
     gallery.settle()
     assert ended == [False]  # the message of whoever sent it is left
     library = gallery.app.get("/health").json["library"]
@@ -600,7 +600,8 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ou
     gallery.index()
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
     gallery.app.put("/item?path=d/a.jpg", b"{}", status=200)
-    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
+    gallery.host.hold(Path("d"), ended.append)
+    gallery.loop.send(Look(Path("d")))
     gallery.settle()
     assert ended == [False, True]
     assert gallery.app.get("/health").json["status"] == "ok"
@@ -631,7 +632,8 @@ def test_a_folder_that_another_host_writes_too_is_not_a_failure(indexed, ours) -
     put(ours / "d/b.jpg")
     ours.service.fault("PUT", "d/_index.json", 412, "PreconditionFailed", 1)
     ended: list[bool] = []
-    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
+    gallery.host.hold(Path("d"), ended.append)
+    gallery.loop.send(Look(Path("d")))
     gallery.settle()
     assert ended == [True]
     assert gallery.items("d")["b.jpg"]["hasThumb"] is True
@@ -759,7 +761,8 @@ def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) 
     ended: list[bool] = []
     ours.service.fault("GET", "d/_index.json", 500, "InternalError", 6)
     ours.service.fault("LIST", ours.bucket, 500, "InternalError", 6)
-    gallery.loop.send(Awaited(Look(Path("d")), ended.append))
+    gallery.host.hold(Path("d"), ended.append)
+    gallery.loop.send(Look(Path("d")))
     gallery.settle(1)
     assert ended == [False]
     ours.service.reset()

@@ -4,6 +4,8 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from blake3 import blake3
@@ -35,6 +37,8 @@ class BucketHost(Host):
         self.name = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
         self.views = Views(clock)
         self._share = share
+        self._lock = threading.Lock()
+        self._held = defaultdict[Path, list[Callable[[bool], None]]](list)
 
     def claim(self, task: Task, note: Mapping[str, str], new: int) -> Claim:
         """Decides who reads the `new` images of a folder. `anew` takes them from another host."""
@@ -43,12 +47,24 @@ class BucketHost(Host):
         if self._leaves(note) and not task.anew:
             return Claim(reads=False, note=note, wait=CLAIM_SECONDS)
         is_large = new > _MANY_IMAGES
-        if is_large and not task.busy:
+        if is_large and not task.busy and task.path not in self._held:
             with contextlib.suppress(LensletError):
                 self._share(Look(task.path, anew=task.anew))
                 return Claim(reads=False)
         mine = {"host": self.name, "at": times.text(times.now())}
         return Claim(note=mine, at_once=is_large and note.get("host") != self.name)
+
+    def hold(self, path: Path, ended: Callable[[bool], None]) -> None:
+        """Calls a function when the work at a folder or image, for another host, has ended."""
+        with self._lock:
+            self._held[path].append(ended)
+
+    def ended(self, path: Path, *, ok: bool) -> None:
+        """Tells those who hold it. If one began to just now it is told too: a scan repairs that."""
+        with self._lock:
+            held = self._held.pop(path, ())
+        for ended in held:
+            ended(ok)
 
     def _leaves(self, note: Mapping[str, str]) -> bool:
         """True if another host, which is not known to have died, reads the images."""
@@ -78,7 +94,7 @@ class BucketHost(Host):
 
     def view(self, path: Path, record: Record) -> tuple[bool, float]:
         """Decides whether a view is a reason to list a folder, see `Views`."""
-        is_due, again = self.views.see(path, record.looked.at, record.health.counts["items"])
+        is_due, again = self.views.see(path, record.looked, record.health.counts["items"])
         if self.views.sends_events and not (record.location and record.location.chain):
             return False, 0.0
         return is_due, again

@@ -20,12 +20,11 @@ from urllib.parse import unquote_plus
 import orjson
 
 from lenslet import paths, times
+from lenslet.cluster.host import BucketHost
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
-from lenslet.index.loop import Awaited, Loop
 from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender, View
 from lenslet.index.status import Status
-from lenslet.index.walk import Waiter
 from lenslet.paths import FOLDER_FILES, ROOT, SCAN, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
 from lenslet.storage.tree import Tree
@@ -243,16 +242,13 @@ class Consumer:
         self,
         client: Client,
         settings: Settings,
-        loop: Loop,
+        loop: Sender,
+        host: BucketHost,
         report: Callable[[str], None] = lambda problem: None,
-        heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """`report` is called with what is wrong with the queues; empty if nothing is.
-
-        `heard` is called for each event of the bucket.
-        """
+        """`report` is called with what is wrong with the queues; empty if nothing is."""
         self._report = report
-        self._heard = heard
+        self._host = host
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
         # The queues, and how long each hides a received message; 0 until that is known.
@@ -325,17 +321,19 @@ class Consumer:
             log.warning("queue %s: %s", url, error)
             return
         if '"lenslet"' not in message["Body"]:
-            self._heard()
+            self._host.views.event()
         due = time.monotonic() + self._hidden_seconds[url]
-        held = Held(url, message["ReceiptHandle"], due, len(requests))
+        jobs = [request for request in requests if not isinstance(request, View)]
+        held = Held(url, message["ReceiptHandle"], due, len(jobs))
         received = int(message.get("Attributes", {}).get(_RECEIVED, 1))
-        waits = bool(requests) and received < MOST_RECEIVED
+        waits = bool(jobs) and received < MOST_RECEIVED
         if waits:
             with self._lock:
                 self._held.append(held)
+            for job in jobs:
+                self._host.hold(job.path, partial(self._ended, held))
         for request in requests:
-            waiter: Waiter = (lambda ok: self._ended(held, ok)) if waits else (lambda ok: None)
-            self._loop.send(Awaited(request, waiter))
+            self._loop.send(request)
         if not waits:
             self._end(held, delete=True)
 

@@ -21,8 +21,7 @@ from lenslet.storage.tree import SETTLED_NS, Stat
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
 _FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
 _FACTS |= {key: key for key in ("keywords", "title", "caption", "camera", "lens")}
-_OTHERS = ("metaOther", "edited", "strays")  # the last two come from earlier versions
-_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", *_OTHERS)
+_META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000
@@ -103,9 +102,8 @@ class Plan:
 
     The manifest as it should be, and whether that is `changed`; the images to read, each with
     whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
-    (`stale`); those whose thumbnail was made from an earlier file of
-    the same name (`replaced`); those that are `damaged`; whether one is still being written
-    (`unsettled`); what is wrong.
+    (`stale`); those whose thumbnail was made from an earlier file of the same name (`replaced`);
+    those that are `damaged`; whether one is still being written (`unsettled`); what is wrong.
     """
 
     manifest: Manifest
@@ -117,14 +115,20 @@ class Plan:
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def pending(self) -> set[str]:
+        """The images that are to be read."""
+        return self.todo.keys() | self.stale.keys()
+
 
 def knows_sidecar(item: Item | None, rev: str) -> bool:
     """True if an item describes its sidecar. One that could not be read is read again.
 
     So is one with another hash: its photo may be found elsewhere.
     """
-    again = {"metaError", *_OTHERS}
-    return item is not None and item.get("metaRev", "") == rev and not item.keys() & again
+    if item is None or "metaError" in item or "metaOther" in item:
+        return False
+    return bool(item.get("metaRev", "") == rev)
 
 
 def unchanged(was: Item | None, stat: Stat) -> Item | None:
@@ -163,8 +167,7 @@ def compare(
             bound = False
         rev = snapshot.sidecars.get(name, NO_SIDECAR).rev
         is_same = same and not read and same["hasThumb"] == bound and name not in metas
-        is_whole = same and "addedAt" in same  # earlier versions did not keep it
-        if same and is_same and is_whole and knows_sidecar(same, rev):
+        if same and is_same and knows_sidecar(same, rev):
             item = same
         else:
             item = _item(old.path, name, stat, same, read, bound)

@@ -8,69 +8,116 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from lenslet import errors
-from lenslet.errors import LensletError, NotFound, one_line
-from lenslet.images import Facts
-from lenslet.index.look import Contents, Findings, Looker
-from lenslet.index.record import MOST_NESTED, Looked, Record
-from lenslet.index.sidecars import complete
-from lenslet.library import Library
+from lenslet import errors, paths
+from lenslet.errors import Denied, LensletError, NotFound, one_line
+from lenslet.index import sidecars
+from lenslet.index.compare import Plan, Rules, Snapshot, compare, sidecars_of
+from lenslet.index.contents import Contents, list_contents
+from lenslet.index.read import AGAIN_SECONDS, Read
+from lenslet.index.record import RETRY_SECONDS, Record, Stamp
+from lenslet.library import Library, about, manifest, orphans
+from lenslet.library.about import About
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.manifest import Dir, Manifest
-from lenslet.paths import Path
+from lenslet.library.orphans import Orphan
+from lenslet.library.sidecar import Document
+from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
-AGAIN_SECONDS = 2.0  # until it is looked again at what is being written
+_COVER = ("cover", "coverRev", "coverThumb")
+_SUFFIXES = 20  # of files that are not shown, the most frequent
 
 
 class Task(NamedTuple):
     """A folder to look at, and what the loop knows of it.
 
-    `facts` are what reading images showed since the last look, `failed` why some could not be read.
-    `reading` are those that are being read. `known` says how subfolders are shown. `busy`: a client
-    waits, or this host works at the folder already. `full`: compare it although nothing seems to
-    have changed. `anew`, `deep`: see `messages.Look`. `may_nest`: it may be behind two pointers.
+    `known` says how subfolders are shown. `reads` is what reading images showed since the last
+    look, `reading` are those that are being read. `busy`: a client waits, or this host works at the
+    folder already. `anew`, `deep`: see `messages.Look`.
     """
 
     path: Path
     before: Record
     known: Mapping[str, Dir | None] = {}
-    facts: Mapping[str, Facts] = {}
-    failed: Mapping[str, str] = {}
+    reads: Mapping[str, Read] = {}
     reading: frozenset[str] = frozenset()
     busy: bool = False
-    full: bool = False
     anew: bool = False
     deep: bool = False
-    may_nest: bool = True
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a look at a folder found. Nothing is written yet.
+
+    `stored` is the manifest as it is, `plan` what must be done. `children` are the subfolders,
+    each as the manifest shows it, None if it does not. `orphans` are sidecars whose photo is not
+    beside them. `incomplete` are images whose sidecar does not say yet which photo it belongs to.
+    `young`: a sidecar may be written again without looking changed.
+    """
+
+    contents: Contents
+    stored: Manifest
+    plan: Plan
+    children: dict[str, Dir | None]
+    orphans: tuple[Orphan, ...]
+    incomplete: dict[str, Document]
+    young: bool
+
+    @property
+    def entry(self) -> Dir:
+        """How the folder shows in its parent."""
+        location, manifest = self.contents.location, self.plan.manifest
+        kind = "leaf-real" if manifest.items else "branch"
+        if location.is_pointer:
+            kind = "leaf-pointer"
+        title = manifest.about.get("title")
+        label = {"label": title} if title else {}
+        return {"name": location.path.name, "kind": kind, **label, **self._cover()}
+
+    def _cover(self) -> Dir:
+        """The chosen image or else the first, if it can be shown; or that of a subfolder."""
+        manifest = self.plan.manifest
+        shown = (item for item in manifest.items if "error" not in item)
+        chosen = manifest.about.get("cover")
+        if item := min(shown, key=lambda item: bool(item["path"] != chosen), default=None):
+            found = item["path"], item["rev"], item.get("thumb")
+            return {key: value for key, value in zip(_COVER, found, strict=True) if value}
+        below = next((entry for entry in manifest.dirs if "cover" in entry), {})
+        return {key: below[key] for key in _COVER if key in below}
 
 
 class Outcome(NamedTuple):
     """What a look found.
 
     `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
-    ones when nothing else is due, each with whether it gets a thumbnail; the newest was written at
-    `newest_ns`. `below` are the subfolders to look at in any case. `again` is in how many seconds
-    to look again. `outage` says why storage cannot be used; then nothing else is known. `ok`: the
-    folder is as it should be. `found` is what was compared, if the folder could be read.
+    ones when nothing else is due, each with whether it gets a thumbnail. `below` are the subfolders
+    to look at in any case. `again` is in how many seconds to look again. `outage` says why storage
+    cannot be used. `ok`: the folder is as it should be. `found` is what was compared, if the folder
+    could be read.
     """
 
     task: Task
     record: Record | None
     new: Mapping[str, bool] = {}
     stale: Mapping[str, bool] = {}
-    newest_ns: int = 0
     below: tuple[str, ...] = ()
     again: float | None = None
     outage: str = ""
     ok: bool = True
     found: Findings | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """False if nothing is known yet: storage was away, or another host was faster."""
+        return self.record is not self.task.before
 
 
 class Claim(NamedTuple):
@@ -104,6 +151,9 @@ class Host:
         """
         return True, 0.0
 
+    def ended(self, path: Path, *, ok: bool) -> None:
+        """Is told that the work at a folder or an image has ended, and whether it ended well."""
+
 
 class Folders:
     """Looks at the folders of a library, on any number of threads, but one for each folder.
@@ -115,8 +165,9 @@ class Folders:
         self, library: Library, clock: Clock, host: Host | None = None, *, writes: bool = True
     ) -> None:
         self._library = library
+        self._tree = library.tree
+        self._rules = Rules.of(library.settings)
         self._writes = writes
-        self._looker = Looker(library, clock)
         self._clock = clock
         self._host = host or Host()
 
@@ -137,125 +188,263 @@ class Folders:
 
         In this order: killed at any moment, the next look finds what is missing.
         """
-        path, before, began = task.path, task.before, self._clock()
-        began_ns = self._clock.wall_ns()
-        contents = self._looker.contents(path)
-        if not task.full and _is_as_before(contents, task):
-            self._library.tree.check()
-            looked = before.looked._replace(at=self._clock())
+        before, began, began_ns = task.before, self._clock(), self._clock.wall_ns()
+        contents = list_contents(self._library, task.path)
+        if _is_as_before(contents, task):
+            self._tree.check()
             below = tuple(before.children) if task.deep else ()
-            return Outcome(task, replace(before, looked=looked), below=below)
-        since_ns = before.looked.began_ns
-        look = self._looker.look(
-            contents, task.facts, task.known, anew=task.anew, since_ns=since_ns
-        )
-        self._library.tree.check()  # a disk may have gone away meanwhile
-        if len(contents.location.chain) > 1 and not task.may_nest:
-            raise errors.TooManyPointers(
-                f"{path} is behind {len(contents.location.chain)} pointers, and {MOST_NESTED} "
-                "folders are behind several pointers already."
-            )
-        skipped = {*task.reading, *task.failed}
-        if not task.anew and began < before.retry.due:
-            skipped |= before.retry.failed
-        new, stale = (
-            {name: thumbnail for name, thumbnail in images.items() if name not in skipped}
-            for images in (look.plan.todo, look.plan.stale)
-        )
+            return Outcome(task, replace(before, looked=self._clock()), below=below)
+        found = self._compare(contents, task)
+        plan = found.plan
+        self._tree.check()  # a disk may have gone away meanwhile
+        reasons = {**before.retry.reasons, **{n: each.problem for n, each in task.reads.items()}}
+        reasons = {n: reason for n, reason in reasons.items() if reason and n in plan.pending}
+        rests = reasons if not task.anew and began < before.retry.due else {}
+        skipped = {*task.reading, *rests, *(n for n, each in task.reads.items() if each.problem)}
+        new = {name: thumbnail for name, thumbnail in plan.todo.items() if name not in skipped}
+        stale = {name: thumbnail for name, thumbnail in plan.stale.items() if name not in skipped}
         claim = Claim()
-        if look.plan.todo:
-            claim = self._host.claim(task, look.stored.reader, len(new))
+        if plan.todo:
+            claim = self._host.claim(task, found.stored.reader, len(new))
+        below = self._below(task, found)
         if self._writes:
             try:
-                self._looker.write(look, claim.note, at_once=claim.at_once)
-            except errors.Denied as error:  # its subfolders are indexed all the same
-                failed = self._failed(task, error, look.children)
-                return failed._replace(below=self._below(task, look))
-            complete(look.contents.location, look.incomplete)
+                self._write(found, claim)
+            except Denied as error:  # its subfolders are indexed all the same
+                return self._failed(task, error, found.children)._replace(below=below)
+            sidecars.complete(contents.location, found.incomplete)
+        # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
+        damaged = dict.fromkeys(plan.damaged if self._tree.has_stamps else (), "")
+        problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
         now = self._clock()
-        looked = Looked(now, now - began, began_ns, again=not claim.reads)
-        record = self._record(look, task, looked)
-        again = AGAIN_SECONDS if look.plan.unsettled or look.young else claim.wait
-        return Outcome(
-            task,
-            record,
-            new if claim.reads else {},
-            stale if claim.reads else {},
-            look.newest_ns,
-            self._below(task, look),
-            again,
-            ok=claim.wait is None and not record.retry.failed,
-            found=look,
+        record = Record(
+            location=contents.location,
+            stamps=contents.stamps if claim.reads else (),
+            looked=now,
+            took=now - began,
+            began_ns=began_ns,
+            generation=plan.manifest.generated_at,
+            entry=found.entry,
+            children=found.children,
+            health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
+            retry=before.retry.after(now, {**damaged, **reasons}, changed=plan.changed),
+            orphans=found.orphans,
+            left=len(plan.todo.keys() - reasons.keys()),
+            stale=len(plan.stale.keys() - reasons.keys()),
         )
+        again = AGAIN_SECONDS if plan.unsettled or found.young else claim.wait
+        ok = claim.wait is None and not reasons
+        if not claim.reads:
+            new = stale = {}
+        return Outcome(task, record, new, stale, below, again, ok=ok, found=found)
 
-    def _below(self, task: Task, look: Findings) -> tuple[str, ...]:
+    def _below(self, task: Task, found: Findings) -> tuple[str, ...]:
         """Returns the subfolders to look at in any case: all, if the pointer leads elsewhere."""
-        location, before = look.contents.location, task.before.location
+        location, before = found.contents.location, task.before.location
         moved = before is not None and before.target != location.target
         if not (task.deep or moved):
             return ()
-        names = {task.path.child(name): name for name in look.children}
+        names = {task.path.child(name): name for name in found.children}
         elsewhere = self._host.spread(names, anew=task.anew)
         return tuple(names[path] for path in names.keys() - elsewhere)
 
-    def _record(self, look: Findings, task: Task, looked: Looked) -> Record:
-        """Returns what to remember of a folder after a look."""
-        plan, path, before = look.plan, task.path, task.before
-        pending = plan.todo.keys() | plan.stale.keys()
-        reasons = {**before.retry.reasons, **task.failed}
-        reasons = {n: reason for n, reason in reasons.items() if reason and n in pending}
-        # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
-        has_stamps = self._library.tree.has_stamps
-        damaged = dict.fromkeys(plan.damaged if has_stamps else (), "")
-        problems = [Problem("unreadableFiles", path.child(n), r) for n, r in reasons.items()]
-        return Record(
-            location=look.contents.location,
-            stamps=look.contents.stamps,
-            generation=plan.manifest.generated_at,
-            entry=look.entry,
-            children=look.children,
-            health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
-            retry=before.retry.after(looked.at, {**damaged, **reasons}, changed=plan.changed),
-            looked=looked,
-            orphans=tuple(look.orphans),
-            left=len(plan.todo.keys() - reasons.keys()),
+    # What is there
+
+    def _compare(self, contents: Contents, task: Task) -> Findings:
+        """Compares a folder with its manifest."""
+        location, path = contents.location, task.path
+        has_manifest = MANIFEST in contents.derived.files
+        stored = manifest.load(self._tree, path) if has_manifest else Manifest(path)
+        children = self._children(contents, task.known, stored)
+        snapshot = self._snapshot(contents)
+        snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
+        facts = {name: each.facts for name, each in task.reads.items() if each.facts}
+        beside = sidecars.read(location, stored, snapshot, facts, task.before.began_ns)
+        metas = {name: each.keys for name, each in beside.items()}
+        plan = compare(stored, snapshot, facts, metas, self._rules, anew=task.anew)
+        plan.problems += self._problems(contents)
+        apart = (orphan for each in beside.values() for orphan in each.apart)
+        return Findings(
+            contents,
+            stored,
+            plan,
+            children,
+            (*apart, *orphans.without_image(location, contents.listing)),
+            {name: each.lacking for name, each in beside.items() if each.lacking},
+            any(map(snapshot.is_young, snapshot.sidecars.values())),
         )
+
+    def _children(
+        self, contents: Contents, known: Mapping[str, Dir | None], stored: Manifest
+    ) -> dict[str, Dir | None]:
+        """Returns the subfolders, each as the manifest shows it.
+
+        The first manifest of a folder shows every subfolder, until those to ignore are indexed.
+        """
+        location, listing = contents.location, contents.listing
+        before = {each["name"]: each for each in stored.dirs}
+        children: dict[str, Dir | None] = {}
+        for name in sorted(listing.folders, key=paths.natural_key):
+            here, there = location.path.child(name), location.file(name)
+            if max(len(here.encode()), len(there.encode())) > paths.LONGEST_PATH:
+                listing.unusable.append(name)
+            elif name in known:
+                children[name] = known[name]
+            elif not self._library.locator.ignores(location, name):
+                is_hidden = stored.generated_at and self._is_hidden(here)
+                new = None if is_hidden else {"name": name, "kind": "branch"}
+                children[name] = before.get(name) or new
+        gone = (n for n in contents.gone if not self._library.locator.ignores(location, n))
+        return children | dict.fromkeys(gone)
+
+    def _is_hidden(self, folder: Path) -> bool:
+        """True if a folder has a mark that says to ignore it."""
+        try:
+            self._library.locator.folder(folder)
+        except LensletError as error:  # any other error shows when it is indexed
+            return isinstance(error, errors.Ignored)
+        return False
+
+    def _snapshot(self, contents: Contents) -> Snapshot:
+        location, files = contents.location, contents.listing.files
+        served = self._library.locator.served(location, filter(paths.is_item, files))
+        beside = sidecars_of(files, contents.listing.covered)
+        rest = (name for name in files if name not in served and not name.endswith(THUMBNAIL))
+        others = self._library.locator.served(location, filter(paths.unsupported, rest))
+        unsupported = Counter(map(paths.unsupported, sorted(others)))
+        return Snapshot(
+            images={name: files[name] for name in served},
+            unsupported=dict(unsupported.most_common(_SUFFIXES)),
+            now_ns=self._clock.wall_ns(),
+            thumbnails={
+                name.removesuffix(THUMBNAIL): stat
+                for name, stat in contents.derived.files.items()
+                if name.endswith(THUMBNAIL)
+            },
+            sidecars={name: beside[name] for name in beside.keys() & served},
+            about=_about(contents, served),
+        )
+
+    def _problems(self, contents: Contents) -> Iterator[Problem]:
+        """Yields names that cannot be served, and thumbnails of images that are gone."""
+        path, listing = contents.location.path, contents.listing
+        for name in listing.unusable:
+            yield Problem("unusableNames", path.child(name), "the name cannot be part of a path")
+        for name in (*listing.folders, *listing.others):
+            if any(name.removesuffix(suffix) in listing.files for suffix in SIDECARS):
+                yield Problem("unreadableSidecars", path.child(name), "not a file")
+        for name in contents.derived.files:
+            image = name.removesuffix(THUMBNAIL)
+            if image != name and image not in listing.files and paths.is_item(image):
+                yield Problem("orphanThumbnails", path.child(name), orphans.GONE)
+
+    # What is written
+
+    def _write(self, found: Findings, claim: Claim) -> None:
+        """Writes the manifest if it changed, and removes what is no longer needed.
+
+        Thumbnails of images that are gone are removed from `STATE_DIR`; in the root they stay, and
+        count. `Overtaken` if another host has written the manifest since.
+        """
+        plan, contents = found.plan, found.contents
+        plan.manifest.reader = dict(claim.note)
+        location = contents.location
+        path = location.path
+        if own := self._tree.own:
+            for problem in list(plan.problems):
+                if problem.kind == "orphanThumbnails":
+                    with contextlib.suppress(NotFound, Denied):
+                        own.delete(Path(problem.path))
+                        plan.problems.remove(problem)
+        for name in plan.replaced:
+            with contextlib.suppress(NotFound, Denied):
+                self._tree.delete(path.child(name + THUMBNAIL))
+        if plan.changed or claim.at_once:
+            if location.chain:  # below a pointer, the folder to write in may not exist yet
+                self._tree.make_folder(path)
+            pages = filter(manifest.is_page, contents.derived.files)
+            size = self._library.settings.page_size
+            manifest.write(self._tree, plan.manifest, size, old=found.stored, pages=pages)
+        with contextlib.suppress(LensletError):
+            self._tree.sweep(path, contents.derived.leftovers)
+            if contents.listing is not contents.derived:
+                location.tree.sweep(location.folder, contents.listing.leftovers)
+
+    # What is wrong
 
     def _failed(
         self, task: Task, error: LensletError, children: Mapping[str, Dir | None] | None = None
     ) -> Outcome:
         """Returns the outcome for a folder that is gone, not served or not readable."""
+        path, before, now = task.path, task.before, self._clock()
         try:
             self._library.check_storage(error)
         except LensletError as away:
-            return Outcome(task, task.before, outage=one_line(away), ok=False)
-        path, before, now = task.path, task.before, self._clock()
-        looked = before.looked._replace(at=now)
+            reason = one_line(away)
+            return Outcome(task, before, again=RETRY_SECONDS, outage=reason, ok=False)
         if isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
-            return Outcome(task, None)
-        if isinstance(error, (errors.Ignored, errors.BrokenPointer, errors.PointerLoop)):
-            record = Record(looked=looked)
-            if isinstance(error, (errors.Ignored, errors.TooManyPointers)):  # scans pass them by
-                with contextlib.suppress(LensletError):
-                    record = replace(record, stamps=self._looker.stamps(path))
-            if not isinstance(error, errors.Ignored):
-                entry = {"name": path.name, "kind": "leaf-pointer"}
-                health = _only("brokenPointers", path, error)
-                record = replace(record, entry=entry, health=health)
+            try:
+                return Outcome(task, self._gone(path, now))
+            except NotFound:
+                return Outcome(task, None)
+            except LensletError as away:  # the disk that a pointer leads to
+                error = away
+        if isinstance(error, errors.Ignored):  # scans pass it by
+            record = Record(looked=now)
+            with contextlib.suppress(LensletError):
+                here = self._library.locator.beneath(path)
+                stamp = Stamp(here.tree, here.folder, here.tree.stamp(here.folder))
+                record = replace(record, stamps=(stamp,))
             return Outcome(task, record)
+        if isinstance(error, (errors.BrokenPointer, errors.PointerLoop)):
+            entry = {"name": path.name, "kind": "leaf-pointer"}
+            health = _only("brokenPointers", path, error)
+            return Outcome(task, Record(looked=now, entry=entry, health=health))
         health = _only("unreadableFolders", path, error)
         if health != before.health:  # not after every look
             log.warning("folder %s: %s", path or "/", one_line(error))
         record = replace(
             before,  # what is known of it stays
+            looked=now,
             entry=before.entry or {"name": path.name, "kind": "branch"},
             children=before.children if children is None else children,
             health=health,
             retry=before.retry.after(now, {"": one_line(error)}, changed=False),
-            looked=looked,
             left=0,
         )
         return Outcome(task, record, ok=False)
+
+    def _gone(self, path: Path, now: float) -> Record | None:
+        """Returns the record of a folder that is gone: `STATE_DIR` may have sidecars of it.
+
+        Derived files that are left there are removed.
+        """
+        here = self._library.locator.gone(path)
+        here.tree.check()
+        if self._writes:
+            orphans.clear(self._tree, path)
+            orphans.clear(here.tree, here.folder)
+        if not here.tree.own:
+            return None
+        listing = here.tree.own.listing(here.folder)
+        found = tuple(orphans.without_image(here, listing))
+        stamps = (Stamp(here.tree, here.folder, 0),)
+        children = dict.fromkeys(listing.folders)
+        if not (found or children):
+            return None
+        return Record(looked=now, stamps=stamps, children=children, orphans=found)
+
+
+def _about(contents: Contents, images: Container[str]) -> About:
+    """Reads what people say of a folder. The label of a pointer is its title."""
+    location, found = contents.location, About()
+    if about.FILE in contents.listing.files:
+        found = about.read(location.tree, location.folder)
+    if location.label:
+        found["title"] = location.label
+    if (cover := found.pop("cover", "")) in images:
+        found["cover"] = location.path.child(cover)
+    return found
 
 
 def _only(kind: str, path: Path, error: LensletError) -> FolderHealth:
@@ -266,6 +455,6 @@ def _only(kind: str, path: Path, error: LensletError) -> FolderHealth:
 def _is_as_before(contents: Contents, task: Task) -> bool:
     """True if a folder in a bucket shows what it did at the last look, and nothing else is due."""
     before, in_bucket = task.before, not contents.location.tree.has_stamps
-    news = task.anew or task.facts or task.failed or before.looked.again or before.retry.failed
+    is_due = task.anew or task.reads or before.left or before.stale or before.retry.failed
     same = contents.stamps == before.stamps and task.known == before.children
-    return in_bucket and not news and same
+    return in_bucket and not is_due and same

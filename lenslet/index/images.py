@@ -91,7 +91,6 @@ class Images:
         self._lines = Line[tuple[Path, bool]](), Line[tuple[Path, bool]]()  # by `slow`
         self._wanted: dict[tuple[Path, bool], Wanted] = {}  # by path and `preview`
         self._reading = 0
-        self._is_paused = False
         self.is_closed = False
 
     def put(self, wanted: Wanted, urgency: Urgency = Urgency.CLIENT) -> None:
@@ -108,8 +107,8 @@ class Images:
         """Returns the next image, if one comes within `wait` seconds; the caller calls `done`."""
         with self._changed:
             line = self._lines[slow]
-            self._changed.wait_for(lambda: self.is_closed or (line and not self._is_paused), wait)
-            key = None if self.is_closed or self._is_paused else line.take()
+            self._changed.wait_for(lambda: self.is_closed or line, wait)
+            key = None if self.is_closed else line.take()
             wanted = self._wanted.pop(key, None) if key else None
             self._reading += wanted is not None
             return wanted
@@ -118,12 +117,6 @@ class Images:
         """Says that an image was read, or could not be."""
         with self._changed:
             self._reading -= 1
-
-    def pause(self, is_paused: bool) -> None:
-        """Stops readers from taking images while storage is away, or lets them go on."""
-        with self._changed:
-            self._is_paused = is_paused
-            self._changed.notify_all()
 
     def close(self) -> None:
         """Ends all waits."""

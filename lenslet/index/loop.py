@@ -10,49 +10,31 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from lenslet.errors import LensletError, StorageFull, one_line
 from lenslet.index.folders import Folders, Host, Outcome
 from lenslet.index.images import Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request, View
 from lenslet.index.pulse import Pulse
 from lenslet.index.read import Read, Reader
+from lenslet.index.record import RETRY_SECONDS
 from lenslet.index.scan import Scanned
 from lenslet.index.status import Count, Status
 from lenslet.index.summary import Summarized
 from lenslet.index.upkeep import SUMMARY_SECONDS, Scan, Summarize, Upkeep
-from lenslet.index.walk import Start, Waiter, Walk
+from lenslet.index.walk import Start, Walk
 from lenslet.index.work import Message, Work
 from lenslet.library import Library, remove_old_copies
-from lenslet.paths import HEALTH, ROOT, Path
+from lenslet.paths import Path
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
-_PROBE_SECONDS = 3.0  # between two looks whether storage is back
 # With `once`: the longest wait for a file that is still being written, and for moving sidecars.
 _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
 
 Listener = Callable[[Path, "str | None"], None]
-
-
-class Awaited(NamedTuple):
-    """A request with a function to call when its work has ended."""
-
-    request: Look | Render | View
-    waiter: Waiter
-
-
-class Probe(NamedTuple):
-    """It is time to look whether storage is back."""
-
-
-class Probed(NamedTuple):
-    """Why storage still cannot be used; empty if it can."""
-
-    outage: str = ""
 
 
 class Loop:
@@ -72,21 +54,21 @@ class Loop:
         listener: Listener = lambda path, error: None,
         host: Host | None = None,
     ) -> None:
-        clock = clock or Clock()
+        clock, self._host = clock or Clock(), host or Host()
         self._library = library
         self._status = status
         self._listener = listener
-        self._host = host or Host()
         self.work = Work(clock)
-        threads = library.settings.worker_threads
+        self._threads = library.settings.worker_threads
         look, changed = Folders(library, clock, self._host).look, self._summarize_soon
-        self._walk = Walk(self.work, clock, look, threads, changed)
+        self._walk = Walk(self.work, clock, self._host, look, self._threads, changed)
         self._upkeep = Upkeep(library, self.work, self._walk, clock)
         self._reader = Reader(library, clock)
         self._pulse = Pulse(library, status, clock)
+        self._closing = threading.Event()
         library.decoders.somebody_waits = lambda: self.work.images.somebody_waits
 
-    def send(self, request: Request | Awaited) -> None:
+    def send(self, request: Request) -> None:
         """Asks for work, from any thread."""
         self.work.inbox.put(request)
 
@@ -110,8 +92,7 @@ class Loop:
                 return False
         if message is not None:
             self._handle(message)
-        if not self._pulse.outage:
-            self._walk.fill()
+        self._walk.fill()
         return message is not None
 
     def _handle(self, message: Message) -> None:
@@ -120,10 +101,13 @@ class Loop:
                 self.work.images.put(Wanted(path, preview, waits=True, anew=anew))
             case Look():
                 self._walk.want(message)
+            case View(path):
+                self._view(message)
             case Start(path):
                 self._walk.start(path)
             case Outcome():
-                self._looked(message)
+                self._pulse.looked(message)
+                self._walk.looked(message)
             case Read():
                 self._read(message)
             case Wanted():
@@ -131,34 +115,17 @@ class Loop:
             case Scan():
                 self._upkeep.scan(message)
             case Scanned():
+                self._pulse.outage = message.outage
                 self._upkeep.scanned(message)
-                self._away(message.outage)
             case Rebuild():
                 self._upkeep.summarize(Summarize(rebuild=True))
             case Summarize():
                 self._upkeep.summarize(message)
             case Summarized():
-                self._upkeep.wrote(message)
                 self._pulse.search = message.problem
-            case View(path):
-                self._view(message)
-            case Awaited(request, waiter):
-                self._walk.wait(request.path, waiter)
-                self._handle(request)
-                if isinstance(request, View):
-                    self._walk.end(request.path)  # if it was not due
+                self._upkeep.wrote(message)
             case Exception():
                 raise message
-            case Probe():
-                self.work.call(lambda: _probe(self._library))
-            case Probed(outage):
-                self._probed(outage)
-
-    def _looked(self, outcome: Outcome) -> None:
-        if not outcome.task.before.is_known:
-            self._pulse.progressed()
-        self._walk.looked(outcome)
-        self._away(outcome.outage)
 
     def _read(self, read: Read) -> None:
         """Counts an image that was read, and has its folder looked at."""
@@ -168,30 +135,13 @@ class Loop:
             self._listener(read.wanted.path, error)
         self._pulse.read(read)
         self._walk.read(read)
-        self._away(read.outage)
 
     def _view(self, view: View) -> None:
-        record = self._walk.memory.get(view.path)
-        is_due, again = self._host.view(view.path, record)
+        is_due, again = self._host.view(view.path, self._walk.memory.get(view.path))
         if is_due:
             self._walk.want(Look(view.path, asked=True))
         if again:
             self.work.later(view, again)
-
-    def _away(self, outage: str) -> None:
-        """Stops looks and readers while storage cannot be used."""
-        if outage and not self._pulse.outage:
-            self._pulse.outage = outage
-            self.work.images.pause(True)
-            self.work.later(Probe(), _PROBE_SECONDS)
-
-    def _probed(self, outage: str) -> None:
-        if outage:
-            self._pulse.outage = outage
-            self.work.later(Probe(), _PROBE_SECONDS)
-        else:
-            self._pulse.outage = ""
-            self.work.images.pause(False)
 
     # Threads
 
@@ -200,9 +150,13 @@ class Loop:
         if not once:
             remove_old_copies(self._library.settings)
             self._library.decoders.start()  # so that nobody waits for that
-        count = self._library.settings.worker_threads
-        targets = [*[self._do_tasks] * (count + 1), *[self._read_images] * count, self._read_slow]
-        threads = [threading.Thread(target=self._watched, args=(each,)) for each in targets]
+        readers = [lambda: self.read_next(BEAT_SECONDS)] * self._threads
+        slow = [lambda: self.read_next(BEAT_SECONDS, slow=True)]
+        lookers = [self._do_task] * (self._threads + 1)
+        threads = [
+            threading.Thread(target=self._repeat, args=(work,))
+            for work in (*lookers, *readers, *slow)
+        ]
         for thread in threads:
             thread.start()
         if once or self._library.settings.scan_seconds:
@@ -210,41 +164,41 @@ class Loop:
         try:
             self._run_once(stop) if once else self._until(stop.is_set)
         finally:
+            self._closing.set()
             self.work.images.close()
             self._library.decoders.close()  # no thread waits for the end of its image
-            for _ in range(count + 1):
+            for _ in lookers:
                 self.work.tasks.put(None)
             for thread in threads:
                 thread.join()
 
-    def _watched(self, work: Callable[[], None]) -> None:
-        """Does the work of a thread. If it ends with an error, the loop does too."""
+    def _repeat(self, work: Callable[[], Message | None]) -> None:
+        """Does the work of a thread, which rests while storage is away.
+
+        If it ends with an error, the loop does too.
+        """
         try:
-            work()
+            while not self._closing.is_set():
+                if (message := work()) is not None:
+                    self.work.inbox.put(message)
+                    if getattr(message, "outage", ""):
+                        self._closing.wait(RETRY_SECONDS)
         except Exception as error:  # the outermost frame; the process is started again
             log.exception("a thread of the index process has ended")
             self.work.inbox.put(error)
 
-    def _do_tasks(self) -> None:
-        while (task := self.work.tasks.get()) is not None:
-            self.work.inbox.put(task())
+    def _do_task(self) -> Message | None:
+        task = self.work.tasks.get()
+        return task() if task else None
 
-    def _read_images(self, *, slow: bool = False) -> None:
-        while not self.work.images.is_closed:
-            self.read_next(BEAT_SECONDS, slow=slow)
-
-    def _read_slow(self) -> None:
-        self._read_images(slow=True)
-
-    def read_next(self, wait: float = 0.0, *, slow: bool = False) -> bool:
-        """Reads the next image, if one comes within `wait` seconds; True if there was one."""
+    def read_next(self, wait: float = 0.0, *, slow: bool = False) -> Read | None:
+        """Reads the next image, if one comes within `wait` seconds; returns what it showed."""
         wanted = self.work.images.take(wait, slow=slow)
         if wanted is None:
-            return False
+            return None
         read = self._reader.read(wanted)
         self.work.images.done()
-        self.work.inbox.put(read)
-        return True
+        return read
 
     def _until(self, is_over: Callable[[], bool]) -> None:
         """Handles messages until something holds, and reports every second."""
@@ -258,24 +212,25 @@ class Loop:
     def _run_once(self, stop: threading.Event) -> None:
         """Looks at everything, moves sidecars after their photos, and writes the rollup."""
         self._walk.hurries = True
-        self._until(lambda: stop.is_set() or self._is_done())
+        self._until(lambda: stop.is_set() or self._is_done)
         until = time.monotonic() + _ONCE_MOVES_SECONDS
         self._upkeep.summarize(Summarize())
 
         def is_over() -> bool:
-            waits = self._upkeep.summarized.moves_wait or not self._is_done()
+            waits = self._upkeep.summarized.moves_wait or not self._is_done
             return stop.is_set() or (self._upkeep.is_idle and not waits) or time.monotonic() > until
 
         self._until(is_over)
         self._until(lambda: self._upkeep.is_idle)
-        self._upkeep.summarize(Summarize(), at_once=True)
+        self._upkeep.summarize(Summarize(at_once=True))
         self._until(lambda: self._upkeep.is_idle)
 
+    @property
     def _is_done(self) -> bool:
         """True if nothing is left to do but to wait for files that are still being written."""
         if not self._upkeep.is_idle or not self.work.inbox.empty():
             return False
-        rests = self._walk.rests and not len(self.work.images) and self._walk.memory.is_complete
+        rests = self._walk.rests and self._walk.memory.is_complete
         return not self.backlog or (rests and self._pulse.idle_seconds > _ONCE_SECONDS)
 
     # Reports
@@ -297,15 +252,3 @@ class Loop:
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
         return self._upkeep.report()
-
-
-def _probe(library: Library) -> Probed:
-    """Looks whether storage can be used again."""
-    try:
-        library.tree.check()
-        if not library.tree.has_stamps:
-            library.tree.names(ROOT, [HEALTH])  # one request
-        obstacle = library.tree.obstacle()
-        return Probed(one_line(obstacle) if isinstance(obstacle, StorageFull) else "")
-    except LensletError as error:
-        return Probed(one_line(error))

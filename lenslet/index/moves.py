@@ -24,7 +24,6 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
-_WALK_SECONDS = 3600.0
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
 _LOOK_ALL_SECONDS = 30.0  # at least, between two looks at all folders
 _TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
@@ -115,23 +114,21 @@ class Moves:
         self._clock = clock
         self._search = _Search(library)
         self._waiting: dict[str, Waiting] = {}  # by hash
-        self._gone = _Gone(library)
         self._asked = float("-inf")  # when all folders were to be looked at
         self.health = FolderHealth()
 
     def step(self, records: Records) -> Step:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
         now = self._clock()
-        self._gone.look(records, now)
         found = defaultdict[str, list[Orphan]](list)
-        for each in (*(o for r in records.values() for o in r.orphans), *self._gone.orphans):
+        for each in (orphan for record in records.values() for orphan in record.orphans):
             found[each.hash].append(each)
         places = self._search.places(found.keys() - {""}, records)
         decided = {key: decide(found[key], there) for key, there in places.items()}
         moves = {key: each for key, each in decided.items() if isinstance(each, Move)}
         self._waiting = {key: self._wait(key, move, now) for key, move in moves.items()}
         unread = any(each.left for each in records.values())
-        looked = min(each.looked.at - each.looked.took for each in records.values())
+        looked = min(each.looked - each.took for each in records.values())
         looks, steps = set[Path](), set[Next]()
         for waiting in self._waiting.values():
             step = next_step(waiting, self._clock(), looked, unread=unread)
@@ -174,7 +171,7 @@ class Moves:
                 log.warning("sidecar %s is not moved: %s", orphan.path, one_line(error))
             return set()
         log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
-        return {folder, *self._gone.moved(orphan)}
+        return {folder, orphan.path.parent}
 
 
 class _Search:
@@ -205,42 +202,3 @@ class _Search:
         for item in manifest.items_with(self._tree, folder, wanted):
             file = f"{record.location.tree.name}/{record.location.file(item['name'])}"
             yield Place(item["hash"], Path(item["path"]), file, record.location.readonly)
-
-
-class _Gone:
-    """The sidecars in folders of `STATE_DIR` that are gone from the library."""
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._known: Set[Path] = frozenset()  # folders of the library
-        self._looked = float("-inf")
-        self.orphans: Set[Orphan] = frozenset()
-
-    def look(self, records: Records, now: float) -> None:
-        """Looks for such folders every hour, and when one has gone or come back.
-
-        Removes their derived files.
-        """
-        tree = self._library.tree
-        if tree.own is None:
-            return
-        known = orphans.folders_of(tree, (r.location for r in records.values() if r.location))
-        if not self._known <= known or any(each.path.parent in known for each in self.orphans):
-            self._looked = float("-inf")
-        self._known = known
-        if now - self._looked < _WALK_SECONDS:
-            return
-        tree.check()
-        # What lies behind a pointer that is broken right now is not gone.
-        kinds = ("brokenPointers", "unreadableFolders")
-        targets = not any(r.health.counts[kind] for r in records.values() for kind in kinds)
-        gone = orphans.folders_gone(tree.own, self._library.locator, known, targets=targets)
-        self.orphans = {each for folder in gone for each in orphans.clear(tree, folder)}
-        self._looked = now
-
-    def moved(self, orphan: Orphan) -> set[Path]:
-        """Looks again soon if the sidecar was in such a folder; returns its folder otherwise."""
-        if orphan not in self.orphans:
-            return {orphan.path.parent}
-        self._looked = float("-inf")
-        return set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from lenslet.index.folders import Outcome
 from lenslet.index.read import Read
 from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Status
 from lenslet.library import Library
@@ -32,9 +33,11 @@ class Pulse:
         self._seen = 0, 0  # writes and changes that were reported
         self._shown = ""
 
-    def progressed(self) -> None:
-        """Notes that an image was read, or a folder found."""
-        self._progressed = time.monotonic()
+    def looked(self, outcome: Outcome) -> None:
+        """Notes how a look has ended."""
+        self.outage = outcome.outage
+        if not outcome.task.before.is_known:
+            self._progressed = time.monotonic()
 
     @property
     def idle_seconds(self) -> float:
@@ -43,8 +46,9 @@ class Pulse:
 
     def read(self, read: Read) -> None:
         """Notes how reading an image has ended."""
+        self.outage = read.outage or self.outage
         if read.again is None:
-            self.progressed()
+            self._progressed = time.monotonic()
         if read.wanted.preview:
             self._problems[PREVIEWS], self._preview_at = read.problem, self._clock()
         elif read.facts:

@@ -11,8 +11,8 @@ from lenslet import errors
 from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
 from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
-from lenslet.index.folders import AGAIN_SECONDS
 from lenslet.index.images import Wanted
+from lenslet.index.record import RETRY_SECONDS
 from lenslet.library import Library
 from lenslet.library.manifest import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
@@ -21,6 +21,7 @@ from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
+AGAIN_SECONDS = 2.0  # until it is looked again at what is being written
 _GONE = NotFound, errors.BrokenPointer, errors.PointerLoop
 
 
@@ -28,8 +29,8 @@ class Read(NamedTuple):
     """What reading an image showed: its `facts`, or the `problem` why it could not be read.
 
     Neither: it is gone, or only a preview was made. It must be read again in `again` seconds:
-    it is being written, or takes long, or no process can be started. `outage` says why storage
-    cannot be used.
+    it is being written, or takes long, or no process can be started, or storage cannot be used;
+    `outage` says why.
     """
 
     wanted: Wanted
@@ -76,7 +77,7 @@ class Reader:
         try:  # while it is away, nothing is known of the image
             self._library.check_storage(error)
         except LensletError as away:
-            return Read(wanted, outage=one_line(away))
+            return Read(wanted, again=RETRY_SECONDS, outage=one_line(away))
         reason = one_line(error) or type(error).__name__
         if isinstance(error, LensletError):
             log.warning("image %s: %s", wanted.path, reason)

@@ -13,22 +13,24 @@ from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
 from lenslet.storage.tree import Tree
 
-RETRY_SECONDS, RETRY_SECONDS_MOST = 3.0, 3600.0  # the first distance between two tries, the longest
-_MOST_TRIES = 20  # that are counted
-MOST_NESTED = 1000  # folders behind several pointers
+RETRY_SECONDS, _MOST_RETRY_SECONDS = (
+    3.0,
+    3600.0,
+)  # the first distance between two tries, the longest
 NEVER = float("inf")
 
 
 class Retry(NamedTuple):
-    """What could not be read in a folder, and when a scan tries it again.
+    """What could not be read in a folder, and when it is tried again.
 
     `reasons` by the names of images, "" for the folder; the reason of an image that is damaged is
-    empty: it is read again if it has changed. `due` is in seconds of the loop's clock.
+    empty: it is read again if it has changed. `due` is in seconds of the loop's clock, `wait` the
+    distance to the try before.
     """
 
     reasons: Mapping[str, str] = {}
     due: float = NEVER
-    tries: int = 0
+    wait: float = 0.0
 
     @property
     def failed(self) -> set[str]:
@@ -42,58 +44,54 @@ class Retry(NamedTuple):
         """
         if not reasons:
             return Retry()
-        tries = 0 if changed or reasons.keys() - self.reasons.keys() else self.tries
-        if tries and now < self.due:
+        is_new = changed or bool(reasons.keys() - self.reasons.keys())
+        if not is_new and now < self.due:
             return self._replace(reasons=reasons)
-        wait = min(RETRY_SECONDS * 2**tries, RETRY_SECONDS_MOST)
-        return Retry(reasons, now + wait, min(tries + 1, _MOST_TRIES))
+        wait = RETRY_SECONDS if is_new else min(2 * self.wait, _MOST_RETRY_SECONDS)
+        return Retry(reasons, now + wait, wait)
 
 
 class Stamp(NamedTuple):
-    """A folder that was listed, and a number that changes when names come or go in it."""
+    """A folder that was listed, and a number that changes when names come or go in it.
+
+    The number is 0 if the folder was not there.
+    """
 
     tree: Tree
     folder: Path
     value: int
 
 
-class Looked(NamedTuple):
-    """When a look began and ended, in seconds of the loop's clock.
-
-    `began_ns` is when it began, as files have it. `again`: the next scan looks again, whatever the
-    stamps say.
-    """
-
-    at: float = -NEVER
-    took: float = 0.0
-    began_ns: int = 0
-    again: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is remembered of one folder. Each look replaces it as a whole.
 
-    `entry` is how the folder is shown in its parent, None if it is not. `generation` is that of
-    its manifest, "" if it has none. `children` are its subfolders, each as the manifest shows it.
-    `orphans` are sidecars whose photo is not beside them. `left` images will be read.
+    The last look ended at `looked`, in seconds of the loop's clock, and took `took` seconds; it
+    began at `began_ns`, as files have it. Without `stamps` the next scan looks again. `entry` is
+    how the folder is shown in its parent, None if it is not. `generation` is that of its manifest,
+    "" if it has none. `children` are its subfolders, each as the manifest shows it. `orphans` are
+    sidecars whose photo is not beside them. `left` images will be read, `stale` ones when nothing
+    else is to be read.
     """
 
     location: Location | None = None
     stamps: tuple[Stamp, ...] = ()
+    looked: float = -NEVER
+    took: float = 0.0
+    began_ns: int = 0
     generation: str = ""
     entry: Dir | None = None
     children: Mapping[str, Dir | None] = field(default_factory=dict)
     health: FolderHealth = field(default_factory=FolderHealth)
     retry: Retry = field(default_factory=Retry)
-    looked: Looked = field(default_factory=Looked)
     orphans: tuple[Orphan, ...] = ()
     left: int = 0
+    stale: int = 0
 
     @property
     def is_known(self) -> bool:
         """True if the folder was looked at."""
-        return self.looked.at > -NEVER
+        return self.looked > -NEVER
 
     @property
     def shown(self) -> tuple[object, ...]:
@@ -115,7 +113,6 @@ class Memory:
         self.records: dict[Path, Record] = {ROOT: Record()}
         self.gone: set[Path] = set()
         self.changes = self.images_read = self.left = 0
-        self._nested: set[Path] = set()
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -125,10 +122,6 @@ class Memory:
     def is_complete(self) -> bool:
         """True if every known folder was looked at."""
         return all(record.is_known for record in self.records.values())
-
-    def may_nest(self, path: Path) -> bool:
-        """True if a folder may be behind several pointers, which multiply what is shown."""
-        return path in self._nested or len(self._nested) < MOST_NESTED
 
     def known(self, path: Path) -> dict[str, Dir | None]:
         """Returns how the subfolders of a folder are shown, as far as they are known."""
@@ -142,16 +135,9 @@ class Memory:
         self.left += record.left - before.left
         if before.generation and not record.generation:  # it is not served any more
             self.gone.add(path)
-        self._nested.discard(path)
-        if record.location and len(record.location.chain) > 1:
-            self._nested.add(path)
         self.records[path] = record
         if gone := before.children.keys() - record.children.keys():
             self.forget(*map(path.child, gone))
-
-    def expect(self, path: Path, entry: Dir | None) -> Record:
-        """Returns the record of a subfolder, made as its parent shows it if it is not known."""
-        return self.records.setdefault(path, Record(entry=entry))
 
     def forget(self, *paths: Path) -> None:
         """Forgets folders and all below them, in one pass over what is known."""
@@ -159,6 +145,5 @@ class Memory:
         gone |= {path for path in self.records if not gone.isdisjoint(path.ancestors())}
         self.changes += 1
         self.gone |= gone
-        self._nested -= gone
         for folder in gone:
             self.left -= self.records.pop(folder, Record()).left

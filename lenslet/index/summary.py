@@ -12,7 +12,7 @@ from lenslet.index.moves import Moves
 from lenslet.index.record import Records
 from lenslet.library import Library, health, manifest
 from lenslet.paths import Path, folder_key
-from lenslet.search.rollup import Generations, Rollup
+from lenslet.search.rollup import Rollup
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
@@ -64,114 +64,68 @@ class Summary:
 
     def __init__(self, library: Library, clock: Clock) -> None:
         self._tree = library.tree
-        self._leads = library.settings.scan_seconds > 0
-        self._search = SearchFiles(library, clock)
-        self._moves = Moves(library, clock)
-        self._since: health.Since = {}
-        self._written: tuple[Any, ...] = ()  # what the last report was made of
-        self._is_announced = False
-
-    def write(self, known: Known, *, rebuild: bool = False, at_once: bool = False) -> Summarized:
-        """Writes what has changed: the rollup anew, or `at_once` if it is out of date."""
-        leads, done = self._leads and known.is_complete, Summarized()
-        try:
-            self._tree.check()
-            if rebuild:
-                self._search.rebuild()
-            done = self._search.update(known, leads=self._leads, at_once=at_once)
-        except LensletError as error:
-            done = Summarized(problem=one_line(error))
-        if not leads or self._is_away():
-            return done
-        try:  # whatever is in the way of search
-            step = self._moves.step(known.records)
-            self._report(known)
-        except LensletError as error:
-            problems = filter(None, (done.problem, one_line(error)))
-            return done._replace(problem="; ".join(problems))
-        moves = _MOVES_SECONDS if step.waits else None
-        again = min((each for each in (done.again, moves) if each is not None), default=None)
-        looks = done.looks | step.look
-        return done._replace(
-            looks=looks, look_all=step.look_all, again=again, moves_wait=step.waits
-        )
-
-    def _is_away(self) -> bool:
-        try:
-            self._tree.check()
-        except LensletError:
-            return True
-        return False
-
-    def report(self, known: Known) -> dict[str, Any]:
-        """Returns the report as of now."""
-        records = sorted(known.records.items(), key=lambda entry: folder_key(entry[0]))
-        folders = (*(record.health for _, record in records), self._moves.health)
-        return health.report(folders, {**known.passes, **self._search.passes}, self._since)
-
-    def _report(self, known: Known) -> None:
-        """Writes the report, unless it says what it said before."""
-        if not self._is_announced:
-            log.info("%s", health.summary(self.report(known)))
-            self._is_announced = True
-        passes = {name: each for name, each in known.passes.items() if name != "scan"}
-        shown = {path: record.health for path, record in known.records.items()}
-        news = shown, self._moves.health, {**passes, **self._search.passes}
-        if news != self._written or health.load(self._tree) is None:
-            health.write(self._tree, self.report(known))
-        self._written = news
-
-
-class SearchFiles:
-    """The files that search reads: the rollup, and the delta of the folders that have changed."""
-
-    def __init__(self, library: Library, clock: Clock) -> None:
-        self._tree = library.tree
         self._clock = clock
+        self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
+        self._moves = Moves(library, clock)
         self._flushed = float("-inf")  # when the delta was last compared with the records
         self._read = 0  # images that the delta knows were read
-        # When the rollup was written last; None: it is to be written anew.
-        self._compacted: float | None = clock()
-        self._failed: tuple[float, LensletError] | None = None  # a rollup: until when it rests
-        self.passes: dict[str, Mapping[str, Any]] = {}
+        self._compacted = clock()  # when the rollup was written last
+        self._rebuild = False
+        # Until when a rollup rests that could not be written, and why it could not.
+        self._failed: tuple[float, LensletError] | None = None
+        self._passes: dict[str, Mapping[str, Any]] = {}
+        self._since: health.Since = {}
+        self._written: tuple[Any, ...] | None = None  # what the last report was made of
 
-    def rebuild(self) -> None:
-        """Has the rollup written anew by the next `update`, whatever failed before."""
-        self._compacted, self._failed = None, None
+    def write(self, known: Known, rebuild: bool, at_once: bool) -> Summarized:
+        """Writes what has changed: the rollup anew, or `at_once` if it is out of date."""
+        done, problems = Summarized(), []
+        leads = self._leads and known.is_complete
+        if rebuild:
+            self._rebuild, self._failed = True, None
+        try:
+            self._tree.check()
+            done = self._name_changes(known, leads=leads)
+            if leads:
+                done = self._compact_if_due(known, done, at_once=at_once)
+        except LensletError as error:
+            problems.append(one_line(error))
+        try:  # whatever is in the way of search
+            if leads:
+                self._tree.check()
+                step = self._moves.step(known.records)
+                waits = _MOVES_SECONDS if step.waits else None
+                again = min(filter(None, (done.again, waits)), default=None)
+                looks, look_all = done.looks | step.look, step.look_all
+                done = done._replace(
+                    looks=looks, look_all=look_all, again=again, moves_wait=step.waits
+                )
+                self._report(known)
+        except LensletError as error:
+            problems.append(one_line(error))
+        return done._replace(problem="; ".join(dict.fromkeys(problems)))
 
-    def update(self, known: Known, *, leads: bool, at_once: bool) -> Summarized:
-        """Names changed folders in the delta, and writes the rollup if that is due.
-
-        `at_once`: if it is out of date.
-        """
-        done = self._name_changes(known, leads=leads)
-        if not (leads and known.is_complete):
-            return done
-        has_delta = bool(self._rollup.delta.folders)
-        if self._failed and self._clock() < self._failed[0] and not at_once:
-            raise self._failed[1]
-        if self._is_due or (at_once and has_delta):
-            looks = self._compact(known)
-            done = self._name_changes(known._replace(gone=frozenset()), leads=True)._replace(
-                named=done.named, looks=done.looks | looks
-            )
-        return done._replace(again=COMPACT_SECONDS if has_delta else None)
+    # Search
 
     def _name_changes(self, known: Known, *, leads: bool) -> Summarized:
         """Names in the delta the folders whose manifest is not the one in the rollup."""
         rollup = self._rollup
         rollup.refresh()
-        if leads and not (known.is_complete or rollup.exists):
+        if self._leads and not (leads or rollup.exists):
             return Summarized()  # the first rollup will have everything
         began, looks = self._clock(), frozenset[Path]()
-        now = {path: record for path, record in known.records.items() if record.generation}
+        now = {path: each.generation for path, each in known.records.items() if each.generation}
         since = self._flushed - _OVERLAP
         changed = dict.fromkeys(known.gone, "") | {
-            path: each.generation for path, each in now.items() if each.looked.at > since
+            path: generation
+            for path, generation in now.items()
+            if known.records[path].looked > since
         }
-        if leads and known.is_complete:  # what is not among the records is not there
-            changed |= _differing(now, rollup.generations)
+        if leads:  # what is not among the records is not there
+            listed = rollup.generations
+            changed |= {path: each for path, each in now.items() if each != listed.get(path)}
+            changed |= dict.fromkeys(listed.keys() - now.keys(), "")
             # Another host has found these.
             looks = frozenset(rollup.delta.folders.keys() - now.keys() - changed.keys())
         if rollup.name(changed, known.images_read - self._read):
@@ -179,13 +133,20 @@ class SearchFiles:
         self._flushed = began
         return Summarized(looks=looks, named=known.gone)
 
-    @property
-    def _is_due(self) -> bool:
-        if self._compacted is None or not self._rollup.exists or self._rollup.is_old:
-            return True
-        return self._clock() - self._compacted >= COMPACT_SECONDS and self._rollup.is_due
+    def _compact_if_due(self, known: Known, done: Summarized, *, at_once: bool) -> Summarized:
+        """Writes the rollup if that is due, or `at_once` if it is out of date."""
+        rollup, has_delta = self._rollup, bool(self._rollup.delta.folders)
+        if self._failed and self._clock() < self._failed[0] and not at_once:
+            raise self._failed[1]
+        is_due = self._clock() - self._compacted >= COMPACT_SECONDS and rollup.is_due
+        is_due |= self._rebuild or rollup.is_old or not rollup.exists
+        if is_due or (at_once and has_delta):
+            looks = self._compact(known)
+            self._name_changes(known._replace(gone=frozenset()), leads=True)
+            done = done._replace(looks=done.looks | looks)
+        return done._replace(again=COMPACT_SECONDS if has_delta else None)
 
-    def _compact(self, known: Known) -> frozenset[Path]:
+    def _compact(self, known: Known) -> set[Path]:
         """Writes the rollup; returns the folders whose manifest must be made anew for it."""
         began, missing = self._clock(), set[Path]()
 
@@ -201,18 +162,30 @@ class SearchFiles:
         except LensletError as error:
             self._failed = self._clock() + _REST * (self._clock() - began), error
             raise
-        self._compacted, self._failed = self._clock(), None
-        self.passes["rollup"] = passed(self._compacted - began, items=count)
-        return frozenset(missing)
+        self._compacted, self._failed, self._rebuild = self._clock(), None, False
+        self._passes["rollup"] = passed(self._compacted - began, items=count)
+        return missing
+
+    # Health
+
+    def report(self, known: Known) -> dict[str, Any]:
+        """Returns the report as of now."""
+        records = sorted(known.records.items(), key=lambda entry: folder_key(entry[0]))
+        folders = (*(record.health for _, record in records), self._moves.health)
+        return health.report(folders, {**known.passes, **self._passes}, self._since)
+
+    def _report(self, known: Known) -> None:
+        """Writes the report, unless it says what it said before."""
+        if self._written is None:
+            log.info("%s", health.summary(self.report(known)))
+        shown = {path: record.health for path, record in known.records.items()}
+        news = shown, self._moves.health, dict(self._passes)
+        if news != self._written or health.load(self._tree) is None:
+            self._written = ()  # if that fails
+            health.write(self._tree, self.report(known))
+            self._written = news
 
 
 def passed(seconds: float, **more: int) -> Mapping[str, Any]:
     """Returns what the report says of a pass that has ended now."""
     return {"at": times.text(times.now()), "seconds": round(seconds, 3), **more}
-
-
-def _differing(now: Records, known: Generations) -> Generations:
-    """Returns the folders whose generation the rollup does not have, "" for those that are gone."""
-    differs = {path: each.generation for path, each in now.items()}
-    differs = {path: each for path, each in differs.items() if each != known.get(path)}
-    return differs | dict.fromkeys(known.keys() - now.keys(), "")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from lenslet.index.messages import Look
-from lenslet.index.scan import Scanned, Scanner
+from lenslet.index.scan import Scanned, find_due
 from lenslet.index.summary import Known, Summarized, Summary, passed
 from lenslet.index.walk import Walk
-from lenslet.index.work import Work
+from lenslet.index.work import Message, Work
 from lenslet.library import Library
-from lenslet.paths import ROOT
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
-
-Result = TypeVar("Result")
 
 FULL_SCAN_SECONDS = 3600.0
 _REST = 100  # times what a scan took, then comes the next: after a quarter to all of SCAN_SECONDS
@@ -32,9 +30,13 @@ class Scan(NamedTuple):
 
 
 class Summarize(NamedTuple):
-    """It is time to write what search and health read; `rebuild`: the rollup anew."""
+    """It is time to write what search and health read.
+
+    `rebuild`: the rollup anew; `at_once`: the rollup, if it is out of date.
+    """
 
     rebuild: bool = False
+    at_once: bool = False
 
 
 class Upkeep:
@@ -45,57 +47,53 @@ class Upkeep:
     """
 
     def __init__(self, library: Library, work: Work, walk: Walk, clock: Clock) -> None:
+        self._library = library
         self._seconds = library.settings.scan_seconds
         self._least = self._seconds / 4 if library.tree.has_stamps else self._seconds
         self._work = work
         self._walk = walk
         self._clock = clock
-        self._scanner = Scanner(library, clock)
         self._summary = Summary(library, clock)
         self._busy = set[type]()  # kinds of work that are being done
-        self._full_since, self._is_full = float("-inf"), False  # True until all is done
+        self._looked_at_all = float("-inf")
         self._passes: dict[str, Any] = {}
         self.summarized = Summarized()
 
     def known(self) -> Known:
         memory = self._walk.memory
-        return Known(
-            dict(memory.records),
-            frozenset(memory.gone),
-            memory.images_read,
-            memory.is_complete,
-            dict(self._passes),
-        )
+        records, gone = dict(memory.records), frozenset(memory.gone)
+        passes = dict(self._passes)
+        return Known(records, gone, memory.images_read, memory.is_complete, passes)
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
         return self._summary.report(self.known())
 
-    def _is_busy(self, message: Scan | Summarize) -> bool:
-        """True if such work is being done, so that `message` comes again later."""
+    @property
+    def is_idle(self) -> bool:
+        """True if neither a scan nor a summary is being done."""
+        return not self._busy
+
+    def _begin(self, message: Scan | Summarize, work: Callable[[], Message]) -> None:
+        """Has such work done; while some is being done, the message comes again later."""
         if type(message) in self._busy:
             self._work.later(message, SUMMARY_SECONDS)
-            return True
+            return
         self._busy.add(type(message))
-        return False
-
-    # Scans
+        failed = Scanned() if isinstance(message, Scan) else Summarized()
+        self._work.call(functools.partial(_guarded, work, failed))
 
     def scan(self, message: Scan) -> None:
-        """Has the folders found that are due; with `full`, and every hour, all of them."""
-        if self._is_busy(message):
-            return
+        """Has the folders found that are due. With `full`, and every hour, all of them are."""
         records, now = dict(self._walk.memory.records), self._clock()
-        is_full = message.full or now - self._full_since > FULL_SCAN_SECONDS
-        if is_full:
-            self._full_since, self._is_full = now, True
+        full = message.full or now - self._looked_at_all > FULL_SCAN_SECONDS
 
         def scan() -> Scanned:
-            scanned = self._scanner.scan({} if is_full else records)
-            every = tuple({ROOT, *records})
-            return scanned._replace(folders=every, is_full=True) if is_full else scanned
+            found = find_due(self._library, records, now, full=full)
+            return found._replace(seconds=self._clock() - now)
 
-        self._work.call(lambda: _guarded(scan, Scanned))
+        self._begin(message, scan)
+        self._looked_at_all = now if full else self._looked_at_all
 
     def scanned(self, scanned: Scanned) -> None:
         """Has the folders looked at that a scan found."""
@@ -103,29 +101,15 @@ class Upkeep:
         if self._seconds:
             pause = max(self._least, min(_REST * scanned.seconds, self._seconds))
             self._work.later(Scan(), pause)
-        was_idle = not len(self._walk)
         for path in scanned.folders:
             self._walk.want(Look(path))
-        if scanned.outage:
-            return
-        if self._is_full and was_idle and not scanned.is_full:
-            self._is_full = False
-            self._passes["full"] = passed(self._clock() - self._full_since)
-        self._passes["scan"] = passed(scanned.seconds)
-        self._work.later(Summarize(), SUMMARY_SECONDS)
+        if not scanned.outage:
+            self._passes["scan"] = passed(scanned.seconds)
+            self._work.later(Summarize(), SUMMARY_SECONDS)
 
-    # Summaries
-
-    def summarize(self, message: Summarize, *, at_once: bool = False) -> None:
+    def summarize(self, message: Summarize) -> None:
         """Has search and health written."""
-        if self._is_busy(message):
-            return
-        known, write = self.known(), self._summary.write
-
-        def summarize() -> Summarized:
-            return write(known, rebuild=message.rebuild, at_once=at_once)
-
-        self._work.call(lambda: _guarded(summarize, Summarized))
+        self._begin(message, functools.partial(self._summary.write, self.known(), *message))
 
     def wrote(self, done: Summarized) -> None:
         """Has done what a summary asks for."""
@@ -142,16 +126,11 @@ class Upkeep:
         if again is not None:
             self._work.later(Summarize(), again)
 
-    @property
-    def is_idle(self) -> bool:
-        """True if neither a scan nor a summary is being done."""
-        return not self._busy
 
-
-def _guarded(work: Callable[[], Result], failed: Callable[[], Result]) -> Result:
-    """Returns the result of work; that of `failed` if there is an error in Lenslet."""
+def _guarded(work: Callable[[], Message], failed: Message) -> Message:
+    """Returns the result of work; `failed` if there is an error in Lenslet."""
     try:
         return work()
     except Exception:  # the outermost frame: the next scan or summary may end well
         log.exception("a scan or a summary failed")
-        return failed()
+        return failed

@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lenslet.images import Facts
-from lenslet.index.folders import AGAIN_SECONDS, Outcome, Task
+from lenslet.index.folders import Host, Outcome, Task
 from lenslet.index.images import Line, Urgency, Wanted
 from lenslet.index.messages import Look
-from lenslet.index.read import Read
-from lenslet.index.record import RETRY_SECONDS, Memory, Record
+from lenslet.index.read import AGAIN_SECONDS, Read
+from lenslet.index.record import Memory, Record
 from lenslet.index.work import Work
 from lenslet.paths import Path
 from lenslet.times import Clock
@@ -24,14 +22,11 @@ log = logging.getLogger("lenslet")
 
 # Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
 SOON, PATIENTLY = 0.5, 5.0
-_AT_ONCE = 0.05  # so that several changes still cause one look
 _REST = 10  # a folder rests so many times as long as the last look at it took
 # The longest rest, and if somebody waits. A look takes long also where a machine or a disk slept.
 _MOST_REST_SECONDS, _ASKED_REST_SECONDS = 30.0, 2.0
 MOST_IMAGES = 20_000  # that wait to be read
 _MOST_REREAD = 500  # images of a folder that are read again at a time
-
-Waiter = Callable[[bool], None]  # is called with whether the work has ended well
 
 
 class Start(NamedTuple):
@@ -45,22 +40,25 @@ class Flight:
     """A folder, from the first reason to look at it until all its images are read.
 
     It goes round: a `Start` is due (in the timers), it is in line (`Walk._ready`), `is_looking`,
-    its images are `reading`; what they showed (`facts`, `failed`) makes a `Start` due again. It
-    ends when none of these holds.
+    its images are `reading`; what they showed (`reads`) makes a `Start` due again. It ends when
+    none of these holds.
 
-    `asked`: a client waits for it. `anew`, `deep` and `full` are for the next look, see `Task`.
-    `reading` are the images that are being read; `facts` what reading others showed that is not in
-    the manifest yet, `failed` why some could not be read.
+    `asked`: a client waits for it. `anew` and `deep` are for the next look, see `messages.Look`.
+    `reading` are the images that are being read, `reads` is what others showed that is not in the
+    manifest yet.
     """
 
     asked: bool = False
     anew: bool = False
     deep: bool = False
-    full: bool = False
     is_looking: bool = False
     reading: set[str] = field(default_factory=set)
-    facts: dict[str, Facts] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    reads: dict[str, Read] = field(default_factory=dict)
+
+    @property
+    def urgency(self) -> Urgency:
+        """Who waits for it."""
+        return Urgency.FOLDER if self.asked else Urgency.NOBODY
 
 
 class Walk:
@@ -74,6 +72,7 @@ class Walk:
         self,
         work: Work,
         clock: Clock,
+        host: Host,
         look: Callable[[Task], Outcome],
         most: int,
         changed: Callable[[], None],
@@ -81,15 +80,15 @@ class Walk:
         self.memory = Memory()
         self._work = work
         self._clock = clock
+        self._host = host
         self._look = look
         self._changed = changed
         self._most = self._room = most
         self.hurries = False  # nothing else gives way to: folders do not rest
         self._ready = Line[Path]()
         self._flights: dict[Path, Flight] = {}
-        # Folders whose images found no room, or are to be read again: how urgent each is.
-        self._leftovers: dict[Path, tuple[bool, int]] = {}
-        self._waiters = defaultdict[Path, list[Waiter]](list)
+        # Folders with images that found no room (True), or that are to be read again.
+        self._leftovers: dict[Path, bool] = {}
 
     def __len__(self) -> int:
         """How many folders are in flight, or have images that are left over."""
@@ -97,29 +96,24 @@ class Walk:
 
     @property
     def rests(self) -> bool:
-        """True if no folder is being looked at, and none is in line."""
-        return self._room == self._most and not len(self._ready)
+        """True if nothing is being looked at or read, and nothing is in line."""
+        return self._room == self._most and not len(self._ready) and not len(self._work.images)
 
     # Looks
 
-    def want(self, request: Look, delay: float = 0.0, *, full: bool = False) -> None:
+    def want(self, request: Look, delay: float = 0.0) -> None:
         """Has a folder looked at in `delay` seconds, or when it has rested."""
         flight = self._flights.setdefault(request.path, Flight())
         flight.asked |= request.asked
         flight.anew |= request.anew
         flight.deep |= request.deep
-        flight.full |= full
-        no_rest = request.anew or self.hurries
-        rest = 0.0 if no_rest else self._rest(request.path, asked=request.asked)
-        self._work.later(Start(request.path), max(delay, rest))
-
-    def _rest(self, path: Path, *, asked: bool) -> float:
-        """Returns how long a folder still rests after the last look at it."""
-        looked = self.memory.get(path).looked
-        rest = min(_REST * looked.took, _MOST_REST_SECONDS)
-        if asked:
-            rest = min(max(SOON, rest), _ASKED_REST_SECONDS)
-        return looked.at + rest - self._clock()
+        if not (request.anew or self.hurries):
+            record = self.memory.get(request.path)
+            rest = min(_REST * record.took, _MOST_REST_SECONDS)
+            if request.asked:
+                rest = min(max(SOON, rest), _ASKED_REST_SECONDS)
+            delay = max(delay, record.looked + rest - self._clock())
+        self._work.later(Start(request.path), delay)
 
     def start(self, path: Path) -> None:
         """Looks at a folder as soon as there is room for one more look."""
@@ -127,102 +121,81 @@ class Walk:
         if flight.is_looking:
             self._work.later(Start(path), SOON)
         else:
-            self._ready.put(path, Urgency.FOLDER if flight.asked else Urgency.NOBODY)
+            self._ready.put(path, flight.urgency)
 
     def fill(self) -> None:
         """Starts the looks for which there is room, and puts images that were left over in line."""
         while self._room and (path := self._ready.take()) is not None:
             self._room -= 1
-            flight, before = self._flights[path], self.memory.get(path)
+            flight = self._flights[path]
             task = Task(
                 path,
-                before,
+                self.memory.get(path),
                 self.memory.known(path),
-                dict(flight.facts),
-                dict(flight.failed),
+                dict(flight.reads),
                 frozenset(flight.reading),
-                busy=flight.asked or bool(flight.reading or self._waiters.get(path)),
-                full=flight.full,
+                busy=flight.asked or bool(flight.reading),
                 anew=flight.anew,
                 deep=flight.deep,
-                may_nest=self.memory.may_nest(path),
             )
-            flight.is_looking, flight.anew, flight.deep, flight.full = True, False, False, False
+            flight.is_looking, flight.anew, flight.deep = True, False, False
             self._work.call(functools.partial(self._look, task))
-        if self._leftovers and self.rests and not len(self._work.images):
+        if self._leftovers and self.rests:
             path = max(self._leftovers, key=self._leftovers.__getitem__)
             del self._leftovers[path]
-            self.want(Look(path), full=True)
+            self.want(Look(path))
 
     def looked(self, outcome: Outcome) -> None:
         """Remembers what a look found, and has done what follows."""
-        task, path = outcome.task, outcome.task.path
+        task, path, record = outcome.task, outcome.task.path, outcome.record
         flight = self._flights.setdefault(path, Flight())
         flight.is_looking = False
         self._room += 1
-        if outcome.outage:
-            self._tell(path, False)
-            request = Look(path, flight.asked, task.anew, task.deep)
-            self.want(request, RETRY_SECONDS, full=task.full)
+        if not outcome.is_done:
+            self.want(Look(path, flight.asked, task.anew, task.deep), outcome.again or 0.0)
+            if outcome.outage:
+                self._host.ended(path, ok=False)
             return
-        if outcome.record is not task.before:  # else another host was faster
-            facts = flight.facts.items()
-            flight.facts = {name: each for name, each in facts if task.facts.get(name) is not each}
-            flight.failed = {n: e for n, e in flight.failed.items() if n not in task.failed}
-            self.memory.images_read += len(task.facts)
-        if outcome.record is None:
-            self._forget(path)
+        flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
+        self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
+        if record is None:
+            self.memory.forget(path)
+            if path and path.name in self.memory.get(path.parent).children:
+                self.want(Look(path.parent), SOON)
+            self._changed()
         elif path in self.memory.records or not (task.before.is_known or task.before.entry):
-            self._remember(path, outcome.record, task)
-            self._read(flight, outcome)  # else a folder above it went meanwhile
+            self._remember(path, record, task.before)  # else a folder above it went meanwhile
+            self._read(flight, outcome)
         for name in outcome.below:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
-        if outcome.record is task.before:  # another host was faster: all is still to be done
-            request = Look(path, anew=task.anew, deep=task.deep)
-            self.want(request, outcome.again or 0.0, full=True)
-        elif outcome.again is not None:
+        if outcome.again is not None:
             self.want(Look(path), outcome.again)
         self.end(path, ok=outcome.ok)
 
-    def _forget(self, path: Path) -> None:
-        self.memory.forget(path)
-        if path and path.name in self.memory.get(path.parent).children:
-            self.want(Look(path.parent), SOON)
-        self._changed()
-
-    def _remember(self, path: Path, record: Record, task: Task) -> None:
+    def _remember(self, path: Path, record: Record, before: Record) -> None:
         """Replaces a folder's record, and has its parent and its subfolders looked at if due."""
-        before = task.before
         self.memory.put(path, record)
         had, has = (each.health.counts["unreadableFolders"] for each in (before, record))
         if had and not has:
             log.info("this is over: folder %s can be indexed", path or "/")
         for name, entry in record.children.items():
-            child = self.memory.expect(path.child(name), entry)
+            child = self.memory.records.setdefault(path.child(name), Record(entry=entry))
             if not child.is_known:
                 self.want(Look(path.child(name)))
             elif child.entry != entry and not has:  # it was looked at meanwhile
                 self.want(Look(path), SOON)
         if path and before.entry != record.entry:
-            self.want(Look(path.parent), _AT_ONCE if self.hurries else SOON)
+            self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
         if before.shown != record.shown:
             self._changed()
 
     def end(self, path: Path, *, ok: bool = True) -> None:
-        """Ends a flight if nothing of it is left, and tells those who wait for it."""
+        """Ends a flight if nothing of it is left."""
         flight = self._flights.get(path)
         is_due = Start(path) in self._work.timers or path in self._ready
         if not (flight and (is_due or flight.is_looking or flight.reading)):
             self._flights.pop(path, None)
-            self._tell(path, ok)
-
-    def wait(self, path: Path, waiter: Waiter) -> None:
-        """Calls `waiter` when the work at a folder, or an image, has ended."""
-        self._waiters[path].append(waiter)
-
-    def _tell(self, path: Path, ok: bool) -> None:
-        for waiter in self._waiters.pop(path, ()):
-            waiter(ok)
+            self._host.ended(path, ok=ok)
 
     # Images
 
@@ -233,45 +206,42 @@ class Walk:
         """
         path, images = outcome.task.path, self._work.images
         room = max(0, MOST_IMAGES - len(images))
-        chosen = dict(itertools.islice(outcome.new.items(), room))
-        if outcome.task.full and not outcome.new and not len(images):
-            chosen = dict(itertools.islice(outcome.stale.items(), _MOST_REREAD))
-        known = {*flight.reading, *flight.facts, *flight.failed}  # some were read meanwhile
-        started = {name: anew for name, anew in chosen.items() if name not in known}
-        if len(outcome.new or outcome.stale) > len(chosen):
-            self._leftovers[path] = bool(outcome.new), outcome.newest_ns
-        urgency = Urgency.FOLDER if flight.asked else Urgency.NOBODY
-        for name, anew in started.items():
-            flight.reading.add(name)
-            images.put(Wanted(path.child(name), anew=anew or outcome.task.anew), urgency)
+        wanted, is_new = outcome.new or outcome.stale, bool(outcome.new)
+        if not is_new:
+            room = _MOST_REREAD if self.rests else 0
+        if len(wanted) > room:
+            self._leftovers[path] = is_new
+        for name, anew in itertools.islice(wanted.items(), room):
+            if name not in flight.reading and name not in flight.reads:  # read meanwhile
+                flight.reading.add(name)
+                anew |= outcome.task.anew
+                images.put(Wanted(path.child(name), anew=anew), flight.urgency)
 
     def read(self, read: Read) -> None:
         """Takes what reading an image showed; its folder is looked at soon."""
         wanted, folder, name = read.wanted, read.wanted.path.parent, read.wanted.path.name
-        flight = self._flights.get(folder) or Flight()
-        is_for_folder = name in flight.reading and not wanted.preview
         if read.again is not None and (wanted.waits or wanted.slow):
             self._work.later(wanted, read.again)
             return
+        flight = self._flights.get(folder) or Flight()
+        is_for_folder = name in flight.reading and not wanted.preview
         if is_for_folder:
             flight.reading.discard(name)
-        if read.again is not None or read.outage:
+        if read.again is not None:
             if is_for_folder:
-                self.want(Look(folder), AGAIN_SECONDS, full=True)
-        elif is_for_folder or read.facts or (read.problem and not wanted.preview):
+                self.want(Look(folder), AGAIN_SECONDS)
+            return
+        if is_for_folder or read.facts or (read.problem and not wanted.preview):
             self._flights[folder] = flight
-            if read.facts:
-                flight.facts[name] = read.facts
-            elif read.problem:
-                flight.failed[name] = read.problem
+            if read.facts or read.problem:
+                flight.reads[name] = read
             is_shown = wanted.waits and read.facts and read.facts.error  # a client may wait for it
             waits = flight.reading and not is_shown
             self.want(Look(folder), (SOON if flight.asked else PATIENTLY) if waits else 0.0)
         if not wanted.preview:
-            self._tell(wanted.path, not (read.problem or read.outage))
+            self._host.ended(wanted.path, ok=not read.problem)
 
     def read_again(self, wanted: Wanted) -> None:
         """Puts an image in line again that is slow, or was being written."""
-        flight = self._flights.get(wanted.path.parent)
-        urgency = Urgency.FOLDER if flight and flight.asked else Urgency.NOBODY
-        self._work.images.put(wanted, Urgency.CLIENT if wanted.waits else urgency)
+        flight = self._flights.get(wanted.path.parent) or Flight()
+        self._work.images.put(wanted, Urgency.CLIENT if wanted.waits else flight.urgency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Container, Iterable
@@ -118,6 +119,17 @@ class Locator:
         if not path:
             return Location(path, self._tree, ROOT)
         return self._child(self.folder(path.parent, fresh=fresh), path.name)
+
+    def gone(self, path: Path) -> Location:
+        """Returns where a folder that is gone was, by what is above it; `NotFound` if ignored."""
+        location = Location(ROOT, self._tree, ROOT)
+        for above in path.ancestors():
+            with contextlib.suppress(NotFound):
+                location = self.folder(above)
+                break
+        for name in path.below(location.path).segments:
+            location = self._child(location, name)
+        return location
 
     def _child(self, parent: Location, name: str) -> Location:
         path = parent.path.child(name)

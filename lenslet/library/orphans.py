@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import Conflict, Denied, Ignored, LensletError, NotFound, Overtaken
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken
 from lenslet.library import sidecar
-from lenslet.library.location import Location, Locator
+from lenslet.library.location import Location
 from lenslet.library.manifest import is_page
-from lenslet.library.pointer import TARGETS
 from lenslet.library.sidecar import Photo, Sidecar
-from lenslet.paths import MANIFEST, ROOT, SIDECARS, THUMBNAIL, Ignore, Path
+from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.tree import Document, Listing, Tree
 
 GONE = "its image is gone"
 OTHER = "it belongs to another photo than the one beside it"
 CHANGED = "the photo has changed since they were written"
-_CLUTTER = Ignore()  # such folders, as lost+found, are not Lenslet's
 _CHUNK = 1 << 20
 
 
@@ -74,86 +72,17 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
                 yield Orphan(location.path.child(file), location.tree, location.file(file))
 
 
-# Folders of STATE_DIR
-
-
-def folders_gone(
-    own: Tree, locator: Locator, known: Container[Path], *, targets: bool
-) -> Iterator[Path]:
-    """Yields the folders with files of Lenslet's own that are no longer in the library.
-
-    A folder comes after those below it. The folders that are `known` are there, and one that cannot
-    be reached right now is not gone. `targets`: also what lay behind pointers out of the root.
-    """
-
-    def below(folder: Path, *, gone: bool) -> Iterator[Path]:
-        names = list[str]()
-        with contextlib.suppress(LensletError):  # one that cannot be read is not Lenslet's
-            names = own.folders(folder)
-        for name in names:
-            path = folder.child(name)
-            outside = path.segments[0] == TARGETS
-            if (outside and not targets) or (not outside and _CLUTTER.name(name)):
-                continue
-            is_gone = path not in known and (gone or outside or _is_gone(path, locator))
-            yield from below(path, gone=is_gone and not outside)
-            if is_gone:
-                yield path
-
-    return below(ROOT, gone=False)
-
-
-def folders_of(tree: Tree, locations: Iterable[Location]) -> set[Path]:
-    """Returns the folders in `tree.own` that have files of these locations."""
-    above = f"{tree.own.name}/" if tree.own else ""
-    found = set[Path]()
-    for location in locations:
-        found.add(location.path)
-        if location.tree.own:
-            at = f"{location.tree.own.name}/{location.folder}".rstrip("/")
-            found.add(Path(at.removeprefix(above)))
-    return found
-
-
-def _is_gone(path: Path, locator: Locator) -> bool:
-    """True if a folder is not in the library, and the disk that had it is not away."""
-    try:
-        location = locator.folder(path, fresh=True)
-        if location.tree.has_folder(location.folder):
-            return False
-    except LensletError as error:
-        if isinstance(error, Ignored) or not isinstance(error, NotFound):
-            return False
-    for above in path.ancestors():
-        try:
-            locator.folder(above).tree.check()
-            return True
-        except NotFound:
-            continue
-        except LensletError:
-            return False
-    return True
-
-
-def clear(tree: Tree, folder: Path) -> list[Orphan]:
-    """Removes the derived files of a folder that is gone, and returns its sidecars."""
-    own = tree.own
-    assert own  # only there such folders are found
-    listing = own.listing(folder)
-    for name in listing.files:
-        if name.endswith(THUMBNAIL) or name == MANIFEST or is_page(name):
-            with contextlib.suppress(NotFound, Denied):
-                own.delete(folder.child(name))
-    own.sweep(folder, listing.leftovers)
-    own.remove_folder(folder)
-    return list(in_folder_gone(tree, folder))
-
-
-def in_folder_gone(tree: Tree, folder: Path) -> Iterator[Orphan]:
-    """Yields the sidecars in a folder that is gone."""
-    assert tree.own
-    with contextlib.suppress(NotFound):
-        yield from without_image(Location(folder, tree, folder), tree.own.listing(folder))
+def clear(tree: Tree, folder: Path) -> None:
+    """Removes the derived files of a folder that is gone from `STATE_DIR`."""
+    if own := tree.own:
+        with contextlib.suppress(NotFound):
+            listing = own.listing(folder)
+            for name in listing.files:
+                if name.endswith(THUMBNAIL) or name == MANIFEST or is_page(name):
+                    with contextlib.suppress(NotFound, Denied):
+                        own.delete(folder.child(name))
+            own.sweep(folder, listing.leftovers)
+            own.remove_folder(folder)
 
 
 # Moving

@@ -127,7 +127,7 @@ def index_process(
         loop = Loop(library, status, host=host)
         if settings.jobs_queue_url:
             client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
-            targets.append(Consumer(client, settings, loop, report, host.views.event).run)
+            targets.append(Consumer(client, settings, loop, host, report).run)
             if settings.scan_seconds and settings.many_hosts:
                 targets.append(Scanning(library.tree, status).run)
     targets.append(loop.run)

@@ -14,8 +14,7 @@ from typing import Any
 from lenslet import __version__, config, errors, run
 from lenslet.config import Settings
 from lenslet.errors import LensletError, one_line
-from lenslet.index.folders import Folders, Task
-from lenslet.index.look import Findings
+from lenslet.index.folders import Findings, Folders, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Memory
 from lenslet.index.status import Status
@@ -228,7 +227,7 @@ def _check(options: argparse.Namespace) -> int:
 
     def check(path: Path) -> None:
         """Looks at a folder, at all below it, and again when it is known how those are shown."""
-        task = Task(path, memory.get(path), full=True, may_nest=memory.may_nest(path))
+        task = Task(path, memory.get(path))
         outcome = folders.look(task)
         if outcome.record is None:
             return
@@ -251,12 +250,6 @@ def _check(options: argparse.Namespace) -> int:
 
     check(ROOT)
     found += _foreign(library.tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
-    locations = [each.location for each in memory.records.values() if each.location]
-    if own := library.tree.own:
-        known = orphans.folders_of(library.tree, locations)
-        broken = any(problem.kind == "brokenPointers" for problem in found)
-        for folder in orphans.folders_gone(own, library.locator, known, targets=not broken):
-            strays += orphans.in_folder_gone(library.tree, folder)
     known_reasons = _reasons(library)
     for each in strays:
         found.append(Problem(each.kind, each.path, known_reasons.get(each.path, each.reason)))

@@ -55,6 +55,7 @@ class Overlay(Tree):
         found.covered = {name: found.files[name] for name in files if name in found.files}
         found.files |= files
         found.leftovers += above.leftovers
+        found.gone = [name for name in above.folders if name not in found.folders]
         return found
 
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:

@@ -86,9 +86,9 @@ Trust = Callable[[float], bool]  # True if nothing has changed since this time
 class Listing:
     """The regular files and the folders directly in a folder, by name.
 
-    `covered` holds the files of the root that a file in `STATE_DIR` hides, `leftovers` the names of
-    temporary files, `others` those of links, pipes and so on, `unusable` the escaped form of names
-    that cannot be part of a path.
+    `covered` holds the files of the root that a file in `STATE_DIR` hides, `gone` the folders that
+    are only there; `leftovers` the names of temporary files, `others` those of links, pipes and so
+    on, `unusable` the escaped form of names that cannot be part of a path.
     """
 
     files: dict[str, Stat] = field(default_factory=dict)
@@ -97,6 +97,7 @@ class Listing:
     leftovers: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     covered: dict[str, Stat] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
 
     def without_image(self) -> set[str]:
         """Returns the names of images that are not there, but files of their sidecars are."""
