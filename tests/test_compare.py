@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lenslet import paths, times
 from lenslet.images import Facts
-from lenslet.index.compare import Plan, Rules, SidecarFiles, Snapshot, compare
+from lenslet.index.compare import Plan, Rules, Snapshot, compare
 from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
@@ -17,7 +17,7 @@ SECOND = 10**9
 NOW = 1_700_000_000 * SECOND
 STAT = Stat(100, NOW - 60 * SECOND, NOW - 60 * SECOND)
 OTHER = Stat(100, NOW - 90 * SECOND, NOW - 60 * SECOND)
-SIDECAR = {"x.jpg": SidecarFiles("1")}
+SIDECAR = {"x.jpg": "1"}
 YOUNG = Stat(100, NOW - SECOND, NOW - SECOND)
 READ = Facts(40, 30, hash="blake3:00", rev=STAT.rev)
 BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")

@@ -596,23 +596,6 @@ def test_an_orphan_that_is_torn_before_it_is_moved_stays(make_gallery, root, cap
 # Other programs
 
 
-def test_a_sidecar_written_twice_in_a_tick_of_a_coarse_clock_is_seen(make_gallery, root) -> None:
-    put(root / "x.png", photo(1))
-    gallery = make_gallery()
-    gallery.clock.settling_seconds = 0
-    threading.Event().wait(2.1)
-    gallery.index()
-    moment = 1_700_000_000 * 10**9
-    for word in ("first", "later"):
-        document = {"v": 1, "tags": [], "notes": word, "updatedAt": DATE}
-        put(root / "x.png.json", json.dumps(document).encode())
-        os.utime(root / "x.png.json", ns=(moment, moment))
-        gallery.ask()
-    threading.Event().wait(2.1)
-    rest(gallery)
-    assert gallery.items()["x.png"]["notes"] == "later"
-
-
 def test_a_file_that_another_program_creates_is_never_replaced(make_gallery, root) -> None:
     """Also between the moment that Lenslet finds no sidecar, and the one that it writes it."""
     put(root / "x.png", photo(1))

@@ -6,7 +6,7 @@ import secrets
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from blake3 import blake3
 
@@ -81,16 +81,6 @@ class BucketHost(Host):
         if machine != here or not pid.isdecimal():
             return False
         return pid == own.partition("-")[0] or not os.path.exists(f"/proc/{pid}")
-
-    def spread(self, folders: Iterable[Path], *, anew: bool) -> set[Path]:
-        """Sends a message for each folder: it is not lost if this host dies."""
-        sent = set[Path]()
-        with contextlib.suppress(LensletError):
-            for folder in folders:
-                if self._share:
-                    self._share(Look(folder, anew=anew, deep=True))
-                    sent.add(folder)
-        return sent
 
     def view(self, path: Path, record: Record) -> tuple[bool, float]:
         """Decides whether a view is a reason to list a folder, see `Views`."""

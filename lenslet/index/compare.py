@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from lenslet.library.about import About
 from lenslet.library.health import Problem
 from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
 from lenslet.paths import SIDECARS, Path
-from lenslet.storage.tree import SETTLED_NS, Stat
+from lenslet.storage.tree import Stat
 
 # The keys of an item that come from reading its image.
 _FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
@@ -59,41 +60,22 @@ class Rules(NamedTuple):
         return not item["hasThumb"] or made != self.rendering
 
 
-class SidecarFiles(NamedTuple):
-    """What may be an image's sidecar: the revs of its files, and when one was written last."""
-
-    rev: str = ""
-    written_ns: int = 0
-
-    @property
-    def settled_ns(self) -> int:
-        """From when on another write would be seen."""
-        return self.written_ns + SETTLED_NS
-
-
-NO_SIDECAR = SidecarFiles()
-
-
 @dataclass(slots=True)
 class Snapshot:
     """What a folder holds at one moment.
 
-    `images` by name; `thumbnails` and `sidecars` by the names of their images; `dirs` are the
-    subfolders that are shown; `unsupported` counts the files that are not, by suffix; `about` is
-    what people say of the folder.
+    `images` by name; `thumbnails`, and the revs of what may be `sidecars`, by the names of their
+    images; `dirs` are the subfolders that are shown; `unsupported` counts the files that are not,
+    by suffix; `about` is what people say of the folder.
     """
 
     images: Mapping[str, Stat]
     now_ns: int
     thumbnails: Mapping[str, Stat] = field(default_factory=dict)
-    sidecars: Mapping[str, SidecarFiles] = field(default_factory=dict)
+    sidecars: Mapping[str, str] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
     unsupported: dict[str, int] = field(default_factory=dict)
     about: About = field(default_factory=dict)
-
-    def is_young(self, sidecar: SidecarFiles) -> bool:
-        """True if a sidecar was written less than two seconds ago."""
-        return abs(self.now_ns - sidecar.written_ns) < SETTLED_NS
 
 
 @dataclass(slots=True)
@@ -165,7 +147,7 @@ def compare(
         if bound and old.generated_at and not same and not read:
             plan.replaced.append(name)  # it has the image's time, but was made from an earlier file
             bound = False
-        rev = snapshot.sidecars.get(name, NO_SIDECAR).rev
+        rev = snapshot.sidecars.get(name, "")
         is_same = same and not read and same["hasThumb"] == bound and name not in metas
         if same and is_same and knows_sidecar(same, rev):
             item = same
@@ -278,16 +260,12 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, anew: bo
             plan.problems.append(Problem("unreadableSidecars", item["path"], item["metaError"]))
 
 
-def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, SidecarFiles]:
-    """Returns for each image name the files that may be its sidecar."""
-    found: dict[str, SidecarFiles] = {}
-    for files in layers:
-        names = [name for name in files if name.endswith(SIDECARS)]
-        for suffix in SIDECARS:
-            for name in names:
-                if name.endswith(suffix):
-                    image, stat = name.removesuffix(suffix), files[name]
-                    rev, written_ns = found.get(image, NO_SIDECAR)
-                    joined = f"{rev}+{stat.rev}" if rev else stat.rev
-                    found[image] = SidecarFiles(joined, max(written_ns, stat.ctime_ns))
+def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
+    """Returns for each image name the revs of the files that may be its sidecar."""
+    found: dict[str, str] = {}
+    for files, suffix in itertools.product(layers, SIDECARS):
+        for name in files:
+            if name.endswith(suffix):
+                image, rev = name.removesuffix(suffix), files[name].rev
+                found[image] = f"{found[image]}+{rev}" if image in found else rev
     return found

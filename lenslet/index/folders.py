@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,7 +60,6 @@ class Findings:
     `stored` is the manifest as it is, `plan` what must be done. `children` are the subfolders,
     each as the manifest shows it, None if it does not. `orphans` are sidecars whose photo is not
     beside them. `incomplete` are images whose sidecar does not say yet which photo it belongs to.
-    `young`: a sidecar may be written again without looking changed.
     """
 
     contents: Contents
@@ -69,7 +68,6 @@ class Findings:
     children: dict[str, Dir | None]
     orphans: tuple[Orphan, ...]
     incomplete: dict[str, Document]
-    young: bool
 
     @property
     def entry(self) -> Dir:
@@ -140,10 +138,6 @@ class Host:
         """Decides who reads the `new` images of a folder; `note` is what its manifest says."""
         return Claim()
 
-    def spread(self, folders: Iterable[Path], *, anew: bool) -> set[Path]:
-        """Has other hosts look at folders and all below them; returns those that they do."""
-        return set()
-
     def view(self, path: Path, record: Record) -> tuple[bool, float]:
         """Decides whether a view of a folder is a reason to look at it.
 
@@ -188,7 +182,7 @@ class Folders:
 
         In this order: killed at any moment, the next look finds what is missing.
         """
-        before, began, began_ns = task.before, self._clock(), self._clock.wall_ns()
+        before, began = task.before, self._clock()
         contents = list_contents(self._library, task.path)
         if _is_as_before(contents, task):
             self._tree.check()
@@ -222,7 +216,6 @@ class Folders:
             stamps=contents.stamps if claim.reads else (),
             looked=now,
             took=now - began,
-            began_ns=began_ns,
             generation=plan.manifest.generated_at,
             entry=found.entry,
             children=found.children,
@@ -232,7 +225,7 @@ class Folders:
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),
         )
-        again = AGAIN_SECONDS if plan.unsettled or found.young else claim.wait
+        again = AGAIN_SECONDS if plan.unsettled else claim.wait
         ok = claim.wait is None and not reasons
         if not claim.reads:
             new = stale = {}
@@ -242,11 +235,7 @@ class Folders:
         """Returns the subfolders to look at in any case: all, if the pointer leads elsewhere."""
         location, before = found.contents.location, task.before.location
         moved = before is not None and before.target != location.target
-        if not (task.deep or moved):
-            return ()
-        names = {task.path.child(name): name for name in found.children}
-        elsewhere = self._host.spread(names, anew=task.anew)
-        return tuple(names[path] for path in names.keys() - elsewhere)
+        return tuple(found.children) if task.deep or moved else ()
 
     # What is there
 
@@ -259,7 +248,7 @@ class Folders:
         snapshot = self._snapshot(contents)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         facts = {name: each.facts for name, each in task.reads.items() if each.facts}
-        beside = sidecars.read(location, stored, snapshot, facts, task.before.began_ns)
+        beside = sidecars.read(location, stored, snapshot, facts)
         metas = {name: each.keys for name, each in beside.items()}
         plan = compare(stored, snapshot, facts, metas, self._rules, anew=task.anew)
         plan.problems += self._problems(contents)
@@ -271,7 +260,6 @@ class Folders:
             children,
             (*apart, *orphans.without_image(location, contents.listing)),
             {name: each.lacking for name, each in beside.items() if each.lacking},
-            any(map(snapshot.is_young, snapshot.sidecars.values())),
         )
 
     def _children(

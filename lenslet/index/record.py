@@ -66,19 +66,17 @@ class Stamp(NamedTuple):
 class Record:
     """What is remembered of one folder. Each look replaces it as a whole.
 
-    The last look ended at `looked`, in seconds of the loop's clock, and took `took` seconds; it
-    began at `began_ns`, as files have it. Without `stamps` the next scan looks again. `entry` is
-    how the folder is shown in its parent, None if it is not. `generation` is that of its manifest,
-    "" if it has none. `children` are its subfolders, each as the manifest shows it. `orphans` are
-    sidecars whose photo is not beside them. `left` images will be read, `stale` ones when nothing
-    else is to be read.
+    The last look ended at `looked`, in seconds of the loop's clock, and took `took` seconds.
+    Without `stamps` the next scan looks again. `entry` is how the folder is shown in its parent,
+    None if it is not. `generation` is that of its manifest, "" if it has none. `children` are its
+    subfolders, each as the manifest shows it. `orphans` are sidecars whose photo is not beside
+    them. `left` images will be read, `stale` ones when nothing else is to be read.
     """
 
     location: Location | None = None
     stamps: tuple[Stamp, ...] = ()
     looked: float = -NEVER
     took: float = 0.0
-    began_ns: int = 0
     generation: str = ""
     entry: Dir | None = None
     children: Mapping[str, Dir | None] = field(default_factory=dict)

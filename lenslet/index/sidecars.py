@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lenslet import times
 from lenslet.errors import LensletError, Overtaken, one_line
 from lenslet.images import Facts
 from lenslet.index.compare import Snapshot, known_facts, knows_sidecar, unchanged
@@ -15,8 +14,6 @@ from lenslet.library.location import Location
 from lenslet.library.manifest import Item, Manifest
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Document, Found, Photo, Sidecar
-
-_SECOND = 1_000_000_000
 
 
 class Beside(NamedTuple):
@@ -36,22 +33,14 @@ def read(
     old: Manifest,
     snapshot: Snapshot,
     facts: Mapping[str, Facts],
-    since_ns: int,
 ) -> dict[str, Beside]:
-    """Reads the sidecars that may be others than the manifest describes, or name another hash.
-
-    Two writes within one tick of a coarse clock look the same, so a sidecar that was written just
-    before the last look is read once more, when it is not that young any more.
-    """
+    """Reads the sidecars that may be others than the manifest describes, or name another hash."""
     before = {item["name"]: item for item in old.items}
-    if not since_ns and old.generated_at:
-        since_ns = int(times.parse(old.generated_at).timestamp() * _SECOND)
     found = {}
-    for name, files in snapshot.sidecars.items():
+    for name, rev in snapshot.sidecars.items():
         was, read = before.get(name), facts.get(name)
         same = unchanged(was, snapshot.images[name])
-        was_young = files.settled_ns > since_ns and not snapshot.is_young(files)
-        if read or was_young or not knows_sidecar(same, files.rev):
+        if read or not knows_sidecar(same, rev):
             read = read if read and read.rev == snapshot.images[name].rev else None
             found[name] = _read(location, name, known_facts(same or {}, read))
     return found
