@@ -89,7 +89,7 @@ def folders_gone(
     def below(folder: Path, *, gone: bool) -> Iterator[Path]:
         names = list[str]()
         with contextlib.suppress(LensletError):  # one that cannot be read is not Lenslet's
-            names = own.folders(folder)
+            names = own.listing(folder).folders
         for name in names:
             path = folder.child(name)
             outside = path.segments[0] == TARGETS
@@ -119,8 +119,8 @@ def _is_gone(path: Path, locator: Locator) -> bool:
     """True if a folder is not in the library, and the disk that had it is not away."""
     try:
         location = locator.folder(path, fresh=True)
-        if location.tree.has_folder(location.folder):
-            return False
+        location.tree.stamp(location.folder)  # `NotFound` if there is no such folder
+        return False
     except LensletError as error:
         if isinstance(error, Ignored) or not isinstance(error, NotFound):
             return False
@@ -183,8 +183,6 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
         _remove(orphan, raw)
         return own.path
     target = found.free(item)
-    if tree is orphan.tree and tree.rename(orphan.file, target, raw):
-        return target
 
     def create(copies: list[Document]) -> tuple[Path, bytes]:
         if copies:
