@@ -36,18 +36,13 @@ def open_tree(
     `fresh_seconds`, as in request processes.
     """
     if settings.s3_bucket:
-        bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
-        tree = with_state(settings, bucket, paths.ROOT)
-        if settings.state_dir:
-            tree.cache = DocumentCache(_CACHED_BYTES_S3)
-        else:
-            tree.cache = DocumentCache(_CACHED_BYTES_S3, fresh_seconds, trusts)
-        return tree
-    root, within = os.path.realpath(settings.root_path), ""
-    if settings.state_dir:
-        within = os.path.relpath(os.path.realpath(settings.state_dir), root).split(os.sep)[0]
-    tree = with_state(settings, LocalTree(root, without=within), paths.ROOT)
-    if fresh_seconds:
+        root: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
+    else:
+        root = LocalTree(settings.root_path)
+    tree = with_state(settings, root, paths.ROOT)
+    if settings.s3_bucket and not settings.state_dir:
+        tree.cache = DocumentCache(_CACHED_BYTES_S3, fresh_seconds, trusts)
+    elif settings.s3_bucket or fresh_seconds:
         tree.cache = DocumentCache(_CACHED_BYTES)
     return tree
 

@@ -40,11 +40,7 @@ _REASONS = {
     "IllegalLocationConstraintException": "The bucket is in another region: set AWS_REGION.",
 }
 # What the messages of Amazon S3 say of an object whose key Lenslet lacks.
-_CIPHER = re.compile(r"(?P<kms>kms:\w+|KMS)|(?P<customer>Server Side Encryption)", re.IGNORECASE)
-_CIPHERS = {
-    "kms": "allow kms:Decrypt and kms:GenerateDataKey on its KMS key.",
-    "customer": "its key is the customer's own (SSE-C), which Lenslet does not have.",
-}
+_ENCRYPTED = re.compile(r"kms:\w+|KMS|Server Side Encryption", re.IGNORECASE)
 _TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
@@ -73,7 +69,6 @@ class Client:
         places = self._threads if patient else max(1, 3 * settings.web_threads // 4)
         self._places = threading.BoundedSemaphore(places)
         self.conditions: dict[str, bool] = {}  # whether a bucket honours conditional writes
-        self.trying = threading.Lock()  # held while that is tried
 
     @property
     def name(self) -> str:
@@ -200,11 +195,9 @@ class Client:
             return errors.Archived(
                 f"It is archived (storage class {kind}): restore it, then index it again."
             )
-        if code in ("InvalidRequest", "AccessDenied") and (cipher := _CIPHER.search(message)):
-            return errors.Denied(f"{where}/{key} is encrypted: {_CIPHERS[cipher.lastgroup or '']}")
-        if code.startswith("KMS."):
-            reason = f"the store cannot use its KMS key ({code})."
-            return errors.Denied(f"{where}/{key} is encrypted: {reason}")
+        if code.startswith("KMS.") or (status in (400, 403) and _ENCRYPTED.search(message)):
+            advice = "allow kms:Decrypt and kms:GenerateDataKey; SSE-C cannot be read"
+            return errors.Denied(f"{where}/{key} is encrypted ({code}): {advice}.")
         match status:
             case 404:
                 return NotFound(f"There is no {key or '/'}.")

@@ -55,21 +55,6 @@ def stat_in(folder: int, name: str) -> os.stat_result | None:
         return None
 
 
-def read_all(fd: int, size: int, limit: int | None) -> bytes:
-    """Reads a file to EOF: one system call if it has the expected `size`.
-
-    Of one that grows meanwhile, little more than `limit`.
-    """
-    data = os.read(fd, size + 1)
-    if len(data) == size:
-        return data
-    parts, size = [data], len(data)
-    while parts[-1] and (limit is None or size <= limit):
-        parts.append(os.read(fd, 1 << 20))
-        size += len(parts[-1])
-    return b"".join(parts)
-
-
 # Replacing
 
 

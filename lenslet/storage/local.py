@@ -78,23 +78,15 @@ class LocalTree(Tree):
     In a `private` tree (`STATE_DIR`, the cache) folders are made as needed; any other belongs to
     the user. Only for `STATE_DIR`: `marker` is a file in it, `claim` a file in the host's cache.
     Both are made at the first use. A claim without a marker means that the disk is not mounted.
-    `without` is a name at the top that does not count when the tree is checked for being empty.
     """
 
     def __init__(
-        self,
-        root: str,
-        *,
-        private: bool = False,
-        marker: str = "",
-        claim: str = "",
-        without: str = "",
+        self, root: str, *, private: bool = False, marker: str = "", claim: str = ""
     ) -> None:
         self.root = os.path.realpath(root)
         self.private = private
         self._marker = marker
         self._claim = claim
-        self._without = without
 
     @property
     def name(self) -> str:
@@ -142,13 +134,13 @@ class LocalTree(Tree):
             self._check_claim()
 
     def _check_top(self, fd: int) -> None:
-        """Raises `StorageUnavailable` if this is not the disk that is to be there."""
+        """Raises `StorageUnavailable` if nothing is there, or only hidden names as `.lenslet`."""
         if self.private:
             self._check_claim()
             self._mark()
         else:
             with os.scandir(fd) as entries:
-                if all(entry.name == self._without for entry in entries):
+                if all(entry.name.startswith(".") for entry in entries):
                     raise StorageUnavailable(
                         "The root is empty: an unmounted disk? Mount it, or add photos."
                     )
@@ -207,23 +199,12 @@ class LocalTree(Tree):
 
     def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
         with _domain_errors(path):
-            fd = files.open_below(self.root, path)
-            try:
-                stat = _regular(os.fstat(fd), path)
-                os.lseek(fd, first, os.SEEK_SET)
-            except LensletError:
-                os.close(fd)
-                raise
-            return open(fd, "rb"), stat
+            return _file(files.open_below(self.root, path), path, first)
 
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
-        with _domain_errors(path):
-            fd = files.open_below(self.root, path)
-            try:
-                stat = _regular(os.fstat(fd), path)
-                return None if stat == known else (_read(fd, path, stat, limit), stat)
-            finally:
-                os.close(fd)
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
+        file, stat = self.open(path)
+        with file, _domain_errors(path):
+            return None if stat == known else (_read(file, path, stat, limit), stat)
 
     # Writing
 
@@ -347,11 +328,21 @@ def _regular(info: os.stat_result, path: Path) -> Stat:
     return _stat(info)
 
 
-def _read(fd: int, path: Path, stat: Stat, limit: int | None) -> bytes:
-    data = b"" if limit is not None and stat.size > limit else files.read_all(fd, stat.size, limit)
-    if limit is not None and max(stat.size, len(data)) > limit:
+def _file(fd: int, path: Path, first: int = 0) -> tuple[BinaryIO, Stat]:
+    """Returns the open file at `path`, from byte `first`; `NotRegular` if it is a folder or so."""
+    try:
+        stat = _regular(os.fstat(fd), path)
+        os.lseek(fd, first, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return open(fd, "rb"), stat
+
+
+def _read(file: BinaryIO, path: Path, stat: Stat, limit: int) -> bytes:
+    if stat.size > limit:
         raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
-    return data
+    return file.read(stat.size)
 
 
 def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
@@ -359,9 +350,11 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
     found = []
     for path in paths:
         try:
-            with _domain_errors(path), _opened(folder, path.name) as fd:
-                stat = _regular(os.fstat(fd), path)
-                found.append(Document(path, _read(fd, path, stat, DOCUMENT_BYTES), stat.rev))
+            with _domain_errors(path):
+                file, stat = _file(os.open(path.name, files.READING, dir_fd=folder), path)
+                with file:
+                    data = _read(file, path, stat, DOCUMENT_BYTES)
+                found.append(Document(path, data, stat.rev))
         except NotRegular:
             found.append(Document(path, None, "", f"{path} is not a file"))
         except (Conflict, Denied) as error:
@@ -381,17 +374,9 @@ def _refuse_foreign(folder: int, path: Path) -> os.stat_result | None:
         return None
     if not stat_module.S_ISREG(info.st_mode):
         raise Foreign(path)
-    with _opened(folder, path.name) as fd:
-        head = os.read(fd, HEAD_BYTES)
-        if not is_ours(path.name, head, iter(partial(os.read, fd, 1 << 20), b"")):
+    file, _ = _file(os.open(path.name, files.READING, dir_fd=folder), path)
+    with file:
+        head = file.read(HEAD_BYTES)
+        if not is_ours(path.name, head, iter(partial(file.read, 1 << 20), b"")):
             raise Foreign(path)
     return info
-
-
-@contextlib.contextmanager
-def _opened(folder: int, name: str) -> Iterator[int]:
-    fd = os.open(name, files.READING, dir_fd=folder)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -72,7 +72,7 @@ class Overlay(Tree):
     def stat(self, path: Path) -> Stat:
         return self._first(path, lambda tree: tree.stat(path))
 
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         return self._first(path, lambda tree: tree.read_changed(path, known, limit))
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:

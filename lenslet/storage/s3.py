@@ -196,13 +196,13 @@ class S3Tree(Tree):
         """Reads one byte: the answer to a HEAD would not say why it is refused."""
         return self.head(path, 1)[1]
 
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         try:
             body, stat = self._get(path, **({"IfNoneMatch": known.etag} if known.etag else {}))
         except NotModified:
             return None
         with body:
-            if limit is not None and stat.size > limit:
+            if stat.size > limit:
                 raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
             if stat.source == _REMOVED:
                 raise NotFound(f"There is no {path}.")
@@ -218,7 +218,8 @@ class S3Tree(Tree):
         self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
         source = image.rev if image else ""
-        with _body(data) as body:
+        with tempfile.TemporaryFile() as body:
+            body.writelines((data,) if isinstance(data, bytes) else data())
             rev = over
             if rev is None:  # a thumbnail is usually new, any other derived object usually exists
                 rev = "" if path.endswith(THUMBNAIL) else self.own_rev(path)
@@ -237,15 +238,17 @@ class S3Tree(Tree):
         """
         if not path.parent:
             self.check()
+        body.seek(0)
         if self._has_conditions():
             self._put(path, body, _only_over(rev), source)
         else:
             self.own_rev(path)
             self._put(path, body, {}, source)
 
-    def _put(self, path: Path, body: BinaryIO, condition: dict[str, str], source: str = "") -> str:
+    def _put(
+        self, path: Path, body: BinaryIO | bytes, condition: dict[str, str], source: str = ""
+    ) -> str:
         """Writes an object, if the condition holds; returns its ETag."""
-        body.seek(0)
         parameters: dict[str, Any] = {"Body": body, **condition}
         if media_type := _MEDIA_TYPES.get(path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
@@ -305,25 +308,17 @@ class S3Tree(Tree):
             if wanted is None:
                 return
             path, data = wanted
-            body = io.BytesIO(_blank() if data is None else data)
+            body, source = (_blank(), _REMOVED) if data is None else (data, "")
             rev = next((each.rev for each in stored if each.path == path), "")
-            self._check_conditions(path)
+            if not self._has_conditions():
+                raise Unsupported(_NO_CONDITIONS)
             try:
-                self._put(path, body, _only_over(rev), _REMOVED if data is None else "")
+                self._put(path, body, _only_over(rev), source)
                 return
             except Overtaken:
                 tries += 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise errors.StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
-
-    def _check_conditions(self, path: Path) -> None:
-        """Raises `Unsupported` if the store refuses or silently ignores conditional writes."""
-        try:
-            if not self._has_conditions():
-                raise Unsupported(_NO_CONDITIONS)
-        except Denied as error:
-            where = f"{self.bucket}/{self.prefix}{path}"
-            raise Denied(f"The store does not allow s3:PutObject on {where}.") from error
 
     def _has_conditions(self) -> bool:
         """True if conditional writes work. Tried once, with an object that exists for a moment.
@@ -332,8 +327,9 @@ class S3Tree(Tree):
         """
         known = self._client.conditions
         if self.bucket not in known:
-            known[self.bucket] = self._try_conditions()
-        return known.get(self.bucket, False)
+            with contextlib.suppress(Denied):  # as the write itself will be
+                known[self.bucket] = self._try_conditions()
+        return known.get(self.bucket, True)
 
     def _try_conditions(self) -> bool:
         """Tries what must succeed and what must be refused.
@@ -355,7 +351,7 @@ class S3Tree(Tree):
     def _try(self, probe: Path, rev: str) -> str:
         """Writes an object over one with this rev; returns its ETag, "" if the store refuses."""
         try:
-            return self._put(probe, io.BytesIO(), _only_over(rev))
+            return self._put(probe, b"", _only_over(rev))
         except Overtaken:
             return ""
 
@@ -379,19 +375,6 @@ def _blank() -> bytes:
 
 def _exists(document: Document) -> bool:
     return document.data is not None or bool(document.problem)
-
-
-def _body(data: Data) -> BinaryIO:
-    """The data as a file that can be sent more than once."""
-    if isinstance(data, bytes):
-        return io.BytesIO(data)
-    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
-    try:
-        file.writelines(data())
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 def _stat(answer: dict[str, Any], size: int) -> Stat:

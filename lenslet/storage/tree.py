@@ -36,12 +36,11 @@ _DOCUMENTS = (".json", ".terms")
 # No folder's manifest tells of them.
 _SUMMARIES = frozenset({HEALTH, LINKS, ROLLUP, ROLLUP_DELTA, SCAN})
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
-_MOST_JUDGED = 10_000  # documents of which a cache remembers whether they are sound
+_MOST_SOUND = 10_000  # documents of which a cache remembers that they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
 _BLANK = b"\0 \r\n"
 # How the documents of Lenslet begin; a manifest has its path before its generation.
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
-_METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
 
 
 class Stat(NamedTuple):
@@ -139,17 +138,14 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
     The one rule for replacing and removing derived files. `head` is the first 64 KB or more, `rest`
-    what follows. A thumbnail is a WebP without metadata, a document is JSON that begins with `v`
+    what follows. A thumbnail is a WebP, a document is JSON that begins with `v`
     and `generatedAt`. A file that is empty or blank to its end counts as ours: a crash of the
     machine leaves such files.
     """
     if not head.lstrip(_BLANK):
         return not any(piece.lstrip(_BLANK) for piece in rest)
     if name.endswith(THUMBNAIL):
-        plain = head[12:16] in (b"VP8 ", b"VP8L") or (
-            head[12:16] == b"VP8X" and len(head) > 20 and not head[20] & _METADATA_FLAGS
-        )
-        return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and plain
+        return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     if not (name.startswith("_") and name.endswith(".json")):
         return True  # other names are only written in the host's cache
     return bool(_OWN_JSON.match(head))
@@ -191,7 +187,7 @@ class DocumentCache:
         self._lock = threading.Lock()
         self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
-        self._judged: OrderedDict[Path, tuple[Stat, bool]] = OrderedDict()
+        self._sound: dict[Path, Stat] = {}
 
     def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
         """Returns a document. `load` reads it, unless it is still the known one."""
@@ -219,15 +215,15 @@ class DocumentCache:
                 self._bytes -= len(self._documents.popitem(last=False)[1][0])
 
     def is_sound(self, path: Path, stat: Stat, check: Callable[[], bool]) -> bool:
-        """Returns what `check` said of this version of a document; calls it once for each."""
-        judged, sound = self._judged.get(path, (NO_STAT, False))
-        if judged != stat:
-            sound = check()
-            with self._lock:
-                self._judged[path] = stat, sound
-                if len(self._judged) > _MOST_JUDGED:
-                    self._judged.popitem(last=False)
-        return sound
+        """Returns what `check` says of this version of a document; remembers which are sound."""
+        if self._sound.get(path) == stat:
+            return True
+        if not check():
+            return False
+        if len(self._sound) >= _MOST_SOUND:
+            self._sound.clear()
+        self._sound[path] = stat
+        return True
 
 
 class Tree(abc.ABC):
@@ -287,7 +283,7 @@ class Tree(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         """Reads a file, unless it is still the `known` one: then returns None.
 
         `Conflict` if it has more than `limit` bytes.
