@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import pathlib
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -400,25 +399,6 @@ def test_a_state_folder_among_the_photos_is_refused(open_library_tree, tmp_path,
 def test_a_root_that_does_not_exist_is_refused(open_library_tree, tmp_path) -> None:
     with pytest.raises(SettingError, match="nope' is not a folder"):
         open_library_tree(ROOT_PATH=str(tmp_path / "nope"))
-
-
-def test_a_clock_that_is_ahead_takes_no_file_from_its_writer(root, monkeypatch) -> None:
-    """To the sweep every temporary file seems old; those whose writer lives are locked."""
-    tree, stop, now = LocalTree(str(root), private=True), threading.Event(), time.time
-    monkeypatch.setattr(time, "time", lambda: now() + 86_400)
-
-    def sweep() -> None:
-        while not stop.is_set():
-            tree.sweep(ROOT, tree.listing(ROOT).leftovers)
-
-    with ThreadPoolExecutor(2) as pool:
-        sweeps = [pool.submit(sweep) for _ in range(2)]
-        try:
-            for number in range(800):
-                tree.write(Path("a.webp"), b"%d" % number)
-        finally:
-            stop.set()
-    assert [each.result() for each in sweeps] == [None, None]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 5000])

@@ -59,13 +59,12 @@ def with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
 
 
 def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
-    """Returns the settings with the `STATE_DIR` that is used.
+    """Returns the settings with the `STATE_DIR` that is used; `SettingError` if none can be used.
 
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
-    exists, because it may hold what people wrote. It is created here, but only if the
-    caller `writes`. An empty root gets none: it is an unmounted disk. Raises `SettingError`
-    before the start if a folder cannot be used. A bucket is not checked: one that is unreachable
-    right now must not stop the start.
+    exists, because it may hold what people wrote. It is created here, but only if the caller
+    `writes`, and not for an empty root: that is an unmounted disk. A bucket is not checked: one
+    that is unreachable right now must not stop the start.
     """
     if settings.state_dir:
         _check_state_dir(settings, os.path.realpath(settings.state_dir), writes=writes)

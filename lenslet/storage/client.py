@@ -54,9 +54,8 @@ class Client:
     """Sends requests from any number of threads.
 
     If it is `patient`, as in the index process, a throttled request waits (botocore's adaptive
-    retries). If not, it fails soon. Measured with 8 threads and 10 % of requests throttled, in the
-    same time: 312 answers if patient, 2,014 if not. Three quarters of the threads may wait
-    for a store that says nothing; the others answer what needs no store.
+    retries). If not, it fails soon, and three quarters of the threads may wait for a store that
+    says nothing; the others answer what needs no store.
     """
 
     def __init__(self, settings: Settings, *, patient: bool = False) -> None:

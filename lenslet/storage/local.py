@@ -12,35 +12,15 @@ from typing import BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DOCUMENT_BYTES
-from lenslet.errors import (
-    Conflict,
-    Denied,
-    Foreign,
-    LensletError,
-    NotFound,
-    NotRegular,
-    StorageUnavailable,
-)
+from lenslet.errors import Conflict, Denied, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import ROOT, Path, escaped, usable
-from lenslet.storage import files
+from lenslet.storage import files, tree
 from lenslet.storage.text import Text, map_file
-from lenslet.storage.tree import (
-    HEAD_BYTES,
-    Change,
-    Data,
-    Document,
-    Listing,
-    Read,
-    Stat,
-    Tree,
-    is_ours,
-)
+from lenslet.storage.tree import HEAD_BYTES, Change, Data, Document, Listing, Read, Stat, Tree
 
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST))
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
-_CACHE_FULL = "No space left in this host's cache (XDG_CACHE_HOME): free some."
 _UPDATE_TRIES = 100  # a change of another program in between costs one
 
 
@@ -69,7 +49,7 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
             return Denied(f"{shown}: {reason}.{advice}")
         case errno.ENOSPC | errno.EDQUOT:
             return errors.StorageFull(f"{shown}: {reason}. Free some space.")
-    return StorageUnavailable(f"{shown}: {reason}.")
+    return errors.StorageUnavailable(f"{shown}: {reason}.")
 
 
 class LocalTree(Tree):
@@ -130,7 +110,7 @@ class LocalTree(Tree):
         except NotFound as error:
             if not self.private:
                 reason = "The root is not there: an unmounted disk? Mount it."
-                raise StorageUnavailable(reason) from error
+                raise errors.StorageUnavailable(reason) from error
             self._check_claim()
 
     def _check_top(self, fd: int) -> None:
@@ -141,13 +121,13 @@ class LocalTree(Tree):
         else:
             with os.scandir(fd) as entries:
                 if all(entry.name.startswith(".") for entry in entries):
-                    raise StorageUnavailable(
+                    raise errors.StorageUnavailable(
                         "The root is empty: an unmounted disk? Mount it, or add photos."
                     )
 
     def _check_claim(self) -> None:
         if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
-            raise StorageUnavailable(
+            raise errors.StorageUnavailable(
                 "STATE_DIR does not hold what was written there: an unmounted disk? "
                 f"If it was emptied or restored on purpose, create the file {MARKER} in it."
             )
@@ -190,12 +170,8 @@ class LocalTree(Tree):
             return os.fstat(fd).st_mtime_ns
 
     def stat(self, path: Path) -> Stat:
-        with _domain_errors(path):
-            fd = files.open_below(self.root, path.parent, os.O_PATH | os.O_DIRECTORY)
-            try:
-                return _regular(os.stat(path.name, dir_fd=fd, follow_symlinks=False), path)
-            finally:
-                os.close(fd)
+        with self._folder(path.parent) as fd, _domain_errors(path):
+            return _regular(os.stat(path.name, dir_fd=fd, follow_symlinks=False), path)
 
     def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
         with _domain_errors(path):
@@ -216,12 +192,7 @@ class LocalTree(Tree):
             if not path.parent:
                 self._check_top(fd)
             old, mtime_ns = _refuse_foreign(fd, path), image.mtime_ns if image else None
-            try:
-                files.replace(fd, path.name, pieces, old, mtime_ns=mtime_ns)
-            except OSError as error:
-                if self.private and not self._claim and error.errno in _FULL:
-                    raise errors.StorageFull(_CACHE_FULL) from error
-                raise
+            files.replace(fd, path.name, pieces, old, mtime_ns=mtime_ns)
 
     def make_folder(self, folder: Path) -> None:
         with self._folder(folder, make=True):
@@ -229,9 +200,8 @@ class LocalTree(Tree):
 
     def delete(self, path: Path) -> None:
         with self._folder(path.parent) as fd, _domain_errors(path):
-            # First, because on a read-only disk `unlink` says "read-only" also of a missing file.
-            os.stat(path.name, dir_fd=fd, follow_symlinks=False)
-            _refuse_foreign(fd, path)
+            if not _refuse_foreign(fd, path):
+                raise NotFound(f"There is no {path}.")
             os.unlink(path.name, dir_fd=fd)
 
     def touch(self, path: Path) -> None:
@@ -268,7 +238,7 @@ class LocalTree(Tree):
                     with contextlib.suppress(files.Changed), _domain_errors(path, writing=True):
                         files.swap(fd, path.name, data, before[path])
                         return
-        raise StorageUnavailable(f"Another program changes {paths[0]} all the time.")
+        raise errors.StorageUnavailable(f"Another program changes {paths[0]} all the time.")
 
     def remove_folder(self, folder: Path) -> None:
         with self._folder(folder.parent) as fd, contextlib.suppress(OSError):
@@ -295,10 +265,10 @@ class LocalTree(Tree):
 class Scratch:
     """A file without a name in a private tree. It ends with this object. Used by one thread."""
 
-    def __init__(self, tree: LocalTree) -> None:
-        self.another = tree.scratch
+    def __init__(self, cache: LocalTree) -> None:
+        self.another = cache.scratch
         self.size = 0
-        file = tempfile.TemporaryFile(dir=tree.root, buffering=0)  # noqa: SIM115 (kept open)
+        file = tempfile.TemporaryFile(dir=cache.root, buffering=0)  # noqa: SIM115 (kept open)
         self._fd = file.fileno()
         weakref.finalize(self, file.close)
 
@@ -309,7 +279,9 @@ class Scratch:
             while rest:
                 rest = rest[os.pwrite(self._fd, rest, end - len(rest)) :]
         except OSError as error:
-            raise errors.StorageFull(_CACHE_FULL) from error
+            raise errors.StorageFull(
+                "No space left in this host's cache (XDG_CACHE_HOME): free some."
+            ) from error
         self.size = end
         return start
 
@@ -377,6 +349,6 @@ def _refuse_foreign(folder: int, path: Path) -> os.stat_result | None:
     file, _ = _file(os.open(path.name, files.READING, dir_fd=folder), path)
     with file:
         head = file.read(HEAD_BYTES)
-        if not is_ours(path.name, head, iter(partial(file.read, 1 << 20), b"")):
+        if not tree.is_ours(path.name, head, iter(partial(file.read, 1 << 20), b"")):
             raise Foreign(path)
     return info

@@ -17,32 +17,10 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DOCUMENT_BYTES
-from lenslet.errors import (
-    Conflict,
-    Denied,
-    NotFound,
-    Overtaken,
-    StorageNonsense,
-    Unsupported,
-)
-from lenslet.paths import (
-    ROOT,
-    TEMPORARY,
-    THUMBNAIL,
-    Path,
-    escaped,
-    usable_segment,
-)
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
+from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client, NotModified
-from lenslet.storage.tree import (
-    Change,
-    Data,
-    Document,
-    Listing,
-    Read,
-    Stat,
-    Tree,
-)
+from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
 
 _SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
 _UPDATE_SECONDS = 20.0
@@ -161,8 +139,8 @@ class S3Tree(Tree):
             found |= {key[len(prefix) :] for key in keys} & set(wanted)
             if max(keys, default="") > prefix + max(wanted):
                 break
-        if not (any_key or self._has_key(prefix)):
-            raise NotFound(f"There is no {folder}.")
+        if not any_key:
+            self.stamp(folder)  # `NotFound` if there is no such folder
         return found
 
     def _has_key(self, prefix: str) -> bool:
@@ -240,16 +218,16 @@ class S3Tree(Tree):
             self.check()
         body.seek(0)
         if self._has_conditions():
-            self._put(path, body, _only_over(rev), source)
+            self._put(path, body, rev, source)
         else:
             self.own_rev(path)
-            self._put(path, body, {}, source)
+            self._put(path, body, None, source)
 
-    def _put(
-        self, path: Path, body: BinaryIO | bytes, condition: dict[str, str], source: str = ""
-    ) -> str:
-        """Writes an object, if the condition holds; returns its ETag."""
-        parameters: dict[str, Any] = {"Body": body, **condition}
+    def _put(self, path: Path, body: BinaryIO | bytes, rev: str | None, source: str = "") -> str:
+        """Writes an object over one with this rev: "" for none, None for any; returns its ETag."""
+        parameters: dict[str, Any] = {"Body": body}
+        if rev is not None:
+            parameters |= {"IfMatch": rev} if rev else {"IfNoneMatch": "*"}
         if media_type := _MEDIA_TYPES.get(path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
         if source:
@@ -313,7 +291,7 @@ class S3Tree(Tree):
             if not self._has_conditions():
                 raise Unsupported(_NO_CONDITIONS)
             try:
-                self._put(path, body, _only_over(rev), source)
+                self._put(path, body, rev, source)
                 return
             except Overtaken:
                 tries += 1
@@ -351,7 +329,7 @@ class S3Tree(Tree):
     def _try(self, probe: Path, rev: str) -> str:
         """Writes an object over one with this rev; returns its ETag, "" if the store refuses."""
         try:
-            return self._put(probe, b"", _only_over(rev))
+            return self._put(probe, b"", rev)
         except Overtaken:
             return ""
 
@@ -361,11 +339,6 @@ class S3Tree(Tree):
             return Denied("the bucket cannot be written: set STATE_DIR")
         works = self._client.conditions.get(self.bucket, True)
         return None if works else Unsupported(_NO_CONDITIONS)
-
-
-def _only_over(rev: str) -> dict[str, str]:
-    """The condition of a write over the object with this rev, "" for none."""
-    return {"IfMatch": rev} if rev else {"IfNoneMatch": "*"}
 
 
 def _blank() -> bytes:

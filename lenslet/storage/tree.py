@@ -13,28 +13,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
+from lenslet import paths
 from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES
 from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular
-from lenslet.paths import (
-    HEALTH,
-    LINKS,
-    ROLLUP,
-    ROLLUP_DELTA,
-    ROOT,
-    SCAN,
-    SIDECARS,
-    THUMBNAIL,
-    Path,
-    is_item,
-    is_temporary,
-)
+from lenslet.paths import HEALTH, ROLLUP_DELTA, ROOT, SIDECARS, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 _LEFTOVER_NS = 3_600_000_000_000
 _BLOCK_BYTES = 512
 _DOCUMENTS = (".json", ".terms")
 # No folder's manifest tells of them.
-_SUMMARIES = frozenset({HEALTH, LINKS, ROLLUP, ROLLUP_DELTA, SCAN})
+_SUMMARIES = frozenset({HEALTH, paths.LINKS, paths.ROLLUP, ROLLUP_DELTA, paths.SCAN})
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 _MOST_SOUND = 10_000  # documents of which a cache remembers that they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
@@ -102,9 +91,9 @@ class Listing:
 
     def add(self, name: str, stat: Stat) -> None:
         """Adds a file. A temporary one is not listed; if it is an hour old, its writer has died."""
-        if not is_temporary(name):
+        if not paths.is_temporary(name):
             self.files[name] = stat
-        elif max(stat.mtime_ns, stat.ctime_ns) < time.time_ns() - _LEFTOVER_NS:
+        elif stat.mtime_ns < time.time_ns() - _LEFTOVER_NS:
             self.leftovers.append(name)
 
     def without_image(self) -> set[str]:
