@@ -146,10 +146,8 @@ def cache_folder(settings: Settings, name: str) -> str:
 
     It is in the temporary folder if the cache cannot be written, as for a user without a home.
     """
-    for cache in (
-        settings.cache_dir,
-        os.path.join(tempfile.gettempdir(), f"lenslet-{os.getuid()}"),
-    ):
+    otherwise = os.path.join(tempfile.gettempdir(), f"lenslet-{os.getuid()}")
+    for cache in (settings.cache_dir, otherwise):
         folder = os.path.join(cache, _unique_name(settings))
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)

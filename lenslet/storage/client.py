@@ -13,7 +13,7 @@ from typing import Any
 
 from lenslet import errors
 from lenslet.config import Settings
-from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
+from lenslet.errors import LensletError, NotFound, StorageNonsense, StorageUnavailable, one_line
 
 
 class NotModified(Exception):
@@ -40,7 +40,7 @@ _REASONS = {
     "IllegalLocationConstraintException": "The bucket is in another region: set AWS_REGION.",
 }
 # What the messages of Amazon S3 say of an object whose key Lenslet lacks.
-_ENCRYPTED = re.compile(r"kms:\w+|KMS|Server Side Encryption", re.IGNORECASE)
+_ENCRYPTED = re.compile("kms|Server Side Encryption", re.IGNORECASE)
 _TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
@@ -158,9 +158,7 @@ class Client:
         except exceptions.ClientError as error:
             raise self._translated(error, parameters) from error
         except parsers.ResponseParserError as error:
-            raise errors.StorageNonsense(
-                "The store sent an answer that is not valid S3."
-            ) from error
+            raise StorageNonsense("The store sent an answer that is not valid S3.") from error
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
             self._forget_clients()
             raise StorageUnavailable("No credentials for the store were found.") from error
@@ -214,7 +212,7 @@ class Client:
                 return errors.Unsupported("The store does not support this request.")
             case 500 | 503:
                 return StorageUnavailable(f"The store cannot answer right now. ({where}, {code})")
-        return errors.StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
+        return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
 
     def _forget_clients(self) -> None:
         """Lets a later request look for new credentials."""

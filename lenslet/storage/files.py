@@ -21,6 +21,8 @@ _PASSING = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
 
+Info = os.stat_result | None  # None: there is no such file
+
 
 class Changed(Exception):
     """Another program has changed the file that was to be replaced."""
@@ -45,8 +47,8 @@ def open_below(root: str, path: str, flags: int = 0) -> int:
     return fd
 
 
-def stat_in(folder: int, name: str) -> os.stat_result | None:
-    """Returns the stat of what has this name in an open folder; None if nothing has."""
+def stat_in(folder: int, name: str) -> Info:
+    """Looks at what has this name in an open folder."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError as error:
@@ -59,12 +61,7 @@ def stat_in(folder: int, name: str) -> os.stat_result | None:
 
 
 def replace(
-    folder: int,
-    name: str,
-    pieces: Iterable[bytes],
-    old: os.stat_result | None,
-    *,
-    mtime_ns: int | None = None,
+    folder: int, name: str, pieces: Iterable[bytes], old: Info, *, mtime_ns: int | None = None
 ) -> None:
     """Puts a file in place of the `old` one, whole or not at all, without fsync.
 
@@ -80,7 +77,7 @@ def replace(
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def swap(folder: int, name: str, data: bytes | None, before: os.stat_result | None) -> None:
+def swap(folder: int, name: str, data: bytes | None, before: Info) -> None:
     """Replaces the file that was seen as `before`, or creates it if that is None; with fsync.
 
     Without `data` it is removed. Other programs take no lock: `Changed` if one of them was faster.
@@ -104,7 +101,7 @@ def swap(folder: int, name: str, data: bytes | None, before: os.stat_result | No
 
 
 @contextlib.contextmanager
-def _temporary(folder: int, old: os.stat_result | None) -> Iterator[tuple[BinaryIO, str]]:
+def _temporary(folder: int, old: Info) -> Iterator[tuple[BinaryIO, str]]:
     """Creates a file that will replace the `old` one, with its owner and mode.
 
     It is removed after errors. If this process dies, `Tree.sweep` removes it.
@@ -125,7 +122,7 @@ def _temporary(folder: int, old: os.stat_result | None) -> Iterator[tuple[Binary
             raise
 
 
-def _check_same(folder: int, name: str, before: os.stat_result | None) -> None:
+def _check_same(folder: int, name: str, before: Info) -> None:
     now = stat_in(folder, name)
     if (now and _identity(now)) != (before and _identity(before)):
         raise Changed

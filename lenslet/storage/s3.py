@@ -317,21 +317,20 @@ class S3Tree(Tree):
         """
         probe = Path(f"{TEMPORARY}{secrets.token_hex(8)}")
         try:
-            if self._try(probe, _NEVER) or not (etag := self._try(probe, "")):
+            with contextlib.suppress(Overtaken):
+                self._put(probe, b"", _NEVER)
                 return False
-            return not self._try(probe, "") and bool(self._try(probe, etag))
-        except Unsupported:
+            etag = self._put(probe, b"", "")
+            with contextlib.suppress(Overtaken):
+                self._put(probe, b"", "")
+                return False
+            self._put(probe, b"", etag)
+            return True
+        except (Overtaken, Unsupported):
             return False
         finally:
             with contextlib.suppress(errors.LensletError):
                 self._call("delete_object", probe)
-
-    def _try(self, probe: Path, rev: str) -> str:
-        """Writes an object over one with this rev; returns its ETag, "" if the store refuses."""
-        try:
-            return self._put(probe, b"", rev)
-        except Overtaken:
-            return ""
 
     def obstacle(self, folder: Path = ROOT) -> errors.LensletError | None:
         """The error of the last write, if it was refused, or why nothing can be edited."""

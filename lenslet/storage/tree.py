@@ -127,17 +127,15 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
     The one rule for replacing and removing derived files. `head` is the first 64 KB or more, `rest`
-    what follows. A thumbnail is a WebP, a document is JSON that begins with `v`
-    and `generatedAt`. A file that is empty or blank to its end counts as ours: a crash of the
-    machine leaves such files.
+    what follows. A thumbnail is a WebP, a document is JSON that begins with `v` and `generatedAt`.
+    A file that is blank to its end counts as ours: a crash of the machine leaves such files.
     """
     if not head.lstrip(_BLANK):
         return not any(piece.lstrip(_BLANK) for piece in rest)
     if name.endswith(THUMBNAIL):
         return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    if not (name.startswith("_") and name.endswith(".json")):
-        return True  # other names are only written in the host's cache
-    return bool(_OWN_JSON.match(head))
+    is_document = name.startswith("_") and name.endswith(".json")
+    return not is_document or bool(_OWN_JSON.match(head))  # other names are only in the cache
 
 
 def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Read:
