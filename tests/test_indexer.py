@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -13,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -169,19 +169,14 @@ def test_a_sidecar_that_is_no_file_is_reported_with_the_reason(indexed, root) ->
     )
 
 
-def test_leftovers_of_a_killed_writer_are_removed_not_those_of_a_living_one(
-    make_gallery: Make, root
-) -> None:
-    """The lock that a writer holds on its temporary file tells them apart."""
+def test_leftovers_of_a_killed_writer_are_removed_after_an_hour(make_gallery: Make, root) -> None:
     put(root / "a.jpg")
     dead, alive = (put(root / f".lenslet-tmp-{each * 16}", b"x") for each in "da")
-    gallery = make_gallery()
-    with alive.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        threading.Event().wait(1.1)  # its age is the kernel's to say
-        gallery.index()
-        assert not dead.exists()
-        assert alive.exists()
+    for file, minutes in ((dead, 61), (alive, 59)):
+        os.utime(file, (time.time() - 60 * minutes,) * 2)
+    make_gallery().index()
+    assert not dead.exists()
+    assert alive.exists()
 
 
 def test_ignored_names_and_globs_are_not_part_of_the_library(indexed, root) -> None:
@@ -482,7 +477,8 @@ def test_leftovers_in_state_dir_and_in_the_search_cache_are_removed(
     gallery = indexed(STATE_DIR=str(tmp_path / "state"))
     cache = pathlib.Path(gallery.library.cache.name)
     left = [put(folder / f".lenslet-tmp-{'1' * 16}") for folder in (tmp_path / "state/a", cache)]
-    threading.Event().wait(1.1)
+    for path in left:
+        os.utime(path, (1, 1))
     put(root / "a/y.jpg")
     rest(gallery)
     assert not [path for path in left if path.exists()]
@@ -629,22 +625,20 @@ def test_suggestions_open_one_file_at_a_time(indexed, root) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_another_disk_in_place_of_the_root_changes_nothing(indexed, root, tmp_path) -> None:
+def test_notes_outlive_another_disk_in_place_of_the_root(indexed, root, tmp_path) -> None:
+    """A disk that is not empty is not taken for an unmounted one."""
     put(root / "a/x.jpg")
     gallery = indexed(STATE_DIR=str(tmp_path / "state"))
-    state = tree(tmp_path / "state")
+    gallery.app.put("/item?path=a/x.jpg", b'{"tags": ["mine"]}')
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
     try:
         put(root / "other/y.jpg")
         rest(gallery)
-        health = gallery.app.get("/health").json
-        assert (health["status"], "another disk" in health["reasons"][0]) == ("degraded", True)
-        assert tree(tmp_path / "state") == state
     finally:
         subprocess.run(["umount", root], check=True)
     gallery.index()
     assert gallery.app.get("/health").json["status"] == "ok"
-    assert gallery.found("x") == ["a/x.jpg"]
+    assert gallery.found("tag:mine") == ["a/x.jpg"]
 
 
 def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make, root) -> None:

@@ -556,9 +556,9 @@ def test_an_archived_object_says_so_and_is_not_tried_again_and_again(indexed, ou
 
 CIPHERS = [
     (400, "InvalidRequest: The object was stored using a form of Server Side Encryption. The correct "
-     "parameters must be provided to retrieve the object.", "customer's own (SSE-C)"),
+     "parameters must be provided to retrieve the object.", "SSE-C cannot be read"),
     (403, "AccessDenied: User: x is not authorized to perform: kms:Decrypt on the resource", "allow kms:Decrypt"),
-    (400, "KMS.DisabledException: arn:aws:kms:key is disabled.", "cannot use its KMS key (KMS.DisabledException)"),
+    (400, "KMS.DisabledException: arn:aws:kms:key is disabled.", "is encrypted (KMS.DisabledException)"),
 ]  # fmt: skip
 
 

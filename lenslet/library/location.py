@@ -79,8 +79,6 @@ class Locator:
             if known and self._is_current(*known):
                 location = known[1]
                 break
-        if not path and not self._tree.has_folder(ROOT):
-            raise NotFound("There is no root.")
         for name in path.below(location.path).segments:
             location = self.enter(self._child(location, name))
         return location

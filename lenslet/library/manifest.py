@@ -171,7 +171,7 @@ def write(
     head = files.pop(MANIFEST)
     for name, data in files.items():
         tree.write(manifest.path.child(name), data)
-    tree.replace(manifest.path.child(MANIFEST), head, old.rev)
+    tree.write(manifest.path.child(MANIFEST), head, over=old.rev)
     for name in set(pages) - files.keys():
         with contextlib.suppress(NotFound, Denied):
             tree.delete(manifest.path.child(name))
@@ -184,7 +184,7 @@ def check_write(tree: Tree, folder: Path) -> None:
     """
     tree.check_write(folder.child(MANIFEST))
     numbers = itertools.count()
-    while tree.has_derived(folder.child(page_name(next(numbers)))):
+    while tree.own_rev(folder.child(page_name(next(numbers)))):
         pass  # pages are written in order, so there is none behind one that is missing
 
 

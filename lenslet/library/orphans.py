@@ -112,8 +112,6 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
         _remove(orphan, raw)
         return own.path
     target = found.free(item)
-    if tree is orphan.tree and tree.rename(orphan.file, target, raw):
-        return target
 
     def create(copies: list[Document]) -> tuple[Path, bytes]:
         if copies:

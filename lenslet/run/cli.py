@@ -317,7 +317,7 @@ def _foreign(tree: Tree, *files: Path) -> list[Problem]:
     found = []
     for file in files:
         try:
-            tree.has_derived(file)
+            tree.own_rev(file)
         except errors.Foreign as error:
             found.append(Problem("unreadableFolders", file.parent, str(error)))
     return found

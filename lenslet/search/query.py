@@ -496,7 +496,7 @@ class Search:
         with contextlib.suppress(NotFound):
             data, delta = self._tree.read(Path(ROLLUP_DELTA))
         if delta is None or not is_ours(ROLLUP_DELTA, data):
-            self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
+            self._tree.own_rev(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
         with contextlib.suppress(NotFound):
             rollup = self._tree.stat(Path(ROLLUP))
         if old and (delta, rollup) == self._seen:

@@ -31,11 +31,11 @@ import orjson
 
 from lenslet import paths, times
 from lenslet.bounds import DELTA_BYTES, FOLDERS_BYTES, LINE_BYTES, MAX_TAGS, TERMS_BYTES, loads
-from lenslet.errors import BadRequest, NotFound
+from lenslet.errors import BadRequest, NotFound, Overtaken, StorageUnavailable
 from lenslet.library import SEARCH_FORM
 from lenslet.library.manifest import Item, Manifest, is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
-from lenslet.storage.tree import Document, Tree, is_ours
+from lenslet.storage.tree import Tree, is_ours
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 _WRITTEN = ("keywords", "title", "caption", "camera", "lens")  # in the image; absent for none
@@ -47,6 +47,7 @@ _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # of a kind
 TAGS, WORDS, CAMERAS, LENSES = KINDS = "twcl"  # as they stand in `KEY.terms`
 _MOST_NAMED = 20_000  # folders in a delta, about 2 MB
+_TRIES = 50  # to write it: each time another host was faster costs one
 _EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _MAKING_SECONDS = 600.0  # a copy that is younger than the one in use may still be being made
 # When a rollup is written:
@@ -476,6 +477,7 @@ class Rollup:
         self._tree = tree
         self._cache = cache
         self._id = ""  # of the rollup that was read last
+        self._rev = ""  # of the delta that was read last
         self._made, self._size = times.now(), 0
         self.generations: Generations = {}
         self.is_old = False  # it is of an older form
@@ -508,11 +510,12 @@ class Rollup:
                 forget_copies(self._cache, self._id)
         except NotFound:
             self._id, self.generations = "", {}
-        data = b""
+        data, self._rev = b"", ""
         with contextlib.suppress(NotFound):
-            data, _ = self._tree.read(Path(ROLLUP_DELTA))
-        if not is_ours(ROLLUP_DELTA, data):
-            self._tree.has_derived(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be
+            data, stat = self._tree.read(Path(ROLLUP_DELTA), fresh=True)
+            self._rev = stat.rev
+        if not (data and is_ours(ROLLUP_DELTA, data)):
+            self._rev = self._tree.own_rev(Path(ROLLUP_DELTA))
         self.delta = Delta.of(data)
 
     def name(self, changed: Generations, images: int) -> bool:
@@ -522,22 +525,18 @@ class Rollup:
         time. False if there is no news, and the delta is not written. If there are too many names,
         search knows after the next rollup.
         """
-        wanted = self.delta.after(self._id, changed, self.generations, images)
-        if wanted == self.delta or len(wanted.folders) > _MOST_NAMED:
-            self.delta = wanted
-            return False
-
-        def change(copies: list[Document]) -> tuple[Path, bytes | None] | None:
-            stored = Delta()
-            for copy in copies:
-                stored = Delta.of(copy.data or b"")
-            self.delta = stored.after(self._id, changed, self.generations, images)
-            data = self.delta.encode()
-            fits = len(self.delta.folders) <= _MOST_NAMED and len(data) <= DELTA_BYTES
-            return (Path(ROLLUP_DELTA), data) if fits else None
-
-        self._tree.update([Path(ROLLUP_DELTA)], change, derived=True)
-        return True
+        for _ in range(_TRIES):
+            wanted = self.delta.after(self._id, changed, self.generations, images)
+            data, named = wanted.encode(), len(wanted.folders)
+            if wanted == self.delta or named > _MOST_NAMED or len(data) > DELTA_BYTES:
+                self.delta = wanted
+                return False
+            with contextlib.suppress(Overtaken):
+                self._tree.write(Path(ROLLUP_DELTA), data, over=self._rev)
+                self.delta = wanted
+                return True
+            self.refresh()
+        raise StorageUnavailable(f"{ROLLUP_DELTA}: other hosts were first for too long.")
 
     def compact(self, folders: Iterable[Path], load: Callable[[Path], Manifest]) -> int:
         """Writes the rollup anew from the manifests of `folders`; returns the number of items.

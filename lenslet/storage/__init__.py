@@ -36,18 +36,13 @@ def open_tree(
     `fresh_seconds`, as in request processes.
     """
     if settings.s3_bucket:
-        bucket: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
-        tree = with_state(settings, bucket, paths.ROOT)
-        if settings.state_dir:
-            tree.cache = DocumentCache(_CACHED_BYTES_S3)
-        else:
-            tree.cache = DocumentCache(_CACHED_BYTES_S3, fresh_seconds, trusts)
-        return tree
-    root, within = os.path.realpath(settings.root_path), ""
-    if settings.state_dir:
-        within = os.path.relpath(os.path.realpath(settings.state_dir), root).split(os.sep)[0]
-    tree = with_state(settings, LocalTree(root, without=within), paths.ROOT)
-    if fresh_seconds:
+        root: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
+    else:
+        root = LocalTree(settings.root_path)
+    tree = with_state(settings, root, paths.ROOT)
+    if settings.s3_bucket and not settings.state_dir:
+        tree.cache = DocumentCache(_CACHED_BYTES_S3, fresh_seconds, trusts)
+    elif settings.s3_bucket or fresh_seconds:
         tree.cache = DocumentCache(_CACHED_BYTES)
     return tree
 
@@ -64,13 +59,12 @@ def with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
 
 
 def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
-    """Returns the settings with the `STATE_DIR` that is used.
+    """Returns the settings with the `STATE_DIR` that is used; `SettingError` if none can be used.
 
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
-    exists, because it may hold what people wrote. It is created here, but only if the
-    caller `writes`. An empty root gets none: it is an unmounted disk. Raises `SettingError`
-    before the start if a folder cannot be used. A bucket is not checked: one that is unreachable
-    right now must not stop the start.
+    exists, because it may hold what people wrote. It is created here, but only if the caller
+    `writes`, and not for an empty root: that is an unmounted disk. A bucket is not checked: one
+    that is unreachable right now must not stop the start.
     """
     if settings.state_dir:
         _check_state_dir(settings, os.path.realpath(settings.state_dir), writes=writes)
@@ -152,10 +146,8 @@ def cache_folder(settings: Settings, name: str) -> str:
 
     It is in the temporary folder if the cache cannot be written, as for a user without a home.
     """
-    for cache in (
-        settings.cache_dir,
-        os.path.join(tempfile.gettempdir(), f"lenslet-{os.getuid()}"),
-    ):
+    otherwise = os.path.join(tempfile.gettempdir(), f"lenslet-{os.getuid()}")
+    for cache in (settings.cache_dir, otherwise):
         folder = os.path.join(cache, _unique_name(settings))
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -1,7 +1,7 @@
 """`STATE_DIR`: a tree of Lenslet's own files, laid over a root that is never written."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
 
 from lenslet.errors import Denied, LensletError, NotFound
@@ -61,37 +61,30 @@ class Overlay(Tree):
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         return self.lower.names(folder, wanted)
 
-    def has_folder(self, path: Path) -> bool:
-        return self.lower.has_folder(path)
-
     def stamp(self, folder: Path) -> int:
         below = self.lower.stamp(folder)
         with contextlib.suppress(NotFound):
             return hash((below, self.upper.stamp(folder)))
         return below
 
-    def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        return self._first(path, lambda tree: tree.open(path))
+    def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
+        return self._first(path, lambda tree: tree.open(path, first, length))
 
     def stat(self, path: Path) -> Stat:
         return self._first(path, lambda tree: tree.stat(path))
 
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         return self._first(path, lambda tree: tree.read_changed(path, known, limit))
-
-    def head(self, path: Path, size: int) -> Read:
-        return self._first(path, lambda tree: tree.head(path, size))
-
-    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        return self.lower.part(path, stat, first, length)
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
         return self.lower.url(path, seconds, **answer)
 
     # Writing
 
-    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
-        self.upper.write(path, data, image=image)
+    def write(
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
+    ) -> None:
+        self.upper.write(path, data, image=image, over=over)
 
     def delete(self, path: Path) -> None:
         self.upper.delete(path)
@@ -103,19 +96,9 @@ class Overlay(Tree):
     def _below(self, paths: Sequence[Path]) -> list[Document]:
         return [copy._replace(editable=False) for copy in self.lower.copies(paths)]
 
-    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
-        below = [] if derived else self._below(paths)
-        self.upper.update(paths, lambda above: change([*above, *below]), derived=derived)
-
-    def where(self, document: Path) -> str:
-        return self.upper.where(document)
-
-    def rename(self, old: Path, new: Path, data: bytes) -> bool:
-        return self.upper.rename(old, new, data)
-
-    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
-        with contextlib.suppress(NotFound, Denied):
-            self.upper.sweep(folder, leftovers)
+    def update(self, paths: Sequence[Path], change: Change) -> None:
+        below = self._below(paths)
+        self.upper.update(paths, lambda above: change([*above, *below]))
 
     def obstacle(self, folder: Path = ROOT) -> LensletError | None:
         return self.upper.obstacle(folder)

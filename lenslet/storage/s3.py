@@ -12,48 +12,20 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 from lenslet import errors
-from lenslet.bounds import DERIVED_BYTES, DOCUMENT_BYTES
-from lenslet.errors import (
-    Conflict,
-    Denied,
-    Foreign,
-    NotFound,
-    Overtaken,
-    StorageNonsense,
-    Unsupported,
-)
-from lenslet.paths import (
-    ROOT,
-    TEMPORARY,
-    THUMBNAIL,
-    Path,
-    escaped,
-    is_temporary,
-    usable_segment,
-)
+from lenslet.bounds import DOCUMENT_BYTES
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
+from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.client import Client, NotModified
-from lenslet.storage.tree import (
-    HEAD_BYTES,
-    Change,
-    Data,
-    Document,
-    Listing,
-    Read,
-    Stat,
-    Tree,
-    is_ours,
-)
+from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
 
 _SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
 _UPDATE_SECONDS = 20.0
 _MARKS_AT_ONCE = 20  # keys that `names` requests per page
 _REMOVED = "removed"  # the `source` of a blank object that stands for a removed sidecar
-_LEFTOVER_SECONDS = 3600.0  # an older temporary object is of a writer that died
 _NEVER = "0" * 32  # an ETag that no object has
 _MEDIA_TYPES = {"json": "application/json", THUMBNAIL[1:]: "image/webp"}
 _NO_CONDITIONS = (
@@ -61,17 +33,6 @@ _NO_CONDITIONS = (
     "edit could undo another that was made at the same time. The library can be read, but not "
     "edited: set STATE_DIR to keep edits on this host."
 )
-
-
-class _Stored(NamedTuple):
-    """A document of a bucket; one that was removed is a blank object that says so."""
-
-    document: Document
-    is_removed: bool = False
-
-    @property
-    def content(self) -> bytes | None:
-        return None if self.is_removed else self.document.data
 
 
 class Stream(io.RawIOBase):
@@ -99,7 +60,6 @@ class S3Tree(Tree):
     """Objects below `prefix` (empty, or ending with `/`) of `bucket`."""
 
     has_stamps = False
-    is_shared = True
 
     def __init__(self, client: Client, bucket: str, prefix: str = "", region: str = "") -> None:
         self._client = client
@@ -148,9 +108,7 @@ class S3Tree(Tree):
         return f"{self.prefix}{folder}/" if folder else self.prefix
 
     def listing(self, folder: Path) -> Listing:
-        """Lists what is directly in `folder`. A younger temporary object is still in use."""
         found, prefix, any_key = Listing(), self._prefix_of(folder), False
-        old = (time.time() - _LEFTOVER_SECONDS) * 1e9
         for objects, prefixes in self._pages(prefix):
             any_key |= bool(objects or prefixes)
             for each in prefixes:
@@ -158,10 +116,8 @@ class S3Tree(Tree):
                 (found.folders if usable_segment(name) else found.unusable).append(name)
             for entry in objects:
                 name = entry["Key"][len(prefix) :]
-                if is_temporary(name):
-                    found.leftovers += [name] if _stat(entry, 0).mtime_ns < old else []
-                elif usable_segment(name):
-                    found.files[name] = _stat(entry, entry["Size"])
+                if usable_segment(name):
+                    found.add(name, _stat(entry, entry["Size"]))
                 elif name:
                     found.unusable.append(name)
         if not any_key and folder:
@@ -183,18 +139,17 @@ class S3Tree(Tree):
             found |= {key[len(prefix) :] for key in keys} & set(wanted)
             if max(keys, default="") > prefix + max(wanted):
                 break
-        if not (any_key or self._has_key(prefix)):
-            raise NotFound(f"There is no {folder}.")
+        if not any_key:
+            self.stamp(folder)  # `NotFound` if there is no such folder
         return found
-
-    def has_folder(self, path: Path) -> bool:
-        return not path or self._has_key(self._prefix_of(path))
 
     def _has_key(self, prefix: str) -> bool:
         return any(next(self._pages(prefix, MaxKeys=1)))
 
     def stamp(self, folder: Path) -> int:
-        raise Unsupported("Only a listing tells whether a folder in a bucket has changed.")
+        if not self._has_key(self._prefix_of(folder)):
+            raise NotFound(f"There is no {folder or '/'}.")
+        return 0
 
     # Reading
 
@@ -204,8 +159,12 @@ class S3Tree(Tree):
         stream: Any = Stream(answer["Body"], self._client)
         return stream, _stat(answer, int(total or answer["ContentLength"]))
 
-    def open(self, path: Path) -> tuple[BinaryIO, Stat]:
+    def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
+        """Opens a version of an object; the caller compares its stat with the one it expects."""
+        wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
         try:
+            return self._get(path, **wanted)
+        except errors.RangeNotSatisfiable:  # it is empty, or shorter than it was
             return self._get(path)
         except errors.Archived as error:
             answer = self._call("head_object", path)
@@ -215,39 +174,17 @@ class S3Tree(Tree):
         """Reads one byte: the answer to a HEAD would not say why it is refused."""
         return self.head(path, 1)[1]
 
-    def age(self, path: Path) -> float:
-        answer = self._call("head_object", path)
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return float((now - answer["LastModified"]).total_seconds())
-
-    def head(self, path: Path, size: int) -> Read:
-        try:
-            body, stat = self._get(path, Range=f"bytes=0-{size - 1}")
-        except errors.RangeNotSatisfiable:  # it is empty
-            body, stat = self._get(path)
-        with body:
-            return body.read(size), stat
-
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         try:
             body, stat = self._get(path, **({"IfNoneMatch": known.etag} if known.etag else {}))
         except NotModified:
             return None
         with body:
-            if limit is not None and stat.size > limit:
+            if stat.size > limit:
                 raise Conflict(f"{path} has {stat.size} bytes, more than {limit}.")
             if stat.source == _REMOVED:
                 raise NotFound(f"There is no {path}.")
             return body.read(), stat
-
-    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        """Compares the ETag itself: some stores answer every `If-Match` with 412."""
-        wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
-        body, now = self._get(path, **wanted)
-        if now.etag != stat.etag:
-            body.close()
-            raise Overtaken(f"{path} has changed.")
-        return body
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
         wanted = {"Bucket": self.bucket, "Key": self.prefix + path, **answer}
@@ -255,50 +192,42 @@ class S3Tree(Tree):
 
     # Writing
 
-    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
+    def write(
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
+    ) -> None:
         source = image.rev if image else ""
-        with _body(data) as body:
-            # A thumbnail is usually new, any other derived object usually exists.
-            rev = "" if path.endswith(THUMBNAIL) else self._rev_of_ours(path)
+        with tempfile.TemporaryFile() as body:
+            body.writelines((data,) if isinstance(data, bytes) else data())
+            rev = over
+            if rev is None:  # a thumbnail is usually new, any other derived object usually exists
+                rev = "" if path.endswith(THUMBNAIL) else self.own_rev(path)
             try:
                 self._put_derived(path, body, rev, source)
             except Overtaken:
-                self._put_derived(path, body, self._rev_of_ours(path), source)
+                new = self.own_rev(path)
+                if over is not None:
+                    raise
+                self._put_derived(path, body, new, source)
 
-    def replace(self, path: Path, data: bytes, rev: str) -> None:
-        self._put_derived(path, io.BytesIO(data), rev)
-
-    def _rev_of_ours(self, path: Path) -> str:
-        """The rev of the derived object at `path`, "" for none; `Foreign` if it is not ours."""
-        try:
-            head, stat = self.head(path, HEAD_BYTES)
-        except NotFound:
-            return ""
-        _refuse_foreign(path, head, stat)
-        return stat.etag
-
-    def _put_derived(self, path: Path, body: BinaryIO, rev: str, source: str = "") -> None:
+    def _put_derived(self, path: Path, body: BinaryIO, rev: str, source: str) -> None:
         """Writes a derived object over the one with this rev, "" for none.
 
-        In a store without conditional writes over any that is ours: it can be made again. If
-        another object is in the way, `Foreign` if it is not ours, otherwise `Overtaken`.
+        In a store without conditional writes over any that is ours: it can be made again.
         """
         if not path.parent:
             self.check()
-        condition = _only_over(rev)
-        if not self._has_conditions():
-            self._rev_of_ours(path)
-            condition = {}
-        try:
-            self._put(path, body, condition, source)
-        except Overtaken:
-            self._rev_of_ours(path)
-            raise
-
-    def _put(self, path: Path, body: BinaryIO, condition: dict[str, str], source: str = "") -> str:
-        """Writes an object, if the condition holds; returns its ETag."""
         body.seek(0)
-        parameters: dict[str, Any] = {"Body": body, **condition}
+        if self._has_conditions():
+            self._put(path, body, rev, source)
+        else:
+            self.own_rev(path)
+            self._put(path, body, None, source)
+
+    def _put(self, path: Path, body: BinaryIO | bytes, rev: str | None, source: str = "") -> str:
+        """Writes an object over one with this rev: "" for none, None for any; returns its ETag."""
+        parameters: dict[str, Any] = {"Body": body}
+        if rev is not None:
+            parameters |= {"IfMatch": rev} if rev else {"IfNoneMatch": "*"}
         if media_type := _MEDIA_TYPES.get(path.rpartition(".")[2]):
             parameters["ContentType"] = media_type
         if source:
@@ -319,20 +248,16 @@ class S3Tree(Tree):
         self._seen = time.monotonic()
         return str(answer["ETag"]).strip('"')
 
-    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
-        for name in leftovers:
-            self._call("delete_object", folder.child(name))
-
     def delete(self, path: Path) -> None:
-        if not self._rev_of_ours(path):
+        if not self.own_rev(path):
             raise NotFound(f"There is no {path}.")
         self._call("delete_object", path)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        stored = filter(None, map(self._stored, paths))
-        return [each.document for each in stored if not each.is_removed]
+        return [each for each in map(self._stored, paths) if each and _exists(each)]
 
-    def _stored(self, path: Path) -> _Stored | None:
+    def _stored(self, path: Path) -> Document | None:
+        """Reads a document. One that was removed has neither data nor a problem."""
         try:
             body, stat = self._get(path)
         except NotFound:
@@ -340,22 +265,10 @@ class S3Tree(Tree):
         with body:
             if stat.size > DOCUMENT_BYTES:
                 problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
-                return _Stored(Document(path, None, stat.etag, problem))
-            return _Stored(Document(path, body.read(), stat.etag), stat.source == _REMOVED)
+                return Document(path, None, stat.etag, problem)
+            return Document(path, None if stat.source == _REMOVED else body.read(), stat.etag)
 
-    def _stored_derived(self, path: Path) -> _Stored | None:
-        """A derived document. One that is too large counts as torn; `Foreign` if it is not ours."""
-        try:
-            body, stat = self._get(path)
-        except NotFound:
-            return None
-        with body:
-            data = body.read(HEAD_BYTES)
-            _refuse_foreign(path, data, stat)
-            data = data + body.read() if stat.size <= DERIVED_BYTES else b""
-            return _Stored(Document(path, data, stat.etag))
-
-    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
+    def update(self, paths: Sequence[Path], change: Change) -> None:
         """Compares and swaps: a write that another writer overtakes is tried again.
 
         A removed document leaves a blank object that is marked as removed. Some stores ignore the
@@ -364,44 +277,26 @@ class S3Tree(Tree):
         replaces an earlier mark and arrives late must not replace this one.
         """
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
-        read = self._stored_derived if derived else self._stored
         wanted: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
-            stored = list(filter(None, map(read, paths)))
-            if wanted in [(each.document.path, each.content) for each in stored]:
+            stored = list(filter(None, map(self._stored, paths)))
+            if wanted in [each[:2] for each in stored if not each.problem]:
                 return  # the last write succeeded, only its answer was lost
-            wanted = change([each.document for each in stored if not each.is_removed])
+            wanted = change(list(filter(_exists, stored)))
             if wanted is None:
                 return
             path, data = wanted
-            revs = {each.document.path: each.document.rev for each in stored}
+            body, source = (_blank(), _REMOVED) if data is None else (data, "")
+            rev = next((each.rev for each in stored if each.path == path), "")
+            if not self._has_conditions():
+                raise Unsupported(_NO_CONDITIONS)
             try:
-                self._put_document(path, data, revs.get(path, ""), derived=derived)
+                self._put(path, body, rev, source)
                 return
             except Overtaken:
                 tries += 1
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise errors.StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
-
-    def _put_document(self, path: Path, data: bytes | None, rev: str, *, derived: bool) -> None:
-        """Writes a document over the one with this rev, "" for none; None marks it as removed."""
-        body, source = io.BytesIO(_blank() if data is None else data), ""
-        if data is None:
-            source = _REMOVED
-        if derived:
-            self._put_derived(path, body, rev, source)
-        else:
-            self._check_conditions(path)
-            self._put(path, body, _only_over(rev), source)
-
-    def _check_conditions(self, path: Path) -> None:
-        """Raises `Unsupported` if the store refuses or silently ignores conditional writes."""
-        try:
-            if not self._has_conditions():
-                raise Unsupported(_NO_CONDITIONS)
-        except Denied as error:
-            where = f"{self.bucket}/{self.prefix}{path}"
-            raise Denied(f"The store does not allow s3:PutObject on {where}.") from error
 
     def _has_conditions(self) -> bool:
         """True if conditional writes work. Tried once, with an object that exists for a moment.
@@ -410,10 +305,9 @@ class S3Tree(Tree):
         """
         known = self._client.conditions
         if self.bucket not in known:
-            with self._client.trying:
-                if self.bucket not in known:
-                    known[self.bucket] = self._try_conditions()
-        return known.get(self.bucket, False)
+            with contextlib.suppress(Denied):  # as the write itself will be
+                known[self.bucket] = self._try_conditions()
+        return known.get(self.bucket, True)
 
     def _try_conditions(self) -> bool:
         """Tries what must succeed and what must be refused.
@@ -423,21 +317,20 @@ class S3Tree(Tree):
         """
         probe = Path(f"{TEMPORARY}{secrets.token_hex(8)}")
         try:
-            if self._try(probe, _NEVER) or not (etag := self._try(probe, "")):
+            with contextlib.suppress(Overtaken):
+                self._put(probe, b"", _NEVER)
                 return False
-            return not self._try(probe, "") and bool(self._try(probe, etag))
-        except Unsupported:
+            etag = self._put(probe, b"", "")
+            with contextlib.suppress(Overtaken):
+                self._put(probe, b"", "")
+                return False
+            self._put(probe, b"", etag)
+            return True
+        except (Overtaken, Unsupported):
             return False
         finally:
             with contextlib.suppress(errors.LensletError):
                 self._call("delete_object", probe)
-
-    def _try(self, probe: Path, rev: str) -> str:
-        """Writes an object over one with this rev; returns its ETag, "" if the store refuses."""
-        try:
-            return self._put(probe, io.BytesIO(), _only_over(rev))
-        except Overtaken:
-            return ""
 
     def obstacle(self, folder: Path = ROOT) -> errors.LensletError | None:
         """The error of the last write, if it was refused, or why nothing can be edited."""
@@ -447,33 +340,13 @@ class S3Tree(Tree):
         return None if works else Unsupported(_NO_CONDITIONS)
 
 
-def _only_over(rev: str) -> dict[str, str]:
-    """The condition of a write over the object with this rev, "" for none."""
-    return {"IfMatch": rev} if rev else {"IfNoneMatch": "*"}
-
-
 def _blank() -> bytes:
     """Returns random white space: elsewhere such a file counts as one without content."""
     return f"{secrets.randbits(256):0256b}\n".translate({48: " ", 49: "\n"}).encode()
 
 
-def _refuse_foreign(path: Path, head: bytes, stat: Stat) -> None:
-    """Raises `Foreign` unless an object is Lenslet's own, which is never torn: no blank head."""
-    if not is_ours(path.name, head, (b"more",) if stat.size > len(head) else ()):
-        raise Foreign(path)
-
-
-def _body(data: Data) -> BinaryIO:
-    """The data as a file that can be sent more than once."""
-    if isinstance(data, bytes):
-        return io.BytesIO(data)
-    file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
-    try:
-        file.writelines(data())
-    except BaseException:
-        file.close()
-        raise
-    return file
+def _exists(document: Document) -> bool:
+    return document.data is not None or bool(document.problem)
 
 
 def _stat(answer: dict[str, Any], size: int) -> Stat:

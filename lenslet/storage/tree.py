@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import re
 import threading
 import time
@@ -12,33 +13,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
-from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES, loads
+from lenslet import paths
+from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES
 from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular
-from lenslet.paths import (
-    HEALTH,
-    LINKS,
-    ROLLUP,
-    ROLLUP_DELTA,
-    ROOT,
-    SCAN,
-    SIDECARS,
-    THUMBNAIL,
-    Path,
-    is_item,
-)
+from lenslet.paths import HEALTH, ROLLUP_DELTA, ROOT, SIDECARS, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
+_LEFTOVER_NS = 3_600_000_000_000
 _BLOCK_BYTES = 512
 _DOCUMENTS = (".json", ".terms")
 # No folder's manifest tells of them.
-_SUMMARIES = frozenset({HEALTH, LINKS, ROLLUP, ROLLUP_DELTA, SCAN})
+_SUMMARIES = frozenset({HEALTH, paths.LINKS, paths.ROLLUP, ROLLUP_DELTA, paths.SCAN})
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
-_MOST_JUDGED = 10_000  # documents of which a cache remembers whether they are sound
+_MOST_SOUND = 10_000  # documents of which a cache remembers that they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
 _BLANK = b"\0 \r\n"
 # How the documents of Lenslet begin; a manifest has its path before its generation.
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
-_METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
 
 
 class Stat(NamedTuple):
@@ -87,8 +78,8 @@ class Listing:
     """The regular files and the folders directly in a folder, by name.
 
     `covered` holds the files of the root that a file in `STATE_DIR` hides, `gone` the folders that
-    are only there; `leftovers` the names of temporary files, `others` those of links, pipes and so
-    on, `unusable` the escaped form of names that cannot be part of a path.
+    are only there; `leftovers` the names of temporary files whose writer has died, `others` those
+    of links, pipes and so on, `unusable` the escaped form of names that cannot be part of a path.
     """
 
     files: dict[str, Stat] = field(default_factory=dict)
@@ -98,6 +89,13 @@ class Listing:
     others: list[str] = field(default_factory=list)
     covered: dict[str, Stat] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
+
+    def add(self, name: str, stat: Stat) -> None:
+        """Adds a file. A temporary one is not listed; if it is an hour old, its writer has died."""
+        if not paths.is_temporary(name):
+            self.files[name] = stat
+        elif stat.mtime_ns < time.time_ns() - _LEFTOVER_NS:
+            self.leftovers.append(name)
 
     def without_image(self) -> set[str]:
         """Returns the names of images that are not there, but files of their sidecars are."""
@@ -130,26 +128,15 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
     The one rule for replacing and removing derived files. `head` is the first 64 KB or more, `rest`
-    what follows. A thumbnail is a WebP without metadata, a document is a JSON object with `v` and
-    `generatedAt`. A file that is empty or blank to its end counts as ours: a crash of the machine
-    leaves such files.
+    what follows. A thumbnail is a WebP, a document is JSON that begins with `v` and `generatedAt`.
+    A file that is blank to its end counts as ours: a crash of the machine leaves such files.
     """
     if not head.lstrip(_BLANK):
         return not any(piece.lstrip(_BLANK) for piece in rest)
     if name.endswith(THUMBNAIL):
-        plain = head[12:16] in (b"VP8 ", b"VP8L") or (
-            head[12:16] == b"VP8X" and len(head) > 20 and not head[20] & _METADATA_FLAGS
-        )
-        return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and plain
-    if not (name.startswith("_") and name.endswith(".json")):
-        return True  # other names are only written in the host's cache
-    if _OWN_JSON.match(head):
-        return True
-    try:
-        found = loads(head[:HEAD_BYTES])
-    except ValueError:
-        return False
-    return isinstance(found, dict) and "v" in found and "generatedAt" in found
+        return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    is_document = name.startswith("_") and name.endswith(".json")
+    return not is_document or bool(_OWN_JSON.match(head))  # other names are only in the cache
 
 
 def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Read:
@@ -188,7 +175,7 @@ class DocumentCache:
         self._lock = threading.Lock()
         self._documents: OrderedDict[Path, tuple[bytes, Stat, float]] = OrderedDict()
         self._bytes = 0
-        self._judged: OrderedDict[Path, tuple[Stat, bool]] = OrderedDict()
+        self._sound: dict[Path, Stat] = {}
 
     def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
         """Returns a document. `load` reads it, unless it is still the known one."""
@@ -216,15 +203,15 @@ class DocumentCache:
                 self._bytes -= len(self._documents.popitem(last=False)[1][0])
 
     def is_sound(self, path: Path, stat: Stat, check: Callable[[], bool]) -> bool:
-        """Returns what `check` said of this version of a document; calls it once for each."""
-        judged, sound = self._judged.get(path, (NO_STAT, False))
-        if judged != stat:
-            sound = check()
-            with self._lock:
-                self._judged[path] = stat, sound
-                if len(self._judged) > _MOST_JUDGED:
-                    self._judged.popitem(last=False)
-        return sound
+        """Returns what `check` says of this version of a document; remembers which are sound."""
+        if self._sound.get(path) == stat:
+            return True
+        if not check():
+            return False
+        if len(self._sound) >= _MOST_SOUND:
+            self._sound.clear()
+        self._sound[path] = stat
+        return True
 
 
 class Tree(abc.ABC):
@@ -233,14 +220,13 @@ class Tree(abc.ABC):
     has_stamps = True
     """True if `stamp` works, and looking at one file is cheap. False: each call is a request."""
 
-    is_shared = False
-    """True if other hosts write here too."""
-
     cache: DocumentCache | None = None
     """Answers `read` for documents that are read again and again."""
 
     own: Tree | None = None
     """The tree of Lenslet's own files that is laid over the user's: `STATE_DIR`."""
+
+    # What each kind of tree does in its own way
 
     @property
     @abc.abstractmethod
@@ -255,6 +241,10 @@ class Tree(abc.ABC):
         """
 
     @abc.abstractmethod
+    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
+        """Returns why nothing can be written in `folder`, as far as that is known."""
+
+    @abc.abstractmethod
     def listing(self, folder: Path) -> Listing:
         """Lists what is directly in `folder`."""
 
@@ -262,42 +252,81 @@ class Tree(abc.ABC):
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         """Returns those of the `wanted` names that exist in `folder`."""
 
-    def folders(self, folder: Path) -> list[str]:
-        """Returns the names of the folders directly in `folder`."""
-        return self.listing(folder).folders
-
-    @abc.abstractmethod
-    def has_folder(self, path: Path) -> bool:
-        """True if `path` is a folder."""
-
     @abc.abstractmethod
     def stamp(self, folder: Path) -> int:
-        """A number that changes when names come or go in `folder`. Needs `has_stamps`."""
+        """A number that changes when names come or go in `folder`; always 0 without `has_stamps`.
 
-    @abc.abstractmethod
-    def open(self, path: Path) -> tuple[BinaryIO, Stat]:
-        """Opens a file for reading; the caller closes it. Only local files can be seeked."""
+        `NotFound` if there is no such folder, also without.
+        """
 
     @abc.abstractmethod
     def stat(self, path: Path) -> Stat:
         """Returns the size and times of a file."""
 
-    def age(self, path: Path) -> float:
-        """Returns how many seconds ago a file was written, by the clock of the store."""
-        return time.time() - self.stat(path).mtime_ns / 1e9
+    @abc.abstractmethod
+    def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
+        """Opens a file at byte `first`; the caller closes it. Only local files can be seeked.
 
-    def head(self, path: Path, size: int) -> Read:
-        """Reads the first `size` bytes of a file."""
-        file, stat = self.open(path)
-        with file:
-            return file.read(size), stat
+        With a `length`, a bucket sends no more. The stat is always that of the whole file.
+        """
 
     @abc.abstractmethod
-    def read_changed(self, path: Path, known: Stat, limit: int | None = None) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         """Reads a file, unless it is still the `known` one: then returns None.
 
         `Conflict` if it has more than `limit` bytes.
         """
+
+    def url(self, path: Path, seconds: int, **answer: str) -> str:
+        """A URL at which a client gets the file for `seconds` seconds; empty if there is none."""
+        return ""
+
+    def make_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket needs none
+        """Creates a folder and those above it, unless they exist."""
+
+    def remove_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket has none
+        """Removes a folder, if it is empty."""
+
+    @abc.abstractmethod
+    def write(
+        self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
+    ) -> None:
+        """Puts a derived file in place, whole or not at all, without fsync.
+
+        `Foreign` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
+        In a bucket it is written only `over` the file with this rev, "" for none; `Overtaken` if
+        that has another by now. In a folder one process alone writes such files.
+        """
+
+    @abc.abstractmethod
+    def delete(self, path: Path) -> None:
+        """Removes a derived file; `Foreign` if it is not Lenslet's own."""
+
+    @abc.abstractmethod
+    def copies(self, paths: Sequence[Path]) -> list[Document]:
+        """Reads those of the documents that exist. One may exist in two trees."""
+
+    @abc.abstractmethod
+    def update(self, paths: Sequence[Path], change: Change) -> None:
+        """Reads the documents at `paths`, in one folder, and replaces one of them.
+
+        `change` gets the `copies` and returns a path and its new content (None removes it), or
+        None to leave everything. It may raise, and may be called again when another writer was
+        first. What another writer changed after it was read is never overwritten. On return the
+        change is on disk. `Unsupported` if a store cannot do this.
+        """
+
+    # What follows from that
+
+    def where(self, document: Path) -> str:
+        """Returns where a document is written, the same for all trees that have this place."""
+        return f"{(self.own or self).name}/{document}"
+
+    def head(self, path: Path, size: int) -> Read:
+        """Reads the first `size` bytes of a file."""
+        file, stat = self.open(path, 0, size)
+        with file:
+            return file.read(size), stat
 
     def read(self, path: Path, limit: int | None = None, *, fresh: bool = False) -> Read:
         """Reads a whole file, from the cache if it is there. `fresh` checks it in any case.
@@ -318,86 +347,26 @@ class Tree(abc.ABC):
         assert found is not None  # no file has this stat
         return found
 
-    @abc.abstractmethod
-    def part(self, path: Path, stat: Stat, first: int, length: int) -> BinaryIO:
-        """Opens a file at `first`, for `length` bytes or more; `Overtaken` if it is not `stat`."""
-
-    def url(self, path: Path, seconds: int, **answer: str) -> str:
-        """A URL at which a client gets the file for `seconds` seconds; empty if there is none."""
-        return ""
-
-    @abc.abstractmethod
-    def write(self, path: Path, data: Data, *, image: Stat | None = None) -> None:
-        """Puts a derived file in place, whole or not at all, without fsync.
-
-        `Foreign` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
-        """
-
-    def replace(self, path: Path, data: bytes, rev: str) -> None:
-        """Writes a derived file over the one with this rev, "" for none.
-
-        `Overtaken` if it has another rev by now. Only a shared tree checks that: in any other, one
-        process alone writes such files.
-        """
-        self.write(path, data)
-
-    def make_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket needs none
-        """Creates a folder and those above it, unless they exist."""
-
-    @abc.abstractmethod
-    def delete(self, path: Path) -> None:
-        """Removes a derived file; `Foreign` if it is not Lenslet's own."""
-
-    def has_derived(self, path: Path) -> bool:
-        """True if a derived file exists; `Foreign` if another program's is in its place."""
+    def own_rev(self, path: Path) -> str:
+        """Returns the rev of a derived file, "" for none; `Foreign` if it is another program's."""
         try:
             head, stat = (self.own or self).head(path, HEAD_BYTES)
         except NotRegular as error:
             raise Foreign(path) from error
         except NotFound:
-            return False
+            return ""
         if not is_ours(path.name, head, (b"more",) if stat.size > len(head) else ()):
             raise Foreign(path)
-        return True
+        return stat.rev
 
     def check_write(self, path: Path) -> None:
         """Raises why a derived file cannot be put at `path`, as far as that is known."""
-        self.has_derived(path)
+        self.own_rev(path)
         if obstacle := self.obstacle(path.parent):
             raise obstacle
 
-    @abc.abstractmethod
-    def copies(self, paths: Sequence[Path]) -> list[Document]:
-        """Reads those of the documents that exist. One may exist in two trees."""
-
-    @abc.abstractmethod
-    def update(self, paths: Sequence[Path], change: Change, *, derived: bool = False) -> None:
-        """Reads the documents at `paths`, in one folder, and replaces one of them.
-
-        `change` gets the `copies` and returns a path and its new content (None removes it), or
-        None to leave everything. It may raise, and may be called again when another writer was
-        first. What another writer changed after it was read is never overwritten, except a
-        `derived` file in a store without conditional writes. On return the change is on disk,
-        unless it is `derived`. `Unsupported` if a store cannot do this.
-        """
-
-    def rename(self, old: Path, new: Path, data: bytes) -> bool:
-        """Renames the document `old`, which holds `data`, in one step; False if that cannot be.
-
-        `Overtaken` if it holds something else now, `Denied` if the name is not free.
-        """
-        return False
-
-    def where(self, document: Path) -> str:
-        """Returns where a document is written, the same for all trees that have this place."""
-        return f"{self.name}/{document}"
-
-    def remove_folder(self, folder: Path) -> None:  # noqa: B027 - a bucket has none
-        """Removes a folder, if it is empty."""
-
-    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:  # noqa: B027 - an option
+    def sweep(self, folder: Path, leftovers: Iterable[str]) -> None:
         """Removes temporary files of writers that died."""
-
-    @abc.abstractmethod
-    def obstacle(self, folder: Path = ROOT) -> LensletError | None:
-        """Returns why nothing can be written in `folder`, as far as that is known."""
+        for name in leftovers:
+            with contextlib.suppress(LensletError):
+                self.delete(folder.child(name))

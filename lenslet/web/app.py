@@ -86,7 +86,7 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
         folder_jobs=folder_jobs,
         status=status,
         requests=Requests(RESOURCES, status),
-        waiters=Waiters(waiting, is_shared=library.tree.is_shared),
+        waiters=Waiters(waiting, is_shared=not (library.tree.has_stamps or library.tree.own)),
         links=links.Links(library.tree),
     )
     middleware: list[Any] = [

@@ -93,7 +93,10 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
     if req.method == "HEAD":
         resp.content_length = length
     else:
-        file = image.location.tree.part(image.file, stat, first, length)
+        file, now = image.location.tree.open(image.file, first, length)
+        if now.rev != stat.rev:
+            file.close()
+            raise Overtaken(f"{image.path} has changed.")
         resp.set_stream(Part(file, length), length)
 
 

@@ -61,8 +61,7 @@ def read_page(service: Service, location: Location, page: int = 0) -> tuple[byte
     except NotFound:
         service.check_root()
     location = service.library.locator.folder(path, fresh=True)
-    if not location.tree.has_folder(location.folder):  # it was removed a moment ago
-        raise NotFound(f"There is no folder {path}.")
+    location.tree.stamp(location.folder)  # `NotFound` if it was removed a moment ago
     service.jobs.send(Look(path, asked=True))
     found = service.waiters.wait(BUILD_SECONDS, lambda: _page(service, path, page))
     if found is None:

@@ -103,7 +103,7 @@ class Health(Resource):
             return ""
         if time.monotonic() - checked > least:
             try:
-                age = self.service.tree.age(Path(SCAN))
+                age = time.time() - self.service.tree.stat(Path(SCAN)).mtime_ns / 1e9
                 since = times.text(times.now() - dt.timedelta(seconds=int(age)))
                 problem = f"no host scans since {since}{_LEADER}" if age > _SCAN_SECONDS else ""
             except NotFound:

@@ -77,9 +77,7 @@ class Item(Resource):
         """Reads the EXIF of an image now."""
         has_exif_at_end = paths.format_of(image.path).has_exif_at_end
         size = _WHOLE_BYTES if has_exif_at_end else _HEAD_BYTES
-        tree = image.location.tree
-        stat = tree.stat(image.file)
-        head = tree.part(image.file, stat, 0, min(size, stat.size))
+        head, _ = image.location.tree.open(image.file, 0, size)
         with head, descriptor(head) as number:
             return self.service.library.decoders.details(number)
 

@@ -54,8 +54,7 @@ class Links(Resource):
             self.service.images.find(link.path)
             return
         location = self.service.library.locator.folder(link.path)
-        if not location.tree.has_folder(location.folder):
-            raise NotFound(f"There is no folder {link.path}.")
+        location.tree.stamp(location.folder)  # `NotFound` if there is none
 
 
 class OneLink(Resource):

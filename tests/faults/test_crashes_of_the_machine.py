@@ -403,7 +403,6 @@ def check_start(
         for name in names[::8]:
             server.until(lambda name=name: has_preview(server, name))
         server.until(lambda: torn_files(disk / "photos") == [])
-        server.until(lambda: not list(disk.rglob("photos/**/.lenslet-tmp-*")), 90)
 
 
 def has_preview(server: Server, name: str) -> bool:
