@@ -327,17 +327,14 @@ def _facts(image: Image.Image) -> tuple[int, Facts]:
     xmp = _xmp(image)
     taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(xmp), *exif_dates[2:]]), None)
     created_at = _utc(created) if created else None
-    written = metadata.read(xmp, _iptc(image))._asdict()
-    lens = _text(tags.get(_LENS_MODEL)) or written["lens"]
-    facts = Facts(
-        width,
-        height,
-        created_at,
-        taken.isoformat() if taken else None,
-        camera=_camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
-        **{**written, "lens": lens},
+    named = {
+        "camera": _camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
+        "lens": _text(tags.get(_LENS_MODEL)),
+    }
+    written = metadata.read(xmp, _iptc(image)) | {key: name for key, name in named.items() if name}
+    return orientation, Facts(
+        width, height, created_at, taken.isoformat() if taken else None, written
     )
-    return orientation, facts
 
 
 def _text(value: object) -> str:
@@ -346,10 +343,10 @@ def _text(value: object) -> str:
     return name if any(map(str.isalnum, name)) else ""
 
 
-def _camera(make: str, model: str) -> str | None:
+def _camera(make: str, model: str) -> str:
     """Names a camera as people do: by its model, after its make unless the model begins with it."""
     has_make = make and model.lower().startswith(make.split()[0].lower())
-    return (model if has_make else f"{make} {model}".strip())[:MAX_NAME] or None
+    return (model if has_make else f"{make} {model}".strip())[:MAX_NAME]
 
 
 def _xmp(image: Image.Image) -> bytes:

@@ -145,9 +145,7 @@ class Now:
                 read, _ = self.library.decoders.read(number, slow=False, **how)
             if read.hash != self.hash:
                 raise Overtaken(f"{self.image.path} is being written.")
-            found: Item = {"w": read.width, "h": read.height, "hash": read.hash}
-            found |= {"createdAt": read.created_at, "takenAt": read.taken_at}
-            return {key: value for key, value in found.items() if value is not None}
+            return read.keys
         return {"hash": self.hash}
 
     def photo(self, beside: Sidecar) -> Photo:
