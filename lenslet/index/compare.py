@@ -17,10 +17,6 @@ from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_tha
 from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import SETTLED_NS, Stat
 
-# The keys of an item that come from reading its image.
-_FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
-_FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
-_FACTS |= {key: key for key in ("keywords", "title", "caption", "camera", "lens")}
 _OTHERS = ("metaOther", "edited", "strays")  # the last two come from earlier versions
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", *_OTHERS)
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
@@ -234,10 +230,9 @@ def known_facts(same: Item, read: Facts | None) -> Item:
     more = {"facts": FACTS_VERSION, "limit": read.limit}
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}
-    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
     # A thumbnail that was only looked at does not say how it was made; the item may know it.
     thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
-    return {**found, **more, "thumb": thumb or None}
+    return {**read.keys, **more, "thumb": thumb or None}
 
 
 def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
