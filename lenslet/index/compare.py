@@ -13,7 +13,8 @@ from lenslet.config import Settings
 from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
 from lenslet.library.about import About
 from lenslet.library.health import Problem
-from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
+from lenslet.library.item import QUARANTINED, Item
+from lenslet.library.manifest import Dir, Manifest, later_than
 from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import SETTLED_NS, Stat
 
