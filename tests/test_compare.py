@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from lenslet import paths, times
 from lenslet.images import Facts
 from lenslet.index.compare import Plan, Rules, Snapshot, compare
-from lenslet.library.manifest import Item, Manifest
+from lenslet.library.item import Item
+from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import importlib.metadata
-import inspect
 import io
 import pathlib
 import threading
@@ -16,7 +14,7 @@ import zlib
 
 import pytest
 from conftest import CORPUS, draw, encode, exif
-from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageCms
 from playwright.sync_api import Browser
 
 from lenslet.images import Facts, pixels
@@ -265,8 +263,8 @@ def with_chunks(data: bytes, before: bytes, *added: bytes) -> bytes:
     return data[:start] + b"".join(added) + data[start:]
 
 
-ANCILLARY = [b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD", b"tIME", b"hIST",
-             b"acTL", b"fcTL", b"fdAT", b"eXIf", b"prVt"]  # fmt: skip
+ANCILLARY = [b"tEXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD", b"tIME", b"hIST",
+             b"acTL", b"eXIf", b"prVt"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ANCILLARY)
@@ -280,8 +278,15 @@ def test_a_png_with_a_damaged_chunk_that_its_picture_does_not_need_is_shown(kind
             for before in (b"IDAT", b"IEND"):
                 damaged = with_chunks(picture, before, chunk(kind, content, good=good))
                 facts, thumbnail = render(damaged)
-                assert (facts.width, facts.height, facts.warning) == (300, 200, None)
+                assert (facts.width, facts.height) == (300, 200)
                 assert thumbnail.tobytes() == whole
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt"])
+def test_a_png_with_a_chunk_whose_checksum_is_wrong_is_shown_with_a_warning(kind: bytes) -> None:
+    content = b"k\0\0" + zlib.compress(b"text")
+    facts, _ = render(with_chunks(encode(draw(), "PNG"), b"IDAT", chunk(kind, content, good=False)))
+    assert facts.warning == "damaged"
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
@@ -291,50 +296,21 @@ def test_a_png_with_a_damaged_chunk_that_its_picture_needs_says_so(kind: bytes) 
     assert "damaged" in str(error_of(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]).error)
 
 
-@pytest.mark.parametrize("text", [bytes(1 << 20), bytes(4 << 20)], ids=["kept", "refused"])
-def test_text_without_end_keeps_no_png_from_being_shown_and_fills_no_memory(text: bytes) -> None:
-    """A gigabyte of text in each kind of chunk takes no more than a few of them do, nor longer."""
-    packed = zlib.compress(text, 9)
+@pytest.mark.parametrize("size", [1 << 20, 4 << 20])
+def test_text_without_end_in_a_png_fills_no_memory_and_takes_no_time(size: int) -> None:
+    """A gigabyte of text and more in each kind of chunk."""
+    packed = zlib.compress(bytes(size), 9)
     picture, kinds = encode(draw(300, 200), "PNG"), ((b"zTXt", b"\0\0"), (b"iTXt", b"\0\1\0\0\0"))
     for kind, head in kinds:
-        taken = []
-        for count in (20, 1000):
-            many = [chunk(kind, b"%d" % number + head + packed) for number in range(count)]
-            data, started = with_chunks(picture, b"IDAT", *many), time.process_time()
-            tracemalloc.start()
-            facts, _ = render(data)
-            taken.append((tracemalloc.get_traced_memory()[1], time.process_time() - started))
-            tracemalloc.stop()
-            assert (facts.width, facts.warning) == (300, None)
-        (few, quick), (many_bytes, seconds) = taken
-        assert many_bytes < few + (16 << 20)
-        assert seconds < 2 * quick + 1
-
-
-def test_pillow_has_the_names_that_are_changed_or_used_inside_it() -> None:
-    """Its documentation promises none of them, so setup.cfg admits only versions that were tried."""
-    requires = (importlib.metadata.requires("lenslet") or []) + [""]
-    assert {"pillow<14,>=12"} == {each for each in requires if each.startswith("pillow")}
-    ours = PngImagePlugin.PngStream
-    theirs = ours.__bases__[0]
-    assert (theirs.__module__, theirs.__name__) == ("PIL.PngImagePlugin", "PngStream")
-    for method, parameters in (
-        ("call", "cid pos length"),
-        ("crc", "cid data"),
-        ("crc_skip", "cid data"),
-    ):
-        assert list(inspect.signature(getattr(theirs, method)).parameters)[1:] == parameters.split()
-    text = PngImagePlugin.PngInfo()
-    text.add_text("a", "b" * 100, zip=True)
-    with Image.open(io.BytesIO(encode(draw(300, 200), "PNG", pnginfo=text))) as image:
-        assert isinstance(image, PngImagePlugin.PngImageFile)
-        assert type(image.png) is ours
-        assert image.png.text_memory == 100 and image.png.fp is image.fp
-        assert image.tile
-        image.load()
-        assert image.tile == []
-    handlers = [JpegImagePlugin.MARKER[marker][2] for marker in (0xFFEC, 0xFFED)]
-    assert handlers[0] is JpegImagePlugin.APP is not handlers[1]
+        many = [chunk(kind, b"%d" % number + head + packed) for number in range(1000)]
+        source = io.BytesIO(with_chunks(picture, b"IDAT", *many))
+        started = time.process_time()
+        tracemalloc.start()
+        pixels.render(source, long_edge=256, quality=70, max_pixels=10**8)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < 200 << 20
+        assert time.process_time() - started < 5
 
 
 class Files(http.server.SimpleHTTPRequestHandler):
@@ -345,7 +321,7 @@ class Files(http.server.SimpleHTTPRequestHandler):
 @pytest.mark.slow
 @pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")
 def test_what_a_browser_shows_of_the_corpus_is_shown(browser: Browser, tmp_path) -> None:
-    """A browser shows what it paints something of; docs/api.md has the one exception."""
+    """A browser shows what it paints something of; docs/api.md says which are exceptions."""
     folder = pathlib.Path(str(CORPUS))
     files = [path for path in folder.rglob("*.*") if path.suffix in (".jpg", ".png", ".webp")]
     assert len(files) > 200
@@ -378,7 +354,13 @@ def test_what_a_browser_shows_of_the_corpus_is_shown(browser: Browser, tmp_path)
         with path.open("rb") as file:
             made = pixels.render(file, long_edge=256, quality=70, max_pixels=10**9)[1]
         ours |= {path.name} if made else set()
-    assert shown - ours == {"8e20d2_c-m2-a46ce91d8975a017917156b8824f936e.png"}
+    assert shown - ours == {
+        "8e20d2_c-m2-a46ce91d8975a017917156b8824f936e.png",  # a palette
+        "1b7767_c-9a3e0c7b687b526987e2270541002d47.png",  # compressed text
+        "116505_m1-9bec9d0461c0ef0f5faf16d0d4bdcc13.png",
+        "17bf57_9a3e0c7b687b526987e2270541002d47.png",
+        "d8d646_png_decompression_dos.png",
+    }
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -469,9 +451,10 @@ def test_every_good_file_of_the_corpus_has_a_thumbnail(file: pathlib.Path) -> No
     assert abs(thumbnail.width - thumbnail.height * upright) <= max(1.0, upright)
 
 
-WHOLE = {  # only chunks that the picture does not need are broken
-    "9483a7_e76546768d4a8f2f4c39339345c7614c.png": "shown whole",
-    "d8d646_png_decompression_dos.png": "shown whole",
+OTHERS = {  # Pillow reads no such profile, and no such text, although the picture is whole
+    "9483a7_e76546768d4a8f2f4c39339345c7614c.png": "damaged",
+    "d8d646_png_decompression_dos.png": "cannot be decoded: Decompressed data too large for "
+    "PngImagePlugin.MAX_TEXT_CHUNK",
 }
 
 
@@ -481,4 +464,4 @@ def test_every_broken_file_of_the_corpus_is_shown_in_part_or_says_why(file: path
     facts, thumbnail = pixels.render(source, long_edge=256, quality=70, max_pixels=10**8)
     assert bool(facts.error) != bool(thumbnail)
     what = str(facts.error or facts.warning or "shown whole")
-    assert what == WHOLE.get(file.name, what) and (what != "shown whole" or file.name in WHOLE)
+    assert what == OTHERS.get(file.name, what) and what != "shown whole"

@@ -16,67 +16,74 @@ from PIL import Image
 from written import UTF_8, alt, app13, bag, iim, packet
 
 from lenslet.images import metadata
-from lenslet.images.metadata import Written
+
+
+def said(
+    keywords: list[str] | None = None, title: str = "", caption: str = "", lens: str = ""
+) -> dict[str, Any]:
+    found = {"keywords": keywords, "title": title, "caption": caption, "lens": lens}
+    return {key: value for key, value in found.items() if value}
+
 
 PACKETS = [
-    (packet(bag("dc:subject", "beach", " Ko\u0308ln ", "", "beach")), Written(["beach", "Köln"])),
+    (packet(bag("dc:subject", "beach", " Ko\u0308ln ", "", "beach")), said(["beach", "Köln"])),
     (packet(bag("dc:subject", "Berlin") + bag("lr:hierarchicalSubject", "Places|Germany|Berlin")),
-     Written(["Berlin", "Places", "Germany"])),
-    (packet(alt("dc:title", de="Strand", x_default="Beach")), Written(None, "Beach")),
-    (packet(alt("dc:title", de="Strand", fr="Plage")), Written(None, "Strand")),
-    (packet(alt("dc:description", x_default="Two\r\nlines &amp; &#8364;")), Written(None, None, "Two\nlines & €")),
-    (packet("", 'dc:title="Short" dc:description="Also"'), Written(None, "Short", "Also")),
-    (packet("<dc:title>Plain</dc:title>"), Written(None, "Plain")),
-    (packet(alt("dc:description", x_default="OLYMPUS DIGITAL CAMERA         ")), Written()),
-    (packet(bag("dc:subject", "kept") + "<dc:title><rdf:Alt><rdf:li>cut"), Written(["kept"])),
-    (packet(bag("dc:subject", "kept") + alt("dc:title", x="&unknown;")), Written(["kept"])),
-    (b'<!DOCTYPE x [<!ENTITY e "no">]>' + packet(bag("dc:subject", "&e;", "no")), Written()),
-    (packet("<a>" * 30 + bag("dc:subject", "deep") + "</a>" * 30), Written()),
-    (packet(bag("dc:subject", *map(str, range(600)))), Written(list(map(str, range(500))))),
+     said(["Berlin", "Places", "Germany"])),
+    (packet(alt("dc:title", de="Strand", x_default="Beach")), said(None, "Beach")),
+    (packet(alt("dc:title", de="Strand", fr="Plage")), said(None, "Strand")),
+    (packet(alt("dc:description", x_default="Two\r\nlines &amp; &#8364;")), said(None, "", "Two\nlines & €")),
+    (packet("", 'dc:title="Short" dc:description="Also"'), said(None, "Short", "Also")),
+    (packet("<dc:title>Plain</dc:title>"), said(None, "Plain")),
+    (packet(alt("dc:description", x_default="OLYMPUS DIGITAL CAMERA         ")), said()),
+    (packet(bag("dc:subject", "kept") + "<dc:title><rdf:Alt><rdf:li>cut"), said()),
+    (packet(bag("dc:subject", "kept") + alt("dc:title", x="&unknown;")), said()),
+    (b'<!DOCTYPE x [<!ENTITY e "no">]>' + packet(bag("dc:subject", "&e;", "yes")), said(["no", "yes"])),
+    (packet("<a>" * 30 + bag("dc:subject", "deep") + "</a>" * 30), said()),
+    (packet(bag("dc:subject", *map(str, range(600)))), said(list(map(str, range(500))))),
     (packet(bag("dc:subject", "k" * 300) + alt("dc:title", a="t" * 600) + alt("dc:description", a="c" * 5000)),
-     Written(["k" * 200], "t" * 500, "c" * 4000)),
-    (packet(bag("dc:subject", "large") + " " * (1 << 20)), Written()),
-    (packet(bag("dc:subject", "x")).decode().encode("utf-16"), Written()),
-    (packet("", 'aux:Lens="18.0-70.0 mm f/3.5-4.5"'), Written(lens="18.0-70.0 mm f/3.5-4.5")),
-    (packet("<aux:Lens>EF50mm</aux:Lens>"), Written(lens="EF50mm")),
-    (b"", Written()),
+     said(["k" * 200], "t" * 500, "c" * 4000)),
+    (packet(bag("dc:subject", "large") + " " * (1 << 20)), said()),
+    (packet(bag("dc:subject", "x")).decode().encode("utf-16"), said()),
+    (packet("", 'aux:Lens="18.0-70.0 mm f/3.5-4.5"'), said(lens="18.0-70.0 mm f/3.5-4.5")),
+    (packet("<aux:Lens>EF50mm</aux:Lens>"), said(lens="EF50mm")),
+    (b"", said()),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("xmp", "wanted"), PACKETS)
-def test_what_a_packet_of_xmp_says(xmp: bytes, wanted: Written) -> None:
+def test_what_a_packet_of_xmp_says(xmp: bytes, wanted: dict[str, Any]) -> None:
     assert metadata.read(xmp, b"") == wanted
 
 
 RECORDS = [
     (iim(UTF_8, (2, 5, "Käse".encode()), (2, 25, b"a"), (2, 25, b"b\0"), (2, 120, b"One\rtwo")),
-     Written(["a", "b"], "Käse", "One\ntwo")),
-    (iim((2, 25, "Käse".encode()), (2, 25, "Öl".encode("latin-1"))), Written(["Käse", "Öl"])),
-    (iim((2, 5, "Œuvre – 10 €".encode("cp1252"))), Written(title="Œuvre – 10 €")),
-    (iim((2, 5, b"\x81\xd6l")), Written(title="Öl")),  # nothing in Windows-1252
-    (iim(UTF_8, (2, 25, "Kä".encode()[:-1])), Written(["K"])),  # cut in the middle of a letter
-    (iim((2, 25, b"kept"), (2, 25, b"cut off"))[:-3], Written(["kept"])),
-    (iim((2, 25, b"kept")) + b"\x1c\x02\x19\xff\xff" + b"x" * 99, Written(["kept"])),
-    (b"nonsense" + iim((2, 25, b"x")), Written()),
+     said(["a", "b"], "Käse", "One\ntwo")),
+    (iim((2, 25, "Käse".encode()), (2, 25, "Öl".encode("latin-1"))), said(["Käse", "Öl"])),
+    (iim((2, 5, "Œuvre – 10 €".encode("cp1252"))), said(title="Œuvre – 10 €")),
+    (iim((2, 5, b"\x81\xd6l")), said(title="Öl")),  # nothing in Windows-1252
+    (iim(UTF_8, (2, 25, "Kä".encode()[:-1])), said(["K"])),  # cut in the middle of a letter
+    (iim((2, 25, b"kept"), (2, 25, b"cut off"))[:-3], said(["kept"])),
+    (iim((2, 25, b"kept")) + b"\x1c\x02\x19\xff\xff" + b"x" * 99, said(["kept"])),
+    (b"nonsense" + iim((2, 25, b"x")), said()),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("iptc", "wanted"), RECORDS)
-def test_what_records_of_iptc_say(iptc: bytes, wanted: Written) -> None:
+def test_what_records_of_iptc_say(iptc: bytes, wanted: dict[str, Any]) -> None:
     assert metadata.read(b"", iptc) == wanted
 
 
 def test_keywords_of_both_are_joined_and_the_title_of_xmp_counts() -> None:
     xmp = packet(bag("dc:subject", "a", "b") + alt("dc:title", x_default="X"))
     iptc = iim((2, 5, b"I"), (2, 25, b"b"), (2, 25, b"c"), (2, 120, b"Caption"))
-    assert metadata.read(xmp, iptc) == Written(["a", "b", "c"], "X", "Caption")
+    assert metadata.read(xmp, iptc) == said(["a", "b", "c"], "X", "Caption")
 
 
 @given(st.binary(), st.binary())
 def test_nothing_raises_an_error(xmp: bytes, iptc: bytes) -> None:
     inner = packet(bag("dc:subject", "a"))
     for found in (metadata.read(inner[:200] + xmp + inner[200:], iptc), metadata.read(xmp, iptc)):
-        assert all(0 < len(each) <= 200 for each in found.keywords or ())
+        assert all(0 < len(each) <= 200 for each in found.get("keywords", ()))
 
 
 # In items and in search

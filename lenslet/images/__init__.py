@@ -3,7 +3,7 @@
 `pixels` is the only importer of Pillow, besides the demo. Nothing here knows storage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # The version of what is read from an image, raised with every new fact. Items of an older version
@@ -30,26 +30,37 @@ PREVIEW_RENDERING = rendering(**PREVIEW)
 class Facts:
     """An image's upright size in pixels and, if it says so, when it was taken.
 
-    `keywords`, `title` and `caption` are what people wrote into it. `camera` and `lens` took it.
-    `created_at` is in UTC, `taken_at` as the camera's clock showed it. `warning` says what is wrong
-    with an image that can be decoded in part. If it cannot be decoded at all, `error` says why, and
-    the other fields come from its header. If that is damaged too, width and height are 0. `hash` is
-    that of the file, and `rev` says which file it was. `limit` is the setting that refused it, with
-    its value. `thumb` identifies its thumbnail: a digest and, if it was made now, how.
+    `created_at` is in UTC, `taken_at` as the camera's clock showed it. `written` is what cameras
+    and people wrote into it, by keys of an item. `warning` says what is wrong with an image that
+    can be decoded in part. If it cannot be decoded at all, `error` says why, and the other fields
+    come from its header. If that is damaged too, width and height are 0. `hash` is that of the
+    file, and `rev` says which file it was. `limit` is the setting that refused it, with its value.
+    `thumb` identifies its thumbnail: a digest and, if it was made now, how.
     """
 
     width: int = 0
     height: int = 0
     created_at: str | None = None
     taken_at: str | None = None
-    keywords: list[str] | None = None
-    title: str | None = None
-    caption: str | None = None
-    camera: str | None = None
-    lens: str | None = None
+    written: dict[str, Any] = field(default_factory=dict)
     warning: str | None = None
     error: str | None = None
     hash: str | None = None
     limit: str | None = None
     thumb: str | None = None
     rev: str = ""
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys of an item that say what the image shows, without those that are not known."""
+        found = {
+            "w": self.width,
+            "h": self.height,
+            "hash": self.hash,
+            "createdAt": self.created_at,
+            "takenAt": self.taken_at,
+            "warning": self.warning,
+            "error": self.error,
+            **self.written,
+        }
+        return {key: value for key, value in found.items() if value is not None}

@@ -14,6 +14,7 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     UnidentifiedImageError,
@@ -23,7 +24,7 @@ from PIL.Image import Resampling, Transpose
 
 from lenslet import times
 from lenslet.bounds import MAX_NAME, clean_line
-from lenslet.errors import LensletError, UnreadableImage, one_line
+from lenslet.errors import LensletError, one_line
 from lenslet.images import NEEDS_MEMORY, Facts, metadata
 from lenslet.paths import FORMATS
 
@@ -31,8 +32,6 @@ from lenslet.paths import FORMATS
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 _NAMES = [each.name for each in FORMATS]
 _JPEG = JpegImagePlugin.JpegImageFile  # also one that holds several pictures: `format` is MPO then
-_TEXT_BYTES = 16 << 20  # of a PNG, decompressed
-_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 _UPRIGHT = {
@@ -56,7 +55,6 @@ _DATE = re.compile(
     r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})"
     r"(?:[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)?)?\s*"
 )
-_OFFSET = re.compile(r"\s*(?:(Z)|([+-])(\d\d):?(\d\d))\s*")
 _XMP_DATES = tuple(
     re.compile(rb"%s(?:>|=[\"'])([0-9T:.+\-Z]{10,40})" % name)
     for name in (b"exif:DateTimeOriginal", b"photoshop:DateCreated", b"xmp:CreateDate")
@@ -79,55 +77,37 @@ _CHUNK_BYTES = 8 << 20
 _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
-_PROFILE_BYTES, _CACHED_PROFILE_BYTES = 4 << 20, 64 << 10  # of an ICC profile
+_PROFILE_BYTES = 4 << 20  # of an ICC profile
 
 
 class TakesLong(Exception):
     """The header of an image says that decoding it takes long."""
 
 
-class _Chunks(PngImagePlugin.PngStream):
-    """The chunks of a PNG. Of the ancillary ones, those that are damaged are passed over.
+class _TooManyPixels(Exception):
+    """An image that `MAX_PIXELS` refuses."""
 
-    So do browsers: the picture does not need them (PNG, 5.4). Those of an animation are not read
-    at all. After `_TEXT_BYTES` of text, no more ancillary ones are read; one that cannot be read
-    counts as the most that Pillow decompresses of one.
+
+def render(source: BinaryIO, **how: Any) -> tuple[Facts, bytes]:
+    """Returns an image's facts and its WebP thumbnail; `how` are the parameters of `_render`.
+
+    A damaged image is read once more, as far as that goes, and the facts have a `warning`. If it
+    cannot be decoded at all, they have an `error`, and there is no thumbnail.
     """
-
-    def call(self, cid: bytes, pos: int, length: int) -> bytes:
-        is_needed = not _is_ancillary(cid)
-        try:
-            if is_needed or (self.text_memory <= _TEXT_BYTES and cid not in _ANIMATION):
-                return super().call(cid, pos, length)
-        except (SyntaxError, ValueError, IndexError):
-            if is_needed:
-                raise
-            self.text_memory += PngImagePlugin.MAX_TEXT_CHUNK
-        assert self.fp is not None
-        self.fp.seek(pos + length)
-        return b""
-
-    def crc(self, cid: bytes, data: bytes) -> None:
-        (self.crc_skip if _is_ancillary(cid) else super().crc)(cid, data)
+    facts, data = _render(source, **how)
+    if not facts.error or facts.limit or facts.error.startswith(NEEDS_MEMORY):
+        return facts, data
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        again, data = _render(source, **how)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if again.error:
+        return facts, b""
+    return replace(again, warning="truncated" if "truncated" in facts.error else "damaged"), data
 
 
-def _is_ancillary(cid: bytes) -> bool:
-    return cid[:1].islower()
-
-
-PngImagePlugin.PngStream = _Chunks  # type: ignore[misc]
-
-
-def _photoshop(image: _JPEG, marker: int) -> None:
-    """Reads Photoshop's segment of a JPEG; one that is cut off does not make it unreadable."""
-    with contextlib.suppress(IndexError):
-        JpegImagePlugin.APP(image, marker)
-
-
-JpegImagePlugin.MARKER[0xFFED] = ("APP13", "Photoshop", _photoshop)  # type: ignore[assignment]
-
-
-def render(
+def _render(
     source: BinaryIO,
     *,
     long_edge: int,
@@ -137,42 +117,41 @@ def render(
     thumbnail: bool = True,
     quickly: bool = False,
 ) -> tuple[Facts, bytes]:
-    """Returns an image's facts and its WebP thumbnail (empty bytes unless `thumbnail`).
+    """Reads an image in one go; the thumbnail is empty unless `thumbnail`.
 
-    The thumbnail is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels
-    and never enlarged. `memory` is how many bytes this process may take. If the image cannot be
-    decoded, the facts have an `error`. Errors of reading `source` are raised and, if it must be
-    done `quickly`, `TakesLong`.
+    It is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels and never
+    enlarged. `memory` is how many bytes this process may take. Errors of reading `source` are
+    raised and, if it must be done `quickly`, `TakesLong`.
     """
     facts = Facts(*_webp_size(_head(source)))
     try:
         # Pillow reserves the memory of a WebP's picture while it opens it.
         _check_size(facts, max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
-        file: Any = _Completed(source)
-        with Image.open(file, formats=_NAMES) as image:
-            size = image.size
+        with Image.open(source, formats=_NAMES) as image:
+            size, is_png = image.size, image.format == "PNG"
             facts = Facts(*size)
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
                 raise TakesLong
-            if image.format != "PNG" or "exif" in image.info:  # a PNG may have it after its pixels
+            if not is_png or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image)
             _check_size(facts, max_pixels)
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
             draft = thumbnail and image.draft(None, (target[0] * 5 // 4, target[1] * 5 // 4))
             box = draft[1] if draft else (0.0, 0.0, float(size[0]), float(size[1]))
-            if thumbnail or image.format == "PNG":
-                warning = _decode(image) or ("truncated" if file.was_cut else None)
-                if image.format == "PNG":
-                    orientation, facts = _facts(image)
-                facts = replace(facts, warning=warning)
+            if thumbnail or is_png:
+                image.load()
+                if ImageFile.LOAD_TRUNCATED_IMAGES and not image.getbbox(alpha_only=False):
+                    raise ValueError("nothing of it can be read")
+            if is_png:
+                orientation, facts = _facts(image)
             if not thumbnail:
                 return facts, b""
             return facts, _thumbnail(image, size, target, box, orientation, quality)
-    except UnreadableImage as error:
-        return replace(facts, error=str(error), limit=f"MAX_PIXELS={max_pixels}"), b""
     except UnidentifiedImageError:
         return replace(facts, error=_other_format(_head(source))), b""
+    except _TooManyPixels as error:
+        return replace(facts, error=str(error), limit=f"MAX_PIXELS={max_pixels}"), b""
     except MemoryError:
         return replace(facts, error=f"{NEEDS_MEMORY} ({memory >> 20} MB)"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
@@ -204,47 +183,13 @@ def chunks(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
-    """Raises `UnreadableImage`, or `MemoryError` for an image of more than `most` pixels."""
+    """Raises `_TooManyPixels`, or `MemoryError` for an image of more than `most` pixels."""
     pixels = facts.width * facts.height
     if pixels > max_pixels:
         size = f"{facts.width}×{facts.height}"
-        raise UnreadableImage(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
+        raise _TooManyPixels(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
     if pixels > most:
         raise MemoryError
-
-
-class _Completed:
-    """The file of an image; a JPEG ends with the marker for its end, also if that was cut off."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._end = b"\xff\xd9" if _head(file).startswith(b"\xff\xd8") else b""
-        self.was_cut = False
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        if data or not self._end:
-            return data
-        data, self._end, self.was_cut = self._end, b"", True
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-def _decode(image: Image.Image) -> str | None:
-    """Decodes an image; returns a warning if only a part could be decoded."""
-    try:
-        image.load()
-        return None
-    except (OSError, SyntaxError, ValueError) as error:
-        storage_failed = isinstance(error, OSError) and error.errno is not None
-        if storage_failed or image.format == "WEBP":
-            raise
-        image.tile = []  # type: ignore[attr-defined]  # so that it counts as decoded
-        if not image.getbbox(alpha_only=False):
-            raise
-        return "truncated" if "truncated" in str(error).lower() else "damaged"
 
 
 def _head(source: BinaryIO) -> bytes:
@@ -347,15 +292,14 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     colours = image.convert(image.mode[:-1]) if alpha else image
     transform = None
     if profile and len(profile) <= _PROFILE_BYTES:
-        build = _to_srgb if len(profile) <= _CACHED_PROFILE_BYTES else _to_srgb.__wrapped__
-        transform = build(profile, colours.mode)
+        transform = _to_srgb(profile, colours.mode)
     colours = (transform.apply(colours) if transform else colours).convert("RGB")
     if alpha:
         colours.putalpha(alpha)
     return colours
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -383,17 +327,14 @@ def _facts(image: Image.Image) -> tuple[int, Facts]:
     xmp = _xmp(image)
     taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(xmp), *exif_dates[2:]]), None)
     created_at = _utc(created) if created else None
-    written = metadata.read(xmp, _iptc(image))._asdict()
-    lens = _text(tags.get(_LENS_MODEL)) or written["lens"]
-    facts = Facts(
-        width,
-        height,
-        created_at,
-        taken.isoformat() if taken else None,
-        camera=_camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
-        **{**written, "lens": lens},
+    named = {
+        "camera": _camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
+        "lens": _text(tags.get(_LENS_MODEL)),
+    }
+    written = metadata.read(xmp, _iptc(image)) | {key: name for key, name in named.items() if name}
+    return orientation, Facts(
+        width, height, created_at, taken.isoformat() if taken else None, written
     )
-    return orientation, facts
 
 
 def _text(value: object) -> str:
@@ -402,10 +343,10 @@ def _text(value: object) -> str:
     return name if any(map(str.isalnum, name)) else ""
 
 
-def _camera(make: str, model: str) -> str | None:
+def _camera(make: str, model: str) -> str:
     """Names a camera as people do: by its model, after its make unless the model begins with it."""
     has_make = make and model.lower().startswith(make.split()[0].lower())
-    return (model if has_make else f"{make} {model}".strip())[:MAX_NAME] or None
+    return (model if has_make else f"{make} {model}".strip())[:MAX_NAME]
 
 
 def _xmp(image: Image.Image) -> bytes:
@@ -451,15 +392,10 @@ def _ascii(value: object) -> str:
     return value.split("\0")[0] if isinstance(value, str) else ""
 
 
-def _offset(text: str) -> dt.timezone | None:
-    match = _OFFSET.fullmatch(text)
-    if not match:
-        return None
-    hours, minutes = int(match[3] or 0), int(match[4] or 0)
-    if hours > 15 or minutes > 59:
-        return None
-    offset = dt.timedelta(hours=hours, minutes=minutes)
-    return dt.timezone(-offset if match[2] == "-" else offset)
+def _offset(text: str) -> dt.tzinfo | None:
+    with contextlib.suppress(ValueError):
+        return dt.datetime.strptime(text.strip()[:6], "%z").tzinfo
+    return None
 
 
 def details(file: BinaryIO) -> dict[str, Any]:

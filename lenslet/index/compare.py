@@ -14,14 +14,11 @@ from lenslet.config import Settings
 from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
 from lenslet.library.about import About
 from lenslet.library.health import Problem
-from lenslet.library.manifest import QUARANTINED, Dir, Item, Manifest, later_than
+from lenslet.library.item import QUARANTINED, Item
+from lenslet.library.manifest import Dir, Manifest, later_than
 from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import Stat
 
-# The keys of an item that come from reading its image.
-_FACTS = {"w": "width", "h": "height", "hash": "hash", "createdAt": "created_at"}
-_FACTS |= {"takenAt": "taken_at", "warning": "warning", "error": "error"}
-_FACTS |= {key: key for key in ("keywords", "title", "caption", "camera", "lens")}
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
@@ -219,10 +216,9 @@ def known_facts(same: Item, read: Facts | None) -> Item:
     more = {"facts": FACTS_VERSION, "limit": read.limit}
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}
-    found = {key: getattr(read, fact) for key, fact in _FACTS.items()}
     # A thumbnail that was only looked at does not say how it was made; the item may know it.
     thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
-    return {**found, **more, "thumb": thumb or None}
+    return {**read.keys, **more, "thumb": thumb or None}
 
 
 def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:

@@ -14,7 +14,7 @@ from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
 from lenslet.index.images import Wanted
 from lenslet.index.record import RETRY_SECONDS
 from lenslet.library import Library
-from lenslet.library.manifest import QUARANTINED
+from lenslet.library.item import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
 from lenslet.storage.tree import Stat, Tree, read_thumbnail
 from lenslet.times import Clock

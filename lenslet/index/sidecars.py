@@ -10,8 +10,9 @@ from lenslet.errors import LensletError, Overtaken, one_line
 from lenslet.images import Facts
 from lenslet.index.compare import Snapshot, known_facts, knows_sidecar, unchanged
 from lenslet.library import orphans, sidecar
+from lenslet.library.item import Item
 from lenslet.library.location import Location
-from lenslet.library.manifest import Item, Manifest
+from lenslet.library.manifest import Manifest
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Document, Found, Photo, Sidecar
 

@@ -3,54 +3,28 @@
 import bisect
 import contextlib
 import datetime as dt
-import functools
 import itertools
 import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any
 
 import orjson
 
 from lenslet import paths, times
-from lenslet.bounds import (
-    DERIVED_BYTES,
-    DIRS_BYTES,
-    DOCUMENT_BYTES,
-    MAX_CAPTION,
-    MAX_NAME,
-    MAX_TAG_CHARACTERS,
-    MAX_TAGS,
-    MAX_TITLE,
-    PAGE_BYTES,
-    loads,
-)
-from lenslet.errors import Conflict, Denied, NotFound, Overtaken, TooLarge
+from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
+from lenslet.errors import Denied, NotFound, Overtaken, TooLarge
 from lenslet.library.about import KEYS, About
+from lenslet.library.item import Item, are_items
 from lenslet.paths import MANIFEST, Path
-from lenslet.storage.s3 import time_of
-from lenslet.storage.tree import HEAD_BYTES, Stat, Tree, is_ours
+from lenslet.storage.tree import Stat, Tree, is_ours
 
-Item = dict[str, Any]
 Dir = dict[str, str]
 
-QUARANTINED = "quarantined"  # first word of the error of an image that kills its reader
-_NEEDED: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev"), str)
-_NEEDED |= dict.fromkeys(("w", "h", "size"), int) | dict.fromkeys(("hasThumb", "hasMeta"), bool)
-_OPTIONAL = {"hash", "createdAt", "takenAt", "warning", "error", "addedAt", "modifiedAt"}
-_OPTIONAL |= {"metaRev", "metaError", "thumb", "limit"}
-_LONGEST = {"notes": DOCUMENT_BYTES, "title": MAX_TITLE, "caption": MAX_CAPTION}
-_LONGEST |= {"camera": MAX_NAME, "lens": MAX_NAME}  # characters
-_OPTIONAL |= _LONGEST.keys()
-_LISTS = ("tags", "keywords")  # of strings
-_TYPES = frozenset(each.media_type for each in paths.FORMATS)
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
-_DIGEST = re.compile("blake3:[0-9a-f]{64}")
-_HASH = re.compile(b'"hash":"(%b)"' % _DIGEST.pattern.encode())
-_MOST_ITEMS, _MOST_PAGES, _MOST_PIXELS = 100_000_000, 4_000, 2**32
-_MOST_KEYS = 100  # of an item
+_HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -74,14 +48,6 @@ class Manifest:
     about: About = field(default_factory=dict)
 
 
-class _Head(NamedTuple):
-    """What the `_index.json` of a manifest with pages says. Of each page: its first item's name."""
-
-    generated_at: str
-    item_count: int
-    first_names: list[str]
-
-
 def is_page(name: str) -> bool:
     """True if a file's name is that of a manifest's page."""
     return name.startswith("_") and _PAGE.fullmatch(name) is not None
@@ -100,14 +66,9 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     A page has at most `page_size` items and `PAGE_BYTES`; the first one has the subfolders too.
     """
     lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
-    page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))  # bytes may end pages too
-    dirs = b',"dirs":' + orjson.dumps(manifest.dirs)
-    if manifest.about:
-        dirs += b"," + orjson.dumps(manifest.about)[1:-1]
-    if manifest.reader:
-        dirs += b',"reader":' + orjson.dumps(manifest.reader)
-    if manifest.unsupported:
-        dirs += b',"unsupported":' + orjson.dumps(manifest.unsupported)
+    more = {"reader": manifest.reader, "unsupported": manifest.unsupported}
+    about = manifest.about | {key: value for key, value in more.items() if value}
+    dirs = b"," + orjson.dumps({"dirs": manifest.dirs} | about)[1:-1]
     starts = _starts(list(map(len, lines)), page_size, PAGE_BYTES - len(dirs))
     if len(starts) <= 1:
         return {MANIFEST: _encode_head(manifest) + _encode_items(lines) + dirs + _END}
@@ -227,12 +188,12 @@ def pages(tree: Tree, folder: Path) -> Iterator[dict[str, Any]]:
 
     Raises what `read` raises, and `Overtaken` if the manifest is written anew meanwhile.
     """
-    first = _parse(read(tree, folder)[0])
+    first = _parse(folder, read(tree, folder)[0])
     count, generation = first.get("pageCount", 1), first["generatedAt"]
     yield first
     for number in range(1, count):
         try:
-            page = _parse(read(tree, folder, number)[0])
+            page = _parse(folder, read(tree, folder, number)[0])
         except IndexError as error:
             raise Overtaken(f"{folder or '/'} has changed.") from error
         if page["generatedAt"] != generation:
@@ -241,86 +202,78 @@ def pages(tree: Tree, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, Stat]:
-    data, stat = _read_file(tree, folder, MANIFEST, fresh=fresh)
-    head = _head_of_pages(data)
-    if page >= (len(head.first_names) if head else 1):
-        raise IndexError(page)
     name = MANIFEST
-    if head is not None:
-        name, mark = page_name(page), b'"generatedAt":' + orjson.dumps(head.generated_at)
-        data, stat = _read_file(tree, folder, name, fresh=fresh)
+    data, stat = tree.read(folder.child(name), fresh=fresh)
+    head = _head(folder, data)
+    if page >= (len(head["pages"]) if head else 1):
+        raise IndexError(page)
+    if head:
+        name, mark = page_name(page), b'"generatedAt":' + orjson.dumps(head["generatedAt"])
+        data, stat = tree.read(folder.child(name), fresh=fresh)
         if mark not in data[:_HEAD_BYTES]:
             raise NotFound(f"Page {page} of {folder} is of another generation.")
-    check = functools.partial(_is_sound, folder, page, data, head)
+
+    def check() -> bool:
+        with contextlib.suppress(NotFound):
+            found = _parse(folder, data)
+            numbers = found.get("page"), found.get("pageCount"), found.get("itemCount")
+            return not head or numbers == (page, len(head["pages"]), head["itemCount"])
+        return False
+
     if not (tree.cache.is_sound(folder.child(name), stat, check) if tree.cache else check()):
         raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
     return data, stat
 
 
-def _is_sound(folder: Path, page: int, data: bytes, head: _Head | None) -> bool:
-    """True if a file is valid as this page, and may be sent."""
-    try:
-        return _is_page(_parse(data), folder, page, head)
-    except NotFound:
-        return False
+def _head(folder: Path, data: bytes) -> dict[str, Any] | None:
+    """Parses an `_index.json` that has pages; None if it has its items itself."""
+    if data.find(_ITEMS, 0, _HEAD_BYTES) >= 0:
+        return None
+    return {"pages": [], "itemCount": 0} | _parse(folder, data)
 
 
-def _is_page(found: dict[str, Any], folder: Path, page: int, head: _Head | None) -> bool:
-    """True if a parsed file is valid as this page; `head` is that of a manifest with several."""
-    numbers = [found.get(key) for key in ("page", "pageCount", "itemCount")]
-    if head and numbers != [page, len(head.first_names), head.item_count]:
-        return False
-    starts, generated = found.get("starts", []), found.get("generatedAt")
+def _parse(folder: Path, data: bytes) -> dict[str, Any]:
+    """Parses a file of a manifest; `NotFound` if it is torn, of another folder, or nonsense.
+
+    Anybody may have edited it.
+    """
+    start = _START + orjson.dumps(f"{folder}/" if folder else "") + b","
+    if data.startswith(start) and data.endswith(_END):
+        with contextlib.suppress(ValueError):
+            found = loads(data)
+            if _is_sound(found, folder):
+                return dict(found)
+    raise NotFound(f"The manifest of {folder or '/'} is torn or nonsense.")
+
+
+def _is_sound(found: dict[str, Any], folder: Path) -> bool:
+    generated, reader, dirs = (found.get(key) for key in ("generatedAt", "reader", "dirs"))
     return (
-        isinstance(starts, list)
-        and all(isinstance(each, int) for each in starts)
-        and bool(generated)
-        and _is_time(generated)
-        and _are_items(found.get("items"), folder)
-        and (page > 0 or _are_dirs(found.get("dirs")))
+        _is_time(generated)
+        and are_items(found.get("items", []), folder)
+        and _is_list(dirs or [], dict)
+        and all(_is_map(each, str) and {"name", "kind"} <= each.keys() for each in dirs or ())
+        and _is_list(found.get("starts", []), int)
+        and _is_list(found.get("pages", []), str)
+        and isinstance(found.get("itemCount", 0), int)
+        and _is_map(found.get("unsupported", {}), int)
+        and (reader is None or (_is_map(reader, str) and _is_time(reader.get("at"))))
         and all(isinstance(found.get(key, ""), str) for key in KEYS)
     )
 
 
-def _read_file(tree: Tree, folder: Path, name: str, *, fresh: bool = False) -> tuple[bytes, Stat]:
-    data, stat = tree.read(folder.child(name), fresh=fresh)
-    return _complete(folder, data), stat
+def _is_time(text: Any) -> bool:
+    with contextlib.suppress(TypeError, ValueError):
+        return bool(times.parse(text))
+    return False
 
 
-def _complete(folder: Path, data: bytes) -> bytes:
-    """Returns a file of a manifest; `NotFound` if it is torn or not this folder's."""
-    start = _START + orjson.dumps(f"{folder}/" if folder else "") + b","
-    if not (data.startswith(start) and data.endswith(_END)):
-        raise NotFound(f"The manifest of {folder or '/'} is torn.")
-    return data
+def _is_list(found: Any, kind: type) -> bool:
+    return isinstance(found, list) and all(isinstance(each, kind) for each in found)
 
 
-def _head_of_pages(data: bytes) -> _Head | None:
-    """Parses an `_index.json` that has pages; None if it has its items itself."""
-    if data.find(_ITEMS, 0, _HEAD_BYTES) >= 0:
-        return None
-    return _parse_head(_parse(data))
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        found = loads(data)
-    except ValueError as error:
-        raise NotFound("A manifest is torn.") from error
-    if not isinstance(found, dict):
-        raise NotFound("A manifest is not an object.")
-    return found
-
-
-def _parse_head(found: dict[str, Any]) -> _Head:
-    """Checks the values, for anybody may have edited the file; `NotFound` for nonsense."""
-    generated, pages = found.get("generatedAt"), found.get("pages")
-    count, items = found.get("pageCount"), found.get("itemCount")
-    if not (_are_names(pages) and isinstance(generated, str) and isinstance(items, int)):
-        raise NotFound("A manifest's pages are nonsense.")
-    if count != len(pages) or len(pages) > _MOST_PAGES or not 0 < items <= _MOST_ITEMS:
-        raise NotFound("A manifest's pages are nonsense.")
-    return _Head(generated, items, pages)
+def _is_map(found: Any, kind: type) -> bool:
+    return isinstance(found, dict) and _is_list([*found.values()], kind)
 
 
 def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
@@ -328,181 +281,86 @@ def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
 
     An incomplete manifest has no `generated_at`, and may lack items.
     """
-    path = folder.child(MANIFEST)
     try:
-        data, stat = tree.read(path, DERIVED_BYTES, fresh=fresh)
+        data, stat = tree.read(folder.child(MANIFEST), fresh=fresh)
     except NotFound:
         return Manifest(folder)
-    except Conflict:  # too large; it is replaced if it is Lenslet's own
-        data, stat = tree.head(path, HEAD_BYTES)
-    rest = (b"more",) if stat.size > len(data) else ()
-    rev = stat.rev if is_ours(MANIFEST, data, rest) else ""
+    rev = stat.rev if is_ours(MANIFEST, data) else ""
     try:
-        return _checked(tree, folder, data, rev)
+        found = _parse(folder, data)
     except NotFound:
         return Manifest(folder, rev=rev)
-
-
-def _checked(tree: Tree, folder: Path, data: bytes, rev: str) -> Manifest:
-    found = _parse(_complete(folder, data))
-    items, generated = found.get("items"), found.get("generatedAt")
-    if items is None:
-        head = _parse_head(found)
-        items, same = _load_pages(tree, folder, head, found.get("dirs"))
-        generated = head.generated_at if same else ""
-    elif not _is_page(found, folder, 0, None):
-        raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
-    dirs = found.get("dirs")
-    if not (_are_dirs(dirs) and _is_time(generated)):
-        raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
-    reader, counts = found.get("reader"), found.get("unsupported")
+    is_whole = "items" in found or "pages" in found
+    if "pages" in found:
+        is_whole = _add_pages(tree, folder, found)
     return Manifest(
         folder,
-        items,
-        dirs,
-        generated,
+        found.get("items", []),
+        found.get("dirs", []),
+        found["generatedAt"] if is_whole else "",
         rev,
-        reader if _is_reader(reader) else {},
-        counts if _are_counts(counts) else {},
-        {key: found[key] for key in KEYS if isinstance(found.get(key), str)},
+        found.get("reader", {}),
+        found.get("unsupported", {}),
+        {key: found[key] for key in KEYS if key in found},
     )
 
 
-def _load_pages(tree: Tree, folder: Path, head: _Head, dirs: Any) -> tuple[list[Item], bool]:
-    """The items of all pages, and whether the pages are complete and of one generation.
+def _add_pages(tree: Tree, folder: Path, head: dict[str, Any]) -> bool:
+    """Adds the items of all pages; returns whether they are complete and of one generation.
 
     An item on a page of another generation is used too: its rev says if it is out of date.
     """
-    found: list[Item] = []
-    same = True
-    for number in range(len(head.first_names)):
+    known: dict[str, Item] = {}
+    count, is_whole = 0, True
+    for number in range(len(head["pages"])):
         try:
-            page = _parse(_read_file(tree, folder, page_name(number))[0])
+            page = _parse(folder, tree.read(folder.child(page_name(number)))[0])
         except NotFound:
-            same = False
+            is_whole = False
             continue
-        sound = _is_page(page, folder, number, head)
-        if not (sound or _are_items(page.get("items"), folder)):
-            raise NotFound("A manifest's page is nonsense.")
-        same &= sound and page.get("generatedAt") == head.generated_at
-        same &= number > 0 or page.get("dirs") == dirs  # the first page has them too
-        found += page["items"]
-    known = {item["name"]: item for item in found}
-    return list(known.values()), same and len(known) == len(found) == head.item_count
-
-
-def _are_counts(found: Any) -> TypeGuard[dict[str, int]]:
-    return isinstance(found, dict) and all(isinstance(count, int) for count in found.values())
-
-
-def _is_reader(found: Any) -> TypeGuard[dict[str, str]]:
-    known = isinstance(found, dict) and all(isinstance(found.get(k), str) for k in ("host", "at"))
-    return known and bool(found["at"]) and _is_time(found["at"])
-
-
-def _is_time(text: Any) -> TypeGuard[str]:
-    try:
-        times.parse(text or times.LONG_AGO)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _are_items(lines: Any, folder: Path) -> TypeGuard[list[Item]]:
-    """True if these are items of a folder.
-
-    Most have the same keys and types, which are checked once.
-    """
-    if not (isinstance(lines, list) and all(isinstance(line, dict) for line in lines)):
-        return False
-    if max(map(len, lines), default=0) > _MOST_KEYS:
-        return False
-    if not all(map(_is_shape, {(*line, *map(type, line.values())) for line in lines})):
-        return False
-    above = f"{folder}/" if folder else ""
-
-    def column(key: str) -> list[Any]:
-        return [line[key] for line in lines if key in line]
-
-    pixels = column("w") + column("h")
-    return (
-        column("path") == [above + name for name in column("name")]
-        and _TYPES.issuperset(column("type"))
-        and min(pixels, default=0) >= 0
-        and max(pixels, default=0) <= _MOST_PIXELS
-        and all(map(_DIGEST.fullmatch, column("hash")))
-        and all(len(text) <= most for key, most in _LONGEST.items() for text in column(key))
-        and all(map(_are_tags, column("tags") + column("keywords")))
-    )
-
-
-def _are_tags(tags: Any) -> bool:
-    short = _are_names(tags) and len(tags) <= MAX_TAGS
-    return short and all(len(tag) <= MAX_TAG_CHARACTERS for tag in tags)
-
-
-@functools.lru_cache(maxsize=100)
-def _is_shape(shape: tuple[Any, ...]) -> bool:
-    kinds = dict(zip(shape[: len(shape) // 2], shape[len(shape) // 2 :], strict=True))
-    needed = all(kinds.get(key) is kind for key, kind in _NEEDED.items())
-    lists = all(kinds.get(key, list) is list for key in _LISTS)
-    others = lists and kinds.get("facts", int) is int
-    return needed and others and all(kinds[key] is str for key in _OPTIONAL & kinds.keys())
-
-
-def _are_dirs(entries: Any) -> TypeGuard[list[Dir]]:
-    return isinstance(entries, list) and all(
-        isinstance(entry, dict)
-        and {"name", "kind"} <= entry.keys()
-        and _are_names([*entry.values()])
-        for entry in entries
-    )
-
-
-def _are_names(names: Any) -> TypeGuard[list[str]]:
-    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+        is_whole &= page["generatedAt"] == head["generatedAt"]
+        items = page.get("items", [])
+        count += len(items)
+        known |= {item["name"]: item for item in items}
+    head["items"] = list(known.values())
+    return is_whole and len(known) == count == head.get("itemCount")
 
 
 def find(tree: Tree, item: Path) -> Item | None:
-    """Finds one item in its folder's manifest, and parses nothing else; None without one."""
-    try:
-        data, _ = _read_file(tree, item.parent, MANIFEST)
-        if head := _head_of_pages(data):
-            keys = [paths.natural_key(name) for name in head.first_names]
-            page = bisect.bisect_right(keys, paths.natural_key(item.name)) - 1
-            try:
-                data, _ = read(tree, item.parent, max(page, 0))
-            except NotFound:  # it is being replaced: the rev of an item says if it is out of date
-                data, _ = _read_file(tree, item.parent, page_name(max(page, 0)), fresh=True)
+    """Finds one item in its folder's manifest, and parses nothing else; None without one.
+
+    It may be on a page of another generation: its rev says if it is out of date.
+    """
+    folder = item.parent
+    with contextlib.suppress(NotFound):
+        data, _ = tree.read(folder.child(MANIFEST))
+        if head := _head(folder, data):
+            key = paths.natural_key
+            page = bisect.bisect_right(head["pages"], key(item.name), key=key) - 1
+            data, _ = tree.read(folder.child(page_name(max(page, 0))))
         start = data.find(b'\n{"path":' + orjson.dumps(item) + b",")
-        if start < 0:
-            return None
-        found = _parse(data[start + 1 : data.index(b"\n", start + 1)].removesuffix(b","))
-    except (NotFound, IndexError):
-        return None
-    return found if _are_items([found], item.parent) else None
+        return _item_at(data, start + 1, folder) if start >= 0 else None
+    return None
 
 
 def items_with(tree: Tree, folder: Path, hashes: Container[str]) -> Iterator[Item]:
     """Yields the items of a manifest that have one of these hashes, and parses no others."""
     with contextlib.suppress(NotFound):
-        data, _ = _read_file(tree, folder, MANIFEST)
-        head = _head_of_pages(data)
-        for page in range(len(head.first_names) if head else 1):
+        data, _ = tree.read(folder.child(MANIFEST))
+        head = _head(folder, data)
+        for page in range(len(head["pages"]) if head else 1):
             if head:
-                data, _ = _read_file(tree, folder, page_name(page))
+                data, _ = tree.read(folder.child(page_name(page)))
             for found in _HASH.finditer(data):
-                if found[1].decode() in hashes:
-                    start = data.rfind(b"\n", 0, found.start()) + 1
-                    item = _parse(data[start : data.index(b"\n", start)].removesuffix(b","))
-                    if _are_items([item], folder):
-                        yield item
+                start = data.rfind(b"\n", 0, found.start()) + 1
+                if found[1].decode() in hashes and (item := _item_at(data, start, folder)):
+                    yield item
 
 
-def stat_of(item: Item) -> Stat:
-    """Returns the size and times of the object in a bucket that an item describes."""
-    try:
-        when = times.parse(item.get("modifiedAt", times.LONG_AGO)).timestamp()
-    except ValueError:
-        when = 0.0
-    return Stat(item["size"], time_of(int(when), item["rev"]), etag=item["rev"])
+def _item_at(data: bytes, start: int, folder: Path) -> Item | None:
+    """Parses the item whose line begins at `start`; None for nonsense."""
+    with contextlib.suppress(ValueError):
+        item = loads(data[start : data.find(b"\n", start)].removesuffix(b","))
+        if are_items([item], folder):
+            return dict(item)
+    return None

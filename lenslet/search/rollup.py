@@ -33,15 +33,16 @@ from lenslet import paths, times
 from lenslet.bounds import DELTA_BYTES, FOLDERS_BYTES, LINE_BYTES, MAX_TAGS, TERMS_BYTES, loads
 from lenslet.errors import BadRequest, NotFound, Overtaken, StorageUnavailable
 from lenslet.library import SEARCH_FORM
-from lenslet.library.manifest import Item, Manifest, is_later
+from lenslet.library.item import KEYS, Item
+from lenslet.library.manifest import Manifest, is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.storage.tree import Tree, is_ours
 
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
-_WRITTEN = ("keywords", "title", "caption", "camera", "lens")  # in the image; absent for none
+_WRITTEN = [name for name, key in KEYS.items() if key.read]  # absent for none
 _KEYS = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes", *_WRITTEN)
-_TYPES = (str, str, str, int, int, int, str, list, str, list, str, str, str, str)
-_BLANK = {key: kind() for key, kind in zip(_KEYS, _TYPES, strict=True) if key != "path"}
+_TYPES = tuple(KEYS[name].kind for name in _KEYS)
+_BLANK = {name: KEYS[name].kind() for name in _KEYS if name != "path"}
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # of a kind

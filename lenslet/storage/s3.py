@@ -11,7 +11,6 @@ import secrets
 import tempfile
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -355,13 +354,4 @@ def _stat(answer: dict[str, Any], size: int) -> Stat:
     except KeyError as error:
         raise StorageNonsense("The store sent an answer that is not valid S3.") from error
     source = answer.get("Metadata", {}).get("rev", "")
-    return Stat(size, time_of(int(when.timestamp()), etag), etag=etag, source=source)
-
-
-def time_of(seconds: int, etag: str) -> int:
-    """The time of an object in nanoseconds: its seconds, and a fraction made from its ETag.
-
-    A thumbnail in `STATE_DIR` gets its image's time. With the fraction it fits only one of two
-    objects that were written in the same second.
-    """
-    return seconds * 1_000_000_000 + zlib.crc32(etag.encode()) % 1_000_000_000
+    return Stat.of_object(size, int(when.timestamp()), etag, source)

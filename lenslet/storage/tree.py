@@ -7,6 +7,7 @@ import contextlib
 import re
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,16 @@ class Stat(NamedTuple):
     ctime_ns: int = 0
     etag: str = ""
     source: str = ""
+
+    @classmethod
+    def of_object(cls, size: int, seconds: int, etag: str, source: str = "") -> Stat:
+        """Returns the stat of an object that was written in this second.
+
+        A thumbnail in `STATE_DIR` gets its image's time. With a fraction made from the ETag it fits
+        only one of two objects that were written in the same second.
+        """
+        fraction = zlib.crc32(etag.encode()) % 1_000_000_000
+        return cls(size, seconds * 1_000_000_000 + fraction, 0, etag, source)
 
     @property
     def rev(self) -> str:

@@ -10,8 +10,8 @@ from lenslet.errors import Denied, Overtaken, StorageUnavailable
 from lenslet.images import PREVIEW
 from lenslet.images.decoders import Slow, Stopped, descriptor
 from lenslet.library import Library, manifest, orphans, sidecar
+from lenslet.library.item import Item, stat_of
 from lenslet.library.location import Location
-from lenslet.library.manifest import Item
 from lenslet.library.sidecar import Document, Photo, Sidecar
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat, Tree
@@ -58,7 +58,7 @@ class Images:
         if tree.has_stamps or fresh:
             return Image(path, location, tree.stat(file))
         item = manifest.find(self._tree, path)
-        return Image(path, location, manifest.stat_of(item) if item else tree.stat(file), item)
+        return Image(path, location, stat_of(item) if item else tree.stat(file), item)
 
     def item(self, image: Image) -> Item | None:
         """Returns an image's item in the manifest, if the image has not changed since."""
@@ -145,9 +145,7 @@ class Now:
                 read, _ = self.library.decoders.read(number, slow=False, **how)
             if read.hash != self.hash:
                 raise Overtaken(f"{self.image.path} is being written.")
-            found: Item = {"w": read.width, "h": read.height, "hash": read.hash}
-            found |= {"createdAt": read.created_at, "takenAt": read.taken_at}
-            return {key: value for key, value in found.items() if value is not None}
+            return read.keys
         return {"hash": self.hash}
 
     def photo(self, beside: Sidecar) -> Photo:

@@ -8,7 +8,7 @@ from blake3 import blake3
 from lenslet import paths, times
 from lenslet.errors import Conflict, Invalid, LensletError, NotFound, PreconditionFailed
 from lenslet.images.decoders import descriptor
-from lenslet.library import manifest, sidecar
+from lenslet.library import sidecar
 from lenslet.library.sidecar import Document, Sidecar
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, status_of
@@ -81,7 +81,7 @@ class Item(Resource):
         with head, descriptor(head) as number:
             return self.service.library.decoders.details(number)
 
-    def _current(self, image: Image, item: manifest.Item | None) -> Document:
+    def _current(self, image: Image, item: Document | None) -> Document:
         """Returns `exif` and `hash` from the manifest, if that describes the current file.
 
         Until an image has been read its width and height are 0, as in a manifest.

@@ -20,13 +20,13 @@ from lenslet.errors import (
     StorageUnavailable,
     UnreadableImage,
 )
+from lenslet.library.item import KEYS
 from lenslet.library.links import Link
 from lenslet.search.query import WORDLESS, Search, parse
 from lenslet.web.parameters import path_param
 
 # The keys that every link shows: of an item, a manifest beside its items, a subfolder, EXIF.
-_ITEM = {"path", "name", "type", "w", "h", "size", "rev", "thumb", "hasThumb", "takenAt",
-         "createdAt", "addedAt", "camera", "lens", "warning", "error"}  # fmt: skip
+_ITEM = {name for name, key in KEYS.items() if key.open}
 _MANIFEST = {"v", "path", "generatedAt", "page", "pageCount", "itemCount", "starts", "dirs",
              "title", "description", "cover", "order"}  # fmt: skip
 _DIR = {"name", "kind", "label", "cover", "coverRev", "coverThumb"}
@@ -36,7 +36,7 @@ _POSITION = {"GPSLatitude", "GPSLongitude"}
 _NOT_SHOWN = "This link does not show that."
 # The errors that say nothing but of the request and the photo.
 _OPEN = (BadRequest, Invalid, RangeNotSatisfiable, UnreadableImage)
-_WORDS = {"tags", "notes", "keywords", "title", "caption"}
+_WORDS = {name for name, key in KEYS.items() if key.words}
 
 
 class Guests(Enum):

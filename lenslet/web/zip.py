@@ -24,6 +24,7 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.library import manifest
+from lenslet.library.item import Item
 from lenslet.library.links import Link
 from lenslet.paths import Path
 from lenslet.search.query import Page
@@ -201,7 +202,7 @@ class _Stream:
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
 
 
-def _entry(item: manifest.Item) -> Entry:
+def _entry(item: Item) -> Entry:
     return Entry(paths.parse(item["path"]), item["size"], item["rev"])
 
 

@@ -17,7 +17,8 @@ import urllib.parse
 
 import common
 
-from lenslet.library.manifest import Item, Manifest, write
+from lenslet.library.item import Item
+from lenslet.library.manifest import Manifest, write
 from lenslet.paths import Path, folder_key
 from lenslet.search.rollup import Rollup
 from lenslet.storage.local import LocalTree
