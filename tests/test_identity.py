@@ -28,7 +28,8 @@ from hypothesis.stateful import (
 
 from lenslet.errors import Conflict
 from lenslet.index.messages import Look
-from lenslet.index.moves import Move, Next, Place, Waiting, decide, next_step
+from lenslet.index.moves import Move, Place, decide
+from lenslet.index.upkeep import Scan
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
@@ -171,24 +172,6 @@ def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, decision) -
     assert {decide(each, places) for each in itertools.permutations(strays)} == {decision}
 
 
-@pytest.mark.parametrize(
-    ("now", "looked", "unread", "failed", "step"),
-    [
-        (104.9, 101, False, None, Next.WAIT),  # something has just changed
-        (105, 101, True, None, Next.WAIT),  # any image may be its photo
-        (105, 100, False, None, Next.LOOK),  # a folder may have changed since it was looked at
-        (105, 101, False, None, Next.MOVE),
-        (104.9, 101, False, "it has changed", Next.REST),  # until it is tried again
-        (105, 101, False, "it has changed", Next.MOVE),
-    ],
-)
-def test_a_sidecar_is_moved_when_the_whole_library_is_known(
-    now, looked, unread, failed, step
-) -> None:
-    waiting = Waiting(Move(A, HERE), since=100, due=105, failed=failed)
-    assert next_step(waiting, now, looked, unread=unread) is step
-
-
 # One host
 
 
@@ -272,6 +255,19 @@ def test_a_photo_that_was_edited_keeps_its_notes(make_gallery, root, taken) -> N
     assert gallery.found("tag:kept") == [name]
     note(gallery, name, "still mine")
     assert json.loads((root / f"{name}.json").read_bytes())["hash"] != json.loads(before)["hash"]
+
+
+def test_a_sidecar_moves_when_nothing_has_changed_for_five_seconds(make_gallery, root) -> None:
+    put(root / "x.jpg", photo(1))
+    gallery = make_gallery()
+    settled_note(gallery, "x.jpg", "mine")
+    (root / "x.jpg").rename(root / "y.jpg")
+    gallery.clock.now += 60
+    gallery.loop.work.later(Scan(), 0.0)
+    gallery.settle(5)
+    assert old(root / "x.jpg.json").exists()
+    gallery.settle(10)
+    assert [*root.glob("*.jpg.json")] == [root / "y.jpg.json"]
 
 
 def test_photos_that_change_places_take_their_notes_along(make_gallery, root) -> None:

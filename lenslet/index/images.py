@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import OrderedDict
 from collections.abc import Hashable
 from enum import IntEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -30,42 +30,34 @@ class Line(Generic[Key]):
     """
 
     def __init__(self) -> None:
-        self._urgency: dict[Key, Urgency] = {}
-        self._keys: dict[Urgency, deque[Key]] = {each: deque() for each in Urgency}
+        self._keys = {urgency: OrderedDict[Key, None]() for urgency in Urgency}
         self._turns = 0
-        self.counts = Counter[Urgency]()
 
     def __len__(self) -> int:
-        return len(self._urgency)
+        return sum(map(len, self._keys.values()))
 
     def __contains__(self, key: object) -> bool:
-        return key in self._urgency
+        return any(key in keys for keys in self._keys.values())
+
+    def has(self, urgency: Urgency) -> bool:
+        """True if a key of this urgency waits."""
+        return bool(self._keys[urgency])
 
     def put(self, key: Key, urgency: Urgency) -> None:
         """Adds a key. One that waits already can only become more urgent."""
-        before = self._urgency.get(key)
-        if before is None or urgency < before:
-            self._remove(key)
-            self._urgency[key] = urgency
-            self._keys[urgency].append(key)
-            self.counts[urgency] += 1
-
-    def _remove(self, key: Key) -> None:
-        urgency = self._urgency.pop(key, None)
-        if urgency is not None:
-            self.counts[urgency] -= 1
+        if any(key in self._keys[each] for each in Urgency if each <= urgency):
+            return
+        for keys in self._keys.values():
+            keys.pop(key, None)
+        self._keys[urgency][key] = None
 
     def take(self) -> Key | None:
         """Removes and returns the next key; None if there is none."""
         self._turns += 1
         for urgency in sorted(Urgency, reverse=self._turns % _OTHER_TURN == 0):
-            takes_newest = urgency is Urgency.CLIENT and self._turns % 2 == 1
-            keys = self._keys[urgency]
-            while keys:
-                key = keys.pop() if takes_newest else keys.popleft()
-                if self._urgency.get(key) is urgency:  # else it became more urgent, and is gone
-                    self._remove(key)
-                    return key
+            if keys := self._keys[urgency]:
+                takes_newest = urgency is Urgency.CLIENT and self._turns % 2 == 1
+                return keys.popitem(last=takes_newest)[0]
         return None
 
 
@@ -131,4 +123,4 @@ class Images:
     @property
     def somebody_waits(self) -> bool:
         """True if a client waits for an image that is not slow."""
-        return self._lines[False].counts[Urgency.CLIENT] > 0
+        return self._lines[False].has(Urgency.CLIENT)

@@ -6,7 +6,6 @@ hash that a sidecar holds, and that is not the image beside it, the sidecar is m
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
@@ -65,34 +64,14 @@ def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Move | str:
 
 @dataclass(slots=True)
 class Waiting:
-    """A move that waits: since when it is the same, and when it is due.
+    """A move that waits `since` it is known. One that was tried rests until that time.
 
-    If it was tried, `failed` says why it failed; empty if it did not, or if the photo has gone.
+    `failed` says why it failed; empty if it did not, or if the photo has gone.
     """
 
     move: Move
     since: float
-    due: float
-    failed: str | None = None
-
-
-class Next(enum.Enum):
-    """What comes next for a move: WAIT, LOOK at all folders, MOVE, or REST: it was tried."""
-
-    WAIT, LOOK, MOVE, REST = range(4)
-
-
-def next_step(waiting: Waiting, now: float, looked: float, *, unread: bool) -> Next:
-    """Decides what comes next.
-
-    It is moved when nothing has changed for some seconds, no images are `unread`, and every folder
-    was `looked` at since.
-    """
-    if now < waiting.due:
-        return Next.WAIT if waiting.failed is None else Next.REST
-    if unread:
-        return Next.WAIT
-    return Next.MOVE if looked > waiting.since else Next.LOOK
+    failed: str = ""
 
 
 class Step(NamedTuple):
@@ -126,39 +105,37 @@ class Moves:
         places = self._search.places(found.keys() - {""}, records)
         decided = {key: decide(found[key], there) for key, there in places.items()}
         moves = {key: each for key, each in decided.items() if isinstance(each, Move)}
-        self._waiting = {key: self._wait(key, move, now) for key, move in moves.items()}
+        before, self._waiting = self._waiting, {}
+        for key, move in moves.items():
+            known = before.get(key)
+            self._waiting[key] = known if known and known.move == move else Waiting(move, now)
+        waits = [each for each in self._waiting.values() if each.since <= now]
+        # While images are unread, any may be the photo; a folder may change until it is looked at.
         unread = any(each.left for each in records.values())
         looked = min(each.looked - each.took for each in records.values())
-        looks, steps = set[Path](), set[Next]()
-        for waiting in self._waiting.values():
-            step = next_step(waiting, self._clock(), looked, unread=unread)
-            if step is Next.MOVE and self._clock() <= now + _TURN_SECONDS:
+        quiet = [e for e in waits if e.since + PATIENCE_SECONDS <= now and not unread]
+        looks, until = set[Path](), now + _TURN_SECONDS
+        for waiting in quiet:
+            if waiting.since < looked and self._clock() <= until:
                 looks |= self._move(waiting)
-            steps.add(step)
         reasons = {key: each for key, each in decided.items() if isinstance(each, str)}
-        reasons |= {key: each.failed or "" for key, each in self._waiting.items()}
+        reasons |= {key: each.failed for key, each in self._waiting.items()}
         problems = (
             Problem(each.kind, each.path, reasons.get(key) or each.reason)
             for key, of_one_photo in found.items()
             for each in of_one_photo
         )
         self.health = FolderHealth().plus(sorted(problems))
-        look_all = Next.LOOK in steps and now - self._asked > _LOOK_ALL_SECONDS
+        look_all = any(each.since >= looked for each in quiet)
+        look_all &= now - self._asked > _LOOK_ALL_SECONDS
         if look_all:
             self._asked = now
-        return Step(frozenset(looks), look_all, waits=bool(steps - {Next.REST}))
-
-    def _wait(self, key: str, move: Move, now: float) -> Waiting:
-        """Returns the move that waits already, or one that begins to wait."""
-        waiting = self._waiting.get(key)
-        if waiting is None or waiting.move != move:
-            return Waiting(move, now, now + PATIENCE_SECONDS)
-        return waiting
+        return Step(frozenset(looks), look_all, waits=bool(waits))
 
     def _move(self, waiting: Waiting) -> set[Path]:
         """Moves one sidecar; returns the folders to look at."""
         (orphan, place), before = waiting.move, waiting.failed
-        waiting.due, waiting.failed = self._clock() + _RETRY_SECONDS, ""
+        waiting.since, waiting.failed = self._clock() + _RETRY_SECONDS, ""
         self._library.tree.check()
         folder = place.path.parent
         try:
