@@ -152,6 +152,7 @@ OWN = b'{"v":1,"path":"a/","generatedAt":"2024-01-01T00:00:00Z","items":[],"dirs
         ("x.jpg.thumbnail", b"\0" * 100, True),
         ("x.jpg.thumbnail", b"a note of mine", False),
         ("x.jpg.thumbnail", b"\xff\xd8\xff\xe0JFIF", False),
+        ("x.jpg.thumbnail", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08" + b"\0" * 9, False),  # EXIF
     ],
 )
 def test_a_file_is_ours_if_its_content_says_so(name: str, head: bytes, ours: bool) -> None:

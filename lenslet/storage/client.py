@@ -77,9 +77,8 @@ class Client:
     def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
         """Returns the answer to one S3 operation, such as `get_object`.
 
-        Raises `NotFound`, `Denied`, `NotModified`, `Overtaken` if another condition does not hold,
-        `Invalid` if the key is too long, `RangeNotSatisfiable`, `Unsupported`, `StorageFull`,
-        `StorageUnavailable` and `StorageNonsense`.
+        Raises domain errors, such as `NotFound`, and `NotModified`; `Overtaken` if any other
+        condition does not hold.
         """
         return self._answer(self._s3(region), operation, parameters)
 
@@ -112,12 +111,11 @@ class Client:
         import boto3
         from botocore.config import Config
 
-        sending = service == _SENDING
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint else "auto"},
             max_pool_connections=self._threads,
-            connect_timeout=1 if sending else 2,
+            connect_timeout=2,
             read_timeout=_READ_SECONDS[service],
             retries={
                 "mode": "adaptive" if self._patient else "standard",

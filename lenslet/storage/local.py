@@ -279,9 +279,7 @@ class Scratch:
             while rest:
                 rest = rest[os.pwrite(self._fd, rest, end - len(rest)) :]
         except OSError as error:
-            raise errors.StorageFull(
-                "No space left in this host's cache (XDG_CACHE_HOME): free some."
-            ) from error
+            raise errors.StorageFull("XDG_CACHE_HOME has no space left: free some.") from error
         self.size = end
         return start
 

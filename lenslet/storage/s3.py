@@ -47,8 +47,7 @@ class Stream(io.RawIOBase):
 
     def read(self, size: int | None = None, /) -> bytes:
         with self._client.domain_errors():
-            data: bytes = self._body.read(None if size is None or size < 0 else size)
-            return data
+            return bytes(self._body.read(None if size is None or size < 0 else size))
 
     def close(self) -> None:
         self._body.close()
@@ -130,8 +129,7 @@ class S3Tree(Tree):
         """Lists from the first wanted name to the last: usually one request."""
         prefix, first = self._prefix_of(folder), min(wanted)
         before = f"{prefix}{first[:-1]}{chr(ord(first[-1]) - 1)}\U0010ffff"
-        found: set[str] = set()
-        any_key = False
+        found, any_key = set[str](), False
         for objects, prefixes in self._pages(prefix, StartAfter=before, MaxKeys=_MARKS_AT_ONCE):
             keys = [*(entry["Key"] for entry in objects), *prefixes]
             any_key |= bool(keys)
@@ -253,19 +251,22 @@ class S3Tree(Tree):
         self._call("delete_object", path)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        return [each for each in map(self._stored, paths) if each and _exists(each)]
+        return list(filter(_exists, self._stored(paths)))
 
-    def _stored(self, path: Path) -> Document | None:
-        """Reads a document. One that was removed has neither data nor a problem."""
-        try:
-            body, stat = self._get(path)
-        except NotFound:
-            return None
-        with body:
-            if stat.size > DOCUMENT_BYTES:
-                problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
-                return Document(path, None, stat.etag, problem)
-            return Document(path, None if stat.source == _REMOVED else body.read(), stat.etag)
+    def _stored(self, paths: Sequence[Path]) -> list[Document]:
+        """Reads documents. One that was removed has neither data nor a problem."""
+        found = []
+        for path in paths:
+            with contextlib.suppress(NotFound):
+                body, stat = self._get(path)
+                with body:
+                    data, problem = None, ""
+                    if stat.size > DOCUMENT_BYTES:
+                        problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
+                    elif stat.source != _REMOVED:
+                        data = body.read()
+                    found.append(Document(path, data, stat.etag, problem))
+        return found
 
     def update(self, paths: Sequence[Path], change: Change) -> None:
         """Compares and swaps: a write that another writer overtakes is tried again.
@@ -278,7 +279,7 @@ class S3Tree(Tree):
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
         wanted: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
-            stored = list(filter(None, map(self._stored, paths)))
+            stored = self._stored(paths)
             if wanted in [each[:2] for each in stored if not each.problem]:
                 return  # the last write succeeded, only its answer was lost
             wanted = change(list(filter(_exists, stored)))

@@ -31,6 +31,7 @@ HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
 _BLANK = b"\0 \r\n"
 # How the documents of Lenslet begin; a manifest has its path before its generation.
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
+_METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
 
 
 class Stat(NamedTuple):
@@ -139,13 +140,15 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     """True if the content of a file with one of Lenslet's names shows that Lenslet wrote it.
 
     The one rule for replacing and removing derived files. `head` is the first 64 KB or more, `rest`
-    what follows. A thumbnail is a WebP, a document is JSON that begins with `v` and `generatedAt`.
-    A file that is blank to its end counts as ours: a crash of the machine leaves such files.
+    what follows. A thumbnail is a WebP without metadata, a document begins with `v` and
+    `generatedAt`. One that is blank to its end is ours: a crash of the machine leaves such files.
     """
     if not head.lstrip(_BLANK):
         return not any(piece.lstrip(_BLANK) for piece in rest)
     if name.endswith(THUMBNAIL):
-        return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+        kind, flags = head[12:16], head[20:21] or b"\xff"
+        plain = kind in (b"VP8 ", b"VP8L") or (kind == b"VP8X" and not flags[0] & _METADATA_FLAGS)
+        return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and plain
     is_document = name.startswith("_") and name.endswith(".json")
     return not is_document or bool(_OWN_JSON.match(head))  # other names are only in the cache
 
@@ -278,7 +281,7 @@ class Tree(abc.ABC):
     def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
         """Opens a file at byte `first`; the caller closes it. Only local files can be seeked.
 
-        With a `length`, a bucket sends no more. The stat is always that of the whole file.
+        With a `length`, a bucket sends no more. The stat is that of the whole file.
         """
 
     @abc.abstractmethod

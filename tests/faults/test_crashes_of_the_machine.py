@@ -69,7 +69,7 @@ class Call:
     """One change of the disk. An fsync counts for what had been done when it began."""
 
     time: float
-    name: str  # create, write, rename, remove, folder, time, begin or fsync
+    name: str  # create, write, link, rename, remove, folder, time, begin or fsync
     path: str
     more: Any = None
 
@@ -81,7 +81,8 @@ NAMED = rf'(?:{PLACE}, )?"{TEXT}"'
 SHAPES = {
     "openat": re.compile(rf"{NAMED}, ([A-Z_|]+)[^)]*\) += \d+<{TEXT}>"),
     "write": re.compile(rf'{PLACE}, "{TEXT}", \d+\) += (\d+)'),
-    "rename": re.compile(rf"{NAMED}, {NAMED}(?:, (?:0|RENAME_NOREPLACE))?\) += 0"),
+    "rename": re.compile(rf"{NAMED}, {NAMED}\) += 0"),
+    "link": re.compile(rf"{NAMED}, {NAMED}(?:, 0)?\) += 0"),
     "unlink": re.compile(rf"{NAMED}(?:, 0)?\) += 0"),
     "mkdir": re.compile(rf"{NAMED}, \d+\) += 0"),
     "fsync": re.compile(rf"{PLACE}"),
@@ -90,7 +91,7 @@ SHAPES = {
     ),
 }
 SAME = {"renameat": "rename", "renameat2": "rename", "unlinkat": "unlink", "mkdirat": "mkdir"}
-SAME |= {"fdatasync": "fsync"}
+SAME |= {"fdatasync": "fsync", "linkat": "link"}
 
 
 def text(hexed: str | None) -> str:
@@ -138,9 +139,9 @@ def changes(moment: float, name: str, rest: str) -> Iterator[Call]:
         case "write":
             data = bytes.fromhex(found[2].replace("\\x", ""))
             yield Call(moment, "write", text(found[1]), data[: int(found[3])])
-        case "rename":
+        case "link" | "rename":
             new = joined(found[3], found[4])
-            yield Call(moment, "rename", new, joined(found[1], found[2]))
+            yield Call(moment, name, new, joined(found[1], found[2]))
         case "unlink":
             yield Call(moment, "remove", joined(found[1], found[2]))
         case "mkdir":
@@ -212,6 +213,8 @@ class Disk:
                 file.data += call.more
             case "time" if file:
                 file.mtime_ns = call.more
+            case "link":
+                self._change(Change(call.path, self.names[call.more]))
             case "rename":
                 self._change(Change(call.path, self.names[call.more], call.more))
             case "remove":
