@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, PointerLoop
-from lenslet.library.pointer import Spot, Targets, label_of, read_pointer
+from lenslet.library.pointer import Spot, Targets, read_pointer
 from lenslet.paths import ROOT, Ignore, Path
 from lenslet.storage.client import Client
-from lenslet.storage.tree import Tree, Trust
+from lenslet.storage.tree import Tree
 
 LONGEST_CHAIN = 16
 _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
@@ -46,20 +46,9 @@ class Location:
 
 
 class Locator:
-    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket.
+    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket."""
 
-    In a bucket also as long as `trusts` says that nothing has changed since, but not behind a
-    pointer, which may have been taken back.
-    """
-
-    def __init__(
-        self,
-        tree: Tree,
-        settings: Settings,
-        client: Client,
-        trusts: Trust = lambda since: False,
-    ) -> None:
-        self._trusts = trusts
+    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
         self._ignore = Ignore(settings.ignore)
         self._tree = tree
         self._targets = Targets(tree, settings, client)
@@ -85,11 +74,9 @@ class Locator:
         return location
 
     def _is_current(self, checked: float, location: Location) -> bool:
-        age = time.monotonic() - checked
-        here, there = self._tree.has_stamps, location.tree.has_stamps
-        least = _CACHED_SECONDS if here and there else _CACHED_SECONDS_S3
-        trusted = not (here or location.chain) and self._trusts(checked)
-        return age < least or trusted
+        is_local = self._tree.has_stamps and location.tree.has_stamps
+        seconds = _CACHED_SECONDS if is_local else _CACHED_SECONDS_S3
+        return time.monotonic() - checked < seconds
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""
@@ -109,9 +96,7 @@ class Locator:
 
     def served(self, location: Location, names: Iterable[str]) -> set[str]:
         """Returns those of a folder's names that are not ignored."""
-        if self._ignore.has_globs:
-            return {name for name in names if not self.ignores(location, name)}
-        return {name for name in names if not self._ignore.name(name)}
+        return {name for name in names if not self.ignores(location, name)}
 
     def beneath(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns a folder's location without following its own pointer, only those above it."""
@@ -168,5 +153,5 @@ class Locator:
             raise where.broken(f"{there.shown}, which does not exist") from error
         readonly = here.readonly or found.readonly or pointer.get("readonly") is True
         return replace(
-            found, path=here.path, readonly=readonly, label=label_of(pointer), is_pointer=True
+            found, path=here.path, readonly=readonly, label=pointer["label"], is_pointer=True
         )

@@ -128,15 +128,12 @@ def _checked(raw: bytes, folder: Path) -> dict[str, Any] | None:
             texts = [target["bucket"] or None, target.get("prefix", ""), target.get("region", "")]
         known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
         if known and (found["kind"], found["version"]) == ("pointer", 1):
+            label = found.get("label")
+            found["label"] = label[:_LABEL_CHARACTERS] if isinstance(label, str) else None
             return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
     raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
-
-
-def label_of(pointer: dict[str, Any]) -> str | None:
-    text = pointer.get("label")
-    return text[:_LABEL_CHARACTERS] if isinstance(text, str) else None
 
 
 def _relative(text: str, where: Spot) -> Path:
