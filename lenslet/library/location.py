@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from lenslet import paths
 from lenslet.config import Settings
-from lenslet.errors import LensletError, NotFound, PointerLoop
-from lenslet.library.pointer import Spot, Targets, read_pointer
+from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
+from lenslet.library.pointer import Targets, read_pointer
 from lenslet.paths import ROOT, Ignore, Path
 from lenslet.storage.client import Client
 from lenslet.storage.tree import Tree
@@ -33,7 +33,12 @@ class Location:
     readonly: bool = False
     label: str | None = None
     is_pointer: bool = False  # the folder has a pointer file itself
-    chain: tuple[Spot, ...] = ()  # the pointers that lead here
+    chain: tuple[Path, ...] = ()  # the places of the pointers that lead here
+
+    @property
+    def place(self) -> Path:
+        """Where the images are, the same for all locations that have them there."""
+        return Path(f"{self.tree.name.strip('/')}/{self.folder}".strip("/"))
 
     @property
     def target(self) -> tuple[str, Path, bool, str | None]:
@@ -140,18 +145,27 @@ class Locator:
         pointer = read_pointer(here.tree, here.folder, names)
         if not pointer:
             return here
-        where = self._targets.spot(here.tree, here.folder)
-        tree, folder = self._targets.open(here.tree, where, pointer["target"])
-        there, chain = self._targets.spot(tree, folder), (*here.chain, where)
+        try:
+            tree, folder = self._targets.open(here.tree, pointer["target"])
+        except BrokenPointer as error:
+            raise self._broken(here, str(error)) from error
+        there, chain = Location(ROOT, tree, folder).place, (*here.chain, here.place)
         if len(chain) > LONGEST_CHAIN or any(map(there.holds, chain)):
-            raise PointerLoop([spot.shown for spot in (*chain, there)])
+            raise PointerLoop([self._shown(place) for place in (*chain, there)])
         try:
             found = self._followed(Location(ROOT, tree, ROOT, chain=chain))
             for name in folder.segments:
                 found = self._followed(self._child(found, name))
         except NotFound as error:
-            raise where.broken(f"{there.shown}, which does not exist") from error
-        readonly = here.readonly or found.readonly or pointer.get("readonly") is True
-        return replace(
-            found, path=here.path, readonly=readonly, label=pointer["label"], is_pointer=True
-        )
+            raise self._broken(here, f"{self._shown(there)}, which does not exist") from error
+        readonly, label = pointer.get("readonly") is True, pointer["label"]
+        readonly = readonly or here.readonly or found.readonly
+        return replace(found, path=here.path, readonly=readonly, label=label, is_pointer=True)
+
+    def _broken(self, here: Location, target: str) -> BrokenPointer:
+        return BrokenPointer(f"{self._shown(here.place)} points to {target}.")
+
+    def _shown(self, place: Path) -> str:
+        """Returns the name of a place for clients: of one outside the library the last segment."""
+        own = Location(ROOT, self._tree, ROOT).place
+        return (place.below(own) or "/") if own.holds(place) else f"…/{place.name}"
