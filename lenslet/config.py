@@ -15,13 +15,9 @@ from lenslet.errors import SettingError
 
 Make = Callable[[str], Any]
 IPNetwork = IPv4Network | IPv6Network
-# What is so without these settings.
-_OPEN = "everyone who reaches the port may do everything"
-ACCESS = dict.fromkeys(("API_TOKEN", "READ_TOKEN", "AUTH_HEADER"), _OPEN)
-_UNTOUCHED = {"STATE_DIR": "Lenslet writes its own files beside the photos"}
-# How much the letters of two names are alike: APP_TOKEN is API_TOKEN to 0.89, THREAD_TOKEN is
-# READ_TOKEN to 0.91. Only Lenslet's variables begin with LENSLET_.
-_ALIKE, _ALIKE_OURS = 0.92, 0.7
+ACCESS = ("API_TOKEN", "READ_TOKEN", "AUTH_HEADER")
+# How much the letters of two names are alike: THREAD_TOKEN is READ_TOKEN to 0.91.
+_ALIKE = 0.92
 # A line of a file: its name, and its value in double quotes, in single quotes or without.
 _LINE = re.compile(
     r"""(?:export\s+)?(\w+)\s*=\s*(?:"([^"\0]*)"|'([^'\0]*)'|([^"'\s\0][^\0]*?)?)(?:\s+\#.*)?"""
@@ -227,13 +223,10 @@ def _memory() -> int:
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with contextlib.suppress(OSError, ValueError):
         for line in FilePath("/proc/self/cgroup").read_text().splitlines():
-            _, kind, path = line.split(":", 2)
-            version_1 = kind == "memory"
-            top = "/sys/fs/cgroup/memory" if version_1 else "/sys/fs/cgroup"
-            name = "memory.limit_in_bytes" if version_1 else "memory.max"
-            for folder in (FilePath(path), *FilePath(path).parents):
+            path = FilePath("/sys/fs/cgroup" + line.split(":", 2)[2])
+            for folder in (path, *path.parents):
                 with contextlib.suppress(OSError, ValueError):  # `max`: no limit
-                    found.append(int(FilePath(f"{top}{folder}/{name}").read_text()))
+                    found.append(int((folder / "memory.max").read_text()))
     return min(found)
 
 
@@ -245,19 +238,18 @@ def names() -> list[str]:
 def misspelt(variables: Iterable[str], found: Settings) -> list[str]:
     """Returns a sentence for each variable whose name is nearly that of a setting.
 
-    Raises `SettingError` if access or the photos may be unprotected because of it.
+    Raises `SettingError` if everyone may have access because of it.
     """
-    guards = ({} if found.is_guarded else ACCESS) | ({} if found.state_dir else _UNTOUCHED)
     known = {"".join(sorted(name)): name for name in names()}  # letters are often swapped
     sentences = []
     for name in sorted(set(variables) - set(names())):
         letters = "".join(sorted(name.upper().removeprefix("LENSLET_")))
-        alike = _ALIKE_OURS if name.startswith("LENSLET_") else _ALIKE
-        for near in difflib.get_close_matches(letters, known, 1, alike):
-            sentence = f"{name} is not a setting: do you mean {known[near]}?"
-            if without := guards.get(known[near]):
-                raise SettingError(f"{sentence} Without that, {without}; or unset {name}.")
-            sentences.append(sentence)
+        for near in difflib.get_close_matches(letters, known, 1, _ALIKE):
+            sentences.append(f"{name} is not a setting: do you mean {known[near]}?")
+            if known[near] in ACCESS and not found.is_guarded:
+                raise SettingError(
+                    f"{sentences[-1]} Without that, everyone has access; or unset it."
+                )
     return sentences
 
 

@@ -188,7 +188,6 @@ class Ignore:
     def __init__(self, globs: tuple[str, ...] = ()) -> None:
         self._names = [re.compile(fnmatch.translate(g)) for g in globs if "/" not in g]
         self._paths = [re.compile(fnmatch.translate(g.strip("/"))) for g in globs if "/" in g]
-        self.has_globs = bool(globs)
 
     def name(self, name: str) -> bool:
         """True if this name is ignored in whatever folder it is."""

@@ -113,22 +113,22 @@ ASIDE, USUAL = "a.jpg.lenslet.json", "a.jpg.json"
 
 
 @pytest.mark.parametrize(
-    ("files", "ours", "hidden", "strays", "target"),
+    ("files", "ours", "strays", "target"),
     [
-        ({ASIDE: "a", USUAL: "a"}, [ASIDE], [USUAL], [], ASIDE),
-        ({ASIDE: "b", USUAL: "a"}, [USUAL], [], [ASIDE], USUAL),  # whatever their suffixes
-        ({ASIDE: "b", USUAL: ""}, [USUAL], [], [ASIDE], USUAL),
-        ({ASIDE: "b", USUAL: "b"}, [ASIDE], [USUAL], [], ASIDE),
-        ({ASIDE: "b", USUAL: "c"}, [ASIDE], [], [USUAL], ASIDE),
-        ({ASIDE: "b", "root/" + USUAL: "c"}, [ASIDE], [], [USUAL], ASIDE),
-        ({USUAL: "b", "root/" + ASIDE: "c"}, [USUAL], [], [ASIDE], USUAL),
-        ({ASIDE: "a", USUAL: None}, [ASIDE], [], [], ASIDE),
-        ({ASIDE: "b", USUAL: None, "root/" + USUAL: "a"}, [USUAL], [], [ASIDE], ""),
-        ({ASIDE: None, USUAL: "a"}, [USUAL], [], [], ""),  # the other one may come first
+        ({ASIDE: "a", USUAL: "a"}, [ASIDE], [USUAL], ASIDE),  # one hides the other
+        ({ASIDE: "b", USUAL: "a"}, [USUAL], [ASIDE], USUAL),  # whatever their suffixes
+        ({ASIDE: "b", USUAL: ""}, [USUAL], [ASIDE], USUAL),
+        ({ASIDE: "b", USUAL: "b"}, [ASIDE], [USUAL], ASIDE),
+        ({ASIDE: "b", USUAL: "c"}, [ASIDE], [USUAL], ASIDE),
+        ({ASIDE: "b", "root/" + USUAL: "c"}, [ASIDE], [USUAL], ASIDE),
+        ({USUAL: "b", "root/" + ASIDE: "c"}, [USUAL], [ASIDE], USUAL),
+        ({ASIDE: "a", USUAL: None}, [ASIDE], [], ASIDE),
+        ({ASIDE: "b", USUAL: None, "root/" + USUAL: "a"}, [USUAL], [ASIDE], ""),
+        ({ASIDE: None, USUAL: "a"}, [USUAL], [], ""),  # the other one may come first
     ],
 )  # fmt: skip
 def test_of_several_sidecars_one_is_shown_and_none_of_another_photo_is_written_to(
-    files, ours, hidden, strays, target
+    files, ours, strays, target
 ) -> None:
     """Those below `root/` are in a tree that is only read; the hash None is a torn file."""
     copies = []
@@ -138,8 +138,8 @@ def test_of_several_sidecars_one_is_shown_and_none_of_another_photo_is_written_t
         editable = not name.startswith("root/")
         copies.append(File(Path(name.removeprefix("root/")), raw, "1", editable=editable))
     found = examine(Path("a.jpg"), copies, lambda _: Photo("blake3:a"))
-    sorted_into = [[each.path for each in one] for one in (found.ours, found.hidden, found.strays)]
-    assert sorted_into == [ours, hidden, strays]
+    sorted_into = [[each.path for each in one] for one in (found.ours, found.strays)]
+    assert sorted_into == [ours, strays]
     with contextlib.nullcontext() if target else pytest.raises(Conflict):
         assert found.target(Path("a.jpg")) == target
 

@@ -24,7 +24,7 @@ from PIL.Image import Resampling, Transpose
 
 from lenslet import times
 from lenslet.bounds import MAX_NAME, clean_line
-from lenslet.errors import LensletError, one_line
+from lenslet.errors import LensletError, UnreadableImage, one_line
 from lenslet.images import NEEDS_MEMORY, Facts, metadata
 from lenslet.paths import FORMATS
 
@@ -82,10 +82,6 @@ _PROFILE_BYTES = 4 << 20  # of an ICC profile
 
 class TakesLong(Exception):
     """The header of an image says that decoding it takes long."""
-
-
-class _TooManyPixels(Exception):
-    """An image that `MAX_PIXELS` refuses."""
 
 
 def render(source: BinaryIO, **how: Any) -> tuple[Facts, bytes]:
@@ -150,7 +146,7 @@ def _render(
             return facts, _thumbnail(image, size, target, box, orientation, quality)
     except UnidentifiedImageError:
         return replace(facts, error=_other_format(_head(source))), b""
-    except _TooManyPixels as error:
+    except UnreadableImage as error:
         return replace(facts, error=str(error), limit=f"MAX_PIXELS={max_pixels}"), b""
     except MemoryError:
         return replace(facts, error=f"{NEEDS_MEMORY} ({memory >> 20} MB)"), b""
@@ -183,11 +179,11 @@ def chunks(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
-    """Raises `_TooManyPixels`, or `MemoryError` for an image of more than `most` pixels."""
+    """Raises `UnreadableImage`, or `MemoryError` for an image of more than `most` pixels."""
     pixels = facts.width * facts.height
     if pixels > max_pixels:
         size = f"{facts.width}×{facts.height}"
-        raise _TooManyPixels(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
+        raise UnreadableImage(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
     if pixels > most:
         raise MemoryError
 
@@ -204,17 +200,12 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     """
     if len(head) < 30 or head[:4] != b"RIFF":
         return 0, 0
-    match head[12:16]:
-        case b"VP8X":
-            sides = int.from_bytes(head[24:27], "little"), int.from_bytes(head[27:30], "little")
-            return sides[0] + 1, sides[1] + 1
-        case b"VP8L":
-            bits = int.from_bytes(head[21:25], "little")
-            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-        case b"VP8 ":
-            sides = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
-            return sides[0] & 0x3FFF, sides[1] & 0x3FFF
-    return 0, 0
+    kind, bits = head[12:16], int.from_bytes(head[20:30], "little")
+    if kind == b"VP8X":
+        return 1 + (bits >> 32 & 0xFFFFFF), 1 + (bits >> 56 & 0xFFFFFF)
+    if kind == b"VP8L":
+        return 1 + (bits >> 8 & 0x3FFF), 1 + (bits >> 22 & 0x3FFF)
+    return (bits >> 48 & 0x3FFF, bits >> 64 & 0x3FFF) if kind == b"VP8 " else (0, 0)
 
 
 def _other_format(head: bytes) -> str:

@@ -75,7 +75,7 @@ def open_library(
     if not patient:  # a request process only reads EXIF
         count, memory = 1, min(memory, _DETAILS_MEMORY)
     decoders = Decoders(max(count, 1), memory, settings.decode_seconds)
-    locator = Locator(tree, settings, client, trusts)
+    locator = Locator(tree, settings, client)
     return Library(settings, client, tree, locator, cache, previews, decoders)
 
 

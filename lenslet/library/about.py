@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from lenslet.bounds import POINTER_BYTES
-from lenslet.errors import Conflict, Denied, Invalid, one_line
+from lenslet.errors import Conflict, Denied, Invalid
 from lenslet.library import sidecar
 from lenslet.library.sidecar import Document
 from lenslet.paths import POINTERS, Path, usable
@@ -35,24 +35,18 @@ def read(tree: Tree, folder: Path) -> About:
     with contextlib.suppress(Denied):
         for copy in tree.copies([folder.child(FILE)]):
             with contextlib.suppress(ValueError):
-                found = _parse(copy)
+                found = sidecar.parse_file(copy, _parse)
                 good = (key for key in KEYS if not _fault(key, found.get(key)))
                 return {key: found[key] for key in good if found[key].strip()}
     return {}
 
 
-def _parse(copy: File) -> Document:
-    """Parses a file; `ValueError`, with its path, if it does not describe a folder."""
-    if copy.data is None:
-        raise ValueError(copy.problem)
-    try:
-        found = sidecar.loads(copy.data)
-    except ValueError as error:
-        raise ValueError(f"{copy.path}: {one_line(error)}") from error
+def _parse(raw: bytes) -> Document:
+    found = sidecar.loads(raw)
     if not is_about(found):
-        raise ValueError(f"{copy.path} does not describe a folder: its kind is not 'folder'")
+        raise ValueError("it does not describe a folder: its kind is not 'folder'")
     if found.get("version", 1) != 1:
-        raise ValueError(f"{copy.path}: its version is not 1")
+        raise ValueError("its version is not 1")
     return dict(found)
 
 
@@ -99,7 +93,7 @@ def edit(tree: Tree, folder: Path, change: About) -> Document:
     def apply(copies: list[File]) -> tuple[Path, bytes] | None:
         nonlocal stored
         try:
-            before = [*map(_parse, copies), _EMPTY][0]
+            before = sidecar.parse_file(copies[0], _parse) if copies else _EMPTY
         except ValueError as error:
             raise Conflict(str(error)) from error
         kept = {key: value for key, value in before.items() if key not in change}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,16 +36,13 @@ class Kind(NamedTuple):
 
 KINDS = {  # the worst first
     "unreadableFolders": Kind(
-        "Folders that cannot be indexed",
-        "let Lenslet read and write there, and check the disk",
+        "Folders that cannot be indexed", "let Lenslet read and write there, and check the disk"
     ),
     "unreadableFiles": Kind(
-        "Files that cannot be read",
-        "let Lenslet read them, and check the disk",
+        "Files that cannot be read", "let Lenslet read them, and check the disk"
     ),
     "unreadableSidecars": Kind(
-        "Tags and notes that cannot be read",
-        "repair or rename the file: it is never overwritten",
+        "Tags and notes that cannot be read", "repair or rename the file: it is never overwritten"
     ),
     "brokenPointers": Kind(
         "Pointers that lead nowhere",
@@ -55,9 +53,7 @@ KINDS = {  # the worst first
         "replace the image; if its reason names DECODE_SECONDS, raise that",
     ),
     "unreadableImages": Kind(
-        "Photos that cannot be decoded",
-        "replace the image, or remove it",
-        degrades=False,
+        "Photos that cannot be decoded", "replace the image, or remove it", degrades=False
     ),
     "orphanSidecars": Kind(
         "Tags and notes without their photo",
@@ -97,13 +93,11 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FolderHealth:
-    """One folder's part of the report."""
+    """One folder's part of the report. `unsupported` counts files that are not shown, by suffix."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: tuple[Problem, ...] = ()
-    unsupported: Counter[str] = field(
-        default_factory=Counter
-    )  # files that are not shown, by suffix
+    unsupported: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, manifest: Manifest, problems: Iterable[Problem]) -> FolderHealth:
@@ -159,20 +153,15 @@ def report(
 
 
 def summary(found: dict[str, Any]) -> str:
-    """Returns one line about a report: how much there is, and what is not shown."""
+    """Returns one line about a report: "5 images in 1 folder; not shown: 2 .gif"."""
     counts = found["counts"]
-    hidden = ", ".join(f"{n:,} {suffix}" for suffix, n in found["unsupported"].items())
-    shown = size(counts)
-    if broken := counts["unreadableImages"] + counts["quarantined"]:
-        shown += f"; {broken:,} cannot be decoded"
-    return f"{shown}; not shown: {hidden}" if hidden else shown
-
-
-def size(counts: Mapping[str, int]) -> str:
-    """Returns how much there is: "5 images in 1 folder"."""
     images, folders = counts["items"], counts["folders"]
     ends = ("" if n == 1 else "s" for n in (images, folders))
-    return f"{images:,} image{next(ends)} in {folders:,} folder{next(ends)}"
+    shown = f"{images:,} image{next(ends)} in {folders:,} folder{next(ends)}"
+    if broken := counts["unreadableImages"] + counts["quarantined"]:
+        shown += f"; {broken:,} cannot be decoded"
+    hidden = ", ".join(f"{n:,} {suffix}" for suffix, n in found["unsupported"].items())
+    return f"{shown}; not shown: {hidden}" if hidden else shown
 
 
 def write(tree: Tree, found: dict[str, Any]) -> None:
@@ -184,13 +173,10 @@ def write(tree: Tree, found: dict[str, Any]) -> None:
 
 def load(tree: Tree) -> dict[str, Any] | None:
     """Reads the last report; None without a complete report."""
-    try:
-        data, _ = tree.read(Path(HEALTH))
-        found = loads(data)
-        counts, lists = found["counts"].values(), found["problems"].values()
-        since = [problem["since"] for each in lists for problem in each]
-    except (NotFound, ValueError, AttributeError, KeyError, TypeError):
-        return None
-    right = all(isinstance(n, int) and n >= 0 for n in counts) and "generatedAt" in found
-    right = right and all(isinstance(each, list) for each in lists)
-    return found if right and all(isinstance(when, str) for when in since) else None
+    with contextlib.suppress(NotFound, ValueError, AttributeError, KeyError, TypeError):
+        found = loads(tree.read(Path(HEALTH))[0])
+        problems = [each for kind in found["problems"].values() for each in kind]
+        texts = [found["generatedAt"], *(each["since"] for each in problems)]
+        if all(n >= 0 for n in found["counts"].values()) and "".join(texts):
+            return dict(found)
+    return None

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from lenslet import paths
 from lenslet.config import Settings
-from lenslet.errors import LensletError, NotFound, PointerLoop
-from lenslet.library.pointer import Spot, Targets, label_of, read_pointer
+from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
+from lenslet.library.pointer import Targets, read_pointer
 from lenslet.paths import ROOT, Ignore, Path
 from lenslet.storage.client import Client
-from lenslet.storage.tree import Tree, Trust
+from lenslet.storage.tree import Tree
 
 LONGEST_CHAIN = 16
 _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
@@ -34,7 +34,12 @@ class Location:
     readonly: bool = False
     label: str | None = None
     is_pointer: bool = False  # the folder has a pointer file itself
-    chain: tuple[Spot, ...] = ()  # the pointers that lead here
+    chain: tuple[Path, ...] = ()  # the places of the pointers that lead here
+
+    @property
+    def place(self) -> Path:
+        """Where the images are, the same for all locations that have them there."""
+        return Path(f"{self.tree.name.strip('/')}/{self.folder}".strip("/"))
 
     @property
     def target(self) -> tuple[str, Path, bool, str | None]:
@@ -47,20 +52,9 @@ class Location:
 
 
 class Locator:
-    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket.
+    """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket."""
 
-    In a bucket also as long as `trusts` says that nothing has changed since, but not behind a
-    pointer, which may have been taken back.
-    """
-
-    def __init__(
-        self,
-        tree: Tree,
-        settings: Settings,
-        client: Client,
-        trusts: Trust = lambda since: False,
-    ) -> None:
-        self._trusts = trusts
+    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
         self._ignore = Ignore(settings.ignore)
         self._tree = tree
         self._targets = Targets(tree, settings, client)
@@ -84,11 +78,9 @@ class Locator:
         return location
 
     def _is_current(self, checked: float, location: Location) -> bool:
-        age = time.monotonic() - checked
-        here, there = self._tree.has_stamps, location.tree.has_stamps
-        least = _CACHED_SECONDS if here and there else _CACHED_SECONDS_S3
-        trusted = not (here or location.chain) and self._trusts(checked)
-        return age < least or trusted
+        is_local = self._tree.has_stamps and location.tree.has_stamps
+        seconds = _CACHED_SECONDS if is_local else _CACHED_SECONDS_S3
+        return time.monotonic() - checked < seconds
 
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""
@@ -108,9 +100,7 @@ class Locator:
 
     def served(self, location: Location, names: Iterable[str]) -> set[str]:
         """Returns those of a folder's names that are not ignored."""
-        if self._ignore.has_globs:
-            return {name for name in names if not self.ignores(location, name)}
-        return {name for name in names if not self._ignore.name(name)}
+        return {name for name in names if not self.ignores(location, name)}
 
     def beneath(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns a folder's location without following its own pointer, only those above it."""
@@ -165,18 +155,27 @@ class Locator:
         pointer = read_pointer(here.tree, here.folder, names)
         if not pointer:
             return here
-        where = self._targets.spot(here.tree, here.folder)
-        tree, folder = self._targets.open(here.tree, where, pointer["target"])
-        there, chain = self._targets.spot(tree, folder), (*here.chain, where)
+        try:
+            tree, folder = self._targets.open(here.tree, pointer["target"])
+        except BrokenPointer as error:
+            raise self._broken(here, str(error)) from error
+        there, chain = Location(ROOT, tree, folder).place, (*here.chain, here.place)
         if len(chain) > LONGEST_CHAIN or any(map(there.holds, chain)):
-            raise PointerLoop([spot.shown for spot in (*chain, there)])
+            raise PointerLoop([self._shown(place) for place in (*chain, there)])
         try:
             found = self._followed(Location(ROOT, tree, ROOT, chain=chain))
             for name in folder.segments:
                 found = self._followed(self._child(found, name))
         except NotFound as error:
-            raise where.broken(f"{there.shown}, which does not exist") from error
-        readonly = here.readonly or found.readonly or pointer.get("readonly") is True
-        return replace(
-            found, path=here.path, readonly=readonly, label=label_of(pointer), is_pointer=True
-        )
+            raise self._broken(here, f"{self._shown(there)}, which does not exist") from error
+        readonly, label = pointer.get("readonly") is True, pointer["label"]
+        readonly = readonly or here.readonly or found.readonly
+        return replace(found, path=here.path, readonly=readonly, label=label, is_pointer=True)
+
+    def _broken(self, here: Location, target: str) -> BrokenPointer:
+        return BrokenPointer(f"{self._shown(here.place)} points to {target}.")
+
+    def _shown(self, place: Path) -> str:
+        """Returns the name of a place for clients: of one outside the library the last segment."""
+        own = Location(ROOT, self._tree, ROOT).place
+        return (place.below(own) or "/") if own.holds(place) else f"…/{place.name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Any
 
 from lenslet import errors, paths
@@ -24,25 +23,6 @@ TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, out
 _LABEL_CHARACTERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """One folder in a chain of pointers, and its tree. `shown` is its name for clients."""
-
-    tree: str
-    folder: Path
-    shown: str
-
-    def holds(self, other: Spot) -> bool:
-        """True if `other` is this folder or is below it."""
-        mine, theirs = (
-            Path(f"{spot.tree.strip('/')}/{spot.folder}".strip("/")) for spot in (self, other)
-        )
-        return mine.holds(theirs)
-
-    def broken(self, reason: str) -> BrokenPointer:
-        return BrokenPointer(f"{self.shown} points to {reason}.")
-
-
 class Targets:
     """Opens what pointers lead to, if the settings allow it. `tree` is the library's own."""
 
@@ -51,26 +31,22 @@ class Targets:
         self._settings = settings
         self._client = client
 
-    def spot(self, tree: Tree, folder: Path) -> Spot:
-        outside = "" if tree is self._tree else f"…/{os.path.basename(tree.name)}/"
-        return Spot(tree.name, folder, f"{outside}{folder}".rstrip("/") or "/")
+    def open(self, tree: Tree, target: dict[str, Any]) -> tuple[Tree, Path]:
+        """Returns the tree and folder of a target; `tree` is that of its pointer.
 
-    def open(self, tree: Tree, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
-        """Returns the tree and folder of a target; `tree` and `where` are those of its pointer.
-
-        `BrokenPointer` if it must not lead there.
+        `BrokenPointer` if it must not lead there; the message says only what is wrong with that.
         """
         if target["type"] == "s3":
-            return self._in_bucket(where, target)
+            return self._in_bucket(target)
         text = target["path"]
         if not os.path.isabs(text):
-            return tree, _relative(text, where)
+            return tree, _relative(text)
         if not tree.has_stamps:
-            raise where.broken("a folder of this host, which a pointer in a bucket cannot do")
+            raise BrokenPointer("a folder of this host, which a pointer in a bucket cannot do")
         real = os.path.realpath(text.replace("\0", ""))
         roots = map(os.path.realpath, self._settings.pointer_roots)
         if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
-            raise where.broken("a folder that is not in one of POINTER_ROOTS")
+            raise BrokenPointer("a folder that is not in one of POINTER_ROOTS")
         top = os.path.realpath(self._settings.root_path)
         if os.path.commonpath((real, top)) == top:
             inside = os.path.relpath(real, top)
@@ -79,11 +55,11 @@ class Targets:
         state = Path(f"{TARGETS}/local{real}".rstrip("/"))
         return with_state(self._settings, LocalTree(real), state), ROOT
 
-    def _in_bucket(self, where: Spot, target: dict[str, Any]) -> tuple[Tree, Path]:
+    def _in_bucket(self, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
-        bucket, prefix = target["bucket"], _relative(target.get("prefix", ""), where)
+        bucket, prefix = target["bucket"], _relative(target.get("prefix", ""))
         if bucket not in self._settings.buckets:
-            raise where.broken("a bucket that is not one of POINTER_BUCKETS")
+            raise BrokenPointer("a bucket that is not one of POINTER_BUCKETS")
         top = Path(self._settings.s3_prefix.rstrip("/"))
         if bucket == self._settings.s3_bucket and top.holds(prefix):
             return self._tree, prefix.below(top)
@@ -128,19 +104,16 @@ def _checked(raw: bytes, folder: Path) -> dict[str, Any] | None:
             texts = [target["bucket"] or None, target.get("prefix", ""), target.get("region", "")]
         known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
         if known and (found["kind"], found["version"]) == ("pointer", 1):
+            label = found.get("label")
+            found["label"] = label[:_LABEL_CHARACTERS] if isinstance(label, str) else None
             return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
     raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
 
 
-def label_of(pointer: dict[str, Any]) -> str | None:
-    text = pointer.get("label")
-    return text[:_LABEL_CHARACTERS] if isinstance(text, str) else None
-
-
-def _relative(text: str, where: Spot) -> Path:
+def _relative(text: str) -> Path:
     try:
         return paths.parse("" if text == "." else text)
     except BadRequest as error:
-        raise where.broken(f"an invalid path ({error})") from error
+        raise BrokenPointer(f"an invalid path ({error})") from error

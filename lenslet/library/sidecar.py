@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from blake3 import blake3
@@ -21,10 +19,10 @@ from lenslet.storage.tree import Document as File
 from lenslet.storage.tree import Tree
 
 Document = dict[str, Any]
+Parsed = TypeVar("Parsed")
 
 MAX_NOTES_BYTES = 64 * 1024
-_LEVELS, _LEVELS_WRITTEN = 200, 254  # of lists and objects: allowed, and the most of orjson
-_LONG_NUMBER, _MOST_DIGITS = re.compile(rb"[0-9]{19}"), 20  # 64 bits have up to 20 digits
+_MOST_DIGITS = 20  # of 64 bits
 FUTURE = dt.timedelta(minutes=5)
 _OLD_NAMES = {"updated_at": "updatedAt", "updated_by": "updatedBy", "created_at": "createdAt"}
 _WRITTEN = dt.datetime(2026, 11, 1, tzinfo=times.UTC)
@@ -103,12 +101,11 @@ class Found:
     """The JSON files beside an image.
 
     `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
-    `hidden` are others of it, which those hide; `strays` belong to other photos.
+    `strays` belong to other photos, or are hidden by those.
     """
 
     sidecar: Sidecar | None = None
     ours: list[Sidecar] = field(default_factory=list)
-    hidden: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
     foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
     description: str = ""  # of the photo, in the first of those that has one
@@ -117,7 +114,7 @@ class Found:
     @property
     def all(self) -> list[Sidecar]:
         """All sidecars, whose ever they are."""
-        return [*self.ours, *self.hidden, *self.strays]
+        return [*self.ours, *self.strays]
 
     def target(self, item: Path) -> Path:
         """Returns the file that an edit of `item` writes; `Conflict` if a file is in the way."""
@@ -176,18 +173,16 @@ def parse(raw: bytes) -> Document | None:
 def loads(raw: bytes) -> Any:
     """Parses JSON that can be written again; `ValueError` for any other.
 
-    That is without NaN, infinities, halves of surrogate pairs, very deep nesting, and integers of
-    more than 64 bits, of which orjson makes floats.
+    That is without NaN, infinities, halves of surrogate pairs, about 250 levels of nesting, and
+    integers of more than 64 bits, of which orjson makes floats.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     bounds.check(raw)
+    found = orjson.loads(raw)
     try:
-        if _LONG_NUMBER.search(raw):
-            json.loads(raw, parse_int=_integer)
-        found = orjson.loads(raw)
-        if bounds.nested(raw) > _LEVELS:
-            dumps(functools.reduce(lambda each, _: [each], range(_LEVELS_WRITTEN - _LEVELS), found))
-    except (RecursionError, TypeError) as error:
+        dumps([[[[found]]]])  # an answer may have it inside others
+        json.loads(raw, parse_int=_integer)
+    except TypeError as error:
         raise ValueError(f"it cannot be written again: {error}") from error
     return found
 
@@ -261,14 +256,15 @@ def examine(item: Path, copies: Iterable[File], photo: Which) -> Found:
     found, shown, broken = Found(), list[Sidecar](), list[tuple[File, str]]()
     for copy in copies:
         try:
-            each = _sidecar(copy)
+            document = parse_file(copy, parse)
         except ValueError as error:
             broken.append((copy, str(error)))
             continue
-        if each is None:
+        if document is None:
             found.foreign.add(copy.path.removeprefix(item))
             found.description = found.description or _description(copy)
         else:
+            each = Sidecar(document, copy.data or b"", copy.path, copy.editable)
             is_shown = not each.hash or photo(each).shows(each)
             (shown if is_shown else found.strays).append(each)
     named = [each for each in shown if not each.hash or each.hash == photo(each).hash]
@@ -276,7 +272,7 @@ def examine(item: Path, copies: Iterable[File], photo: Which) -> Found:
     found.strays += [each for each in shown if each not in own]
     for each in own:
         is_hidden = any(other.editable == each.editable for other in found.ours)
-        (found.hidden if is_hidden else found.ours).append(each)
+        (found.strays if is_hidden else found.ours).append(each)
     found.sidecar = max(found.ours, key=lambda each: each.updated, default=None)
     aside = {each.editable for each in found.ours if each.path.endswith(SIDECARS[0])}
     reasons = (reason for copy, reason in broken if copy.editable not in aside)
@@ -284,15 +280,14 @@ def examine(item: Path, copies: Iterable[File], photo: Which) -> Found:
     return found
 
 
-def _sidecar(copy: File) -> Sidecar | None:
-    """Parses a file; None if it is foreign. `ValueError` with its path if it is unreadable."""
-    if copy.data is None:
-        raise ValueError(copy.problem)
+def parse_file(file: File, parse: Callable[[bytes], Parsed]) -> Parsed:
+    """Parses a file; `ValueError` with its path if it is unreadable."""
+    if file.data is None:
+        raise ValueError(file.problem)
     try:
-        document = parse(copy.data)
+        return parse(file.data)
     except ValueError as error:
-        raise ValueError(f"{copy.path}: {one_line(error)}") from error
-    return Sidecar(document, copy.data, copy.path, copy.editable) if document else None
+        raise ValueError(f"{file.path}: {one_line(error)}") from error
 
 
 def _description(foreign: File) -> str:
@@ -425,14 +420,12 @@ def remove(tree: Tree, item: Path, check: Callable[[Sidecar | None], None], phot
     `Denied` if it is in a root that Lenslet never writes to; other errors as for `edit`.
     """
 
-    def apply(copies: list[File], *, hidden: bool) -> tuple[Path, None] | None:
+    def apply(copies: list[File]) -> tuple[Path, None] | None:
         found = examine(item, copies, photo)
         found.target(item)  # raises an error if an unreadable file is in the way
         check(found.sidecar)
-        if not all(each.editable for each in (*found.ours, *found.hidden)):
+        if not all(each.editable for each in found.ours):
             raise Denied(f"The sidecar of {item} is in a root that Lenslet never writes to.")
-        own = found.hidden if hidden else found.ours
-        return (own[0].path, None) if own else None
+        return (found.ours[0].path, None) if found.ours else None
 
-    for hidden in (True, False):  # in this order, no hidden one ever comes to light
-        tree.update(files_of(item), functools.partial(apply, hidden=hidden))
+    tree.update(files_of(item), apply)
