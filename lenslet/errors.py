@@ -56,10 +56,6 @@ class BrokenPointer(Denied):
     """A pointer folder with an invalid file, or a target that is missing or not allowed."""
 
 
-class TooManyPointers(BrokenPointer):
-    """One more folder behind several pointers than is allowed."""
-
-
 class Conflict(LensletError):
     """A document is foreign, unreadable or too large to be used."""
 

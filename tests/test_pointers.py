@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -64,27 +61,6 @@ def test_what_is_ignored_by_its_path_is_not_shown_through_a_pointer_either(
         gallery.app.get(route, status=404)
     gallery.settle(400)
     assert gallery.found("jpg") == ["art/one.jpg", "C/one.jpg"]
-
-
-@pytest.mark.slow
-def test_pointers_to_folders_with_pointers_show_a_thousand_folders_at_most(
-    make_gallery: Make, root, tmp_path
-) -> None:
-    for level in range(4):
-        put(root / f"l{level}/x.jpg", jpeg(8, 6))
-        for number in range(6):
-            point(root / f"l{level}/p{number}", f"l{level + 1}")
-    put(root / "l4/x.jpg", jpeg(8, 6))
-    gallery = make_gallery()
-    gallery.index()
-    assert len(list(root.rglob("_index.json"))) < 1200
-    (problem, *_) = gallery.app.get("/health").json["library"]["problems"]["brokenPointers"]
-    assert problem["reason"].endswith("1000 folders are behind several pointers already.")
-    assert len(gallery.found("x", path="l3")) == 7
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "check")}
-    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(root)]
-    checked = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert "1000 folders are behind several pointers already." in checked.stdout
 
 
 def test_an_edit_through_a_pointer_is_kept_with_the_target(make_gallery: Make, root) -> None:

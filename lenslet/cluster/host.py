@@ -38,7 +38,7 @@ class BucketHost(Host):
         self.views = Views(clock)
         self._share = share
         self._lock = threading.Lock()
-        self._held = defaultdict[Path, list[Callable[[bool], None]]](list)
+        self._held = defaultdict[Path, list[Callable[[], None]]](list)
 
     def claim(self, task: Task, note: Mapping[str, str], new: int) -> Claim:
         """Decides who reads the `new` images of a folder. `anew` takes them from another host."""
@@ -54,17 +54,17 @@ class BucketHost(Host):
         mine = {"host": self.name, "at": times.text(times.now())}
         return Claim(note=mine, at_once=is_large and note.get("host") != self.name)
 
-    def hold(self, path: Path, ended: Callable[[bool], None]) -> None:
-        """Calls a function when the work at a folder or image, for another host, has ended."""
+    def hold(self, path: Path, ended: Callable[[], None]) -> None:
+        """Calls a function when the work at a folder or an image has ended."""
         with self._lock:
             self._held[path].append(ended)
 
-    def ended(self, path: Path, *, ok: bool) -> None:
-        """Tells those who hold it. If one began to just now it is told too: a scan repairs that."""
+    def ended(self, path: Path) -> None:
+        """Tells those who hold it. One who began to just now is told too: a scan repairs that."""
         with self._lock:
             held = self._held.pop(path, ())
         for ended in held:
-            ended(ok)
+            ended()
 
     def _leaves(self, note: Mapping[str, str]) -> bool:
         """True if another host, which is not known to have died, reads the images."""

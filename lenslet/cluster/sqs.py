@@ -1,16 +1,14 @@
 """Many hosts on one bucket: requests travel through SQS queues, as do the bucket's own events.
 
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
-folder of its object to be indexed. A message is deleted when its work has ended well. A host that
-dies deletes nothing: after the queue's visibility timeout others receive its messages. The third
-host that receives a message deletes it at once: a scan repairs what is lost. Only what is not
-understood ends as a dead letter. Imported only if a queue is set.
+folder of its object to be indexed. A message is deleted when its work has ended. A host that
+dies deletes nothing: after the queue's visibility timeout others receive its messages. What is not
+understood, or kills three hosts, ends as a dead letter. Imported only if a queue is set.
 """
 
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,13 +30,9 @@ from lenslet.storage.tree import Tree
 log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
-MOST_RECEIVED = 3  # times, of a message whose hosts died; then a scan must find what is lost
 _LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
-_TICK_SECONDS = 0.5
-_DEAD_SECONDS = 60.0
 _SCANNING_SECONDS, _STUCK_SECONDS = 60.0, 10.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
-_RECEIVED = "ApproximateReceiveCount"
 
 
 # Messages
@@ -226,17 +220,19 @@ class SharedQueue:
 
 @dataclass(slots=True)
 class Held:
-    """A message that this host works on: when others can see it, and how many jobs are left."""
+    """A message that this host works on, and how many jobs are left."""
 
     url: str
     receipt: str
-    due: float
     left: int
-    ok: bool = True
 
 
 class Consumer:
-    """Receives messages, queues their jobs, and deletes a message when its jobs have ended well."""
+    """Receives messages, queues their jobs, and deletes a message when its jobs have ended.
+
+    Until then the queue hides it for its visibility timeout. If the work takes longer, another host
+    does it too, which is harmless.
+    """
 
     def __init__(
         self,
@@ -251,66 +247,46 @@ class Consumer:
         self._host = host
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
-        # The queues, and how long each hides a received message; 0 until that is known.
-        self._hidden_seconds = dict.fromkeys(filter(None, urls), 0)
+        self._left = dict.fromkeys(filter(None, urls), 0)  # messages of each queue that are held
         self._root = settings.s3_bucket, settings.s3_prefix
         self._loop = loop
         self._lock = threading.Lock()
-        self._held: list[Held] = []
         self._problem = ""
-        self._dead_letters = ""
 
     def run(self, stop: threading.Event) -> None:
         """Receives from each queue on a thread of its own until `stop` is set."""
         threads = [
             threading.Thread(target=self._receive_all, args=(url, stop), name="consumer")
-            for url in self._hidden_seconds
+            for url in self._left
         ]
         for thread in threads:
             thread.start()
-        looked = float("-inf")
-        while not stop.wait(_TICK_SECONDS):
-            self._extend()
-            self._report("; ".join(filter(None, (self._problem, self._dead_letters))))
-            if time.monotonic() - looked > _DEAD_SECONDS:
-                looked = time.monotonic()
-                self._try(self._count_dead_letters, stop)
         for thread in threads:
             thread.join()
 
-    def _try(self, action: Callable[[], Any], stop: threading.Event) -> None:
-        """Does something with a queue; if that fails, health says why, and the thread pauses."""
-        try:
-            action()
-            self._problem = ""
-        except LensletError as error:
-            problem = f"The queue cannot be read: {one_line(error)}"
-            if problem != self._problem:
-                log.warning("%s", problem)
-            self._problem = problem
-            stop.wait(_AGAIN_SECONDS)
-
     def _receive_all(self, url: str, stop: threading.Event) -> None:
+        """Receives from a queue. If that fails, health says why, and it is tried again."""
         while not stop.is_set():
-            wait = 0 if self._problem else _LONG_POLL_SECONDS
-            self._try(partial(self.receive, url, wait), stop)
+            problem = ""
+            try:
+                self.receive(url, 0 if self._problem else _LONG_POLL_SECONDS)
+            except LensletError as error:
+                problem = f"The queue cannot be read: {one_line(error)}"
+                if problem != self._problem:
+                    log.warning("%s", problem)
+            self._problem = problem
+            self._report(problem)
+            if problem:
+                stop.wait(_AGAIN_SECONDS)
 
     def receive(self, url: str, wait: int) -> None:
         """Takes up to ten messages, waiting `wait` seconds for the first."""
-        with self._lock:
-            room = MOST_HELD - sum(held.url == url for held in self._held)
+        room = MOST_HELD - self._left[url]
         if room <= 0:
             threading.Event().wait(0.25)
             return
-        if not self._hidden_seconds[url]:
-            self._hidden_seconds[url] = int(self._attribute(url, "VisibilityTimeout") or 30)
-        answer = self._client.call_queue(
-            "receive_message",
-            url,
-            MaxNumberOfMessages=min(room, _BATCH),
-            WaitTimeSeconds=wait,
-            AttributeNames=[_RECEIVED],
-        )
+        most = {"MaxNumberOfMessages": min(room, _BATCH), "WaitTimeSeconds": wait}
+        answer = self._client.call_queue("receive_message", url, **most)
         for message in answer.get("Messages", []):
             self._take(url, message)
 
@@ -322,72 +298,29 @@ class Consumer:
             return
         if '"lenslet"' not in message["Body"]:
             self._host.views.event()
-        due = time.monotonic() + self._hidden_seconds[url]
         jobs = [request for request in requests if not isinstance(request, View)]
-        held = Held(url, message["ReceiptHandle"], due, len(jobs))
-        received = int(message.get("Attributes", {}).get(_RECEIVED, 1))
-        waits = bool(jobs) and received < MOST_RECEIVED
-        if waits:
-            with self._lock:
-                self._held.append(held)
-            for job in jobs:
-                self._host.hold(job.path, partial(self._ended, held))
+        held = Held(url, message["ReceiptHandle"], len(jobs))
+        with self._lock:
+            self._left[url] += 1
+        for job in jobs:
+            self._host.hold(job.path, partial(self._ended, held))
         for request in requests:
             self._loop.send(request)
-        if not waits:
-            self._end(held, delete=True)
+        if not jobs:
+            self._end(held)
 
-    def _ended(self, held: Held, ok: bool) -> None:
-        """Deletes a message when all its jobs have ended well; else leaves it for another try."""
+    def _ended(self, held: Held) -> None:
         with self._lock:
-            held.ok &= ok
             held.left -= 1
             left = held.left
         if not left:
-            self._end(held, delete=held.ok)
+            self._end(held)
 
-    def _end(self, held: Held, *, delete: bool) -> None:
+    def _end(self, held: Held) -> None:
+        """Deletes a message whose jobs have ended."""
         with self._lock:
-            self._held = [each for each in self._held if each is not held]
+            self._left[held.url] -= 1
         try:
-            if delete:
-                self._client.call_queue("delete_message", held.url, ReceiptHandle=held.receipt)
+            self._client.call_queue("delete_message", held.url, ReceiptHandle=held.receipt)
         except LensletError as error:  # it comes again, which is harmless
             log.warning("queue %s: %s", held.url, one_line(error))
-
-    def _extend(self) -> None:
-        """Extends the time in which others cannot receive the messages that this host works on."""
-        now = time.monotonic()
-        with self._lock:
-            held_now = list(self._held)
-        for held in held_now:
-            seconds = self._hidden_seconds[held.url]
-            if held.due - now < seconds / 2:
-                held.due = now + seconds
-                try:
-                    self._client.call_queue(
-                        "change_message_visibility",
-                        held.url,
-                        ReceiptHandle=held.receipt,
-                        VisibilityTimeout=seconds,
-                    )
-                except LensletError as error:  # another host may have it by now
-                    log.warning("queue %s: %s", held.url, one_line(error))
-
-    def _attribute(self, url: str, name: str) -> str:
-        answer = self._client.call_queue("get_queue_attributes", url, AttributeNames=[name])
-        return str(answer.get("Attributes", {}).get(name, ""))
-
-    def _count_dead_letters(self) -> None:
-        shown = []
-        for url in self._hidden_seconds:
-            try:
-                policy = orjson.loads(self._attribute(url, "RedrivePolicy"))
-                name = policy["deadLetterTargetArn"].rpartition(":")[2]
-            except (orjson.JSONDecodeError, KeyError, TypeError):
-                continue  # the queue has no dead-letter queue
-            dead = f"{url.rpartition('/')[0]}/{name}"
-            count = int(self._attribute(dead, "ApproximateNumberOfMessages") or 0)
-            shown += [f"{count} messages in the queue {name}"] if count else []
-        found = ", ".join(dict.fromkeys(shown))
-        self._dead_letters = f"dead letters: {found}" if found else ""

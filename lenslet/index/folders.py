@@ -98,8 +98,7 @@ class Outcome(NamedTuple):
     `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
     ones when nothing else is due, each with whether it gets a thumbnail. `below` are the subfolders
     to look at in any case. `again` is in how many seconds to look again. `outage` says why storage
-    cannot be used. `ok`: the folder is as it should be. `found` is what was compared, if the folder
-    could be read.
+    cannot be used. `found` is what was compared, if the folder could be read.
     """
 
     task: Task
@@ -109,7 +108,6 @@ class Outcome(NamedTuple):
     below: tuple[str, ...] = ()
     again: float | None = None
     outage: str = ""
-    ok: bool = True
     found: Findings | None = None
 
     @property
@@ -145,8 +143,8 @@ class Host:
         """
         return True, 0.0
 
-    def ended(self, path: Path, *, ok: bool) -> None:
-        """Is told that the work at a folder or an image has ended, and whether it ended well."""
+    def ended(self, path: Path) -> None:
+        """Is told that the work at a folder or an image has ended."""
 
 
 class Folders:
@@ -170,7 +168,7 @@ class Folders:
         try:
             return self._look(task)
         except errors.Overtaken:  # another host has written the manifest meanwhile
-            return Outcome(task, task.before, again=AGAIN_SECONDS, ok=False)
+            return Outcome(task, task.before, again=AGAIN_SECONDS)
         except LensletError as error:
             return self._failed(task, error)
         except Exception as error:  # the outermost frame: one bad folder must not stop the rest
@@ -226,10 +224,9 @@ class Folders:
             stale=len(plan.stale.keys() - reasons.keys()),
         )
         again = AGAIN_SECONDS if plan.unsettled else claim.wait
-        ok = claim.wait is None and not reasons
         if not claim.reads:
             new = stale = {}
-        return Outcome(task, record, new, stale, below, again, ok=ok, found=found)
+        return Outcome(task, record, new, stale, below, again, found=found)
 
     def _below(self, task: Task, found: Findings) -> tuple[str, ...]:
         """Returns the subfolders to look at in any case: all, if the pointer leads elsewhere."""
@@ -369,7 +366,7 @@ class Folders:
             self._library.check_storage(error)
         except LensletError as away:
             reason = one_line(away)
-            return Outcome(task, before, again=RETRY_SECONDS, outage=reason, ok=False)
+            return Outcome(task, before, again=RETRY_SECONDS, outage=reason)
         if isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             try:
                 return Outcome(task, self._gone(path, now))
@@ -400,7 +397,7 @@ class Folders:
             retry=before.retry.after(now, {"": one_line(error)}, changed=False),
             left=0,
         )
-        return Outcome(task, record, ok=False)
+        return Outcome(task, record)
 
     def _gone(self, path: Path, now: float) -> Record | None:
         """Returns the record of a folder that is gone: `STATE_DIR` may have sidecars of it.

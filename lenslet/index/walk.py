@@ -153,8 +153,6 @@ class Walk:
         self._room += 1
         if not outcome.is_done:
             self.want(Look(path, flight.asked, task.anew, task.deep), outcome.again or 0.0)
-            if outcome.outage:
-                self._host.ended(path, ok=False)
             return
         flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
         self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
@@ -170,7 +168,10 @@ class Walk:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
         if outcome.again is not None:
             self.want(Look(path), outcome.again)
-        self.end(path, ok=outcome.ok)
+        is_due = Start(path) in self._work.timers or path in self._ready
+        if not (is_due or flight.reading):
+            del self._flights[path]
+            self._host.ended(path)
 
     def _remember(self, path: Path, record: Record, before: Record) -> None:
         """Replaces a folder's record, and has its parent and its subfolders looked at if due."""
@@ -188,14 +189,6 @@ class Walk:
             self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
         if before.shown != record.shown:
             self._changed()
-
-    def end(self, path: Path, *, ok: bool = True) -> None:
-        """Ends a flight if nothing of it is left."""
-        flight = self._flights.get(path)
-        is_due = Start(path) in self._work.timers or path in self._ready
-        if not (flight and (is_due or flight.is_looking or flight.reading)):
-            self._flights.pop(path, None)
-            self._host.ended(path, ok=ok)
 
     # Images
 
@@ -239,7 +232,7 @@ class Walk:
             waits = flight.reading and not is_shown
             self.want(Look(folder), (SOON if flight.asked else PATIENTLY) if waits else 0.0)
         if not wanted.preview:
-            self._host.ended(wanted.path, ok=not read.problem)
+            self._host.ended(wanted.path)
 
     def read_again(self, wanted: Wanted) -> None:
         """Puts an image in line again that is slow, or was being written."""
