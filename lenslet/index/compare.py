@@ -16,6 +16,8 @@ from lenslet.library.about import About
 from lenslet.library.health import Problem
 from lenslet.library.item import QUARANTINED, Item
 from lenslet.library.manifest import Dir, Manifest, later_than
+from lenslet.library.orphans import Orphan
+from lenslet.library.sidecar import Document
 from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import Stat
 
@@ -77,14 +79,18 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Plan:
-    """What a comparison decides.
+    """What is to be done for a folder.
 
-    The manifest as it should be, and whether that is `changed`; the images to read, each with
-    whether it needs a thumbnail (`todo`); those to read again when there is time, likewise
-    (`stale`); those whose thumbnail was made from an earlier file of the same name (`replaced`);
-    those that are `damaged`; whether one is still being written (`unsettled`); what is wrong.
+    The manifest as it is (`stored`) and as it should be, and whether that differs (`changed`); the
+    images to read, each with whether it needs a thumbnail (`todo`); those to read again when there
+    is time, likewise (`stale`); those whose thumbnail was made from an earlier file of the same
+    name (`replaced`); those that are `damaged`; whether one is still being written (`unsettled`);
+    what is wrong. `children` are the subfolders, each as the manifest shows it, None if it does
+    not. `orphans` are sidecars whose photo is not beside them, `incomplete` the images whose
+    sidecar does not say yet which photo it belongs to, with its facts.
     """
 
+    stored: Manifest
     manifest: Manifest
     changed: bool = False
     todo: dict[str, bool] = field(default_factory=dict)
@@ -93,6 +99,9 @@ class Plan:
     damaged: list[str] = field(default_factory=list)
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
+    children: Mapping[str, Dir | None] = field(default_factory=dict)
+    orphans: tuple[Orphan, ...] = ()
+    incomplete: Mapping[str, Document] = field(default_factory=dict)
 
     @property
     def pending(self) -> set[str]:
@@ -131,7 +140,7 @@ def compare(
     be decoded, and has the manifest written anew.
     """
     before = {item["name"]: item for item in old.items}
-    plan = Plan(Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
+    plan = Plan(old, Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
     plan.manifest.about = snapshot.about
     items = plan.manifest.items
     in_order = snapshot.images.keys() == before.keys()

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from lenslet import errors, paths
@@ -23,9 +23,8 @@ from lenslet.index.record import RETRY_SECONDS, Record, Stamp
 from lenslet.library import Library, about, manifest, orphans
 from lenslet.library.about import About
 from lenslet.library.health import FolderHealth, Problem
+from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Manifest
-from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
 from lenslet.times import Clock
 
@@ -53,52 +52,13 @@ class Task(NamedTuple):
     deep: bool = False
 
 
-@dataclass(slots=True)
-class Findings:
-    """What a look at a folder found. Nothing is written yet.
-
-    `stored` is the manifest as it is, `plan` what must be done. `children` are the subfolders,
-    each as the manifest shows it, None if it does not. `orphans` are sidecars whose photo is not
-    beside them. `incomplete` are images whose sidecar does not say yet which photo it belongs to.
-    """
-
-    contents: Contents
-    stored: Manifest
-    plan: Plan
-    children: dict[str, Dir | None]
-    orphans: tuple[Orphan, ...]
-    incomplete: dict[str, Document]
-
-    @property
-    def entry(self) -> Dir:
-        """How the folder shows in its parent."""
-        location, manifest = self.contents.location, self.plan.manifest
-        kind = "leaf-real" if manifest.items else "branch"
-        if location.is_pointer:
-            kind = "leaf-pointer"
-        title = manifest.about.get("title")
-        label = {"label": title} if title else {}
-        return {"name": location.path.name, "kind": kind, **label, **self._cover()}
-
-    def _cover(self) -> Dir:
-        """The chosen image or else the first, if it can be shown; or that of a subfolder."""
-        manifest = self.plan.manifest
-        shown = (item for item in manifest.items if "error" not in item)
-        chosen = manifest.about.get("cover")
-        if item := min(shown, key=lambda item: bool(item["path"] != chosen), default=None):
-            found = item["path"], item["rev"], item.get("thumb")
-            return {key: value for key, value in zip(_COVER, found, strict=True) if value}
-        below = next((entry for entry in manifest.dirs if "cover" in entry), {})
-        return {key: below[key] for key in _COVER if key in below}
-
-
 class Outcome(NamedTuple):
     """What a look found.
 
     `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
     ones when nothing else is due, each with whether it gets a thumbnail. `below` are the subfolders
     to look at in any case. `again` is in how many seconds to look again. `outage` says why storage
-    cannot be used. `found` is what was compared, if the folder could be read.
+    cannot be used. `plan` is what was decided, if the folder could be read.
     """
 
     task: Task
@@ -108,7 +68,7 @@ class Outcome(NamedTuple):
     below: tuple[str, ...] = ()
     again: float | None = None
     outage: str = ""
-    found: Findings | None = None
+    plan: Plan | None = None
 
     @property
     def is_done(self) -> bool:
@@ -186,8 +146,7 @@ class Folders:
             self._tree.check()
             below = tuple(before.children) if task.deep else ()
             return Outcome(task, replace(before, looked=self._clock()), below=below)
-        found = self._compare(contents, task)
-        plan = found.plan
+        plan = self._compare(contents, task)
         self._tree.check()  # a disk may have gone away meanwhile
         reasons = {**before.retry.reasons, **{n: each.problem for n, each in task.reads.items()}}
         reasons = {n: reason for n, reason in reasons.items() if reason and n in plan.pending}
@@ -197,14 +156,15 @@ class Folders:
         stale = {name: thumbnail for name, thumbnail in plan.stale.items() if name not in skipped}
         claim = Claim()
         if plan.todo:
-            claim = self._host.claim(task, found.stored.reader, len(new))
-        below = self._below(task, found)
+            claim = self._host.claim(task, plan.stored.reader, len(new))
+        moved = before.location is not None and before.location.target != contents.location.target
+        below = tuple(plan.children) if task.deep or moved else ()
         if self._writes:
             try:
-                self._write(found, claim)
+                self._write(contents, plan, claim)
             except Denied as error:  # its subfolders are indexed all the same
-                return self._failed(task, error, found.children)._replace(below=below)
-            sidecars.complete(contents.location, found.incomplete)
+                return self._failed(task, error, plan.children)._replace(below=below)
+            sidecars.complete(contents.location, plan.incomplete)
         # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
         damaged = dict.fromkeys(plan.damaged if self._tree.has_stamps else (), "")
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
@@ -215,28 +175,22 @@ class Folders:
             looked=now,
             took=now - began,
             generation=plan.manifest.generated_at,
-            entry=found.entry,
-            children=found.children,
+            entry=_entry(contents.location, plan.manifest),
+            children=plan.children,
             health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
             retry=before.retry.after(now, {**damaged, **reasons}, changed=plan.changed),
-            orphans=found.orphans,
+            orphans=plan.orphans,
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),
         )
         again = AGAIN_SECONDS if plan.unsettled else claim.wait
         if not claim.reads:
             new = stale = {}
-        return Outcome(task, record, new, stale, below, again, found=found)
-
-    def _below(self, task: Task, found: Findings) -> tuple[str, ...]:
-        """Returns the subfolders to look at in any case: all, if the pointer leads elsewhere."""
-        location, before = found.contents.location, task.before.location
-        moved = before is not None and before.target != location.target
-        return tuple(found.children) if task.deep or moved else ()
+        return Outcome(task, record, new, stale, below, again, plan=plan)
 
     # What is there
 
-    def _compare(self, contents: Contents, task: Task) -> Findings:
+    def _compare(self, contents: Contents, task: Task) -> Plan:
         """Compares a folder with its manifest."""
         location, path = contents.location, task.path
         has_manifest = MANIFEST in contents.derived.files
@@ -250,14 +204,10 @@ class Folders:
         plan = compare(stored, snapshot, facts, metas, self._rules, anew=task.anew)
         plan.problems += self._problems(contents)
         apart = (orphan for each in beside.values() for orphan in each.apart)
-        return Findings(
-            contents,
-            stored,
-            plan,
-            children,
-            (*apart, *orphans.without_image(location, contents.listing)),
-            {name: each.lacking for name, each in beside.items() if each.lacking},
-        )
+        plan.orphans = *apart, *orphans.without_image(location, contents.listing)
+        plan.incomplete = {name: each.lacking for name, each in beside.items() if each.lacking}
+        plan.children = children
+        return plan
 
     def _children(
         self, contents: Contents, known: Mapping[str, Dir | None], stored: Manifest
@@ -325,13 +275,12 @@ class Folders:
 
     # What is written
 
-    def _write(self, found: Findings, claim: Claim) -> None:
+    def _write(self, contents: Contents, plan: Plan, claim: Claim) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.
 
         Thumbnails of images that are gone are removed from `STATE_DIR`; in the root they stay, and
         count. `Overtaken` if another host has written the manifest since.
         """
-        plan, contents = found.plan, found.contents
         plan.manifest.reader = dict(claim.note)
         location = contents.location
         path = location.path
@@ -349,7 +298,7 @@ class Folders:
                 self._tree.make_folder(path)
             pages = filter(manifest.is_page, contents.derived.files)
             size = self._library.settings.page_size
-            manifest.write(self._tree, plan.manifest, size, old=found.stored, pages=pages)
+            manifest.write(self._tree, plan.manifest, size, old=plan.stored, pages=pages)
         with contextlib.suppress(LensletError):
             self._tree.sweep(path, contents.derived.leftovers)
             if contents.listing is not contents.derived:
@@ -418,6 +367,27 @@ class Folders:
         if not (found or children):
             return None
         return Record(looked=now, stamps=stamps, children=children, orphans=found)
+
+
+def _entry(location: Location, manifest: Manifest) -> Dir:
+    """Returns how a folder shows in its parent."""
+    kind = "leaf-real" if manifest.items else "branch"
+    if location.is_pointer:
+        kind = "leaf-pointer"
+    title = manifest.about.get("title")
+    label = {"label": title} if title else {}
+    return {"name": location.path.name, "kind": kind, **label, **_cover(manifest)}
+
+
+def _cover(manifest: Manifest) -> Dir:
+    """Returns the chosen image or else the first, if it can be shown; or that of a subfolder."""
+    shown = (item for item in manifest.items if "error" not in item)
+    chosen = manifest.about.get("cover")
+    if item := min(shown, key=lambda item: bool(item["path"] != chosen), default=None):
+        found = item["path"], item["rev"], item.get("thumb")
+        return {key: value for key, value in zip(_COVER, found, strict=True) if value}
+    below = next((entry for entry in manifest.dirs if "cover" in entry), {})
+    return {key: below[key] for key in _COVER if key in below}
 
 
 def _about(contents: Contents, images: Container[str]) -> About:

@@ -14,7 +14,8 @@ from typing import Any
 from lenslet import __version__, config, errors, run
 from lenslet.config import Settings
 from lenslet.errors import LensletError, one_line
-from lenslet.index.folders import Findings, Folders, Task
+from lenslet.index.compare import Plan
+from lenslet.index.folders import Folders, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Memory
 from lenslet.index.status import Status
@@ -240,11 +241,11 @@ def _check(options: argparse.Namespace) -> int:
             return
         memory.put(path, outcome.record)
         strays.extend(outcome.record.orphans)
-        if not outcome.found:
+        if not outcome.plan:
             found.extend(outcome.record.health.problems)
             return
-        found.extend(_in_folder(library.tree, path, outcome.found))
-        manifest = outcome.found.plan.manifest
+        found.extend(_in_folder(library.tree, path, outcome.plan))
+        manifest = outcome.plan.manifest
         counts.update(folders=1, items=len(manifest.items))
         unsupported.update(manifest.unsupported)
 
@@ -323,22 +324,20 @@ def _foreign(tree: Tree, *files: Path) -> list[Problem]:
     return found
 
 
-def _in_folder(tree: Tree, path: Path, look: Findings) -> Iterator[Problem]:
-    if not look.stored.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
+def _in_folder(tree: Tree, path: Path, plan: Plan) -> Iterator[Problem]:
+    if not plan.stored.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
         yield from foreign
-    elif not look.stored.generated_at:
+    elif not plan.stored.generated_at:
         yield Problem("missingManifest", path, "the folder has not been indexed")
-    elif look.plan.changed:
+    elif plan.changed:
         yield Problem("staleManifest", path, "the folder is not what its manifest says")
-    known = {item["name"]: item["rev"] for item in look.stored.items}
-    for name in look.plan.todo:
-        rev = look.contents.listing.files[name].rev
-        replaced = known.get(name, rev) != rev
-        if replaced:
+    was, now = ({i["name"]: i["rev"] for i in m.items} for m in (plan.stored, plan.manifest))
+    for name in plan.todo:
+        if was.get(name, now[name]) != now[name]:
             yield Problem("staleThumbnail", path.child(name), "made from an earlier image")
         else:
             yield Problem("missingThumbnail", path.child(name), "not made yet")
-    yield from look.plan.problems
+    yield from plan.problems
 
 
 if __name__ == "__main__":
