@@ -1,14 +1,12 @@
 """`/zip`: the originals of a folder or a selection, in one archive that is made as it is sent."""
 
-import contextlib
 import errno
+import itertools
 import logging
 import os
-import re
 import threading
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import falcon
 import orjson
@@ -24,11 +22,8 @@ from lenslet.errors import (
     StorageUnavailable,
 )
 from lenslet.library import manifest
-from lenslet.library.links import Link
 from lenslet.paths import Path
 from lenslet.search.query import Page
-from lenslet.storage.local import Scratch
-from lenslet.storage.text import Text
 from lenslet.storage.tree import Stat
 from lenslet.web import archive, scope
 from lenslet.web.answers import send_pending, url
@@ -43,7 +38,6 @@ log = logging.getLogger("lenslet")
 MAX_PATHS = 5000
 ZIPS = 4  # archives that a process sends at once
 _UNNAMED = "photos"  # the root, and a selection from its folders
-_NOT_PLAIN = re.compile(r'[^ -~]|["%\\]')
 
 
 class Entry(NamedTuple):
@@ -67,8 +61,8 @@ class Zip(Resource):
         folder, query = path_param(req), query_param(req)
         recursive = choice_param(req, "recursive", ("false", "true"))
         if query.strip():
-            found = iter(self._found(query, folder, wordless=scope.hides_words(req)))
-            self._send(req, resp, found, folder, folder.name or _UNNAMED, "")
+            found = self._found(query, folder, wordless=scope.hides_words(req))
+            self._send(req, resp, found, folder)
             return
         location = self.service.library.locator.folder(folder)
         if read_page(self.service, location) is None:
@@ -76,8 +70,7 @@ class Zip(Resource):
             return
         self.service.folder_jobs.enqueue_view(location)
         entries = self._images(folder, recursive=recursive == "true")
-        top = folder.name or _UNNAMED
-        self._send(req, resp, entries, folder, top, f"{top}/")
+        self._send(req, resp, entries, folder, f"{folder.name or _UNNAMED}/")
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         texts = strings(read_json_or_form(req, "paths"), "paths")
@@ -85,7 +78,7 @@ class Zip(Resource):
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         wanted = list(dict.fromkeys(parse_image(text, "paths") for text in texts))
         above = Path(os.path.commonpath([path.parent for path in wanted]))
-        self._send(req, resp, self._selected(wanted), above, above.name or _UNNAMED, "")
+        self._send(req, resp, self._selected(wanted), above)
 
     def _found(self, query: str, folder: Path, *, wordless: bool) -> list[Entry]:
         """Returns the images that a query finds below a folder; `Invalid` if they are too many."""
@@ -127,44 +120,50 @@ class Zip(Resource):
         self,
         req: falcon.Request,
         resp: falcon.Response,
-        entries: Iterator[Entry],
+        entries: Iterable[Entry],
         folder: Path,
-        name: str,
-        top: str,
+        top: str = "",
     ) -> None:
-        """Sends an archive `name`, in which images have their paths below `folder` after `top`.
+        """Sends an archive in which images have their paths below `folder` after `top`."""
+        found = list(itertools.islice(entries, archive.MOST_FILES + 1))
+        if not found:
+            raise NotFound(f"{folder or '/'} has no such images.")
+        if len(found) > archive.MOST_FILES:
+            raise Invalid("path", f"has more than {archive.MOST_FILES} images: ask for parts of it")
+        sizes = ((top + entry.path.below(folder), entry.size) for entry in found)
+        if req.method != "HEAD":
+            stream = self._pieces(self._files(found, folder, top))
+            next(stream)
+            resp.stream = stream
+        resp.content_length = archive.length(sizes)
+        resp.content_type = "application/zip"
+        resp.cache_control = ["no-store"]
+        resp.accept_ranges = "none"
+        resp.downloadable_as = f"{folder.name or _UNNAMED}.zip"
 
-        The list of images is written to a temporary file first: it may be a whole library, and it
-        stays the same while folders are indexed anew.
+    def _pieces(self, files: archive.Files) -> Iterator[bytes]:
+        """Yields nothing once the first image was read, and then the archive.
+
+        An error before that is answered; one after it ends the connection.
         """
         if not self._free.acquire(blocking=False):
             raise StorageUnavailable(f"{ZIPS} archives are being sent: try again later.")
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._free.release)
-            notes = self.service.library.cache.scratch()
-            length = archive.length(_noted(entries, notes, folder, top))
-            if not notes.size:
-                raise NotFound(f"{folder or '/'} has no such images.")
-            if req.method != "HEAD":
-                files = self._files(notes.text(), folder, top, req.context.link)
-                pieces = stack.enter_context(contextlib.closing(archive.pieces(files, notes)))
-                resp.stream = _Stream(next(pieces), pieces, stack.pop_all().close)
-            resp.content_length = length
-            resp.content_type = "application/zip"
-            resp.cache_control = ["no-store"]
-            resp.set_header("Accept-Ranges", "none")
-            resp.set_header("Content-Disposition", _disposition(f"{name}.zip"))
+        try:
+            pieces = archive.pieces(files)
+            first = next(pieces)
+            yield b""
+            try:
+                yield first
+                yield from pieces
+            except LensletError as error:
+                log.warning("an archive was not sent to its end: %s", error)
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+        finally:
+            self._free.release()
 
-    def _files(
-        self, notes: Text, folder: Path, top: str, link: Link | None
-    ) -> Iterator[tuple[str, Stat, BinaryIO]]:
-        """Opens one image after the other, `Overtaken` if it is not the one that was noted.
-
-        `NotFound` once the link has ended or was taken back.
-        """
-        for entry in _entries(notes):
-            if link:
-                self.service.links.get(link.id)
+    def _files(self, entries: list[Entry], folder: Path, top: str) -> archive.Files:
+        """Opens one image after the other, `Overtaken` if it is not the one that was listed."""
+        for entry in entries:
             location = self.service.library.locator.item(entry.path)
             tree, path = location.tree, location.file(entry.path.name)
             try:
@@ -184,23 +183,6 @@ class Zip(Resource):
             raise Overtaken(f"{entry.path} has changed: try again in a moment.")
 
 
-class _Stream:
-    """The pieces of an answer that has begun: an error ends the connection."""
-
-    def __init__(self, first: bytes, more: Iterator[bytes], close: Callable[[], None]) -> None:
-        self._first = first
-        self._more = more
-        self.close = close
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._first
-        try:
-            yield from self._more
-        except LensletError as error:
-            log.warning("an archive was not sent to its end: %s", error)
-            raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
-
-
 def _entry(item: manifest.Item) -> Entry:
     return Entry(paths.parse(item["path"]), item["size"], item["rev"])
 
@@ -209,26 +191,3 @@ def _subfolders(path: Path, page: dict[str, list[dict[str, str]]]) -> list[Path]
     """Returns the subfolders that a page lists, each directly below `path`, whatever it says."""
     names = dict.fromkeys(entry["name"] for entry in page.get("dirs", ()))
     return [path.child(name) for name in names if paths.usable_segment(name) and "/" not in name]
-
-
-def _noted(
-    entries: Iterator[Entry], notes: Scratch, folder: Path, top: str
-) -> Iterator[tuple[str, int]]:
-    """Writes each entry on a line, and yields its name in the archive and its size."""
-    for entry in entries:
-        notes.append(orjson.dumps([*entry]) + b"\n")
-        yield top + entry.path.below(folder), entry.size
-
-
-def _entries(notes: Text) -> Iterator[Entry]:
-    start = 0
-    while (end := notes.find(b"\n", start)) >= 0:
-        path, size, rev = orjson.loads(notes[start:end])
-        yield Entry(Path(path), size, rev)
-        start = end + 1
-
-
-def _disposition(name: str) -> str:
-    """Returns the header that names a download, also for programs that know ASCII alone."""
-    plain = _NOT_PLAIN.sub("_", name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
