@@ -150,8 +150,6 @@ def _answer_error(
     if isinstance(error, errors.PreconditionFailed) and error.stored is not None:
         answer = {**loads(error.stored), **answer}
         resp.set_header("ETag", f'"{digest(error.stored)}"')
-    if isinstance(error, errors.RangeNotSatisfiable):
-        resp.set_header("Content-Range", f"bytes */{error.size}")
     if resp.status == falcon.HTTP_503:
         resp.set_header("Retry-After", "5")
         log.warning("%s %s: %s (request %s)", req.method, req.path, error, req.context.id)

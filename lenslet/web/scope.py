@@ -16,7 +16,6 @@ from lenslet.errors import (
     LensletError,
     NotFound,
     Overtaken,
-    RangeNotSatisfiable,
     StorageUnavailable,
     UnreadableImage,
 )
@@ -35,7 +34,7 @@ _EXIF = {"width", "height", "takenAt", "createdAt", "Make", "Model", "LensModel"
 _POSITION = {"GPSLatitude", "GPSLongitude"}
 _NOT_SHOWN = "This link does not show that."
 # The errors that say nothing but of the request and the photo.
-_OPEN = (BadRequest, Invalid, RangeNotSatisfiable, UnreadableImage)
+_OPEN = (BadRequest, Invalid, UnreadableImage)
 _WORDS = {"tags", "notes", "keywords", "title", "caption"}
 
 
