@@ -11,17 +11,14 @@ import falcon
 from lenslet import paths
 from lenslet.errors import LensletError, Overtaken
 from lenslet.storage.tree import Stat
-from lenslet.web.answers import not_modified
+from lenslet.web.answers import has_version
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource
 
 
 class File(Resource):
     """`GET /file?path=`, `GET /files/<path>`"""
-
-    guests = Guests.ORIGINAL
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)
@@ -71,11 +68,10 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
     with contextlib.suppress(OverflowError, ValueError, OSError):  # after the year 9999: no date
         resp.last_modified = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
     resp.accept_ranges = "bytes"
-    if not_modified(req, resp, stat.rev):
-        return
-    modified = resp.get_header("Last-Modified")
-    since = req.get_header("If-Modified-Since")
-    if since and since == modified and req.if_none_match is None:
+    resp.etag, resp.cache_control = stat.rev, ["no-cache"]
+    modified, since = resp.get_header("Last-Modified"), req.get_header("If-Modified-Since")
+    is_known = req.if_none_match is None and since is not None and since == modified
+    if is_known or has_version(req, stat.rev):
         resp.status = falcon.HTTP_304
         return
     resp.content_type = paths.media_type(image.path.name)

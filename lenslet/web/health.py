@@ -26,6 +26,8 @@ STATUSES = ("ok", "degraded", "down")
 class Live(Resource):
     """`GET /health/live`: 200 while the process serves."""
 
+    public = True
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, {"status": "ok"})
 

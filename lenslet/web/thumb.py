@@ -14,7 +14,6 @@ from lenslet.storage.tree import Stat, read_thumbnail
 from lenslet.web.answers import FOREVER, RETRY_SECONDS, send, send_json, send_pending, url
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource
 
 WEBP = "image/webp"
@@ -23,7 +22,6 @@ WEBP = "image/webp"
 class Picture(Resource):
     """What the index process makes of one image, a preview or a thumbnail, at `route`."""
 
-    guests = Guests.PHOTO
     is_preview: bool
     problems: int
     route: str
@@ -48,7 +46,7 @@ class Picture(Resource):
                 return
             data, rev = made
         tag = str(blake3(data).hexdigest())[:20]
-        send(req, resp, data, WEBP, tag)
+        send(resp, data, WEBP, tag)
         if self._is_version(req.get_param("v", default=""), tag, rev):
             resp.cache_control = FOREVER
 

@@ -25,11 +25,10 @@ from lenslet.library import manifest
 from lenslet.paths import Path
 from lenslet.search.query import Page
 from lenslet.storage.tree import Stat
-from lenslet.web import archive, scope
+from lenslet.web import archive
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
-from lenslet.web.scope import Guests
 from lenslet.web.search import query_param
 from lenslet.web.service import Resource, Service
 
@@ -51,8 +50,6 @@ class Entry(NamedTuple):
 class Zip(Resource):
     """`GET /zip?path=&recursive=&q=`, `POST /zip`"""
 
-    guests = Guests.ORIGINALS
-
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._free = threading.BoundedSemaphore(ZIPS)
@@ -61,7 +58,7 @@ class Zip(Resource):
         folder, query = path_param(req), query_param(req)
         recursive = choice_param(req, "recursive", ("false", "true"))
         if query.strip():
-            found = self._found(query, folder, wordless=scope.hides_words(req))
+            found = self._found(query, folder, wordless=req.context.wordless)
             self._send(req, resp, found, folder)
             return
         location = self.service.library.locator.folder(folder)
