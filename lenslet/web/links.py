@@ -7,6 +7,7 @@ from urllib.parse import quote
 import falcon
 import orjson
 
+from lenslet import times
 from lenslet.config import Settings
 from lenslet.errors import Invalid, NotFound
 from lenslet.library import manifest
@@ -120,7 +121,7 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
         raise Invalid("q", f"must have 1 to {MOST_TERMS - 1} search terms")
     shown = {name: asked[name] for name in _SHOWN}
     named = (label or query or path.name)[:_MOST_LABEL]
-    return Link("", path, query, named, **shown), asked["days"]
+    return Link("", path, query, times.LONG_AGO, named, **shown), asked["days"]
 
 
 def _answer(link: Link) -> dict[str, Any]:
