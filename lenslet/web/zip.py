@@ -13,12 +13,10 @@ import orjson
 
 from lenslet import paths
 from lenslet.errors import (
-    BrokenPointer,
     Invalid,
     LensletError,
     NotFound,
     Overtaken,
-    PointerLoop,
     StorageUnavailable,
 )
 from lenslet.library import manifest
@@ -55,19 +53,23 @@ class Zip(Resource):
         self._free = threading.BoundedSemaphore(ZIPS)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        folder, query = path_param(req), query_param(req)
+        folder, query = path_param(req), query_param(req).strip()
         recursive = choice_param(req, "recursive", ("false", "true"))
-        if query.strip():
-            found = self._found(query, folder, wordless=req.context.wordless)
-            self._send(req, resp, found, folder)
-            return
         location = self.service.library.locator.folder(folder)
-        if read_page(self.service, location) is None:
+        if not query and read_page(self.service, location) is None:
             send_pending(req, resp, folder, url(req, "/zip", path=folder, recursive=recursive))
             return
         self.service.folder_jobs.enqueue_view(location)
-        entries = self._images(folder, recursive=recursive == "true")
-        self._send(req, resp, entries, folder, f"{folder.name or _UNNAMED}/")
+        top = "" if query else f"{folder.name or _UNNAMED}/"
+        items: Iterator[manifest.Item]
+        if query or recursive == "true":
+            page = Page(limit=archive.MOST_FILES + 1)
+            found = self.service.search.find(query, folder, page, wordless=req.context.wordless)
+            items = map(orjson.loads, found.items)
+        else:
+            pages = manifest.pages(self.service.tree, folder)
+            items = itertools.chain.from_iterable(page["items"] for page in pages)
+        self._send(req, resp, map(_entry, items), folder, top)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         texts = strings(read_json_or_form(req, "paths"), "paths")
@@ -77,41 +79,10 @@ class Zip(Resource):
         above = Path(os.path.commonpath([path.parent for path in wanted]))
         self._send(req, resp, self._selected(wanted), above)
 
-    def _found(self, query: str, folder: Path, *, wordless: bool) -> list[Entry]:
-        """Returns the images that a query finds below a folder; `Invalid` if they are too many."""
-        page = Page(limit=MAX_PATHS + 1)
-        found = self.service.search.find(query, folder, page, wordless=wordless).items
-        if len(found) > MAX_PATHS:
-            raise Invalid("q", f"finds more than {MAX_PATHS} images")
-        return [_entry(orjson.loads(item)) for item in found]
-
     def _selected(self, wanted: list[Path]) -> Iterator[Entry]:
         for path in wanted:
             image = self.service.images.find(path)
             yield Entry(image.path, image.stat.size, image.stat.rev)
-
-    def _images(self, folder: Path, *, recursive: bool) -> Iterator[Entry]:
-        """Yields the images of a folder in order, then, if `recursive`, those of each subfolder.
-
-        A subfolder that is gone, or whose pointer cannot be followed, shows no images.
-        """
-        left = [folder]
-        while left:
-            path = left.pop()
-            try:
-                location = self.service.library.locator.folder(path)
-                found = read_page(self.service, location)
-            except (NotFound, BrokenPointer, PointerLoop):
-                if path == folder:
-                    raise
-                continue
-            if found is None:
-                raise StorageUnavailable(f"{path} is being indexed: try again in a moment.")
-            for page in manifest.pages(self.service.tree, path):
-                for item in page["items"]:
-                    yield _entry(item)
-                if recursive:
-                    left += reversed(_subfolders(path, page))
 
     def _send(
         self,
@@ -182,9 +153,3 @@ class Zip(Resource):
 
 def _entry(item: manifest.Item) -> Entry:
     return Entry(paths.parse(item["path"]), item["size"], item["rev"])
-
-
-def _subfolders(path: Path, page: dict[str, list[dict[str, str]]]) -> list[Path]:
-    """Returns the subfolders that a page lists, each directly below `path`, whatever it says."""
-    names = dict.fromkeys(entry["name"] for entry in page.get("dirs", ()))
-    return [path.child(name) for name in names if paths.usable_segment(name) and "/" not in name]
