@@ -24,7 +24,6 @@ class Picture(Resource):
     """What the index process makes of one image, a preview or a thumbnail, at `route`."""
 
     is_preview: bool
-    problems: int
     route: str
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -91,9 +90,9 @@ class Picture(Resource):
         made = self.service.waiters.wait(seconds, look, in_cache=self.is_preview)
         if made is None:
             self._refuse_unreadable(image)
-            if problem := self.service.status.problem(self.problems):
+            if problem := self.service.status.problem(PREVIEWS if self.is_preview else IMAGES):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
-            self._check_place(image)
+            self.service.tree.check_write(Path(image.path + THUMBNAIL))
         return made
 
     def _current(self, image: Image) -> Image:
@@ -103,9 +102,6 @@ class Picture(Resource):
             self.service.folder_jobs.enqueue(image.path.parent)
         return replace(image, stat=stat, item=None)
 
-    def _check_place(self, image: Image) -> None:
-        """Raises why what is made of an image cannot be stored, if that is known."""
-
     def _refuse_unreadable(self, image: Image) -> None:
         if (item := self.service.images.item(image)) and "error" in item:
             raise UnreadableImage(item["error"])
@@ -114,7 +110,7 @@ class Picture(Resource):
 class Thumb(Picture):
     """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
 
-    is_preview, problems, route = False, IMAGES, "/thumb"
+    is_preview, route = False, "/thumb"
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
@@ -140,9 +136,6 @@ class Thumb(Picture):
     def _read(self, image: Image) -> bytes:
         return read_thumbnail(self.service.tree, image.path, image.stat)[0]
 
-    def _check_place(self, image: Image) -> None:
-        self.service.tree.check_write(Path(image.path + THUMBNAIL))
-
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
         return version.partition("-")[0] == tag[:DIGEST_CHARS]
 
@@ -150,7 +143,7 @@ class Thumb(Picture):
 class Preview(Picture):
     """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
 
-    is_preview, problems, route = True, PREVIEWS, "/preview"
+    is_preview, route = True, "/preview"
 
     def _read(self, image: Image) -> bytes:
         return self.service.library.previews.read(image.path, image.stat.rev)[0]
