@@ -76,7 +76,7 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     three quarters of the server's threads wait for files.
     """
     waiting = max(1, 3 * library.settings.web_threads // 4)
-    folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
+    folder_jobs = FolderJobs(jobs)
     service = Service(
         library=library,
         search=Search(library.tree, library.cache),
