@@ -68,7 +68,8 @@ class Picture(Resource):
         try:
             return self._read(image), image.stat.rev
         except NotFound:
-            self._refuse_unreadable(image)
+            if (item := self.service.images.item(image)) and "error" in item:
+                raise UnreadableImage(item["error"]) from None
             raise
 
     def _make(
@@ -76,9 +77,8 @@ class Picture(Resource):
     ) -> tuple[bytes, str] | None:
         """Enqueues the job that makes it, and waits; None if it takes more than `seconds`.
 
-        `anew`: also if it could not be made before. Raises `UnreadableImage` if it cannot be made,
-        `Denied` if the image cannot be read or what is made of it not be stored, and
-        `StorageUnavailable` if no image can be read right now.
+        `anew`: also if it could not be made before. Raises `Denied` if the image cannot be read or
+        what is made of it not be stored, and `StorageUnavailable` if no image can be read now.
         """
         image = self._current(image)
         self.service.jobs.send(Render(image.path, self.is_preview, anew=anew))
@@ -89,7 +89,6 @@ class Picture(Resource):
 
         made = self.service.waiters.wait(seconds, look, in_cache=self.is_preview)
         if made is None:
-            self._refuse_unreadable(image)
             if problem := self.service.status.problem(PREVIEWS if self.is_preview else IMAGES):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             self.service.tree.check_write(Path(image.path + THUMBNAIL))
@@ -101,10 +100,6 @@ class Picture(Resource):
         if stat.rev != image.stat.rev:  # the manifest is out of date
             self.service.folder_jobs.enqueue(image.path.parent)
         return replace(image, stat=stat, item=None)
-
-    def _refuse_unreadable(self, image: Image) -> None:
-        if (item := self.service.images.item(image)) and "error" in item:
-            raise UnreadableImage(item["error"])
 
 
 class Thumb(Picture):
