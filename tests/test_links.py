@@ -367,6 +367,20 @@ def test_a_photo_that_leaves_a_shared_search_is_not_shown_any_more(shared: Galle
     shared.app.get(route, headers=headers, status=404)
 
 
+def test_an_error_of_the_store_tells_a_guest_of_a_search_nothing(
+    make: Callable[..., Gallery], ours: BucketPath
+) -> None:
+    put(ours / "photos/wedding/in.jpg", jpeg(seed=1))
+    gallery = make(ours / "photos", API_TOKEN=FULL)
+    gallery.index()
+    headers = guest(gallery.app, make_link(gallery.app, "wedding", q="name:in"))
+    ours.service.fault("GET", "_index.json", 503, "SlowDown")
+    said = ask(gallery.app, "get", "/thumb?path=wedding/in.jpg", **headers)
+    ours.service.reset()
+    assert said.status_int == 503 and said.headers["Retry-After"]
+    assert said.json["description"] == "This cannot be read right now: try again in a moment."
+
+
 # Links as they are made, listed and taken back
 
 

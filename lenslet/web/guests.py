@@ -75,8 +75,12 @@ class Guests:
             context.access, context.wordless = "link", not link.words
             resp.append_header("Vary", "Cookie")
             if not resource.public:
-                self._check(req, params, link)
                 context.link = link
+                try:
+                    self._check(req, params, link)
+                except falcon.HTTPError:  # which says nothing of the library
+                    context.link = None
+                    raise
         if req.path == "/":
             context.page = {"link": _shown(link), "preview": self._preview(req)}
 
