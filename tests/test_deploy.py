@@ -242,7 +242,6 @@ def test_what_a_client_has_is_not_sent_again_by_nginx(site, root: pathlib.Path) 
             ("Fri, 02 Jan 1970 00:00:00 GMT", 200, data),
         ):  # fmt: skip
             assert part(Range="bytes=5-8", If_Range=known)[:2] == (status, sent), known
-        assert part(Range="bytes=-0")[0] == 416
         assert part(Range=f"bytes={len(data)}-")[0] == 416
 
 

@@ -222,7 +222,7 @@ def test_without_the_page_browsers_get_json_too(make_app) -> None:
             hidden.get(urljoin(route, address), status=404)
     closed = make_app(PAGE="off", API_TOKEN=FULL)
     page(closed, status=401)
-    closed.get("/" + addresses(page(shown).text)[0], headers=HTML, status=401)
+    closed.get("/" + addresses(page(shown).text)[0], headers=HTML, status=404)
 
 
 # Below a path

@@ -12,11 +12,7 @@ import falcon
 from lenslet import times
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
-from lenslet.errors import BadRequest, LensletError, NotFound, StorageUnavailable, one_line
-from lenslet.library.links import Link, Links
-from lenslet.search.query import Search
-from lenslet.web import scope
-from lenslet.web.page import is_page
+from lenslet.errors import BadRequest, NotFound, one_line
 from lenslet.web.parameters import read_json
 from lenslet.web.service import Resource
 
@@ -34,59 +30,42 @@ _HEADERS = (
 
 
 class Access:
-    """Refuses requests before a resource sees them, and adds the headers of every answer."""
+    """Says what a client may do, refuses the rest, and adds the headers of every answer."""
 
-    def __init__(self, settings: Settings, links: Links, search: Search) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._links = links
-        self._search = search
         self._hosts = frozenset((settings.host.lower(), *settings.allowed_hosts))
         self._has_tokens = bool(settings.api_token or settings.read_token)
         self._needs_client = self._has_tokens or bool(settings.auth_header)
-        self._shows_page = settings.page
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Raises Falcon's errors: 401, 403, or 421 for a host name that is not allowed."""
+        """Raises Falcon's errors: 403, or 421 for a host name that is not allowed."""
         resp.set_headers(_HEADERS)
         if self._settings.cors_origins:  # a cache must not give one site's answer to another
             resp.append_header("Vary", "Origin")
         context = req.context
         context.user, context.access, context.has_session = "", "write", False
-        context.link = None
+        context.wordless, context.page = False, {}  # what guests see is less
         if req.method == "OPTIONS" or req.path == _LIVE:  # a preflight has no token
             return
         # If only a token gives access, any name will do: a page of another site has no token.
         if not self._has_tokens or self._settings.auth_header:
             self._check_host(req)
-        token = _bearer(req)
+        token = bearer(req)
         if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
-        if self._needs_client and req.path != "/session":
-            try:
-                self._check_client(req, token)
-            except (falcon.HTTPUnauthorized, LensletError) as error:
-                if not (self._shows_page and is_page(req)):
-                    raise
-                context.access, name = "none", _link_cookie(self._settings)
-                if isinstance(error, falcon.HTTPUnauthorized) and _cookie_values(req, name):
-                    context.access = "ended"  # once: a proxy may ask for a password then
-                    resp.unset_cookie(name, path=quote(req.root_path) or "/")
+        if self._needs_client:
+            context.access = self._access(req, token)
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
     ) -> None:
-        """Lets guests see what their link shows, and nothing else."""
-        if link := req.context.link:
-            scope.check(req, resource.guests, params, link, self._search)
-
-    def process_response(
-        self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
-    ) -> None:
-        """A link can be taken back: nobody keeps what it showed without asking again."""
-        if getattr(req.context, "link", None):
-            resp.append_header("Vary", "Cookie")
-            if succeeded and not req.path.startswith("/page/"):
-                resp.cache_control = ["private", "no-cache"]
+        """Raises 401 or 403 unless a client may use a resource."""
+        if resource.public:
+            return
+        check_known(req, self._settings)
+        if req.context.access == "read" and req.method not in _SAFE and req.path not in _READING:
+            raise falcon.HTTPForbidden(description="This token allows reading only.")
 
     def _check_host(self, req: falcon.Request) -> None:
         """Refuses a name that may lead here without our knowledge (DNS rebinding)."""
@@ -111,36 +90,11 @@ class Access:
         if not same:
             raise falcon.HTTPForbidden(description="Another site must not write here.")
 
-    def _check_client(self, req: falcon.Request, token: str) -> None:
+    def _access(self, req: falcon.Request, token: str) -> str:
         settings = self._settings
         if self._user(req) or self._has(req, token, settings.api_token):
-            return
-        req.context.access = "read"
-        if not self._has(req, token, settings.read_token):
-            req.context.link = self._link(req, token)
-            if req.context.link:
-                req.context.access = "link"
-                return
-            reason = "A valid token is needed."
-            if not self._has_tokens:
-                reason = f"No trusted proxy has named a user in the header {settings.auth_header}."
-            raise falcon.HTTPUnauthorized(description=reason, challenges=["Bearer"])
-        if req.method not in _SAFE and req.path not in _READING:
-            raise falcon.HTTPForbidden(description="This token allows reading only.")
-
-    def _link(self, req: falcon.Request, token: str) -> Link | None:
-        """Returns the link whose secret a client sends; 401 if it shows nothing any more."""
-        sent = _cookie_values(req, _link_cookie(self._settings))
-        for secret in filter(None, (token, *sent)):
-            try:
-                return self._links.opened_by(secret)
-            except NotFound:
-                continue
-            except LensletError as error:  # which is for those who make links
-                raise StorageUnavailable("Links cannot be read right now.") from error
-        if sent:
-            raise falcon.HTTPUnauthorized(description="This link has ended, or was taken back.")
-        return None
+            return "write"
+        return "read" if self._has(req, token, settings.read_token) else "none"
 
     def _user(self, req: falcon.Request) -> str:
         """Returns and remembers the user that a trusted proxy names; empty if there is none."""
@@ -154,13 +108,15 @@ class Access:
         """True if a client has this token, or a session that began with it."""
         if not token or _fits(sent, token):
             return bool(token)
-        values = _cookie_values(req, _cookie(self._settings))
+        values = req.get_cookie_values(_cookie(self._settings)) or []
         req.context.has_session = any(is_session(each, token, time.time()) for each in values)
         return bool(req.context.has_session)
 
 
 class Session(Resource):
     """`POST /session`, `DELETE /session`: a cookie, because an `<img>` cannot send a token."""
+
+    public = True
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # Anybody may send this: nothing else is parsed before it is known who a client is.
@@ -185,14 +141,27 @@ class Session(Resource):
             link = self.service.links.opened_by(secret)
         except NotFound as error:
             raise falcon.HTTPUnauthorized(description=str(error)) from error
-        name = _link_cookie(self.service.settings)
+        name = link_cookie(self.service.settings)
         _set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Removes this browser's cookies; a copy of one would be valid until its end."""
-        for name in (_cookie(self.service.settings), _link_cookie(self.service.settings)):
-            resp.unset_cookie(name, path=quote(req.root_path) or "/")
+        for name in (_cookie(self.service.settings), link_cookie(self.service.settings)):
+            remove_cookie(req, resp, name)
         _done(resp)
+
+
+def check_known(req: falcon.Request, settings: Settings) -> None:
+    """Raises 401 for strangers."""
+    if req.context.access in ("none", "ended"):
+        reason = "A valid token is needed."
+        if not (settings.api_token or settings.read_token):
+            reason = f"No trusted proxy has named a user in the header {settings.auth_header}."
+        raise falcon.HTTPUnauthorized(description=reason, challenges=["Bearer"])
+
+
+def remove_cookie(req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    resp.unset_cookie(name, path=quote(req.root_path) or "/")
 
 
 def _set_cookie(
@@ -213,20 +182,11 @@ def _cookie(settings: Settings) -> str:
     return f"lenslet-{settings.port}"
 
 
-def _link_cookie(settings: Settings) -> str:
+def link_cookie(settings: Settings) -> str:
     return f"lenslet_link_{settings.port}"
 
 
-def _cookie_values(req: falcon.Request, name: str) -> list[str]:
-    """Returns the values of a cookie as they were sent.
-
-    Falcon removes quotes from each, which takes 64 ms for 8 KB of them in Python before 3.11.10.
-    """
-    pairs = (pair.partition("=") for pair in (req.get_header("Cookie") or "").split(";"))
-    return [value.strip() for key, _, value in pairs if key.strip() == name]
-
-
-def _bearer(req: falcon.Request) -> str:
+def bearer(req: falcon.Request) -> str:
     scheme, _, token = (req.auth or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

@@ -52,30 +52,35 @@ def send_json(resp: falcon.Response, document: object) -> None:
     resp.cache_control = ["no-store"]
 
 
-def send(
-    req: falcon.Request, resp: falcon.Response, data: bytes, content_type: str, tag: str = ""
-) -> None:
-    """Sends an answer that the client may keep; 304 if it has this version already.
-
-    `tag` is its ETag, a hash of the data by default.
-    """
-    if not not_modified(req, resp, tag or blake3(data).hexdigest()[:20]):
-        resp.content_type = content_type
-        resp.data = data
-
-
-def not_modified(req: falcon.Request, resp: falcon.Response, tag: str) -> bool:
-    """Sets the ETag; True if the client has this version, and the status is 304 now.
-
-    See RFC 9110, 13.1.2.
-    """
-    resp.set_header("ETag", f'"{tag}"')
+def send(resp: falcon.Response, data: bytes, content_type: str, tag: str = "") -> None:
+    """Sends an answer that clients may keep; `tag` is its ETag, by default a hash of the data."""
+    resp.content_type, resp.data = content_type, data
+    resp.etag = tag or blake3(data).hexdigest()[:20]
     resp.cache_control = ["no-cache"]
-    known = req.get_header("If-None-Match")
-    if known and (known.strip() == "*" or tag in (req.if_none_match or ())):
-        resp.status = falcon.HTTP_304
-        return True
-    return False
+
+
+def send_error(resp: falcon.Response, status: str, description: str, **more: object) -> None:
+    """Sends an error in Falcon's shape, whatever the client accepts."""
+    resp.status = status
+    send_json(resp, {**more, "title": status, "description": description})
+
+
+def has_version(req: falcon.Request, tag: str) -> bool:
+    """True if the client has the version of an answer with this ETag. See RFC 9110, 13.1.2."""
+    known = req.if_none_match or ()
+    return "*" in known or tag in known
+
+
+class NotModified:
+    """Middleware that answers 304 if the client has this version of an answer."""
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
+    ) -> None:
+        reads = req.method in ("GET", "HEAD") and resp.status_code == 200
+        if reads and resp.etag and has_version(req, resp.etag.strip('"')):
+            resp.status = falcon.HTTP_304
+            resp.delete_header("Content-Type")
 
 
 def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: str) -> None:

@@ -6,21 +6,20 @@ from functools import partial
 from typing import Any
 
 import falcon
-import orjson
 
 from lenslet import errors
 from lenslet.errors import LensletError
 from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library, links
-from lenslet.library.sidecar import digest, dumps, loads
+from lenslet.library.sidecar import digest, loads
 from lenslet.search.query import Search
-from lenslet.web import scope
 from lenslet.web.access import Access, Session
-from lenslet.web.answers import JSON, status_of
+from lenslet.web.answers import JSON, NotModified, send_error, status_of
 from lenslet.web.feed import Feed
 from lenslet.web.file import File
 from lenslet.web.folders import Folder, Folders
+from lenslet.web.guests import Guests
 from lenslet.web.health import Health, Live
 from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
@@ -77,7 +76,7 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     three quarters of the server's threads wait for files.
     """
     waiting = max(1, 3 * library.settings.web_threads // 4)
-    folder_jobs = FolderJobs(jobs, is_near=library.settings.worker_threads > 0)
+    folder_jobs = FolderJobs(jobs)
     service = Service(
         library=library,
         search=Search(library.tree, library.cache),
@@ -92,7 +91,9 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     middleware: list[Any] = [
         Prefix(),
         service.requests,
-        Access(library.settings, service.links, service.search),
+        NotModified(),
+        Guests(library.settings, service.links, service.search),
+        Access(library.settings),
     ]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
@@ -141,21 +142,16 @@ def _answer_error(
 ) -> None:
     """Answers an error."""
     error = service.explained(error)
-    if getattr(req.context, "link", None):
-        error = scope.shown_error(error)
-    resp.status = status_of(error)
-    answer: dict[str, Any] = {"title": resp.status, "description": str(error)}
+    more: dict[str, Any] = {}
     if isinstance(error, errors.PointerLoop):
-        answer["chain"] = error.chain
+        more = {"chain": error.chain}
     if isinstance(error, errors.PreconditionFailed) and error.stored is not None:
-        answer = {**loads(error.stored), **answer}
-        resp.set_header("ETag", f'"{digest(error.stored)}"')
-    if isinstance(error, errors.RangeNotSatisfiable):
-        resp.set_header("Content-Range", f"bytes */{error.size}")
+        more = loads(error.stored)
+        resp.etag = digest(error.stored)
+    send_error(resp, status_of(error), str(error), **more)
     if resp.status == falcon.HTTP_503:
         resp.set_header("Retry-After", "5")
         log.warning("%s %s: %s (request %s)", req.method, req.path, error, req.context.id)
-    _send(resp, dumps(answer))
 
 
 def _answer_defect(
@@ -169,9 +165,4 @@ def _answer_defect(
 def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
     """Answers Falcon's own errors in the same shape, whatever the client accepts."""
     description = error.description or f"{req.method} {req.path} cannot be answered."
-    _send(resp, orjson.dumps({"title": error.title, "description": description}))
-
-
-def _send(resp: falcon.Response, data: bytes) -> None:
-    resp.content_type, resp.data = JSON, data
-    resp.cache_control = ["no-store"]
+    send_error(resp, str(resp.status), description)

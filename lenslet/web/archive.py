@@ -1,127 +1,68 @@
-"""The bytes of a ZIP archive: stored files, whose length is known before they are read.
+"""The bytes of a ZIP archive: stored files, whose length is known before they are read."""
 
-See APPNOTE.TXT 6.3.10. Each file is followed by its CRC-32, which is known only then. Its size is
-in its header too, so that programs that read a stream find its end. What has no room in 32 bits,
-or 16 for the number of files, is in the fields of ZIP64, which are left out otherwise.
-"""
-
+import io
 import struct
 import time
-import zlib
-from collections.abc import Generator, Iterable, Iterator
-from typing import BinaryIO
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 from lenslet.errors import Overtaken
-from lenslet.storage.local import Scratch
 from lenslet.storage.tree import Stat
 
 Files = Iterable[tuple[str, Stat, BinaryIO]]  # each open, and not yet read
+MOST_FILES = zipfile.ZIP_FILECOUNT_LIMIT  # more need another end of the archive, and much memory
 _PIECE_BYTES = 256 * 1024
-_MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
-_PLAIN, _ZIP64 = 20, 45  # the version that is needed to read it (4.4.3)
-_MADE_BY = 3 << 8 | _ZIP64  # Unix
-_FLAGS = 1 << 3 | 1 << 11  # the CRC follows the file; names are UTF-8 (4.4.4)
-_STORED = 0
 _MODE = 0o100644 << 16
-_EARLIEST = 315_532_800  # 1980, when the time of DOS begins
+_EARLIEST, _LATEST = 315_532_800, 2**31 - 1  # 1980, when the time of DOS begins, and 2038
 
 
 def length(files: Iterable[tuple[str, int]]) -> int:
-    """Returns how many bytes an archive of files with these names and sizes has."""
-    offset = directory = count = 0
+    """Returns how many bytes an archive of files with these names and sizes has.
+
+    Adds up what `zipfile` writes when it cannot seek. See APPNOTE.TXT 6.3.10, 4.3.
+    """
+    offset = directory = 0
     for name, size in files:
-        directory += len(_central_header(name, size, 0, 0, offset))
-        offset += len(_local_header(name, size, 0)) + size + len(_descriptor(size, 0))
-        count += 1
-    return offset + directory + len(_end(count, directory, offset))
+        both = len(name.encode()) + len(_times(0))  # in the file's header and in the directory
+        is_long = size * 1.05 > zipfile.ZIP64_LIMIT
+        directory += 46 + both + _long_bytes(size, size, offset)
+        offset += 30 + both + (20 if is_long else 0) + size + (24 if is_long else 16)
+    return offset + directory + (76 if _long_bytes(offset, directory) else 0) + 22
 
 
-def pieces(files: Files, scratch: Scratch) -> Generator[bytes, None, None]:
-    """Yields an archive in pieces of 256 KiB and more.
+def _long_bytes(*numbers: int) -> int:
+    """Returns how many bytes numbers take that have no room in the directory itself."""
+    long = sum(number > zipfile.ZIP64_LIMIT for number in numbers)
+    return 4 + 8 * long if long else 0
 
-    Its directory is kept in `scratch` until all files have been sent.
+
+def pieces(files: Files) -> Iterator[bytes]:
+    """Yields an archive in pieces of 256 KiB and more, because each costs a system call.
+
     `Overtaken` if a file has fewer bytes than its stat says.
     """
-    return _joined(_pieces(files, scratch))
+    sink = _Sink()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, stat, file in files:
+            with archive.open(_info(name, stat), "w") as entry:
+                left = stat.size
+                while left:
+                    data = file.read(min(left, _PIECE_BYTES))
+                    if not data:
+                        raise Overtaken(f"{name} is shorter than it was.")
+                    left -= entry.write(data)
+                    if len(sink.data) >= _PIECE_BYTES:
+                        yield sink.take()
+    yield sink.take()
 
 
-def _pieces(files: Files, scratch: Scratch) -> Iterator[bytes]:
-    offset, count, start = 0, 0, scratch.size
-    for name, stat, file in files:
-        seconds = min(max(stat.mtime_ns // 10**9, -(2**31)), 2**31 - 1)
-        crc, left = 0, stat.size
-        header = _local_header(name, stat.size, seconds)
-        yield header
-        while left:
-            data = file.read(min(left, _PIECE_BYTES))
-            if not data:
-                raise Overtaken(f"{name} is shorter than it was.")
-            crc, left = zlib.crc32(data, crc), left - len(data)
-            yield data
-        descriptor = _descriptor(stat.size, crc)
-        yield descriptor
-        scratch.append(_central_header(name, stat.size, seconds, crc, offset))
-        offset += len(header) + stat.size + len(descriptor)
-        count += 1
-    directory = scratch.text()
-    for first in range(start, len(directory), _PIECE_BYTES):
-        yield directory[first : first + _PIECE_BYTES]
-    yield _end(count, len(directory) - start, offset)
-
-
-def _joined(parts: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """Joins small parts, because each one that is sent costs a system call."""
-    waiting, size = [], 0
-    for part in parts:
-        waiting.append(part)
-        size += len(part)
-        if size >= _PIECE_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    yield b"".join(waiting)
-
-
-def _local_header(name: str, size: int, seconds: int) -> bytes:
-    """What is before a file (4.3.7)."""
-    encoded, more = name.encode(), _times(seconds)
-    if size >= _MOST_32:
-        more += struct.pack("<2H2Q", 1, 16, size, size)
-    version, short = _version(size), min(size, _MOST_32)
-    start = struct.pack("<4s3H", b"PK\3\4", version, _FLAGS, _STORED) + _dos_time(seconds)
-    return start + struct.pack("<3L2H", 0, short, short, len(encoded), len(more)) + encoded + more
-
-
-def _descriptor(size: int, crc: int) -> bytes:
-    """What is behind a file (4.3.9)."""
-    sizes = "2Q" if size >= _MOST_32 else "2L"
-    return struct.pack(f"<4sL{sizes}", b"PK\7\x08", crc, size, size)
-
-
-def _central_header(name: str, size: int, seconds: int, crc: int, offset: int) -> bytes:
-    """What the directory says of a file (4.3.12)."""
-    encoded, more = name.encode(), _times(seconds)
-    if long := [each for each in (size, size, offset) if each >= _MOST_32]:
-        more += struct.pack(f"<2H{len(long)}Q", 1, 8 * len(long), *long)
-    version, short = _version(max(size, offset)), min(size, _MOST_32)
-    start = struct.pack("<4s4H", b"PK\1\2", _MADE_BY, version, _FLAGS, _STORED)
-    start += _dos_time(seconds) + struct.pack("<3L", crc, short, short)
-    lengths = struct.pack("<5H", len(encoded), len(more), 0, 0, 0)
-    return start + lengths + struct.pack("<2L", _MODE, min(offset, _MOST_32)) + encoded + more
-
-
-def _end(count: int, size: int, offset: int) -> bytes:
-    """What is behind the directory of `size` bytes that begins at `offset` (4.3.14 to 4.3.16)."""
-    long = b""
-    if count >= _MOST_16 or max(size, offset) >= _MOST_32:
-        numbers = 44, _MADE_BY, _ZIP64, 0, 0, count, count, size, offset
-        long = struct.pack("<4sQ2H2L4Q", b"PK\6\6", *numbers)
-        long += struct.pack("<4sLQL", b"PK\6\7", 0, offset + size, 1)
-    short = min(count, _MOST_16), min(size, _MOST_32), min(offset, _MOST_32)
-    return long + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, short[0], *short, 0)
-
-
-def _version(most: int) -> int:
-    return _ZIP64 if most >= _MOST_32 else _PLAIN
+def _info(name: str, stat: Stat) -> zipfile.ZipInfo:
+    """Describes a file. Its time is there in seconds, too: programs take that of DOS for local."""
+    seconds = min(max(stat.mtime_ns // 10**9, _EARLIEST), _LATEST)
+    info = zipfile.ZipInfo(name, time.gmtime(seconds)[:6])
+    info.file_size, info.external_attr, info.extra = stat.size, _MODE, _times(seconds)
+    return info
 
 
 def _times(seconds: int) -> bytes:
@@ -129,8 +70,16 @@ def _times(seconds: int) -> bytes:
     return struct.pack("<2HBl", 0x5455, 5, 1, seconds)
 
 
-def _dos_time(seconds: int) -> bytes:
-    """The time of DOS, in UTC: programs that know no better time take it for their own zone's."""
-    year, month, day, hour, minute, second = time.gmtime(max(seconds, _EARLIEST))[:6]
-    date = year - 1980 << 9 | month << 5 | day
-    return struct.pack("<2H", hour << 11 | minute << 5 | second // 2, date)
+class _Sink(io.RawIOBase):
+    """What `zipfile` has written and nobody has taken."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: Any, /) -> int:
+        self.data += data
+        return len(data)
+
+    def take(self) -> bytes:
+        data, self.data = bytes(self.data), bytearray()
+        return data

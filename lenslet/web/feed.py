@@ -10,10 +10,8 @@ import orjson
 from lenslet import times
 from lenslet.paths import Path
 from lenslet.search.query import Page
-from lenslet.web import scope
 from lenslet.web.answers import send
 from lenslet.web.parameters import path_param
-from lenslet.web.scope import Guests
 from lenslet.web.search import query_param
 from lenslet.web.service import Resource
 
@@ -26,12 +24,10 @@ _ATOM = "http://www.w3.org/2005/Atom"
 class Feed(Resource):
     """`GET /feed?path=&q=`"""
 
-    guests = Guests.SEARCH
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, query = path_param(req), query_param(req)
         page = Page(limit=_ENTRIES, sort="added", descending=True)
-        found = self.service.search.find(query, path, page, wordless=scope.hides_words(req))
+        found = self.service.search.find(query, path, page, wordless=req.context.wordless)
         items = list(map(orjson.loads, found.items))
         root = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         feed = ElementTree.Element("feed", xmlns=_ATOM)
@@ -56,7 +52,7 @@ class Feed(Resource):
             thumb = f"{root}thumb?path={quote(item['path'])}&v={item.get('thumb', '')}"
             _add(entry, "content", f'<img src="{thumb.replace("&", "&amp;")}">').set("type", "html")
         data = ElementTree.tostring(feed, "utf-8", xml_declaration=True)
-        send(req, resp, data, "application/atom+xml")
+        send(resp, data, "application/atom+xml")
 
 
 def _add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Element:

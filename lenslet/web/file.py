@@ -3,29 +3,22 @@
 import contextlib
 import datetime as dt
 import errno
-import os
-import re
 from typing import BinaryIO
 from urllib.parse import quote
 
 import falcon
 
 from lenslet import paths
-from lenslet.errors import LensletError, Overtaken, RangeNotSatisfiable
+from lenslet.errors import LensletError, Overtaken
 from lenslet.storage.tree import Stat
-from lenslet.web.answers import not_modified
+from lenslet.web.answers import has_version
 from lenslet.web.images import Image
 from lenslet.web.parameters import image_param
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource
-
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 class File(Resource):
     """`GET /file?path=`, `GET /files/<path>`"""
-
-    guests = Guests.ORIGINAL
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)
@@ -74,12 +67,11 @@ class File(Resource):
 def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) -> None:
     with contextlib.suppress(OverflowError, ValueError, OSError):  # after the year 9999: no date
         resp.last_modified = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
-    resp.set_header("Accept-Ranges", "bytes")
-    if not_modified(req, resp, stat.rev):
-        return
-    modified = resp.get_header("Last-Modified")
-    since = req.get_header("If-Modified-Since")
-    if since and since == modified and req.if_none_match is None:
+    resp.accept_ranges = "bytes"
+    resp.etag, resp.cache_control = stat.rev, ["no-cache"]
+    modified, since = resp.get_header("Last-Modified"), req.get_header("If-Modified-Since")
+    is_known = req.if_none_match is None and since is not None and since == modified
+    if is_known or has_version(req, stat.rev):
         resp.status = falcon.HTTP_304
         return
     resp.content_type = paths.media_type(image.path.name)
@@ -89,7 +81,7 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
         if wanted:
             first, length = wanted
             resp.status = falcon.HTTP_206
-            resp.set_header("Content-Range", f"bytes {first}-{first + length - 1}/{stat.size}")
+            resp.content_range = (first, first + length - 1, stat.size)
     if req.method == "HEAD":
         resp.content_length = length
     else:
@@ -103,59 +95,39 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
 def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
     """Returns first byte and length of the wanted range; None if the whole file is wanted.
 
-    Several ranges and other units are ignored, as RFC 9110, 14.2 allows. Raises
-    `RangeNotSatisfiable` for a range without a byte: beyond the end, or the last 0 bytes.
+    Several ranges, other units and nonsense are ignored, as RFC 9110, 14.2 allows.
     """
-    match = _RANGE.fullmatch(req.get_header("Range") or "")
-    first, last = match.groups() if match else ("", "")
-    if first:
-        begin, end = int(first), int(last or size)
-        if last and end < begin:
-            return None
-    elif last and (size or not int(last)):
-        begin, end = max(0, size - int(last)), size
-    else:  # also the last bytes of an empty file, which are all it has
+    try:
+        wanted = req.range if req.range_unit == "bytes" else None
+    except falcon.HTTPInvalidHeader:
+        wanted = None
+    if not (wanted and size):
         return None
-    if begin >= size:
-        raise RangeNotSatisfiable(size)
-    return begin, min(end, size - 1) - begin + 1
+    first, last = wanted
+    if first >= size:
+        raise falcon.HTTPRangeNotSatisfiable(size)
+    begin = first if first >= 0 else max(0, size + first)
+    end = min(last, size - 1) if last >= 0 else size - 1
+    return begin, end - begin + 1
 
 
 class Part:
-    """The next `length` bytes of a file. With `fileno` the server can use `sendfile`.
+    """The next `length` bytes of a file; `fileno` lets the server use `sendfile`.
 
-    If there are fewer, the connection must end, or the next answer would be taken for the rest:
-    `ConnectionResetError`, also from `close` if the file changed while `sendfile` sent it.
+    If the file is shorter by now, fewer bytes are sent, and the client waits until the connection
+    ends.
     """
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
         self._left = length
-        self._version = self._find_version()
+        self.fileno, self.close = file.fileno, file.close
 
     def read(self, size: int | None = None, /) -> bytes:
         wanted = self._left if size is None or size < 0 else min(size, self._left)
         try:
             data = self._file.read(wanted)
-        except LensletError as error:
+        except LensletError as error:  # of the store: only the end of the connection says that
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
-        if wanted and not data:
-            raise ConnectionResetError(errno.ECONNRESET, "the file is shorter than it was")
         self._left -= len(data)
         return data
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def close(self) -> None:
-        changed = self._left and self._find_version() != self._version
-        self._file.close()
-        if changed:
-            raise ConnectionResetError(errno.ECONNRESET, "the file has changed meanwhile")
-
-    def _find_version(self) -> tuple[int, int] | None:
-        try:
-            stat = os.fstat(self._file.fileno())
-        except OSError:  # the body of an object
-            return None
-        return stat.st_size, stat.st_mtime_ns

@@ -1,7 +1,6 @@
 """`/folders`: manifests as they are stored, what people say of folders, and indexing one now."""
 
 import falcon
-import orjson
 
 from lenslet import paths
 from lenslet.errors import BrokenPointer, Conflict, Invalid, NotFound, PointerLoop
@@ -11,10 +10,8 @@ from lenslet.library.location import Location
 from lenslet.library.sidecar import dumps
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
-from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_pending, url
 from lenslet.web.parameters import path_param, read_json
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource, Service
 
 BUILD_SECONDS = 1.0
@@ -22,8 +19,6 @@ BUILD_SECONDS = 1.0
 
 class Folders(Resource):
     """`GET /folders?path=&page=`; `PUT /folders`, which is the root without `path`"""
-
-    guests = Guests.FOLDER
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = path_param(req)
@@ -40,11 +35,7 @@ class Folders(Resource):
             return
         data, stat = found
         self.service.folder_jobs.enqueue_view(location)
-        tag = f"{stat.rev}-{stat.ctime_ns:x}"
-        if link := req.context.link:
-            data = orjson.dumps(scope.shown_folder(link, orjson.loads(data)))
-            tag = ""  # of what is shown: the size of the file tells of what is hidden
-        send(req, resp, data, JSON, tag)
+        send(resp, data, JSON, f"{stat.rev}-{stat.ctime_ns:x}")
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         _edit(self.service, req, resp, path_param(req))

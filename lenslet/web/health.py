@@ -16,7 +16,6 @@ from lenslet.web.service import Resource, Service
 
 PULSE_SECONDS = 10.0
 _SCAN_SECONDS = 90.0  # the host that scans says so every minute
-_LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 25.0, 5.0  # between two looks whether it does
 _LEADER = ": start the host with an index process and SCAN_SECONDS over 0"
 _COMMAND = "lenslet check"  # in the advice about a problem
 _PARTS = ("storage", "workers")
@@ -25,6 +24,8 @@ STATUSES = ("ok", "degraded", "down")
 
 class Live(Resource):
     """`GET /health/live`: 200 while the process serves."""
+
+    public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, {"status": "ok"})
@@ -36,7 +37,6 @@ class Health(Resource):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._since: dict[str, str] = {}  # when this process saw a reason first
-        self._scanning = float("-inf"), ""  # when it looked, and what is wrong
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
         if part and part not in _PARTS:
@@ -97,19 +97,14 @@ class Health(Resource):
 
     def _nobody_scans(self) -> str:
         """Says since when no host scans; empty if one does, or if there is one host alone."""
-        checked, problem = self._scanning
-        least = _LOOK_AGAIN_SECONDS if problem else _LOOK_SECONDS
         if not self.service.settings.many_hosts:
             return ""
-        if time.monotonic() - checked > least:
-            try:
-                age = time.time() - self.service.tree.stat(Path(SCAN)).mtime_ns / 1e9
-                since = times.text(times.now() - dt.timedelta(seconds=int(age)))
-                problem = f"no host scans since {since}{_LEADER}" if age > _SCAN_SECONDS else ""
-            except NotFound:
-                problem = f"no host scans{_LEADER}"
-            self._scanning = time.monotonic(), problem
-        return problem
+        try:
+            age = time.time() - self.service.tree.stat(Path(SCAN)).mtime_ns / 1e9
+        except NotFound:
+            return f"no host scans{_LEADER}"
+        since = times.text(times.now() - dt.timedelta(seconds=int(age)))
+        return f"no host scans since {since}{_LEADER}" if age > _SCAN_SECONDS else ""
 
     def _workers(self) -> dict[str, Any]:
         """Returns how the index process of this host is, and whether jobs reach it."""

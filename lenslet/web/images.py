@@ -1,6 +1,5 @@
 """The image that a request is about: its file, its item in the manifest, and its sidecar."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,7 +78,7 @@ class Images:
 
         def change_and_name(stored: Sidecar | None) -> Document | None:
             document = change(stored)
-            if document is None or not now.hash:
+            if document is None or "hash" not in now.facts:
                 return document
             return sidecar.with_facts(document, sidecar.facts_of(now.facts))
 
@@ -116,40 +115,27 @@ class Now:
     item: Item | None
 
     @functools.cached_property
-    def _known(self) -> Item | None:
-        """The item, if it is of the image as it is now, and that was read."""
-        image, item = self.image, self.item
-        if image.item and image.location.tree.stat(image.file).rev != image.stat.rev:
-            return None  # in a bucket the manifest may be out of date
-        return item if item and ("hash" in item or "error" in item) else None
-
-    @functools.cached_property
-    def hash(self) -> str | None:
-        """The hash of the image; None if it cannot be read."""
-        if self._known or self.image.stat.size > self.library.settings.max_file_bytes:
-            return (self._known or {}).get("hash")
-        return orphans.hash_of(self.image.location.tree, self.image.file)
-
-    @functools.cached_property
     def facts(self) -> Item:
         """The keys of its item that a sidecar has too; only `hash` if more takes long."""
-        if self._known:
-            return self._known
-        if not self.hash:
+        image, item, tree = self.image, self.item, self.image.location.tree
+        # In a bucket the manifest may be out of date.
+        is_old = image.item and tree.stat(image.file).rev != image.stat.rev
+        if item and not is_old and item.keys() & {"hash", "error"}:
+            return item
+        if image.stat.size > self.library.settings.max_file_bytes:
             return {}
-        with contextlib.suppress(Slow, Stopped, StorageUnavailable):
-            file, _ = self.image.location.tree.open(self.image.file)
+        file, stat = tree.open(image.file)
+        try:
             with file, descriptor(file) as number:
                 how = {"max_pixels": self.library.settings.max_pixels, "thumbnail": False}
                 how |= {"hashed": True, **PREVIEW}
                 read, _ = self.library.decoders.read(number, slow=False, **how)
-            if read.hash != self.hash:
-                raise Overtaken(f"{self.image.path} is being written.")
-            return read.keys
-        return {"hash": self.hash}
+        except (Slow, Stopped, StorageUnavailable):
+            return {"hash": orphans.hash_of(tree, image.file)}
+        if not stat.etag and tree.stat(image.file) != stat:
+            raise Overtaken(f"{image.path} is being written.")
+        return read.keys
 
     def photo(self, beside: Sidecar) -> Photo:
         """Returns what distinguishes the image from the photo of a sidecar beside it."""
-        if beside.hash == self.hash or not beside.taken:
-            return Photo(self.hash)
         return Photo.of(self.facts)

@@ -10,11 +10,9 @@ from lenslet.errors import Conflict, Invalid, LensletError, NotFound, Preconditi
 from lenslet.images.decoders import descriptor
 from lenslet.library import sidecar
 from lenslet.library.sidecar import Document, Sidecar
-from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, status_of
 from lenslet.web.images import Image
 from lenslet.web.parameters import choice_param, image_param, parse_image, read_json, strings
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource
 
 MAX_PATHS = 500
@@ -24,24 +22,19 @@ _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
 class Item(Resource):
     """`GET`, `PUT` and `DELETE /item?path=`; `GET` with `exif=full` reads all of EXIF"""
 
-    guests = Guests.PHOTO
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.images.find(image_param(req))
         item = self.service.images.item(image)
         found = self.service.images.sidecars(image, item)
-        if found.unreadable and not (found.sidecar or req.context.link):
+        if found.unreadable and not found.sidecar:
             raise Conflict(found.unreadable)
         current = self._current(image, item)
         document, tag = _merged(image, found.sidecar, current)
         if choice_param(req, "exif", ("", "full")) == "full":
             document["exif"] |= self._details(image)
-        if link := req.context.link:
-            document = scope.shown_sidecar(link, document)
-            tag = ""  # of what is shown: it must not tell that what is hidden has changed
-        if image.location.readonly or link:
+        if image.location.readonly:
             resp.set_header("Allow", "GET, HEAD")  # RFC 9110, 10.2.1
-        send(req, resp, sidecar.dumps(document), JSON, tag)
+        send(resp, sidecar.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.images.find(image_param(req), fresh=True)
@@ -57,9 +50,7 @@ class Item(Resource):
 
         stored = self.service.images.edit(image, item, change)
         document, tag = _merged(image, stored, self._current(image, item))
-        resp.content_type, resp.cache_control = JSON, ["no-cache"]
-        resp.data = sidecar.dumps(document)
-        resp.set_header("ETag", f'"{tag}"')
+        send(resp, sidecar.dumps(document), JSON, tag)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)

@@ -4,7 +4,7 @@ import contextlib
 import time
 
 from lenslet.errors import StorageUnavailable
-from lenslet.index.messages import REST_SECONDS, Look, Request, Sender, View
+from lenslet.index.messages import Look, Request, Sender, View
 from lenslet.library.location import Location
 from lenslet.paths import Path
 
@@ -13,14 +13,10 @@ _MOST_FOLDERS = 10_000
 
 
 class FolderJobs:
-    """Enqueues folders. If that is not possible, a scan finds what has changed.
+    """Enqueues folders. If that is not possible, a scan finds what has changed."""
 
-    `is_near`: this host has an index process of its own.
-    """
-
-    def __init__(self, jobs: Sender, *, is_near: bool) -> None:
+    def __init__(self, jobs: Sender) -> None:
         self._jobs = jobs
-        self._is_near = is_near
         self._viewed: dict[Path, float] = {}
 
     def enqueue(self, folder: Path) -> None:
@@ -30,19 +26,16 @@ class FolderJobs:
     def enqueue_view(self, location: Location) -> None:
         """Enqueues a folder because a client views it, at most once a second.
 
-        Listing a folder in a bucket costs, so the index process decides whether it is due. One of
-        another host is only sent the first view after a rest, because each message costs too.
+        Listing a folder in a bucket costs, so the index process decides whether it is due.
         """
-        folder, now = location.path, time.monotonic()
-        is_local = location.tree.has_stamps
-        rest = _VIEW_SECONDS if is_local else _VIEW_SECONDS_S3 if self._is_near else REST_SECONDS
-        is_due = now - self._viewed.get(folder, float("-inf")) >= rest
+        folder, now, is_local = location.path, time.monotonic(), location.tree.has_stamps
+        rest = _VIEW_SECONDS if is_local else _VIEW_SECONDS_S3
+        if now - self._viewed.get(folder, float("-inf")) < rest:
+            return
         if len(self._viewed) >= _MOST_FOLDERS:
             self._viewed.clear()
-        if is_due or not (is_local or self._is_near):
-            self._viewed[folder] = now
-        if is_due:
-            self._send(Look(folder, asked=True) if is_local else View(folder))
+        self._viewed[folder] = now
+        self._send(Look(folder, asked=True) if is_local else View(folder))
 
     def _send(self, request: Request) -> None:
         with contextlib.suppress(StorageUnavailable):

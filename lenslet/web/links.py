@@ -1,4 +1,4 @@
-"""`/links`: makes, lists and takes back what is shown to guests. `scope` decides what that is."""
+"""`/links`: makes, lists and takes back what is shown to guests. `guests` decides what that is."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -7,6 +7,7 @@ from urllib.parse import quote
 import falcon
 import orjson
 
+from lenslet import times
 from lenslet.config import Settings
 from lenslet.errors import Invalid, NotFound
 from lenslet.library import manifest
@@ -17,7 +18,6 @@ from lenslet.search.query import parse as parse_query
 from lenslet.storage.tree import read_thumbnail
 from lenslet.web.answers import send, send_json
 from lenslet.web.parameters import read_json
-from lenslet.web.scope import Guests
 from lenslet.web.search import MAX_QUERY_CHARACTERS
 from lenslet.web.service import Resource
 from lenslet.web.thumb import WEBP
@@ -69,7 +69,7 @@ class OneLink(Resource):
 class Cover(Resource):
     """`GET /links/<id>/cover`: a photo for whoever has the address, if the link says so."""
 
-    guests = Guests.PAGE
+    public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
         known = self.service.links.get(link)
@@ -78,7 +78,7 @@ class Cover(Resource):
             raise NotFound("This link shows no cover.")
         image = self.service.images.find(path)
         data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
-        send(req, resp, data, WEBP)
+        send(resp, data, WEBP)
 
     def _path(self, link: Link) -> Path | None:
         """Returns the photo, the cover of the folder, or the first photo that can be shown."""
@@ -120,7 +120,7 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
         raise Invalid("q", f"must have 1 to {MOST_TERMS - 1} search terms")
     shown = {name: asked[name] for name in _SHOWN}
     named = (label or query or path.name)[:_MOST_LABEL]
-    return Link("", path, query, named, **shown), asked["days"]
+    return Link("", path, query, times.LONG_AGO, named, **shown), asked["days"]
 
 
 def _answer(link: Link) -> dict[str, Any]:

@@ -1,24 +1,20 @@
 """The gallery page, with the files of `lenslet/page`, and the JSON that `/` answers."""
 
-import contextlib
 import functools
-import html
 import importlib.resources
 import re
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import NamedTuple
 
 import falcon
-import orjson
 from blake3 import blake3
 
 from lenslet import __version__
 from lenslet.config import Settings
-from lenslet.errors import Denied, LensletError, StorageUnavailable
+from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
-from lenslet.web.answers import FOREVER, JSON, not_modified, send, send_json, url
-from lenslet.web.scope import Guests
+from lenslet.web.access import check_known
+from lenslet.web.answers import FOREVER, JSON, send, send_json, url
 from lenslet.web.service import Resource, Service
 
 _TYPES = {
@@ -32,7 +28,6 @@ _POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "trusted-types 'none'; require-trusted-types-for 'script'"
 )
-_COVER = re.compile("/links/[0-9a-f]+/cover")
 _MARK = re.compile(b"{(access|session|link|preview)}")  # in `index.html`
 _AWS = "https://*.amazonaws.com"
 
@@ -60,15 +55,6 @@ def load() -> Page:
     return Page(version, found)
 
 
-def is_page(req: falcon.Request) -> bool:
-    """True for the page and its files. Everyone may read them: the library is not in them.
-
-    Also for the cover of a link, which shows one only if the link says so.
-    """
-    is_file = req.path.startswith("/page/") or _COVER.fullmatch(req.path)
-    return bool(is_file) or (req.path == "/" and wants_page(req))
-
-
 def wants_page(req: falcon.Request) -> bool:
     """True if a browser, or for a link a messenger, opens an address; programs get JSON."""
     return bool(req.get_param("link")) or "text/html" in (req.get_header("Accept") or "")
@@ -88,40 +74,13 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     if access == "write" and not _is_writable(service):
         access = "read"
     session = "yes" if req.context.has_session else "no"
-    values = {
-        b"access": access,
-        b"session": session,
-        b"link": html.escape(orjson.dumps(_shown(req)).decode()),
-        b"preview": _preview(req, service),
-    }  # all at once: a value may hold the mark of another
-    data = _MARK.sub(lambda mark: values[mark[1]].encode(), page.files["index.html"])
+    values = {"access": access, "session": session, "link": "{}", "preview": "", **req.context.page}
+    # All at once: a value may hold the mark of another.
+    data = _MARK.sub(lambda mark: values[mark[1].decode()].encode(), page.files["index.html"])
     policy = _POLICY.format(buckets=_buckets(service.settings))
     resp.set_header("Content-Security-Policy", policy)
-    send(req, resp, data, _TYPES["html"])
+    send(resp, data, _TYPES["html"])
     resp.cache_control = ["private", "no-cache"]
-
-
-def _shown(req: falcon.Request) -> dict[str, Any]:
-    """What the page must know of a guest's link; empty if there is none."""
-    link = req.context.link
-    if not link:
-        return {}
-    known = {"path": link.path, "query": link.query, "label": link.label}
-    return {**known, "words": link.words, "download": link.download}
-
-
-def _preview(req: falcon.Request, service: Service) -> str:
-    """What messengers show of a link (the Open Graph protocol), if the link says so."""
-    link = None
-    if asked := req.get_param("link"):
-        with contextlib.suppress(LensletError):
-            link = service.links.get(asked)
-    if not (link and link.preview):
-        return ""
-    cover = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/links/{link.id}/cover"
-    shown = {"title": link.label or "Lenslet", "image": cover}
-    line = '<meta property="og:{}" content="{}">'
-    return "\n".join(line.format(name, html.escape(text)) for name, text in shown.items())
 
 
 def _is_writable(service: Service) -> bool:
@@ -142,29 +101,28 @@ def _buckets(settings: Settings) -> str:
 class PageFile(Resource):
     """`GET /page/<version>/<name>`"""
 
-    guests = Guests.PAGE
+    public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, version: str, name: str) -> None:
         page = load()
         known = version == page.version and name in page.files and name != "index.html"
         if not (self.service.settings.page and known):
             raise falcon.HTTPNotFound(description=f"The page has no file {name} of this version.")
-        if not not_modified(req, resp, version):
-            resp.content_type = _TYPES[name.rpartition(".")[2]]
-            resp.data = page.files[name]
+        send(resp, page.files[name], _TYPES[name.rpartition(".")[2]], version)
         resp.cache_control = FOREVER
 
 
 class Index(Resource):
     """`GET /`: the gallery page or, for programs, name and version"""
 
-    guests = Guests.PAGE
+    public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.append_header("Vary", "Accept")
         if self.service.settings.page and wants_page(req):
             send_page(req, resp, self.service)
         else:
+            check_known(req, self.service.settings)
             about = {
                 "name": "lenslet",
                 "version": __version__,
@@ -183,4 +141,4 @@ class OpenApi(Resource):
         self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        send(req, resp, self._data, JSON)
+        send(resp, self._data, JSON)

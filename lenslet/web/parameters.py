@@ -65,8 +65,6 @@ def strings(body: object, name: str) -> list[str]:
 
 
 def _read_body(req: falcon.Request, most: int) -> bytes:
-    if (req.content_length or 0) > most:
-        raise errors.TooLarge(f"The body has more than {most} bytes.")
     chunked = req.env.get("wsgi.input_terminated")  # such a stream ends with the body
     try:
         raw = (req.stream if chunked else req.bounded_stream).read(most + 1)

@@ -2,8 +2,7 @@
 
 import re
 import secrets
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import falcon
 
@@ -17,38 +16,26 @@ class Requests:
     """Counts requests by route and status. Gives each an id, the client's own if it sends one."""
 
     def __init__(self, routes: Iterable[str], status: Status) -> None:
-        self.routes = [*routes, "other"]
-        self._starts = dict(self._counts())
-        self._other = self._starts["other"]
+        numbers = enumerate(["", *routes])  # the first is for what has no route
+        self._starts = {route: Count.REQUESTS + n * len(_CLASSES) for n, route in numbers}
         self._status = status
 
-    def _counts(self) -> Iterator[tuple[str, int]]:
-        """Yields each route, and where its counts start."""
-        for number, route in enumerate(self.routes):
-            yield route, Count.REQUESTS + number * len(_CLASSES)
-
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        req.context.began = time.perf_counter()
-        sent = req.get_header("X-Request-Id")
-        known = sent is not None and _REQUEST_ID.fullmatch(sent)
-        req.context.id = sent if known else secrets.token_hex(6)
+        sent = req.get_header("X-Request-Id", default="")
+        req.context.id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(6)
         resp.set_header("X-Request-Id", req.context.id)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
     ) -> None:
-        seconds = time.perf_counter() - req.context.began
-        resp.set_header("Server-Timing", f"app;dur={1000 * seconds:.1f}")
-        start = self._starts.get(req.uri_template or "", self._other)
+        start = self._starts[req.uri_template or ""]
         self._status.count((start + resp.status_code // 100 - 1, 1))
 
-    def lines(self) -> Iterator[str]:
-        """Yields the lines of Prometheus's text format, version 0.0.4."""
-        total = self._status.total
-        yield "# HELP lenslet_requests_total Answers by route and class of status"
-        yield "# TYPE lenslet_requests_total counter"
-        for route, start in self._counts():
-            for number, name in enumerate(_CLASSES):
-                if count := total(start + number):
-                    labels = f'route="{route}",status="{name}"'
-                    yield f"lenslet_requests_total{{{labels}}} {count:.0f}"
+    def counts(self) -> dict[str, float]:
+        """Returns how many answers there were, by labels as Prometheus has them."""
+        return {
+            f'route="{route or "other"}",status="{name}"': count
+            for route, start in self._starts.items()
+            for number, name in enumerate(_CLASSES)
+            if (count := self._status.total(start + number))
+        }

@@ -10,10 +10,8 @@ from lenslet.errors import BadRequest
 from lenslet.index.messages import Rebuild
 from lenslet.paths import ROOT
 from lenslet.search.query import SUGGESTED, Page
-from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
-from lenslet.web.scope import Guests
 from lenslet.web.service import Resource
 
 MAX_QUERY_CHARACTERS = 1000
@@ -22,8 +20,6 @@ LAST_ITEM = 500_000
 
 class Search(Resource):
     """`GET /search?q=&path=&limit=&offset=&sort=&order=`"""
-
-    guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         query, path = query_param(req), path_param(req)
@@ -36,25 +32,18 @@ class Search(Resource):
         if page.limit + page.offset > LAST_ITEM:
             raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
-        wordless = scope.hides_words(req)
-        found = self.service.search.find(query, below, page, wordless=wordless)
+        found = self.service.search.find(query, below, page, wordless=req.context.wordless)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
-        items = found.items
-        if link := req.context.link:
-            del rest["generatedAt"]  # it tells of changes in the whole library
-            items = [orjson.dumps(scope.shown_item(link, orjson.loads(each))) for each in items]
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
-        resp.data = b'{"items":[' + b",".join(items) + b"]," + orjson.dumps(rest)[1:]
+        resp.data = b'{"items":[' + b",".join(found.items) + b"]," + orjson.dumps(rest)[1:]
 
 
 class Timeline(Resource):
     """`GET /timeline?path=&q=`"""
 
-    guests = Guests.SEARCH
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wordless = scope.hides_words(req)
-        found = self.service.search.timeline(query_param(req), path_param(req), wordless=wordless)
+        query, path = query_param(req), path_param(req)
+        found = self.service.search.timeline(query, path, wordless=req.context.wordless)
         tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
         months = sorted(filter(None, +found.counts), reverse=True)
         future = [month for month in months if month > tomorrow]
@@ -71,14 +60,11 @@ class Timeline(Resource):
             "future": sums(*future),
             "undated": sums(b""),
         }
-        data = orjson.dumps(document)
-        send(req, resp, data, JSON)
+        send(resp, orjson.dumps(document), JSON)
 
 
 class Counts(Resource):
     """`GET /search/counts?path=`"""
-
-    guests = Guests.FOLDER
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         send_json(resp, {"folders": self.service.search.count_below(path_param(req))})

@@ -13,7 +13,6 @@ from lenslet.storage.tree import Tree
 from lenslet.web.images import Images
 from lenslet.web.jobs import FolderJobs
 from lenslet.web.requests import Requests
-from lenslet.web.scope import Guests
 from lenslet.web.waiters import Waiters
 
 
@@ -59,7 +58,7 @@ class Service:
 class Resource:
     """An endpoint. Every one that answers GET answers HEAD too."""
 
-    guests = Guests.NOTHING
+    public = False  # True if everyone may use it, without a token
 
     def __init__(self, service: Service) -> None:
         self.service = service

@@ -1,5 +1,6 @@
 """Requests that wait until the index process has made a file."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -7,8 +8,8 @@ from typing import TypeVar
 
 from lenslet.errors import NotFound
 
-_POLL_SECONDS, _FIRST_POLL_SECONDS = 0.1, 0.004  # looking for a thumbnail takes 60 µs
-_POLL_SECONDS_S3, _FEWEST_POLLS_S3 = 1.0, 3
+# The first pause between two looks, and the longest: looking for a thumbnail takes 60 µs.
+_PAUSES, _PAUSES_S3 = (0.004, 0.1), (0.25, 1.0)
 
 Answer = TypeVar("Answer")
 
@@ -23,30 +24,20 @@ class Waiters:
     def wait(
         self, seconds: float, look: Callable[[], Answer], *, in_cache: bool = False
     ) -> Answer | None:
-        """Returns what `look` returns within `seconds`; None if it raises `NotFound` until then.
+        """Returns what `look` returns; None if it raises `NotFound` for so many seconds.
 
-        Looks once if there is no place to wait; in a bucket once a second, or three times if
-        `seconds` is less than 3. `in_cache`: the file is in this host's cache.
+        None at once if there is no place to wait. `in_cache`: the file is in this host's cache.
         """
-        costs = self._is_shared and not in_cache
-        has_place = bool(seconds) and self._places.acquire(blocking=False)
+        if not (seconds and self._places.acquire(blocking=False)):
+            return None
+        pause, most = _PAUSES_S3 if self._is_shared and not in_cache else _PAUSES
+        until = time.monotonic() + seconds
         try:
-            return _found(look, seconds if has_place else 0.0, costs=costs)
+            while time.monotonic() + pause < until:
+                time.sleep(pause)
+                with contextlib.suppress(NotFound):
+                    return look()
+                pause = min(1.2 * pause, most)
+            return None
         finally:
-            if has_place:
-                self._places.release()
-
-
-def _found(look: Callable[[], Answer], seconds: float, *, costs: bool) -> Answer | None:
-    pause, until = _FIRST_POLL_SECONDS, time.monotonic() + seconds
-    if costs:
-        pause = min(seconds / _FEWEST_POLLS_S3, _POLL_SECONDS_S3)
-        time.sleep(pause)
-    while True:
-        try:
-            return look()
-        except NotFound:
-            if time.monotonic() + pause >= until:
-                return None
-        time.sleep(pause)
-        pause = max(pause, min(1.2 * pause, _POLL_SECONDS))
+            self._places.release()

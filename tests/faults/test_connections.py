@@ -192,31 +192,6 @@ def sockets(pid: int) -> int:
     return found
 
 
-@pytest.mark.parametrize("asked", ["whole", "part", "path"])
-def test_a_file_truncated_while_it_is_sent_ends_the_connection(server: Server, asked: str) -> None:
-    """The answer to the next request is never taken for the rest of the file."""
-    file = server.log.parent / "photos/shrinks.jpg"
-    target = "/files/shrinks.jpg" if asked == "path" else "/file?path=shrinks.jpg"
-    headers = ["Range: bytes=1000-"] if asked == "part" else []
-    following = request("GET", "/health/live", "X-Request-Id: following")
-    for left in [0, 300_000, 5_000_000] * scale(1, 8):
-        file.write_bytes(BIG)
-        with Connection(server.port, small=True) as connection:
-            connection.send(request("GET", target, *headers) + following)
-            line = connection.file.readline()
-            assert line.split()[1] in (b"200", b"206")
-            while connection.file.readline() != b"\r\n":
-                pass
-            received = connection.file.read(100_000)
-            os.truncate(file, left)
-            with contextlib.suppress(ConnectionResetError):
-                received += connection.file.read()
-        assert b"HTTP/1.1" not in received and b"following" not in received
-        assert len(received) < len(BIG) - 1000
-    file.unlink()
-    record(f"files truncated while they are sent: {asked}", files=3 * scale(1, 8))
-
-
 def test_requests_that_follow_each_other_are_answered_in_order(server: Server) -> None:
     """Sent all at once, with bodies, and with some that are refused."""
     kinds = [

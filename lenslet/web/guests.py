@@ -1,0 +1,207 @@
+"""What guests see, who come with a link: decided before any resource, and stripped after it.
+
+A resource knows nothing of guests. Its route is in a table here, or it is closed to them. What is
+not at or below the link's path is refused, whether or not it exists.
+"""
+
+import contextlib
+import html
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+
+import falcon
+import orjson
+
+from lenslet import paths
+from lenslet.config import Settings
+from lenslet.errors import LensletError, NotFound, StorageUnavailable
+from lenslet.library.item import KEYS
+from lenslet.library.links import Link, Links
+from lenslet.search.query import WORDLESS, Search, parse
+from lenslet.web.access import bearer, link_cookie, remove_cookie
+from lenslet.web.answers import JSON, send, send_error
+from lenslet.web.parameters import path_param
+from lenslet.web.service import Resource
+
+
+class Kind(Enum):
+    """What of the library a route shows."""
+
+    FOLDER = 1  # the folder of `path`
+    PHOTO = 2  # the photo of `path`
+    ORIGINAL = 3  # its file
+    SEARCH = 4  # what `q` finds below `path`
+    ORIGINALS = 5  # the files of that
+
+
+# The keys that every link shows: of an item, a manifest beside its items, a subfolder, EXIF.
+_ITEM = {name for name, key in KEYS.items() if key.open}
+_MANIFEST = {"v", "path", "generatedAt", "page", "pageCount", "itemCount", "starts", "dirs",
+             "title", "description", "cover", "order"}  # fmt: skip
+_DIR = {"name", "kind", "label", "cover", "coverRev", "coverThumb"}
+_EXIF = {"width", "height", "takenAt", "createdAt", "Make", "Model", "LensModel", "FNumber",
+         "ExposureTime", "ISOSpeedRatings", "FocalLength"}  # fmt: skip
+_POSITION = {"GPSLatitude", "GPSLongitude"}
+_WORDS = {name for name, key in KEYS.items() if key.words}
+_NOT_SHOWN = "This link does not show that."
+_CLEAR = (400, 416, 422, 500)  # errors that say nothing but of the request and the photo
+
+
+class Guests:
+    """Middleware that lets clients whom nothing else lets in see what their link shows."""
+
+    def __init__(self, settings: Settings, links: Links, search: Search) -> None:
+        self._cookie = link_cookie(settings)
+        self._links = links
+        self._search = search
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
+    ) -> None:
+        """Raises Falcon's errors unless a link shows what a request asks for."""
+        context, link = req.context, None
+        if context.access == "none":
+            try:
+                link = self._link(req)
+            except (falcon.HTTPUnauthorized, LensletError) as error:
+                if not resource.public:
+                    raise
+                if isinstance(error, falcon.HTTPUnauthorized) and req.path == "/":
+                    context.access = "ended"  # once: a proxy may ask for a password then
+                    remove_cookie(req, resp, self._cookie)
+        if link:
+            context.access, context.wordless = "link", not link.words
+            resp.append_header("Vary", "Cookie")
+            if not resource.public:
+                context.link = link
+                try:
+                    self._check(req, params, link)
+                except falcon.HTTPError:  # which says nothing of the library
+                    context.link = None
+                    raise
+        if req.path == "/":
+            context.page = {"link": _shown(link), "preview": self._preview(req)}
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
+    ) -> None:
+        """Strips what a link hides of an answer, and what an error says of the library."""
+        link, status = getattr(req.context, "link", None), resp.status_code
+        if not link:
+            return
+        if not succeeded:
+            if status == 503:
+                text = "This cannot be read right now: try again in a moment."
+                send_error(resp, falcon.HTTP_503, text)
+            elif status not in _CLEAR:
+                send_error(resp, falcon.HTTP_404, _NOT_SHOWN)
+            return
+        _, strip = _ROUTES[req.uri_template or ""]
+        if status == 200 and strip:
+            document = strip(link, orjson.loads(resp.data or b""))
+            send(resp, orjson.dumps(document), JSON)  # its ETag tells of nothing that is hidden
+        resp.cache_control = ["private", "no-cache"]  # a link can be taken back
+
+    def _link(self, req: falcon.Request) -> Link | None:
+        """Returns the link whose secret a client sends; 401 if it shows nothing any more."""
+        sent = req.get_cookie_values(self._cookie) or []
+        for secret in filter(None, (bearer(req), *sent)):
+            try:
+                return self._links.opened_by(secret)
+            except NotFound:
+                continue
+            except LensletError as error:  # which is for those who make links
+                raise StorageUnavailable("Links cannot be read right now.") from error
+        if sent:
+            raise falcon.HTTPUnauthorized(description="This link has ended, or was taken back.")
+        return None
+
+    def _check(self, req: falcon.Request, params: dict[str, Any], link: Link) -> None:
+        route = req.uri_template or ""
+        if route not in _ROUTES or req.method not in ("GET", "HEAD"):
+            raise falcon.HTTPForbidden(description="A link only shows photos.")
+        kind, _ = _ROUTES[route]
+        if kind in (Kind.ORIGINAL, Kind.ORIGINALS) and not link.download:
+            raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
+        wanted = parse(link.query)
+        if link.query and not wanted:  # somebody has changed the file of links
+            raise falcon.HTTPNotFound(description=_NOT_SHOWN)
+        path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
+        is_shown = link.path.holds(path)
+        if kind in (Kind.SEARCH, Kind.ORIGINALS):
+            terms = parse(req.get_param("q", default=""))
+            is_shown = is_shown and set(wanted) <= set(terms)
+            others = [term for term in terms if term not in wanted]
+            if not link.words and any(term.field not in WORDLESS for term in others):
+                raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
+        elif is_shown and link.query:
+            is_shown = kind is not Kind.FOLDER and self._search.finds(link.query, path)
+        if not is_shown:
+            raise falcon.HTTPNotFound(description=_NOT_SHOWN)
+
+    def _preview(self, req: falcon.Request) -> str:
+        """What messengers show of a link (the Open Graph protocol), if the link says so."""
+        link = None
+        if asked := req.get_param("link"):
+            with contextlib.suppress(LensletError):
+                link = self._links.get(asked)
+        if not (link and link.preview):
+            return ""
+        cover = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/links/{link.id}/cover"
+        shown = {"title": link.label or "Lenslet", "image": cover}
+        line = '<meta property="og:{}" content="{}">'
+        return "\n".join(line.format(name, html.escape(text)) for name, text in shown.items())
+
+
+def _shown(link: Link | None) -> str:
+    """Returns what the page must know of a guest's link, as the value of an attribute."""
+    if not link:
+        return "{}"
+    known = {"path": link.path, "query": link.query, "label": link.label}
+    more = {"words": link.words, "download": link.download}
+    return html.escape(orjson.dumps(known | more).decode())
+
+
+def _item(link: Link, item: dict[str, Any]) -> dict[str, Any]:
+    return _only(_ITEM | _WORDS if link.words else _ITEM, item)
+
+
+def _manifest(link: Link, page: dict[str, Any]) -> dict[str, Any]:
+    found = _only(_MANIFEST, page)
+    found["items"] = [_item(link, each) for each in page.get("items", ())]
+    if "dirs" in page:  # on its first page
+        found["dirs"] = [_only(_DIR, each) for each in page["dirs"]]
+    return found
+
+
+def _found(link: Link, answer: dict[str, Any]) -> dict[str, Any]:
+    """Without `generatedAt`, which tells of changes in the whole library."""
+    items = [_item(link, each) for each in answer["items"]]
+    return {"items": items, "total": answer["total"], "more": answer["more"]}
+
+
+def _sidecar(link: Link, document: dict[str, Any]) -> dict[str, Any]:
+    exif = _only(_EXIF | _POSITION if link.position else _EXIF, document["exif"])
+    words = _only({"tags", "notes"}, document) if link.words else {}
+    return {"v": 1, "tags": [], "notes": "", **words, "exif": exif}
+
+
+def _only(known: set[str], values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in known}
+
+
+_ROUTES: dict[str, tuple[Kind, Callable[[Link, dict[str, Any]], dict[str, Any]] | None]] = {
+    "/folders": (Kind.FOLDER, _manifest),
+    "/search/counts": (Kind.FOLDER, None),
+    "/item": (Kind.PHOTO, _sidecar),
+    "/thumb": (Kind.PHOTO, None),
+    "/preview": (Kind.PHOTO, None),
+    "/file": (Kind.ORIGINAL, None),
+    "/files/{rest:path}": (Kind.ORIGINAL, None),
+    "/search": (Kind.SEARCH, _found),
+    "/timeline": (Kind.SEARCH, None),
+    "/feed": (Kind.SEARCH, None),
+    "/zip": (Kind.ORIGINALS, None),
+}
