@@ -184,11 +184,6 @@ class Settings:
         """True if not everyone who reaches the port has access."""
         return bool(self.api_token or self.read_token or self.auth_header)
 
-    @property
-    def many_hosts(self) -> bool:
-        """True if several hosts index one bucket."""
-        return bool(self.jobs_queue_url and self.s3_bucket and not self.state_dir)
-
 
 def settings(variables: Mapping[str, str]) -> Settings:
     """Returns the settings; raises `SettingError`, with one line, for the first wrong one."""

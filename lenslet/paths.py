@@ -31,7 +31,6 @@ MANIFEST = "_index.json"
 ROLLUP, ROLLUP_DELTA = "_rollup.json", "_rollup_delta.json"
 HEALTH = "_health.json"
 LINKS = "_links.json"
-SCAN = "_scan.json"  # written every minute by the host that scans for others
 POINTERS = (".lenslet.folder.json", ".lenscat.folder.json")
 IGNORE_MARKS = (".nomedia", ".lensletignore")
 FOLDER_FILES = (*POINTERS, *IGNORE_MARKS)  # they say something about the folder they are in

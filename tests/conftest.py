@@ -214,7 +214,7 @@ class Gallery:
         if not real:
             self.decoders = self.decoders or decoders_for(self.settings)
             library = replace(library, decoders=self.decoders)
-        self.host = BucketHost(self.clock)
+        self.host = BucketHost()
         self.loop = Loop(
             library,
             self.status,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -382,29 +380,6 @@ def test_what_is_not_understood_ends_with_the_dead_letters_and_a_dead_hosts_work
         last.receive(queues.normal, 1)
         threading.Event().wait(1.2)
     assert (queues.count(queues.normal), queues.count(queues.dead)) == (0, 1)
-
-
-SINCE = "no host scans since ([^ ]*Z):"
-
-
-@pytest.mark.slow
-def test_every_host_says_since_when_nobody_scans(serve, start, ours, queues) -> None:
-    """Within two minutes after the host that scans has died."""
-    put(ours / "d/a.jpg")
-    server = serve(ours, **queues.settings, SCAN_SECONDS="0")
-    alone = serve(ours, **queues.settings, WORKER_THREADS="0", SCAN_SECONDS="0")
-    for host in (server, alone):
-        host.until(lambda host=host: "no host scans: start" in str(host.json("/health")["reasons"]))
-    leader = start(**queues.settings)
-    for host in (server, alone):
-        host.until(lambda host=host: host.json("/health")["reasons"] == [])
-    leader.kill()
-    died = datetime.datetime.now(datetime.UTC)
-    ours.service.age(ours / "_scan.json", 70)
-    for host in (server, alone):
-        since = host.until(lambda host=host: re.findall(SINCE, str(host.json("/health"))), 50)[0]
-        assert 0 < (died - datetime.datetime.fromisoformat(since)).total_seconds() < 140
-    assert "_scan.json" not in str(server.json("/folders")["items"])
 
 
 @pytest.mark.slow

@@ -1,5 +1,4 @@
-"""A bucket, and many hosts on it: who reads which folder, when it is listed, messages of SQS.
+"""Many hosts on a bucket: which of them reads a folder (`host`), messages of SQS (`sqs`).
 
-`host` is what the index process asks, `views` when a folder is listed because somebody looks at it,
-`sqs` the messages between hosts. A single host with a folder needs nothing of this.
+A single host with a folder needs nothing of this.
 """

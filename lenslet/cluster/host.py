@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.cluster.views import Views
 from lenslet.errors import LensletError
 from lenslet.index.folders import Claim, Host, Task
 from lenslet.index.messages import Look
-from lenslet.index.record import Record
 from lenslet.paths import Path
 
 CLAIM_SECONDS = 120.0  # a host that has not written the manifest for so long does not read it
@@ -30,12 +28,9 @@ class BucketHost(Host):
     read, so of several hosts one has a claim.
     """
 
-    def __init__(
-        self, clock: Callable[[], float], share: Callable[[Look], None] | None = None
-    ) -> None:
+    def __init__(self, share: Callable[[Look], None] | None = None) -> None:
         machine = blake3(socket.gethostname().encode()).hexdigest()[:12]
         self.name = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.views = Views(clock)
         self._share = share
         self._lock = threading.Lock()
         self._held = defaultdict[Path, list[Callable[[], None]]](list)
@@ -81,10 +76,3 @@ class BucketHost(Host):
         if machine != here or not pid.isdecimal():
             return False
         return pid == own.partition("-")[0] or not os.path.exists(f"/proc/{pid}")
-
-    def view(self, path: Path, record: Record) -> tuple[bool, float]:
-        """Decides whether a view is a reason to list a folder, see `Views`."""
-        is_due, again = self.views.see(path, record.looked, record.health.counts["items"])
-        if self.views.sends_events and not (record.location and record.location.chain):
-            return False, 0.0
-        return is_due, again

@@ -6,7 +6,6 @@ dies deletes nothing: after the queue's visibility timeout others receive its me
 understood, or kills three hosts, ends as a dead letter. Imported only if a queue is set.
 """
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,21 +16,18 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from lenslet import paths, times
+from lenslet import paths
 from lenslet.cluster.host import BucketHost
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
 from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender, View
-from lenslet.index.status import Status
-from lenslet.paths import FOLDER_FILES, ROOT, SCAN, SIDECARS, THUMBNAIL, Path
+from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
-from lenslet.storage.tree import Tree
 
 log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
 _LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
-_SCANNING_SECONDS, _STUCK_SECONDS = 60.0, 10.0
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
 
 
@@ -114,28 +110,6 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
             image = image.removesuffix(suffix)
         if paths.is_item(image) or path.name in FOLDER_FILES:
             yield path.parent
-
-
-# Scanning
-
-
-class Scanning:
-    """Writes, once a minute, that this host scans: the others say so when nobody does any more."""
-
-    def __init__(self, tree: Tree, status: Status) -> None:
-        self._tree = tree
-        self._status = status
-
-    def run(self, stop: threading.Event) -> None:
-        """Writes while the index process reports that it works."""
-        pause = _AGAIN_SECONDS
-        while not stop.wait(pause):
-            pause = _AGAIN_SECONDS
-            if self._status.heartbeat().age < _STUCK_SECONDS:
-                document = {"v": 1, "generatedAt": times.text(times.now())}
-                with contextlib.suppress(LensletError):  # the index process says why
-                    self._tree.write(Path(SCAN), orjson.dumps(document))
-                    pause = _SCANNING_SECONDS
 
 
 # Sending and receiving
@@ -296,8 +270,6 @@ class Consumer:
         except Invalid as error:
             log.warning("queue %s: %s", url, error)
             return
-        if '"lenslet"' not in message["Body"]:
-            self._host.views.event()
         jobs = [request for request in requests if not isinstance(request, View)]
         held = Held(url, message["ReceiptHandle"], len(jobs))
         with self._lock:

@@ -96,13 +96,6 @@ class Host:
         """Decides who reads the `new` images of a folder; `note` is what its manifest says."""
         return Claim()
 
-    def view(self, path: Path, record: Record) -> tuple[bool, float]:
-        """Decides whether a view of a folder is a reason to look at it.
-
-        Returns also in how many seconds to decide again; 0 for never.
-        """
-        return True, 0.0
-
     def ended(self, path: Path) -> None:
         """Is told that the work at a folder or an image has ended."""
 

@@ -31,6 +31,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
+VIEW_SECONDS = 30.0  # between two listings of a folder in a bucket that somebody looks at
 # With `once`: the longest wait for a file that is still being written, and for moving sidecars.
 _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
 
@@ -54,17 +55,17 @@ class Loop:
         listener: Listener = lambda path, error: None,
         host: Host | None = None,
     ) -> None:
-        clock, self._host = clock or Clock(), host or Host()
+        self._clock, host = clock or Clock(), host or Host()
         self._library = library
         self._status = status
         self._listener = listener
-        self.work = Work(clock)
+        self.work = Work(self._clock)
         self._threads = library.settings.worker_threads
-        look, changed = Folders(library, clock, self._host).look, self._summarize_soon
-        self._walk = Walk(self.work, clock, self._host, look, self._threads, changed)
-        self._upkeep = Upkeep(library, self.work, self._walk, clock)
-        self._reader = Reader(library, clock)
-        self._pulse = Pulse(library, status, clock)
+        look, changed = Folders(library, self._clock, host).look, self._summarize_soon
+        self._walk = Walk(self.work, self._clock, host, look, self._threads, changed)
+        self._upkeep = Upkeep(library, self.work, self._walk, self._clock)
+        self._reader = Reader(library, self._clock)
+        self._pulse = Pulse(library, status, self._clock)
         self._closing = threading.Event()
         library.decoders.somebody_waits = lambda: self.work.images.somebody_waits
 
@@ -102,7 +103,7 @@ class Loop:
             case Look():
                 self._walk.want(message)
             case View(path):
-                self._view(message)
+                self._view(path)
             case Start(path):
                 self._walk.start(path)
             case Outcome():
@@ -136,12 +137,15 @@ class Loop:
         self._pulse.read(read)
         self._walk.read(read)
 
-    def _view(self, view: View) -> None:
-        is_due, again = self._host.view(view.path, self._walk.memory.get(view.path))
-        if is_due:
-            self._walk.want(Look(view.path, asked=True))
-        if again:
-            self.work.later(view, again)
+    def _view(self, path: Path) -> None:
+        """Has a folder in a bucket listed, if it was not just now: that costs requests.
+
+        An image and its thumbnail are two of the 1,000 keys that one request lists.
+        """
+        record = self._walk.memory.get(path)
+        requests = 1 + 2 * record.health.counts["items"] // 1000
+        if self._clock() - record.looked >= VIEW_SECONDS * requests:
+            self._walk.want(Look(path, asked=True))
 
     # Threads
 

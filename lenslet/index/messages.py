@@ -11,7 +11,6 @@ import orjson
 from lenslet.errors import StorageUnavailable
 from lenslet.paths import Path
 
-REST_SECONDS = 60.0  # after so long without a view, the next one is a first one
 _MESSAGE_BYTES = 8192
 
 
@@ -37,7 +36,7 @@ class Look(NamedTuple):
 
 
 class View(NamedTuple):
-    """A client looks at a folder in a bucket: list it, if that is due."""
+    """A client looks at a folder in a bucket: list it, if it was not listed just now."""
 
     path: Path
 

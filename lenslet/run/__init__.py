@@ -13,7 +13,6 @@ import shutil
 import socket
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -120,16 +119,14 @@ def index_process(
 
         share = None
         if settings.jobs_queue_url:
-            from lenslet.cluster.sqs import Consumer, Scanning, SharedQueue
+            from lenslet.cluster.sqs import Consumer, SharedQueue
 
             share = SharedQueue(Client(settings), settings).send
-        host = BucketHost(time.monotonic, share)
+        host = BucketHost(share)
         loop = Loop(library, status, host=host)
         if settings.jobs_queue_url:
             client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
             targets.append(Consumer(client, settings, loop, host, report).run)
-            if settings.scan_seconds and settings.many_hosts:
-                targets.append(Scanning(library.tree, status).run)
     targets.append(loop.run)
     threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
     return loop, threads

@@ -1,22 +1,17 @@
 """`/health`: whether everything works."""
 
-import datetime as dt
-import time
 from typing import Any
 
 import falcon
 
 from lenslet import times
-from lenslet.errors import LensletError, NotFound
+from lenslet.errors import LensletError
 from lenslet.index.status import QUEUE, STORAGE, Count
 from lenslet.library import health
-from lenslet.paths import SCAN, Path
 from lenslet.web.answers import send_json
 from lenslet.web.service import Resource, Service
 
 PULSE_SECONDS = 10.0
-_SCAN_SECONDS = 90.0  # the host that scans says so every minute
-_LEADER = ": start the host with an index process and SCAN_SECONDS over 0"
 _COMMAND = "lenslet check"  # in the advice about a problem
 _PARTS = ("storage", "workers")
 STATUSES = ("ok", "degraded", "down")
@@ -88,23 +83,11 @@ class Health(Resource):
             if obstacle := tree.obstacle():
                 found["problems"].append(str(obstacle))
             found["writable"] = not obstacle
-            found["problems"] += filter(None, [self._nobody_scans()])
             report = health.load(tree)
         except LensletError as error:
             found["readable"] = False
             found["problems"].append(str(error))
         return found, report
-
-    def _nobody_scans(self) -> str:
-        """Says since when no host scans; empty if one does, or if there is one host alone."""
-        if not self.service.settings.many_hosts:
-            return ""
-        try:
-            age = time.time() - self.service.tree.stat(Path(SCAN)).mtime_ns / 1e9
-        except NotFound:
-            return f"no host scans{_LEADER}"
-        since = times.text(times.now() - dt.timedelta(seconds=int(age)))
-        return f"no host scans since {since}{_LEADER}" if age > _SCAN_SECONDS else ""
 
     def _workers(self) -> dict[str, Any]:
         """Returns how the index process of this host is, and whether jobs reach it."""
