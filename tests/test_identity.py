@@ -362,16 +362,20 @@ def test_nothing_is_moved_to_a_file_that_is_not_what_its_manifest_says(make_gall
     assert (root / "x.png.json").exists() and not (root / "y.png.json").exists()
 
 
-def test_a_sidecar_that_names_no_photo_gets_its_hash(make_gallery, root) -> None:
+def test_a_sidecar_that_names_no_photo_stays_as_it_is_until_it_is_edited(
+    make_gallery, root
+) -> None:
+    """It is shown, and follows its photo from the first edit on."""
     put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
     document = {"v": 1, "tags": ["by hand"], "notes": "", "updatedAt": DATE, "own": [1]}
-    put(root / "x.jpg.json", json.dumps(document).encode())
+    raw = put(root / "x.jpg.json", json.dumps(document).encode()).read_bytes()
     gallery = make_gallery()
     rest(gallery)
-    found = json.loads((root / "x.jpg.json").read_bytes())
-    item = gallery.items()["x.jpg"]
-    exif = {"width": 40, "height": 30, "createdAt": item["createdAt"], "takenAt": item["takenAt"]}
-    assert found == {**document, "hash": item["hash"], "exif": exif}
+    assert (root / "x.jpg.json").read_bytes() == raw
+    assert gallery.found('tag:"by hand"') == ["x.jpg"]
+    note(gallery, "x.jpg", "seen")
+    assert json.loads((root / "x.jpg.json").read_bytes())["own"] == [1]
+    rest(gallery)
     (root / "x.jpg").rename(root / "y.jpg")
     rest(gallery)
     assert gallery.found('tag:"by hand"') == ["y.jpg"]

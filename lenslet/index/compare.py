@@ -17,7 +17,6 @@ from lenslet.library.health import Problem
 from lenslet.library.item import QUARANTINED, Item
 from lenslet.library.manifest import Dir, Manifest, later_than
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document
 from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import Stat
 
@@ -86,8 +85,7 @@ class Plan:
     is time, likewise (`stale`); those whose thumbnail was made from an earlier file of the same
     name (`replaced`); those that are `damaged`; whether one is still being written (`unsettled`);
     what is wrong. `children` are the subfolders, each as the manifest shows it, None if it does
-    not. `orphans` are sidecars whose photo is not beside them, `incomplete` the images whose
-    sidecar does not say yet which photo it belongs to, with its facts.
+    not. `orphans` are sidecars whose photo is not beside them.
     """
 
     stored: Manifest
@@ -101,7 +99,6 @@ class Plan:
     problems: list[Problem] = field(default_factory=list)
     children: Mapping[str, Dir | None] = field(default_factory=dict)
     orphans: tuple[Orphan, ...] = ()
-    incomplete: Mapping[str, Document] = field(default_factory=dict)
 
     @property
     def pending(self) -> set[str]:

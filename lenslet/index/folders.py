@@ -157,7 +157,6 @@ class Folders:
                 self._write(contents, plan, claim)
             except Denied as error:  # its subfolders are indexed all the same
                 return self._failed(task, error, plan.children)._replace(below=below)
-            sidecars.complete(contents.location, plan.incomplete)
         # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
         damaged = dict.fromkeys(plan.damaged if self._tree.has_stamps else (), "")
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
@@ -198,7 +197,6 @@ class Folders:
         plan.problems += self._problems(contents)
         apart = (orphan for each in beside.values() for orphan in each.apart)
         plan.orphans = *apart, *orphans.without_image(location, contents.listing)
-        plan.incomplete = {name: each.lacking for name, each in beside.items() if each.lacking}
         plan.children = children
         return plan
 

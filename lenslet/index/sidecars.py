@@ -1,12 +1,11 @@
-"""Reads the sidecars beside the images of a folder, when that is due, and completes them."""
+"""Reads the sidecars beside the images of a folder, when that is due."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lenslet.errors import LensletError, Overtaken, one_line
+from lenslet.errors import LensletError, one_line
 from lenslet.images import Facts
 from lenslet.index.compare import Snapshot, known_facts, knows_sidecar, unchanged
 from lenslet.library import orphans, sidecar
@@ -14,19 +13,17 @@ from lenslet.library.item import Item
 from lenslet.library.location import Location
 from lenslet.library.manifest import Manifest
 from lenslet.library.orphans import Orphan
-from lenslet.library.sidecar import Document, Found, Photo, Sidecar
+from lenslet.library.sidecar import Found, Photo
 
 
 class Beside(NamedTuple):
     """What the JSON files beside an image say.
 
     `keys` are those of its item. `apart` are sidecars that name another hash than the image has.
-    `lacking` are the facts of the photo that its sidecar does not have; empty if it has them.
     """
 
     keys: Item
     apart: list[Orphan]
-    lacking: Document
 
 
 def read(
@@ -61,14 +58,10 @@ def _read(location: Location, name: str, known: Item) -> Beside:
             is_shown = each not in found.strays
             reason = orphans.CHANGED if is_shown else orphans.OTHER
             apart.append(orphans.of(location, each, reason, is_shown=is_shown))
-    keys, own = _keys(found, known), found.sidecar
-    lacking: Document = {}
+    keys = _keys(found, known)
     if apart:
         keys["metaOther"] = True
-    if photo.hash and own and own.editable and not location.readonly:
-        facts = sidecar.facts_of(known)
-        lacking = facts if own.lacks(facts) else {}
-    return Beside(keys, apart, lacking)
+    return Beside(keys, apart)
 
 
 def _keys(found: Found, known: Item) -> Item:
@@ -88,21 +81,3 @@ def _keys(found: Found, known: Item) -> Item:
     if found.unreadable:
         keys["metaError"] = found.unreadable
     return keys
-
-
-def complete(location: Location, incomplete: Mapping[str, Document]) -> None:
-    """Writes into the sidecars of images which photo they belong to; `incomplete` has its facts."""
-    for name, facts in incomplete.items():
-        with contextlib.suppress(LensletError):  # tried again when the folder is read anew
-            _complete(location, name, facts)
-
-
-def _complete(location: Location, name: str, facts: Document) -> None:
-    photo = Photo(facts["hash"], facts["exif"].get("createdAt"))
-
-    def change(stored: Sidecar | None) -> Document | None:
-        if not (stored and stored.lacks(facts)):
-            raise Overtaken("The sidecar has changed.")
-        return sidecar.with_facts(stored.document, facts)
-
-    sidecar.edit(location.tree, location.file(name), change, lambda _: photo)

@@ -85,11 +85,6 @@ class Sidecar:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def lacks(self, facts: Document) -> bool:
-        """True if it lacks a fact of its photo: the hash, or when it was taken."""
-        taken = "createdAt" in facts["exif"] and not self.taken
-        return not self.hash or (taken and self.hash == facts["hash"])
-
 
 # Says which photo an image is, to compare it with a sidecar beside it. It is only called if the
 # sidecar has a hash, because it may take reading the image.
