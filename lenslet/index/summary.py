@@ -75,7 +75,6 @@ class Summary:
         # Until when a rollup rests that could not be written, and why it could not.
         self._failed: tuple[float, LensletError] | None = None
         self._passes: dict[str, Mapping[str, Any]] = {}
-        self._since: health.Since = {}
         self._written: tuple[Any, ...] | None = None  # what the last report was made of
 
     def write(self, known: Known, rebuild: bool, at_once: bool) -> Summarized:
@@ -172,7 +171,7 @@ class Summary:
         """Returns the report as of now."""
         records = sorted(known.records.items(), key=lambda entry: folder_key(entry[0]))
         folders = (*(record.health for _, record in records), self._moves.health)
-        return health.report(folders, {**known.passes, **self._passes}, self._since)
+        return health.report(folders, {**known.passes, **self._passes})
 
     def _report(self, known: Known) -> None:
         """Writes the report, unless it says what it said before."""

@@ -119,18 +119,8 @@ class FolderHealth:
         return FolderHealth(counts, tuple(shown), self.unsupported)
 
 
-Since = dict[tuple[str, str], str]  # when a problem was seen first, by kind and path
-
-
-def report(
-    folders: Iterable[FolderHealth], passes: Mapping[str, Any], since: Since
-) -> dict[str, Any]:
-    """Returns the report of the whole library, without the time of its writing.
-
-    `since` says since when there are problems, and is brought up to date.
-    """
-    before, now = dict(since), times.text(times.now())
-    since.clear()
+def report(folders: Iterable[FolderHealth], passes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the report of the whole library, without the time of its writing."""
     counts, unsupported = Counter[str](), Counter[str]()
     problems: dict[str, list[dict[str, str]]] = {}
     left = dict.fromkeys(KINDS, PROBLEMS_BYTES)
@@ -141,8 +131,7 @@ def report(
             shown = problems.setdefault(kind, [])
             left[kind] -= len(f"{path}{reason}".encode())
             if len(shown) < SHOWN and left[kind] >= 0:
-                since[kind, path] = before.get((kind, path), now)
-                shown.append({"path": path, "reason": reason, "since": since[kind, path]})
+                shown.append({"path": path, "reason": reason})
     return {
         "v": 1,
         "unsupported": dict(unsupported.most_common(_SUFFIXES)),
@@ -175,8 +164,10 @@ def load(tree: Tree) -> dict[str, Any] | None:
     """Reads the last report; None without a complete report."""
     with contextlib.suppress(NotFound, ValueError, AttributeError, KeyError, TypeError):
         found = loads(tree.read(Path(HEALTH))[0])
-        problems = [each for kind in found["problems"].values() for each in kind]
-        texts = [found["generatedAt"], *(each["since"] for each in problems)]
-        if all(n >= 0 for n in found["counts"].values()) and "".join(texts):
+        reasons = [each["reason"] for kind in found["problems"].values() for each in kind]
+        if (
+            all(n >= 0 for n in found["counts"].values())
+            and "".join(reasons) + found["generatedAt"]
+        ):
             return dict(found)
     return None

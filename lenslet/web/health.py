@@ -4,12 +4,11 @@ from typing import Any
 
 import falcon
 
-from lenslet import times
 from lenslet.errors import LensletError
 from lenslet.index.status import QUEUE, STORAGE, Count
 from lenslet.library import health
 from lenslet.web.answers import send_json
-from lenslet.web.service import Resource, Service
+from lenslet.web.service import Resource
 
 PULSE_SECONDS = 10.0
 _COMMAND = "lenslet check"  # in the advice about a problem
@@ -29,10 +28,6 @@ class Live(Resource):
 class Health(Resource):
     """`GET /health`, `GET /health/storage`, `GET /health/workers`"""
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
-        self._since: dict[str, str] = {}  # when this process saw a reason first
-
     def on_get(self, req: falcon.Request, resp: falcon.Response, part: str = "") -> None:
         if part and part not in _PARTS:
             raise falcon.HTTPNotFound(description=f"Health has no part {part}.")
@@ -46,23 +41,18 @@ class Health(Resource):
         """Returns what `GET /health` answers."""
         storage, library = self._storage()
         workers = self._workers()
-        counts, problems = (library["counts"], library["problems"]) if library else ({}, {})
-        now = times.text(times.now())
+        counts = library["counts"] if library else {}
         check = f"STATE_DIR=… {_COMMAND}" if self.service.settings.state_dir else _COMMAND
-        listed = {
-            f"{kind.title}: {counts[name]} ({kind.advice.replace(_COMMAND, check)})": min(
-                (problem["since"] for problem in problems.get(name, ())), default=now
-            )
+        listed = (
+            f"{kind.title}: {counts[name]} ({kind.advice.replace(_COMMAND, check)})"
             for name, kind in health.KINDS.items()
             if kind.degrades and counts.get(name)
-        }
+        )
         reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"
-        self._since = {each: listed.get(each, self._since.get(each, now)) for each in reasons}
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
-            "since": self._since,
             "problems": [
                 {"kind": name, "title": kind.title, "advice": kind.advice, "count": counts[name]}
                 for name, kind in health.KINDS.items()
