@@ -164,10 +164,8 @@ def load(tree: Tree) -> dict[str, Any] | None:
     """Reads the last report; None without a complete report."""
     with contextlib.suppress(NotFound, ValueError, AttributeError, KeyError, TypeError):
         found = loads(tree.read(Path(HEALTH))[0])
-        reasons = [each["reason"] for kind in found["problems"].values() for each in kind]
-        if (
-            all(n >= 0 for n in found["counts"].values())
-            and "".join(reasons) + found["generatedAt"]
-        ):
+        problems = [each for kind in found["problems"].values() for each in kind]
+        texts = [found["generatedAt"], *(each["reason"] for each in problems)]
+        if all(n >= 0 for n in found["counts"].values()) and "".join(texts):
             return dict(found)
     return None
