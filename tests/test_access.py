@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -121,13 +122,6 @@ def test_a_write_that_another_site_makes_a_browser_send_is_refused(
 def test_own_pages_named_sites_and_programs_may_write(make_app, headers) -> None:
     app = make_app(CORS_ORIGINS="https://friend.example")
     assert ask(app, "PUT", "/item", Host="localhost:80", **headers).status_int == 200
-
-
-def test_another_site_with_the_token_may_write(make_app) -> None:
-    """It was given the token; a browser does not add one by itself."""
-    app = make_app(API_TOKEN=FULL)
-    headers = {"Authorization": f"Bearer {FULL}", "Origin": "https://evil.example"}
-    assert ask(app, "PUT", "/item", **headers).status_int == 200
 
 
 JUNK = {"Authorization": "Bearer anything"}
@@ -303,11 +297,15 @@ def test_a_bad_setting_is_named_and_no_token_is_shown(name, value) -> None:
     ("name", "meant"),
     [("APITOKEN", "API_TOKEN"), ("READTOKEN", "READ_TOKEN"), ("api_token", "API_TOKEN"),
      ("LENSLET_API_TOKEN", "API_TOKEN"), ("LENSLET_TOKEN", "API_TOKEN"), ("API_TOKENS", "API_TOKEN"), ("API_TOKN", "API_TOKEN"),
-     ("READ_TOKENS", "READ_TOKEN"), ("AUTHHEADER", "AUTH_HEADER"), ("AUTH_HEADERS", "AUTH_HEADER")],
+     ("READ_TOKENS", "READ_TOKEN"), ("AUTHHEADER", "AUTH_HEADER"), ("AUTH_HEADERS", "AUTH_HEADER"), ("STATEDIR", "STATE_DIR")],
 )  # fmt: skip
 def test_a_slip_in_a_name_that_gives_access_is_pointed_out(name, meant) -> None:
-    with pytest.raises(SettingError, match=f"^{name} is not a setting: do you mean {meant}\\?"):
+    """It starts no service that everyone has access to, or that writes beside the photos."""
+    sentence = f"{name} is not a setting: do you mean {meant}?"
+    with pytest.raises(SettingError, match=re.escape(sentence)):
         config.misspelt([name], settings({}))
+    guarded = settings({"READ_TOKEN": FULL, "STATE_DIR": "/tmp/x"})
+    assert config.misspelt([name], guarded) == [sentence]
 
 
 def test_such_a_slip_opens_no_service(root, tmp_path) -> None:
@@ -331,29 +329,5 @@ LENSLET_CORPUS APP_TOKEN THREAD_TOKEN
 """
 
 
-def test_a_slip_that_would_have_written_beside_the_photos_starts_nothing() -> None:
-    with pytest.raises(SettingError, match=r"^STATEDIR is not a setting: do you mean STATE_DIR"):
-        config.misspelt(["STATEDIR"], settings({"API_TOKEN": FULL}))
-    sentence = "STATEDIR is not a setting: do you mean STATE_DIR?"
-    guarded = settings({"API_TOKEN": FULL, "STATE_DIR": "/tmp/x"})
-    assert config.misspelt(["STATEDIR"], guarded) == [sentence]
-
-
 def test_variables_of_other_programs_are_no_slips() -> None:
     assert config.misspelt(OTHERS.split(), settings({})) == []
-
-
-def test_a_slip_starts_a_service_that_asks_for_another_token() -> None:
-    sentence = "APITOKEN is not a setting: do you mean API_TOKEN?"
-    assert config.misspelt(["APITOKEN"], settings({"READ_TOKEN": FULL})) == [sentence]
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [("LENSLET_PORT", "PORT"), ("ROOTPATH", "ROOT_PATH"), ("port", "PORT"), ("ALLOWED_HOST", "ALLOWED_HOSTS"),
-     ("THUMB_QUALTIY", "THUMB_QUALITY"), ("LENSLET_ROOTPATH", "ROOT_PATH")],
-)  # fmt: skip
-def test_a_name_that_looks_like_a_setting_names_the_one_that_may_be_meant(name, meant) -> None:
-    assert config.misspelt([name], settings({})) == [
-        f"{name} is not a setting: do you mean {meant}?"
-    ]
