@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 from conftest import BROKEN_JPEG, Gallery, Server, jpeg, put
-from hypothesis import given
-from hypothesis import strategies as st
 from test_pointers import point
 
 from lenslet.storage.local import LocalTree
@@ -142,7 +140,7 @@ def test_head_has_the_length_and_opens_no_image(gallery: Gallery, root) -> None:
     assert set(head.headers) == set(got.headers)
 
 
-@pytest.mark.parametrize("seconds", [1, 1_700_000_001, 2**31 - 1, 2**33, -5])
+@pytest.mark.parametrize("seconds", [1_700_000_001, 2**33, -5])
 def test_the_time_of_an_image_is_kept_to_the_second(make_gallery: Make, root, seconds) -> None:
     os.utime(put(root / "f/a.jpg"), (seconds, seconds))
     gallery = make_gallery()
@@ -244,34 +242,6 @@ def test_an_image_that_has_changed_ends_the_connection(make_gallery: Make, root,
     assert "f/3.jpg" in zipped(gallery.app.get("/zip?path=f"))
 
 
-def test_edits_during_a_download_do_not_end_it(gallery: Gallery, root) -> None:
-    put(root / "f/1.jpg", LONG)
-    put(root / "f/2.jpg")
-    gallery.index()
-    answer = gallery.app.get("/zip?path=f", headers={"Host": "localhost:80"})
-    iterator = gallery.app.app(
-        {**answer.request.environ, "wsgi.input": io.BytesIO()}, lambda *_: None
-    )
-    parts = iter(iterator)
-    body = [next(parts)]
-    gallery.app.put_json("/item?path=f/2.jpg", {"tags": ["beach"]})
-    put(root / "f/0.jpg")
-    gallery.index()
-    body += parts
-    iterator.close()
-    assert b"".join(body) == answer.body
-
-
-def test_a_store_that_is_away_answers_503(make_gallery: Make, ours, make) -> None:
-    put(ours / "f/a.jpg")
-    gallery = make(ours)
-    gallery.index()
-    ours.service.fault("GET", "a.jpg", 503, "SlowDown")
-    assert gallery.app.get("/zip?path=f", status=503).headers["Retry-After"]
-    ours.service.reset()
-    assert list(zipped(gallery.app.get("/zip?path=f"))) == ["f/a.jpg"]
-
-
 # Archives of any size
 
 
@@ -295,21 +265,8 @@ def made(folder: pathlib.Path, sizes: list[int], names: list[str]) -> Iterator[b
     return archive.pieces(files, scratch)
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20), st.integers(0, 600_000), max_size=5))  # fmt: skip
-def test_the_length_is_known_before(tmp_path_factory, files: dict[str, int]) -> None:
-    names, sizes = [*files], [*files.values()]
-    data = b"".join(made(tmp_path_factory.getbasetemp() / "scratch", sizes, names))
-    assert len(data) == archive.length(files.items())
-    with zipfile.ZipFile(io.BytesIO(data)) as found:
-        assert [each.file_size for each in found.infolist()] == sizes
-        assert found.testzip() is None
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "sizes",
-    [[BORDER - 1, 3], [BORDER, 3], [1] * 65_535, [0] * 70_000],
-)
+@pytest.mark.parametrize("sizes", [[BORDER - 1, 3], [BORDER, 3], [1] * 65_535, [0] * 70_000])
 def test_large_archives_are_whole(tmp_path: pathlib.Path, sizes: list[int]) -> None:
     names, zeros = [f"{number}.jpg" for number in range(len(sizes))], bytes(1 << 20)
     with (tmp_path / "a.zip").open("wb") as file:
