@@ -124,7 +124,9 @@ def test_a_readonly_pointer_refuses_edits_and_nothing_else(make_gallery: Make, r
     point(root / "C", "art", readonly=True)
     gallery = make_gallery()
     gallery.index()
-    assert gallery.app.get("/item?path=C/one.jpg").json["tags"] == ["x"]
+    shown = gallery.app.get("/item?path=C/one.jpg")
+    assert (shown.json["tags"], shown.headers["Allow"]) == (["x"], "GET, HEAD")
+    assert "Allow" not in gallery.app.get("/item?path=art/one.jpg").headers
     gallery.app.put("/item?path=C/one.jpg", b"{}", status=403)
     gallery.app.delete("/item?path=C/one.jpg", status=403)
     gallery.app.put("/item?path=art/one.jpg", b"{}", status=200)
