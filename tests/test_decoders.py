@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -209,23 +206,3 @@ def test_an_image_that_is_refused_for_its_memory_says_so(make_gallery, root) -> 
         assert item["error"] == "decoding needs more memory than INDEX_MEMORY allows (192 MB)"
         said = gallery.app.get("/thumb", {"path": name}, status=422).json["description"]
         assert said.endswith("(192 MB)")
-
-
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
-def test_images_are_read_below_a_limit_of_the_system(tmp_path: pathlib.Path) -> None:
-    """`ulimit -d`, or `LimitDATA=` of systemd, which no user but root may raise again."""
-    program = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
-from lenslet.images.decoders import Decoders
-decoders = Decoders(1, 4 << 30, 40)
-with open(sys.argv[1], "rb") as file:
-    how = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 10**8}
-    print([decoders.read(file.fileno(), slow=slow, **how)[0].width for slow in (False, True)])
-decoders.close()
-"""
-    command = [sys.executable, "-c", program, str(put(tmp_path / "x.jpg", jpeg(40, 30)))]
-    if os.geteuid() == 0:
-        power = "-sys_resource"
-        command = ["setpriv", f"--bounding-set={power}", f"--inh-caps={power}", *command]
-    assert subprocess.check_output(command, text=True, timeout=60) == "[40, 40]\n"
