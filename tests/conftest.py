@@ -415,12 +415,6 @@ class Server:
         self.until(ask, seconds)
         return answers[-1]
 
-    def process_of_an_answer(self) -> str:
-        """Which request process has answered: the first part of the request's id."""
-        url = f"http://127.0.0.1:{self.port}/health/live"
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            return str(answer.headers["X-Request-Id"]).partition("-")[0]
-
     def index_pid(self) -> int:
         """The index process, once it lives and says so."""
         return int(self.until(lambda: self.json("/health/workers").get("pid")))

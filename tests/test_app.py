@@ -6,8 +6,6 @@ import json
 import os
 import pathlib
 import re
-import threading
-import time
 import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -97,18 +95,17 @@ ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jp
        "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg"]  # fmt: skip
 
 
-def test_every_odd_character_of_a_name_is_kept(make_gallery: Make, root: pathlib.Path) -> None:
+@everywhere
+def test_every_odd_character_of_a_name_is_kept(indexed: Make, root: pathlib.Path) -> None:
     for name in ODD:
-        put(root / "d+ #%" / name, jpeg(seed=len(name)))
-    gallery = make_gallery()
-    gallery.index()
+        put(root / "d+ #%" / name, jpeg(60, 40, seed=len(name)))
+    gallery = indexed()
     assert set(gallery.items("d+ #%")) == set(ODD)
     for name in ODD:
         path = f"d+ #%/{name}"
-        query = {"path": path}
-        assert gallery.app.get("/file", query).body == (root / path).read_bytes()
-        quoted = urllib.parse.quote(path)
-        assert gallery.app.get(f"/files/{quoted}").body == (root / path).read_bytes()
+        query, quoted = {"path": path}, urllib.parse.quote(path)
+        for route in (f"/file?path={urllib.parse.quote_plus(path)}", f"/files/{quoted}"):
+            assert gallery.app.get(route).body == (root / path).read_bytes()
         assert gallery.app.get("/thumb", query).content_type == "image/webp"
         edit(gallery.app, {"notes": "n"}, quoted)
         assert (root / f"{path}.json").exists()
@@ -161,17 +158,6 @@ def test_a_foreign_file_of_our_own_other_name_is_never_changed(app, root) -> Non
     edit(app, {"tags": ["x"]}, status=409)
     assert (root / "a.jpg.lenslet.json").read_bytes() == b'{"hello": 1}'
     assert not (root / "a.jpg.json").exists()
-
-
-def test_a_sidecar_that_becomes_readable_again_is_read(gallery, root) -> None:
-    file = put(root / "a.jpg.json", b'{"v": 1, "tags": ["x"], "updatedAt": ')
-    os.utime(file, (5, 5))
-    gallery.index()
-    assert "unreadableSidecars" in gallery.app.get("/health").json["library"]["problems"]
-    file.write_bytes(b'{"v": 1, "tags": ["x"], "notes": "1"}')
-    os.utime(file, (5, 5))
-    gallery.ask()
-    assert gallery.found("tag:x") == ["a.jpg"]
 
 
 # Folders
@@ -263,24 +249,6 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
         before = (root / "a.jpg.thumbnail").stat().st_ctime_ns
         assert gallery.app.post("/thumb?path=a.jpg&force=1", status=200)
     assert (root / "a.jpg.thumbnail").stat().st_ctime_ns > before
-
-
-@pytest.mark.timing
-@pytest.mark.parametrize(("accept", "status"), [("*/*", 202), ("image/webp,*/*", 503)])
-def test_without_a_place_to_wait_the_answer_comes_at_once(
-    make_gallery, root, accept, status
-) -> None:
-    put(root / "a.jpg")
-    gallery = make_gallery(THUMB_WAIT="1.5", IMG_WAIT="1.5", WEB_THREADS="2")  # one may wait
-    waiting = threading.Thread(target=gallery.app.get, args=("/thumb?path=a.jpg",))
-    waiting.start()
-    time.sleep(0.3)
-    begun = time.monotonic()
-    headers = {"Accept": accept}
-    answer = gallery.app.get("/thumb?path=a.jpg", headers=headers, status=status)
-    assert time.monotonic() - begun < 0.9
-    assert answer.headers["Retry-After"] == "1"
-    waiting.join()
 
 
 def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:
@@ -765,23 +733,6 @@ def test_every_error_or_what_it_is_derived_from_has_a_row_in_the_table() -> None
 
 
 # Tags of many images, sorted and dated search, all of EXIF
-
-
-def test_an_item_has_its_facts_while_the_pages_of_its_folder_are_written(
-    make_gallery, root
-) -> None:
-    """The pages are replaced first, so for a moment one is younger than the head."""
-    for number in range(6):
-        put(root / f"p/img{number}.jpg")
-    gallery = make_gallery(PAGE_SIZE="2")
-    gallery.index()
-    before = gallery.app.get("/item?path=p/img3.jpg").json
-    assert before["exif"]["width"] and before["hash"]
-    page = root / "p/_index_1.json"
-    generation = json.loads(page.read_text())["generatedAt"]
-    page.write_bytes(page.read_bytes().replace(generation.encode(), b"2030-01-01T00:00:00Z"))
-    gallery.restart()
-    assert gallery.app.get("/item?path=p/img3.jpg").json == before
 
 
 @everywhere
