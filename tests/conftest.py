@@ -343,6 +343,14 @@ def indexed(make_gallery: Callable[..., Gallery]) -> Callable[..., Gallery]:
     return indexed
 
 
+@pytest.fixture
+def make_app(indexed: Callable[..., Gallery], root: Root) -> Callable[..., TestApp]:
+    """Makes an application over two photos, `a.jpg` and `sub/b.jpg`, with settings of its own."""
+    put(root / "a.jpg")
+    put(root / "sub/b.jpg")
+    return lambda **settings: indexed(**settings).app
+
+
 class Server:
     """Real gunicorn, as a checkout starts it."""
 

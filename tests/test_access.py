@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Gallery, put
+from conftest import Gallery
 from webtest import TestApp
 
 from lenslet import config
@@ -38,20 +37,6 @@ WRITES = [(method, route) for method, route in ROUTES if method not in ("GET", "
 READS = [(method, route) for method, route in ROUTES if method in ("GET", "HEAD")]
 READING_POSTS = [("POST", "/zip")]  # which change nothing
 NAMES = [route for route in ROUTES if not route[1].startswith(("/session", "/page/"))]
-
-
-@pytest.fixture
-def make_app(make_gallery: Make, root: pathlib.Path) -> Callable[..., TestApp]:
-    """An application over one photo, with settings of its own."""
-    put(root / "a.jpg")
-    put(root / "sub/b.jpg")
-
-    def make(**names: str) -> TestApp:
-        gallery = make_gallery(**names)
-        gallery.index()
-        return gallery.app
-
-    return make
 
 
 def ask(app: TestApp, method: str, route: str, address: str = "127.0.0.1", **headers: str) -> Any:

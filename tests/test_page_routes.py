@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import pathlib
 import re
 from collections.abc import Callable
 from urllib.parse import urljoin
@@ -18,18 +17,6 @@ Make = Callable[..., Gallery]
 FULL, READING = "full-token-1234", "read-token-1234"
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
 FOREVER = "private, max-age=31536000, immutable"
-
-
-@pytest.fixture
-def make_app(make_gallery: Make, root: pathlib.Path) -> Callable[..., TestApp]:
-    put(root / "a.jpg")
-
-    def make(**names: str) -> TestApp:
-        gallery = make_gallery(**names)
-        gallery.index()
-        return gallery.app
-
-    return make
 
 
 def page(app: TestApp, route: str = "/", status: int = 200, **headers: str) -> TestResponse:
