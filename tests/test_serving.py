@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -431,35 +430,6 @@ def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, ch
         reload(server)
         server.until(lambda: server.get("/folders")[0] == 401)
         server.until(lambda said=said: said in server.log.read_text())
-
-
-def test_a_strangers_folder_shows_nothing_else_when_it_is_served(serve: Serve, root) -> None:
-    """Its `.env` is not read, also if the service is started there."""
-    put(root / "a.jpg")
-    (root / ".env").write_text("CORS_ORIGINS=https://evil.example\nALLOWED_HOSTS=evil.example\n")
-    server = serve(pathlib.Path("."), cwd=str(root))
-    server.until(lambda: server.get("/file?path=a.jpg")[0] == 200)
-    assert server.get("/file?path=a.jpg", Host="evil.example")[0] == 421
-
-
-def test_files_of_any_year_are_served(serve: Serve) -> None:
-    """Some disks keep years that no calendar of a computer has, and a broken clock writes them."""
-    years = {"0.jpg": -(10**11), "1969.jpg": -1, "9999.jpg": 253402300799, "500000.jpg": 15_778_463_000_000}  # fmt: skip
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        root = pathlib.Path(folder)
-        for name, seconds in years.items():
-            os.utime(put(root / name), (seconds, seconds))
-        server = serve(root)
-        server.until(lambda: server.json("/search?q=jpg").get("total") == len(years))
-        for name in years:
-            assert server.thumbnail(name)[0] == 200
-            for route in ("item", "preview", "file"):
-                assert server.get(f"/{route}?path={name}", Accept="image/*")[0] == 200, name
-            assert server.request("PUT", f"/item?path={name}", {"tags": ["odd"]})[0] == 200
-        server.until(lambda: server.json("/search?q=tag:odd&sort=date").get("total") == len(years))
-        assert server.json("/health")["status"] == "ok"
-        assert "Traceback" not in server.log.read_text()
-        server.stop()
 
 
 def test_a_worker_beside_request_processes_makes_what_they_ask_for(
