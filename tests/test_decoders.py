@@ -184,22 +184,20 @@ def test_what_cannot_be_read_at_all_is_an_error_of_the_disk(make, tmp_path: path
     os.close(folder)
 
 
-def test_a_large_image_is_read_after_the_others_and_loses_nothing(make_gallery, root) -> None:
+def test_a_large_image_is_read_after_the_others_and_loses_nothing(indexed, root) -> None:
     put(root / "a.png", encode(draw(9000, 6000), "PNG"))
     for number in range(5):
         put(root / f"b{number}.jpg")
-    gallery: Gallery = make_gallery(INDEX_MEMORY="512M", WORKER_THREADS="4")
-    gallery.index()
+    gallery: Gallery = indexed(INDEX_MEMORY="512M", WORKER_THREADS="4")
     assert [name for name, _ in gallery.told][-1] == "a.png"
     assert all(item["hasThumb"] for item in gallery.items().values())
     assert gallery.items()["a.png"]["w"] == 9000
 
 
-def test_an_image_that_is_refused_for_its_memory_says_so(make_gallery, root) -> None:
+def test_an_image_that_is_refused_for_its_memory_says_so(indexed, root) -> None:
     put(root / "a.webp", encode(draw(9000, 6000), "WEBP"))
     put(root / "b.png", encode(draw(9000, 6000), "PNG", compress_level=1))
-    gallery: Gallery = make_gallery(INDEX_MEMORY="256M")
-    gallery.index()
+    gallery: Gallery = indexed(INDEX_MEMORY="256M")
     for name in ("a.webp", "b.png"):
         item = gallery.items()[name]
         assert (item["w"], item["h"]) == (9000, 6000)

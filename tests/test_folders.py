@@ -26,13 +26,11 @@ ALL = {
 
 
 @pytest.fixture
-def gallery(make_gallery: Make, root) -> Gallery:
+def gallery(indexed: Make, root) -> Gallery:
     """`sea/a.jpg` and `sea/b.jpg`, indexed."""
     put(root / "sea/a.jpg")
     put(root / "sea/b.jpg", jpeg(80, 60))
-    gallery = make_gallery()
-    gallery.index()
-    return gallery
+    return indexed()
 
 
 def edit(app: TestApp, body: Any, path: str = "sea", status: int = 200) -> Any:
@@ -253,15 +251,14 @@ def test_a_pointer_shows_what_its_target_says_and_its_own_label(gallery: Gallery
 
 
 def test_a_folder_below_a_pointer_is_described_with_its_target(
-    make_gallery: Make, root, tmp_path
+    indexed: Make, root, tmp_path
 ) -> None:
     put(tmp_path / "far/deep/c.jpg")
     put(root / "sea/deep/c.jpg")
     point(root / "one", "sea")
     point(root / "shut", "sea", readonly=True)
     point(root / "far", str(tmp_path / "far"))
-    gallery = make_gallery(POINTER_ROOTS=str(tmp_path / "far"))
-    gallery.index()
+    gallery = indexed(POINTER_ROOTS=str(tmp_path / "far"))
     edit(gallery.app, {"title": "Deep", "cover": "c.jpg"}, "one/deep")
     edit(gallery.app, {"title": "Far"}, "far/deep")
     edit(gallery.app, {"title": "x"}, "shut/deep", status=403)

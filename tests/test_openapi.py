@@ -79,12 +79,9 @@ def test_the_table_has_every_key_of_an_item() -> None:
     assert sorted(named) == sorted(DOCUMENT["components"]["schemas"]["Item"]["properties"])
 
 
-def test_keys_of_ones_own_are_kept_and_so_is_a_typo_and_412_has_the_sidecar(
-    make_gallery, root
-) -> None:
+def test_keys_of_ones_own_are_kept_and_so_is_a_typo_and_412_has_the_sidecar(indexed, root) -> None:
     put(root / "a.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     app = gallery.app
     app.put_json("/item?path=a.jpg", {"rating": 4, "tagz": ["x"]})
     shown = app.put_json("/item?path=a.jpg", {"tags": ["beach"], "rating": None}).json

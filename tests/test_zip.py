@@ -30,15 +30,13 @@ BORDER = 2**32 - 1
 
 
 @pytest.fixture
-def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
+def gallery(indexed: Make, root: pathlib.Path) -> Gallery:
     """Two photos and a broken one in `2024/wedding`, one below it and one beside it, indexed."""
     for number, name in enumerate(("img2.jpg", "img10.jpg", "deep/été.jpg")):
         put(root / "2024/wedding" / name, jpeg(seed=number))
     put(root / "2024/wedding/img3.jpg", BROKEN_JPEG)
     put(root / "2024/a.jpg", jpeg(seed=9))
-    gallery = make_gallery(PAGE_SIZE="2")
-    gallery.index()
-    return gallery
+    return indexed(PAGE_SIZE="2")
 
 
 def zipped(answer: Any) -> dict[str, bytes]:
@@ -141,10 +139,9 @@ def test_head_has_the_length_and_opens_no_image(gallery: Gallery, root) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1_700_000_001, 2**33, -5])
-def test_the_time_of_an_image_is_kept_to_the_second(make_gallery: Make, root, seconds) -> None:
+def test_the_time_of_an_image_is_kept_to_the_second(indexed: Make, root, seconds) -> None:
     os.utime(put(root / "f/a.jpg"), (seconds, seconds))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     with zipfile.ZipFile(io.BytesIO(gallery.app.get("/zip?path=f").body)) as found:
         (info,) = found.infolist()
     most = min(seconds, 2**31 - 1)
@@ -177,15 +174,14 @@ def test_a_folder_that_is_not_indexed_yet_answers_202_and_one_below_it_503(
     assert list(zipped(gallery.app.get(answer.json["poll"]))) == ["new/deep/b.jpg"]
 
 
-def test_pointers_are_followed_but_not_around(make_gallery: Make, root) -> None:
+def test_pointers_are_followed_but_not_around(indexed: Make, root) -> None:
     put(root / "art/one.jpg")
     put(root / "art/deep/two.jpg")
     point(root / "all/C", "art")
     point(root / "all/broken", "nowhere")
     point(root / "all/around", "all")
     put(root / "all/three.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     found = zipped(gallery.app.get("/zip?path=all&recursive=true"))
     assert list(found) == ["all/three.jpg", "all/C/one.jpg", "all/C/deep/two.jpg"]
     gallery.app.get("/zip?path=all/around", status=508)
@@ -195,11 +191,10 @@ def test_pointers_are_followed_but_not_around(make_gallery: Make, root) -> None:
 FORGED = ["", ".", "..", "../outside", "a/../..", "a//", "sub/../sub", "\\u0000", "x\\\\y"]
 
 
-def test_a_forged_manifest_leads_nowhere_else(make_gallery: Make, root, tmp_path) -> None:
+def test_a_forged_manifest_leads_nowhere_else(indexed: Make, root, tmp_path) -> None:
     put(tmp_path / "outside/secret.jpg")
     put(root / "sub/a.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     forged = ",".join(f'{{"name":"{name}","kind":"branch"}}' for name in FORGED)
     for folder in (root, root / "sub"):
         text = (folder / "_index.json").read_text().replace('"dirs":[', f'"dirs":[{forged},')
@@ -225,12 +220,11 @@ def spoil(path: Any, how: str) -> None:
 
 @everywhere
 @pytest.mark.parametrize("how", ["missing", "shorter", "another"])
-def test_an_image_that_has_changed_ends_the_connection(make_gallery: Make, root, how) -> None:
+def test_an_image_that_has_changed_ends_the_connection(indexed: Make, root, how) -> None:
     put(root / "f/1.jpg", LONG)
     put(root / "f/2.jpg")
     put(root / "f/3.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     spoil(root / "f/2.jpg", how)
     with pytest.raises(ConnectionResetError):
         gallery.app.get("/zip?path=f")
