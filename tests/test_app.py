@@ -27,14 +27,12 @@ everywhere = pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"
 
 
 @pytest.fixture
-def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
+def gallery(indexed: Make, root: pathlib.Path) -> Gallery:
     """`a.jpg` at the root, `sub/b.png`, and `sub/broken.jpg`, all indexed."""
     put(root / "a.jpg", jpeg(400, 300, exif=exif(DateTimeOriginal="2025:02:15 12:32:00")))
     put(root / "sub/b.png")
     put(root / "sub/broken.jpg", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
-    return gallery
+    return indexed()
 
 
 @pytest.fixture
@@ -775,12 +773,11 @@ DATES = {"2024/one.jpg": "2024:07:01 10:00:00", "2024/two.jpg": "2024:07:15 23:5
 
 
 @pytest.fixture
-def dated(make_gallery: Make, root) -> Gallery:
+def dated(indexed: Make, root) -> Gallery:
     for name, date in DATES.items():
         put(root / name, jpeg(exif=exif(DateTimeOriginal=date)))
     put(root / "img2.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     return gallery
 

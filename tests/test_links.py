@@ -49,10 +49,9 @@ def fill(root: pathlib.Path) -> None:
 
 
 @pytest.fixture
-def shared(make_gallery: Callable[..., Gallery], root: pathlib.Path) -> Gallery:
+def shared(indexed: Callable[..., Gallery], root: pathlib.Path) -> Gallery:
     fill(root)
-    gallery = make_gallery(API_TOKEN=FULL, READ_TOKEN=READING)
-    gallery.index()
+    gallery = indexed(API_TOKEN=FULL, READ_TOKEN=READING)
     gallery.settle(400)
     return gallery
 
@@ -219,14 +218,13 @@ def test_a_guest_sees_the_folder_and_all_below(shared: Gallery) -> None:
 
 
 def test_a_pointer_below_a_shared_folder_is_a_part_of_it_and_leads_no_further(
-    make_gallery: Callable[..., Gallery], root: pathlib.Path
+    indexed: Callable[..., Gallery], root: pathlib.Path
 ) -> None:
     fill(root)
     put(root / "zebra/hidden/walrus.jpg", jpeg(seed=8))
     point(root / "2024/wedding/guests", "zebra")
     point(root / "2024/wedding/up", "2024")
-    gallery = make_gallery(API_TOKEN=FULL, IGNORE="zebra/hidden")
-    gallery.index()
+    gallery = indexed(API_TOKEN=FULL, IGNORE="zebra/hidden")
     gallery.settle(400)
     headers = guest(gallery.app, make_link(gallery.app))
     gallery.app.get("/thumb?path=2024/wedding/guests/walrus.jpg", headers=headers, status=200)
@@ -490,11 +488,10 @@ def test_somebody_elses_file_in_the_place_of_the_links_is_not_changed(
         assert (root / "_links.json").read_bytes() == text
 
 
-def test_who_may_only_write_among_the_photos_makes_no_links(make_gallery, root, tmp_path) -> None:
+def test_who_may_only_write_among_the_photos_makes_no_links(indexed, root, tmp_path) -> None:
     """With `STATE_DIR` the file is there, and one among the photos does not count."""
     fill(root)
-    gallery = make_gallery(API_TOKEN=FULL, STATE_DIR=str(tmp_path / "state"))
-    gallery.index()
+    gallery = indexed(API_TOKEN=FULL, STATE_DIR=str(tmp_path / "state"))
     link = make_link(gallery.app)
     stored = (tmp_path / "state/_links.json").read_bytes()
     (tmp_path / "state/_links.json").unlink()
