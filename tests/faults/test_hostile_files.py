@@ -22,9 +22,7 @@ from processes import limited, processes, processor_seconds
 
 pytestmark = pytest.mark.slow
 MEMORY_BYTES = 400 << 20
-SOON_SECONDS = 10.0
-WIDTH, HEIGHT = 24, 16
-PHOTO = jpeg(WIDTH, HEIGHT)
+PHOTO = jpeg(24, 16)
 
 
 # Looking at the service
@@ -34,7 +32,7 @@ def until_none(what: Callable[[], object], *about: object) -> None:
     """Waits until nothing is left of `what`; fails with what is left."""
     left: list[object] = []
     try:
-        wait_for(lambda: left.append(what()) or not left[-1], SOON_SECONDS)
+        wait_for(lambda: left.append(what()) or not left[-1], 10.0)
     except AssertionError:
         raise AssertionError(f"left: {str(left[-1])[:2000]}; {about}") from None
 
