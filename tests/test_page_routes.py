@@ -276,12 +276,3 @@ def test_while_the_root_is_away_the_page_is_there(make_app, root, tmp_path) -> N
     app = make_app()
     root.rename(tmp_path / "away")
     assert access(page(app)) == ("read", "no")
-
-
-def test_the_page_knows_the_user_whom_a_proxy_names(make_app) -> None:
-    app = make_app(AUTH_HEADER="Remote-User", TRUSTED_PROXIES="10.0.0.0/8")
-    near, far = {"REMOTE_ADDR": "10.1.2.3"}, {"REMOTE_ADDR": "11.0.0.1"}
-    named = {**HTML, "Remote-User": "ann"}
-    assert access(app.get("/", headers=named, extra_environ=near)) == ("write", "no")
-    assert access(app.get("/", headers=HTML, extra_environ=near)) == ("none", "no")
-    assert access(app.get("/", headers=named, extra_environ=far)) == ("none", "no")

@@ -140,16 +140,6 @@ def test_a_folder_that_is_viewed_is_listed_at_once_soon_again_then_each_minute(
     assert set(gallery.items("d")) == {"a.jpg", "b.jpg", "c.jpg"}
 
 
-def test_a_bucket_that_sends_events_is_not_listed_for_views(indexed, ours) -> None:
-    put(ours / "d/a.jpg")
-    gallery = indexed(ours, SCAN_SECONDS="86400")
-    gallery.settle(400)
-    gallery.host.views.event()
-    assert counted(ours, lambda: view(gallery, 200)) == {}
-    gallery.clock.now += 3600
-    assert counted(ours, lambda: view(gallery, 20))["LIST"] >= 1
-
-
 # Originals
 
 
