@@ -346,6 +346,14 @@ def indexed(make_gallery: Callable[..., Gallery]) -> Callable[..., Gallery]:
     return indexed
 
 
+@pytest.fixture
+def make_app(indexed: Callable[..., Gallery], root: Root) -> Callable[..., TestApp]:
+    """Makes an application over two photos, `a.jpg` and `sub/b.jpg`, with settings of its own."""
+    put(root / "a.jpg")
+    put(root / "sub/b.jpg")
+    return lambda **settings: indexed(**settings).app
+
+
 class Server:
     """Real gunicorn, as a checkout starts it."""
 
@@ -417,12 +425,6 @@ class Server:
 
         self.until(ask, seconds)
         return answers[-1]
-
-    def process_of_an_answer(self) -> str:
-        """Which request process has answered: the first part of the request's id."""
-        url = f"http://127.0.0.1:{self.port}/health/live"
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            return str(answer.headers["X-Request-Id"]).partition("-")[0]
 
     def index_pid(self) -> int:
         """The index process, once it lives and says so."""

@@ -6,14 +6,12 @@ import json
 import os
 import pathlib
 import re
-import threading
-import time
 import urllib.parse
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from blake3 import blake3
 from conftest import BROKEN_JPEG, Gallery, exif, is_bucket, jpeg, put, tree
 from webtest import TestApp
 
@@ -29,14 +27,12 @@ everywhere = pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"
 
 
 @pytest.fixture
-def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
+def gallery(indexed: Make, root: pathlib.Path) -> Gallery:
     """`a.jpg` at the root, `sub/b.png`, and `sub/broken.jpg`, all indexed."""
     put(root / "a.jpg", jpeg(400, 300, exif=exif(DateTimeOriginal="2025:02:15 12:32:00")))
     put(root / "sub/b.png")
     put(root / "sub/broken.jpg", BROKEN_JPEG)
-    gallery = make_gallery()
-    gallery.index()
-    return gallery
+    return indexed()
 
 
 @pytest.fixture
@@ -72,12 +68,6 @@ def test_a_hostile_path_answers_400_naming_the_parameter(app, root, method, rout
     assert tree(root) == before
 
 
-def test_an_image_route_without_a_path_answers_400(app: TestApp) -> None:
-    for route in ("/item", "/thumb", "/preview", "/file"):
-        for query in ("", "?path=", "?path=/"):
-            assert app.get(route + query, status=400).json["description"].startswith("path:"), route
-
-
 def test_a_hostile_path_in_a_route_answers_400(app: TestApp) -> None:
     for path in ("..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd.jpg", "a%00.jpg"):
         app.get(f"/files/{path}", status=400)
@@ -103,18 +93,17 @@ ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jp
        "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg"]  # fmt: skip
 
 
-def test_every_odd_character_of_a_name_is_kept(make_gallery: Make, root: pathlib.Path) -> None:
+@everywhere
+def test_every_odd_character_of_a_name_is_kept(indexed: Make, root: pathlib.Path) -> None:
     for name in ODD:
-        put(root / "d+ #%" / name, jpeg(seed=len(name)))
-    gallery = make_gallery()
-    gallery.index()
+        put(root / "d+ #%" / name, jpeg(60, 40, seed=len(name)))
+    gallery = indexed()
     assert set(gallery.items("d+ #%")) == set(ODD)
     for name in ODD:
         path = f"d+ #%/{name}"
-        query = {"path": path}
-        assert gallery.app.get("/file", query).body == (root / path).read_bytes()
-        quoted = urllib.parse.quote(path)
-        assert gallery.app.get(f"/files/{quoted}").body == (root / path).read_bytes()
+        query, quoted = {"path": path}, urllib.parse.quote(path)
+        for route in (f"/file?path={urllib.parse.quote_plus(path)}", f"/files/{quoted}"):
+            assert gallery.app.get(route).body == (root / path).read_bytes()
         assert gallery.app.get("/thumb", query).content_type == "image/webp"
         edit(gallery.app, {"notes": "n"}, quoted)
         assert (root / f"{path}.json").exists()
@@ -169,31 +158,6 @@ def test_a_foreign_file_of_our_own_other_name_is_never_changed(app, root) -> Non
     assert not (root / "a.jpg.json").exists()
 
 
-def test_keys_of_others_inside_exif_are_kept(app, root) -> None:
-    old = {"v": 1, "tags": [], "exif": {"width": 1, "camera": "Nikon"}}
-    put(root / "a.jpg.json", json.dumps(old).encode())
-    shown = edit(app, {"notes": "n"}).json["exif"]
-    stored = json.loads((root / "a.jpg.json").read_text())["exif"]
-    dates = {"createdAt": "2025-02-15T12:32:00Z", "takenAt": "2025-02-15T12:32:00"}
-    assert shown == stored == {"width": 400, "height": 300, **dates, "camera": "Nikon"}
-
-
-def test_tags_of_every_script_are_taken(app) -> None:
-    tags = ["👩‍👩‍👧", "می‌خواهم", "a b", "全角　空白", r"back\slash"]
-    assert edit(app, {"tags": tags}).json["tags"] == tags
-
-
-def test_a_sidecar_that_becomes_readable_again_is_read(gallery, root) -> None:
-    file = put(root / "a.jpg.json", b'{"v": 1, "tags": ["x"], "updatedAt": ')
-    os.utime(file, (5, 5))
-    gallery.index()
-    assert "unreadableSidecars" in gallery.app.get("/health").json["library"]["problems"]
-    file.write_bytes(b'{"v": 1, "tags": ["x"], "notes": "1"}')
-    os.utime(file, (5, 5))
-    gallery.ask()
-    assert gallery.found("tag:x") == ["a.jpg"]
-
-
 # Folders
 
 
@@ -216,14 +180,6 @@ def test_a_manifest_that_the_client_has_is_not_sent_again(app: TestApp) -> None:
         answer = app.get("/folders", headers={"If-None-Match": header}, status=304)
         assert (answer.body, answer.headers["ETag"]) == (b"", tag)
     app.get("/folders", headers={"If-None-Match": '"other"'}, status=200)
-
-
-def test_a_manifest_that_is_missing_is_built_while_the_client_waits(make_gallery, root) -> None:
-    put(root / "deep/er/a.jpg")
-    gallery = make_gallery()
-    with gallery.running():
-        answer = gallery.app.get("/folders?path=deep/er", status=200)
-    assert [item["name"] for item in answer.json["items"]] == ["a.jpg"]
 
 
 def test_a_manifest_that_nobody_builds_answers_202_and_where_to_ask(make_gallery, root) -> None:
@@ -293,24 +249,6 @@ def test_a_missing_thumbnail_is_made_while_the_client_waits(make_gallery, root) 
     assert (root / "a.jpg.thumbnail").stat().st_ctime_ns > before
 
 
-@pytest.mark.timing
-@pytest.mark.parametrize(("accept", "status"), [("*/*", 202), ("image/webp,*/*", 503)])
-def test_without_a_place_to_wait_the_answer_comes_at_once(
-    make_gallery, root, accept, status
-) -> None:
-    put(root / "a.jpg")
-    gallery = make_gallery(THUMB_WAIT="1.5", IMG_WAIT="1.5", WEB_THREADS="2")  # one may wait
-    waiting = threading.Thread(target=gallery.app.get, args=("/thumb?path=a.jpg",))
-    waiting.start()
-    time.sleep(0.3)
-    begun = time.monotonic()
-    headers = {"Accept": accept}
-    answer = gallery.app.get("/thumb?path=a.jpg", headers=headers, status=status)
-    assert time.monotonic() - begun < 0.9
-    assert answer.headers["Retry-After"] == "1"
-    waiting.join()
-
-
 def test_a_thumbnail_that_takes_longer_answers_202(make_gallery, root) -> None:
     put(root / "é.jpg")
     gallery = make_gallery()
@@ -367,20 +305,6 @@ def test_an_item_without_a_sidecar_has_empty_tags_and_the_images_time(app, root)
 
 
 @everywhere
-def test_an_item_is_found_where_it_stands_in_the_manifest_of_now(gallery, root) -> None:
-    """Its line moves by two bytes, less than its own length, and then by more."""
-    for name in ("a-long-name.jpg", "a-long-nam.jpg", "short.jpg"):
-        images = {name: jpeg(10, 10), "m.jpg": jpeg(15, 15), "z.jpg": jpeg(20, 20)}
-        for image, data in images.items():
-            put(root / "n" / image, data)
-        gallery.index()
-        for image in ("z.jpg", name, "m.jpg", "z.jpg"):  # in whatever order
-            known = gallery.app.get(f"/item?path=n/{image}").json["hash"]  # from the manifest alone
-            assert known == "blake3:" + blake3(images[image]).hexdigest()
-        (root / "n" / name).unlink()
-
-
-@everywhere
 def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> None:
     answer = edit(app, {"tags": ["b", "a"], "notes": "Zoë", "updatedBy": "u", "mine": {"x": [1]}})
     text = (root / "a.jpg.json").read_text(encoding="utf-8")
@@ -399,47 +323,31 @@ def test_an_edit_creates_a_sidecar_that_people_can_read_and_diff(app, root) -> N
 
 def test_the_name_beside_a_time_is_that_of_who_edited_then(app, root) -> None:
     """An edit that names nobody does not leave the former user's name beside its own time."""
-
-    def add(*tags: str) -> None:
-        app.post_json("/items/tags", {"paths": ["a.jpg"], "add": tags}, status=200)
-
-    def named() -> Any:
-        mine = {"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z", "updatedBy": "me"}
-        return edit(app, mine).json
-
-    before = named()
-    older = edit(app, {"tags": ["old"], "notes": "n", "updatedAt": "2023-01-01T00:00:00Z"}).json
+    mine = {"tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z", "updatedBy": "me"}
+    before = edit(app, mine).json
+    older = edit(app, {"tags": ["old"], "updatedAt": "2023-01-01T00:00:00Z"}).json
     assert older == {**before, "tags": ["x", "old"]}
-    assert edit(app, {"notes": "n"}).json["updatedBy"] == ""
-    app.delete("/item?path=a.jpg")
-    before = named()
     written = (root / "a.jpg.json").stat().st_mtime_ns
-    assert named() == before  # the same again, and a tag that is there already: no edits
-    add("x")
-    assert app.get("/item?path=a.jpg").json == before
-    assert (root / "a.jpg.json").stat().st_mtime_ns == written
-    add("y")
-    after = app.get("/item?path=a.jpg").json
-    assert (after["tags"], after["updatedBy"]) == (["x", "y"], "")
-    assert after["updatedAt"] > before["updatedAt"]
-
-
-def test_a_client_may_send_the_whole_sidecar_back(app: TestApp) -> None:
-    whole = edit(app, {"tags": ["x"]}).json
-    again = edit(app, {**whole, "exif": {"width": 1}, "hash": "blake3:no"}).json
-    assert (again["exif"], again["hash"]) == (whole["exif"], whole["hash"])
+    for add, by in (["x"], "me"), (["y"], ""):  # a tag that is there already is no edit
+        app.post_json("/items/tags", {"paths": ["a.jpg"], "add": add}, status=200)
+        assert app.get("/item?path=a.jpg").json["updatedBy"] == by
+        assert ((root / "a.jpg.json").stat().st_mtime_ns == written) == (by == "me")
 
 
 def test_an_older_sidecar_is_read_and_its_names_become_todays(app, root) -> None:
+    """Keys that Lenslet does not know are kept."""
     old = {"v": 1, "tags": ["t"], "updated_at": "2020-01-01T00:00:00Z", "updated_by": "w",
-           "exif": {"created_at": "2019-01-01T00:00:00Z"}, "keep": 1}  # fmt: skip
+           "exif": {"created_at": "2019-01-01T00:00:00Z", "camera": "Nikon"}, "keep": 1}  # fmt: skip
     put(root / "a.jpg.json", json.dumps(old).encode())
     shown = app.get("/item?path=a.jpg").json
     assert (shown["updatedAt"], shown["updatedBy"]) == ("2020-01-01T00:00:00Z", "w")
-    edit(app, {"notes": "n"})
+    whole = edit(app, {"notes": "n"}).json
     stored = json.loads((root / "a.jpg.json").read_text())
     assert stored["keep"] == 1
-    assert not {"updated_at", "updated_by", "created_at"} & stored.keys()
+    assert (stored["exif"]["width"], stored["exif"]["camera"]) == (400, "Nikon")
+    assert not {"updated_at", "updated_by", "created_at"} & (stored.keys() | stored["exif"].keys())
+    again = edit(app, {**whole, "exif": {"width": 1}, "hash": "blake3:no"}).json  # sent back whole
+    assert (again["exif"], again["hash"]) == (whole["exif"], whole["hash"])
 
 
 def test_the_mode_of_a_sidecar_is_kept(app: TestApp, root: pathlib.Path) -> None:
@@ -520,16 +428,6 @@ def test_preconditions_compare_the_sidecar_alone(app, gallery, root) -> None:
     edit(app, {"notes": "4"}, **{"If-None-Match": "*"})
 
 
-@pytest.mark.parametrize("levels", [100, 240, 260, 300, 990, 5000])
-def test_json_as_deep_as_can_be_is_stored_or_refused(app, levels: int) -> None:
-    body = b'{"mine": ' + b"[" * levels + b"]" * levels + b"}"
-    answer = app.put("/item?path=a.jpg", body, expect_errors=True)
-    assert answer.status_int == (200 if levels < 250 else 400)
-    assert app.get("/item?path=a.jpg", status=200)
-    status = 412 if levels < 250 else 200  # the error has the stored sidecar in it
-    app.put("/item?path=a.jpg", b"{}", headers={"If-None-Match": "*"}, status=status)
-
-
 def test_preconditions_go_by_every_form_of_tag(app, root) -> None:
     """Lists, `*`, and weak tags, as a proxy that compresses makes them; only one part counts."""
     edit(app, {"notes": "1"})
@@ -564,20 +462,6 @@ def test_a_sidecar_is_removed_only_by_its_users_request(app, gallery, root) -> N
     assert app.get("/item?path=a.jpg").json["tags"] == ["x"]
     app.delete("/item?path=a.jpg", status=204)
     assert not (root / "a.jpg.json").exists()
-
-
-@pytest.mark.parametrize("root", ["folder", "bucket"], indirect=True)
-def test_of_two_sidecars_of_ours_one_hides_the_other_and_each_is_removed_when_shown(
-    app, root
-) -> None:
-    for suffix in (".json", ".lenslet.json"):
-        document = {"v": 1, "tags": [suffix], "updatedAt": "2024-01-01T00:00:00Z"}
-        put(root / f"a.jpg{suffix}", json.dumps(document).encode())
-    for suffix in (".lenslet.json", ".json"):
-        assert app.get("/item?path=a.jpg").json["tags"] == [suffix]
-        app.delete("/item?path=a.jpg", status=204)
-    assert app.get("/item?path=a.jpg").json["tags"] == []
-    app.delete("/item?path=a.jpg", status=404)
 
 
 @everywhere
@@ -616,23 +500,17 @@ def test_a_sidecar_that_cannot_be_understood_is_left_alone(app, gallery, root) -
     assert [p["path"] for p in library["problems"]["unreadableSidecars"]] == images
 
 
-@pytest.mark.parametrize("root", ["folder", "folder+state"], indirect=True)
 def test_writers_at_once_lose_nothing_that_was_answered(gallery: Gallery) -> None:
-    """Eight threads each add their tags with an older time, which only adds."""
+    """Eight threads add their tags with an older time, which only adds."""
     edit(gallery.app, {"updatedAt": "2024-01-01T00:00:00Z"})
 
-    def write(writer: int) -> None:
-        for number in range(12):
-            tag = f"{writer}-{number}"
-            edit(gallery.app, {"tags": [tag], "updatedAt": "2023-01-01T00:00:00Z"})
+    def write(tag: str) -> None:
+        edit(gallery.app, {"tags": [tag], "updatedAt": "2023-01-01T00:00:00Z"})
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    tags = gallery.app.get("/item?path=a.jpg").json["tags"]
-    assert sorted(tags) == sorted(f"{w}-{n}" for w in range(8) for n in range(12))
+    tags = [f"tag{number}" for number in range(96)]
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(write, tags))
+    assert sorted(gallery.app.get("/item?path=a.jpg").json["tags"]) == sorted(tags)
 
 
 # Originals
@@ -665,7 +543,6 @@ NO_RANGES = ["bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=x-1", "bytes=5-2", 
              "bytes=--1", "bytes=-0", f"bytes={'9' * 5000}-"]  # fmt: skip
 
 
-@everywhere
 def test_a_single_range_is_understood_and_others_are_passed_over(app, root) -> None:
     data = (root / "a.jpg").read_bytes()
     for header, first, last in RANGES:
@@ -714,48 +591,28 @@ def test_every_term_must_match_somewhere_whatever_the_case_and_accents(gallery, 
         assert sorted(gallery.found(query)) == sorted(wanted), query
 
 
-def test_search_below_a_folder_and_in_pages(make_gallery: Make, root: pathlib.Path) -> None:
-    for number in range(12):
-        put(root / f"s/n{number}.jpg", jpeg(8, 6, seed=number))
-    put(root / "s2/x.jpg")
-    put(root / "s/t/y.jpg")
-    gallery = make_gallery()
+def test_search_below_a_folder_and_in_pages(indexed: Make, root: pathlib.Path) -> None:
+    paths = [*(f"s/n{number}.jpg" for number in range(12)), "s/t/y.jpg"]
+    for path in (*paths, "s2/x.jpg"):
+        put(root / path, jpeg(8, 6))
+    gallery = indexed()
     for _ in range(2):  # once from the delta, once from the rollup
-        gallery.index()
         assert gallery.found("jpg", path="s/t") == ["s/t/y.jpg"]
         assert gallery.found("jpg", path="s2") == ["s2/x.jpg"]
-        assert len(gallery.found("jpg", path="s")) == 13
-        starts = (0, 5, 10, 15)
-        pages = [gallery.found("jpg", path="s", limit=5, offset=start) for start in starts]
-        assert [path for page in pages for path in page] == [
-            f"s/n{number}.jpg" for number in range(12)
-        ] + ["s/t/y.jpg"]
+        pages = (gallery.found("jpg", path="s", limit=5, offset=start) for start in (0, 5, 10, 15))
+        assert [path for page in pages for path in page] == paths
         answer = gallery.app.get("/search?q=jpg&limit=1").json
         assert (answer["total"], answer["more"], len(answer["items"])) == (14, False, 1)
         gallery.settle(400)
-    item = answer["items"][0]
-    assert list(item) == [
-        "path",
-        "name",
-        "type",
-        "w",
-        "h",
-        "size",
-        "rev",
-        "tags",
-        "notes",
-        "addedAt",
-        "thumb",
-    ]
+    keys = "path name type w h size rev tags notes addedAt thumb"
+    assert list(answer["items"][0]) == keys.split()
 
 
-def test_more_than_a_thousand_hits_are_not_counted(make_gallery: Make, root: pathlib.Path) -> None:
+def test_more_than_a_thousand_hits_are_not_counted(indexed: Make, root: pathlib.Path) -> None:
     data = jpeg(4, 3)
     for number in range(1003):
         put(root / f"n{number}.jpg", data)
-    gallery = make_gallery()
-    gallery.index()
-    gallery.settle(400)
+    gallery = indexed()
     answer = gallery.app.get("/search?q=jpg&limit=3").json
     assert (answer["total"], answer["more"]) == (1000, True)
     assert gallery.found("jpg", limit=10, offset=1000) == [f"n{n}.jpg" for n in (1000, 1001, 1002)]
@@ -785,24 +642,20 @@ def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) 
     for number, tags in enumerate((["Sunset"], ["Sunset", "Sunday"], ["sunny"])):
         put(root / f"sun_{number}.jpg")
         edit(gallery.app, {"tags": tags}, f"sun_{number}.jpg")
-    wanted = [
-        {"text": "Sunset", "count": 2, "kind": "tag"}, {"text": "Sunday", "count": 1, "kind": "tag"},
-        {"text": "sunny", "count": 1, "kind": "tag"}, {"text": "sun", "count": 3, "kind": "name"},
-    ]  # fmt: skip
-    for _ in range(2):
+
+    def suggested(more: str = "") -> list[tuple[str, int, str]]:
+        found = gallery.app.get(f"/search/suggest?q=SUN{more}").json["suggestions"]
+        return [(each["text"], each["count"], each["kind"]) for each in found]
+
+    wanted = [("Sunset", 2, "tag"), ("Sunday", 1, "tag"), ("sunny", 1, "tag"), ("sun", 3, "name")]
+    for _ in range(2):  # once from the delta, once from the rollup
         gallery.index()
-        assert gallery.app.get("/search/suggest?q=SUN").json == {"suggestions": wanted}
+        assert suggested() == wanted
         gallery.settle(400)
-    assert gallery.app.get("/search/suggest?q=sun&limit=1").json == {"suggestions": wanted[:1]}
+    assert suggested("&limit=1") == wanted[:1]
     edit(gallery.app, {"tags": ["other"]}, "sun_0.jpg")
     gallery.settle()
-    suggested = gallery.app.get("/search/suggest?q=sun").json["suggestions"]
-    assert {each["text"]: each["count"] for each in suggested} == {
-        "Sunset": 1,
-        "Sunday": 1,
-        "sunny": 1,
-        "sun": 3,
-    }
+    assert ("Sunset", 1, "tag") in suggested()
 
 
 @everywhere
@@ -886,42 +739,17 @@ def test_every_error_or_what_it_is_derived_from_has_a_row_in_the_table() -> None
 # Tags of many images, sorted and dated search, all of EXIF
 
 
-def test_an_item_has_its_facts_while_the_pages_of_its_folder_are_written(
-    make_gallery, root
-) -> None:
-    """The pages are replaced first, so for a moment one is younger than the head."""
-    for number in range(6):
-        put(root / f"p/img{number}.jpg")
-    gallery = make_gallery(PAGE_SIZE="2")
-    gallery.index()
-    before = gallery.app.get("/item?path=p/img3.jpg").json
-    assert before["exif"]["width"] and before["hash"]
-    page = root / "p/_index_1.json"
-    generation = json.loads(page.read_text())["generatedAt"]
-    page.write_bytes(page.read_bytes().replace(generation.encode(), b"2030-01-01T00:00:00Z"))
-    gallery.restart()
-    assert gallery.app.get("/item?path=p/img3.jpg").json == before
-
-
 @everywhere
 def test_tags_of_many_images_are_edited_each_with_its_own_result(app, root) -> None:
     edit(app, {"tags": ["old", "draft"], "notes": "n"}, "a.jpg")
-    body = {
-        "paths": ["a.jpg", "sub/b.png", "sub/none.jpg", "../x.jpg", "a.jpg"],
-        "add": ["new ", "old"],
-        "remove": ["draft"],
-    }
+    paths = ["a.jpg", "sub/b.png", "sub/none.jpg", "../x.jpg", "a.jpg"]
+    body = {"paths": paths, "add": ["new ", "old"], "remove": ["draft"]}
     results = app.post_json("/items/tags", body, status=200).json["results"]
-    assert [(each["path"], each["status"], each.get("tags")) for each in results] == [
-        ("a.jpg", 200, ["old", "new"]),
-        ("sub/b.png", 200, ["new", "old"]),
-        ("sub/none.jpg", 404, None),
-        ("../x.jpg", 400, None),
-    ]
-    assert [(each.get("added"), each.get("removed")) for each in results[:2]] == [
-        (["new"], ["draft"]),
-        (["new", "old"], []),
-    ]
+    keys = ("path", "status", "tags", "added", "removed")
+    assert [tuple(map(each.get, keys)) for each in results] == [
+        ("a.jpg", 200, ["old", "new"], ["new"], ["draft"]), ("sub/b.png", 200, ["new", "old"], ["new", "old"], []),
+        ("sub/none.jpg", 404, None, None, None), ("../x.jpg", 400, None, None, None),
+    ]  # fmt: skip
     assert results[3]["description"].startswith("paths:")
     assert app.get("/item?path=a.jpg").json["notes"] == "n"
     stored = (root / "a.jpg.json").read_bytes()
@@ -951,12 +779,11 @@ DATES = {"2024/one.jpg": "2024:07:01 10:00:00", "2024/two.jpg": "2024:07:15 23:5
 
 
 @pytest.fixture
-def dated(make_gallery: Make, root) -> Gallery:
+def dated(indexed: Make, root) -> Gallery:
     for name, date in DATES.items():
         put(root / name, jpeg(exif=exif(DateTimeOriginal=date)))
     put(root / "img2.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     gallery.settle(400)
     return gallery
 
@@ -994,8 +821,7 @@ def test_what_was_added_last_is_found_first(make_gallery, root) -> None:
     """An image stays where it is when it is edited."""
     for name in ("a", "b", "c"):
         put(root / f"{name}.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    make_gallery().index()
     manifest = (root / "_index.json").read_text()
     for year in (2003, 2001, 2002):
         added = f'"addedAt":"{year}-02-03T04:05:06Z"'
@@ -1005,65 +831,43 @@ def test_what_was_added_last_is_found_first(make_gallery, root) -> None:
     (root / "_rollup.json").unlink()
     other = make_gallery()
     other.index()
-    assert other.items()["b.jpg"]["addedAt"] == "2001-02-03T04:05:06Z"
+    assert other.items()["b.jpg"]["addedAt"].startswith("2001")
     assert other.found("jpg", sort="added", order="desc") == ["a.jpg", "c.jpg", "b.jpg"]
     assert other.found("jpg", sort="added", limit=2) == ["b.jpg", "c.jpg"]
-    assert other.app.get("/search?q=jpg&sort=added&limit=1").json["total"] == 3
-
-
-def test_nonsense_in_the_time_when_an_image_was_added_does_not_break_search(
-    make_gallery, indexed, root
-) -> None:
-    put(root / "a.jpg")
-    indexed()
-    rollup = root / "_rollup.json"
-    digits = "٢" * 20  # which are no ASCII, and count as digits
-    odd = re.sub('"addedAt":"[^"]*"', f'"addedAt":"{digits}"', rollup.read_text())
-    rollup.write_text(re.sub('"id":"[0-9a-f]+"', '"id":"0123456789abcdef"', odd))
-    assert make_gallery().found("a.jpg", sort="added") == ["a.jpg"]
 
 
 def test_months_are_counted_with_the_shapes_of_their_photos(dated: Gallery) -> None:
     """Of everything, of a folder and all below, and of what a search finds."""
+    put(dated.root / "2024/new.jpg", jpeg(exif=exif(DateTimeOriginal="2222:02:02 00:00:00")))
+    dated.index()
 
     def timeline(query: str = "") -> list[tuple[str, int, float]]:
         found = dated.app.get(f"/timeline?{query}").json
         each = [(month["month"], month["count"], month["shapes"]) for month in found["months"]]
-        apart = (
-            (name, found[name]["count"], found[name]["shapes"]) for name in ("future", "undated")
-        )
+        apart = [(name, *found[name].values()) for name in ("future", "undated")]
         return [*each, *(sums for sums in apart if sums[1])]
 
     one, two = 1.33, 2.66
-    every = [("2024-08", 1, one), ("2024-07", 2, two), ("2023-12", 1, one), ("undated", 1, one)]
+    every = [("2024-08", 1, one), ("2024-07", 2, two), ("2023-12", 1, one), ("future", 1, one),
+             ("undated", 1, one)]  # fmt: skip
     assert timeline() == timeline("path=/") == timeline("q=jpg") == every
-    assert timeline("path=2024") == timeline("q=date:2024-07") == every[1:2]
+    assert timeline("q=date:2024-07") == every[1:2]
     assert timeline("q=jpg&path=2023") == every[2:3]
-    assert timeline("q=-date:..9999") == every[3:]
     assert timeline("path=nowhere") == []
-    put(dated.root / "2024/new.jpg", jpeg(exif=exif(DateTimeOriginal="2222:02:02 00:00:00")))
-    dated.index()
-    assert timeline() == [*every[:3], ("future", 1, one), every[3]]
-    assert dated.found("date:2100..") == ["2024/new.jpg"]
     answer = dated.app.get("/timeline")
     dated.app.get("/timeline", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
-    assert timeline("q=date:*-07-15") == [("2024-07", 1, one)]
     for wrong in ("never", "*-13-01", "*", "*-07"):
         dated.app.get(f"/timeline?q=date:{wrong}", status=400)
 
 
 def test_a_date_in_a_name_counts_where_the_image_has_none(dated: Gallery) -> None:
     put(dated.root / "IMG_20240702_120501.jpg")
-    put(dated.root / "2024/IMG-20240703-WA0001.jpg")
     put(dated.root / "20190101.jpg", jpeg(exif=exif(DateTimeOriginal="2024:07:04 10:00:00")))
     dated.index()
-    names = ["one", "IMG_20240702_120501", "IMG-20240703-WA0001", "20190101", "two"]
     found = dated.found("date:2024-07", sort="date")
-    assert [path.rpartition("/")[2].removesuffix(".jpg") for path in found] == names
-    assert dated.app.get("/timeline").json["months"][1]["count"] == 5
+    assert found[1:3] == ["IMG_20240702_120501.jpg", "20190101.jpg"]
     taken = dated.app.get("/search?q=img_2024").json["items"][0]["takenAt"]
     assert taken == "2024-07-02T12:05:01"
-    assert "takenAt" not in dated.app.get("/item?path=IMG_20240702_120501.jpg").json["exif"]
 
 
 def test_an_empty_query_lists_what_is_below_a_folder(dated: Gallery) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from conftest import BROKEN_JPEG, draw, encode, free_port, jpeg, put, tree, wait_for
+from conftest import BROKEN_JPEG, free_port, jpeg, put, tree, wait_for
 
 
 def start(
@@ -53,22 +52,6 @@ def test_index_makes_everything_and_says_what_it_did(root, tmp_path) -> None:
     assert "0 read" in again.stdout
 
 
-@pytest.mark.slow
-def test_index_reads_every_image_also_when_finding_the_folders_takes_long(tmp_path) -> None:
-    """With 500,000 items it took 15 seconds, and then everything ended with no image read."""
-    root, data = tmp_path / "root", jpeg(40, 30)
-    for number in range(1000):
-        old(put(root / f"{number}/x.jpg", data))
-    with start(tmp_path, "index", root, WORKER_THREADS="1") as index:
-        wait_for((root / "0/_index.json").exists)
-        index.send_signal(signal.SIGSTOP)
-        threading.Event().wait(10.5)
-        assert not (root / "999/_index.json").exists()
-        index.send_signal(signal.SIGCONT)
-        assert index.wait(60) == 0
-    assert len(list(root.glob("*/x.jpg.thumbnail"))) == 1000
-
-
 def test_check_names_the_files_of_others_that_are_in_the_place_of_its_own(root, tmp_path) -> None:
     old(put(root / "a/1.jpg"))
     files = ("a/_index.json", "_health.json", "_rollup.json", "_rollup_delta.json")
@@ -91,14 +74,6 @@ def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:
         assert "bad.jpg: cannot be decoded" in ended.stdout
         assert "1 could not be read" in ended.stdout
     assert (root / "good.jpg.thumbnail").exists()
-
-
-def test_a_webp_is_read_whatever_bytes_the_roots_own_name_has(tmp_path) -> None:
-    root = tmp_path / os.fsdecode(b"\xfcrlaub")
-    old(put(root / "a.webp", encode(draw(300, 200), "WEBP")))
-    ended = lenslet(tmp_path, "index", root)
-    assert ended.returncode == 0, ended.stdout
-    assert "1 have thumbnails" in ended.stdout
 
 
 def test_index_and_check_of_a_bucket_say_what_they_did(bucket, tmp_path) -> None:
@@ -208,19 +183,6 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
     assert tree(root) == before
 
 
-def test_json_of_google_takeout_is_a_note_with_a_count(root, tmp_path) -> None:
-    for number in range(57):
-        old(put(root / f"{number}.jpg"))
-        put(root / f"{number}.jpg.json", b'{"title": "takeout"}')
-    assert lenslet(tmp_path, "index", root).returncode == 0
-    found = lenslet(tmp_path, "check", root)
-    assert found.returncode == 0
-    first, second, third = found.stdout.splitlines()
-    assert first == "57 images in 1 folder"
-    assert second == "nothing is missing, stale, orphaned or broken"
-    assert third.split()[:2] == ["57", "foreignJson"] and "nothing to do" in third
-
-
 @pytest.mark.parametrize("apart", [False, True])
 def test_check_offers_to_delete_the_notes_of_a_photo_that_was_deleted(
     root, tmp_path, apart
@@ -244,18 +206,6 @@ def test_check_offers_to_delete_the_notes_of_a_photo_that_was_deleted(
     lenslet(tmp_path, "index", root, **settings)
     found = lenslet(tmp_path, "check", root, **settings)
     assert (found.returncode, "orphan" in found.stdout.splitlines()[1:]) == (0, False), found.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("apart", [False, True])
-def test_check_takes_folders_of_any_depth(root, tmp_path, apart) -> None:
-    settings = {"STATE_DIR": str(tmp_path / "state")} if apart else {}
-    old(put(root.joinpath(*["d"] * 500) / "a.jpg"))
-    if apart:  # the same folders, gone from the root
-        put((tmp_path / "state").joinpath(*["e"] * 500) / "_index.json", b"{}")
-    found = lenslet(tmp_path, "check", root, **settings)
-    assert "1 image in 501 folders" in found.stdout, found.stderr[-300:]
-    assert (found.returncode, found.stderr) == (1, "")
 
 
 def test_check_says_that_a_service_may_have_its_files_elsewhere(root, tmp_path) -> None:
@@ -303,43 +253,6 @@ def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None
     assert "PATH" in lenslet(tmp_path, "serve", "--help").stdout
 
 
-def test_index_moves_the_sidecar_of_a_renamed_image_after_it(root, tmp_path) -> None:
-    """Only if one image has its content; `check` says why it stays."""
-    photo = old(put(root / "a/x.jpg", jpeg(40, 30)))
-    old(put(root / "a/y.jpg", jpeg(40, 30, seed=50)))
-    lenslet(tmp_path, "index", root)
-    index = json.loads((root / "a/_index.json").read_bytes())
-    hashes = {item["name"]: item["hash"] for item in index["items"]}
-    sidecar = {"v": 1, "tags": ["kept"], "notes": "", "hash": hashes["x.jpg"], "own": 7}
-    sidecar["updatedAt"] = "2024-01-01T00:00:00Z"
-    put(root / "a/x.jpg.json", json.dumps(sidecar).encode())
-    put(root / "a/gone.jpg.json", json.dumps({**sidecar, "hash": "blake3:00"}).encode())
-    moved = put(root / "b/new name.jpg", photo.read_bytes())
-    copy = old(put(root / "b/copy.jpg", photo.read_bytes()))
-    old(moved)
-    photo.unlink()
-    lenslet(tmp_path, "index", root)
-    before = tree(root)
-    shown = lenslet(tmp_path, "check", root)
-    assert "orphanSidecars: a/x.jpg.json: 2 images have the content of its photo" in shown.stdout
-    assert tree(root) == before and "a/x.jpg.json" in before
-    copy.unlink()
-    lenslet(tmp_path, "index", root)
-    assert json.loads((root / "b/new name.jpg.json").read_bytes()) == sidecar
-    assert not (root / "a/x.jpg.json").exists() and (root / "a/gone.jpg.json").exists()
-    assert "a/x.jpg.json" not in lenslet(tmp_path, "check", root).stdout
-
-
-def test_check_ends_quietly_when_its_reader_goes(root, tmp_path) -> None:
-    for number in range(3000):
-        put(root / f"{number:04d}-a-folder/.lenslet.folder.json", b"{")
-    with start(tmp_path, "check", root) as check:
-        assert check.stdout is not None and check.stderr is not None
-        check.stdout.readline()
-        check.stdout.close()
-        assert check.stderr.read() == ""
-
-
 def test_a_name_that_looks_like_a_setting_is_pointed_out(root, tmp_path) -> None:
     put(root / "a.jpg")
     (tmp_path / "env").write_text("SCAN_SECOND=9\nPUID=1000\n")
@@ -356,14 +269,3 @@ def test_a_tilde_is_the_home_of_the_user(tmp_path) -> None:
     assert lenslet(tmp_path, "index", **names).returncode == 0
     assert (tmp_path / "home/state/_index.json").exists()
     assert not (tmp_path / "~").exists()
-
-
-def test_demo_has_help_of_its_own_and_prints_once(tmp_path) -> None:
-    assert "~/.cache/lenslet/demo" in lenslet(tmp_path, "demo", "--help").stdout
-    assert "s3://" not in lenslet(tmp_path, "demo", "--help").stdout
-    port = free_port()
-    with start(tmp_path, "demo", "shown", "--host", "::1", PORT=str(port)) as demo:
-        assert demo.stderr is not None and demo.stdout is not None
-        assert f"http://[::1]:{port}/" in demo.stderr.readline()
-        demo.terminate()
-        assert demo.stdout.read() == "40 photos drawn in shown\n"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -187,45 +184,23 @@ def test_what_cannot_be_read_at_all_is_an_error_of_the_disk(make, tmp_path: path
     os.close(folder)
 
 
-def test_a_large_image_is_read_after_the_others_and_loses_nothing(make_gallery, root) -> None:
+def test_a_large_image_is_read_after_the_others_and_loses_nothing(indexed, root) -> None:
     put(root / "a.png", encode(draw(9000, 6000), "PNG"))
     for number in range(5):
         put(root / f"b{number}.jpg")
-    gallery: Gallery = make_gallery(INDEX_MEMORY="512M", WORKER_THREADS="4")
-    gallery.index()
+    gallery: Gallery = indexed(INDEX_MEMORY="512M", WORKER_THREADS="4")
     assert [name for name, _ in gallery.told][-1] == "a.png"
     assert all(item["hasThumb"] for item in gallery.items().values())
     assert gallery.items()["a.png"]["w"] == 9000
 
 
-def test_an_image_that_is_refused_for_its_memory_says_so(make_gallery, root) -> None:
+def test_an_image_that_is_refused_for_its_memory_says_so(indexed, root) -> None:
     put(root / "a.webp", encode(draw(9000, 6000), "WEBP"))
     put(root / "b.png", encode(draw(9000, 6000), "PNG", compress_level=1))
-    gallery: Gallery = make_gallery(INDEX_MEMORY="256M")
-    gallery.index()
+    gallery: Gallery = indexed(INDEX_MEMORY="256M")
     for name in ("a.webp", "b.png"):
         item = gallery.items()[name]
         assert (item["w"], item["h"]) == (9000, 6000)
         assert item["error"] == "decoding needs more memory than INDEX_MEMORY allows (192 MB)"
         said = gallery.app.get("/thumb", {"path": name}, status=422).json["description"]
         assert said.endswith("(192 MB)")
-
-
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
-def test_images_are_read_below_a_limit_of_the_system(tmp_path: pathlib.Path) -> None:
-    """`ulimit -d`, or `LimitDATA=` of systemd, which no user but root may raise again."""
-    program = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
-from lenslet.images.decoders import Decoders
-decoders = Decoders(1, 4 << 30, 40)
-with open(sys.argv[1], "rb") as file:
-    how = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 10**8}
-    print([decoders.read(file.fileno(), slow=slow, **how)[0].width for slow in (False, True)])
-decoders.close()
-"""
-    command = [sys.executable, "-c", program, str(put(tmp_path / "x.jpg", jpeg(40, 30)))]
-    if os.geteuid() == 0:
-        power = "-sys_resource"
-        command = ["setpriv", f"--bounding-set={power}", f"--inh-caps={power}", *command]
-    assert subprocess.check_output(command, text=True, timeout=60) == "[40, 40]\n"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, jpeg, put, wait_for
+from conftest import ROOT, put, wait_for
 from webtest import TestApp
 
 import lenslet
@@ -111,23 +111,3 @@ def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys, lenslet; print([m for m in sys.modules if m.split('.')[0] in ('PIL', 'falcon', 'orjson')])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"
-
-
-def test_large_images_are_read_also_if_the_disk_is_slow_to_answer(root, tmp_path) -> None:
-    """All threads are there until the end, also the one that reads large images."""
-    put(root / "large.jpg", jpeg(4000, 3000, progressive=True))
-    os.utime(root / "large.jpg", (1, 1))
-    program = f"""
-import time
-import lenslet
-from lenslet.storage.local import LocalTree
-
-check = LocalTree.check
-LocalTree.check = lambda tree: (time.sleep(0.1), check(tree))[1]
-report = lenslet.index_once({{"ROOT_PATH": {str(root)!r}, "INDEX_MEMORY": "128M"}})
-print(report["counts"]["thumbnailsMissing"])
-"""
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", program]
-    printed = subprocess.check_output(command, env=environ, cwd=ROOT, text=True, timeout=60)
-    assert printed == "0\n"

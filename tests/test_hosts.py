@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 import pytest
 from buckets import BucketPath, Service
-from conftest import ROOT, Server, environ_of, jpeg, put, wait_for
+from conftest import ROOT, environ_of, jpeg, put, wait_for
 
 from lenslet import config
 from lenslet.cluster.sqs import Consumer, decode, encode
@@ -315,47 +315,6 @@ def test_a_queue_that_cannot_be_reached_delays_no_edit_and_is_in_health(
     assert server.get("/folders?path=d")[0] == 503
     assert server.request("POST", "/folders/d/reindex")[0] == 503
     server.until(lambda: "queue" in str(server.json("/health")["reasons"]))  # one of two says so
-
-
-@pytest.mark.slow
-def test_an_edit_whose_message_could_not_be_sent_is_found_soon_after_the_queue_is_back(
-    serve, ours, queues
-) -> None:
-    """Although nobody edits again; and health says that all is well."""
-    put(ours / "d/a.jpg")
-    server = serve(ours, **queues.settings)
-    server.until(lambda: server.json("/search?q=name:a").get("total") == 1)
-    server.until(lambda: server.json("/health")["status"] == "ok")
-    server.until(lambda: server.json("/health/workers").get("backlog") == 0)
-    ours.service.fault("POST", "", 500, "InternalError", 100_000)
-    assert server.request("PUT", "/item?path=d/a.jpg", {"tags": ["late"]})[0] == 200
-    server.until(lambda: "does not take requests" in str(health_reasons(server)))
-    server.until(lambda: "cannot be read" in str(health_reasons(server)))
-    assert server.json("/search?q=tag:late")["total"] == 0
-    ours.service.reset()
-    server.until(lambda: server.json("/search?q=tag:late")["total"] == 1, 5)
-    server.until(lambda: server.json("/health")["status"] == "ok", 5)
-
-
-def health_reasons(server: Server) -> list[str]:
-    """What both request processes have said of late: either may answer."""
-    return [reason for _ in range(8) for reason in server.json("/health")["reasons"]]
-
-
-@pytest.mark.parametrize("threads", ["0", "2"])
-@pytest.mark.slow
-def test_a_folder_that_is_asked_for_is_refreshed_although_a_queue_brings_no_events(
-    serve, start, ours, queues, threads
-) -> None:
-    """Also by a host without an index process."""
-    put(ours / "d/a.jpg")
-    server = serve(ours, **queues.settings, WORKER_THREADS=threads)
-    if threads == "0":
-        start(**queues.settings)
-    server.until(lambda: "hash" in str(server.json("/folders?path=d").get("items")))
-    threading.Event().wait(8)  # so that no look that was due already finds it
-    put(ours / "d/b.jpg")
-    server.until(lambda: len(server.json("/folders?path=d").get("items", ())) == 2, 30)
 
 
 def test_what_is_not_understood_ends_with_the_dead_letters_and_a_dead_hosts_work_is_done(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import pathlib
-import threading
 import time
 import tracemalloc
-import urllib.parse
 import zlib
 
 import pytest
 from conftest import CORPUS, draw, encode, exif
 from PIL import Image, ImageCms
-from playwright.sync_api import Browser
 
 from lenslet.images import Facts, pixels
 from lenslet.paths import FORMATS
@@ -150,20 +145,16 @@ def test_the_first_frame_of_an_animation_is_shown() -> None:
     [
         ({"DateTimeOriginal": "2025:02:15 12:32:00"}, "2025-02-15T12:32:00Z"),
         ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+02:00"}, "2025-02-15T10:32:00Z"),
-        ({"DateTimeOriginal": "2025:01:01 00:30:00", "OffsetTimeOriginal": "+01:00"}, "2024-12-31T23:30:00Z"),
         ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "-05:30"}, "2025-02-15T18:02:00Z"),
         ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "nonsense"}, "2025-02-15T12:32:00Z"),
         ({"DateTimeOriginal": "0000:00:00 00:00:00", "DateTimeDigitized": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
-        ({"DateTimeOriginal": "    :  :     :  :  ", "DateTime": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
         ({"DateTimeOriginal": "2025:02:30 12:00:00", "DateTime": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
         ({"DateTime": "2001:02:03 04:05:06", "DateTimeDigitized": "2002:02:03 04:05:06"}, "2002-02-03T04:05:06Z"),
         ({"DateTime": "2001:02:03 04:05:06", "OffsetTime": "+01:00"}, "2001-02-03T03:05:06Z"),
         ({"DateTime": "2001-02-03T04:05:06"}, "2001-02-03T04:05:06Z"),
-        ({"DateTime": "2001:02:03"}, "2001-02-03T00:00:00Z"),
         ({"DateTime": "2001:02:03 04:05"}, "2001-02-03T04:05:00Z"),
         ({"DateTime": "2001:02:03 04:05:06\0\0"}, "2001-02-03T04:05:06Z"),
         ({"DateTime": "yesterday"}, None),
-        ({"DateTime": ""}, None),
         ({}, None),
     ],
 )  # fmt: skip
@@ -311,56 +302,6 @@ def test_text_without_end_in_a_png_fills_no_memory_and_takes_no_time(size: int) 
         tracemalloc.stop()
         assert most < 200 << 20
         assert time.process_time() - started < 5
-
-
-class Files(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")
-def test_what_a_browser_shows_of_the_corpus_is_shown(browser: Browser, tmp_path) -> None:
-    """A browser shows what it paints something of; docs/api.md says which are exceptions."""
-    folder = pathlib.Path(str(CORPUS))
-    files = [path for path in folder.rglob("*.*") if path.suffix in (".jpg", ".png", ".webp")]
-    assert len(files) > 200
-    painted = """async (names) => {
-        const found = [];
-        const canvas = new OffscreenCanvas(64, 64), pen = canvas.getContext("2d", { willReadFrequently: true });
-        for (const name of names) {
-            const image = new Image();
-            image.src = name;
-            await image.decode().catch(() => {});
-            pen.clearRect(0, 0, 64, 64);
-            if (image.naturalWidth) pen.drawImage(image, 0, 0, 64, 64);
-            if (pen.getImageData(0, 0, 64, 64).data.some((value) => value)) found.push(name);
-        }
-        return found;
-    }"""
-    serve_folder = functools.partial(Files, directory=CORPUS)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve_folder) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
-        names = ["/" + urllib.parse.quote(str(path.relative_to(folder))) for path in files]
-        shown = {files[names.index(name)].name for name in page.evaluate(painted, names)}
-        page.close()
-        server.shutdown()
-        thread.join()
-    ours = set()
-    for path in files:
-        with path.open("rb") as file:
-            made = pixels.render(file, long_edge=256, quality=70, max_pixels=10**9)[1]
-        ours |= {path.name} if made else set()
-    assert shown - ours == {
-        "8e20d2_c-m2-a46ce91d8975a017917156b8824f936e.png",  # a palette
-        "1b7767_c-9a3e0c7b687b526987e2270541002d47.png",  # compressed text
-        "116505_m1-9bec9d0461c0ef0f5faf16d0d4bdcc13.png",
-        "17bf57_9a3e0c7b687b526987e2270541002d47.png",
-        "d8d646_png_decompression_dos.png",
-    }
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

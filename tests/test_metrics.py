@@ -6,11 +6,10 @@ import json
 import os
 import pathlib
 import signal
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import pytest
 from conftest import BROKEN_JPEG, Server, put
 from prometheus_client.parser import text_string_to_metric_families
 from webtest import TestApp
@@ -19,21 +18,6 @@ from lenslet.storage.local import LocalTree
 from lenslet.web.app import create_app
 
 Serve = Callable[..., Server]
-
-
-@pytest.fixture
-def app_of(make_gallery, root: pathlib.Path) -> Callable[..., TestApp]:
-    """An application; with `breaks` its rollup raises what nobody expects."""
-    put(root / "a.jpg")
-
-    def make(*, breaks: bool = False) -> TestApp:
-        gallery = make_gallery()
-        if breaks:
-            gallery.library = replace(gallery.library, tree=Broken(str(root)))
-            gallery.app = TestApp(create_app(gallery.library, gallery.channel, gallery.status))
-        return gallery.app
-
-    return make
 
 
 class Broken(LocalTree):
@@ -56,25 +40,14 @@ def counts(server: Server) -> dict[tuple[str, ...], float]:
 def test_requests_of_all_processes_are_counted_also_after_one_died(serve: Serve, root) -> None:
     put(root / "a.jpg")
     server = serve(root)
-
-    def ask() -> None:
-        for _ in range(25):
-            server.get("/folders")
-            server.get("/api/item?path=none.jpg")
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(server.get, ["/folders", "/api/item?path=none.jpg"] * 100))
     for pid in server.workers() - {server.index_pid()}:
         os.kill(pid, signal.SIGKILL)
     server.until(lambda: server.get("/health/live")[0] == 200)
     found = counts(server)
-    assert (
-        sum(found.get(("lenslet_requests_total", "/folders", name), 0) for name in ("2xx", "3xx"))
-        == 100
-    )
+    folders = (("lenslet_requests_total", "/folders", name) for name in ("2xx", "3xx"))
+    assert sum(found.get(each, 0) for each in folders) == 100
     assert found["lenslet_requests_total", "/item", "4xx"] == 100
 
 
@@ -112,8 +85,8 @@ def test_health_is_a_gauge_and_every_metric_has_a_help_text(serve: Serve, root, 
     server.until(lambda: health() == [0, 0, 1])
 
 
-def test_a_request_has_an_id_and_its_time(app_of) -> None:
-    app = app_of()
+def test_a_request_has_an_id_and_its_time(make_app) -> None:
+    app = make_app()
     first, second = app.get("/").headers, app.get("/nothing", status=404).headers
     assert first["X-Request-Id"] != second["X-Request-Id"]
     kept = app.get("/", headers={"X-Request-Id": "abc-1"}).headers
@@ -137,8 +110,13 @@ def test_each_event_is_one_line_of_json_with_the_request(serve: Serve, root, tmp
     assert "a-secret-token" not in server.log.read_text()
 
 
-def test_a_defect_is_answered_without_details_and_logged_with_them(app_of, caplog) -> None:
-    app = app_of(breaks=True)
+def test_a_defect_is_answered_without_details_and_logged_with_them(
+    make_gallery, root, caplog
+) -> None:
+    put(root / "a.jpg")
+    gallery = make_gallery()
+    broken = replace(gallery.library, tree=Broken(str(root)))
+    app = TestApp(create_app(broken, gallery.channel, gallery.status))
     answer = app.get("/search?q=x", status=500)
     assert answer.json["description"] == "An error in Lenslet; the log has more."
     assert "RuntimeError: broken" in caplog.text

@@ -79,12 +79,9 @@ def test_the_table_has_every_key_of_an_item() -> None:
     assert sorted(named) == sorted(DOCUMENT["components"]["schemas"]["Item"]["properties"])
 
 
-def test_keys_of_ones_own_are_kept_and_so_is_a_typo_and_412_has_the_sidecar(
-    make_gallery, root
-) -> None:
+def test_keys_of_ones_own_are_kept_and_so_is_a_typo_and_412_has_the_sidecar(indexed, root) -> None:
     put(root / "a.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     app = gallery.app
     app.put_json("/item?path=a.jpg", {"rating": 4, "tagz": ["x"]})
     shown = app.put_json("/item?path=a.jpg", {"tags": ["beach"], "rating": None}).json
@@ -117,41 +114,3 @@ def test_the_live_service_answers_as_described(
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
     assert "Traceback" not in server.log.read_text()
-
-
-CLIENT = """
-import sys
-from lens_client import Client
-from lens_client.api.folders import get_folder
-from lens_client.api.images import get_thumbnail
-from lens_client.api.items import get_item, put_item
-from lens_client.models import Edit
-
-with Client(base_url=sys.argv[1]) as client:
-    folder = get_folder.sync(client=client, path="art")
-    (item,) = folder.items
-    answer = put_item.sync(client=client, path=item.path, body=Edit(tags=["by a client"]))
-    stored = get_item.sync(client=client, path=item.path)
-    thumbnail = get_thumbnail.sync_detailed(client=client, path=item.path, v=item.rev)
-    print([entry.name for entry in folder.dirs], item.w, answer.tags, stored.tags, thumbnail.content[:4])
-"""
-
-
-@pytest.mark.slow
-def test_a_client_made_from_the_description_works(serve, root, tmp_path) -> None:
-    for name in ("art/2025/foo.webp", "art/a.jpg"):
-        os.utime(put(root / name, jpeg()), (1, 1))
-    server = serve(root)
-    server.until(lambda: server.thumbnail("art/a.jpg")[0] == 200)
-    server.until(lambda: server.json("/folders?path=art")["items"][0]["hasThumb"])
-    command = [
-        str(pathlib.Path(sys.executable).parent / "openapi-python-client"), "generate", "--meta", "none",
-        "--path", str(ROOT / "lenslet/openapi.json"), "--output-path", str(tmp_path / "lens_client"),
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    (tmp_path / "use.py").write_text(CLIENT)
-    url = f"http://127.0.0.1:{server.port}"
-    used = subprocess.run(
-        [sys.executable, "use.py", url], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert used.stdout == "['2025'] 400 ['by a client'] ['by a client'] b'RIFF'\n", used.stderr

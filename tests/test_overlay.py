@@ -172,29 +172,6 @@ def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(indexed, root
     assert "empty" in " ".join(gallery.app.get("/health", status=503).json["reasons"])
 
 
-def test_a_readonly_root_that_others_change_is_followed(indexed, root) -> None:
-    """As a volume mounted read-only: its images are replaced and removed elsewhere."""
-    for number in range(5):
-        put(root / f"p/{number}.jpg", jpeg(8 + number, 6))
-    with read_only(root):
-        gallery = indexed(PAGE_SIZE="2")
-        assert gallery.folder("p")["pageCount"] == 3
-    photo = root / "p/4.jpg"
-    modified = photo.stat().st_mtime_ns
-    photo.write_bytes(jpeg(90, 60))
-    os.utime(photo, ns=(modified, modified))
-    for number in range(3):
-        (root / f"p/{number}.jpg").unlink()
-    with read_only(root):
-        gallery.ask("p")
-        items = gallery.items("p")
-        assert list(items) == ["3.jpg", "4.jpg"]
-        assert (items["4.jpg"]["w"], items["4.jpg"]["hasThumb"]) == (90, True)
-        gallery.app.delete("/thumb?path=p/3.jpg", status=204)
-        gallery.app.delete("/thumb?path=p/3.jpg", status=404)
-    assert set(tree(root)) == {"p/3.jpg", "p/4.jpg"}
-
-
 def test_one_folder_that_cannot_be_written_says_so_and_the_others_are_served(indexed, root) -> None:
     put(root / "open/a.jpg")
     put(root / "locked/b.jpg")
@@ -213,58 +190,3 @@ def test_one_folder_that_cannot_be_written_says_so_and_the_others_are_served(ind
     gallery.index()
     assert gallery.items("locked")["b.jpg"]["hasThumb"] is True
     assert gallery.app.get("/health").json["reasons"] == []
-
-
-def test_a_folder_with_the_name_of_a_manifest_is_in_health(indexed, root, tmp_path) -> None:
-    """In `STATE_DIR` its own files would be where the manifest of the folder above is."""
-    put(root / "a/one.jpg")
-    put(root / "a/_index.json/two.jpg")
-    gallery = indexed(STATE_DIR=str(tmp_path / "state"))
-    gallery.settle(60)
-    assert gallery.loop.backlog == 0
-    (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableFolders"]
-    assert problem["path"] == "a/_index.json"
-    assert "same name is in the way" in problem["reason"]
-    assert gallery.items("a")["one.jpg"]["hasThumb"] is True
-
-
-def test_a_rollup_that_cannot_be_written_fills_no_cache(make_gallery, root, tmp_path) -> None:
-    put(root / "a.jpg")
-    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
-    put(tmp_path / "state/_rollup.json", b'{"mine": true}')
-    gallery.index()
-    gallery.settle(300)
-    gallery.app.post("/search/rebuild-index", status=202)
-    gallery.settle(60)
-    assert [path.name for path in (tmp_path / "cache").rglob("*.lines")] == []
-    reasons = gallery.app.get("/health").json["reasons"]
-    assert any("_rollup.json is not Lenslet's own" in reason for reason in reasons)
-    (tmp_path / "state/_rollup.json").unlink()
-    gallery.settle(60)
-    assert gallery.found("a.jpg") == ["a.jpg"]
-    assert gallery.app.get("/health").json["reasons"] == []
-
-
-def test_a_request_for_a_new_rollup_is_done_once_whatever_health_has_to_say(indexed, root) -> None:
-    """Here because of another program's file, which is said again and again."""
-    put(root / "a.jpg")
-    put(root / "_health.json", b'{"mine": true}')
-    gallery = indexed()
-    gallery.app.post("/search/rebuild-index", status=202)
-    written = {
-        (gallery.settle(3), (root / "_rollup.json").stat().st_mtime_ns)[1] for _ in range(20)
-    }
-    assert len(written) == 1
-    assert "_health.json" in " ".join(gallery.app.get("/health").json["reasons"])
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-def test_a_disk_that_does_not_say_how_large_it_is_is_not_full(indexed, root) -> None:
-    """A tmpfs without a limit, or a file system of FUSE, says 0 of 0 bytes."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=0", "tmpfs", root], check=True)
-    try:
-        put(root / "a.jpg")
-        gallery = indexed()
-        assert gallery.app.get("/health").json["reasons"] == []
-    finally:
-        subprocess.run(["umount", "-l", root], check=True)

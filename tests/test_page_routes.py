@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import pathlib
 import re
 from collections.abc import Callable
 from urllib.parse import urljoin
@@ -18,18 +17,6 @@ Make = Callable[..., Gallery]
 FULL, READING = "full-token-1234", "read-token-1234"
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
 FOREVER = "private, max-age=31536000, immutable"
-
-
-@pytest.fixture
-def make_app(make_gallery: Make, root: pathlib.Path) -> Callable[..., TestApp]:
-    put(root / "a.jpg")
-
-    def make(**names: str) -> TestApp:
-        gallery = make_gallery(**names)
-        gallery.index()
-        return gallery.app
-
-    return make
 
 
 def page(app: TestApp, route: str = "/", status: int = 200, **headers: str) -> TestResponse:
@@ -145,19 +132,6 @@ def test_originals_may_come_from_the_bucket_that_they_are_in(
     }
 
 
-@pytest.mark.parametrize("accept", [HTML, {}])
-def test_every_part_of_the_page_has_the_headers_of_safety(make_app, accept) -> None:
-    app = make_app()
-    for route in ("/", *addresses(page(app).text), "/page/x/app.js"):
-        answer = app.get(urljoin("/", route), headers=accept, status="*")
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-        assert directives(answer)["default-src"] == ["'none'"]
-        assert directives(answer)["frame-ancestors"] == ["'none'"]
-        assert "Set-Cookie" not in answer.headers
-
-
 # The files of the page
 
 
@@ -206,13 +180,6 @@ def test_there_are_no_other_files_and_versions(make_app, file) -> None:
         assert app.get(route, headers=bearer, status=404).headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_the_page_can_only_be_read(make_app, method) -> None:
-    app = make_app(API_TOKEN=FULL)
-    for route in ("/", "/" + addresses(page(app).text)[0]):
-        app.request(route, method=method, headers=HTML, status=[401, 405])
-
-
 def test_without_the_page_browsers_get_json_too(make_app) -> None:
     shown, hidden = make_app(), make_app(PAGE="off")
     for route in ("/", "/api/"):
@@ -258,19 +225,6 @@ def test_the_page_works_below_the_path_that_a_proxy_names(
             assert "Accept" in headers["Vary"]
             status, _, body = ask(server, address, **proxy, Accept="*/*")
             assert (status, json.loads(body)["name"]) == (200, "lenslet")
-
-
-@pytest.mark.parametrize(
-    ("script", "rest", "wanted"),
-    [("/photos", "", "/photos/"), ("/my photos", "", "/my%20photos/"), ("/a\r\nb", "", "/a%0D%0Ab/"),
-     ("/photos", "/api", "/photos/api/"), ("", "/api", "/api/")],
-)  # fmt: skip
-def test_a_mounted_page_sends_to_its_own_path(make_app, script, rest, wanted) -> None:
-    app = make_app()
-    where = {"SCRIPT_NAME": script, "PATH_INFO": rest}
-    mounted = TestApp(lambda environ, start: app.app({**environ, **where}, start))
-    found = mounted.get("/", headers=HTML, status=302).headers["Location"]
-    assert found.removeprefix("http://localhost") == wanted
 
 
 # Who may do what
@@ -322,31 +276,3 @@ def test_while_the_root_is_away_the_page_is_there(make_app, root, tmp_path) -> N
     app = make_app()
     root.rename(tmp_path / "away")
     assert access(page(app)) == ("read", "no")
-
-
-def test_the_page_knows_the_user_whom_a_proxy_names(make_app) -> None:
-    app = make_app(AUTH_HEADER="Remote-User", TRUSTED_PROXIES="10.0.0.0/8")
-    near, far = {"REMOTE_ADDR": "10.1.2.3"}, {"REMOTE_ADDR": "11.0.0.1"}
-    named = {**HTML, "Remote-User": "ann"}
-    assert access(app.get("/", headers=named, extra_environ=near)) == ("write", "no")
-    assert access(app.get("/", headers=HTML, extra_environ=near)) == ("none", "no")
-    assert access(app.get("/", headers=named, extra_environ=far)) == ("none", "no")
-
-
-def test_an_item_below_a_readonly_pointer_says_that_it_cannot_be_edited(
-    make_gallery: Make, root
-) -> None:
-    put(root / "art/a.jpg")
-    for name, readonly in (("open", False), ("closed", True)):
-        target = {"type": "local", "path": "art"}
-        pointer = {"version": 1, "kind": "pointer", "target": target, "readonly": readonly}
-        put(root / name / ".lenslet.folder.json", json.dumps(pointer).encode())
-    gallery = make_gallery()
-    gallery.index()
-    closed = gallery.app.get("/item?path=closed/a.jpg", status=200)
-    assert closed.headers["Allow"] == "GET, HEAD"
-    tag = {"If-None-Match": closed.headers["ETag"]}
-    known = gallery.app.get("/item?path=closed/a.jpg", headers=tag, status=304)
-    assert known.headers["Allow"] == "GET, HEAD"
-    for path in ("open/a.jpg", "art/a.jpg"):
-        assert "Allow" not in gallery.app.get(f"/item?path={path}", status=200).headers

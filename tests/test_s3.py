@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -102,17 +101,6 @@ def test_each_endpoint_costs_few_requests(indexed, ours) -> None:
         assert all(count <= allowed.get(kind, 0) for kind, count in cost.items()), (route, cost)
 
 
-def test_a_request_process_asks_for_a_manifest_once_in_two_seconds(make, ours) -> None:
-    put(ours / "d/a.jpg")
-    make(ours).index()
-    fresh = make(ours, fresh_seconds="60")
-    assert counted(ours, lambda: fresh.folder("d"))["GET"] <= 2
-    assert counted(ours, lambda: [fresh.folder("d") for _ in range(5)]) == {}
-    assert counted(ours, lambda: fresh.app.get("/thumb?path=d/a.jpg")) == {"GET": 1}
-    assert counted(ours, lambda: fresh.app.get("/item?path=d/a.jpg")) == {"GET": 2}
-    assert counted(ours, lambda: fresh.app.put("/item?path=d/a.jpg", b"{}"))["GET"] == 3
-
-
 def test_an_image_that_is_not_indexed_has_no_size_yet(make, ours) -> None:
     """No request decodes an image; asking costs no more than a byte of it."""
     put(ours / "d/big.jpg", jpeg(1200, 800, exif=exif(Orientation=6)))
@@ -150,25 +138,6 @@ def test_a_folder_that_is_viewed_is_listed_at_once_and_seldom_again(
     assert "new.jpg" in gallery.items("d")
 
 
-@pytest.mark.slow
-def test_viewing_a_folder_that_does_not_change_costs_nothing_between_two_looks(serve, ours) -> None:
-    for number in range(7):
-        put(ours / f"d/{number}.jpg")
-    server = serve(ours, SCAN_SECONDS="3600", PAGE_SIZE="3")
-    server.until(lambda: server.json("/folders?path=d&page=2").get("items"))
-    server.until(lambda: server.json("/health/workers").get("backlog") == 0)
-    pause = threading.Event()
-
-    def watch(seconds: int) -> None:
-        for _ in range(3 * seconds):
-            for page in (0, 2):
-                assert server.get(f"/folders?path=d&page={page}")[0] == 200
-            pause.wait(0.33)
-
-    watch(25)  # both looks, and both processes
-    assert sum(counted(ours, lambda: watch(10)).values()) <= 2
-
-
 # Originals
 
 
@@ -176,20 +145,16 @@ def test_an_original_is_fetched_from_the_bucket_itself(indexed, bucket) -> None:
     name = 'naïve + "q" 😀#%.jpg'
     put(bucket / name, jpeg(90, 60))
     gallery = indexed(bucket, PRESIGN_SECONDS="60")
-    answer = gallery.app.get("/file", {"path": name}, status=302)
-    with urllib.request.urlopen(answer.headers["Location"], timeout=20) as original:
-        assert original.read() == (bucket / name).read_bytes()
-        assert original.headers["Content-Type"] == "image/jpeg"
-        assert urllib.parse.quote(name, safe="") in original.headers["Content-Disposition"]
     head = gallery.app.head("/file?" + urllib.parse.urlencode({"path": name}), status=200)
     assert head.content_length == len((bucket / name).read_bytes())
     # A client that keeps a redirect may have one whose URL has ended: it must get a new one.
-    assert "ETag" not in answer.headers
-    for known in (head.headers["ETag"], f"W/{head.headers['ETag']}", "*"):
-        again = gallery.app.get("/file", {"path": name}, headers={"If-None-Match": known})
-        assert (again.status_int, again.headers["Cache-Control"]) == (302, "private, max-age=30")
-        with urllib.request.urlopen(again.headers["Location"], timeout=20) as original:
+    for known in ("", head.headers["ETag"], "*"):
+        answer = gallery.app.get("/file", {"path": name}, headers={"If-None-Match": known})
+        assert (answer.status_int, answer.headers["Cache-Control"]) == (302, "private, max-age=30")
+        with urllib.request.urlopen(answer.headers["Location"], timeout=20) as original:
             assert original.read() == (bucket / name).read_bytes()
+            assert original.headers["Content-Type"] == "image/jpeg"
+            assert urllib.parse.quote(name, safe="") in original.headers["Content-Disposition"]
     gallery.app.get("/file?path=nope.jpg", status=404)
 
 
@@ -256,63 +221,28 @@ def test_an_edit_whose_answer_was_lost_is_stored_once(indexed, ours) -> None:
     assert json.loads((ours / "a.jpg.json").read_text())["tags"] == ["x", "y"]
 
 
-@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (0, "")])
-def test_a_store_without_conditional_writes_is_only_read(indexed, ours, status, code) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("CONDITIONAL", "", 501, "NotImplemented"),
+        ("CONDITIONAL", "", 0, ""),
+        ("IF_MATCH", "", 412, "PreconditionFailed"),  # as Ceph 16 does in a bucket with versions
+    ],
+)
+def test_a_store_without_conditional_writes_is_indexed_not_edited(indexed, ours, fault) -> None:
     put(ours / "a.jpg")
+    ours.service.fault(*fault)
     gallery = indexed(ours)
-    ours.service.fault("CONDITIONAL", "", status, code)
     for _ in range(2):
         answer = gallery.app.put("/item?path=a.jpg", b'{"notes": "1"}', status=501)
         assert "conditional writes" in answer.json["description"]
-    assert gallery.app.get("/item?path=a.jpg").json["notes"] == ""
-    assert set(ours.all_keys()) == {
-        "_health.json", "_index.json", "_rollup.json", "_rollup_delta.json", "a.jpg", "a.jpg.thumbnail",
-    }  # fmt: skip
+    assert "conditional writes" in gallery.app.get("/health").json["reasons"][0]
     put(ours / "b.jpg")
     gallery.index()
     gallery.settle(300)
     assert gallery.items()["b.jpg"]["hasThumb"] is True
-
-
-def test_a_store_that_answers_any_if_match_with_412_is_indexed_not_edited(indexed, ours) -> None:
-    """As Ceph 16 does in a bucket with versions. Health says so, and originals are sent."""
-    put(ours / "d/a.jpg")
-    ours.service.fault("IF_MATCH", "", 412, "PreconditionFailed")
-    gallery = indexed(ours, PRESIGN_SECONDS="0")
-    put(ours / "d/b.jpg")
-    gallery.index()
-    assert {name for name, item in gallery.items("d").items() if item["hasThumb"]} == {
-        "a.jpg", "b.jpg",
-    }  # fmt: skip
-    assert sorted(gallery.found("jpg")) == ["d/a.jpg", "d/b.jpg"]
-    health = gallery.app.get("/health").json
-    assert health["status"] == "degraded"
-    (reason,) = health["reasons"]
-    assert "conditional writes" in reason and "not edited" in reason
-    assert gallery.app.get("/file?path=d/a.jpg").body == (ours / "d/a.jpg").read_bytes()
-    answer = gallery.app.put("/item?path=d/a.jpg", b'{"notes": "1"}', status=501)
-    assert "conditional writes" in answer.json["description"]
-    assert [key for key in ours.all_keys() if key.startswith(".")] == []
-    put(ours / "d/_index.json", b'{"of": "somebody else"}')
-    put(ours / "d/c.jpg")
-    gallery.index()
-    assert (ours / "d/_index.json").read_bytes() == b'{"of": "somebody else"}'
-
-
-def test_what_a_dead_host_left_of_trying_the_store_is_removed_after_an_hour(indexed, ours) -> None:
-    for key, hours in ((".lenslet-tmp-0123456789abcdef", 2), (".lenslet-tmp-fedcba9876543210", 0.5),
-                       (".lenslet-tmp-mine", 2)):  # fmt: skip
-        put(ours / key, b"")
-        ours.service.age(ours / key, 3600 * hours)
-    put(ours / "a.jpg")
-    gallery = indexed(ours)
-    left = [key for key in ours.all_keys() if key.startswith(".")]
-    assert left == [".lenslet-tmp-fedcba9876543210", ".lenslet-tmp-mine"]
-    ours.service.age(ours / ".lenslet-tmp-fedcba9876543210", 1900)
-    gallery.index()
-    left = [key for key in ours.all_keys() if key.startswith(".")]
-    assert left == [".lenslet-tmp-mine"]
-    assert gallery.app.get("/health").json["status"] == "ok"
+    assert gallery.found("jpg") == ["a.jpg", "b.jpg"]
+    assert [key for key in ours.all_keys() if key.startswith(".") or key == "a.jpg.json"] == []
 
 
 def test_a_put_that_arrives_late_does_not_undo_a_later_delete(indexed, ours) -> None:
@@ -371,25 +301,6 @@ def test_hosts_find_what_others_edit(make, bucket) -> None:
 # What the bucket holds
 
 
-ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%b.jpg", "a?b&c=d.jpg", "it's \"q\".jpg", "😀.jpg", "é.jpg", "e\u0301.jpg",
-       "%41.jpg", "a;b,c.jpg", "[x](y).jpg", "~$x.jpg", "a=b.jpg", "<x>.jpg", "a*b|c.jpg"]  # fmt: skip
-
-
-def test_every_odd_character_of_a_key_is_kept_also_below_a_prefix(indexed, bucket) -> None:
-    root = bucket / "my photos+%20/é"
-    for name in ODD:
-        put(root / f"d+ #%/{name}", jpeg(60, 40, seed=len(name)))
-    gallery = indexed(root)
-    assert set(gallery.items("d+ #%")) == set(ODD)
-    for name in ODD:
-        query = {"path": f"d+ #%/{name}"}
-        assert gallery.app.get("/thumb", query).content_type == "image/webp"
-        gallery.app.put("/item?" + urllib.parse.urlencode(query), b'{"notes": "n"}')
-        assert gallery.app.get("/item", query).json["notes"] == "n"
-        assert gallery.app.get("/file", query).body == (root / query["path"]).read_bytes()
-    assert len(gallery.app.get("/search", {"q": "path:d+", "limit": 50}).json["items"]) == len(ODD)
-
-
 def test_keys_that_cannot_be_a_path_are_counted_and_shown_escaped(indexed, bucket) -> None:
     for key in ("d/a.jpg", "d//b.jpg", "d/back\\slash.jpg", "d/\x01.jpg", "d/../up.jpg", "d/"):
         (bucket / "x").service.client.put_object(Bucket=bucket.bucket, Key=key, Body=jpeg(8, 6))
@@ -421,35 +332,11 @@ def test_new_changed_and_removed_objects_are_found_by_the_next_scan(indexed, buc
     assert set(items) == {"stays.jpg", "changes.jpg"}
     assert items["stays.jpg"] == before["stays.jpg"]
     assert (items["changes.jpg"]["w"], items["changes.jpg"]["hasThumb"]) == (77, True)
-    assert gallery.folder("d")["dirs"] == [
-        {"name": "new", "kind": "branch", **gallery.cover("d/new/deep/b.jpg")}
-    ]
-    assert kinds(gallery.folder("d/new")) == {"deep": "leaf-real"}
-    assert kinds(gallery.folder()) == {"d": "leaf-real"}
+    found = [kinds(gallery.folder(path)) for path in ("", "d", "d/new")]
+    assert found == [{"d": "leaf-real"}, {"new": "branch"}, {"deep": "leaf-real"}]
     gallery.settle(30)
     assert gallery.found("deep") == ["d/new/deep/b.jpg"]
     assert gallery.found("goes") == gallery.found("gone") == []
-
-
-def test_an_ignored_folder_of_a_bucket_is_hidden_and_comes_back(make, indexed, bucket) -> None:
-    put(bucket / "a.jpg")
-    put(bucket / "d/b.jpg")
-    put(bucket / "d/e/c.jpg")
-    gallery = indexed(bucket)
-    assert gallery.folder("d/e")["items"]
-    put(bucket / "d/.nomedia", b"")
-    gallery.index()
-    other = make(bucket)
-    for path in ("d", "d/e"):
-        other.app.get("/folders", {"path": path}, status=404)
-    assert other.folder()["dirs"] == []
-    gallery.index()
-    assert gallery.folder()["dirs"] == []
-    assert gallery.found("jpg") == ["a.jpg"]
-    (bucket / "d/.nomedia").unlink()
-    gallery.index()
-    assert kinds(gallery.folder()) == {"d": "leaf-real"}
-    assert sorted(gallery.found("jpg")) == ["a.jpg", "d/b.jpg", "d/e/c.jpg"]
 
 
 def test_derived_objects_all_come_back_and_sidecars_stay(indexed, bucket) -> None:
@@ -509,17 +396,13 @@ def test_an_archived_object_says_so_and_is_not_tried_again_and_again(indexed, ou
     said = "archived (storage class DEEP_ARCHIVE): restore it"
     assert said in gallery.items("d")["cold.jpg"]["error"]
     assert said in gallery.app.get("/thumb?path=d/cold.jpg", status=422).json["description"]
-    (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableImages"]
-    assert problem["path"] == "d/cold.jpg" and said in problem["reason"]
     gallery.told.clear()
     gallery.settle(4000)
-    gallery.index()
     assert gallery.told == []
     (ours / "d/cold.jpg").write_bytes(jpeg())  # as it was, restored
     gallery.app.post("/folders/d/reindex", status=202)
     gallery.settle()
     assert gallery.items("d")["cold.jpg"]["hasThumb"] is True
-    assert "error" not in gallery.items("d")["cold.jpg"]
 
 
 CIPHERS = [
@@ -557,8 +440,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ou
     assert "s3:PutObject" in answer and "d/a.jpg.json" in answer
     gallery.loop.send(Look(Path("d")))
     gallery.settle()
-    library = gallery.app.get("/health").json["library"]
-    (problem,) = library["problems"]["unreadableFiles"]
+    (problem,) = gallery.app.get("/health").json["library"]["problems"]["unreadableFiles"]
     assert problem["path"] == "d/b.jpg" and "s3:GetObject" in problem["reason"]
     ours.service.reset()
     gallery.clock.now += 100
@@ -567,39 +449,7 @@ def test_what_is_not_allowed_answers_403_with_the_key_and_the_action(indexed, ou
     gallery.app.put("/item?path=d/a.jpg", b"{}", status=200)
     gallery.loop.send(Look(Path("d")))
     gallery.settle()
-    assert gallery.app.get("/health").json["status"] == "ok"
-
-
-def test_a_folder_that_is_gone_leaves_search_though_the_store_refused_at_first(make, ours) -> None:
-    """Also if the host that saw it go does not scan."""
-    put(ours / "d/gone.jpg")
-    put(ours / "e/stays.jpg")
-    leader, other = make(ours), make(ours, SCAN_SECONDS="0")
-    leader.index()
-    leader.settle(400)
-    other.ask("d")
-    for key in (ours / "d").all_keys():
-        (ours / key).unlink()
-    ours.service.fault("PUT", "_rollup_delta.json", 403, "AccessDenied")
-    other.ask("d")
-    assert other.found("gone") == ["d/gone.jpg"]
-    ours.service.reset()
-    other.settle(30)
-    assert other.found("gone") == []
-
-
-def test_a_folder_that_another_host_writes_too_is_not_a_failure(indexed, ours) -> None:
-    """Whoever waits for it is told when it has been done after all."""
-    put(ours / "d/a.jpg")
-    gallery = indexed(ours)
-    put(ours / "d/b.jpg")
-    ours.service.fault("PUT", "d/_index.json", 412, "PreconditionFailed", 1)
-    ended: list[str] = []
-    gallery.host.hold(Path("d"), lambda: ended.append("d"))
-    gallery.loop.send(Look(Path("d")))
-    gallery.settle()
-    assert ended == ["d"]
-    assert gallery.items("d")["b.jpg"]["hasThumb"] is True
+    assert gallery.app.get("/health").json["reasons"] == []
 
 
 def test_a_bucket_that_may_only_be_read_is_not_indexed_and_health_says_why(make, ours) -> None:
@@ -649,69 +499,11 @@ def test_a_store_that_cannot_be_reached_is_waited_for(make, tmp_path, monkeypatc
         started.stop()
 
 
-def test_a_search_says_when_the_store_refuses_and_there_is_nothing_to_search(make, ours) -> None:
-    ours.service.fault("*", ours.bucket, 403, "InvalidAccessKeyId")
-    gallery = make(ours, fresh_seconds="60")
-    for _ in range(2):
-        answer = gallery.app.get("/search?q=x", status=503)
-        assert "access key" in answer.json["description"]
-
-
 def test_a_path_that_is_not_there_costs_few_requests_however_deep(indexed, ours) -> None:
     put(ours / "a.jpg")
     gallery = indexed(ours)
     cost = counted(ours, lambda: gallery.app.get("/folders", {"path": "a/" * 300}, status=404))
     assert sum(cost.values()) <= 4
-
-
-def test_a_thumbnail_is_made_once_for_many_who_ask(make, ours) -> None:
-    put(ours / "d/a.jpg")
-    gallery = make(ours, THUMB_WAIT="0")
-    gallery.app.get("/folders?path=d", status=202)
-    gallery.app.get("/thumb?path=d/a.jpg", status=202)
-    ours.service.reset()
-    for _ in range(4):
-        gallery.app.get("/thumb?path=d/a.jpg")
-        gallery.settle(0.5)
-    thumbnails = gallery.told.count(("d/a.jpg", None))
-    assert thumbnails == 1
-
-
-def test_what_is_removed_and_put_again_is_not_lost(make, bucket) -> None:
-    """Also when one host saw it go and another saw it come back."""
-    for name in "abc":
-        put(bucket / f"d/{name}.jpg")
-    one, other = make(bucket), make(bucket)
-    one.index()
-    (bucket / "d/b.jpg").unlink()
-    one.loop.send(Look(Path("d")))
-    one.step()
-    put(bucket / "d/b.jpg", jpeg(77, 55))
-    other.loop.send(Look(Path("d")))
-    other.settle(30)
-    one.settle(60)
-    assert one.items("d")["b.jpg"]["w"] == 77
-    assert sorted(one.found("path:d")) == ["d/a.jpg", "d/b.jpg", "d/c.jpg"]
-
-
-def test_what_is_removed_after_it_was_read_is_not_listed(make, bucket) -> None:
-    """Whoever saw it go: the host that read it, or another."""
-    put(bucket / "d/stays.jpg")
-    one, other = make(bucket), make(bucket)
-    one.index()
-    for name, witness in (("a", one), ("b", other)):
-        put(bucket / f"d/{name}.jpg")
-        one.loop.send(Look(Path("d")))
-        while (f"d/{name}.jpg", None) not in one.told:
-            one.step()  # it is read, and the manifest does not say so yet
-        (bucket / f"d/{name}.jpg").unlink()
-        witness.loop.send(Look(Path("d")))
-        if witness is other:
-            other.settle(30)
-            one.clock.now += 20
-        one.settle(60)
-    assert set(one.items("d")) == {"stays.jpg"}
-    assert one.found("path:d") == ["d/stays.jpg"]
 
 
 def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) -> None:
@@ -734,56 +526,7 @@ def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) 
     assert ended == ["d"]
 
 
-def test_two_hosts_write_the_pages_of_one_folder_and_read_no_image_twice(make, bucket) -> None:
-    for number in range(12):
-        put(bucket / f"d/{number:02}.jpg", jpeg(20 + number, 10))
-    one, other = make(bucket, PAGE_SIZE="5"), make(bucket, PAGE_SIZE="5")
-    one.index()
-    other.index()
-    for page in (0, 1, 2):  # as one host leaves them while it writes
-        file = bucket / f"d/_index_{page}.json"
-        file.write_text(file.read_text().replace('"generatedAt":"20', '"generatedAt":"19', 1))
-    one.told.clear()
-    other.told.clear()
-    put(bucket / "d/99.jpg")
-    one.index()
-    other.index()
-    assert len(one.told) + len(other.told) == 1
-    pages = [one.app.get(f"/folders?path=d&page={page}").json for page in range(3)]
-    assert sum(len(page["items"]) for page in pages) == 13
-
-
-def test_folders_that_hosts_find_and_lose_show_as_they_are(make, bucket) -> None:
-    """No host's old knowledge stands against another's newer."""
-    put(bucket / "p/a.jpg")
-    put(bucket / "p/c/x.jpg")
-    one, other = make(bucket), make(bucket)
-    for _ in range(2):
-        one.index()
-        other.index()
-    (bucket / "p/c/x.jpg").unlink()
-    for key in (bucket / "p/c").all_keys():
-        (bucket / key).unlink()
-    for _ in range(2):
-        one.index()
-        other.index()
-    assert one.folder("p")["dirs"] == []
-    put(bucket / "p/c/x.jpg")
-    for _ in range(3):
-        for host in (one, other):
-            host.app.get("/folders?path=p")
-            host.index()
-    for _ in range(3):
-        for host in (one, other):
-            assert kinds(host.folder("p")) == {"c": "leaf-real"}
-            host.index()
-    counts = one.app.get("/health").json["library"]["counts"]
-    assert (counts["folders"], counts["items"]) == (3, 2)
-
-
-@pytest.mark.parametrize("scans", [True, False])
-def test_what_a_dead_host_wrote_and_did_not_tell_search_is_found(make, bucket, scans) -> None:
-    """By a host that scans, or by one that gets the job of the dead one."""
+def test_what_a_dead_host_wrote_and_did_not_tell_search_is_found(make, bucket) -> None:
     for name in ("goes", "edited", "stays"):
         put(bucket / f"d/{name}.jpg")
     dead, other = make(bucket, SCAN_SECONDS="0"), make(bucket)
@@ -797,25 +540,10 @@ def test_what_a_dead_host_wrote_and_did_not_tell_search_is_found(make, bucket, s
         dead.step()
     # The manifest says so, and it ends before search does.
     assert dead.items("d")["edited.jpg"]["tags"] == ["new"] and other.found("tag:new") == []
-    if scans:
-        other.index()
-    else:
-        other = make(bucket, SCAN_SECONDS="0")
-        other.loop.send(Look(Path("d")))
+    other.index()
     other.settle(120)
     assert sorted(other.found("path:d")) == ["d/edited.jpg", "d/new.jpg", "d/stays.jpg"]
     assert other.found("tag:new") == ["d/edited.jpg"]
-
-
-def test_the_first_search_of_a_host_is_of_what_there_is_now(make, bucket) -> None:
-    put(bucket / "d/one.jpg")
-    host, asked = make(bucket), make(bucket, WORKER_THREADS="0", fresh_seconds="0.01")
-    host.index()
-    assert asked.found("one") == ["d/one.jpg"]
-    put(bucket / "d/two.jpg")
-    host.index()
-    threading.Event().wait(0.05)
-    assert asked.found("two") == ["d/two.jpg"]
 
 
 # Pointers
@@ -846,14 +574,8 @@ def test_a_pointer_shows_another_bucket_under_its_own_path(make, indexed, home, 
     put(home / "own.jpg")
     pointer(home / "ptr", bucket=other.bucket, prefix="art/2024", region="us-east-1")
     gallery = indexed(home, POINTER_BUCKETS=other.bucket)
-    assert gallery.folder()["dirs"] == [
-        {
-            "name": "ptr",
-            "kind": "leaf-pointer",
-            "label": "Elsewhere",
-            **gallery.cover("ptr/one.jpg"),
-        }
-    ]
+    shown = {"name": "ptr", "kind": "leaf-pointer", "label": "Elsewhere"}
+    assert gallery.folder()["dirs"] == [{**shown, **gallery.cover("ptr/one.jpg")}]
     assert gallery.items("ptr")["one.jpg"]["hasThumb"] is True
     assert kinds(gallery.folder("ptr")) == {"deep": "leaf-real"}
     assert gallery.app.get("/thumb?path=ptr/deep/two.jpg").body[:4] == b"RIFF"
@@ -888,26 +610,19 @@ def test_a_pointer_into_its_own_bucket_is_one_into_the_root(make, indexed, bucke
 
 def test_pointers_that_lead_nowhere_answer_for_their_own_folder(indexed, home, bucket) -> None:
     other = bucket.service.bucket()
-    put(home / "own.jpg")
     put(home / "fine/a.jpg")
     pointer(home / "strange", bucket="not-allowed")
     pointer(home / "missing", bucket=other.bucket, prefix="nothing/here")
     pointer(home / "nobucket", bucket="no-such-bucket-anywhere")
     put(home / "bad/.lenslet.folder.json", b"{")
     gallery = indexed(home, POINTER_BUCKETS=f"{other.bucket},no-such-bucket-anywhere")
-    dirs = gallery.folder()["dirs"]
-    assert {d["name"]: d["kind"] for d in dirs}["fine"] == "leaf-real"
-    assert [d["name"] for d in dirs] == ["bad", "fine", "missing", "nobucket", "strange"]
+    found = kinds(gallery.folder())
+    assert found["fine"] == "leaf-real"
+    assert found.keys() == {"bad", "fine", "missing", "nobucket", "strange"}
     for path, status in (("strange", 403), ("missing", 403), ("bad", 403), ("nobucket", 503)):
         for route in (f"/folders?path={path}", f"/thumb?path={path}/x.jpg"):
-            answer = gallery.app.get(route, status=status)
-            assert answer.json["description"]
+            assert gallery.app.get(route, status=status).json["description"]
     assert len(gallery.app.get("/health").json["library"]["problems"]["brokenPointers"]) == 3
-    pointer(home / "strange", bucket=other.bucket)
-    put(other / "now.jpg")
-    gallery.clock.now += 130
-    gallery.index()
-    assert set(gallery.items("strange")) == {"now.jpg"}
 
 
 def test_a_loop_through_two_buckets_is_found_however_it_is_reached(make, bucket) -> None:
@@ -928,41 +643,24 @@ def test_a_loop_through_two_buckets_is_found_however_it_is_reached(make, bucket)
 
 def test_a_pointer_that_is_taken_back_is_obeyed(make, indexed, home, bucket) -> None:
     other, third = bucket.service.bucket(), bucket.service.bucket()
-    put(other / "x.jpg")
     put(other / "sub/y.jpg")
     put(third / "z.jpg")
     put(home / "own.jpg")
     pointer(home / "P", bucket=other.bucket)
     gallery = indexed(home, POINTER_BUCKETS=other.bucket)
     assert gallery.folder("P/sub")["items"]
+    asked = make(home, POINTER_BUCKETS=other.bucket)
+    pointer(home / "P", bucket=other.bucket, readonly="yes")
+    asked.app.put("/item?path=P/sub/y.jpg", b"{}", status=403)  # at once, whatever was cached
     pointer(home / "P", bucket=third.bucket)
     gallery.clock.now += 130
     gallery.index()
     fresh = make(home, POINTER_BUCKETS=other.bucket)
     for path in ("P", "P/sub"):
         fresh.app.get("/folders", {"path": path}, status=403)
-    fresh.app.put("/item?path=P/x.jpg", b"{}", status=403)
-    fresh.app.get("/file?path=P/x.jpg", status=403)
-    assert set(other.all_keys()) == {"x.jpg", "sub/y.jpg"}
-    asked = make(home, POINTER_BUCKETS=f"{other.bucket},{third.bucket}")
-    asked.app.put("/item?path=P/z.jpg", b"{}", status=200)
-    (third / "z.jpg.json").unlink()
-    pointer(home / "P", bucket=other.bucket, readonly="yes")
-    asked.app.put("/item?path=P/x.jpg", b"{}", status=403)  # at once, whatever was cached
-    gallery.clock.now += 130
-    gallery.index()
-    fresh = make(home, POINTER_BUCKETS=other.bucket)
-    fresh.app.put("/item?path=P/x.jpg", b"{}", status=403)
-    put(other / "sub/.nomedia", b"")
-    gallery.clock.now += 130
-    gallery.index()
-    fresh = make(home, POINTER_BUCKETS=other.bucket)
-    fresh.app.get("/folders?path=P/sub", status=404)
-    assert set(fresh.items("P")) == {"x.jpg"}
-    put(home / "P/.nomedia", b"")
-    gallery.clock.now += 130
-    gallery.index()
-    make(home, POINTER_BUCKETS=other.bucket).app.get("/folders?path=P", status=404)
+    fresh.app.put("/item?path=P/sub/y.jpg", b"{}", status=403)
+    fresh.app.get("/file?path=P/sub/y.jpg", status=403)
+    assert set(other.all_keys()) == {"sub/y.jpg"}
 
 
 def test_a_folder_of_a_host_cannot_be_pointed_to_from_a_bucket(indexed, bucket, tmp_path) -> None:

@@ -23,37 +23,25 @@ WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_s
 ITEMS = st.lists(
     st.tuples(WORDS, WORDS, st.lists(st.sampled_from(["ab", "c"]), max_size=2)), max_size=30
 )
-TERMS = st.lists(
-    st.sampled_from(
-        [
-            "a",
-            "b",
-            "ab",
-            "abc",
-            "c",
-            "cc",
-            "ba",
-            "anne",
-            "tag:ab",
-            "name:c",
-            "path:b",
-            "-c",
-            "-tag:c",
-        ]
-    ),
-    min_size=1,
-    max_size=3,
-)
+ASKED = [
+    "a",
+    "b",
+    "ab",
+    "abc",
+    "c",
+    "cc",
+    "ba",
+    "anne",
+    "tag:ab",
+    "name:c",
+    "path:b",
+    "-c",
+    "-tag:c",
+]
+TERMS = st.lists(st.sampled_from(ASKED), min_size=1, max_size=3)
 
 
-def item(
-    number: int,
-    folder: list[str],
-    name: list[str],
-    tags: list[str],
-    taken: str = "",
-    width: int = 1,
-) -> manifest.Item:
+def item(number: int, folder: list[str], name: list[str], tags: list[str], taken: str = "", width: int = 1) -> manifest.Item:  # fmt: skip
     path = Path(f"{'-'.join(folder)}/{number:02d}-{'-'.join(name)}.jpg")
     return {"path": path, "name": path.name, "type": "image/jpeg", "w": width, "h": 2, "size": 1, "hasThumb": True,
             "hasMeta": bool(tags), "rev": "1", "tags": tags, **({"takenAt": taken} if taken else {})}  # fmt: skip

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -24,7 +23,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import large
 import pytest
 from conftest import CORPUS, ROOT, Server, encode, free_port, jpeg, put, wait_for
 from PIL import Image
@@ -40,10 +38,6 @@ def fill(root: pathlib.Path, count: int, folder: str = "many") -> list[str]:
     for number, name in enumerate(names):
         os.utime(put(root / name, jpeg(seed=number % 90, width=400 + number % 7)), (1, 1))
     return names
-
-
-def temporary(root: pathlib.Path) -> list[pathlib.Path]:
-    return list(root.rglob(".lenslet-tmp-*"))
 
 
 def check_whole(root: pathlib.Path) -> None:
@@ -104,27 +98,6 @@ def test_the_index_process_runs_at_a_lower_priority_than_the_others(library) -> 
     assert os.getpriority(os.PRIO_PROCESS, index) > max(usual)
 
 
-def test_a_picture_that_cannot_be_made_is_refused_at_once(library) -> None:
-    server, root = library
-    os.utime(put(root / "broken.jpg", b"\xff\xd8\xff\xe0 not a photo"), (1, 1))
-    server.index_pid()
-    began = time.monotonic()
-    assert server.get("/thumb?path=broken.jpg", Accept="image/*")[0] == 422
-    assert server.get("/thumb?path=none.jpg", Accept="image/*")[0] == 404
-    assert time.monotonic() - began < 3
-
-
-def test_a_long_path_of_other_letters_is_served(library) -> None:
-    server, root = library
-    folder = "/".join(["é" * 100] * 10)
-    put(root / folder / "a.jpg")
-    route = urllib.parse.urlencode({"path": f"{folder}/a.jpg"})
-    assert len(route) > 4094
-    assert server.get(f"/file?{route}")[0] == 200
-    assert server.thumbnail(f"{folder}/a.jpg")[0] == 200
-    assert server.get("/file?path=" + "x" * 9000)[0] in (400, 414)
-
-
 def test_a_body_in_chunks_is_taken_and_limited(library) -> None:
     server, _ = library
     for body, wanted in ((b'{"notes": "in pieces"}', 200), (b'{"x": "' + b"y" * 300_000, 413)):
@@ -169,7 +142,7 @@ def test_term_ends_everything_promptly_in_the_middle_of_work(serve: Serve, root)
     assert server.stop() == 0
     timer.cancel()
     assert not [pid for pid in children if pathlib.Path(f"/proc/{pid}").exists()]
-    assert not temporary(root)
+    assert not list(root.rglob(".lenslet-tmp-*"))
     check_whole(root)
 
 
@@ -315,38 +288,6 @@ def test_an_edit_is_found_by_every_request_process_within_five_seconds(serve: Se
     assert totals == [1] * 20
 
 
-def test_requests_at_once_find_what_has_changed_since_the_last_one(serve, root, tmp_path) -> None:
-    """One of them reads what has changed; the others do not answer from what was known before."""
-    put(root / "one.jpg", jpeg())
-    server = serve(root, WEB_CONCURRENCY="1")
-    server.until(lambda: server.json("/search?path=/").get("total"))
-    large.make(tmp_path / "elsewhere", "many", 5_000)
-    (tmp_path / "elsewhere/many").rename(root / "many")
-    files = [root / "_rollup.json", root / "_rollup_delta.json"]
-    server.until(lambda: any(b'"many' in each.read_bytes() for each in files if each.exists()))
-    with concurrent.futures.ThreadPoolExecutor(8) as clients:
-        answers = list(clients.map(server.json, ["/timeline?path=many"] * 8))
-    totals = [sum(month["count"] for month in answer["months"]) for answer in answers]
-    assert totals == [5_000] * 8
-
-
-def test_the_processes_that_decode_wait_for_the_first_photo_not_it_for_them(
-    serve: Serve, root
-) -> None:
-    """Starting one takes 0.1 s, which the first thumbnail of a new folder would take longer."""
-    fill(root, 1)
-    server = serve(root, WORKER_THREADS="2")
-    server.until(lambda: server.json("/health")["status"] == "ok")
-    server.stop()
-    server = serve(root, WORKER_THREADS="2")  # has nothing to decode
-    server.until(lambda: server.json("/health")["status"] == "ok")
-    tasks = pathlib.Path(f"/proc/{server.index_pid()}/task").glob("*/children")
-    children = " ".join(task.read_text() for task in tasks).split()
-    commands = [pathlib.Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
-    decoding = [command for command in commands if b"images/decoder.py" in command]
-    assert len(decoding) == min(2, os.cpu_count() or 1)
-
-
 def test_an_image_that_kills_its_reader_is_quarantined_alone(serve: Serve, root) -> None:
     """If the process that decodes it dies, it is tried once more, and the others go on."""
     big = Image.new("L", (16_000, 9_000))
@@ -385,15 +326,9 @@ def decoder_of(photo: pathlib.Path) -> int:
 
 @pytest.mark.parametrize(
     ("name", "value", "command"),
-    [
-        ("PORT", "http", SERVE),
-        ("HOST", "no such host", GUNICORN),
-        ("ROOT_PATH", "/no/such/folder", WORKER),
-        ("API_TOKEN", "s3cret", GUNICORN),
-        ("STATE_DIR", "state", SERVE),
-        ("PAGE_SIZE", "0", WORKER),
-    ],
-)
+    [("PORT", "http", SERVE), ("HOST", "no such host", GUNICORN), ("ROOT_PATH", "/no/such/folder", WORKER),
+     ("API_TOKEN", "s3cret", GUNICORN), ("STATE_DIR", "state", SERVE), ("PAGE_SIZE", "0", WORKER)],
+)  # fmt: skip
 def test_a_bad_setting_stops_the_start_with_one_line(root, tmp_path, name, value, command) -> None:
     refused = ended(root, tmp_path, command, **{name: value})
     assert refused.returncode == 1
@@ -462,23 +397,6 @@ def test_a_root_that_this_user_cannot_read_is_named_with_what_to_do(tmp_path, cl
         (tmp_path / closed).chmod(0o755)
 
 
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
-def test_a_root_that_loses_its_rights_ends_no_process(root, tmp_path) -> None:
-    put(root / "a.jpg")
-    log, port = tmp_path / "log", str(free_port())
-    limits = [] if os.geteuid() else ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
-    words = [*limits, sys.executable, *SERVE, str(root), "--port", port]
-    with started(words, log, SCAN_SECONDS="1"):
-        wait_for(lambda: (root / "a.jpg.thumbnail").exists())
-        root.chmod(0)
-        try:
-            wait_for(lambda: "Permission denied" in log.read_text())
-        finally:
-            root.chmod(0o755)
-        wait_for(lambda: "this is over: " in log.read_text())
-    assert "Traceback" not in log.read_text()
-
-
 @pytest.fixture
 def checkout(tmp_path) -> pathlib.Path:
     """A folder with `gunicorn.conf.py`, and so with a `.env`."""
@@ -512,58 +430,6 @@ def test_a_reload_loses_neither_the_token_nor_the_address(serve: Serve, root, ch
         reload(server)
         server.until(lambda: server.get("/folders")[0] == 401)
         server.until(lambda said=said: said in server.log.read_text())
-
-
-def test_a_strangers_folder_shows_nothing_else_when_it_is_served(serve: Serve, root) -> None:
-    """Its `.env` is not read, also if the service is started there."""
-    put(root / "a.jpg")
-    (root / ".env").write_text("CORS_ORIGINS=https://evil.example\nALLOWED_HOSTS=evil.example\n")
-    server = serve(pathlib.Path("."), cwd=str(root))
-    server.until(lambda: server.get("/file?path=a.jpg")[0] == 200)
-    assert server.get("/file?path=a.jpg", Host="evil.example")[0] == 421
-
-
-def test_files_of_any_year_are_served(serve: Serve) -> None:
-    """Some disks keep years that no calendar of a computer has, and a broken clock writes them."""
-    years = {"0.jpg": -(10**11), "1600.jpg": -11676096000, "1969.jpg": -1, "2263.jpg": 9246182400,
-             "9999.jpg": 253402300799, "10000.jpg": 253402300800, "500000.jpg": 15_778_463_000_000}  # fmt: skip
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        root = pathlib.Path(folder)
-        for name, seconds in years.items():
-            os.utime(put(root / name), (seconds, seconds))
-            assert (root / name).stat().st_mtime_ns == seconds * 10**9
-        server = serve(root)
-        server.until(lambda: server.json("/search?q=jpg").get("total") == len(years))
-        for name in years:
-            assert server.thumbnail(name)[0] == 200
-            for route in ("item", "preview", "file", "files"):
-                where = f"/files/{name}" if route == "files" else f"/{route}?path={name}"
-                assert server.get(where)[0] == 200, where
-            data = (root / name).read_bytes()
-            assert server.get(f"/file?path={name}", Range="bytes=0-9") == (206, data[:10])
-            with_date = {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}
-            status = 304 if years[name] <= 0 else 200  # in HTTP nothing is older than 1970
-            assert server.get(f"/file?path={name}", **with_date)[0] == status
-            assert server.request("PUT", f"/item?path={name}", {"tags": ["odd"]})[0] == 200
-        last = {"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"}
-        assert server.get("/file?path=9999.jpg", **last)[0] == 304
-        server.until(lambda: server.json("/search?q=tag:odd&sort=date").get("total") == len(years))
-        assert len(server.json("/folders")["items"]) == len(years)
-        assert server.json("/health")["status"] == "ok"
-        assert "Traceback" not in server.log.read_text()
-        server.stop()
-
-
-@pytest.mark.parametrize("command", [WORKER, ["-m", "lenslet", "worker"]])
-def test_a_worker_indexes_alone_and_stops_when_told(root, tmp_path, command) -> None:
-    fill(root, 4)
-    environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
-    worker = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environ)
-    try:
-        wait_for(lambda: len(list(root.rglob("*.thumbnail"))) == 4)
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
 
 
 def test_a_worker_beside_request_processes_makes_what_they_ask_for(
@@ -643,144 +509,8 @@ def test_only_what_is_needed_is_imported(root, tmp_path) -> None:
     assert told.splitlines()[-1] == "0 set() []"
 
 
-def test_more_clients_than_files_may_be_open_end_no_process(root, tmp_path, monkeypatch) -> None:
-    put(root / "x.jpg")
-    limited = tmp_path / "python"
-    limited.write_text(f'#!/bin/sh\nulimit -n 512\nexec {sys.executable} "$@"')
-    limited.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(limited))
-    server = Server(root, tmp_path, WEB_CONCURRENCY="1")
-    try:
-        server.index_pid()
-        workers = server.workers()
-        with contextlib.ExitStack() as idle:
-            for _ in range(600):
-                idle.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
-            time.sleep(2)
-        server.until(lambda: server.get("/health/live")[0] == 200)
-        assert server.workers() == workers
-        assert "Too many open files" not in server.log.read_text()
-    finally:
-        server.stop()
-
-
 def shown(server: Server, path: str) -> tuple[int, float]:
     """Asks for a thumbnail as an `<img>` does: its status, and after how many seconds it came."""
     began = time.monotonic()
     status, _ = server.get("/thumb?" + urllib.parse.urlencode({"path": path}), Accept="image/*")
     return status, time.monotonic() - began
-
-
-def test_a_thumbnail_of_a_growing_image_comes_when_it_has_grown(serve: Serve, root) -> None:
-    server = serve(root, SCAN_SECONDS="0")
-    server.index_pid()
-    data = jpeg(800, 600)
-    path = put(root / "slow.jpg", data[:1000])
-    ended = list[float]()
-
-    def grow() -> None:
-        for begin in range(1000, len(data), len(data) // 4):
-            time.sleep(0.7)
-            with path.open("ab") as file:
-                file.write(data[begin : begin + len(data) // 4])
-        ended.append(time.monotonic())
-
-    grower = threading.Thread(target=grow)
-    grower.start()
-    status, _ = shown(server, "slow.jpg")
-    grower.join()
-    assert status == 200 and 1 < time.monotonic() - ended[0] < 3.5
-    with Image.open(path) as image:
-        image.load()
-
-
-SOMEBODY = "12345"  # a user who is not root, whom no limit of tasks concerns
-
-
-@pytest.fixture
-def as_somebody(root, tmp_path, monkeypatch) -> None:
-    """The service runs as a user who may have a limit of tasks, and still read all files."""
-    if os.geteuid() != 0:
-        return
-    if not shutil.which("setpriv"):
-        pytest.skip("setpriv is not installed")
-    os.chown(root, int(SOMEBODY), -1)
-    may = "--inh-caps=-all,+dac_override --ambient-caps=-all,+dac_override"
-    user = f"--reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups {may}"
-    program = tmp_path / "python"
-    program.write_text(f'#!/bin/sh\nexec setpriv {user} {sys.executable} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-
-
-def allow_tasks(pids: set[int], allowed: bool) -> None:
-    """Lets processes start threads and processes, or not."""
-    program = "import resource, sys\n"
-    program += "most = resource.getrlimit(resource.RLIMIT_NPROC)[1]\n"
-    program += "for pid in sys.argv[2:]:\n"
-    program += "    limits = most if sys.argv[1] == 'True' else 0, most\n"
-    program += "    resource.prlimit(int(pid), resource.RLIMIT_NPROC, limits)"
-    command = [sys.executable, "-c", program, str(allowed), *map(str, pids)]
-    subprocess.run(command, check=True)
-
-
-def decoders(server: Server) -> set[int]:
-    """The processes of the index process that read images."""
-    pid = server.index_pid()
-    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
-    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
-
-
-def check_log(server: Server, *wanted: str) -> None:
-    """Each problem is said once by a process, without a traceback."""
-    log = server.log.read_text()
-    assert "Traceback" not in log, log
-    for text in wanted:
-        assert 1 <= log.count(text) <= 2, log
-
-
-def test_images_are_read_as_soon_as_processes_can_be_started_again(
-    serve, root, as_somebody
-) -> None:
-    os.utime(put(root / "photo.jpg"), (1, 1))
-    server = serve(root, SCAN_SECONDS="0", WORKER_THREADS="1")
-    index = server.index_pid()
-    allow_tasks({index}, False)
-    for pid in server.until(lambda: len(found := decoders(server)) >= 1 and found):
-        os.kill(pid, signal.SIGKILL)
-    assert server.get("/thumb?path=photo.jpg")[0] == 202
-    server.until(lambda: "a limit of tasks?" in str(server.json("/health")["reasons"]))
-    allow_tasks({index}, True)
-    server.until(lambda: server.json("/health")["status"] == "ok", 10)
-    assert server.thumbnail("photo.jpg", 10)[0] == 200
-    check_log(server)
-    assert server.index_pid() == index
-
-
-@pytest.mark.slow
-def test_each_thread_that_searches_does_not_keep_memory_of_its_own(root, tmp_path) -> None:
-    """One reads the manifest that changed, and it is another one each time."""
-    for number in range(1500):
-        put(root / f"a/{number}.jpg", jpeg(8, 6))
-    server = Server(root, tmp_path, WEB_CONCURRENCY="1", WEB_THREADS="16", SCAN_SECONDS="1")
-    try:
-        server.until(lambda: server.json("/search?q=jpg").get("more"))
-        server.until(lambda: server.json("/health/workers").get("backlog") == 0)
-        (request,) = server.workers() - {server.index_pid()}
-
-        def edit(number: int) -> None:
-            server.request("PUT", f"/item?path=a/{number}.jpg", {"tags": [f"t{number}"]})
-            server.until(lambda: server.json(f"/search?q=tag:t{number}")["total"] == 1)
-
-        edit(0)
-        before = anonymous_megabytes(request)
-        for number in range(1, 25):
-            edit(number)
-        assert anonymous_megabytes(request) - before < 12
-    finally:
-        server.stop()
-
-
-def anonymous_megabytes(pid: int) -> float:
-    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    return int(dict(line.split()[:2] for line in lines)["Pss_Anon:"]) / 1024

@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from buckets import Layered
-from conftest import environ_of, put, tree, wait_for
+from conftest import environ_of, put, tree
 
 from lenslet import config
 from lenslet.errors import (
@@ -210,27 +209,6 @@ def test_a_file_larger_than_the_limit_is_not_read(files: Tree) -> None:
         files.read(Path("a/one.txt"), limit=2)
 
 
-def test_a_manifest_held_in_memory_is_what_its_file_is_now(root: pathlib.Path) -> None:
-    files, path = LocalTree(str(root)), Path("a/_index.json")
-    files.cache = DocumentCache(1000)
-    for number, data in enumerate((b"first", b"other", b"longer")):
-        put(root / path, data)
-        os.utime(root / path, (number, number))
-        wait_for(lambda: files.stat(path).settled(time.time_ns()))
-        assert [files.read(path)[0] for _ in range(2)] == [data, data]
-    assert files.read(path)[0] is files.read(path)[0]
-    (root / path).unlink()
-    with pytest.raises(NotFound):
-        files.read(path)
-
-
-def test_a_manifest_just_written_is_not_held_for_it_may_change_unseen(root: pathlib.Path) -> None:
-    files, path = LocalTree(str(root)), Path("_index.json")
-    files.cache = DocumentCache(1000)
-    put(root / path, b"first")
-    assert files.read(path)[0] is not files.read(path)[0]
-
-
 def test_an_update_sees_what_is_there_and_replaces_it(files: Tree) -> None:
     seen = []
 
@@ -415,9 +393,3 @@ def test_a_text_is_found_where_it_comes_next_in_a_range(tmp_path: pathlib.Path, 
         for start, end in itertools.product((0, before, before + 1, len(data) + 1), ends):
             there = data.find(wanted, start, end)
             assert find(mapped, wanted, start, end) == find(data, wanted, start, end) == there
-
-
-def test_nothing_is_found_in_an_empty_text(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "text").touch()
-    with (tmp_path / "text").open("rb") as file:
-        assert find(map_file(file.fileno()), b"a", 0, 0) == -1

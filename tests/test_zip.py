@@ -31,15 +31,13 @@ BORDER = 2**31 - 1  # what fits the fields of `zipfile` without its ZIP64
 
 
 @pytest.fixture
-def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
+def gallery(indexed: Make, root: pathlib.Path) -> Gallery:
     """Two photos and a broken one in `2024/wedding`, one below it and one beside it, indexed."""
     for number, name in enumerate(("img2.jpg", "img10.jpg", "deep/été.jpg")):
         put(root / "2024/wedding" / name, jpeg(seed=number))
     put(root / "2024/wedding/img3.jpg", BROKEN_JPEG)
     put(root / "2024/a.jpg", jpeg(seed=9))
-    gallery = make_gallery(PAGE_SIZE="2")
-    gallery.index()
-    return gallery
+    return indexed(PAGE_SIZE="2")
 
 
 def zipped(answer: Any) -> dict[str, bytes]:
@@ -146,12 +144,11 @@ def test_head_has_the_length_and_opens_no_image(gallery: Gallery, root) -> None:
     [(1_700_000_001, 1_700_000_001), (-5, 315_532_800), (2**33, 2**31 - 1)],
 )
 def test_the_time_of_an_image_is_kept_to_the_second(
-    make_gallery: Make, root, seconds: int, kept: int
+    indexed: Make, root, seconds: int, kept: int
 ) -> None:
     """From 1980 to 2038, which is what ZIP has room for."""
     os.utime(put(root / "f/a.jpg"), (seconds, seconds))
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     with zipfile.ZipFile(io.BytesIO(gallery.app.get("/zip?path=f").body)) as found:
         (info,) = found.infolist()
     assert struct.unpack("<2HBl", info.extra) == (0x5455, 5, 1, kept)
@@ -177,15 +174,14 @@ def test_a_folder_that_is_not_indexed_yet_answers_202(gallery: Gallery, root) ->
     assert list(zipped(gallery.app.get(answer.json["poll"]))) == ["new/deep/b.jpg"]
 
 
-def test_pointers_are_followed_but_not_around(make_gallery: Make, root) -> None:
+def test_pointers_are_followed_but_not_around(indexed: Make, root) -> None:
     put(root / "art/one.jpg")
     put(root / "art/deep/two.jpg")
     point(root / "all/C", "art")
     point(root / "all/broken", "nowhere")
     point(root / "all/around", "all")
     put(root / "all/three.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     found = zipped(gallery.app.get("/zip?path=all&recursive=true"))
     assert list(found) == ["all/three.jpg", "all/C/one.jpg", "all/C/deep/two.jpg"]
     gallery.app.get("/zip?path=all/around", status=508)
@@ -195,11 +191,10 @@ def test_pointers_are_followed_but_not_around(make_gallery: Make, root) -> None:
 FORGED = ["", ".", "..", "../outside", "a/../..", "a//", "sub/../sub", "\\u0000", "x\\\\y"]
 
 
-def test_a_forged_manifest_leads_nowhere_else(make_gallery: Make, root, tmp_path) -> None:
+def test_a_forged_manifest_leads_nowhere_else(indexed: Make, root, tmp_path) -> None:
     put(tmp_path / "outside/secret.jpg")
     put(root / "sub/a.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     forged = ",".join(f'{{"name":"{name}","kind":"branch"}}' for name in FORGED)
     for folder in (root, root / "sub"):
         text = (folder / "_index.json").read_text().replace('"dirs":[', f'"dirs":[{forged},')
@@ -225,12 +220,11 @@ def spoil(path: Any, how: str) -> None:
 
 @everywhere
 @pytest.mark.parametrize("how", ["missing", "shorter", "another"])
-def test_an_image_that_has_changed_ends_the_connection(make_gallery: Make, root, how) -> None:
+def test_an_image_that_has_changed_ends_the_connection(indexed: Make, root, how) -> None:
     put(root / "f/1.jpg", LONG)
     put(root / "f/2.jpg")
     put(root / "f/3.jpg")
-    gallery = make_gallery()
-    gallery.index()
+    gallery = indexed()
     spoil(root / "f/2.jpg", how)
     with pytest.raises(ConnectionResetError):
         gallery.app.get("/zip?path=f")
@@ -240,34 +234,6 @@ def test_an_image_that_has_changed_ends_the_connection(make_gallery: Make, root,
     assert "Content-Disposition" not in refused.headers
     gallery.settle()  # the first to meet it has had the folder looked at
     assert "f/3.jpg" in zipped(gallery.app.get("/zip?path=f"))
-
-
-def test_edits_during_a_download_do_not_end_it(gallery: Gallery, root) -> None:
-    put(root / "f/1.jpg", LONG)
-    put(root / "f/2.jpg")
-    gallery.index()
-    answer = gallery.app.get("/zip?path=f", headers={"Host": "localhost:80"})
-    iterator = gallery.app.app(
-        {**answer.request.environ, "wsgi.input": io.BytesIO()}, lambda *_: None
-    )
-    parts = iter(iterator)
-    body = [next(parts)]
-    gallery.app.put_json("/item?path=f/2.jpg", {"tags": ["beach"]})
-    put(root / "f/0.jpg")
-    gallery.index()
-    body += parts
-    iterator.close()
-    assert b"".join(body) == answer.body
-
-
-def test_a_store_that_is_away_answers_503(make_gallery: Make, ours, make) -> None:
-    put(ours / "f/a.jpg")
-    gallery = make(ours)
-    gallery.index()
-    ours.service.fault("GET", "a.jpg", 503, "SlowDown")
-    assert gallery.app.get("/zip?path=f", status=503).headers["Retry-After"]
-    ours.service.reset()
-    assert list(zipped(gallery.app.get("/zip?path=f"))) == ["f/a.jpg"]
 
 
 # Archives of any size
@@ -303,11 +269,8 @@ def test_the_length_is_known_before(files: dict[str, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "sizes",
-    [[BORDER - 300, 3], [BORDER - 1, 3], [BORDER // 1.05 + 1], [BORDER, 3], [2 * BORDER, 3], [1] * 65_535],
-)  # fmt: skip
-def test_large_archives_are_whole(tmp_path: pathlib.Path, sizes: list[float]) -> None:
+@pytest.mark.parametrize("sizes", [[BORDER - 1, 3], [BORDER, 3], [1] * 65_535])
+def test_large_archives_are_whole(tmp_path: pathlib.Path, sizes: list[int]) -> None:
     names, zeros = [f"{number}.jpg" for number in range(len(sizes))], bytes(1 << 20)
     whole = [int(size) for size in sizes]
     with (tmp_path / "a.zip").open("wb") as file:

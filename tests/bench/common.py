@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime as dt
-import io
 import os
 import pathlib
-import platform
 import re
 import shutil
 import signal
@@ -15,12 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +29,19 @@ CHECKOUT = HERE.parent.parent
 WORDS = ["beach", "sunset", "harbour", "mountain", "river", "city", "night", "winter", "summer",
          "garden", "portrait", "wedding", "birthday", "family", "dog", "cat", "boat", "train",
          "castle", "bridge"]  # fmt: skip
-CAMERAS = [{"camera": "FUJIFILM X-T5", "lens": "XF35mmF1.4 R"},
-           {"camera": "Canon EOS R6", "lens": "RF24-105mm F4 L IS USM"},
-           {"camera": "Apple iPhone 14", "lens": "iPhone 14 back dual wide camera 5.7mm f/1.5"}]  # fmt: skip
-_PACKAGES = ("pillow", "pyvips", "pyvips-binary", "falcon", "gunicorn", "orjson", "blake3")
-
+_PACKAGES = ("pillow", "falcon", "gunicorn", "orjson", "blake3")
 
 os.environ.setdefault("WEB_CONCURRENCY", "2")
+
+
+def options(about: str | None, **defaults: int) -> argparse.Namespace:
+    """What the command line says; prints the machine."""
+    parser = argparse.ArgumentParser(description=about)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    found = parser.parse_args()
+    machine()
+    return found
 
 
 @contextlib.contextmanager
@@ -60,17 +64,11 @@ def corpus(name: str) -> list[pathlib.Path]:
 
 def picture(width: int, height: int, seed: int) -> Image.Image:
     """A picture with detail of every size, as photos have it: 1/f noise in three colours."""
-    chance = np.random.default_rng(seed)
-    rows = np.fft.fftfreq(height)[:, None]
-    columns = np.fft.rfftfreq(width)[None, :]
+    rows, columns = np.fft.fftfreq(height)[:, None, None], np.fft.rfftfreq(width)[None, :, None]
     falling = 1 / np.maximum(np.hypot(rows, columns), 1 / max(width, height)) ** 1.5
-
-    def layer() -> np.ndarray:
-        noise = np.fft.rfft2(chance.standard_normal((height, width))) * falling
-        found = np.fft.irfft2(noise, (height, width))
-        return found / found.std()
-
-    light, tint, warmth = layer(), layer(), layer()
+    noise = np.random.default_rng(seed).standard_normal((height, width, 3))
+    found = np.fft.irfft2(np.fft.rfft2(noise, axes=(0, 1)) * falling, (height, width), axes=(0, 1))
+    light, tint, warmth = np.moveaxis(found / found.std(), 2, 0)
     layers = np.stack([light + 0.3 * warmth, light + 0.2 * tint, light - 0.3 * warmth], axis=-1)
     return Image.fromarray(np.clip(128 + 52 * layers, 0, 255).astype(np.uint8))
 
@@ -81,8 +79,7 @@ def pictures(folder: pathlib.Path, count: int, size: tuple[int, int], suffix: st
     width, height = size
     large = [picture(2 * width, 2 * height, seed) for seed in range(4)]
     for number in range(count):
-        step = number // len(large)
-        x, y = step * 37 % (width + 1), step * 53 % (height + 1)
+        x, y = number * 37 % (width + 1), number * 53 % (height + 1)
         image = large[number % len(large)].crop((x, y, x + width, y + height))
         image.save(folder / f"img{number:05d}{suffix}", quality=85)
 
@@ -111,36 +108,24 @@ class Cost:
     """What a command cost: wall and CPU seconds, and the most private memory it had, in MB."""
 
     def __init__(self, command: Sequence[str], **environ: str) -> None:
-        begun = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **environ},
-            cwd=CHECKOUT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        ended = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(process.pid, ended))
-        self.megabytes = 0.0
-        watch.start()
-        assert process.stdout
-        self.output = process.stdout.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
+        begun, self.megabytes = time.monotonic(), 0.0
+        none = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        environ = {**os.environ, **environ}
+        process = subprocess.Popen(command, env=environ, cwd=CHECKOUT, **none)
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            with contextlib.suppress(OSError, KeyError):
+                self.megabytes = max(self.megabytes, private_megabytes(process.pid))
+            time.sleep(0.02)
         self.seconds = time.monotonic() - begun
-        process.returncode = self.status = os.waitstatus_to_exitcode(status)
-        process.stdout.close()
-        ended.set()
-        watch.join()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{command} ended with {process.returncode}")
         self.cpu = usage.ru_utime + usage.ru_stime
 
-    def _watch(self, pid: int, ended: threading.Event) -> None:
-        while not ended.wait(0.05):
-            with contextlib.suppress(OSError, KeyError):
-                self.megabytes = max(self.megabytes, private_megabytes(pid))
 
-
-def lenslet(command: str, folder: pathlib.Path, **environ: str) -> Cost:
-    return Cost([sys.executable, "-m", "lenslet.run.cli", command, str(folder)], **environ)
+def index(folder: pathlib.Path, **environ: str) -> Cost:
+    return Cost([sys.executable, "-m", "lenslet.run.cli", "index", str(folder)], **environ)
 
 
 def private_megabytes(pid: int) -> float:
@@ -167,27 +152,19 @@ class Service:
         **environ: str,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        environ = {"ROOT_PATH": str(root), "PORT": str(port), **environ}
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
+        environ = {**os.environ, "ROOT_PATH": str(root), "PORT": str(port), **environ}
         self._begun = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *more],
-            env={**os.environ, **environ},
-            cwd=cwd,
-            stdout=self.log,
-            stderr=self.log,
-        )
+        command = [sys.executable, "-m", "gunicorn", *more]
+        self.process = subprocess.Popen(command, env=environ, cwd=cwd)
 
     def started(self, route: str) -> float:
         """Seconds from the start until a route answers 200."""
-        pause = 0.005
         while self.process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(self.url + route) as answer:
                 if answer.status == 200:
                     return time.monotonic() - self._begun
-            time.sleep(pause)
-        self.log.seek(0)
-        raise SystemExit(self.log.read().decode())
+            time.sleep(0.005)
+        raise SystemExit("gunicorn did not start")
 
     def pids(self) -> list[int]:
         children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
@@ -199,7 +176,6 @@ class Service:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
-        self.log.close()
 
 
 @contextlib.contextmanager
@@ -259,7 +235,8 @@ def links(root: pathlib.Path, count: int, folders: int) -> list[str]:
         folder = f"{2000 + number // 25}/{number % 25:02d}-{word}-{other}"
         (root / folder).mkdir(parents=True)
         for item in range(number * count // folders, (number + 1) * count // folders):
-            paths.append(f"{folder}/IMG_{item:07d}-{WORDS[item * 13 % 20]}.jpg")
+            day = f"{2000 + number // 25}{1 + item % 12:02d}{1 + item % 28:02d}"
+            paths.append(f"{folder}/IMG_{day}_{item:06d}-{WORDS[item * 13 % 20]}.jpg")
             os.link(source / f"{item % 100}.jpg", root / paths[-1])
     return paths
 
@@ -286,8 +263,6 @@ def until(what: Callable[[], Any], seconds: float = 600.0, pause: float = 0.02) 
 def percentiles(values: Iterable[float]) -> tuple[float, float, float]:
     """p50, p95 and p99."""
     ordered = sorted(values)
-    if len(ordered) == 1:
-        return ordered[0], ordered[0], ordered[0]
     cuts = statistics.quantiles(ordered, n=100, method="inclusive")
     return cuts[49], cuts[94], cuts[98]
 
@@ -308,22 +283,6 @@ def _shown(cell: object) -> str:
 
 def machine() -> None:
     """Print the machine and the versions of what is measured."""
-    named = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    model = named[1] if named else platform.machine()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    found = [f"Python {platform.python_version()}"]
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{name} {version(name)}")
-    on = f"{os.cpu_count()} cores, {model}, {memory:.0f} GB"
-    print(f"{dt.date.today()}: {on}; {', '.join(found)}")
-
-
-def webp(image: Image.Image, quality: int) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "WEBP", quality=quality, method=2)
-    return out.getvalue()
-
-
-def decoded(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    (model, *_) = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    print(f"{dt.date.today()}: {os.cpu_count()} cores, {model}, {versions}")

@@ -6,16 +6,7 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
-THREADS = os.cpu_count() or 1
-
-
-def _each(folder: str, one: Callable[[pathlib.Path], object]) -> None:
-    with ThreadPoolExecutor(THREADS) as threads:
-        for _ in threads.map(one, sorted(pathlib.Path(folder).iterdir())):
-            pass
 
 
 def vips(folder: str) -> None:
@@ -27,18 +18,8 @@ def vips(folder: str) -> None:
         data = image.webpsave_buffer(Q=70, effort=2, keep="none")
         pathlib.Path(f"{path}.vips").write_bytes(data)
 
-    _each(folder, one)
-
-
-def pixels(folder: str) -> None:
-    """Do Lenslet's own decoding, scaling and encoding, and nothing else: the limit of Pillow."""
-    from lenslet.images import pixels
-
-    def one(path: pathlib.Path) -> None:
-        with path.open("rb") as file:
-            pixels.render(file, long_edge=256, quality=70, max_pixels=150_000_000)
-
-    _each(folder, one)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(one, sorted(pathlib.Path(folder).iterdir())))
 
 
 def bare() -> object:
@@ -78,4 +59,4 @@ def replace(name: str, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    {"vips": vips, "pixels": pixels}[sys.argv[1]](sys.argv[2])
+    vips(sys.argv[1])
