@@ -10,7 +10,6 @@ import orjson
 from lenslet import times
 from lenslet.paths import Path
 from lenslet.search.query import Page
-from lenslet.web import scope
 from lenslet.web.answers import send
 from lenslet.web.parameters import path_param
 from lenslet.web.scope import Guests
@@ -31,7 +30,7 @@ class Feed(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, query = path_param(req), query_param(req)
         page = Page(limit=_ENTRIES, sort="added", descending=True)
-        found = self.service.search.find(query, path, page, wordless=scope.hides_words(req))
+        found = self.service.search.find(query, path, page)
         items = list(map(orjson.loads, found.items))
         root = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         feed = ElementTree.Element("feed", xmlns=_ATOM)

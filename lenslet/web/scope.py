@@ -87,12 +87,6 @@ def shown_error(error: LensletError) -> LensletError:
     return NotFound(_NOT_SHOWN)
 
 
-def hides_words(req: falcon.Request) -> bool:
-    """True if a client must not know what people write about photos."""
-    link: Link | None = req.context.link
-    return link is not None and not link.words
-
-
 def shown_item(link: Link, item: dict[str, Any]) -> dict[str, Any]:
     """Returns what a link shows of an item."""
     return _only(_ITEM | _WORDS if link.words else _ITEM, item)

@@ -9,7 +9,8 @@ from lenslet import times
 from lenslet.errors import BadRequest
 from lenslet.index.messages import Rebuild
 from lenslet.paths import ROOT
-from lenslet.search.query import SUGGESTED, Page
+from lenslet.search.format import SUGGESTED
+from lenslet.search.query import Page
 from lenslet.web import scope
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
@@ -36,8 +37,7 @@ class Search(Resource):
         if page.limit + page.offset > LAST_ITEM:
             raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
-        wordless = scope.hides_words(req)
-        found = self.service.search.find(query, below, page, wordless=wordless)
+        found = self.service.search.find(query, below, page)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
         items = found.items
         if link := req.context.link:
@@ -53,8 +53,7 @@ class Timeline(Resource):
     guests = Guests.SEARCH
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wordless = scope.hides_words(req)
-        found = self.service.search.timeline(query_param(req), path_param(req), wordless=wordless)
+        found = self.service.search.timeline(query_param(req), path_param(req))
         tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
         months = sorted(filter(None, +found.counts), reverse=True)
         future = [month for month in months if month > tomorrow]

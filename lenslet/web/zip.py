@@ -30,7 +30,7 @@ from lenslet.search.query import Page
 from lenslet.storage.local import Scratch
 from lenslet.storage.text import Text
 from lenslet.storage.tree import Stat
-from lenslet.web import archive, scope
+from lenslet.web import archive
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
@@ -67,7 +67,7 @@ class Zip(Resource):
         folder, query = path_param(req), query_param(req)
         recursive = choice_param(req, "recursive", ("false", "true"))
         if query.strip():
-            found = iter(self._found(query, folder, wordless=scope.hides_words(req)))
+            found = iter(self._found(query, folder))
             self._send(req, resp, found, folder, folder.name or _UNNAMED, "")
             return
         location = self.service.library.locator.folder(folder)
@@ -87,10 +87,10 @@ class Zip(Resource):
         above = Path(os.path.commonpath([path.parent for path in wanted]))
         self._send(req, resp, self._selected(wanted), above, above.name or _UNNAMED, "")
 
-    def _found(self, query: str, folder: Path, *, wordless: bool) -> list[Entry]:
+    def _found(self, query: str, folder: Path) -> list[Entry]:
         """Returns the images that a query finds below a folder; `Invalid` if they are too many."""
         page = Page(limit=MAX_PATHS + 1)
-        found = self.service.search.find(query, folder, page, wordless=wordless).items
+        found = self.service.search.find(query, folder, page).items
         if len(found) > MAX_PATHS:
             raise Invalid("q", f"finds more than {MAX_PATHS} images")
         return [_entry(orjson.loads(item)) for item in found]

@@ -22,7 +22,7 @@ import urllib.request
 
 import common
 
-from lenslet.search.rollup import fold
+from lenslet.search.format import fold
 
 PORT, FOLDERS = 7175, 500
 C = {**os.environ, "LC_ALL": "C"}

@@ -85,7 +85,7 @@ def measured(words: bool) -> list[list[object]]:
 
 def fill(root: pathlib.Path, photos: int, day: int, *, words: bool = False) -> None:
     """Writes a rollup, and the manifests of the folders that have changed since."""
-    tree, chance = LocalTree(str(root)), random.Random(1)
+    tree = LocalTree(str(root))
     (root / "any").mkdir(parents=True)
     cache = LocalTree(str(root.with_name("made")), private=True)
     folders = sorted(
@@ -94,7 +94,7 @@ def fill(root: pathlib.Path, photos: int, day: int, *, words: bool = False) -> N
     each = photos // FOLDERS
 
     def manifest(folder: Path) -> Manifest:
-        number = folders.index(folder)
+        number, chance = folders.index(folder), random.Random(folder)  # the same each time
         items = [photo(folder, number * each + n, chance, day) for n in range(each)]
         for n, item in enumerate(items if words else ()):
             item.update(written(number * each + n))
