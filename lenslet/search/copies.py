@@ -1,6 +1,6 @@
 """A host's copy of the rollup, in its cache: the items, a folded line for each, counts of terms.
 
-Its three files are named by the rollup's id: `ID.json`, `ID.FORM.lines` and `ID.FORM.terms`.
+Its three files are named by the rollup's id and `FORM`: `ID.6.json`, `ID.6.lines`, `ID.6.terms`.
 """
 
 import contextlib
@@ -41,16 +41,8 @@ _BLANK |= dict.fromkeys(("title", "caption", "camera", "lens"), "")
 _TYPES = {"path": str} | {key: type(value) for key, value in _BLANK.items()}
 
 
-def items_file(key: str) -> Path:
-    return Path(f"{key}.json")
-
-
-def _lines_file(key: str) -> Path:
-    return Path(f"{key}.{FORM}.lines")
-
-
-def _terms_file(key: str) -> Path:
-    return Path(f"{key}.{FORM}.terms")
+def file_of(key: str, kind: str) -> Path:
+    return Path(f"{key}.{FORM}.{kind}")
 
 
 # Making a copy
@@ -68,7 +60,7 @@ def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
         first = file.read(HEAD_BYTES)
         rollup_id = str(parse_head(first)["id"])
         rest = iter(partial(file.read, CHUNK), b"")
-        cache.write(items_file(rollup_id), lambda: itertools.chain((first,), rest))
+        cache.write(file_of(rollup_id, "json"), lambda: itertools.chain((first,), rest))
     fold_copy(cache, rollup_id)
     return rollup_id
 
@@ -76,8 +68,8 @@ def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
 def _has_copy(cache: Tree, key: str) -> bool:
     """True if the three files are there, and not empty as after a crash."""
     try:
-        cache.stat(_terms_file(key))  # may be empty
-        return all(cache.stat(file(key)).size for file in (items_file, _lines_file))
+        cache.stat(file_of(key, "terms"))  # may be empty
+        return all(cache.stat(file_of(key, kind)).size for kind in ("json", "lines"))
     except NotFound:
         return False
 
@@ -88,17 +80,17 @@ def fold_copy(cache: Tree, key: str) -> None:
 
     def lines() -> Iterator[bytes]:
         yield b"\n"
-        with cache.open(items_file(key))[0] as file:
+        with cache.open(file_of(key, "json"))[0] as file:
             for position, item in _items_of(file):
                 terms.add(item)
                 yield folded_line(item, position)
 
     try:
-        cache.write(_lines_file(key), lines)
+        cache.write(file_of(key, "lines"), lines)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        cache.delete(items_file(key))
+        cache.delete(file_of(key, "json"))
         raise NotFound("The rollup is nonsense.") from error
-    cache.write(_terms_file(key), terms.encode())
+    cache.write(file_of(key, "terms"), terms.encode())
 
 
 def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
@@ -116,7 +108,7 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
 
 def empty_copy(cache: Tree) -> str:
     """Makes a copy of a rollup without items, and returns its key."""
-    cache.write(items_file(_EMPTY), lambda: encode_rollup(_EMPTY, (), {}))
+    cache.write(file_of(_EMPTY, "json"), lambda: encode_rollup(_EMPTY, (), {}))
     fold_copy(cache, _EMPTY)
     return _EMPTY
 
@@ -131,7 +123,7 @@ def forget_copies(cache: Tree, key: str, drop: str = "") -> None:
         found = cache.listing(ROOT)
         cache.sweep(ROOT, found.leftovers)
         before = time.time_ns() - int(_MAKING_SECONDS * 1e9)
-        if current := found.files.get(items_file(key)):
+        if current := found.files.get(file_of(key, "json")):
             before = max(before, current.mtime_ns)
         for name, stat in found.files.items():
             of = name.partition(".")[0]
@@ -148,9 +140,9 @@ class FoldedCopy:
 
     def __init__(self, cache: Tree, key: str) -> None:
         self.key = key
-        self.lines = _map(cache, _lines_file(key))
-        self.terms = _map(cache, _terms_file(key))
-        items, _ = cache.open(items_file(key))
+        self.lines = _map(cache, file_of(key, "lines"))
+        self.terms = _map(cache, file_of(key, "terms"))
+        items, _ = cache.open(file_of(key, "json"))
         self._items = items.fileno()
         weakref.finalize(self, items.close)  # threads may still read when it is replaced
         self._months = Months()

@@ -47,7 +47,7 @@ _CODE = str.maketrans("0123456789", "GHIJKLMNOP")
 _DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
 _SHAPE, _ADDED, _MONTH = 3, 10, 6  # letters of a shape, a minute (`2611231559`) and a month
 _LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
-_MONTHS = re.compile(rb"^(...)[^\x1f\n]*\x1f([G-P]{0,6})", re.MULTILINE)  # of folded lines
+_MONTHS = re.compile(rb"^(...).*\x1f([G-P]{0,6})[G-P]*$", re.MULTILINE)  # of folded lines
 _MONTH_TERMS = re.compile(rb"^(month|shapes)\t\t(\d*)\t(-?\d+)$", re.MULTILINE)
 _FOLDERS = b'\n],"folders":'
 _FOLDER_BYTES = 16  # on average, a folder with its generation has more
@@ -58,17 +58,18 @@ Generations = dict[Path, str]
 class Line(NamedTuple):
     """The fields of a folded line, in their order. A query may name any but the first.
 
-    `where` is the image's shape, when it was added, and where its JSON is.
+    `where` is the image's shape, when it was added, and where its JSON is; `_MONTHS` reads it, and
+    the date, which is last.
     """
 
     where: str
-    date: str
     name: str
     path: str
     tag: str
     notes: str
     camera: str
     lens: str
+    date: str
 
 
 def fold(text: str) -> str:

@@ -286,7 +286,7 @@ def _page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
         if page.sort == "added":
             return added_of(line)
         if page.sort == "date":
-            date = line.split(b"\x1f", 2)[_FIELDS["date"]]
+            date = line.rpartition(b"\x1f")[2]
             return (not date) != page.descending, date
         return natural_key(line.split(b"\x1f")[_FIELDS["name"]].decode())
 

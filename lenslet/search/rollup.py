@@ -12,7 +12,7 @@ from lenslet.bounds import DELTA_BYTES
 from lenslet.errors import NotFound
 from lenslet.library.manifest import Item, Manifest
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
-from lenslet.search.copies import CHUNK, copy_rollup, fold_copy, forget_copies, items_file
+from lenslet.search.copies import CHUNK, copy_rollup, file_of, fold_copy, forget_copies
 from lenslet.search.format import (
     FORM,
     MOST_NAMED,
@@ -77,7 +77,7 @@ class Rollup:
             self.is_old = isinstance(form, int) and form < FORM
             if head["id"] != self._id:
                 self._id = copy_rollup(self._tree, self._cache, str(head["id"]))
-                with self._cache.open(items_file(self._id))[0] as file:
+                with self._cache.open(file_of(self._id, "json"))[0] as file:
                     self.generations = read_folders(file)
                     self._size = file.seek(0, os.SEEK_END)
                 with contextlib.suppress(TypeError, ValueError):
@@ -132,7 +132,7 @@ class Rollup:
                 yield from iter(partial(copy.read, CHUNK), b"")
 
         rollup_id = secrets.token_hex(8)
-        file = items_file(rollup_id)
+        file = file_of(rollup_id, "json")
         try:
             self._cache.write(file, lambda: encode_rollup(rollup_id, items(), generations))
             fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
