@@ -32,8 +32,8 @@ FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no c
 MOST_NAMED = 20_000  # folders in a delta, about 2 MB
 SUGGESTED = ("tag", "name", "camera", "lens")  # the kinds of terms that are suggested, in order
 # An item of the rollup has these keys, and of the others those that it has in its manifest.
-KEYS: dict[str, type] = dict.fromkeys(("path", "name", "type", "rev", "notes"), str)
-KEYS |= dict.fromkeys(("w", "h", "size"), int) | {"tags": list}
+KEYS: dict[str, type] = {"path": str, "name": str, "type": str, "w": int, "h": int, "size": int}
+KEYS |= {"rev": str, "tags": list, "notes": str}
 _TEXTS = ("title", "caption", "camera", "lens")
 _COPIED = (*KEYS, "createdAt", "takenAt", "addedAt", "thumb", "keywords", *_TEXTS)
 _CONTROL = re.compile(r"[\x00-\x1f]+")
@@ -86,7 +86,8 @@ def entry(item: Item) -> Item:
 
     If the image does not say when it was taken, its name may.
     """
-    found = {"tags": [], "notes": ""} | {key: item[key] for key in _COPIED if key in item}
+    item = {"tags": [], "notes": "", **item}
+    found = {key: item[key] for key in _COPIED if key in item}
     if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
         found["takenAt"] = named
     return found
