@@ -183,40 +183,6 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
     assert tree(root) == before
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_check_offers_to_delete_the_notes_of_a_photo_that_was_deleted(
-    root, tmp_path, apart
-) -> None:
-    """Not before the index process has seen that the photo was not only moved."""
-    settings = {"STATE_DIR": str(tmp_path / "my state")} if apart else {}
-    note = b'{"v": 1, "tags": ["x"], "updatedAt": "2024-01-01T00:00:00Z"}'
-    notes = put((tmp_path / "my state" if apart else root) / "a/it's.jpg.json", note)
-    old(put(root / "a/it's.jpg"))
-    old(put(root / "b.jpg"))
-    lenslet(tmp_path, "index", root, **settings)
-    (root / "a/it's.jpg").unlink()
-    found = lenslet(tmp_path, "check", root, **settings)
-    assert "orphanSidecars: a/it's.jpg.json: its image is gone" in found.stdout
-    assert "rm --" not in found.stdout
-    lenslet(tmp_path, "index", root, **settings)
-    found = lenslet(tmp_path, "check", root, **settings)
-    (command,) = (line for line in found.stdout.splitlines() if "rm --" in line)
-    subprocess.run(["sh", "-c", command], check=True)
-    assert not notes.exists()
-    lenslet(tmp_path, "index", root, **settings)
-    found = lenslet(tmp_path, "check", root, **settings)
-    assert (found.returncode, "orphan" in found.stdout.splitlines()[1:]) == (0, False), found.stdout
-
-
-def test_check_says_that_a_service_may_have_its_files_elsewhere(root, tmp_path) -> None:
-    old(put(root / "a.jpg"))
-    lenslet(tmp_path, "index", root, STATE_DIR=str(root / ".lenslet"))
-    found = lenslet(tmp_path, "check", root)
-    said = f"name it: STATE_DIR={root}/.lenslet lenslet check {root}"
-    assert said in found.stdout
-    assert lenslet(tmp_path, "check", root, STATE_DIR=str(root / ".lenslet")).returncode == 0
-
-
 def test_demo_draws_and_opens_a_gallery_and_leaves_nothing_where_it_is_started(tmp_path) -> None:
     port, here = free_port(), tmp_path / "clone"
     here.mkdir()

@@ -1074,7 +1074,7 @@ def test_a_rollup_of_an_older_release_is_searched_and_rewritten(
     text = ",\n".join(json.dumps(item, separators=(",", ":")) for item in short)
     rollup.write_text(f"{json.dumps(old)[:-2]}\n{text}\n{last}\n")
     caches = tmp_path / "cache/lenslet"
-    (copies,) = caches.rglob(f"{old['id']}.lines")
+    (copies,) = caches.rglob(f"{old['id']}.*.lines")
     shutil.rmtree(copies.parent)
     earlier = copies.parent.parent / "search-0a1b2c3d"
     for kind in ("json", "lines", "terms"):

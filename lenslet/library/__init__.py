@@ -23,7 +23,6 @@ from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Tree, Trust
 
 _DETAILS_MEMORY = 256 << 20
-SEARCH_FORM = 5  # the version of what search keeps; raised with every change of its form
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +81,17 @@ def open_library(
 def _search_folder(settings: Settings) -> FilePath:
     """Returns the folder of the copies that search reads.
 
-    It is a new one in a release that writes another form, and after a start of the machine: a crash
-    may leave torn files, and these are too large to be checked.
+    It is a new one after a start of the machine: a crash may leave torn files, and these are too
+    large to be checked.
     """
     start = ""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         start = file.read(8)
-    return FilePath(cache_folder(settings, f"search-{SEARCH_FORM}-{start}"))
+    return FilePath(cache_folder(settings, f"search-{start}"))
 
 
 def remove_old_copies(settings: Settings) -> None:
-    """Removes the copies of other releases, and those from before a start of the machine."""
+    """Removes the copies from before a start of the machine."""
     folder = _search_folder(settings)
     for old in set(folder.parent.glob("search-*")) - {folder}:
         shutil.rmtree(old, ignore_errors=True)

@@ -10,7 +10,6 @@ import logging
 import os
 import shlex
 import shutil
-import socket
 import sys
 import threading
 import warnings
@@ -19,7 +18,6 @@ from functools import partial
 
 from lenslet import config, times
 from lenslet.config import Settings
-from lenslet.errors import SettingError
 from lenslet.index.loop import Loop
 from lenslet.index.status import QUEUE, Status
 from lenslet.library import open_library
@@ -28,26 +26,22 @@ from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
 
-CHECKED = "Whether photos and notes are as they should be, tells: %s"
 FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest without checking it
 NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
 
-def own_files(settings: Settings) -> str:
-    """Says where Lenslet's own files are."""
+def log_start(settings: Settings, verb: str, at: str = "") -> None:
+    """Logs what is served or indexed, where Lenslet's own files are, and how to check them."""
     own = settings.state_dir or "beside the images"
-    chosen = ", because the root could not be written"
-    return own + chosen if own == state_folder(settings) else own
-
-
-def check_command(settings: Settings) -> str:
-    """Returns the command that checks this library in a shell without its settings."""
+    if own == state_folder(settings):
+        own += ", because the root could not be written"
+    log.info("Lenslet %s %s%s (its own files: %s)", verb, root_name(settings), at, own)
     named = {"STATE_DIR": settings.state_dir, "S3_ENDPOINT": settings.s3_endpoint}
     words = [f"{name}={shlex.quote(value)}" for name, value in named.items() if value]
-    program = os.path.join(os.path.dirname(sys.executable), "lenslet")
-    if shutil.which("lenslet") or not os.path.exists(program):
-        program = "lenslet"
-    return " ".join([*words, shlex.quote(program), "check", shlex.quote(root_name(settings))])
+    beside = os.path.join(os.path.dirname(sys.executable), "lenslet")
+    program = "lenslet" if shutil.which("lenslet") else shlex.quote(beside)
+    check = " ".join([*words, program, "check", shlex.quote(root_name(settings))])
+    log.info("To check the library, run: %s", check)
 
 
 class JsonFormatter(logging.Formatter):
@@ -94,11 +88,6 @@ def load_settings(env_file: str = "", *, writes: bool = True) -> Settings:
     for name, value in filed.items():
         if name.startswith("AWS_"):  # for boto3
             os.environ.setdefault(name, value)
-    try:
-        socket.getaddrinfo(settings.host, settings.port)
-    except (OSError, UnicodeError) as error:
-        reason = f"HOST={settings.host!r}: must be an address of this host"
-        raise SettingError(reason) from error
     return check_settings(settings, writes=writes)
 
 

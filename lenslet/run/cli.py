@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shlex
 import sys
 import threading
 import time
@@ -12,14 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from lenslet import __version__, config, errors, run
-from lenslet.config import Settings
 from lenslet.errors import LensletError, one_line
 from lenslet.index.compare import Plan
 from lenslet.index.folders import Folders, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Memory
 from lenslet.index.status import Status
-from lenslet.library import Library, health, open_library, orphans
+from lenslet.library import Library, health, open_library
 from lenslet.library.health import Problem
 from lenslet.library.orphans import Orphan
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
@@ -37,7 +35,6 @@ _NOT_INDEXED = dict.fromkeys(
     ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
     "a running service or 'lenslet index' makes them",
 )
-_STATE_DIRS = ("/var/lib/lenslet", "~/lenslet-files")  # of deploy/lenslet.service, of the README
 _DEEPEST = 20_000  # Python calls, for folders in folders: a path has at most 4,096 bytes
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
 _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
@@ -134,9 +131,9 @@ class Progress:
 
     def __init__(self) -> None:
         self.done = 0
-        self._began = time.monotonic()
-        self._shown = self._began
-        self._terminal = sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+        self._end = "\x1b[K\r" if sys.stderr.isatty() else "\n"
+        self._seconds = _SHOW_SECONDS if sys.stderr.isatty() else _SHOW_SECONDS_PLAIN
 
     def count(self, path: Path, error: str | None) -> None:
         self.done += 1
@@ -146,18 +143,10 @@ class Progress:
         return f"{self.done} read in {seconds:.1f} s ({self.done / max(seconds, 0.001):.0f}/s)"
 
     def show(self, left: int) -> None:
-        now = time.monotonic()
-        if now - self._shown > (_SHOW_SECONDS if self._terminal else _SHOW_SECONDS_PLAIN):
-            self._shown = now
-            self._print(f"{self}, {left} to do" if self.done else "looking for new images")
-
-    def end(self) -> None:
-        if self._terminal:
-            self._print("")
-
-    def _print(self, text: str) -> None:
-        line = f"\r\x1b[K{text}" if self._terminal else f"{text}\n"
-        print(line, end="", file=sys.stderr, flush=True)
+        if time.monotonic() - self._shown > self._seconds:
+            self._shown = time.monotonic()
+            text = f"{self}, {left} to do" if self.done else "looking for new images"
+            print(text, end=self._end, file=sys.stderr, flush=True)
 
 
 def _index(options: argparse.Namespace) -> int:
@@ -178,7 +167,6 @@ def _index(options: argparse.Namespace) -> int:
         stop.set()
         loop.wake()
         runner.join()
-        progress.end()
     if loop.search_problem:
         print(f"search: {loop.search_problem}")
     return _summary(loop.report(), progress)
@@ -256,9 +244,6 @@ def _check(options: argparse.Namespace) -> int:
         found.append(Problem(each.kind, each.path, known_reasons.get(each.path, each.reason)))
     print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
     _print_problems(found)
-    gone = [each for each in strays if known_reasons.get(each.path) == orphans.GONE]
-    for line in (*_advice_where(library.settings, found), *_advice_orphans(gone)):
-        print(line)
     return int(any(problem.kind not in health.NOTES for problem in found))
 
 
@@ -278,18 +263,6 @@ def _print_problems(found: list[Problem]) -> None:
             print(f"{kind}: {path or '/'}: {one_line(reason)}")
 
 
-def _advice_where(settings: Settings, found: list[Problem]) -> Iterator[str]:
-    """Says that a service may keep its files elsewhere, if there are none in the root."""
-    if not settings.state_dir and ("missingManifest", ROOT) in (each[:2] for each in found):
-        root = root_name(settings)
-        places = map(os.path.expanduser, (*_STATE_DIRS, os.path.join(root, ".lenslet")))
-        place = next(map(shlex.quote, filter(os.path.isdir, places)), "…")
-        yield (
-            f"Lenslet has no files in {root}. If a service has a STATE_DIR for them, name it: "
-            f"STATE_DIR={place} lenslet check {shlex.quote(root)}"
-        )
-
-
 def _reasons(library: Library) -> dict[str, str]:
     """Returns why the index process leaves each sidecar where it is, as far as that is known.
 
@@ -297,20 +270,6 @@ def _reasons(library: Library) -> dict[str, str]:
     """
     report = health.load(library.tree) or {"problems": {}}
     return {each["path"]: each["reason"] for each in report["problems"].get("orphanSidecars", [])}
-
-
-def _advice_orphans(gone: list[Orphan]) -> Iterator[str]:
-    """Offers commands that delete the sidecars of photos that are gone."""
-    files = [
-        place
-        for each in gone
-        if each.editable
-        for place in {each.tree.where(each.file), f"{each.tree.name}/{each.file}"}
-        if os.path.isfile(place)
-    ]
-    if files:
-        yield "If you deleted these photos on purpose, this deletes their tags and notes:"
-        yield from (f"  rm -- {shlex.quote(each)}" for each in files)
 
 
 def _foreign(tree: Tree, *files: Path) -> list[Problem]:

@@ -5,7 +5,7 @@ import os
 import random
 from pathlib import Path as FilePath
 
-from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from lenslet.errors import SettingError
 from lenslet.library import sidecar
@@ -60,38 +60,23 @@ def make(folder: str) -> int:
 
 
 def _landscape(number: int) -> Image.Image:
-    """Draws a sky, a sun with its glow, and ridges in the haze; every fifth picture is upright."""
+    """Draws a sky, a sun, and ridges in the haze; every fifth picture is upright."""
     chance = random.Random(number)
     width, height = (1600, 1067) if number % 5 else (1067, 1600)
-    top, horizon, near = (
-        ImageColor.getrgb(colour) for colour in _PALETTES[number % len(_PALETTES)]
-    )
+    top, horizon, near = _PALETTES[number % len(_PALETTES)]
     sky = Image.linear_gradient("L").resize((width, height))
     image = ImageOps.colorize(sky, top, horizon)
-    glow = Image.new("L", (width, height))
-    x, y, size = chance.uniform(0.15, 0.85) * width, chance.uniform(0.2, 0.45) * height, height / 28
-    for times, light in ((9, 40), (5, 70), (2, 120)):
-        ImageDraw.Draw(glow).circle((x, y), times * size, fill=light)
-    glow = glow.resize((width // 16, height // 16)).filter(ImageFilter.GaussianBlur(5))
-    image.paste((255, 250, 235), mask=glow.resize((width, height), Image.Resampling.BICUBIC))
     draw = ImageDraw.Draw(image)
-    draw.circle((x, y), size, fill=(255, 252, 242))
+    sun = chance.uniform(0.15, 0.85) * width, chance.uniform(0.2, 0.45) * height
+    draw.circle(sun, height / 20, fill=(255, 252, 242))
+    haze = ImageOps.colorize(Image.linear_gradient("L").resize((1, _RIDGES + 1)), horizon, near)
     for ridge in range(1, _RIDGES + 1):
         share = ridge / _RIDGES
-        waves = [(chance.uniform(0, 7), 2.2**power) for power in range(1, 7)]
         base, rise = height * (0.42 + 0.5 * share), height * (0.13 - 0.05 * share)
-        line = [
-            (
-                at,
-                base
-                + rise
-                * sum(math.sin(phase + steep * at / width) / steep**0.9 for phase, steep in waves),
-            )
-            for at in range(0, width + 4, 4)
-        ]
-        colour = tuple(
-            round(far + (close - far) * share**0.8)
-            for far, close in zip(horizon, near, strict=True)
-        )
-        draw.polygon([(0, height), *line, (width, height)], fill=colour)
+        waves = [(chance.uniform(0, 7), 2.2**power) for power in range(1, 7)]
+        line = []
+        for x in range(0, width + 4, 4):
+            wave = sum(math.sin(phase + steep * x / width) / steep**0.9 for phase, steep in waves)
+            line.append((x, base + rise * wave))
+        draw.polygon([(0, height), *line, (width, height)], fill=haze.getpixel((0, ridge)))
     return image

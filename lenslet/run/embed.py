@@ -15,9 +15,9 @@ from lenslet.errors import SettingError
 from lenslet.index.loop import Loop
 from lenslet.index.status import Status
 from lenslet.library import open_library
-from lenslet.run import FRESH_SECONDS, own_files, quiet_pillow
+from lenslet.run import FRESH_SECONDS, log_start, quiet_pillow
 from lenslet.run.worker import reach
-from lenslet.storage import check_settings, root_name
+from lenslet.storage import check_settings
 from lenslet.web.app import WSGIApp
 from lenslet.web.app import create_app as application
 
@@ -33,7 +33,7 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
     """
     checked = _checked(settings)
     library = open_library(checked, fresh_seconds=FRESH_SECONDS)
-    log.info("Lenslet serves %s (its own files: %s)", root_name(checked), own_files(checked))
+    log_start(checked, "serves")
     if not checked.is_guarded:
         log.warning("whoever reaches this program may edit tags and notes: pass API_TOKEN")
     if not checked.worker_threads:
@@ -63,9 +63,7 @@ def _checked(settings: Mapping[str, str]) -> config.Settings:
             hints = config.misspelt([name], config.Settings())
             raise SettingError(next(iter(hints), f"{name} is not a setting"))
         if not isinstance(value, str):
-            kind = type(value).__name__
-            example = ", such as '80'" if kind == "int" else ""  # of no secret
-            raise SettingError(f"{name}: must be text{example}, not {kind}")
+            raise SettingError(f"{name}: must be text, not {type(value).__name__}")
         if not value and name in config.ACCESS:
             raise SettingError(f"{name} is empty: everyone would have access; or leave it out")
     if not settings.get("ROOT_PATH") and not settings.get("S3_BUCKET"):

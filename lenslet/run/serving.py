@@ -33,18 +33,15 @@ from lenslet.index.messages import Sender
 from lenslet.index.status import ROWS
 from lenslet.library import open_library
 from lenslet.run import (
-    CHECKED,
     FRESH_SECONDS,
     JsonFormatter,
     OneLine,
-    check_command,
     index_process,
-    own_files,
+    log_start,
     quiet_pillow,
 )
 from lenslet.run.master import master
 from lenslet.run.worker import reach, receive, stop_on_signals
-from lenslet.storage import root_name
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
@@ -67,11 +64,6 @@ _NO_TOKEN = (
     "Everyone who reaches this port may read all photos and edit tags and notes: "
     "set API_TOKEN, or HOST=127.0.0.1."
 )
-_UNUSABLE_PORTS = {
-    errno.EADDRINUSE: "Port {} is already in use; choose another with --port or PORT.",
-    errno.EACCES: "Port {} needs more rights; choose one above 1023 with --port or PORT.",
-    errno.EADDRNOTAVAIL: "HOST={!r}: must be an address of this host",
-}
 
 
 def build() -> WSGIApp:
@@ -221,11 +213,8 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
-    settings = master().settings
-    root, urls = root_name(settings), [_url(listener) for listener in server.LISTENERS]
-    shown = " and ".join(urls)
-    log.info("Lenslet serves %s at %s (its own files: %s)", root, shown, own_files(settings))
-    log.info(CHECKED, check_command(settings))
+    settings, urls = master().settings, list(map(_url, server.LISTENERS))
+    log_start(settings, "serves", f" at {' and '.join(urls)}")
     if isinstance(server.app, Server) and server.app.opens:  # the browser may outlive this process
         command = [sys.executable, "-I", "-m", "webbrowser", urls[0].split()[0]]
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -262,10 +251,11 @@ def _check_port(settings: Settings) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
-        except OSError as error:
-            sentence = _UNUSABLE_PORTS.get(error.errno or 0, f"{error}: {{}}")
-            shown = settings.host if error.errno == errno.EADDRNOTAVAIL else settings.port
-            raise SystemExit(f"lenslet: {sentence.format(shown)}") from error
+        except (OSError, UnicodeError) as error:
+            reason = f"HOST={settings.host!r} PORT={settings.port}: {error};"
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                reason = f"Port {settings.port} is already in use;"
+            raise SystemExit(f"lenslet: {reason} choose another with --port or PORT.") from error
 
 
 def pre_fork(server: Any, worker: Worker) -> None:

@@ -17,16 +17,8 @@ from lenslet.config import Settings
 from lenslet.index.loop import BEAT_SECONDS, Loop
 from lenslet.index.messages import Channel, NoSender, Request, Sender, post, unreachable
 from lenslet.index.status import ROWS, Status
-from lenslet.run import (
-    CHECKED,
-    JsonFormatter,
-    OneLine,
-    check_command,
-    index_process,
-    load_settings,
-    own_files,
-)
-from lenslet.storage import cache_folder, root_name
+from lenslet.run import JsonFormatter, OneLine, index_process, load_settings, log_start
+from lenslet.storage import cache_folder
 
 log = logging.getLogger("lenslet")
 
@@ -113,13 +105,10 @@ def work(env_file: str = "") -> int:
         mailbox = Mailbox(address, receives=True)
     loop, threads = index_process(settings, status, stop)
     if mailbox:
-        threads.append(
-            threading.Thread(target=receive, args=(mailbox, loop, stop), name="receiver")
-        )
+        threads.append(threading.Thread(target=receive, args=(mailbox, loop, stop)))
     for thread in threads:
         thread.start()
-    log.info("Lenslet indexes %s (its own files: %s)", root_name(settings), own_files(settings))
-    log.info(CHECKED, check_command(settings))
+    log_start(settings, "indexes")
     while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
         pass
     failed = not stop.is_set()

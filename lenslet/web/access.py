@@ -45,7 +45,7 @@ class Access:
             resp.append_header("Vary", "Origin")
         context = req.context
         context.user, context.access, context.has_session = "", "write", False
-        context.wordless, context.page = False, {}  # what guests see is less
+        context.page = {}
         if req.method == "OPTIONS" or req.path == _LIVE:  # a preflight has no token
             return
         # If only a token gives access, any name will do: a page of another site has no token.

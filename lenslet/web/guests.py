@@ -72,7 +72,7 @@ class Guests:
                     context.access = "ended"  # once: a proxy may ask for a password then
                     remove_cookie(req, resp, self._cookie)
         if link:
-            context.access, context.wordless = "link", not link.words
+            context.access = "link"
             resp.append_header("Vary", "Cookie")
             if not resource.public:
                 context.link = link

@@ -65,7 +65,7 @@ class Zip(Resource):
         items: Iterator[Item]
         if query or recursive == "true":
             page = Page(limit=archive.MOST_FILES + 1)
-            found = self.service.search.find(query, folder, page, wordless=req.context.wordless)
+            found = self.service.search.find(query, folder, page)
             items = map(orjson.loads, found.items)
         else:
             pages = manifest.pages(self.service.tree, folder)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import common
 
-from lenslet.search.rollup import fold
+from lenslet.search.format import fold
 
 PORT, FOLDERS = 7175, 500
 C = {**os.environ, "LC_ALL": "C"}

@@ -16,7 +16,8 @@ from scale import LONG
 
 from lenslet.library.manifest import bounded
 from lenslet.paths import Path
-from lenslet.search.rollup import Delta, Rollup
+from lenslet.search.format import Delta
+from lenslet.search.rollup import Rollup
 from lenslet.storage.local import LocalTree
 
 pytestmark = pytest.mark.slow

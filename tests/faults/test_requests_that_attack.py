@@ -26,7 +26,7 @@ from PIL import Image
 from scale import record, scale
 from wire import Answer, Asker, exchange, request
 
-from lenslet.search.rollup import encode_rollup
+from lenslet.search.format import encode_rollup
 
 pytestmark = pytest.mark.slow
 SEED = 13

@@ -1,0 +1,214 @@
+"""A host's copy of the rollup, in its cache: the items, a folded line for each, counts of terms.
+
+Its three files are named by the rollup's id and `FORM`: `ID.6.json`, `ID.6.lines`, `ID.6.terms`.
+"""
+
+import contextlib
+import itertools
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import BinaryIO
+
+import orjson
+
+from lenslet.bounds import LINE_BYTES, MAX_TAGS, loads
+from lenslet.errors import NotFound
+from lenslet.library.item import Item
+from lenslet.paths import ROLLUP, ROOT, Path, folder_key
+from lenslet.search.format import (
+    FORM,
+    HEAD_BYTES,
+    KEYS,
+    Months,
+    Terms,
+    encode_rollup,
+    folded_line,
+    parse_head,
+    position_of,
+)
+from lenslet.storage.text import Text, map_file
+from lenslet.storage.tree import Tree
+
+CHUNK = 1 << 20
+_EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
+_MAKING_SECONDS = 600.0  # a copy that is younger than the one in use may still be being made
+_SLICE = 4 << 20  # bytes of lines that are counted at a time
+_BLANK = {key: kind() for key, kind in KEYS.items() if key != "path"} | {"keywords": []}
+_BLANK |= dict.fromkeys(("title", "caption", "camera", "lens"), "")
+_TYPES = {"path": str} | {key: type(value) for key, value in _BLANK.items()}
+
+
+def file_of(key: str, kind: str) -> Path:
+    return Path(f"{key}.{FORM}.{kind}")
+
+
+# Making a copy
+
+
+def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
+    """Makes this host's copy of the rollup, if it is missing; returns its id.
+
+    `NotFound` if the rollup is missing or torn. If it was replaced meanwhile, copies the newer one.
+    """
+    if _has_copy(cache, rollup_id):
+        return rollup_id
+    file, _ = tree.open(Path(ROLLUP))
+    with file:
+        first = file.read(HEAD_BYTES)
+        rollup_id = str(parse_head(first)["id"])
+        rest = iter(partial(file.read, CHUNK), b"")
+        cache.write(file_of(rollup_id, "json"), lambda: itertools.chain((first,), rest))
+    fold_copy(cache, rollup_id)
+    return rollup_id
+
+
+def _has_copy(cache: Tree, key: str) -> bool:
+    """True if the three files are there, and not empty as after a crash."""
+    try:
+        cache.stat(file_of(key, "terms"))  # may be empty
+        return all(cache.stat(file_of(key, kind)).size for kind in ("json", "lines"))
+    except NotFound:
+        return False
+
+
+def fold_copy(cache: Tree, key: str) -> None:
+    """Writes the folded lines and the terms of a copy's items; `NotFound` if these are torn."""
+    terms = Terms()
+
+    def lines() -> Iterator[bytes]:
+        yield b"\n"
+        with cache.open(file_of(key, "json"))[0] as file:
+            for position, item in _items_of(file):
+                terms.add(item)
+                yield folded_line(item, position)
+
+    try:
+        cache.write(file_of(key, "lines"), lines)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cache.delete(file_of(key, "json"))
+        raise NotFound("The rollup is nonsense.") from error
+    cache.write(file_of(key, "terms"), terms.encode())
+
+
+def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
+    """Yields each item of a copy and the position of its line."""
+    position = len(file.readline(LINE_BYTES))
+    for line in iter(partial(file.readline, LINE_BYTES), b""):
+        if line.startswith(b"{"):
+            item = {**_BLANK, **loads(line.rstrip(b",\n"))}  # an older form had fewer keys
+            known = all(type(item.get(key)) is kind for key, kind in _TYPES.items())
+            if not known or max(len(item["tags"]), len(item["keywords"])) > MAX_TAGS:
+                raise TypeError("an item is nonsense")
+            yield position, item
+        position += len(line)
+
+
+def empty_copy(cache: Tree) -> str:
+    """Makes a copy of a rollup without items, and returns its key."""
+    cache.write(file_of(_EMPTY, "json"), lambda: encode_rollup(_EMPTY, (), {}))
+    fold_copy(cache, _EMPTY)
+    return _EMPTY
+
+
+def forget_copies(cache: Tree, key: str, drop: str = "") -> None:
+    """Removes the copies that are older than the one with this key, and the one of `drop`.
+
+    A process that has one open goes on reading it, and one that was about to open it tries again.
+    A younger copy is only removed if it is not ready after ten minutes.
+    """
+    with contextlib.suppress(NotFound):  # nothing was ever copied
+        found = cache.listing(ROOT)
+        cache.sweep(ROOT, found.leftovers)
+        before = time.time_ns() - int(_MAKING_SECONDS * 1e9)
+        if current := found.files.get(file_of(key, "json")):
+            before = max(before, current.mtime_ns)
+        for name, stat in found.files.items():
+            of = name.partition(".")[0]
+            if of == drop or (of != key and stat.mtime_ns <= before):
+                with contextlib.suppress(NotFound):
+                    cache.delete(Path(name))
+
+
+# Reading a copy
+
+
+class FoldedCopy:
+    """A copy that is read. Its files stay open: another process may remove them."""
+
+    def __init__(self, cache: Tree, key: str) -> None:
+        self.key = key
+        self.lines = _map(cache, file_of(key, "lines"))
+        self.terms = _map(cache, file_of(key, "terms"))
+        items, _ = cache.open(file_of(key, "json"))
+        self._items = items.fileno()
+        weakref.finalize(self, items.close)  # threads may still read when it is replaced
+        self._months = Months()
+        self._months.add_terms(self.terms[:])
+
+    def item(self, line: bytes) -> bytes:
+        """Returns the JSON of the item that a folded line stands for."""
+        start, size = position_of(line), 2048
+        while True:
+            data = os.pread(self._items, size, start)
+            end = data.find(b"\n")
+            if end >= 0 or len(data) < size:
+                return data[: end if end >= 0 else None].rstrip(b",")
+            size *= 8
+
+    def items(self, start: int, end: int) -> list[tuple[int, bytes]]:
+        """Returns where each folded line in a range starts, and the JSON of its item."""
+        lines = self.lines[start:end].splitlines(keepends=True)
+        if not lines:
+            return []
+        starts = itertools.accumulate(map(len, lines), initial=start)
+        at = [position_of(line) for line in lines]
+        data = os.pread(self._items, at[-1] - at[0], at[0])
+        parts = [data[first - at[0] : last - at[0]] for first, last in itertools.pairwise(at)]
+        texts = [part.partition(b"\n")[0].rstrip(b",") for part in parts]
+        return list(zip(starts, [*texts, self.item(lines[-1])], strict=False))
+
+    def range_of(self, folder: Path, *, below: bool = False) -> tuple[int, int]:
+        """Returns where the lines of a folder, or also of all folders below it, start and end."""
+        if below and not folder:
+            return 1, len(self.lines)
+        key = folder_key(folder)
+        return (
+            self._bisect(lambda other: folder_key(other) >= key),
+            self._bisect(
+                lambda other: folder_key(other) > key and not (below and folder.holds(other))
+            ),
+        )
+
+    def months_below(self, folder: Path) -> Months:
+        """Counts the images of a folder and of all folders below it by month."""
+        found = Months()
+        if not folder:
+            found.update(self._months)
+            return found
+        start, end = self.range_of(folder, below=True)
+        while start < end:
+            stop = self.lines.find(b"\n", min(start + _SLICE, end) - 1) + 1
+            found.add_lines(self.lines[start:stop])
+            start = stop
+        return found
+
+    def _bisect(self, reached: Callable[[Path], bool]) -> int:
+        """The start of the first line for whose folder `reached` is true; lines are in order."""
+        low, high = 1, len(self.lines)
+        while low < high:
+            first = self.lines.rfind(b"\n", 0, (low + high) // 2) + 1
+            last = self.lines.find(b"\n", first) + 1
+            item = orjson.loads(self.item(self.lines[first : last - 1]))
+            if reached(Path(item["path"]).parent):
+                high = first
+            else:
+                low = last
+        return low
+
+
+def _map(cache: Tree, path: Path) -> Text:
+    with cache.open(path)[0] as file:
+        return map_file(file.fileno())

@@ -1,0 +1,355 @@
+"""The formats of the files that search reads.
+
+`_rollup.json` has one item per line and, at its end, the generation of each folder's manifest.
+`_rollup_delta.json` names the folders whose manifest has another generation now.
+
+A folded line (without case and accents) has what a query looks through: see `Line`. Counts of terms
+are lines of kind, folded text, text and count.
+"""
+
+import contextlib
+import itertools
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+
+from lenslet import paths, times
+from lenslet.bounds import FOLDERS_BYTES, LINE_BYTES, TERMS_BYTES, loads
+from lenslet.errors import BadRequest, NotFound
+from lenslet.library import item as items
+from lenslet.library.item import Item
+from lenslet.library.manifest import is_later
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path
+from lenslet.storage.text import map_file
+from lenslet.storage.tree import Tree, is_ours
+
+FORM = 6  # the version of these formats; raised with every change
+HEAD_BYTES = 4096  # of a rollup; its first line is shorter
+FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
+MOST_NAMED = 20_000  # folders in a delta, about 2 MB
+SUGGESTED = ("tag", "name", "camera", "lens")  # the kinds of terms that are suggested, in order
+# An item of the rollup has these keys, and of the others those that it has in its manifest.
+_NEEDED = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
+KEYS = {name: items.KEYS[name].kind for name in _NEEDED}
+_READ = (name for name, key in items.KEYS.items() if key.read)
+_COPIED = (*KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
+_CONTROL = re.compile(r"[\x00-\x1f]+")
+_NOT_DIGITS = re.compile("[^0-9]+")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_MOST_TERMS = 50_000  # of a kind
+_IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
+_ID = re.compile(r"[0-9a-f]{16}")
+# Numbers are written in letters that folded text never contains, so that no query finds them.
+_CODE = str.maketrans("0123456789", "GHIJKLMNOP")
+_DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
+_SHAPE, _ADDED, _MONTH = 3, 10, 6  # letters of a shape, a minute (`2611231559`) and a month
+_LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
+_MONTHS = re.compile(rb"^(...).*\x1f([G-P]{0,6})[G-P]*$", re.MULTILINE)  # of folded lines
+_MONTH_TERMS = re.compile(rb"^(month|shapes)\t\t(\d*)\t(-?\d+)$", re.MULTILINE)
+_FOLDERS = b'\n],"folders":'
+_FOLDER_BYTES = 16  # on average, a folder with its generation has more
+
+Generations = dict[Path, str]
+
+
+class Line(NamedTuple):
+    """The fields of a folded line, in their order. A query may name any but the first.
+
+    `where` is the image's shape, when it was added, and where its JSON is; `_MONTHS` reads it, and
+    the date, which is last.
+    """
+
+    where: str
+    name: str
+    path: str
+    tag: str
+    notes: str
+    camera: str
+    lens: str
+    date: str
+
+
+def fold(text: str) -> str:
+    """Removes case and accents; each run of control characters becomes one space."""
+    if text.isascii():
+        return _CONTROL.sub(" ", text).lower()
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    return _CONTROL.sub(" ", plain.casefold())
+
+
+def entry(item: Item) -> Item:
+    """Returns the keys of an item that the rollup has.
+
+    If the image does not say when it was taken, its name may.
+    """
+    item = {"tags": [], "notes": "", **item}
+    found = {key: item[key] for key in _COPIED if key in item}
+    if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
+        found["takenAt"] = named
+    return found
+
+
+# The rollup
+
+
+def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -> Iterator[bytes]:
+    """Yields the lines of a rollup. `folders` may be filled while `items` is read."""
+    head = {"v": 1, "generatedAt": times.text(times.now()), "id": rollup_id, "form": FORM}
+    line = orjson.dumps(head)[:-1] + b',"items":['
+    comma = b"\n"
+    for text in filter(None, map(encode_item, items)):
+        yield line + comma
+        line, comma = text, b",\n"
+    yield line + _FOLDERS + orjson.dumps(folders, option=orjson.OPT_NON_STR_KEYS) + b"}\n"
+
+
+def encode_item(item: Item) -> bytes:
+    """Returns an item as a line of the rollup, without its end; nothing if it is too long."""
+    text = orjson.dumps(entry(item))
+    return text if len(text) < LINE_BYTES - 2 else b""  # a comma and the end of the line
+
+
+def read_head(tree: Tree) -> dict[str, Any]:
+    """Reads what the first line of the rollup says; `NotFound` if there is no rollup of ours."""
+    data, _ = tree.head(Path(ROLLUP), HEAD_BYTES)
+    return parse_head(data)
+
+
+def parse_head(data: bytes) -> dict[str, Any]:
+    line, _, _ = data.partition(b"\n")
+    try:
+        found = orjson.loads(line.removesuffix(b"]") + b"]}")
+    except orjson.JSONDecodeError as error:
+        raise NotFound("The rollup is torn.") from error
+    # The id becomes a file name.
+    if not (_ID.fullmatch(str(found.get("id"))) and "generatedAt" in found):
+        raise NotFound("The rollup is nonsense.")
+    return dict(found)
+
+
+def read_folders(file: BinaryIO) -> Generations:
+    """Reads the generation of each folder from the end of a rollup; none if it is torn."""
+    text = map_file(file.fileno())
+    start = text.rfind(_FOLDERS, max(0, len(text) - FOLDERS_BYTES))
+    found = text[start + len(_FOLDERS) :] if start >= 0 else b""
+    if found.count(b",") > len(found) // _FOLDER_BYTES:
+        return {}
+    return Delta.of(b'{"folders":' + found, math.inf).folders
+
+
+# The delta
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A delta: its folders, and how many bytes were written since the `rollup` with that id.
+
+    The generation of a folder that is gone is "".
+    """
+
+    folders: Generations = field(default_factory=dict)
+    rollup: str = ""
+    written: int = 0
+
+    def encode(self) -> bytes:
+        head = {"v": 1, "generatedAt": times.text(times.now())}
+        document = head | {"rollup": self.rollup, "written": self.written, "folders": self.folders}
+        return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def of(cls, data: bytes, most: float = MOST_NAMED) -> "Delta":
+        """Parses a delta. It is empty if it is nonsense or has more than `most` folders."""
+        try:
+            found = loads(data)
+            if len(found["folders"]) > most:
+                return cls()
+            folders = {paths.parse(path): text or "" for path, text in found["folders"].items()}
+            for generation in filter(None, folders.values()):
+                times.parse(generation)
+        except (KeyError, TypeError, AttributeError, ValueError, BadRequest):
+            return cls()
+        written = found.get("written")
+        if isinstance(written, int) and 0 <= written < 1 << 53:
+            return cls(folders, str(found.get("rollup")), written)
+        return cls(folders)
+
+    def after(self, rollup: str, changed: Generations, known: Generations, images: int) -> "Delta":
+        """Returns the delta that names the `changed` folders too.
+
+        `known` are the generations in the rollup, `images` how many were read meanwhile.
+        """
+        found = dict(self.folders)
+        for path, generation in changed.items():
+            if not generation or not is_later(found.get(path, ""), generation):
+                found[path] = generation
+        folders = {
+            path: generation
+            for path, generation in sorted(found.items())
+            if generation != known.get(path, "")
+        }
+        if folders == self.folders:
+            return self
+        new = Delta(folders, rollup, self.written if self.rollup == rollup else 0)
+        return replace(new, written=new.written + len(new.encode()) + images * _IMAGE_BYTES)
+
+
+def read_delta(tree: Tree, *, fresh: bool = False) -> tuple[Delta, str]:
+    """Reads the delta, and its rev, "" for none; `Foreign` if another program's is in its place."""
+    data, rev = b"", ""
+    with contextlib.suppress(NotFound):
+        data, stat = tree.read(Path(ROLLUP_DELTA), fresh=fresh)
+        rev = stat.rev
+    if not (data and is_ours(ROLLUP_DELTA, data)):
+        rev = tree.own_rev(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be another's
+    return Delta.of(data), rev
+
+
+# Folded lines
+
+
+def folded_line(item: Item, position: int) -> bytes:
+    """Returns the folded line of an item of the rollup; `position` is where its JSON is."""
+    path = Path(item["path"])
+    added = _digits(str(item.get("addedAt"))[2:16])[:_ADDED]
+    texts = (item["notes"], item.get("title"), item.get("caption"))
+    line = Line(
+        where=f"{_shape(item):03}{added:0<{_ADDED}}{position:X}".translate(_CODE),
+        date=_date_of(item).translate(_CODE),
+        name=fold(path.name),
+        path=fold(path.parent),
+        tag=TAG + "".join(fold(tag) + TAG for tag in _tags_of(item)),
+        notes=TAG.join(fold(text) for text in texts if text),
+        camera=fold(item.get("camera", "")),
+        lens=fold(item.get("lens", "")),
+    )
+    return FIELD.join(line).encode() + b"\n"
+
+
+def _tags_of(item: Item) -> list[str]:
+    """Returns the user's tags of an item and the keywords in its image, each once."""
+    return list(dict.fromkeys((*item["tags"], *item.get("keywords", ()))))
+
+
+def _shape(item: Item) -> int:
+    """The width of an image over its height, in hundredths; 100 while it is not known."""
+    width, height = item["w"], item["h"]
+    shape: int = 100 * width // height if width > 0 and height > 0 else 100
+    return min(max(shape, _LEAST_SHAPE), _MOST_SHAPE)
+
+
+def _date_of(item: Item) -> str:
+    """Returns the digits of when an image was taken; nothing if that is not known."""
+    return _digits(str(item.get("takenAt") or item.get("createdAt") or "")[:19])
+
+
+def _digits(text: str) -> str:
+    return _NOT_DIGITS.sub("", text)
+
+
+def encode_date(text: str) -> bytes:
+    """Returns a date as it is in folded lines. Both sort alike."""
+    return _digits(text).translate(_CODE).encode()
+
+
+def position_of(line: bytes) -> int:
+    """Returns where the JSON of a folded line's item is."""
+    return int(line[_SHAPE + _ADDED : line.index(b"\x1f")].translate(_DECODE), 16)
+
+
+def added_of(line: bytes) -> bytes:
+    """Returns when the item of a folded line was added, in letters that sort as their digits."""
+    return line[_SHAPE : _SHAPE + _ADDED]
+
+
+# Counts of terms
+
+
+class Terms:
+    """Counts tags, words of names, cameras, lenses, folders and months, and adds shapes by month.
+
+    Of the kinds in `SUGGESTED`, the rarest are left out.
+    """
+
+    def __init__(self) -> None:
+        self._counts = {kind: Counter[str]() for kind in (*SUGGESTED, "folder", "month", "shapes")}
+
+    def add(self, item: Item, times: int = 1) -> None:
+        """Counts an item once more or, with `times=-1`, once less."""
+        for kind, texts in _terms_of(item):
+            counts = self._counts[kind]
+            for text in texts:
+                counts[text] += times
+            # File names that are hashes give endless words.
+            if kind in SUGGESTED and len(counts) > 2 * _MOST_TERMS:
+                self._counts[kind] = Counter(dict(counts.most_common(_MOST_TERMS)))
+        path, month = Path(item["path"]), _date_of(item)[:_MONTH]
+        self._counts["folder"][path.parent] += times
+        self._counts["month"][month] += times
+        self._counts["shapes"][month] += times * _shape(item)
+
+    def encode(self) -> bytes:
+        return b"".join(itertools.chain(*itertools.starmap(_encode_terms, self._counts.items())))
+
+
+def _encode_terms(kind: str, counts: Counter[str]) -> Iterator[bytes]:
+    is_limited = kind in SUGGESTED
+    left = TERMS_BYTES if is_limited else math.inf
+    for text, count in counts.most_common(_MOST_TERMS if is_limited else None):
+        if count:
+            folded = fold(text) if is_limited else ""
+            line = f"{kind}\t{folded}\t{_CONTROL.sub(' ', text)}\t{count}\n".encode()
+            left -= len(line)
+            if left < 0:
+                return
+            yield line
+
+
+def _terms_of(item: Item) -> Iterator[tuple[str, Iterable[str]]]:
+    """Yields the terms of an item that are suggested, by kind."""
+    yield "tag", _tags_of(item)
+    yield "name", set(_WORDS.findall(fold(Path(item["path"]).name.rpartition(".")[0])))
+    yield "camera", filter(None, [item.get("camera")])
+    yield "lens", filter(None, [item.get("lens")])
+
+
+def count_below(folder: Path, terms: bytes) -> Counter[str]:
+    """Returns the subfolders of a folder with the number of images in and below each."""
+    start = re.escape(f"{folder}/".encode()) if folder else b""
+    lines = rb"^folder\t\t%b([^/\t\n]+)[^\t\n]*\t(-?\d+)$" % start
+    found: Counter[str] = Counter()
+    for name, count in re.findall(lines, terms, re.MULTILINE):
+        found[name.decode()] += int(count)
+    return found
+
+
+class Months:
+    """How many images there are of each month, and the sum of their shapes in hundredths.
+
+    A month is `201909`, or nothing for images without a date.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[bytes] = Counter()
+        self.shapes: Counter[bytes] = Counter()
+
+    def update(self, other: "Months") -> None:
+        self.counts.update(other.counts)
+        self.shapes.update(other.shapes)
+
+    def add_terms(self, terms: bytes) -> None:
+        for kind, month, count in _MONTH_TERMS.findall(terms):
+            (self.counts if kind == b"month" else self.shapes)[month] += int(count)
+
+    def add_lines(self, lines: bytes) -> None:
+        """Adds the images of folded lines."""
+        for (shape, letters), count in Counter(_MONTHS.findall(lines)).items():
+            month = letters.translate(_DECODE)
+            self.counts[month] += count
+            self.shapes[month] += count * int(shape.translate(_DECODE))
