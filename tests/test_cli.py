@@ -175,7 +175,7 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
         ("staleThumbnail", "a/two.jpg"),
     ]  # fmt: skip
     assert [line.split(" (")[0].split() for line in lines[:9]] == [
-        ["3", "images", "in", "4", "folders"],
+        ["3", "images", "in", "5", "folders"],
         ["1", "brokenPointers"], ["1", "orphanSidecars"], ["1", "missingManifest"],
         ["3", "staleManifest"], ["2", "missingThumbnail"], ["1", "staleThumbnail"],
         ["1", "orphanThumbnails"], ["1", "foreignJson"],

@@ -15,11 +15,10 @@ from lenslet.errors import LensletError, one_line
 from lenslet.index.compare import Plan
 from lenslet.index.folders import Folders, Task
 from lenslet.index.loop import Loop
-from lenslet.index.record import Memory
+from lenslet.index.record import Record
 from lenslet.index.status import Status
 from lenslet.library import Library, health, open_library
 from lenslet.library.health import Problem
-from lenslet.library.orphans import Orphan
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
 from lenslet.storage import root_name
 from lenslet.storage.tree import Tree
@@ -35,7 +34,6 @@ _NOT_INDEXED = dict.fromkeys(
     ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
     "a running service or 'lenslet index' makes them",
 )
-_DEEPEST = 20_000  # Python calls, for folders in folders: a path has at most 4,096 bytes
 _SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
 _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 
@@ -205,43 +203,19 @@ def _check(options: argparse.Namespace) -> int:
     library = open_library(run.load_settings(options.env_file, writes=False))
     if not _usable(library):
         return 1
-    sys.setrecursionlimit(_DEEPEST)
-    folders, memory = Folders(library, Clock(), writes=False), Memory()
-    found, strays, counts, unsupported = (
-        list[Problem](),
-        list[Orphan](),
-        Counter[str](),
-        Counter[str](),
-    )
-
-    def check(path: Path) -> None:
-        """Looks at a folder, at all below it, and again when it is known how those are shown."""
-        task = Task(path, memory.get(path))
-        outcome = folders.look(task)
-        if outcome.record is None:
-            return
-        memory.put(path, outcome.record)
-        for name in outcome.record.children:
-            check(path.child(name))
-        if outcome.record.children:
-            outcome = folders.look(task._replace(known=memory.known(path)))
-        if outcome.record is None:
-            return
-        memory.put(path, outcome.record)
-        strays.extend(outcome.record.orphans)
-        if not outcome.plan:
-            found.extend(outcome.record.health.problems)
-            return
-        found.extend(_in_folder(library.tree, path, outcome.plan))
-        manifest = outcome.plan.manifest
-        counts.update(folders=1, items=len(manifest.items))
-        unsupported.update(manifest.unsupported)
-
-    check(ROOT)
-    found += _foreign(library.tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
-    known_reasons = _reasons(library)
-    for each in strays:
-        found.append(Problem(each.kind, each.path, known_reasons.get(each.path, each.reason)))
+    folders, tree = Folders(library, Clock(), writes=False), library.tree
+    found = _foreign(tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
+    counts, unsupported, paths = Counter[str](), Counter[str](), [ROOT]
+    while paths:
+        path = paths.pop()
+        outcome = folders.look(Task(path, Record()))
+        if not (record := outcome.record):
+            continue
+        paths += map(path.child, record.children)
+        found += (Problem(each.kind, each.path, each.reason) for each in record.orphans)
+        found += _in_folder(tree, path, outcome.plan) if outcome.plan else record.health.problems
+        counts.update(record.health.counts)
+        unsupported.update(record.health.unsupported)
     print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
     _print_problems(found)
     return int(any(problem.kind not in health.NOTES for problem in found))
@@ -261,15 +235,6 @@ def _print_problems(found: list[Problem]) -> None:
     ):
         if kind not in health.NOTES:
             print(f"{kind}: {path or '/'}: {one_line(reason)}")
-
-
-def _reasons(library: Library) -> dict[str, str]:
-    """Returns why the index process leaves each sidecar where it is, as far as that is known.
-
-    Right after a photo was moved, its sidecar has not been moved after it.
-    """
-    report = health.load(library.tree) or {"problems": {}}
-    return {each["path"]: each["reason"] for each in report["problems"].get("orphanSidecars", [])}
 
 
 def _foreign(tree: Tree, *files: Path) -> list[Problem]:

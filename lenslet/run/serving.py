@@ -6,7 +6,6 @@ and the status are made before any fork, so they outlive every worker.
 """
 
 import contextlib
-import errno
 import gc
 import ipaddress
 import json
@@ -22,7 +21,6 @@ from functools import partial
 from typing import Any
 
 import gunicorn.glogging
-from gunicorn import systemd
 from gunicorn.app.base import BaseApplication
 from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
@@ -207,8 +205,6 @@ def on_starting(server: Any) -> None:
     fewest = 1 + bool(master().settings.worker_threads)
     if server.cfg.workers < fewest:
         raise SystemExit(f"lenslet: workers={server.cfg.workers}: must be {fewest} or more")
-    if not (server.master_pid or systemd.listen_fds(unset_environment=False)):
-        _check_port(master().settings)
 
 
 def when_ready(server: Any) -> None:
@@ -242,20 +238,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _check_port(settings: Settings) -> None:
-    """Ends the start with one sentence; gunicorn would try for five seconds."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except (OSError, UnicodeError) as error:
-            reason = f"HOST={settings.host!r} PORT={settings.port}: {error};"
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                reason = f"Port {settings.port} is already in use;"
-            raise SystemExit(f"lenslet: {reason} choose another with --port or PORT.") from error
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
