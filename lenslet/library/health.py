@@ -57,8 +57,8 @@ KINDS = {  # the worst first
     ),
     "orphanSidecars": Kind(
         "Tags and notes without their photo",
-        "put the photo back or, if you deleted it on purpose, delete its .json: "
-        "'lenslet check', as the log's second line has it, prints the commands",
+        "put the photo back or, if you deleted it on purpose, delete its .json: 'lenslet check' "
+        "names them",
     ),
     "changedPhotos": Kind(
         "Photos that have changed since their tags and notes were written",
