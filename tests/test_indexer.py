@@ -388,20 +388,6 @@ def test_an_image_overwritten_in_place_is_found_in_an_hour_or_when_viewed(indexe
     assert gallery.items("a")["x.jpg"]["w"] == 200
 
 
-def test_a_copy_that_pauses_is_read_again_when_it_goes_on(indexed, root) -> None:
-    """Writing into a file moves no time of its folder; one with a bad image is looked at again."""
-    data = jpeg(600, 400)
-    photo = put(root / "a/slow.jpg", data[: len(data) // 2])
-    gallery = indexed()
-    assert gallery.items("a")["slow.jpg"]["warning"] == "truncated"
-    gallery.settle(120)
-    with photo.open("ab") as file:
-        file.write(data[len(data) // 2 :])
-    gallery.settle(120)
-    assert gallery.items("a")["slow.jpg"]["hasThumb"] is True
-    assert "warning" not in gallery.items("a")["slow.jpg"]
-
-
 NEEDS = {"_index.json": "/folders", "x.jpg.thumbnail": "/thumb", "_rollup_delta.json": "/search"}
 
 

@@ -83,9 +83,9 @@ class Plan:
     The manifest as it is (`stored`) and as it should be, and whether that differs (`changed`); the
     images to read, each with whether it needs a thumbnail (`todo`); those to read again when there
     is time, likewise (`stale`); those whose thumbnail was made from an earlier file of the same
-    name (`replaced`); those that are `damaged`; whether one is still being written (`unsettled`);
-    what is wrong. `children` are the subfolders, each as the manifest shows it, None if it does
-    not. `orphans` are sidecars whose photo is not beside them.
+    name (`replaced`); whether one is still being written (`unsettled`); what is wrong. `children`
+    are the subfolders, each as the manifest shows it, None if it does not. `orphans` are sidecars
+    whose photo is not beside them.
     """
 
     stored: Manifest
@@ -94,7 +94,6 @@ class Plan:
     todo: dict[str, bool] = field(default_factory=dict)
     stale: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
     unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
     children: Mapping[str, Dir | None] = field(default_factory=dict)
@@ -246,8 +245,6 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, anew: bo
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
-    if error or "warning" in item:
-        plan.damaged.append(item["name"])
     is_new = (not error or anew) and (not item["hasThumb"] or "hash" not in item)
     if is_new or rules.are_newer(item):
         if snapshot.images[item["name"]].settled(snapshot.now_ns):

@@ -157,8 +157,6 @@ class Folders:
                 self._write(contents, plan, claim)
             except Denied as error:  # its subfolders are indexed all the same
                 return self._failed(task, error, plan.children)._replace(below=below)
-        # A copy that paused may go on, which no stamp tells; an object in a bucket is whole.
-        damaged = dict.fromkeys(plan.damaged if self._tree.has_stamps else (), "")
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
         now = self._clock()
         record = Record(
@@ -170,7 +168,7 @@ class Folders:
             entry=_entry(contents.location, plan.manifest),
             children=plan.children,
             health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
-            retry=before.retry.after(now, {**damaged, **reasons}, changed=plan.changed),
+            retry=before.retry.after(now, reasons, changed=plan.changed),
             orphans=plan.orphans,
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),
@@ -401,6 +399,6 @@ def _only(kind: str, path: Path, error: LensletError) -> FolderHealth:
 def _is_as_before(contents: Contents, task: Task) -> bool:
     """True if a folder in a bucket shows what it did at the last look, and nothing else is due."""
     before, in_bucket = task.before, not contents.location.tree.has_stamps
-    is_due = task.anew or task.reads or before.left or before.stale or before.retry.failed
+    is_due = task.anew or task.reads or before.left or before.stale or before.retry.reasons
     same = contents.stamps == before.stamps and task.known == before.children
     return in_bucket and not is_due and same

@@ -23,19 +23,13 @@ NEVER = float("inf")
 class Retry(NamedTuple):
     """What could not be read in a folder, and when it is tried again.
 
-    `reasons` by the names of images, "" for the folder; the reason of an image that is damaged is
-    empty: it is read again if it has changed. `due` is in seconds of the loop's clock, `wait` the
-    distance to the try before.
+    `reasons` by the names of images, "" for the folder. `due` is in seconds of the loop's clock,
+    `wait` the distance to the try before.
     """
 
     reasons: Mapping[str, str] = {}
     due: float = NEVER
     wait: float = 0.0
-
-    @property
-    def failed(self) -> set[str]:
-        """The names of those that could not be read."""
-        return {name for name, reason in self.reasons.items() if reason}
 
     def after(self, now: float, reasons: Mapping[str, str], *, changed: bool) -> Retry:
         """Returns the next retry, at double the distance of the last one.
