@@ -185,6 +185,8 @@ class Folders:
         location, path = contents.location, task.path
         has_manifest = MANIFEST in contents.derived.files
         stored = manifest.load(self._tree, path) if has_manifest else Manifest(path)
+        if has_manifest and not stored.rev:  # another program's, or too large to be read
+            stored.rev = self._tree.own_rev(path.child(MANIFEST))
         children = self._children(contents, task.known, stored)
         snapshot = self._snapshot(contents)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))

@@ -25,6 +25,7 @@ _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
 _HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
+_MOST_PAGES = 4_000  # bytes may end pages too, so at most half of them are ended by their items
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 
@@ -66,6 +67,7 @@ def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
     A page has at most `page_size` items and `PAGE_BYTES`; the first one has the subfolders too.
     """
     lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
+    page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))
     more = {"reader": manifest.reader, "unsupported": manifest.unsupported}
     about = manifest.about | {key: value for key, value in more.items() if value}
     dirs = b"," + orjson.dumps({"dirs": manifest.dirs} | about)[1:-1]
@@ -255,6 +257,7 @@ def _is_sound(found: dict[str, Any], folder: Path) -> bool:
         and all(_is_map(each, str) and {"name", "kind"} <= each.keys() for each in dirs or ())
         and _is_list(found.get("starts", []), int)
         and _is_list(found.get("pages", []), str)
+        and len(found.get("pages", [])) <= _MOST_PAGES
         and isinstance(found.get("itemCount", 0), int)
         and _is_map(found.get("unsupported", {}), int)
         and (reader is None or (_is_map(reader, str) and _is_time(reader.get("at"))))
