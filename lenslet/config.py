@@ -268,8 +268,9 @@ def read_env_file(file: str) -> dict[str, str]:
 def merged(environ: Mapping[str, str], filed: Mapping[str, str]) -> dict[str, str]:
     """Returns the variables of the environment that are not empty, and others of a file.
 
-    A folder that the environment names wins over the file's bucket.
+    A folder that the environment names wins over the file's bucket, a bucket over its prefix.
     """
     here = {name: value for name, value in environ.items() if value}
     hidden = {"S3_BUCKET": ""} if "ROOT_PATH" in here else {}
+    hidden |= {"S3_PREFIX": ""} if "S3_BUCKET" in here else {}
     return {**filed, **hidden, **here}

@@ -329,12 +329,11 @@ def test_what_is_not_understood_ends_with_the_dead_letters_and_a_dead_hosts_work
         queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
     dead, gallery = make(ours), make(ours, **queues.settings)
     for each in (dead, gallery):
-        client = Client(each.settings)
-        Consumer(client, gallery.settings, each.loop, each.host).receive(queues.normal, 2)
+        last = Consumer(Client(each.settings), gallery.settings, each.loop, each.host)
+        last.receive(queues.normal, 2)
         threading.Event().wait(1.5)
     gallery.settle()
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
-    last = Consumer(client, gallery.settings, gallery.loop, gallery.host)
     for _ in range(3):
         last.receive(queues.normal, 1)
         threading.Event().wait(1.2)

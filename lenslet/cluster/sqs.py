@@ -3,14 +3,14 @@
 A message names a folder to index or a thumbnail that somebody waits for. An event asks for the
 folder of its object to be indexed. A message is deleted when its work has ended. A host that
 dies deletes nothing: after the queue's visibility timeout others receive its messages. What is not
-understood, or kills three hosts, ends as a dead letter. Imported only if a queue is set.
+understood, or kills its hosts, ends as a dead letter. Imported only if a queue is set.
 """
 
+import contextlib
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -157,9 +157,9 @@ class SharedQueue:
             request = Look(request.path)
         with self._lock:
             self._unsent.add(request)
-            starts, self._trying = not self._trying, True
-        if starts:  # a process that ends must not wait for it
-            threading.Thread(target=self._try_again, name="unsent", daemon=True).start()
+            if not self._trying:  # a process that ends must not wait for it
+                threading.Thread(target=self._try_again, name="unsent", daemon=True).start()
+            self._trying = True
         raise StorageUnavailable(self.problem or "The queue does not take requests.")
 
     def _try_again(self) -> None:
@@ -192,15 +192,6 @@ class SharedQueue:
         return not self.problem
 
 
-@dataclass(slots=True)
-class Held:
-    """A message that this host works on, and how many jobs are left."""
-
-    url: str
-    receipt: str
-    left: int
-
-
 class Consumer:
     """Receives messages, queues their jobs, and deletes a message when its jobs have ended.
 
@@ -222,10 +213,11 @@ class Consumer:
         self._client = client
         urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
         self._left = dict.fromkeys(filter(None, urls), 0)  # messages of each queue that are held
+        # Of each queue, the messages whose jobs have ended.
+        self._ended = {url: queue.SimpleQueue[str]() for url in self._left}
         self._root = settings.s3_bucket, settings.s3_prefix
         self._loop = loop
-        self._lock = threading.Lock()
-        self._problem = ""
+        self._problems = dict.fromkeys(self._left, "")
 
     def run(self, stop: threading.Event) -> None:
         """Receives from each queue on a thread of its own until `stop` is set."""
@@ -243,18 +235,21 @@ class Consumer:
         while not stop.is_set():
             problem = ""
             try:
-                self.receive(url, 0 if self._problem else _LONG_POLL_SECONDS)
+                self.receive(url, 0 if self._problems[url] else _LONG_POLL_SECONDS)
             except LensletError as error:
                 problem = f"The queue cannot be read: {one_line(error)}"
-                if problem != self._problem:
+                if problem != self._problems[url]:
                     log.warning("%s", problem)
-            self._problem = problem
-            self._report(problem)
+            self._problems[url] = problem
+            self._report("; ".join({*filter(None, self._problems.values())}))
             if problem:
                 stop.wait(_AGAIN_SECONDS)
+        with contextlib.suppress(LensletError):
+            self._delete_ended(url)
 
     def receive(self, url: str, wait: int) -> None:
         """Takes up to ten messages, waiting `wait` seconds for the first."""
+        self._delete_ended(url)
         room = MOST_HELD - self._left[url]
         if room <= 0:
             threading.Event().wait(0.25)
@@ -264,6 +259,13 @@ class Consumer:
         for message in answer.get("Messages", []):
             self._take(url, message)
 
+    def _delete_ended(self, url: str) -> None:
+        """Deletes messages whose jobs have ended. One that cannot be deleted comes again."""
+        while not self._ended[url].empty():
+            self._left[url] -= 1
+            receipt = self._ended[url].get()
+            self._client.call_queue("delete_message", url, ReceiptHandle=receipt)
+
     def _take(self, url: str, message: dict[str, Any]) -> None:
         try:
             requests = decode(message["Body"], *self._root)
@@ -271,28 +273,18 @@ class Consumer:
             log.warning("queue %s: %s", url, error)
             return
         jobs = [request for request in requests if not isinstance(request, View)]
-        held = Held(url, message["ReceiptHandle"], len(jobs))
-        with self._lock:
-            self._left[url] += 1
+        left, receipt = len(jobs), message["ReceiptHandle"]
+        self._left[url] += 1
+
+        def end() -> None:  # called once for each job, by the loop
+            nonlocal left
+            left -= 1
+            if not left:
+                self._ended[url].put(receipt)
+
         for job in jobs:
-            self._host.hold(job.path, partial(self._ended, held))
+            self._host.hold(job.path, end)
         for request in requests:
             self._loop.send(request)
         if not jobs:
-            self._end(held)
-
-    def _ended(self, held: Held) -> None:
-        with self._lock:
-            held.left -= 1
-            left = held.left
-        if not left:
-            self._end(held)
-
-    def _end(self, held: Held) -> None:
-        """Deletes a message whose jobs have ended."""
-        with self._lock:
-            self._left[held.url] -= 1
-        try:
-            self._client.call_queue("delete_message", held.url, ReceiptHandle=held.receipt)
-        except LensletError as error:  # it comes again, which is harmless
-            log.warning("queue %s: %s", held.url, one_line(error))
+            self._ended[url].put(receipt)

@@ -185,8 +185,6 @@ class Folders:
         location, path = contents.location, task.path
         has_manifest = MANIFEST in contents.derived.files
         stored = manifest.load(self._tree, path) if has_manifest else Manifest(path)
-        if has_manifest and not stored.rev:  # another program's, or too large to be read
-            stored.rev = self._tree.own_rev(path.child(MANIFEST))
         children = self._children(contents, task.known, stored)
         snapshot = self._snapshot(contents)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
@@ -284,6 +282,8 @@ class Folders:
         for name in plan.replaced:
             with contextlib.suppress(NotFound, Denied):
                 self._tree.delete(path.child(name + THUMBNAIL))
+        if MANIFEST in contents.derived.files and not plan.stored.rev:  # another's, or too large
+            plan.stored.rev = self._tree.own_rev(path.child(MANIFEST))
         if plan.changed or claim.at_once:
             if location.chain:  # below a pointer, the folder to write in may not exist yet
                 self._tree.make_folder(path)
@@ -307,7 +307,7 @@ class Folders:
         except LensletError as away:
             reason = one_line(away)
             return Outcome(task, before, again=RETRY_SECONDS, outage=reason)
-        if isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
+        if path and isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             try:
                 return Outcome(task, self._gone(path, now))
             except NotFound:
@@ -331,6 +331,7 @@ class Folders:
         record = replace(
             before,  # what is known of it stays
             looked=now,
+            generation="",  # search must not wait for a manifest that cannot be read
             entry=before.entry or {"name": path.name, "kind": "branch"},
             children=before.children if children is None else children,
             health=health,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from enum import IntEnum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,7 +13,8 @@ from lenslet.paths import Path
 
 _OTHER_TURN = 8  # each eighth turn begins with what is least urgent
 
-Key = TypeVar("Key", bound=Hashable)
+Waiting = TypeVar("Waiting", bound=Hashable)
+Key = tuple[Path, bool, bool]  # of an image that waits: `preview`, `slow`
 
 
 class Urgency(IntEnum):
@@ -21,7 +23,7 @@ class Urgency(IntEnum):
     CLIENT, FOLDER, NOBODY = range(3)
 
 
-class Line(Generic[Key]):
+class Line(Generic[Waiting]):
     """Keys that wait, each once, the most urgent first. Not safe for threads.
 
     Of those that a client waits for, the oldest and the newest come in turn: so a new request does
@@ -30,7 +32,7 @@ class Line(Generic[Key]):
     """
 
     def __init__(self) -> None:
-        self._keys = {urgency: OrderedDict[Key, None]() for urgency in Urgency}
+        self._keys = {urgency: OrderedDict[Waiting, None]() for urgency in Urgency}
         self._turns = 0
 
     def __len__(self) -> int:
@@ -43,7 +45,7 @@ class Line(Generic[Key]):
         """True if a key of this urgency waits."""
         return bool(self._keys[urgency])
 
-    def put(self, key: Key, urgency: Urgency) -> None:
+    def put(self, key: Waiting, urgency: Urgency) -> None:
         """Adds a key. One that waits already can only become more urgent."""
         if any(key in self._keys[each] for each in Urgency if each <= urgency):
             return
@@ -51,7 +53,7 @@ class Line(Generic[Key]):
             keys.pop(key, None)
         self._keys[urgency][key] = None
 
-    def take(self) -> Key | None:
+    def take(self) -> Waiting | None:
         """Removes and returns the next key; None if there is none."""
         self._turns += 1
         for urgency in sorted(Urgency, reverse=self._turns % _OTHER_TURN == 0):
@@ -80,20 +82,28 @@ class Images:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._lines = Line[tuple[Path, bool]](), Line[tuple[Path, bool]]()  # by `slow`
-        self._wanted: dict[tuple[Path, bool], Wanted] = {}  # by path and `preview`
+        self._lines = Line[Key](), Line[Key]()  # by `slow`
+        self._wanted: dict[Key, Wanted] = {}
         self._reading = 0
         self.is_closed = False
 
     def put(self, wanted: Wanted, urgency: Urgency = Urgency.CLIENT) -> None:
         """Adds an image, or makes one that waits already more urgent."""
-        key = wanted.path, wanted.preview
+        key = wanted.path, wanted.preview, wanted.slow
         with self._changed:
-            before = self._wanted.get(key, wanted)
-            wanted = Wanted(*key, *(a or b for a, b in zip(before[2:], wanted[2:], strict=True)))
+            if before := self._wanted.get(key):
+                waits, anew = before.waits or wanted.waits, before.anew or wanted.anew
+                wanted = wanted._replace(waits=waits, anew=anew)
             self._wanted[key] = wanted
             self._lines[wanted.slow].put(key, urgency)
             self._changed.notify_all()
+
+    def hurry(self, paths: Iterable[Path]) -> None:
+        """Makes images more urgent that still wait: a client looks at their folder now."""
+        with self._changed:
+            for slow, path in itertools.product((False, True), paths):
+                if (path, False, slow) in self._wanted:
+                    self._lines[slow].put((path, False, slow), Urgency.FOLDER)
 
     def take(self, wait: float = 0.0, *, slow: bool = False) -> Wanted | None:
         """Returns the next image, if one comes within `wait` seconds; the caller calls `done`."""

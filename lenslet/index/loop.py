@@ -161,11 +161,11 @@ class Loop:
             threading.Thread(target=self._repeat, args=(work,))
             for work in (*lookers, *readers, *slow)
         ]
-        for thread in threads:
-            thread.start()
         if once or self._library.settings.scan_seconds:
             self.work.inbox.put(Scan(full=True))
         try:
+            for thread in threads:
+                thread.start()
             self._run_once(stop) if once else self._until(stop.is_set)
         finally:
             self._closing.set()
@@ -173,7 +173,7 @@ class Loop:
             self._library.decoders.close()  # no thread waits for the end of its image
             for _ in lookers:
                 self.work.tasks.put(None)
-            for thread in threads:
+            for thread in filter(threading.Thread.is_alive, threads):
                 thread.join()
 
     def _repeat(self, work: Callable[[], Message | None]) -> None:

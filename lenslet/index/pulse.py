@@ -36,7 +36,7 @@ class Pulse:
     def looked(self, outcome: Outcome) -> None:
         """Notes how a look has ended."""
         self.outage = outcome.outage
-        if not outcome.task.before.is_known:
+        if outcome.record and not outcome.task.before.is_known:
             self._progressed = time.monotonic()
 
     @property

@@ -11,11 +11,15 @@ S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucke
 
 
 class Scanned(NamedTuple):
-    """What a scan found: folders that may have changed, or an `outage`; and how long it took."""
+    """What a scan found: folders that may have changed, or an `outage`; and how long it took.
+
+    `full`: those are all folders.
+    """
 
     folders: tuple[Path, ...] = ()
     seconds: float = 0.0
     outage: str = ""
+    full: bool = False
 
 
 def find_due(library: Library, records: Records, now: float, *, full: bool = False) -> Scanned:
@@ -25,7 +29,7 @@ def find_due(library: Library, records: Records, now: float, *, full: bool = Fal
     except LensletError as error:
         return Scanned(outage=one_line(error))
     due = (path for path, each in records.items() if full or _is_due(library, path, each, now))
-    return Scanned(tuple(due))
+    return Scanned(tuple(due), full=full)
 
 
 def _is_due(library: Library, path: Path, record: Record, now: float) -> bool:

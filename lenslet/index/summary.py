@@ -73,7 +73,7 @@ class Summary:
         self._compacted = clock()  # when the rollup was written last
         self._rebuild = False
         # Until when a rollup rests that could not be written, and why it could not.
-        self._failed: tuple[float, LensletError] | None = None
+        self._failed: tuple[float, str] | None = None
         self._passes: dict[str, Mapping[str, Any]] = {}
         self._written: tuple[Any, ...] | None = None  # what the last report was made of
 
@@ -136,7 +136,7 @@ class Summary:
         """Writes the rollup if that is due, or `at_once` if it is out of date."""
         rollup, has_delta = self._rollup, bool(self._rollup.delta.folders)
         if self._failed and self._clock() < self._failed[0] and not at_once:
-            raise self._failed[1]
+            raise LensletError(self._failed[1])
         is_due = self._clock() - self._compacted >= COMPACT_SECONDS and rollup.is_due
         is_due |= self._rebuild or rollup.is_old or not rollup.exists
         if is_due or (at_once and has_delta):
@@ -159,7 +159,7 @@ class Summary:
         try:
             count = self._rollup.compact(folders, load)
         except LensletError as error:
-            self._failed = self._clock() + _REST * (self._clock() - began), error
+            self._failed = self._clock() + _REST * (self._clock() - began), one_line(error)
             raise
         self._compacted, self._failed, self._rebuild = self._clock(), None, False
         self._passes["rollup"] = passed(self._compacted - began, items=count)

@@ -93,7 +93,6 @@ class Upkeep:
             return found._replace(seconds=self._clock() - now)
 
         self._begin(message, scan)
-        self._looked_at_all = now if full else self._looked_at_all
 
     def scanned(self, scanned: Scanned) -> None:
         """Has the folders looked at that a scan found."""
@@ -103,6 +102,8 @@ class Upkeep:
             self._work.later(Scan(), pause)
         for path in scanned.folders:
             self._walk.want(Look(path))
+        if scanned.full:
+            self._looked_at_all = self._clock()
         if not scanned.outage:
             self._passes["scan"] = passed(scanned.seconds)
             self._work.later(Summarize(), SUMMARY_SECONDS)

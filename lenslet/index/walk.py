@@ -104,6 +104,8 @@ class Walk:
     def want(self, request: Look, delay: float = 0.0) -> None:
         """Has a folder looked at in `delay` seconds, or when it has rested."""
         flight = self._flights.setdefault(request.path, Flight())
+        if request.asked and not flight.asked:
+            self._work.images.hurry(map(request.path.child, flight.reading))
         flight.asked |= request.asked
         flight.anew |= request.anew
         flight.deep |= request.deep
@@ -159,10 +161,10 @@ class Walk:
         if record is None:
             self.memory.forget(path)
             if path and path.name in self.memory.get(path.parent).children:
-                self.want(Look(path.parent), SOON)
+                self.want(Look(path.parent), PATIENTLY)  # a ghost mount is listed and is not there
             self._changed()
-        elif path in self.memory.records or not (task.before.is_known or task.before.entry):
-            self._remember(path, record, task.before)  # else a folder above it went meanwhile
+        elif self._is_there(path, record, task.before):
+            self._remember(path, record, task.before)
             self._read(flight, outcome)
         for name in outcome.below:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
@@ -172,6 +174,11 @@ class Walk:
         if not (is_due or flight.reading):
             del self._flights[path]
             self._host.ended(path)
+
+    def _is_there(self, path: Path, record: Record, before: Record) -> bool:
+        """False if a folder above went during the look, or one that nobody knows is ignored."""
+        is_new = not (before.is_known or before.entry)  # asked for before its parent lists it
+        return path in self.memory.records or (is_new and record.entry is not None)
 
     def _remember(self, path: Path, record: Record, before: Record) -> None:
         """Replaces a folder's record, and has its parent and its subfolders looked at if due."""
@@ -198,8 +205,8 @@ class Walk:
         Those that find no room wait until nothing else is due.
         """
         path, images = outcome.task.path, self._work.images
-        room = max(0, MOST_IMAGES - len(images))
         wanted, is_new = outcome.new or outcome.stale, bool(outcome.new)
+        room = MOST_IMAGES - (0 if flight.asked else min(len(images), MOST_IMAGES))
         if not is_new:
             room = _MOST_REREAD if self.rests else 0
         if len(wanted) > room:

@@ -249,18 +249,20 @@ def _parse(folder: Path, data: bytes) -> dict[str, Any]:
 
 
 def _is_sound(found: dict[str, Any], folder: Path) -> bool:
-    generated, reader, dirs = (found.get(key) for key in ("generatedAt", "reader", "dirs"))
+    generated, reader, dirs = found.get("generatedAt"), found.get("reader"), found.get("dirs", [])
     return (
         _is_time(generated)
         and are_items(found.get("items", []), folder)
-        and _is_list(dirs or [], dict)
-        and all(_is_map(each, str) and {"name", "kind"} <= each.keys() for each in dirs or ())
+        and _is_list(dirs, dict)
+        and all(_is_map(each, str) and {"name", "kind"} <= each.keys() for each in dirs)
         and _is_list(found.get("starts", []), int)
+        and ("items" in found or bool(found.get("pages")))
         and _is_list(found.get("pages", []), str)
         and len(found.get("pages", [])) <= _MOST_PAGES
         and isinstance(found.get("itemCount", 0), int)
         and _is_map(found.get("unsupported", {}), int)
-        and (reader is None or (_is_map(reader, str) and _is_time(reader.get("at"))))
+        and (reader is None or (_is_map(reader, str) and "host" in reader))
+        and (reader is None or _is_time(reader.get("at")))
         and all(isinstance(found.get(key, ""), str) for key in KEYS)
     )
 

@@ -155,7 +155,13 @@ def _index(options: argparse.Namespace) -> int:
     if not _usable(library, "Nothing is written."):
         return 1
     loop = Loop(library, Status(), listener=progress.count)
-    runner = threading.Thread(target=loop.run, args=(stop,), kwargs={"once": True})
+    ended = threading.Event()
+
+    def run_loop() -> None:
+        loop.run(stop, once=True)
+        ended.set()
+
+    runner = threading.Thread(target=run_loop)
     runner.start()
     try:
         while runner.is_alive():
@@ -165,6 +171,8 @@ def _index(options: argparse.Namespace) -> int:
         stop.set()
         loop.wake()
         runner.join()
+    if not ended.is_set():  # the error is printed
+        return 1
     if loop.search_problem:
         print(f"search: {loop.search_problem}")
     return _summary(loop.report(), progress)

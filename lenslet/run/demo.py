@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import tempfile
 from pathlib import Path as FilePath
 
 from PIL import Image, ImageDraw, ImageOps
@@ -43,19 +44,25 @@ def make(folder: str) -> int:
         if (root / "Seaside").is_dir():
             return 0
         raise SettingError(f"{folder!r} is not empty: choose another folder for the demo")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    part = FilePath(
+        tempfile.mkdtemp(prefix=".lenslet-demo-", dir=root.parent)
+    )  # until all is drawn
+    part.chmod(0o755)
     names = [name for name in _FOLDERS for _ in range(_EACH)]
     for number, name in enumerate(names, 1):
         path = Path(f"{name}/IMG_{number:04d}.{('jpg', 'jpg', 'png', 'webp')[number % 4]}")
-        (root / name).mkdir(parents=True, exist_ok=True)
+        (part / name).mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
         trip, photo = divmod(number - 1, _EACH)
         day = 4 + photo // (_EACH // 2)
         exif[0x0132] = f"{2024 - trip}:{12 - 2 * trip:02d}:{day:02d} {8 + photo:02d}:30:00"
-        _landscape(number).save(root / path, exif=exif.tobytes(), quality=88)
+        _landscape(number).save(part / path, exif=exif.tobytes(), quality=88)
         if number % 2:
             edit = {"tags": _FOLDERS[name], "notes": _NOTES[number % 4], "updatedBy": "demo"}
-            tree = LocalTree(os.fspath(root))
+            tree = LocalTree(os.fspath(part))
             sidecar.edit(tree, path, lambda _: sidecar.merge(None, edit))  # noqa: B023
+    part.rename(root)
     return len(names)
 
 

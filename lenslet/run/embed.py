@@ -27,7 +27,7 @@ log = logging.getLogger("lenslet")
 def create_app(settings: Mapping[str, str]) -> WSGIApp:
     """Returns the WSGI application, and indexes on `WORKER_THREADS` threads of this process.
 
-    `WEB_THREADS` is the number of threads of the server, 4 by default: some of them may wait. Call
+    `WEB_THREADS` is the number of threads of the server: three quarters of them may wait. Call
     this once in each process, after any fork. With several processes set `WORKER_THREADS=0` and
     run `lenslet worker` beside them. The threads end with the process: nothing is lost then.
     """

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lenslet import times
-from lenslet.errors import BadRequest, Foreign, LensletError, NotFound, one_line
+from lenslet.errors import BadRequest, Denied, Foreign, LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.paths import ROLLUP, ROOT, Path, folder_key, natural_key
 from lenslet.search.copies import FoldedCopy, copy_rollup, empty_copy, forget_copies
@@ -424,7 +424,10 @@ class Search:
             if old:
                 return old.copy, old.generated_at
             key, generated_at = empty_copy(self._cache), times.LONG_AGO
-        copy = FoldedCopy(self._cache, key)
+        try:
+            copy = FoldedCopy(self._cache, key)
+        except NotFound:  # the index process has just replaced it
+            return self._open_rollup(old)
         forget_copies(self._cache, key)
         return copy, generated_at
 
@@ -432,7 +435,9 @@ class Search:
         """Compares a folder with the rollup; None while its manifest is being written."""
         if not generation:
             return compare(copy, folder, "", ())
-        found = manifest.load(self._tree, folder, fresh=True)  # maybe later than in the delta
+        found = manifest.Manifest(folder)
+        with contextlib.suppress(Denied):  # the index process is about to see that
+            found = manifest.load(self._tree, folder, fresh=True)  # maybe later than in the delta
         if not found.generated_at:
             return None
         new = filter(None, map(encode_item, found.items))

@@ -206,7 +206,7 @@ class LocalTree(Tree):
 
     def touch(self, path: Path) -> None:
         """Sets a file's modification time to now, if the file still exists."""
-        with contextlib.suppress(OSError, NotFound), self._folder(path.parent) as fd:
+        with contextlib.suppress(LensletError), self._folder(path.parent) as fd:
             os.utime(path.name, dir_fd=fd, follow_symlinks=False)
 
     def scratch(self) -> "Scratch":
@@ -252,7 +252,7 @@ class LocalTree(Tree):
                 found = os.statvfs(fd)
                 if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
                     return errors.StorageFull("no space is left on the disk: free some")
-        except Denied as error:
+        except LensletError as error:
             return error
         return None
 

@@ -12,7 +12,7 @@ import falcon
 from lenslet import times
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
-from lenslet.errors import BadRequest, NotFound, one_line
+from lenslet.errors import BadRequest, LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.web.parameters import read_json
 from lenslet.web.service import Resource
 
@@ -141,6 +141,8 @@ class Session(Resource):
             link = self.service.links.opened_by(secret)
         except NotFound as error:
             raise falcon.HTTPUnauthorized(description=str(error)) from error
+        except LensletError as error:  # which is for those who make links
+            raise StorageUnavailable("Links cannot be read right now.") from error
         name = link_cookie(self.service.settings)
         _set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
 

@@ -9,7 +9,7 @@ import orjson
 
 from lenslet import times
 from lenslet.config import Settings
-from lenslet.errors import Invalid, NotFound
+from lenslet.errors import Invalid, LensletError, NotFound
 from lenslet.library import manifest
 from lenslet.library.links import Link
 from lenslet.paths import Path, is_item, parse
@@ -72,12 +72,15 @@ class Cover(Resource):
     public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
-        known = self.service.links.get(link)
-        path = self._path(known) if known.preview else None
-        if path is None:
-            raise NotFound("This link shows no cover.")
-        image = self.service.images.find(path)
-        data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
+        try:
+            known = self.service.links.get(link)
+            path = self._path(known) if known.preview else None
+            if path is None:
+                raise NotFound(link)
+            image = self.service.images.find(path)
+            data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
+        except LensletError as error:  # which may name what the link does not show
+            raise NotFound("This link shows no cover.") from error
         send(resp, data, WEBP)
 
     def _path(self, link: Link) -> Path | None:
