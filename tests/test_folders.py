@@ -183,6 +183,7 @@ def test_a_cover_that_cannot_be_shown_leaves_the_first_image(gallery: Gallery, r
             (root / "sea/b.jpg").unlink()
         else:
             put(root / "sea/b.jpg", data)
+        gallery.ask("sea")
         gallery.index()
         assert gallery.folder()["dirs"][0]["cover"] == f"sea/{cover}.jpg"
 

@@ -45,9 +45,8 @@ def make(folder: str) -> int:
             return 0
         raise SettingError(f"{folder!r} is not empty: choose another folder for the demo")
     root.parent.mkdir(parents=True, exist_ok=True)
-    part = FilePath(
-        tempfile.mkdtemp(prefix=".lenslet-demo-", dir=root.parent)
-    )  # until all is drawn
+    # Until all is drawn.
+    part = FilePath(tempfile.mkdtemp(prefix=".lenslet-demo-", dir=root.parent))
     part.chmod(0o755)
     names = [name for name in _FOLDERS for _ in range(_EACH)]
     for number, name in enumerate(names, 1):
