@@ -95,7 +95,7 @@ def files() -> Iterator[tuple[str, bytes]]:
         yield from ((".jpg", in_jpeg(xmp)), (".webp", in_webp(xmp)), (".png", in_png(xmp)))
     for iptc in records():
         yield ".jpg", after_start(JPEG, app13(iptc))
-    for size in range(14, 30):
+    for size in (14, 17, 23, 26, 29):  # Pillow opens none that ends after a resource's number
         cut = segment(0xED, (b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\x09" + written)[:size])
         yield ".jpg", after_start(JPEG, cut)
     chance = random.Random(SEED)
