@@ -16,7 +16,6 @@ import random
 import re
 import subprocess
 import threading
-import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,7 +44,6 @@ ROOT_AWAY = (r"(?i)root.*mount", r"(?i)\b(mount|remount|check|bring)\b")
 STATE_AWAY = (r"STATE_DIR.*mount", r"\.lenslet-state")
 READ_ONLY = (r"(?i)root cannot be written", r"set STATE_DIR")
 NO_WRITING = (r'"a"', r"Permission denied", r"(?i)\blet Lenslet read and write\b")
-NOT_WRITTEN = "a cannot be written: allow it, or set STATE_DIR"
 NO_READING = (r'"a"', r"Permission denied", r"(?i)\b(allow|chmod|give|grant|let)\b")
 
 
@@ -485,29 +483,6 @@ def test_a_disk_that_is_taken_away_and_brought_back_loses_nothing(place: Place) 
     record(fault, times=scale(1, 20), acknowledged=writers.acknowledged)
 
 
-def test_an_edit_that_is_refused_while_the_disk_goes_is_not_stored(place: Place) -> None:
-    """Whatever fails after an edit has been stored does not make a refusal of it."""
-    server, images, random_of = place.server, place.written[:4], random.Random(1)
-    well(server)
-    stored = {image: server.json(item(image))["notes"] for image in images}
-    wrong, answers = [], Counter[int]()
-    with ThreadPoolExecutor(len(images)) as threads:
-        for number in range(scale(60, 2000)):
-            notes = f"round {number}"
-            edits = {each: threads.submit(edit, server, each, notes=notes) for each in images}
-            time.sleep(random_of.uniform(0, 0.006))
-            with place.disk.away():
-                statuses = {image: each.result()[0] for image, each in edits.items()}
-            answers.update(statuses.values())
-            stored |= {image: notes for image, status in statuses.items() if status == 200}
-            found = {image: server.json(item(image)).get("notes") for image in images}
-            wrong += [(image, statuses[image]) for image in images if found[image] != stored[image]]
-    assert (wrong, set(answers)) == ([], {200, 503})
-    well(server)
-    place.check()
-    record("edits while a disk goes", times=answers.total(), acknowledged=answers[200])
-
-
 # A disk that cannot be written
 
 
@@ -515,56 +490,34 @@ def sidecars_in(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
     return {file: file.read_bytes() for file in folder.glob("*.jpg.json")}
 
 
+@pytest.mark.parametrize("kind", ["read-only", "no permission"])
 @pytest.mark.parametrize("place", ["root"], indirect=True)
-def test_a_root_that_flips_to_read_only_and_back_loses_nothing(place: Place) -> None:
-    server, kept = place.server, place.edited[-1]
+def test_what_cannot_be_written_for_a_while_loses_nothing(place: Place, kind: str) -> None:
+    """The whole root, or the folder of the images that are edited."""
+    server, kept, folder = place.server, place.written[0], place.root / "a"
+    refusal = {"read-only": "Read-only file system", "no permission": "Permission denied"}[kind]
     well(server)
     with Writers(server, place.written) as writers:
-        for _ in range(scale(1, 25)):
+        for _ in range(scale(1, 20)):
             writers.go_on()
-            with place.disk.read_only():
-                shown(server, *READ_ONLY)
+            away = place.disk.read_only() if kind == "read-only" else mode(folder, 0o555)
+            with away:
+                shown(server, *(READ_ONLY if kind == "read-only" else NO_WRITING))
                 writers.are_refused()
-                acknowledged = writers.acknowledged
-                refused = edit(server, kept, notes="never")
-                assert refused == (403, f"{kept}.json: Read-only file system.")
+                acknowledged, files = writers.acknowledged, sidecars_in(folder)
+                assert edit(server, kept, notes="never") == (403, f"{kept}.json: {refusal}.")
+                if kind == "no permission":
+                    assert edit(server, place.edited[0], notes="meanwhile") == (200, "")
                 assert server.get("/folders?path=a")[0] == 200
                 assert server.json("/search?q=tag:first")["total"] == len(place.edited)
                 assert server.get(route("/file", kept)) == (200, SMALL)
                 assert server.thumbnail(kept)[0] == 200
                 writers.are_refused()
-                assert writers.acknowledged == acknowledged
+                assert (writers.acknowledged, sidecars_in(folder)) == (acknowledged, files)
             well(server)
-    writers.check(403, said="Read-only file system")
-    last = next(image for image, notes in writers.stored.items() if notes)
-    found(server, f'notes:"{writers.stored[last]}"', [last])
+    writers.check(403, said=refusal)
     place.check()
-    record("read-only flips", times=scale(1, 25), acknowledged=writers.acknowledged)
-
-
-@pytest.mark.parametrize("place", ["root"], indirect=True)
-def test_permission_to_write_a_folder_is_lost_and_given_back(place: Place) -> None:
-    server, root = place.server, place.root
-    well(server)
-    with Writers(server, place.written) as writers:
-        for number in range(scale(1, 12)):
-            writers.go_on()
-            os.utime(put(root / f"a/img-new{number}.jpg", SMALL), (1, 1))
-            with mode(root / "a", 0o555):
-                shown(server, *NO_WRITING)
-                writers.are_refused()
-                files = sidecars_in(root / "a")
-                refused = edit(server, place.written[0], notes="never")
-                assert refused == (403, f"{place.written[0]}.json: Permission denied.")
-                assert edit(server, place.edited[0], notes="meanwhile") == (200, "")
-                status, said = server.thumbnail(f"a/img-new{number}.jpg")
-                assert (status, told(said)) == (403, NOT_WRITTEN)
-                assert server.get(route("/file", place.written[0])) == (200, SMALL)
-                assert sidecars_in(root / "a") == files
-            well(server)
-    writers.check(403, said="Permission denied")
-    place.check()
-    record("write permission lost", times=scale(1, 12), acknowledged=writers.acknowledged)
+    record(kind, times=scale(1, 20), acknowledged=writers.acknowledged)
 
 
 @pytest.mark.parametrize("place", ["root"], indirect=True)

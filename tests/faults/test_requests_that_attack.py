@@ -587,31 +587,19 @@ def an_item(number: int) -> dict[str, Any]:
 
 def expensive_queries() -> list[str]:
     """Queries of at most 1,000 characters that match nothing, or everything with much work."""
-    texts = {
-        "equal terms": " ".join(["p0"] * 140),
-        "different terms": "0 1 2 p h o l i d a y t e r " * 9,
-        "excluded terms": " ".join(f"-z{number}" for number in range(140)),
-        "excluded equal terms": " ".join(["-zz"] * 140),
-        "tags": " ".join(["-tag:zzz"] * 110),
-        "names": " ".join(["name:p"] * 140),
-        "notes": " ".join(["notes:seen"] * 90),
-        "dates": " ".join(["date:1999..2100"] * 60),
-        "excluded dates": " ".join(["-date:1980"] * 90),
-        "late in the alphabet": "above night " * 80,
-        "one letter": "e",
-        "phrases": '"seen from" ' * 80,
-        "long phrase": '"' + "e " * 490 + '"',
-        "a word that nearly matches": "p" * 999,
-        "nothing": "",
-    }
+    texts = [
+        *(" ".join(["p0"] * 140), "0 1 2 p h o l i d a y t e r " * 9, "above night " * 80, "e", ""),
+        *(" ".join(f"-z{number}" for number in range(140)), " ".join(["-tag:zzz"] * 110)),
+        *(" ".join(["name:p"] * 140), " ".join(["notes:seen"] * 90), "p" * 999),
+        *(" ".join(["date:1999..2100"] * 60), '"seen from" ' * 80, '"' + "e " * 490 + '"'),
+    ]
     pages = [
-        *({"offset": 0}, {"offset": 19_900}, {"offset": 99_000, "limit": 1000}),
-        *({"sort": "date", "offset": 19_000}, {"sort": "date", "order": "desc", "limit": 1000}),
-        *({"sort": "name", "offset": 90_000}, {"order": "desc", "offset": 10_000, "limit": 1000}),
+        *({"offset": 0}, {"offset": 99_000, "limit": 1000}, {"sort": "name", "offset": 90_000}),
+        {"sort": "date", "order": "desc", "limit": 1000},
     ]
     return [
         urlencode({"q": text[:1000], "path": "/", **page})
-        for text, page in itertools.product(texts.values(), pages)
+        for text, page in itertools.product(texts, pages)
     ]
 
 

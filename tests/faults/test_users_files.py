@@ -26,8 +26,6 @@ pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]
 Content = Callable[[random.Random], bytes]
 SMALL = jpeg(32, 24)
-SOON = 5.0
-SHOWN_SECONDS = 10.0
 
 
 # Files that are not Lenslet's
@@ -268,25 +266,3 @@ def test_nothing_of_a_users_is_replaced_or_removed(seed: int, serve: Serve, root
     changed = {name: after.get(name) for name, was in before.items() if after.get(name) != was}
     assert changed == {}, seed
     record("users' files", files=len(before), requests=len(asked))
-
-
-def test_a_folder_with_one_of_lenslets_names_stops_nothing_else(
-    serve: Serve, root, tmp_path
-) -> None:
-    """With `STATE_DIR` its files would be where Lenslet's own file is. Health says what is kept."""
-    blocked = ["a/_index.json", "a/img0.jpg.thumbnail", "a/img0.jpg.json", "_health.json"]
-    for path in ("a/img0.jpg", "b/img0.jpg", *(f"{folder}/img0.jpg" for folder in blocked)):
-        os.utime(put(root / path, SMALL), (1, 1))
-    before = users(root)
-    server = serve(root, STATE_DIR=str(tmp_path / "state"), SCAN_SECONDS="2")
-
-    def found() -> set[str]:
-        return {each["path"] for each in server.json("/search?q=img").get("items", ())}
-
-    assert server.thumbnail("b/img0.jpg", SHOWN_SECONDS)[0] == 200
-    server.until(lambda: server.get("/folders?path=a")[0] == 200, SHOWN_SECONDS)
-    server.until(lambda: {"a/img0.jpg", "b/img0.jpg"} <= found(), SHOWN_SECONDS)
-    assert server.request("PUT", "/item?path=b/img0.jpg", {"tags": ["new"]})[0] == 200
-    server.until(lambda: server.json("/search?q=tag:new").get("total") == 1, SOON)
-    server.until(lambda: server.json("/health")["status"] == "degraded", SHOWN_SECONDS)
-    assert users(root) == before
