@@ -12,9 +12,9 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from bombs import (
@@ -32,6 +32,7 @@ from bombs import (
 from conftest import Server, draw, encode, jpeg, put, tree
 from mutate import mutated
 from PIL import Image
+from processes import family, memory_bytes, processor_seconds
 from scale import LONG, record, scale
 
 pytestmark = pytest.mark.slow
@@ -42,8 +43,6 @@ FEW_SECONDS = 10.0  # the longest wait for a thumbnail while attacks go on
 MOST_BYTES = 600_000_000  # of any process, with INDEX_MEMORY=512M
 OURS = re.compile(r".+\.thumbnail|_(index|rollup|health)\w*\.\w+")  # files beside the images
 UNCLEAR = re.compile(r"Traceback|\b\w+(Error|Exception|Warning)\b|<.*>|\b0x|[^ -~×–’…]")
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 # In the short form, bombs of every kind that are over soon.
 QUICK = [
     *("area-cut.jpg", "area-lossy-cut.webp", "area-progressive-cut.jpg", "area-too-large.webp"),
@@ -51,52 +50,6 @@ QUICK = [
     *("palette-missing.png", "profile-padded.webp", "rows-cut.png", "scans.jpg"),
     *("text-late.png", "text-many.png"),
 ]
-
-
-class Process(NamedTuple):
-    """A process as the kernel shows it: seconds of processor time, bytes of memory."""
-
-    pid: int
-    parent: int
-    session: int
-    seconds: float
-    memory: int
-
-
-def processes() -> Iterator[Process]:
-    """All processes that have not ended."""
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, *fields = stat.read_text().rpartition(")")[2].split()
-            if state != "Z":
-                seconds = (int(fields[10]) + int(fields[11])) / TICKS
-                memory = int(fields[20]) * PAGE
-                pid, parent, session = int(stat.parent.name), int(fields[0]), int(fields[2])
-                yield Process(pid, parent, session, seconds, memory)
-
-
-def family(leader: int) -> list[Process]:
-    """The processes of a session, and all their descendants."""
-    found, rest = list[Process](), list(processes())
-    known = {leader}
-    while more := [p for p in rest if leader in (p.pid, p.session) or p.parent in known]:
-        found += more
-        known |= {p.pid for p in more}
-        rest = [p for p in rest if p.pid not in known]
-    return found
-
-
-def memory_of(leader: int) -> int:
-    return sum(process.memory for process in family(leader))
-
-
-def peak(pid: int) -> int:
-    """The most memory that a process ever had (VmHWM), in bytes."""
-    with contextlib.suppress(OSError):
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-            return int(found[1]) * 1024
-    return 0
 
 
 class Watch:
@@ -120,11 +73,16 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(0.01):
-            found = family(self._leader)
-            for process in found:
-                self.peaks[process.pid] = max(peak(process.pid), self.peaks.get(process.pid, 0))
-                self.seconds[process.pid] = process.seconds
-            self.together = max(self.together, sum(process.memory for process in found))
+            found = {pid: memory_bytes(pid) for pid in family(self._leader)}
+            self.together = max(self.together, sum(now for now, _ in found.values()))
+            for pid, (_, most) in found.items():
+                self.peaks[pid] = max(most, self.peaks.get(pid, 0))
+                with contextlib.suppress(OSError):  # it has ended
+                    self.seconds[pid] = processor_seconds(pid)
+
+
+def memory_of(leader: int) -> int:
+    return sum(memory_bytes(pid)[0] for pid in family(leader))
 
 
 def route(kind: str, path: str, **more: str) -> str:
@@ -348,7 +306,7 @@ def test_slow_images_stop_no_others_and_take_no_more_than_their_time(serve: Serv
     server = serve(root, DECODE_SECONDS=str(seconds), WORKER_THREADS="2", SCAN_SECONDS="1")
     server.until(lambda: settled(server, "before", 1))
     requests = server.workers() - {server.index_pid()}
-    begun = sum(p.seconds for p in family(server.process.pid) if p.pid not in requests)
+    begun = sum(map(processor_seconds, {*family(server.process.pid)} - requests))
     with Watch(server.process.pid) as watch:
         for number in range(count):
             slow(f"slow-{number}.jpg").write(root / "mixed")

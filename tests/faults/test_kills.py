@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Server, draw, encode, environ_of, put
 from PIL import Image
+from processes import children, family
 from scale import LONG, record, scale
 
 pytestmark = pytest.mark.slow
@@ -330,19 +331,6 @@ class Killer:
         return [
             pid for pid, begun in self._seen if begun and pid not in now and started(pid) == begun
         ]
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for file in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += map(int, file.read_text().split())
-    return found
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    return [pid, *(each for child in children(pid) for each in family(child))]
 
 
 def started(pid: int) -> str:
