@@ -284,19 +284,6 @@ def test_photos_that_change_places_take_their_notes_along(make_gallery, root) ->
     assert orphans(gallery) == {}
 
 
-def test_a_sidecar_that_was_copied_and_not_removed_is_removed(make_gallery, root) -> None:
-    """As a kill in the middle of a move leaves it."""
-    put(root / "a/x.png", photo(1))
-    gallery = make_gallery()
-    gallery.index()
-    note(gallery, "a/x.png", "mine")
-    put(root / "b/y.png.json", (root / "a/x.png.json").read_bytes())
-    (root / "a/x.png").rename(root / "b/y.png")
-    rest(gallery)
-    assert not (root / "a/x.png.json").exists() and orphans(gallery) == {}
-    assert shown(gallery, "b/y.png") == "mine"
-
-
 def test_a_copy_that_is_edited_keeps_the_notes_that_were_copied_along(make_gallery, root) -> None:
     """Although the photo that has their hash shows equal ones: these are shown, so they stay."""
     put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))

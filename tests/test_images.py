@@ -162,13 +162,6 @@ def test_the_date_is_read_in_its_order_with_its_offset(tags, wanted) -> None:
         assert facts.created_at == wanted
 
 
-def test_exif_that_is_broken_says_nothing_and_harms_nothing() -> None:
-    data = encode(draw(300, 200), exif=b"Exif\0\0MM\0\x2a\0\0\xff\xff" + b"\xff" * 40)
-    facts, thumbnail = render(data)
-    assert (facts.width, facts.height, facts.created_at) == (300, 200, None)
-    assert thumbnail.size == (256, 171)
-
-
 def error_of(data: bytes, **options: int) -> Facts:
     """The facts of an image without a thumbnail: what is wrong with it, and what its head says."""
     settings = {"long_edge": 256, "quality": 70, "max_pixels": 150_000_000, **options}

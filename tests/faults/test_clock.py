@@ -89,20 +89,16 @@ class Clocked:
     def found(self, query: str, image: str) -> None:
         """Search finds an image in time."""
         query = "/search?" + urllib.parse.urlencode({"q": query})
-        self.server.until(
-            lambda: image in [each["path"] for each in self.server.json(query).get("items", ())],
-            SOON,
-        )
+        self.server.until(lambda: image in str(self.server.json(query).get("items")), SOON)
 
     def listed(self, folder: str, wanted: set[str]) -> None:
         """The manifest is as the folder is, in time."""
-        self.server.until(
-            lambda: (
-                {each["name"] for each in self.server.json(f"/folders?path={folder}")["items"]}
-                == wanted
-            ),
-            SOON,
-        )
+
+        def names() -> set[str]:
+            items = self.server.json(f"/folders?path={folder}")["items"]
+            return {each["name"] for each in items}
+
+        self.server.until(lambda: names() == wanted, SOON)
 
 
 def item(image: str) -> str:
