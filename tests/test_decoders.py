@@ -192,15 +192,3 @@ def test_a_large_image_is_read_after_the_others_and_loses_nothing(indexed, root)
     assert [name for name, _ in gallery.told][-1] == "a.png"
     assert all(item["hasThumb"] for item in gallery.items().values())
     assert gallery.items()["a.png"]["w"] == 9000
-
-
-def test_an_image_that_is_refused_for_its_memory_says_so(indexed, root) -> None:
-    put(root / "a.webp", encode(draw(9000, 6000), "WEBP"))
-    put(root / "b.png", encode(draw(9000, 6000), "PNG", compress_level=1))
-    gallery: Gallery = indexed(INDEX_MEMORY="256M")
-    for name in ("a.webp", "b.png"):
-        item = gallery.items()[name]
-        assert (item["w"], item["h"]) == (9000, 6000)
-        assert item["error"] == "decoding needs more memory than INDEX_MEMORY allows (192 MB)"
-        said = gallery.app.get("/thumb", {"path": name}, status=422).json["description"]
-        assert said.endswith("(192 MB)")

@@ -138,29 +138,6 @@ def test_behind_nginx_everything_is_where_it_says(site, root: pathlib.Path) -> N
     assert nginx.ask("/photos/folders", Accept_Encoding="gzip", If_None_Match=etag)[0] == 304
 
 
-@pytest.mark.parametrize("size", [10, 5000])
-def test_an_edit_behind_nginx_may_be_bound_to_what_was_read(site, size: int) -> None:
-    """nginx compresses the larger answers, and says so by a weak ETag."""
-    nginx, _ = site
-
-    def ask(method: str, letter: str = "", **headers: str) -> tuple[int, str]:
-        sent = json.dumps({"notes": letter * size}).encode() if letter else None
-        headers = {"Accept_Encoding": "gzip", **headers}
-        status, _, answered = nginx.ask("/photos/item?path=sub/x.jpg", method, sent, **headers)
-        return status, answered["ETag"]
-
-    status, first = ask("PUT", "a", If_None_Match="*")
-    assert (status, first.startswith("W/")) == (200, size > 1000)
-    assert ask("PUT", "b", If_None_Match="*")[0] == 412
-    assert ask("GET") == (200, first)
-    assert ask("GET", If_None_Match=first)[0] == 304
-    status, second = ask("PUT", "b", If_Match=first)
-    assert status == 200
-    assert ask("PUT", "c", If_Match=first)[0] == 412
-    assert ask("DELETE", If_Match=first)[0] == 412
-    assert ask("DELETE", If_Match=second)[0] == 204
-
-
 @pytest.mark.parametrize("site", ["/originals/", ""], indirect=True)
 def test_what_a_client_has_is_not_sent_again_by_nginx(site, root: pathlib.Path) -> None:
     """Every route with an ETag: compressed, kept by nginx, sent by nginx, and passed on."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import itertools
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -287,19 +284,6 @@ def test_photos_that_change_places_take_their_notes_along(make_gallery, root) ->
     assert orphans(gallery) == {}
 
 
-def test_a_sidecar_that_was_copied_and_not_removed_is_removed(make_gallery, root) -> None:
-    """As a kill in the middle of a move leaves it."""
-    put(root / "a/x.png", photo(1))
-    gallery = make_gallery()
-    gallery.index()
-    note(gallery, "a/x.png", "mine")
-    put(root / "b/y.png.json", (root / "a/x.png.json").read_bytes())
-    (root / "a/x.png").rename(root / "b/y.png")
-    rest(gallery)
-    assert not (root / "a/x.png.json").exists() and orphans(gallery) == {}
-    assert shown(gallery, "b/y.png") == "mine"
-
-
 def test_a_copy_that_is_edited_keeps_the_notes_that_were_copied_along(make_gallery, root) -> None:
     """Although the photo that has their hash shows equal ones: these are shown, so they stay."""
     put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
@@ -309,22 +293,6 @@ def test_a_copy_that_is_edited_keeps_the_notes_that_were_copied_along(make_galle
     put(root / "copy.jpg", photo(2, "2024:01:01 10:00:00"))
     rest(gallery)
     assert [shown(gallery, path) for path in ("x.jpg", "copy.jpg")] == ["mine", "mine"]
-
-
-def test_each_sidecar_of_a_name_follows_its_photo_when_the_image_is_gone(
-    make_gallery, root
-) -> None:
-    put(root / "x.jpg", photo(1, "2024:01:01 10:00:00"))
-    gallery = make_gallery()
-    settled_note(gallery, "x.jpg", "of photo 1")
-    put(root / "x.jpg", photo(2, "2025:01:01 10:00:00"))
-    gallery.ask()
-    settled_note(gallery, "x.jpg", "of photo 2")
-    (root / "x.jpg").unlink()
-    put(root / "z.jpg", photo(1, "2024:01:01 10:00:00"))
-    rest(gallery)
-    assert shown(gallery, "z.jpg") == "of photo 1"
-    assert orphans(gallery) == {"x.jpg.lenslet.json": "its image is gone"}
 
 
 def test_an_edit_of_a_photo_that_has_just_come_is_not_another_photos(make_gallery, root) -> None:
@@ -390,33 +358,6 @@ def test_an_edit_before_the_image_was_read_belongs_to_that_image(make_gallery, r
     assert shown(gallery, "x.jpg") == ""
     rest(gallery)
     assert [shown(gallery, path) for path in ("x.jpg", "y.jpg")] == ["", "early"]
-
-
-def test_pointers_to_one_folder_show_the_same_notes_and_may_be_renamed(
-    make_gallery, root, state, tmp_path
-) -> None:
-    outside = tmp_path / "outside"
-    put(outside / "sub/x.png", photo(1))
-    for name, path in (("one", outside), ("two", outside / "sub")):
-        point(root / name, path)
-    gallery = make_gallery(STATE_DIR=str(state), POINTER_ROOTS=str(tmp_path))
-    rest(gallery)
-    note(gallery, "one/sub/x.png", "mine")
-    assert shown(gallery, "two/x.png") == "mine"
-    rest(gallery)
-    environ = {"STATE_DIR": str(state), "POINTER_ROOTS": str(tmp_path)}
-    environ |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(root)]
-    told = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
-    assert "nothing is missing" in told.stdout, told
-    (root / "two").rename(root / "three")
-    rest(gallery)
-    assert shown(gallery, "three/x.png") == "mine" and orphans(gallery) == {}
-    assert list(outside.rglob("*.json")) == []
-    (outside / "sub").rename(outside / "other")
-    shutil.rmtree(root / "three")
-    rest(gallery)
-    assert shown(gallery, "one/other/x.png") == "mine" and orphans(gallery) == {}
 
 
 def test_derived_files_of_what_is_gone_leave_state_dir(make_gallery, root, state) -> None:
@@ -497,19 +438,6 @@ def test_a_photo_that_is_back_at_its_place_keeps_its_notes(make_gallery, root, t
     assert (shown(gallery, "a/x.png"), shown(gallery, "b/y.png")) == ("mine", "")
 
 
-def test_a_sidecar_that_a_pointer_shows_twice_is_not_removed(make_gallery, root, tmp_path) -> None:
-    put(root / "first.png", photo(0))
-    put(root / "real/x.png", photo(1))
-    point(root / "p", root / "real")
-    gallery = make_gallery(SCAN_SECONDS="60", POINTER_ROOTS=str(tmp_path))
-    settled_note(gallery, "real/x.png", "mine")
-    (root / "real/x.png").rename(tmp_path / "x.png")
-    rest(gallery)
-    (tmp_path / "x.png").rename(root / "real/x.png")
-    look_at(gallery, "p", 9)
-    assert shown(gallery, "real/x.png") == "mine"
-
-
 def test_without_dates_another_photo_shows_the_notes_of_one_that_is_gone(
     make_gallery, root
 ) -> None:
@@ -528,17 +456,6 @@ def test_without_dates_another_photo_shows_the_notes_of_one_that_is_gone(
     put(root / "found.png", photo(1))
     rest(gallery, 4)
     assert (shown(gallery, "x.png"), shown(gallery, "found.png")) == ("", "of photo 1")
-
-
-def test_nothing_is_written_by_a_readonly_pointer(make_gallery, root, outside, tmp_path) -> None:
-    point(root / "p", outside, readonly=True)
-    put(root / "a/x.png", photo(1))
-    gallery = make_gallery(POINTER_ROOTS=str(tmp_path))
-    settled_note(gallery, "a/x.png", "mine")
-    (root / "a/x.png").rename(outside / "x.png")
-    rest(gallery)
-    assert sorted(os.listdir(outside)) == ["stays.png", "x.png"]
-    assert orphans(gallery) == {"a/x.png.json": "its photo is p/x.png, but it must not be moved"}
 
 
 def test_thumbnails_of_what_is_behind_a_pointer_stay_while_its_disk_is_away(
@@ -561,36 +478,6 @@ def test_a_disk_for_state_dir_may_have_folders_of_others(make_gallery, root, sta
     settled_note(gallery, "x.png", "mine")
     assert gallery.found("mine") == ["x.png"]
     assert (state / "lost+found").is_dir()
-
-
-def test_an_edit_is_shown_although_the_root_has_a_newer_sidecar(make_gallery, root, state) -> None:
-    put(root / "x.png", photo(1))
-    put(root / "x.png.json", b'{"title": "of another program"}')
-    gallery = make_gallery(STATE_DIR=str(state))
-    rest(gallery)
-    note(gallery, "x.png", "older")
-    document = json.loads((state / "x.png.lenslet.json").read_bytes())
-    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
-    newer = {**document, "notes": "newer", "updatedAt": soon.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    put(root / "x.png.json", json.dumps(newer).encode())
-    assert shown(gallery, "x.png") == "newer"
-    note(gallery, "x.png", "newest")
-    assert shown(gallery, "x.png") == "newest"
-
-
-def test_an_orphan_that_is_torn_before_it_is_moved_stays(make_gallery, root, caplog) -> None:
-    put(root / "a/x.png", photo(1))
-    put(root / "b/z.png", photo(4))
-    gallery = make_gallery(SCAN_SECONDS="60")
-    settled_note(gallery, "a/x.png", "mine")
-    (root / "a/x.png").rename(root / "b/y.png")
-    look_at(gallery, "a", 1)
-    look_at(gallery, "b", 2)
-    torn = b'{"v": 1, "tags": ['
-    (root / "a/x.png.json").write_bytes(torn)
-    gallery.settle(8)
-    assert (root / "a/x.png.json").read_bytes() == torn
-    assert "Traceback" not in caplog.text
 
 
 # Other programs
@@ -620,32 +507,6 @@ def test_a_file_that_another_program_creates_is_never_replaced(make_gallery, roo
         other.join()
         assert made == before or path.read_text() == theirs
     assert made > 10
-
-
-def test_what_another_program_saves_meanwhile_is_not_overwritten(make_gallery, root) -> None:
-    """But for the microseconds between Lenslet's last look and its rename.
-
-    Here they may be milliseconds, as both are threads of one process.
-    """
-    put(root / "x.png", photo(1))
-    gallery, path = make_gallery(), root / "x.png.json"
-    gallery.index()
-    lost = 0
-    for number in range(200):
-        note(gallery, "x.png", "begin", tags=[])
-        theirs = {**json.loads(path.read_bytes()), "tags": ["editor"]}
-        put(root / "draft", json.dumps(theirs).encode())
-
-        def save(wait: float = number % 40 / 10_000) -> None:
-            threading.Event().wait(wait)
-            os.replace(root / "draft", path)
-
-        other = threading.Thread(target=save)
-        other.start()
-        note(gallery, "x.png", "n")
-        other.join()
-        lost += json.loads(path.read_bytes())["tags"] != ["editor"]
-    assert lost <= 15
 
 
 # Any order of things that people do

@@ -149,10 +149,7 @@ class Library(RuleBasedStateMachine):
         if images:
             path = images[pick % len(images)]
             body = json.dumps({"tags": tags}).encode()
-            answer = self.gallery.app.put(f"/item?path={quote(path)}", body, status="*")
-            if answer.status_int == 503:  # an undated photo that was replaced is looked at first
-                self.gallery.index()
-                self.gallery.app.put(f"/item?path={quote(path)}", body, status=200)
+            self.gallery.app.put(f"/item?path={quote(path)}", body, status=200)
             sidecar = self.model.sidecar(path)
             self.model.files[sidecar] = (self.root / sidecar).read_bytes()
             assert json.loads(self.model.files[sidecar])["tags"] == tags

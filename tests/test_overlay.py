@@ -158,20 +158,6 @@ def test_a_state_folder_inside_the_root_is_not_part_of_the_library(indexed, root
     )}  # fmt: skip
 
 
-def test_an_empty_root_is_not_written_for_a_state_folder_inside_it(indexed, root) -> None:
-    gallery = indexed(STATE_DIR=str(root / ".lenslet"))
-    assert list(root.iterdir()) == []
-    assert gallery.app.get("/health", status=503).json["status"] == "down"
-    put(root / "x.jpg", jpeg())
-    gallery.index()
-    assert gallery.items()["x.jpg"]["hasThumb"] is True
-    (root / "x.jpg").unlink()
-    before = tree(root)
-    gallery.settle(400)
-    assert tree(root) == before
-    assert "empty" in " ".join(gallery.app.get("/health", status=503).json["reasons"])
-
-
 def test_one_folder_that_cannot_be_written_says_so_and_the_others_are_served(indexed, root) -> None:
     put(root / "open/a.jpg")
     put(root / "locked/b.jpg")

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from buckets import BucketPath
 from conftest import (
     BROKEN_JPEG,
     Gallery,
@@ -27,14 +26,8 @@ from conftest import (
     tree,
 )
 from PIL import Image
-from test_hosts import Queues
 from test_images import swapped_profile
 from test_pointers import point
-from webtest import TestApp
-
-from lenslet.cluster.sqs import SharedQueue
-from lenslet.storage.client import Client
-from lenslet.web.app import create_app
 
 Make = Callable[..., Gallery]
 MEGABYTE = 1024**2
@@ -80,15 +73,6 @@ def test_a_large_photo_gets_an_upright_webp_of_1600_pixels_without_metadata(
 def test_a_smaller_image_is_not_enlarged(make_gallery, root, size) -> None:
     put(root / "a.png", encode(draw(*size), "PNG"))
     assert opened(preview(make_gallery(), "a.png").body).size == size
-
-
-def test_a_damaged_image_is_shown_as_far_as_it_can_be_decoded(make_gallery, root) -> None:
-    data = jpeg(2000, 1500)
-    put(root / "a.jpg", data[: len(data) // 2])
-    gallery = make_gallery()
-    assert opened(preview(gallery).body).size == (1600, 1200)
-    gallery.index()
-    assert gallery.items()["a.jpg"]["warning"] == "truncated"
 
 
 def test_a_client_that_has_the_preview_does_not_get_it_again(indexed, root) -> None:
@@ -215,22 +199,6 @@ def test_two_requests_at_once_get_one_preview(make_gallery, root, tmp_path) -> N
     assert len(kept(tmp_path)) == 1
 
 
-@pytest.mark.timing
-def test_a_preview_is_there_soon_while_a_library_is_being_indexed(serve, root) -> None:
-    data = jpeg(1600, 1200)
-    for number in range(600):
-        os.utime(put(root / f"d{number % 7}/{number}.jpg", data), (1, 1))
-    server = serve(root, WORKER_THREADS="1", THUMB_WAIT="10")
-    server.until(lambda: server.json("/health/workers").get("backlog", 0) > 100)
-    begun = time.monotonic()
-    status, body = server.get("/preview?path=d6/594.jpg")
-    took = time.monotonic() - begun
-    left = server.json("/health/workers")["backlog"]
-    assert (status, body[:4]) == (200, b"RIFF")
-    assert left > 0
-    assert took < 8
-
-
 @everywhere
 def test_a_replaced_image_gets_another_preview(indexed, root) -> None:
     put(root / "a.jpg", jpeg(1800, 1200))
@@ -244,18 +212,6 @@ def test_a_replaced_image_gets_another_preview(indexed, root) -> None:
     assert opened(new.body).size == (1000, 1500)
     assert new.headers["ETag"] != old.headers["ETag"]
     assert new.headers["Cache-Control"] == "no-cache"  # `v` is the rev of the old image
-
-
-def test_an_object_replaced_since_its_folder_was_listed_is_found(indexed, root) -> None:
-    """No scan is near. What is sent is not kept for ever under the rev of the old object."""
-    put(root / "a.jpg", jpeg(1800, 1200))
-    gallery = indexed(SCAN_SECONDS="3600")
-    rev = gallery.items()["a.jpg"]["rev"]
-    put(root / "a.jpg", jpeg(1000, 1500))
-    gallery.clock.now += 60
-    answer = preview(gallery, v=rev)
-    assert opened(answer.body).size == (1000, 1500)
-    assert answer.headers["Cache-Control"] == "no-cache"
 
 
 # Pointers
@@ -340,22 +296,3 @@ def test_a_cache_too_large_gives_room_to_what_is_looked_at(make_gallery, root, t
     assert f"{0:040x}.webp" not in left
     assert f"{19:040x}.webp" in left
     assert {len(first), len(second)} <= set(left.values())
-
-
-# Many hosts
-
-
-def test_a_preview_is_made_by_the_host_that_shows_it(make, ours: BucketPath) -> None:
-    """Its cache is where it is needed, so no message is sent."""
-    queues = Queues(ours.service, ours.bucket)
-    put(ours / "a.jpg", jpeg(1800, 1200))
-    here, there = make(ours, **queues.settings), make(ours, **queues.settings)
-    here.index()
-    for gallery in (here, there):
-        jobs = SharedQueue(Client(gallery.settings), gallery.settings, gallery.channel)
-        gallery.app = TestApp(create_app(gallery.library, jobs, gallery.status))
-    preview(here)
-    assert queues.empty
-    there.app.get("/preview?path=a.jpg", status=202)
-    preview(there)
-    assert queues.empty

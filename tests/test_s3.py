@@ -462,22 +462,6 @@ def test_a_bucket_that_may_only_be_read_is_not_indexed_and_health_says_why(make,
     assert ours.all_keys() == ["d/a.jpg"]
 
 
-def test_a_refusal_of_writes_for_a_while_stops_search_no_longer_than_itself(indexed, ours) -> None:
-    for name in ("a", "b"):
-        put(ours / f"d/{name}.jpg")
-    gallery = indexed(ours)
-    put(ours / "d/c.jpg")
-    ours.service.fault("PUT", ours.bucket, 403, "AccessDenied")
-    gallery.index()
-    assert gallery.found("jpg") == ["d/a.jpg", "d/b.jpg"]
-    assert gallery.app.get("/health").json["status"] == "degraded"
-    ours.service.reset()
-    gallery.settle(130)  # a scan tries again
-    assert gallery.found("jpg") == ["d/a.jpg", "d/b.jpg", "d/c.jpg"]
-    assert gallery.items("d")["c.jpg"]["hasThumb"] is True
-    assert gallery.app.get("/health").json["status"] == "ok"
-
-
 def test_a_store_that_cannot_be_reached_is_waited_for(make, tmp_path, monkeypatch) -> None:
     port = free_port()
     service = Service(f"http://127.0.0.1:{port}", "key", "secret")

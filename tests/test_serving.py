@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import CORPUS, ROOT, Server, encode, free_port, jpeg, put, wait_for
+from conftest import ROOT, Server, encode, free_port, jpeg, put, wait_for
 from PIL import Image
 
 Serve = Callable[..., Server]
@@ -460,36 +460,6 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
                 worker.send_signal(end)
         server.until(lambda: server.json("/health").get("status") == "degraded")
     assert server.json("/health")["reasons"] == [missing]
-
-
-@pytest.mark.skipif(not CORPUS, reason="LENSLET_CORPUS names no corpus")
-@pytest.mark.slow
-def test_the_corpus_is_served_as_a_client_would_ask_for_it(serve: Serve, root) -> None:
-    """A thumbnail for all outside `broken/`; 200 or 422 with a reason inside; never a 5xx."""
-    shutil.copytree(str(CORPUS), root, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    server = serve(root)
-    seen = 0
-    waiting = [""]
-    while waiting:
-        path = waiting.pop()
-        route = f"/folders?path={path}"
-        folder = server.until(lambda route=route: "path" in (each := server.json(route)) and each)
-        waiting += [f"{path}/{entry['name']}".strip("/") for entry in folder["dirs"]]
-        for item in folder["items"]:
-            status, body = server.thumbnail(item["path"])
-            seen += 1
-            if path == "broken":
-                assert status in (200, 422), item["path"]
-                assert status == 200 or json.loads(body)["description"]
-            else:
-                assert (status, body[:4]) == (200, b"RIFF"), item["path"]
-    assert seen == 216
-    server.until(lambda: server.json("/health")["library"]["counts"]["items"] == 216)
-    assert server.json("/health")["status"] == "ok"
-    for file in pathlib.Path(str(CORPUS)).rglob("*.*"):
-        if file.suffix != ".md":
-            route = "/files/" + urllib.parse.quote(str(file.relative_to(str(CORPUS))))
-            assert server.get(route) == (200, file.read_bytes())
 
 
 def test_only_what_is_needed_is_imported(root, tmp_path) -> None:

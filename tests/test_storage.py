@@ -10,8 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from buckets import Layered
-from conftest import environ_of, put, tree
+from conftest import put, tree
 
 from lenslet import config
 from lenslet.errors import (
@@ -294,30 +293,6 @@ def open_library_tree(root: pathlib.Path, tmp_path: pathlib.Path) -> Callable[..
         return open_tree(found, Client(found))
 
     return make
-
-
-@pytest.mark.parametrize(
-    "root", ["folder", "bucket", "folder+state", "bucket+state"], indirect=True
-)
-def test_derived_files_and_edits_have_one_place_wherever_the_root_is(root, tmp_path) -> None:
-    put(root / "a/x.jpg")
-    settings = config.settings({**environ_of(root), "XDG_CACHE_HOME": str(tmp_path / "cache")})
-    files, path = open_tree(settings, Client(settings)), Path("a/x.jpg.thumbnail")
-    image = files.stat(Path("a/x.jpg"))
-    files.write(path, WEBP, image=image)
-    data, stat = files.read(path)
-    assert (data, stat.made_from(image)) == (WEBP, True)
-    replace(files, "a/x.jpg.json", lambda old: b"{}")
-    replace(files, "a/x.jpg.json", lambda old: old + b"!")
-    assert [document.data for document in files.copies([Path("a/x.jpg.json")])] == [b"{}!"]
-    beside = {"x.jpg.thumbnail", "x.jpg.json"} <= set(
-        tree(root.below if isinstance(root, Layered) else root / "a")
-    )
-    assert beside is not isinstance(root, Layered)
-    files.delete(path)
-    with pytest.raises(NotFound):
-        files.read(path)
-    assert files.obstacle() is None
 
 
 @pytest.mark.parametrize("state", [False, True], ids=["beside", "STATE_DIR"])

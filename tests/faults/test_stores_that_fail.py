@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import itertools
 import json
-import os
-import pathlib
 import random
 import re
-import signal
 import socket
 import socketserver
 import struct
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -27,9 +23,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from buckets import BucketPath
-from conftest import ROOT, Server, environ_of, jpeg, put
+from conftest import Server, jpeg, put
 from PIL import Image
 from scale import LONG, record, scale
+from test_kills import Edit, Writers, edit_of, found
 
 pytestmark = pytest.mark.slow
 SEED = 13
@@ -37,10 +34,7 @@ HANG_SECONDS = 20.0  # a request that takes longer counts as one that hangs
 SAYS_SECONDS = 10.0  # until health says that something is wrong, and that it is over
 LIVE_SECONDS = 2.0
 CACHED_SECONDS = 3.0  # health may answer from a report that it has just read
-WRITERS = scale(4, 8)
-SHARED = scale(6, 24)  # images that all writers tag; one has at most 500 tags
-BASE = '{"v": 1, "tags": [], "updatedAt": "2025-01-01T00:00:00Z"}'
-OLD = "2000-01-01T00:00:00Z"  # an edit as old as this only adds its tags
+WRITERS, SHARED = scale(4, 8), scale(6, 24)  # images that all writers tag
 
 Serve = Callable[..., Server]
 
@@ -176,7 +170,6 @@ def lose(connection: Connection, request: bytes) -> None:
 FAULTS: list[Fault] = [reset, refuse, slow_down, html, half_xml, cut, lose, stall]
 SHARES = {"stall": 0.03}  # of requests at random; of other faults:
 SHARE = 0.35
-IN_SHORT = {(reset, False), (html, True)}  # outages
 
 
 @pytest.fixture
@@ -208,7 +201,7 @@ class Answer(NamedTuple):
         """True if a client knows what to do."""
         if self.status == 503:
             return "Retry-After" in self.headers and "description" in json.loads(self.body)
-        return self.status in (200, 202, 502)
+        return self.status in (200, 202, 204, 502) or (self.method, self.status) == ("DELETE", 404)
 
 
 def read(answer: http.client.HTTPResponse) -> bytes:
@@ -232,74 +225,39 @@ def ask(server: Server, method: str, route: str, body: Any = None) -> Answer:
     return Answer(method, route, *found, time.monotonic() - begun)
 
 
-class Writers:
-    """Clients that edit images of their own, and tag the images that they share."""
+class Client:
+    """Sends each request until it is answered, and keeps what it was told meanwhile."""
 
-    def __init__(self, server: Server, bucket: BucketPath) -> None:
-        self.bucket = bucket
-        self.stop = threading.Event()
+    def __init__(self, server: Server) -> None:
         self.answers: list[Answer] = []
-        self.last = [0] * WRITERS  # the last number that was answered 200
-        self.tried = [0] * WRITERS
-        self.tags: dict[str, set[str]] = {}  # of a shared image: answered 200
         self._server = server
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(WRITERS)]
-        for thread in self._threads:
-            thread.start()
 
-    def _run(self, writer: int) -> None:
-        while not self.stop.is_set():
-            self.tried[writer] += 1
-            number = self.tried[writer]
-            text = f"{writer}-{number}"
-            edit = {"tags": [text], "notes": text, "mine": text}
-            if self._put(f"album/own{writer}.jpg", edit):
-                self.last[writer] = number
-            shared = f"album/shared{number % SHARED}.jpg"
-            if self._put(shared, {"tags": [text], "updatedAt": OLD}):
-                self.tags.setdefault(shared, set()).add(text)
-
-    def _put(self, path: str, edit: dict[str, Any]) -> bool:
-        if self.stop.is_set():
-            return False
-        self.answers.append(ask(self._server, "PUT", f"/item?path={path}", edit))
-        return self.answers[-1].status == 200
-
-    @property
-    def acknowledged(self) -> int:
-        return sum(answer.status == 200 for answer in list(self.answers))
-
-    def join(self) -> None:
-        self.stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def check(self, what: str) -> None:
-        """Every edit that was answered 200 is in the bucket, whole, and no tag is there twice."""
-        for writer, last in enumerate(self.last):
-            stored = self.stored(f"album/own{writer}.jpg")
-            text = stored.get("notes", f"{writer}-0")
-            assert stored.get("tags", [text]) == [text] and stored.get("mine", text) == text, stored
-            number = int(text.partition("-")[2])
-            # Without an edit that was acknowledged now, it may be one of the fault before.
-            assert last <= number <= max(self.tried[writer], not last and number), (what, stored)
-        for path, tags in self.tags.items():
-            stored = self.stored(path)
-            lost = sorted(tags - set(stored["tags"]))
-            assert not lost, (what, SEED, path, lost)
-            assert len(stored["tags"]) == len(set(stored["tags"]))
-
-    def stored(self, path: str) -> dict[str, Any]:
-        found = self.bucket / f"{path}.json"
-        document: dict[str, Any] = json.loads(found.read_bytes()) if found.exists() else {}
-        return document
+    def __call__(self, method: str, route: str, body: Any) -> tuple[int, bytes, int]:
+        for sent in itertools.count(1):
+            answer = ask(self._server, method, route, body)
+            self.answers.append(answer)
+            if answer.status not in (0, 502, 503):
+                return answer.status, answer.body, sent
+            threading.Event().wait(0.05)
+        raise AssertionError
 
 
-PHOTO = jpeg(80, 60)
-FILES = ("/file?path=album/own0.jpg", "/files/album/own0.jpg")
+def check_stored(writers: Writers, bucket: BucketPath) -> None:
+    """Every edit that was answered is in the bucket, whole, and no other is."""
+    stored: dict[str, Edit] = {}
+    for path in writers.expected():
+        file = bucket / f"{path}.json"
+        raw = file.read_bytes().strip() if file.exists() else b""  # a mark of removal is blank
+        stored[path] = edit_of(json.loads(raw)) if raw else None
+    assert stored == writers.expected()
+
+
+PHOTO = jpeg(80, 60, seed=0)
+NAMES = [f"album/photo{number}.jpg" for number in range(SHARED + 3 * WRITERS)]
+FILES = ("/file?path=album/photo0.jpg", "/files/album/photo0.jpg")
 READS = (
-    *("/folders?path=album", "/item?path=album/own0.jpg", "/thumb?path=album/own0.jpg"),
-    *(*FILES, "/search?q=own&path=album", "/search/suggest?q=o"),
+    *("/folders?path=album", "/item?path=album/photo0.jpg", "/thumb?path=album/photo0.jpg"),
+    *(*FILES, "/search?q=photo&path=album", "/search/suggest?q=p"),
 )
 
 
@@ -331,35 +289,32 @@ class Readers:
             thread.join()
 
 
-def check_answers(writers: Writers, readers: Readers, what: str) -> None:
+def check_answers(client: Client, readers: Readers) -> None:
     """No answer is unclear or late, and the process always said that it lives."""
-    answers = [*writers.answers, *readers.answers]
+    answers = [*client.answers, *readers.answers]
     unclear = [answer for answer in answers if not answer.is_clear]
-    assert not unclear, (what, SEED, len(unclear), unclear[:3])
+    assert not unclear, (len(unclear), unclear[:3])
     files = {answer.body for answer in answers if answer.route in FILES and answer.status == 200}
-    assert all(map(PHOTO.startswith, files)), what
+    assert all(map(PHOTO.startswith, files))
     dead = [answer for answer in readers.live if answer.status != 200]
     slowest = max(answer.seconds for answer in readers.live)
-    assert not dead and slowest < LIVE_SECONDS, (what, SEED, dead[:3], slowest)
-
-
-@contextmanager
-def clients(server: Server, bucket: BucketPath) -> Iterator[tuple[Writers, Readers]]:
-    writers, readers = Writers(server, bucket), Readers(server)
-    try:
-        yield writers, readers
-    finally:
-        writers.stop.set()
-        readers.join()
-        writers.join()
+    assert not dead and slowest < LIVE_SECONDS, (dead[:3], slowest)
 
 
 def fill(bucket: BucketPath) -> None:
-    for writer in range(WRITERS):
-        put(bucket / f"album/own{writer}.jpg", PHOTO)
-    for number in range(SHARED):
-        put(bucket / f"album/shared{number}.jpg", jpeg(80, 60, seed=50 + number))
-        (bucket / f"album/shared{number}.jpg.json").write_text(BASE)
+    for number, name in enumerate(NAMES):
+        put(bucket / name, jpeg(80, 60, seed=number))
+
+
+@contextmanager
+def clients(server: Server) -> Iterator[tuple[Writers, Client, Readers]]:
+    client, readers = Client(server), Readers(server)
+    writers = Writers(WRITERS, client, NAMES, SHARED)
+    try:
+        with writers.writing():
+            yield writers, client, readers
+    finally:
+        readers.join()
 
 
 def start(serve: Serve, bucket: BucketPath, proxy: Proxy, **settings: str) -> Server:
@@ -385,35 +340,15 @@ def is_complete(server: Server, bucket: BucketPath, name: str) -> bool:
     return is_there and server.json(f"/search?q=name:{name}").get("total") == 1
 
 
-def check_completed(server: Server, writers: Writers, names: list[str]) -> None:
+def check_completed(server: Server, bucket: BucketPath, writers: Writers, names: list[str]) -> None:
     """Thumbnails and search are complete soon, and nobody has to ask for it."""
     for name in names:
-        server.until(lambda name=name: is_complete(server, writers.bucket, name), 40)
-        data = (writers.bucket / f"album/{name}.thumbnail").read_bytes()
+        server.until(lambda name=name: is_complete(server, bucket, name), 40)
+        data = (bucket / f"album/{name}.thumbnail").read_bytes()
         assert Image.open(io.BytesIO(data)).size == (80, 60)
-    for writer in range(WRITERS):
-        notes = writers.stored(f"album/own{writer}.jpg").get("notes", "")
-        found = f"/search?path=album&q=notes:{notes}"
-        if notes:
-            server.until(lambda found=found: server.json(found).get("total") == 1, 20)
-
-
-@contextmanager
-def worker_py(bucket: BucketPath, proxy: Proxy, home: pathlib.Path) -> Iterator[None]:
-    """`python worker.py`, as on a host that only indexes."""
-    environ = {**os.environ, **environ_of(bucket), "SCAN_SECONDS": "2"}
-    environ |= {"S3_ENDPOINT": proxy.endpoint, "XDG_CACHE_HOME": str(home / "worker")}
-    with (home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "worker.py"], cwd=ROOT, env=environ, stdout=log, stderr=log
-        )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(30)
-    text = (home / "worker.log").read_text()
-    assert status == 0 and "Traceback" not in text, text[-4000:]
+    for path, edit in writers.expected().items():
+        for tag in edit[0] if edit else ():
+            server.until(lambda path=path, tag=tag: path in found(server, f"tag:{tag}"), 20)
 
 
 # The tests
@@ -426,67 +361,54 @@ def test_no_edit_is_lost_or_half_when_some_requests_to_the_store_fail(
     server = start(serve, ours, proxy)
     server.until(lambda: is_ok(server))
     began = time.monotonic()
-    for number, fault in enumerate(FAULTS):
-        name = fault.__name__
-        with clients(server, ours) as (writers, readers):
-            proxy.spoiled = 0
+    with clients(server) as (writers, client, readers):
+        for number, fault in enumerate(FAULTS):
+            before, edits, name = proxy.spoiled, writers.edits, fault.__name__
             proxy.begin(fault, SHARES.get(name, SHARE))
-            put(ours / f"album/new{number}.jpg", jpeg(80, 60, seed=number))
+            put(ours / f"album/new{number}.jpg", jpeg(80, 60, seed=60 + number))
             threading.Event().wait(scale(5, 200) / 10)
-            server.until(lambda: proxy.spoiled > 0)
+            server.until(lambda before=before: proxy.spoiled > before)
             proxy.end()
-        writers.check(name)
-        check_answers(writers, readers, name)
-        refused = len(writers.answers) - writers.acknowledged
-        edits = {"edits": writers.acknowledged, "refused": refused, "reads": len(readers.answers)}
-        record(f"store: {name} at random", **edits, spoiled=proxy.spoiled)
-        ended = time.monotonic()
+            figures = {"edits": writers.edits - edits, "spoiled": proxy.spoiled - before}
+            record(f"store: {name} at random", **figures)
+        ended, edits = time.monotonic(), writers.edits
+        server.until(lambda: writers.edits > edits + WRITERS)
+    check_stored(writers, ours)
+    check_answers(client, readers)
     # Single images are tried again at doubling distance: within as long again as they failed.
-    until_ok(server, ended, name, ended - began + SAYS_SECONDS)
-    check_completed(server, writers, [f"new{number}.jpg" for number in range(len(FAULTS))])
+    until_ok(server, ended, "all", ended - began + SAYS_SECONDS)
+    names = [f"new{number}.jpg" for number in range(len(FAULTS))]
+    check_completed(server, ours, writers, names)
     assert "Traceback" not in server.log.read_text()
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize(
-    ("alone", "fault"),
-    [
-        pytest.param(alone, fault, id=f"{fault.__name__}-{'requests alone' if alone else 'all'}")
-        for fault in FAULTS
-        for alone in (False, True)
-        if LONG or (fault, alone) in IN_SHORT
-    ],
-)
+@pytest.mark.parametrize("fault", FAULTS if LONG else [reset, html])
 def test_an_outage_of_the_store_is_said_and_ends_without_help(
-    serve: Serve, ours: BucketPath, proxy: Proxy, tmp_path, alone: bool, fault: Fault
+    serve: Serve, ours: BucketPath, proxy: Proxy, fault: Fault
 ) -> None:
-    """With an index process, and with request processes alone beside `worker.py`."""
-    name = f"{fault.__name__} {'beside worker.py' if alone else 'with an index process'}"
-    with worker_py(ours, proxy, tmp_path) if alone else contextlib.nullcontext():
-        server = start(serve, ours, proxy, **({"WORKER_THREADS": "0"} if alone else {}))
-        server.until(lambda: server.json("/search?q=own&path=album").get("total") == WRITERS)
-        server.until(lambda: is_ok(server))
-        with clients(server, ours) as (writers, readers):
-            server.until(lambda: writers.acknowledged > 2 * WRITERS)
-            proxy.begin(fault)
-            begun = time.monotonic()
-            put(ours / "album/new.jpg", jpeg(80, 60, seed=7))
-            said = server.until(lambda: trouble(server), SAYS_SECONDS)
-            noticed = time.monotonic() - begun
-            threading.Event().wait(scale(2, 15) - noticed)
-            still = server.until(lambda: trouble(server), CACHED_SECONDS)
-            proxy.end()
-            recovered = until_ok(server, time.monotonic(), name)
-            before = writers.acknowledged
-            server.until(lambda: writers.acknowledged > before + WRITERS)
-        assert noticed <= SAYS_SECONDS and recovered <= SAYS_SECONDS, (noticed, recovered)
-        assert still and any("store" in reason.lower() for reason in said), (said, still)
-        writers.check(name)
-        check_answers(writers, readers, name)
-        check_completed(server, writers, ["new.jpg"])
-        assert "Traceback" not in server.log.read_text()
-    seconds = {"noticed": round(noticed, 1), "recovered": round(recovered, 1)}
-    record(f"store: outage, {name}", edits=writers.acknowledged, **seconds)
+    name = fault.__name__
+    server = start(serve, ours, proxy)
+    server.until(lambda: server.json("/search?q=photo&path=album").get("total") == len(NAMES))
+    server.until(lambda: is_ok(server))
+    with clients(server) as (writers, client, readers):
+        server.until(lambda: writers.edits > 2 * WRITERS)
+        proxy.begin(fault)
+        begun = time.monotonic()
+        put(ours / "album/new.jpg", jpeg(80, 60, seed=7))
+        said = server.until(lambda: trouble(server), SAYS_SECONDS)
+        threading.Event().wait(scale(2, 15) - (time.monotonic() - begun))
+        assert server.until(lambda: trouble(server), CACHED_SECONDS)
+        proxy.end()
+        recovered = until_ok(server, time.monotonic(), name)
+        before = writers.edits
+        server.until(lambda: writers.edits > before + WRITERS)
+    assert any("store" in reason.lower() for reason in said), said
+    check_stored(writers, ours)
+    check_answers(client, readers)
+    check_completed(server, ours, writers, ["new.jpg"])
+    assert "Traceback" not in server.log.read_text()
+    record(f"store: outage, {name}", edits=writers.edits, recovered=round(recovered, 1))
 
 
 def trouble(server: Server) -> list[str]:
@@ -494,42 +416,6 @@ def trouble(server: Server) -> list[str]:
     found = server.json("/health")
     reasons: list[str] = found.get("reasons", []) if found.get("status") != "ok" else []
     return reasons
-
-
-def hold(connection: Connection, request: bytes) -> None:
-    """One object takes longer than anybody waits; all else is answered."""
-    if b"slow.jpg.json" in request.partition(b"\r\n")[0]:
-        connection.server.over.wait(60)
-    else:
-        connection.wfile.write(connection.answer(request))
-
-
-@pytest.mark.timing
-def test_a_request_that_the_store_does_not_answer_makes_no_other_fail(
-    serve: Serve, ours: BucketPath, proxy: Proxy
-) -> None:
-    fill(ours)
-    put(ours / "album/slow.jpg")
-    server = serve(ours, S3_ENDPOINT=proxy.endpoint, WEB_CONCURRENCY="1")
-    server.until(lambda: is_complete(server, ours, "slow.jpg"))
-    proxy.begin(hold)
-
-    def together(routes: list[str]) -> list[Answer]:
-        with ThreadPoolExecutor(len(routes)) as clients:
-            return list(clients.map(lambda route: ask(server, "GET", route), routes))
-
-    routes = [f"/item?path=album/shared{number % SHARED}.jpg" for number in range(8)]
-    stuck, others = ["/item?path=album/slow.jpg"], list[Answer]()
-    with ThreadPoolExecutor(1) as waits:
-        waiting = waits.submit(together, stuck * 8)
-        while not waiting.done():
-            others += together(routes)
-    slow = waiting.result() + together(stuck)  # and after it has failed
-    others += together(routes)
-    proxy.end()
-    assert {answer.status for answer in slow} == {503}
-    assert {answer.status for answer in others} == {200}
-    assert max(answer.seconds for answer in others) < min(answer.seconds for answer in slow)
 
 
 @pytest.mark.timing
@@ -540,11 +426,11 @@ def test_a_store_that_says_nothing_keeps_no_thread_from_what_needs_no_store(
     fill(ours)
     settings = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "4"}
     server = serve(ours, S3_ENDPOINT=proxy.endpoint, **settings)
-    server.until(lambda: is_complete(server, ours, "own0.jpg"))
+    server.until(lambda: is_complete(server, ours, "photo0.jpg"))
     proxy.begin(stall)
     live = []
     with ThreadPoolExecutor(200) as clients:
-        route = "/item?path=album/own0.jpg"
+        route = "/item?path=album/photo0.jpg"
         waiting = [clients.submit(ask, server, "GET", route) for _ in range(200)]
         while not all(each.done() for each in waiting):
             live += [ask(server, "GET", "/health/live"), ask(server, "GET", "/openapi.json")]

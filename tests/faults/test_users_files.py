@@ -1,7 +1,7 @@
 """What a user put beside photos is never replaced or removed, whatever its name, by real gunicorn.
 
 Libraries are drawn at random, from a seed, full of files with Lenslet's names that are not
-Lenslet's. Sidecars stay where they are when their images go; a thumbnail never outlives its image.
+Lenslet's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import random
 import stat
 import subprocess
 import sys
-import threading
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +26,6 @@ pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]
 Content = Callable[[random.Random], bytes]
 SMALL = jpeg(32, 24)
-SOON = 5.0
-SHOWN_SECONDS = 10.0
 
 
 # Files that are not Lenslet's
@@ -269,85 +266,3 @@ def test_nothing_of_a_users_is_replaced_or_removed(seed: int, serve: Serve, root
     changed = {name: after.get(name) for name, was in before.items() if after.get(name) != was}
     assert changed == {}, seed
     record("users' files", files=len(before), requests=len(asked))
-
-
-def test_a_folder_with_one_of_lenslets_names_stops_nothing_else(
-    serve: Serve, root, tmp_path
-) -> None:
-    """With `STATE_DIR` its files would be where Lenslet's own file is. Health says what is kept."""
-    blocked = ["a/_index.json", "a/img0.jpg.thumbnail", "a/img0.jpg.json", "_health.json"]
-    for path in ("a/img0.jpg", "b/img0.jpg", *(f"{folder}/img0.jpg" for folder in blocked)):
-        os.utime(put(root / path, SMALL), (1, 1))
-    before = users(root)
-    server = serve(root, STATE_DIR=str(tmp_path / "state"), SCAN_SECONDS="2")
-
-    def found() -> set[str]:
-        return {each["path"] for each in server.json("/search?q=img").get("items", ())}
-
-    assert server.thumbnail("b/img0.jpg", SHOWN_SECONDS)[0] == 200
-    server.until(lambda: server.get("/folders?path=a")[0] == 200, SHOWN_SECONDS)
-    server.until(lambda: {"a/img0.jpg", "b/img0.jpg"} <= found(), SHOWN_SECONDS)
-    assert server.request("PUT", "/item?path=b/img0.jpg", {"tags": ["new"]})[0] == 200
-    server.until(lambda: server.json("/search?q=tag:new").get("total") == 1, SOON)
-    server.until(lambda: server.json("/health")["status"] == "degraded", SHOWN_SECONDS)
-    assert users(root) == before
-
-
-# Sidecars of images that are gone
-
-
-def test_a_sidecar_goes_where_its_image_goes_and_else_stays(serve: Serve, root, tmp_path) -> None:
-    count, rng = scale(12, 150), random.Random(1)
-    paths = [f"a/img{number}.jpg" for number in range(count)]
-    for number, path in enumerate((*paths, "b/other.jpg")):
-        image = jpeg(32, 24, seed=rng.randrange(90), comment=str(number).encode())
-        os.utime(put(root / path, image), (1, 1))
-    server = serve(root, SCAN_SECONDS="2")
-    for path in paths:
-        assert server.request("PUT", f"/item?path={path}", {"tags": [path[2:]]})[0] == 200
-    sidecars = {path: users(root)[f"{path}.json"] for path in paths}
-    server.until(lambda: server.json(f"/search?q=tag:{paths[-1][2:]}").get("total") == 1)
-    server.until(lambda: server.json("/health")["status"] == "ok")
-    moved, gone = {}, []
-    for number, path in enumerate(paths):
-        new = [f"a/renamed{number}.jpg", f"b/img{number}.jpg", str(tmp_path / f"out{number}")]
-        os.replace(root / path, root / new[number % 3])
-        if number % 3 == 2:
-            gone.append(path)
-        else:
-            moved[new[number % 3]] = path
-
-    def orphans() -> Any:
-        library = server.json("/health")["library"]
-        shown = library["problems"].get("orphanSidecars", [])
-        return library["counts"]["orphanSidecars"] == len(gone) and {p["path"] for p in shown}
-
-    shown = server.until(orphans, SHOWN_SECONDS + 10)
-    assert shown == {f"{path}.json" for path in gone}
-    health = server.json("/health")
-    assert health["status"] == "degraded" and str(len(gone)) in json.dumps(health["reasons"])
-    for path in paths:
-        server.request("DELETE", f"/item?path={path}")
-        server.request("DELETE", f"/thumb?path={path}")
-        assert server.request("PUT", f"/item?path={path}", {"tags": ["new"]})[0] == 404
-    server.request("POST", "/folders/reindex?recursive=true")
-    server.request("POST", "/search/rebuild-index")
-    threading.Event().wait(scale(1, 10))
-    told = command_line(tmp_path, "check", root).splitlines()
-    assert {f"orphanSidecars: {path}.json" for path in gone} <= {
-        line.rpartition(": ")[0] for line in told
-    }
-    command_line(tmp_path, "index", root)
-    kept = users(root)
-    assert {path: kept[f"{path}.json"] for path in gone} == {path: sidecars[path] for path in gone}
-    content = {new: kept[f"{new}.json"][2] for new in moved}  # a new file, with the same content
-    assert content == {new: sidecars[path][2] for new, path in moved.items()}
-    for number, path in enumerate(paths):
-        if path in gone:
-            os.replace(tmp_path / f"out{number}", root / path)
-    server.until(lambda: server.json("/health")["status"] == "ok", SHOWN_SECONDS)
-    for path in gone:
-        assert server.json(f"/item?path={path}")["tags"] == [path[2:]]
-    for new, path in moved.items():
-        assert server.json(f"/item?path={new}")["tags"] == [path[2:]]
-    assert "Traceback" not in server.log.read_text()
