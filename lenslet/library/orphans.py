@@ -65,7 +65,7 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     """Yields the sidecars in a folder that have no image."""
     files = {*listing.files, *listing.covered}
     for name in sorted(listing.without_image()):
-        found = sidecar.find(location.tree, location.file(name), lambda _: Photo())
+        found = sidecar.find(location.tree, location.file(name), sidecar.UNREAD)
         yield from (of(location, each) for each in found.all)
         if found.unreadable:
             for file in (name + end for end in SIDECARS if name + end in files):
@@ -100,7 +100,7 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     raw = _read(orphan)
     if _is_beside(orphan):
         raise Conflict("its photo is beside it again")
-    found = sidecar.find(tree, item, lambda _: Photo(orphan.hash))
+    found = sidecar.find(tree, item, Photo(orphan.hash))
     own = found.sidecar if found.sidecar and found.sidecar.hash in ("", orphan.hash) else None
     if own and (own.raw != raw or orphan.is_shown):
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
