@@ -399,8 +399,8 @@ def check_start(
     root: pathlib.Path | Layered, disk: pathlib.Path, names: list[str], edits: dict[str, Edit]
 ) -> None:
     """The service starts on a disk after a crash, and everything is right without help."""
-    for folder in disk.glob("cache/lenslet/*/search-*"):
-        folder.rename(folder.with_name("search-before"))  # copies for search are of another start
+    for file in disk.glob("cache/lenslet/*/search/*"):
+        os.utime(file, (1, 1))  # copies for search are of another start
     with service(root, disk) as server:
         check_service(server, names, edits)
         for name in names[::8]:
