@@ -118,8 +118,7 @@ class Images:
         try:
             with file, descriptor(file) as number:
                 how = {"max_pixels": self._library.settings.max_pixels, "thumbnail": False}
-                how |= {"hashed": True, **PREVIEW}
-                read, _ = self._library.decoders.read(number, slow=False, **how)
+                read, _ = self._library.decoders.read(number, slow=False, **how, **PREVIEW)
         except (Slow, Stopped, StorageUnavailable):
             return {"hash": orphans.hash_of(tree, image.file)}
         if not stat.etag and tree.stat(image.file) != stat:
