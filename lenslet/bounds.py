@@ -17,7 +17,6 @@ DERIVED_BYTES = 8 << 20  # a derived document that is read as a whole
 PAGE_BYTES = 8_000_000  # of it, a page of a manifest: items and subfolders
 DIRS_BYTES = 4_000_000  # of that, the subfolders
 DELTA_BYTES = 4_000_000
-PROBLEMS_BYTES = 64 << 10  # the problems of one kind in a health report
 TERMS_BYTES = 2_000_000  # the tags, or the words, of a folded copy
 LINE_BYTES = 2 << 20  # an item: a sidecar, and what Lenslet says of the image
 FOLDERS_BYTES = 16 << 20  # the generations of the folders, in a rollup

@@ -17,7 +17,7 @@ from PIL import Image
 from lenslet.errors import StorageUnavailable
 from lenslet.images.decoders import Decoders, Killed, Slow, Stopped
 
-HOW = {"hashed": True, "long_edge": 256, "quality": 70, "max_pixels": 150_000_000}
+HOW = {"long_edge": 256, "quality": 70, "max_pixels": 150_000_000}
 MB = 1 << 20
 
 

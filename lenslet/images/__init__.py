@@ -4,7 +4,9 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
+
+from blake3 import blake3
 
 # The version of what is read from an image, raised with every new fact. Items of an older version
 # are read again; those of a newer one are left alone.
@@ -12,6 +14,7 @@ FACTS_VERSION = 4
 # The version of how pixels are rendered. A release that raises it raises `FACTS_VERSION` too, so
 # that an older release leaves the newer thumbnails alone.
 _RENDERING = 1
+_CHUNK_BYTES = 1 << 20
 DIGEST_CHARS = 12  # of a thumbnail's hash: enough to distinguish the thumbnails of one image
 NEEDS_MEMORY = "decoding needs more memory than INDEX_MEMORY allows"
 
@@ -21,9 +24,16 @@ def rendering(*, long_edge: int, quality: int) -> str:
     return f"{long_edge}-{quality}-{_RENDERING}"
 
 
-FIRST_RENDERING = "256-70-1"  # of a thumbnail that does not say how it was made
 PREVIEW: dict[str, Any] = {"long_edge": 1600, "quality": 80}
 PREVIEW_RENDERING = rendering(**PREVIEW)
+
+
+def hash_of(file: BinaryIO) -> str:
+    """Reads a file to its end, and returns its hash."""
+    hasher = blake3()
+    while data := file.read(_CHUNK_BYTES):
+        hasher.update(data)
+    return f"blake3:{hasher.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Facts:
     can be decoded in part. If it cannot be decoded at all, `error` says why, and the other fields
     come from its header. If that is damaged too, width and height are 0. `hash` is that of the
     file, and `rev` says which file it was. `limit` is the setting that refused it, with its value.
-    `thumb` identifies its thumbnail: a digest and, if it was made now, how.
+    `thumb` identifies its thumbnail: a digest, and how it was made.
     """
 
     width: int = 0

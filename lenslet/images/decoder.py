@@ -17,27 +17,23 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 import orjson
-from blake3 import blake3
 
 sys.path.append(os.path.abspath(f"{__file__}/../../.."))  # it is started by its path
-from lenslet.images import NEEDS_MEMORY, Facts, pixels
+from lenslet.images import NEEDS_MEMORY, Facts, hash_of, pixels
 
 # How much decoding may take, for each pixel and each byte of the file, and for Python.
 _BYTES_PER_PIXEL, _BYTES_PER_BYTE, _BYTES_OF_PROCESS = 16, 3, 40_000_000
 _REST_SECONDS = 5.0  # after which an idle process gives memory back
 
 
-def read(file: BinaryIO, *, hashed: bool, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
+def read(file: BinaryIO, *, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
     """Returns an image's `facts` and its thumbnail; `slow` says if it is to be read as a slow one.
 
     It is if it may need more than `memory` bytes or, if it must be read `quickly`, if its header
-    says that it takes long. The hash is only made if `hashed`. Raises errors of reading the file.
+    says that it takes long. Raises errors of reading the file.
     """
     file.seek(0)  # it may have been read before
-    hasher = blake3()
-    for chunk in pixels.chunks(file) if hashed else ():
-        hasher.update(chunk)
-    digest = f"blake3:{hasher.hexdigest()}" if hashed else None
+    digest = hash_of(file)
     try:
         facts, data = pixels.render(file, memory=memory, **how)
     except pixels.TakesLong:

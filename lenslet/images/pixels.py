@@ -46,8 +46,6 @@ _UPRIGHT = {
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
 _MAKE, _MODEL, _LENS_MODEL = 0x010F, 0x0110, 0xA434
 _IPTC = 0x0404  # among Photoshop's resources
-# These tags say north or south, east or west. The next tag of each has the degrees.
-_POSITION = {"GPSLatitude": 1, "GPSLongitude": 3}
 _LEFT_OUT = {"ExifOffset", "GPSInfo", "JPEGInterchangeFormat", "JPEGInterchangeFormatLength"}
 # DateTimeOriginal, DateTimeDigitized and DateTime, each with its offset (Exif 2.32, 4.6.5 D and F).
 _DATES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x0132, 0x9010))
@@ -168,14 +166,9 @@ def _passes(image: Image.Image, source: BinaryIO) -> int:
         return 1
     position = source.tell()
     source.seek(0)
-    count = sum(chunk.count(_SCAN) for chunk in chunks(source))
+    count = sum(chunk.count(_SCAN) for chunk in iter(partial(source.read, _CHUNK_BYTES), b""))
     source.seek(position)
     return count
-
-
-def chunks(source: BinaryIO) -> Iterator[bytes]:
-    """Reads a file to its end."""
-    return iter(partial(source.read, _CHUNK_BYTES), b"")
 
 
 def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
@@ -405,9 +398,8 @@ def details(file: BinaryIO) -> dict[str, Any]:
         gps = exif.get_ifd(_GPS_IFD)
     except Exception:  # Pillow raises almost anything for damaged EXIF
         return {}
-    for name, tag in _POSITION.items():
-        if degrees := _degrees(gps.get(tag + 1), gps.get(tag)):
-            found[name] = degrees
+    found["GPSLatitude"] = _degrees(gps.get(2), gps.get(1))
+    found["GPSLongitude"] = _degrees(gps.get(4), gps.get(3))
     values = {name: _plain(value) for name, value in found.items() if name not in _LEFT_OUT}
     return {name: value for name, value in sorted(values.items()) if value is not None}
 

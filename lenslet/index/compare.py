@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lenslet import paths, times
 from lenslet.config import Settings
-from lenslet.images import FACTS_VERSION, FIRST_RENDERING, Facts, rendering
+from lenslet.images import FACTS_VERSION, Facts, rendering
 from lenslet.library.about import About
 from lenslet.library.health import Problem
 from lenslet.library.item import QUARANTINED, Item
@@ -29,7 +29,7 @@ _SECOND = 1_000_000_000
 class Rules(NamedTuple):
     """How images are read with the settings of today: how thumbnails are made, and the limits."""
 
-    rendering: str = FIRST_RENDERING
+    rendering: str
     limits: Mapping[str, float] = {}
 
     @classmethod
@@ -53,8 +53,8 @@ class Rules(NamedTuple):
         return item["hasThumb"] and self.render(item)
 
     def render(self, item: Item) -> bool:
-        """True if an item has no thumbnail, or one that was made in another way."""
-        made = item.get("thumb", "").partition("-")[2] or FIRST_RENDERING
+        """True if an item has no thumbnail, or one that is known to be made in another way."""
+        made = item.get("thumb", "").partition("-")[2] or self.rendering
         return not item["hasThumb"] or made != self.rendering
 
 
@@ -217,13 +217,10 @@ def known_facts(same: Item, read: Facts | None) -> Item:
     """
     if not read:
         return same
-    was, now = same.get("thumb", ""), read.thumb or ""
     more = {"facts": FACTS_VERSION, "limit": read.limit}
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}
-    # A thumbnail that was only looked at does not say how it was made; the item may know it.
-    thumb = (was if was.startswith(now) else now).removesuffix(f"-{FIRST_RENDERING}")
-    return {**read.keys, **more, "thumb": thumb or None}
+    return {**read.keys, **more, "thumb": read.thumb}
 
 
 def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:

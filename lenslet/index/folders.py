@@ -157,6 +157,8 @@ class Folders:
                 self._write(contents, plan, claim)
             except Denied as error:  # its subfolders are indexed all the same
                 return self._failed(task, error, plan.children)._replace(below=below)
+            if not before.is_known:
+                self._sweep(contents)
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
         now = self._clock()
         record = Record(
@@ -290,8 +292,12 @@ class Folders:
             pages = filter(manifest.is_page, contents.derived.files)
             size = self._library.settings.page_size
             manifest.write(self._tree, plan.manifest, size, old=plan.stored, pages=pages)
+
+    def _sweep(self, contents: Contents) -> None:
+        """Removes what writers that died have left. A clock that jumps makes no file old later."""
+        location = contents.location
         with contextlib.suppress(LensletError):
-            self._tree.sweep(path, contents.derived.leftovers)
+            self._tree.sweep(location.path, contents.derived.leftovers)
             if contents.listing is not contents.derived:
                 location.tree.sweep(location.folder, contents.listing.leftovers)
 

@@ -24,7 +24,7 @@ from lenslet.index.summary import Summarized
 from lenslet.index.upkeep import SUMMARY_SECONDS, Scan, Summarize, Upkeep
 from lenslet.index.walk import Start, Walk
 from lenslet.index.work import Message, Work
-from lenslet.library import Library, remove_old_copies
+from lenslet.library import Library
 from lenslet.paths import Path
 from lenslet.times import Clock
 
@@ -152,7 +152,6 @@ class Loop:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Works on threads until `stop` is set or, with `once`, all is done."""
         if not once:
-            remove_old_copies(self._library.settings)
             self._library.decoders.start()  # so that nobody waits for that
         readers = [lambda: self.read_next(BEAT_SECONDS)] * self._threads
         slow = [lambda: self.read_next(BEAT_SECONDS, slow=True)]

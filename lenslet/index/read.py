@@ -94,7 +94,7 @@ class Reader:
             with contextlib.suppress(NotFound):
                 self._library.previews.read(item, stat.rev)
                 return Read(wanted)
-            facts, data = self._decode(file, stat, slow=wanted.slow, hashed=False, **PREVIEW)
+            facts, data = self._decode(file, stat, slow=wanted.slow, **PREVIEW)
         if facts.error:
             return Read(wanted, self._read(wanted))
         if not stat.etag and tree.stat(path).rev != stat.rev:
@@ -123,14 +123,13 @@ class Reader:
             skips = wanted.anew or (wanted.waits and stat.etag)
             there = b"" if skips else self._thumbnail(item, stat)
             thumbnail = wanted.anew or (wanted.waits and not there)
-            how = {"slow": wanted.slow, "hashed": True, "thumbnail": thumbnail}
-            facts, data = self._decode(file, stat, **how)
+            facts, data = self._decode(file, stat, slow=wanted.slow, thumbnail=thumbnail)
         if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object
             raise Unsettled
-        if there:
-            facts = replace(facts, thumb=_digest(there))
+        if there or data:
+            digest = str(blake3(data or there).hexdigest())[:DIGEST_CHARS]
+            facts = replace(facts, thumb=f"{digest}-{self._rendering}")
         if data:
-            facts = replace(facts, thumb=f"{_digest(data)}-{self._rendering}")
             try:
                 self._library.tree.write(Path(item + THUMBNAIL), data, image=stat)
             except errors.Invalid:
@@ -161,7 +160,3 @@ class Reader:
             reason = f"{QUARANTINED}: reading it {error}"
             facts, data = Facts(error=reason, limit=error.limit), b""
         return replace(facts, rev=stat.rev), data
-
-
-def _digest(thumbnail: bytes) -> str:
-    return str(blake3(thumbnail).hexdigest())[:DIGEST_CHARS]

@@ -49,7 +49,7 @@ def _read(location: Location, name: str, known: Item) -> Beside:
     known = {key: value for key, value in known.items() if value is not None}
     photo = Photo.of(known)
     try:
-        found = sidecar.find(location.tree, location.file(name), lambda _: photo)
+        found = sidecar.find(location.tree, location.file(name), photo)
     except LensletError as error:
         found = Found(unreadable=one_line(error))
     apart = []

@@ -5,11 +5,8 @@ tags and notes, `health` the report on the whole library, `previews` this host's
 A `Library` is what every process opens.
 """
 
-import contextlib
 import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 
 from lenslet.config import Settings
 from lenslet.errors import Denied, StorageFull, StorageUnavailable
@@ -67,7 +64,7 @@ def open_library(
     """
     client = Client(settings, patient=patient)
     tree = open_tree(settings, client, fresh_seconds=fresh_seconds, trusts=trusts)
-    cache = LocalTree(str(_search_folder(settings)), private=True)
+    cache = LocalTree(cache_folder(settings, "search"), private=True)
     folder = LocalTree(cache_folder(settings, "previews"), private=True)
     previews = Previews(folder, settings.preview_bytes)
     count, memory = min(settings.worker_threads, os.cpu_count() or 1), settings.index_memory
@@ -76,22 +73,3 @@ def open_library(
     decoders = Decoders(max(count, 1), memory, settings.decode_seconds)
     locator = Locator(tree, settings, client)
     return Library(settings, client, tree, locator, cache, previews, decoders)
-
-
-def _search_folder(settings: Settings) -> FilePath:
-    """Returns the folder of the copies that search reads.
-
-    It is a new one after a start of the machine: a crash may leave torn files, and these are too
-    large to be checked.
-    """
-    start = ""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-        start = file.read(8)
-    return FilePath(cache_folder(settings, f"search-{start}"))
-
-
-def remove_old_copies(settings: Settings) -> None:
-    """Removes the copies from before a start of the machine."""
-    folder = _search_folder(settings)
-    for old in set(folder.parent.glob("search-*")) - {folder}:
-        shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lenslet import times
-from lenslet.bounds import PROBLEMS_BYTES, loads
+from lenslet.bounds import loads
 from lenslet.errors import NotFound
 from lenslet.library.manifest import Manifest
 from lenslet.paths import HEALTH, Path
@@ -23,15 +23,10 @@ COUNTS = ("folders", "items", "thumbnails", "thumbnailsMissing", "sidecars")
 
 
 class Kind(NamedTuple):
-    """A kind of problem: its title, what to do, and whether `/health` says degraded for it.
-
-    Of a note nothing is wrong.
-    """
+    """A kind of problem: its title, and what to do."""
 
     title: str
     advice: str
-    degrades: bool = True
-    is_note: bool = False
 
 
 KINDS = {  # the worst first
@@ -52,9 +47,7 @@ KINDS = {  # the worst first
         "Photos that end the process that reads them",
         "replace the image; if its reason names DECODE_SECONDS, raise that",
     ),
-    "unreadableImages": Kind(
-        "Photos that cannot be decoded", "replace the image, or remove it", degrades=False
-    ),
+    "unreadableImages": Kind("Photos that cannot be decoded", "replace the image, or remove it"),
     "orphanSidecars": Kind(
         "Tags and notes without their photo",
         "put the photo back or, if you deleted it on purpose, delete its .json: 'lenslet check' "
@@ -63,24 +56,17 @@ KINDS = {  # the worst first
     "changedPhotos": Kind(
         "Photos that have changed since their tags and notes were written",
         "nothing to do, unless another photo took the place: then write its own",
-        degrades=False,
-        is_note=True,
     ),
     "unusableNames": Kind("Names that cannot be shown", "rename them"),
     "orphanThumbnails": Kind(
-        "Thumbnails without their photo",
-        "they may be removed, if the images are gone for good",
-        degrades=False,
-        is_note=True,
+        "Thumbnails without their photo", "they may be removed, if the images are gone for good"
     ),
     "foreignJson": Kind(
-        "JSON of other programs",
-        "Google Takeout's, or another program's: nothing to do",
-        degrades=False,
-        is_note=True,
+        "JSON of other programs", "Google Takeout's, or another program's: nothing to do"
     ),
 }
-NOTES = frozenset(name for name, kind in KINDS.items() if kind.is_note)
+NOTES = frozenset({"changedPhotos", "orphanThumbnails", "foreignJson"})  # nothing is wrong
+DEGRADING = KINDS.keys() - NOTES - {"unreadableImages"}
 
 
 class Problem(NamedTuple):
@@ -123,14 +109,12 @@ def report(folders: Iterable[FolderHealth], passes: Mapping[str, Any]) -> dict[s
     """Returns the report of the whole library, without the time of its writing."""
     counts, unsupported = Counter[str](), Counter[str]()
     problems: dict[str, list[dict[str, str]]] = {}
-    left = dict.fromkeys(KINDS, PROBLEMS_BYTES)
     for folder in folders:
         counts.update(folder.counts)
         unsupported.update(folder.unsupported)
         for kind, path, reason in folder.problems:
             shown = problems.setdefault(kind, [])
-            left[kind] -= len(f"{path}{reason}".encode())
-            if len(shown) < SHOWN and left[kind] >= 0:
+            if len(shown) < SHOWN:
                 shown.append({"path": path, "reason": reason})
     return {
         "v": 1,

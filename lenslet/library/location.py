@@ -110,14 +110,9 @@ class Locator:
 
     def gone(self, path: Path) -> Location:
         """Returns where a folder that is gone was, by what is above it; `NotFound` if ignored."""
-        location = Location(ROOT, self._tree, ROOT)
-        for above in path.ancestors():
-            with contextlib.suppress(NotFound):
-                location = self.folder(above)
-                break
-        for name in path.below(location.path).segments:
-            location = self._child(location, name)
-        return location
+        with contextlib.suppress(NotFound):
+            return self.beneath(path)
+        return self._child(self.gone(path.parent), path.name)
 
     def _child(self, parent: Location, name: str) -> Location:
         path = parent.path.child(name)

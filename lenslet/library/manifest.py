@@ -152,23 +152,15 @@ def check_write(tree: Tree, folder: Path) -> None:
 
 
 def later_than(generation: str, now: dt.datetime) -> str:
-    """Returns the later of `now` and one microsecond after `generation`.
-
-    A generation more than a day in the future comes from a wrong clock and is ignored.
-    """
-    if generation and times.parse(generation) < now + dt.timedelta(days=1):
+    """Returns the later of `now` and one microsecond after `generation`, which may be empty."""
+    if generation:
         now = max(now, times.parse(generation) + dt.timedelta(microseconds=1))
     return times.text(now)
 
 
 def is_later(one: str, other: str) -> bool:
-    """True if generation `one` is later than the `other`, which may be empty.
-
-    One that is more than a day in the future comes from a wrong clock and is not.
-    """
-    if not one or times.parse(one) > times.now() + dt.timedelta(days=1):
-        return False
-    return not other or times.parse(one) > times.parse(other)
+    """True if generation `one` is later than the `other`; each may be empty."""
+    return bool(one) and (not other or times.parse(one) > times.parse(other))
 
 
 # Reading
@@ -191,14 +183,12 @@ def pages(tree: Tree, folder: Path) -> Iterator[dict[str, Any]]:
     Raises what `read` raises, and `Overtaken` if the manifest is written anew meanwhile.
     """
     first = _parse(folder, read(tree, folder)[0])
-    count, generation = first.get("pageCount", 1), first["generatedAt"]
     yield first
-    for number in range(1, count):
-        try:
+    for number in range(1, first.get("pageCount", 1)):
+        page: dict[str, Any] = {}
+        with contextlib.suppress(IndexError):
             page = _parse(folder, read(tree, folder, number)[0])
-        except IndexError as error:
-            raise Overtaken(f"{folder or '/'} has changed.") from error
-        if page["generatedAt"] != generation:
+        if page.get("generatedAt") != first["generatedAt"]:
             raise Overtaken(f"{folder or '/'} has changed.")
         yield page
 
@@ -217,9 +207,7 @@ def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, S
 
     def check() -> bool:
         with contextlib.suppress(NotFound):
-            found = _parse(folder, data)
-            numbers = found.get("page"), found.get("pageCount"), found.get("itemCount")
-            return not head or numbers == (page, len(head["pages"]), head["itemCount"])
+            return bool(_parse(folder, data))
         return False
 
     if not (tree.cache.is_sound(folder.child(name), stat, check) if tree.cache else check()):
@@ -231,7 +219,7 @@ def _head(folder: Path, data: bytes) -> dict[str, Any] | None:
     """Parses an `_index.json` that has pages; None if it has its items itself."""
     if data.find(_ITEMS, 0, _HEAD_BYTES) >= 0:
         return None
-    return {"pages": [], "itemCount": 0} | _parse(folder, data)
+    return {"pages": []} | _parse(folder, data)
 
 
 def _parse(folder: Path, data: bytes) -> dict[str, Any]:
@@ -259,7 +247,7 @@ def _is_sound(found: dict[str, Any], folder: Path) -> bool:
         and ("items" in found or bool(found.get("pages")))
         and _is_list(found.get("pages", []), str)
         and len(found.get("pages", [])) <= _MOST_PAGES
-        and isinstance(found.get("itemCount", 0), int)
+        and isinstance(found.get("pageCount", 1), int)
         and _is_map(found.get("unsupported", {}), int)
         and (reader is None or (_is_map(reader, str) and "host" in reader))
         and (reader is None or _is_time(reader.get("at")))
@@ -269,7 +257,7 @@ def _is_sound(found: dict[str, Any], folder: Path) -> bool:
 
 def _is_time(text: Any) -> bool:
     with contextlib.suppress(TypeError, ValueError):
-        return bool(times.parse(text))
+        return times.parse(text).year < dt.MAXYEAR  # or no generation would be later
     return False
 
 
@@ -284,51 +272,26 @@ def _is_map(found: Any, kind: type) -> bool:
 def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
     """Reads a whole manifest, every page; an empty one if it is missing, torn or nonsense.
 
-    An incomplete manifest has no `generated_at`, and may lack items.
+    An incomplete manifest has no `generated_at`, and may lack items. An item on a page of another
+    generation is used too: its rev says if it is out of date.
     """
-    try:
+    found = Manifest(folder)
+    with contextlib.suppress(NotFound):
         data, stat = tree.read(folder.child(MANIFEST), fresh=fresh)
-    except NotFound:
-        return Manifest(folder)
-    rev = stat.rev if is_ours(MANIFEST, data) else ""
-    try:
-        found = _parse(folder, data)
-    except NotFound:
-        return Manifest(folder, rev=rev)
-    is_whole = "items" in found or "pages" in found
-    if "pages" in found:
-        is_whole = _add_pages(tree, folder, found)
-    return Manifest(
-        folder,
-        found.get("items", []),
-        found.get("dirs", []),
-        found["generatedAt"] if is_whole else "",
-        rev,
-        found.get("reader", {}),
-        found.get("unsupported", {}),
-        {key: found[key] for key in KEYS if key in found},
-    )
-
-
-def _add_pages(tree: Tree, folder: Path, head: dict[str, Any]) -> bool:
-    """Adds the items of all pages; returns whether they are complete and of one generation.
-
-    An item on a page of another generation is used too: its rev says if it is out of date.
-    """
-    known: dict[str, Item] = {}
-    count, is_whole = 0, True
-    for number in range(len(head["pages"])):
-        try:
-            page = _parse(folder, tree.read(folder.child(page_name(number)))[0])
-        except NotFound:
-            is_whole = False
-            continue
-        is_whole &= page["generatedAt"] == head["generatedAt"]
-        items = page.get("items", [])
-        count += len(items)
-        known |= {item["name"]: item for item in items}
-    head["items"] = list(known.values())
-    return is_whole and len(known) == count == head.get("itemCount")
+        found.rev = stat.rev if is_ours(MANIFEST, data) else ""
+        head = _parse(folder, data)
+        found.items, found.dirs = head.get("items", []), head.get("dirs", [])
+        found.reader, found.unsupported = head.get("reader", {}), head.get("unsupported", {})
+        found.about = {key: head[key] for key in KEYS if key in head}
+        generations = {head["generatedAt"]}
+        for number in range(len(head.get("pages", ()))):
+            page: dict[str, Any] = {"generatedAt": "", "items": []}
+            with contextlib.suppress(NotFound):
+                page |= _parse(folder, tree.read(folder.child(page_name(number)))[0])
+            found.items += page["items"]
+            generations.add(page["generatedAt"])
+        found.generated_at = head["generatedAt"] if len(generations) == 1 else ""
+    return found
 
 
 def find(tree: Tree, item: Path) -> Item | None:

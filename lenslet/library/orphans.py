@@ -6,9 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from blake3 import blake3
-
-from lenslet import times
+from lenslet import images, times
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken
 from lenslet.library import sidecar
 from lenslet.library.location import Location
@@ -20,7 +18,6 @@ from lenslet.storage.tree import Document, Listing, Tree
 GONE = "its image is gone"
 OTHER = "it belongs to another photo than the one beside it"
 CHANGED = "the photo has changed since they were written"
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     """Yields the sidecars in a folder that have no image."""
     files = {*listing.files, *listing.covered}
     for name in sorted(listing.without_image()):
-        found = sidecar.find(location.tree, location.file(name), lambda _: Photo())
+        found = sidecar.find(location.tree, location.file(name), sidecar.UNREAD)
         yield from (of(location, each) for each in found.all)
         if found.unreadable:
             for file in (name + end for end in SIDECARS if name + end in files):
@@ -91,16 +88,13 @@ def clear(tree: Tree, folder: Path) -> None:
 def move(orphan: Orphan, location: Location, name: str) -> Path:
     """Moves a sidecar after its photo, to the image `name`; returns where it is now.
 
-    Reads both images to be certain: the new one is the photo, and the one beside the sidecar is
-    not. Killed at any moment, this leaves one sidecar or two that are equal, never none. `Conflict`
-    if the sidecar or the image is another now, or if the image has another sidecar; other errors if
-    something cannot be read or written.
+    Reads the image to be certain that it is the photo. Killed at any moment, this leaves one
+    sidecar or two that are equal, never none. `Conflict` if the sidecar or the image is another
+    now, or if the image has another sidecar; other errors if something cannot be read or written.
     """
     item, tree = location.file(name), location.tree
     raw = _read(orphan)
-    if _is_beside(orphan):
-        raise Conflict("its photo is beside it again")
-    found = sidecar.find(tree, item, lambda _: Photo(orphan.hash))
+    found = sidecar.find(tree, item, Photo(orphan.hash))
     own = found.sidecar if found.sidecar and found.sidecar.hash in ("", orphan.hash) else None
     if own and (own.raw != raw or orphan.is_shown):
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
@@ -132,14 +126,6 @@ def _read(orphan: Orphan) -> bytes:
     raise Conflict(f"{orphan.path} has changed.")
 
 
-def _is_beside(orphan: Orphan) -> bool:
-    """True if the image beside a sidecar is its photo."""
-    suffix = next(suffix for suffix in SIDECARS if orphan.file.endswith(suffix))
-    with contextlib.suppress(NotFound):
-        return hash_of(orphan.tree, Path(orphan.file.removesuffix(suffix))) == orphan.hash
-    return False
-
-
 def _remove(orphan: Orphan, raw: bytes) -> None:
     def remove(copies: list[Document]) -> tuple[Path, None] | None:
         same = any(each.data == raw and each.editable for each in copies)
@@ -151,10 +137,8 @@ def _remove(orphan: Orphan, raw: bytes) -> None:
 def hash_of(tree: Tree, path: Path) -> str:
     """Returns the hash of a file as it is now; `Overtaken` if it changes meanwhile."""
     file, stat = tree.open(path)
-    hasher = blake3()
     with file:
-        while data := file.read(_CHUNK):
-            hasher.update(data)
+        found = images.hash_of(file)
     if not stat.etag and tree.stat(path) != stat:
         raise Overtaken(f"{path} is being written.")
-    return f"blake3:{hasher.hexdigest()}"
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import Any
 
 from lenslet import errors, paths
@@ -23,13 +24,13 @@ TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, out
 _LABEL_CHARACTERS = 500
 
 
+@dataclass(frozen=True, slots=True)
 class Targets:
     """Opens what pointers lead to, if the settings allow it. `tree` is the library's own."""
 
-    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
-        self._tree = tree
-        self._settings = settings
-        self._client = client
+    tree: Tree
+    settings: Settings
+    client: Client
 
     def open(self, tree: Tree, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Returns the tree and folder of a target; `tree` is that of its pointer.
@@ -44,29 +45,29 @@ class Targets:
         if not tree.has_stamps:
             raise BrokenPointer("a folder of this host, which a pointer in a bucket cannot do")
         real = os.path.realpath(text.replace("\0", ""))
-        roots = map(os.path.realpath, self._settings.pointer_roots)
+        roots = map(os.path.realpath, self.settings.pointer_roots)
         if "\0" in text or not any(os.path.commonpath((real, root)) == root for root in roots):
             raise BrokenPointer("a folder that is not in one of POINTER_ROOTS")
-        top = os.path.realpath(self._settings.root_path)
+        top = os.path.realpath(self.settings.root_path)
         if os.path.commonpath((real, top)) == top:
             inside = os.path.relpath(real, top)
-            return self._tree, ROOT if inside == "." else Path(inside)
+            return self.tree, ROOT if inside == "." else Path(inside)
         # What people say of the photos is kept by target, so that all pointers to it show the same.
         state = Path(f"{TARGETS}/local{real}".rstrip("/"))
-        return with_state(self._settings, LocalTree(real), state), ROOT
+        return with_state(self.settings, LocalTree(real), state), ROOT
 
     def _in_bucket(self, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
         bucket, prefix = target["bucket"], _relative(target.get("prefix", ""))
-        if bucket not in self._settings.buckets:
+        if bucket not in self.settings.buckets:
             raise BrokenPointer("a bucket that is not one of POINTER_BUCKETS")
-        top = Path(self._settings.s3_prefix.rstrip("/"))
-        if bucket == self._settings.s3_bucket and top.holds(prefix):
-            return self._tree, prefix.below(top)
+        top = Path(self.settings.s3_prefix.rstrip("/"))
+        if bucket == self.settings.s3_bucket and top.holds(prefix):
+            return self.tree, prefix.below(top)
         below = f"{prefix}/".lstrip("/")
-        tree = S3Tree(self._client, bucket, below, target.get("region", ""))
+        tree = S3Tree(self.client, bucket, below, target.get("region", ""))
         state = Path(f"{TARGETS}/s3/{bucket}/{prefix}".rstrip("/"))
-        return with_state(self._settings, tree, state), ROOT
+        return with_state(self.settings, tree, state), ROOT
 
 
 def read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict[str, Any] | None:

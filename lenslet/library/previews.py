@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 
 from blake3 import blake3
 
@@ -13,14 +12,12 @@ from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Read, is_whole
 
 _TRIMMED = 0.9  # the share of the limit that is left when it was passed
-_TOUCH_SECONDS = 60.0  # a use so soon after the last one is not noted
 
 
 class Previews:
-    """Previews by image and rev, at most `most` bytes; the least recently used go first.
+    """Previews by image and rev, at most `most` bytes; the oldest go first.
 
-    One that was made in another way than today is not found. A preview's modification time is when
-    it was last used. Safe for threads and processes.
+    One that was made in another way than today is not found. Safe for threads and processes.
     """
 
     def __init__(self, tree: LocalTree, most: int) -> None:
@@ -31,12 +28,9 @@ class Previews:
 
     def read(self, item: Path, rev: str) -> Read:
         """Reads the preview of this version of an image; `NotFound` if there is none."""
-        path = _name(item, rev)
-        data, stat = self._tree.read(path)
+        data, stat = self._tree.read(_name(item, rev))
         if not is_whole(data):
             raise NotFound(f"{item} has no preview yet.")
-        if time.time() - stat.mtime_ns / 1e9 > _TOUCH_SECONDS:
-            self._tree.touch(path)
         return data, stat
 
     def write(self, item: Path, rev: str, data: bytes) -> None:
@@ -48,12 +42,10 @@ class Previews:
                     self._trim()
 
     def _trim(self) -> None:
-        """Removes what was not used for the longest time, and files that were never finished."""
+        """Removes the oldest previews, and files that were never finished."""
         found = self._tree.listing(ROOT)
         self._tree.sweep(ROOT, found.leftovers)
         self._bytes = sum(stat.size for stat in found.files.values())
-        if self._bytes <= self._most:
-            return
         for name, stat in sorted(found.files.items(), key=lambda entry: entry[1].mtime_ns):
             if self._bytes <= _TRIMMED * self._most:
                 return

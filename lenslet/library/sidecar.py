@@ -58,6 +58,9 @@ class Photo:
         )
 
 
+UNREAD = Photo()
+
+
 @dataclass(frozen=True, slots=True)
 class Sidecar:
     """The stored tags and notes of one image: parsed, and as bytes in the file `path`."""
@@ -84,11 +87,6 @@ class Sidecar:
             return times.parse(self.document["exif"]["createdAt"])
         except (KeyError, TypeError, ValueError):
             return None
-
-
-# Says which photo an image is, to compare it with a sidecar beside it. It is only called if the
-# sidecar has a hash, because it may take reading the image.
-Which = Callable[[Sidecar], Photo]
 
 
 @dataclass(slots=True)
@@ -237,12 +235,12 @@ def files_of(item: Path) -> list[Path]:
     return [Path(item + suffix) for suffix in SIDECARS]
 
 
-def find(tree: Tree, item: Path, photo: Which) -> Found:
-    """Reads the JSON files beside the image `item`; `photo` says which one that is."""
+def find(tree: Tree, item: Path, photo: Photo) -> Found:
+    """Reads the JSON files beside the image `item`, which is this photo."""
     return examine(item, tree.copies(files_of(item)), photo)
 
 
-def examine(item: Path, copies: Iterable[File], photo: Which) -> Found:
+def examine(item: Path, copies: Iterable[File], photo: Photo) -> Found:
     """Sorts the files that may be the sidecar of `item`.
 
     Those with the image's hash, or with none, come before those with another one, which are only
@@ -260,9 +258,8 @@ def examine(item: Path, copies: Iterable[File], photo: Which) -> Found:
             found.description = found.description or _description(copy)
         else:
             each = Sidecar(document, copy.data or b"", copy.path, copy.editable)
-            is_shown = not each.hash or photo(each).shows(each)
-            (shown if is_shown else found.strays).append(each)
-    named = [each for each in shown if not each.hash or each.hash == photo(each).hash]
+            (shown if photo.shows(each) else found.strays).append(each)
+    named = [each for each in shown if each.hash in ("", photo.hash)]
     own = named or [each for each in shown if each.hash == shown[0].hash]
     found.strays += [each for each in shown if each not in own]
     for each in own:
@@ -382,11 +379,11 @@ def merge(stored: Document | None, edit: Document, *, seen: bool = False) -> Doc
 Edit = Callable[[Sidecar | None], Document | None]
 
 
-def edit(tree: Tree, item: Path, change: Edit, photo: Which = lambda _: Photo()) -> Sidecar | None:
+def edit(tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD) -> Sidecar | None:
     """Stores what `change` makes of the sidecar of `item`; None leaves it as it is.
 
-    `photo` says which image `item` is: sidecars of others stay as they are. Returns the sidecar
-    that is on disk now. No edit of another writer is lost: `change` is called again if another
+    `item` is this `photo`: sidecars of others stay as they are. Returns the sidecar that is on disk
+    now. No edit of another writer is lost: `change` is called again if another
     one was faster. `Conflict` if an unreadable file is in the way.
     """
     current: Sidecar | None = None
@@ -409,7 +406,7 @@ def edit(tree: Tree, item: Path, change: Edit, photo: Which = lambda _: Photo())
     return current
 
 
-def remove(tree: Tree, item: Path, check: Callable[[Sidecar | None], None], photo: Which) -> None:
+def remove(tree: Tree, item: Path, check: Callable[[Sidecar | None], None], photo: Photo) -> None:
     """Removes the sidecar of `item`, unless `check` raises an error: it must, if there is none.
 
     `Denied` if it is in a root that Lenslet never writes to; other errors as for `edit`.

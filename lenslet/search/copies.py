@@ -66,10 +66,14 @@ def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
 
 
 def _has_copy(cache: Tree, key: str) -> bool:
-    """True if the three files are there, and not empty as after a crash."""
+    """True if the three files were written since the start of the machine.
+
+    A crash may leave torn ones, and they are too large to be checked.
+    """
+    started = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     try:
-        cache.stat(file_of(key, "terms"))  # may be empty
-        return all(cache.stat(file_of(key, kind)).size for kind in ("json", "lines"))
+        kinds = ("json", "lines", "terms")
+        return all(cache.stat(file_of(key, kind)).mtime_ns > started for kind in kinds)
     except NotFound:
         return False
 

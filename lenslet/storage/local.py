@@ -204,11 +204,6 @@ class LocalTree(Tree):
                 raise NotFound(f"There is no {path}.")
             os.unlink(path.name, dir_fd=fd)
 
-    def touch(self, path: Path) -> None:
-        """Sets a file's modification time to now, if the file still exists."""
-        with contextlib.suppress(LensletError), self._folder(path.parent) as fd:
-            os.utime(path.name, dir_fd=fd, follow_symlinks=False)
-
     def scratch(self) -> "Scratch":
         """Opens a new file without a name, in a private tree."""
         with self._folder(ROOT, make=True), _domain_errors(ROOT, writing=True):

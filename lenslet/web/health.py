@@ -46,7 +46,7 @@ class Health(Resource):
         listed = (
             f"{kind.title}: {counts[name]} ({kind.advice.replace(_COMMAND, check)})"
             for name, kind in health.KINDS.items()
-            if kind.degrades and counts.get(name)
+            if name in health.DEGRADING and counts.get(name)
         )
         reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
         status = "degraded" if reasons else "ok"

@@ -1,6 +1,5 @@
 """The image that a request is about: its file, its item in the manifest, and its sidecar."""
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,30 +65,31 @@ class Images:
 
     def sidecars(self, image: Image, item: Item | None) -> sidecar.Found:
         """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
-        now = Now(self._library, image, item)
-        return sidecar.find(image.location.tree, image.file, now.photo)
+        copies = image.location.tree.copies(sidecar.files_of(image.file))
+        photo = Photo.of(self._facts(image, item)) if copies else sidecar.UNREAD
+        return sidecar.examine(image.file, copies, photo)
 
     def edit(self, image: Image, item: Item | None, change: sidecar.Edit) -> Sidecar | None:
         """Edits an image's sidecar, see `sidecar.edit`, and enqueues its folder.
 
         The sidecar names the photo that it belongs to.
         """
-        now = Now(self._library, image, item)
+        facts = self._facts(image, item)
 
         def change_and_name(stored: Sidecar | None) -> Document | None:
             document = change(stored)
-            if document is None or "hash" not in now.facts:
+            if document is None or "hash" not in facts:
                 return document
-            return sidecar.with_facts(document, sidecar.facts_of(now.facts))
+            return sidecar.with_facts(document, sidecar.facts_of(facts))
 
         with self.editing(image.location) as tree:
-            return sidecar.edit(tree, image.file, change_and_name, now.photo)
+            return sidecar.edit(tree, image.file, change_and_name, Photo.of(facts))
 
     def remove_sidecar(self, image: Image, check: Callable[[Sidecar | None], None]) -> None:
         """Removes an image's sidecar, see `sidecar.remove`, and enqueues its folder."""
-        now = Now(self._library, image, self.item(image))
+        photo = Photo.of(self._facts(image, self.item(image)))
         with self.editing(image.location) as tree:
-            sidecar.remove(tree, image.file, check, now.photo)
+            sidecar.remove(tree, image.file, check, photo)
 
     @contextmanager
     def editing(self, location: Location) -> Iterator[Tree]:
@@ -101,41 +101,26 @@ class Images:
         if location.chain and location.tree is self._tree:
             self._folder_jobs.enqueue(location.folder)
 
+    def _facts(self, image: Image, item: Item | None) -> Item:
+        """Returns the keys of an image's item that say which photo it is now, as a sidecar does.
 
-@dataclass
-class Now:
-    """Which photo an image is now: as its item says or, if that is out of date, as its file does.
-
-    The file is read when that is needed, and once: this is rare, and no edit may be written to the
-    sidecar of another photo.
-    """
-
-    library: Library
-    image: Image
-    item: Item | None
-
-    @functools.cached_property
-    def facts(self) -> Item:
-        """The keys of its item that a sidecar has too; only `hash` if more takes long."""
-        image, item, tree = self.image, self.item, self.image.location.tree
+        If the item is out of date, the file is read: no edit may be written to the sidecar of
+        another photo. Only `hash` is there if more takes long.
+        """
+        tree = image.location.tree
         # In a bucket the manifest may be out of date.
         is_old = image.item and tree.stat(image.file).rev != image.stat.rev
         if item and not is_old and item.keys() & {"hash", "error"}:
             return item
-        if image.stat.size > self.library.settings.max_file_bytes:
+        if image.stat.size > self._library.settings.max_file_bytes:
             return {}
         file, stat = tree.open(image.file)
         try:
             with file, descriptor(file) as number:
-                how = {"max_pixels": self.library.settings.max_pixels, "thumbnail": False}
-                how |= {"hashed": True, **PREVIEW}
-                read, _ = self.library.decoders.read(number, slow=False, **how)
+                how = {"max_pixels": self._library.settings.max_pixels, "thumbnail": False}
+                read, _ = self._library.decoders.read(number, slow=False, **how, **PREVIEW)
         except (Slow, Stopped, StorageUnavailable):
             return {"hash": orphans.hash_of(tree, image.file)}
         if not stat.etag and tree.stat(image.file) != stat:
             raise Overtaken(f"{image.path} is being written.")
         return read.keys
-
-    def photo(self, beside: Sidecar) -> Photo:
-        """Returns what distinguishes the image from the photo of a sidecar beside it."""
-        return Photo.of(self.facts)
