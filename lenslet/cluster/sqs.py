@@ -79,17 +79,11 @@ def decode(body: str, bucket: str, prefix: str) -> list[Look | Render | View]:
 
 
 def _events(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yields name, bucket and key of each event: from S3, also through SNS or EventBridge.
+    """Yields name, bucket and key of each event of S3.
 
-    S3 encodes keys as HTML forms do, with `+` and `%XX` (Amazon S3, "Event message structure").
-    EventBridge does not.
+    Keys are encoded as HTML forms do, with `+` and `%XX` (Amazon S3, "Event message structure").
     """
-    if found.get("Type") == "Notification" and isinstance(found.get("Message"), str):
-        yield from _events(orjson.loads(found["Message"]))
-    elif "detail-type" in found:
-        detail = found["detail"]
-        yield found["detail-type"], detail["bucket"]["name"], detail["object"]["key"]
-    elif found.get("Event") != "s3:TestEvent":
+    if found.get("Event") != "s3:TestEvent":
         for record in found["Records"]:
             key = unquote_plus(record["s3"]["object"]["key"])
             yield record["eventName"], record["s3"]["bucket"]["name"], key

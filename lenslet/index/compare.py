@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,7 +21,6 @@ from lenslet.storage.tree import Stat
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _SECOND = 1_000_000_000
 
 
@@ -30,26 +28,25 @@ class Rules(NamedTuple):
     """How images are read with the settings of today: how thumbnails are made, and the limits."""
 
     rendering: str
-    limits: Mapping[str, float] = {}
+    limits: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
         how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
-        limits = {name: float(getattr(settings, name.lower())) for name in _LIMITS}
-        return cls(how, limits)
+        limits = (f"{name}={getattr(settings, name.lower()):.0f}" for name in _LIMITS)
+        return cls(how, frozenset(limits))
 
     def are_newer(self, item: Item) -> bool:
         """True if an item's image should be read again, although it has not changed.
 
-        Its facts are of an older version, the limit that refused it is higher now, or thumbnails
+        Its facts are of an older version, the limit that refused it is another now, or thumbnails
         are made in another way. An item of a newer version is left alone.
         """
         version, limit = item.get("facts", 1), item.get("limit")
         if version != FACTS_VERSION:
             return bool(version < FACTS_VERSION)
         if limit:
-            name, _, value = limit.partition("=")
-            return bool(_NUMBER.fullmatch(value)) and self.limits.get(name, 0) > float(value)
+            return limit not in self.limits
         return item["hasThumb"] and self.render(item)
 
     def render(self, item: Item) -> bool:

@@ -6,7 +6,7 @@ import random
 import tempfile
 from pathlib import Path as FilePath
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageOps
 
 from lenslet.errors import SettingError
 from lenslet.library import sidecar
@@ -69,20 +69,19 @@ def _landscape(number: int) -> Image.Image:
     """Draws a sky, a sun, and ridges in the haze; every fifth picture is upright."""
     chance = random.Random(number)
     width, height = (1600, 1067) if number % 5 else (1067, 1600)
-    top, horizon, near = _PALETTES[number % len(_PALETTES)]
+    top, horizon, near = map(ImageColor.getrgb, _PALETTES[number % len(_PALETTES)])
     sky = Image.linear_gradient("L").resize((width, height))
     image = ImageOps.colorize(sky, top, horizon)
     draw = ImageDraw.Draw(image)
     sun = chance.uniform(0.15, 0.85) * width, chance.uniform(0.2, 0.45) * height
-    draw.circle(sun, height / 20, fill=(255, 252, 242))
-    haze = ImageOps.colorize(Image.linear_gradient("L").resize((1, _RIDGES + 1)), horizon, near)
+    draw.circle(sun, height / 28, fill=(255, 252, 242))
     for ridge in range(1, _RIDGES + 1):
-        share = ridge / _RIDGES
-        base, rise = height * (0.42 + 0.5 * share), height * (0.13 - 0.05 * share)
-        waves = [(chance.uniform(0, 7), 2.2**power) for power in range(1, 7)]
-        line = []
-        for x in range(0, width + 4, 4):
-            wave = sum(math.sin(phase + steep * x / width) / steep**0.9 for phase, steep in waves)
-            line.append((x, base + rise * wave))
-        draw.polygon([(0, height), *line, (width, height)], fill=haze.getpixel((0, ridge)))
+        base, phase = height * (0.42 + 0.09 * ridge), chance.uniform(0, 7)
+        line = [
+            (x, base + height * (math.sin(phase + x / 200) + math.sin(2 * phase + x / 90)) / 30)
+            for x in range(0, width + 4, 4)
+        ]
+        hue = zip(horizon, near, strict=True)
+        colour = tuple(far + (close - far) * ridge // _RIDGES for far, close in hue)
+        draw.polygon([(0, height), *line, (width, height)], fill=colour)
     return image
