@@ -107,7 +107,8 @@ def test_what_another_version_has_read_is_read_again_and_stays_as_it_is(item, ru
 def test_an_image_that_is_shown_stays_so_if_a_lower_limit_refuses_it() -> None:
     refused = Facts(40, 30, rev=STAT.rev, error="more than MAX_PIXELS", limit="MAX_PIXELS=9")
     images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
-    plan = run(kept(MADE), images, {"x.jpg": refused}, thumbnails=thumbnails)
+    rules = Rules("256-70-1", frozenset({"MAX_PIXELS=9"}))
+    plan = run(kept(MADE), images, {"x.jpg": refused}, thumbnails=thumbnails, rules=rules)
     assert plan.manifest.items == [{**kept(MADE).items[0], "limit": "MAX_PIXELS=9"}]
     assert (plan.stale, plan.todo) == ({}, {})
     again = run(plan.manifest, images, {"x.jpg": MADE}, thumbnails=thumbnails)

@@ -388,6 +388,7 @@ def test_leftovers_in_state_dir_and_in_the_search_cache_are_removed(
     for path in left:
         os.utime(path, (1, 1))
     put(root / "a/y.jpg")
+    gallery.restart()
     rest(gallery)
     assert not [path for path in left if path.exists()]
 
