@@ -1,5 +1,6 @@
 """An item: what a manifest says of one image. `KEYS` is the one list of its keys."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard
 
@@ -67,6 +68,7 @@ QUARANTINED = "quarantined"  # first word of the error of an image that kills it
 _NEEDED = {name for name, key in KEYS.items() if key.needed}
 _TYPES = frozenset(each.media_type for each in paths.FORMATS)
 _MOST_KEYS = 100
+_HASH, _NO_HASH = re.compile("blake3:[0-9a-f]{64}"), f"blake3:{0:064}"
 
 
 def are_items(found: Any, folder: Path) -> TypeGuard[list[Item]]:
@@ -83,6 +85,7 @@ def _is_item(found: Any, above: str) -> bool:
         and all(_fits(key, found[name]) for name, key in KEYS.items() if name in found)
         and found["path"] == above + found["name"]
         and found["type"] in _TYPES
+        and bool(_HASH.fullmatch(found.get("hash", _NO_HASH)))
     )
 
 

@@ -159,8 +159,13 @@ def later_than(generation: str, now: dt.datetime) -> str:
 
 
 def is_later(one: str, other: str) -> bool:
-    """True if generation `one` is later than the `other`; each may be empty."""
-    return bool(one) and (not other or times.parse(one) > times.parse(other))
+    """True if generation `one` is later than the `other`; each may be empty.
+
+    One that is more than a day in the future comes from a wrong clock and is not.
+    """
+    if not one or times.parse(one) > times.now() + dt.timedelta(days=1):
+        return False
+    return not other or times.parse(one) > times.parse(other)
 
 
 # Reading

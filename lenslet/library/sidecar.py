@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable
@@ -53,9 +54,8 @@ class Photo:
         """
         if self.hash is None or beside.hash in ("", self.hash):
             return True
-        return not (beside.taken and self.created_at) or beside.taken == times.parse(
-            self.created_at
-        )
+        taken = _date({"createdAt": self.created_at})
+        return not (taken and beside.taken) or taken == beside.taken
 
 
 UNREAD = Photo()
@@ -83,10 +83,14 @@ class Sidecar:
     @property
     def taken(self) -> dt.datetime | None:
         """When its photo was taken, if it says so."""
-        try:
-            return times.parse(self.document["exif"]["createdAt"])
-        except (KeyError, TypeError, ValueError):
-            return None
+        return _date(self.document.get("exif"))
+
+
+def _date(exif: Any) -> dt.datetime | None:
+    """Returns `createdAt`; None if it is absent or nonsense."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return times.parse(exif["createdAt"])
+    return None
 
 
 @dataclass(slots=True)

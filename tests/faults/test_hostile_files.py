@@ -278,7 +278,7 @@ def put_hostile(file: pathlib.Path, case: str, how: Any) -> bytes | None:
 
 def is_foreign(data: bytes | None) -> bool:
     """True for what does not begin as Lenslet's documents do, and is not blank."""
-    begins = re.compile(rb'\{"v":\d+,("path":"[^"]*",)?"generatedAt":')
+    begins = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
     return bool((data or b"").strip(b"\0 \n")) and not begins.match(data or b"")
 
 
