@@ -200,7 +200,7 @@ class Delta:
         return replace(new, written=new.written + len(new.encode()) + images * _IMAGE_BYTES)
 
 
-def read_delta(tree: Tree, *, fresh: bool = False) -> tuple[Delta, str]:
+def read_delta(tree: Tree, *, fresh: bool = False) -> tuple[bytes, str]:
     """Reads the delta, and its rev, "" for none; `Foreign` if another program's is in its place."""
     data, rev = b"", ""
     with contextlib.suppress(NotFound):
@@ -208,7 +208,7 @@ def read_delta(tree: Tree, *, fresh: bool = False) -> tuple[Delta, str]:
         rev = stat.rev
     if not (data and is_ours(ROLLUP_DELTA, data)):
         rev = tree.own_rev(Path(ROLLUP_DELTA))  # in a root under STATE_DIR it may be another's
-    return Delta.of(data), rev
+    return data, rev
 
 
 # Folded lines

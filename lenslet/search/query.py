@@ -24,6 +24,7 @@ from lenslet.search.format import (
     FIELD,
     SUGGESTED,
     TAG,
+    Delta,
     Line,
     Months,
     Terms,
@@ -391,7 +392,7 @@ class Search:
 
     def _renewed(self, old: View | None) -> View:
         """Reads the delta before the rollup: a folder that has left the delta is in the rollup."""
-        delta, seen = read_delta(self._tree)
+        data, seen = read_delta(self._tree)
         rollup = None
         with contextlib.suppress(NotFound):
             rollup = self._tree.stat(Path(ROLLUP))
@@ -400,7 +401,7 @@ class Search:
         copy, generated_at = self._open_rollup(old)
         known = {each.folder: each for each in old.changed} if old and old.copy is copy else {}
         changed, complete = list[Changed](), True
-        for folder, generation in delta.folders.items():
+        for folder, generation in Delta.of(data).folders.items():
             each = known.get(folder)
             if not each or each.generation != generation:
                 new = self._compared(copy, folder, generation)

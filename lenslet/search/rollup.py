@@ -88,7 +88,8 @@ class Rollup:
                 forget_copies(self._cache, self._id)
         except NotFound:
             self._id, self.generations = "", {}
-        self.delta, self._rev = read_delta(self._tree, fresh=True)
+        data, self._rev = read_delta(self._tree, fresh=True)
+        self.delta = Delta.of(data)
 
     def name(self, changed: Generations, images: int) -> bool:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
