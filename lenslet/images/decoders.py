@@ -131,7 +131,7 @@ class Decoders:
         if status == -signal.SIGKILL:  # not its fault: the disk is slow, or memory ran out
             return StorageUnavailable("Its reader waited too long or was killed.")
         if status == -signal.SIGPROF:
-            limit = f"DECODE_SECONDS={self._seconds:.0f}"
+            limit = f"DECODE_SECONDS={self._seconds:g}"
             reason = f"takes more than {self._seconds:g} s of processor time (DECODE_SECONDS)"
             return Killed(reason, limit)
         ended = signal.Signals(-status).name if status < 0 else f"status {status}"

@@ -20,7 +20,7 @@ from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import Stat
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
-_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "DECODE_SECONDS", "MAX_FILE_BYTES")
+_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "MAX_FILE_BYTES")  # and DECODE_SECONDS
 _SECOND = 1_000_000_000
 
 
@@ -33,8 +33,8 @@ class Rules(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> Rules:
         how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
-        limits = (f"{name}={getattr(settings, name.lower()):.0f}" for name in _LIMITS)
-        return cls(how, frozenset(limits))
+        limits = {f"{name}={getattr(settings, name.lower())}" for name in _LIMITS}
+        return cls(how, frozenset(limits | {f"DECODE_SECONDS={settings.decode_seconds:g}"}))
 
     def are_newer(self, item: Item) -> bool:
         """True if an item's image should be read again, although it has not changed.

@@ -38,9 +38,6 @@ class Line(Generic[Waiting]):
     def __len__(self) -> int:
         return sum(map(len, self._keys.values()))
 
-    def __contains__(self, key: object) -> bool:
-        return any(key in keys for keys in self._keys.values())
-
     def has(self, urgency: Urgency) -> bool:
         """True if a key of this urgency waits."""
         return bool(self._keys[urgency])

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 from lenslet.index.folders import Host, Outcome, Task
@@ -35,23 +36,29 @@ class Start(NamedTuple):
     path: Path
 
 
+class Phase(Enum):
+    """Where a flight is: no look is wanted, one is due later, it is in line, or it is under way."""
+
+    IDLE, DUE, IN_LINE, LOOKING = range(4)
+
+
 @dataclass(slots=True)
 class Flight:
     """A folder, from the first reason to look at it until all its images are read.
 
-    It goes round: a `Start` is due (in the timers), it is in line (`Walk._ready`), `is_looking`,
-    its images are `reading`; what they showed (`reads`) makes a `Start` due again. It ends when
-    none of these holds.
+    Its looks go round: IDLE, DUE, IN_LINE, LOOKING, IDLE. Meanwhile its images are `reading`; what
+    they showed (`reads`) makes the next look due. It ends when it is IDLE and reads none.
 
-    `asked`: a client waits for it. `anew` and `deep` are for the next look, see `messages.Look`.
-    `reading` are the images that are being read, `reads` is what others showed that is not in the
-    manifest yet.
+    `asked`: a client waits for it. `anew` and `deep` are for the next look, see `messages.Look`;
+    `again` is in how many seconds after the one that is under way. `reading` are the images that
+    are being read, `reads` is what others showed that is not in the manifest yet.
     """
 
+    phase: Phase = Phase.IDLE
     asked: bool = False
     anew: bool = False
     deep: bool = False
-    is_looking: bool = False
+    again: float | None = None
     reading: set[str] = field(default_factory=set)
     reads: dict[str, Read] = field(default_factory=dict)
 
@@ -109,21 +116,26 @@ class Walk:
         flight.asked |= request.asked
         flight.anew |= request.anew
         flight.deep |= request.deep
+        if flight.phase is Phase.LOOKING:
+            flight.again = delay if flight.again is None else min(delay, flight.again)
+            return
+        if flight.phase is Phase.IN_LINE:
+            self._ready.put(request.path, flight.urgency)  # it may be more urgent now
+            return
         if not (request.anew or self.hurries):
             record = self.memory.get(request.path)
             rest = min(_REST * record.took, _MOST_REST_SECONDS)
             if request.asked:
                 rest = min(max(SOON, rest), _ASKED_REST_SECONDS)
             delay = max(delay, record.looked + rest - self._clock())
+        flight.phase = Phase.DUE
         self._work.later(Start(request.path), delay)
 
     def start(self, path: Path) -> None:
-        """Looks at a folder as soon as there is room for one more look."""
-        flight = self._flights.setdefault(path, Flight())
-        if flight.is_looking:
-            self._work.later(Start(path), SOON)
-        else:
-            self._ready.put(path, flight.urgency)
+        """Puts a folder in line, whose look is due now."""
+        flight = self._flights[path]
+        flight.phase = Phase.IN_LINE
+        self._ready.put(path, flight.urgency)
 
     def fill(self) -> None:
         """Starts the looks for which there is room, and puts images that were left over in line."""
@@ -140,7 +152,7 @@ class Walk:
                 anew=flight.anew,
                 deep=flight.deep,
             )
-            flight.is_looking, flight.anew, flight.deep = True, False, False
+            flight.phase, flight.anew, flight.deep = Phase.LOOKING, False, False
             self._work.call(functools.partial(self._look, task))
         if self._leftovers and self.rests:
             path = max(self._leftovers, key=self._leftovers.__getitem__)
@@ -150,8 +162,8 @@ class Walk:
     def looked(self, outcome: Outcome) -> None:
         """Remembers what a look found, and has done what follows."""
         task, path, record = outcome.task, outcome.task.path, outcome.record
-        flight = self._flights.setdefault(path, Flight())
-        flight.is_looking = False
+        flight = self._flights[path]
+        again, flight.again, flight.phase = flight.again, None, Phase.IDLE
         self._room += 1
         if not outcome.is_done:
             self.want(Look(path, flight.asked, task.anew, task.deep), outcome.again or 0.0)
@@ -170,8 +182,9 @@ class Walk:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
         if outcome.again is not None:
             self.want(Look(path), outcome.again)
-        is_due = Start(path) in self._work.timers or path in self._ready
-        if not (is_due or flight.reading):
+        if again is not None:
+            self.want(Look(path, flight.asked, flight.anew, flight.deep), again)
+        if flight.phase is Phase.IDLE and not flight.reading:
             del self._flights[path]
             self._host.ended(path)
 

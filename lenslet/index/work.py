@@ -23,9 +23,6 @@ class Timers:
         self._due: dict[tuple[type, Message], float] = {}  # tuples of two types may be equal
         self._numbers = itertools.count()
 
-    def __contains__(self, message: Message) -> bool:
-        return (type(message), message) in self._due
-
     def add(self, message: Message, seconds: float) -> None:
         """Adds a message that is due in `seconds`, or sooner if it was to be."""
         key, due = (type(message), message), self._clock() + seconds
