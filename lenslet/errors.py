@@ -72,14 +72,6 @@ class TooLarge(LensletError):
     """A request body over its limit."""
 
 
-class RangeNotSatisfiable(LensletError):
-    """A `Range` that begins beyond the end of a file of `size` bytes."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"The range lies beyond the {size} bytes of the file.")
-        self.size = size
-
-
 class Invalid(LensletError):
     """A well-formed value that is not allowed; `field` names it."""
 

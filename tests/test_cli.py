@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import subprocess
 import sys
 import threading
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
-from conftest import BROKEN_JPEG, free_port, jpeg, put, tree, wait_for
+from conftest import BROKEN_JPEG, jpeg, put, tree
 
 
 def start(
@@ -114,7 +112,7 @@ def test_keys_to_a_bucket_may_stand_in_the_env_file(bucket, tmp_path, monkeypatc
     assert "1 image in 1 folder" in ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "index", "check", "demo"])
+@pytest.mark.parametrize("command", ["serve", "worker", "index", "check"])
 def test_every_command_reads_the_env_file_that_is_named_and_no_other(
     root, tmp_path, command
 ) -> None:
@@ -183,38 +181,9 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
     assert tree(root) == before
 
 
-def test_demo_draws_and_opens_a_gallery_and_leaves_nothing_where_it_is_started(tmp_path) -> None:
-    port, here = free_port(), tmp_path / "clone"
-    here.mkdir()
-    browser, opened = tmp_path / "browser", tmp_path / "opened"
-    browser.write_text(f'#!/bin/sh\necho "$@" >{opened}\n')
-    browser.chmod(0o755)
-    with start(tmp_path, "demo", "--port", port, cwd=here, BROWSER=str(browser)) as demo:
-        try:
-            search = f"http://127.0.0.1:{port}/search?q=tag:summer"
-            wait_for(lambda: json.load(urlopen(search, timeout=5)).get("total") == 8, 30)
-            folder = json.load(urlopen(f"http://127.0.0.1:{port}/folders", timeout=5))
-            names = [entry["name"] for entry in folder["dirs"]]
-            assert names == ["City at night", "Mountains", "Seaside"]
-            assert wait_for(lambda: opened.exists() and opened.read_text())
-            assert opened.read_text() == f"http://127.0.0.1:{port}/\n"
-        finally:
-            demo.terminate()
-    assert list(here.iterdir()) == []
-    assert (tmp_path / "cache/lenslet/demo/Seaside").is_dir()
-
-
-def test_demo_refuses_a_folder_with_something_else_in_it(root, tmp_path) -> None:
-    put(root / "mine.jpg")
-    ended = lenslet(tmp_path, "demo", root)
-    assert ended.returncode == 1
-    assert ended.stderr.count("\n") == 1
-    assert set(tree(root)) == {"mine.jpg"}
-
-
 def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None:
     told = lenslet(tmp_path, "--help").stdout
-    for word in ("serve", "index", "check", "demo", "environment variable"):
+    for word in ("serve", "index", "check", "environment variable"):
         assert word in told
     assert "PATH" in lenslet(tmp_path, "serve", "--help").stdout
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 LAYERS = ["base", "storage", "images", "library", "search", "index", "cluster", "web", "run"]
 BASE = {"", "errors", "times", "paths", "config", "bounds"}
 HOMES = {
-    "PIL": {"images", "run"},  # run.demo draws
+    "PIL": {"images"},
     "gunicorn": {"run"},
     "falcon": {"web"},
     "boto3": {"storage"},

@@ -79,7 +79,6 @@ def test_a_wrong_setting_is_an_error_of_its_own(tmp_path) -> None:
         {"ROOT_PATH": str(tmp_path), "THUMB_WAIT": 1},
         {"ROOT_PATH": str(tmp_path), "API_TOKNE": "a-long-token"},
         {"ROOT_PATH": str(tmp_path), "API_TOKEN": ""},  # `os.environ.get("API_TOKEN", "")`
-        str(tmp_path),
     ):
         with pytest.raises(SettingError):
             lenslet.create_app(settings)

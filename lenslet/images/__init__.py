@@ -1,6 +1,6 @@
 """Pixels: `pixels` makes thumbnails and reads EXIF, in processes that `decoders` starts.
 
-`pixels` is the only importer of Pillow, besides the demo. Nothing here knows storage.
+`pixels` is the only importer of Pillow. Nothing here knows storage.
 """
 
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
-_SHOWN_SECONDS = 3.0  # how long health says that a preview could not be made
+_SHOWN_SECONDS = 5.0  # how long health says that an image could not be read
 
 
 class Pulse:
@@ -27,8 +27,8 @@ class Pulse:
         self._tree, self._client = library.tree, library.client
         self._status = status
         self._clock = clock
-        self._problems = {IMAGES: "", PREVIEWS: ""}  # the last one, empty if all went well since
-        self._preview_at = 0.0
+        # The last one of each, and when it was: what fails is tried again every two seconds.
+        self._problems = dict.fromkeys((IMAGES, PREVIEWS), ("", 0.0))
         self._progressed = time.monotonic()
         self._seen = 0, 0  # writes and changes that were reported
         self._shown = ""
@@ -49,12 +49,9 @@ class Pulse:
         self.outage = read.outage or self.outage
         if read.again is None:
             self._progressed = time.monotonic()
-        if read.wanted.preview:
-            self._problems[PREVIEWS], self._preview_at = read.problem, self._clock()
-        elif read.facts:
-            self._problems[IMAGES] = ""
-        elif read.again is not None:
-            self._problems[IMAGES] = read.problem
+        if read.problem and (read.again is not None or read.wanted.preview):
+            source = PREVIEWS if read.wanted.preview else IMAGES
+            self._problems[source] = read.problem, self._clock()
 
     def beat(self, changes: int, backlog: int) -> None:
         """Reports that the loop works. `changes` counts what looks have found anew."""
@@ -63,13 +60,12 @@ class Pulse:
             self._status.changed()
             self._seen = seen
         self._status.beat(backlog)
-        problems = [self.outage, *self._problems.values(), self.search]
-        problems += map(str, filter(None, [self._tree.obstacle()]))
+        problems = [self.outage, self.search, str(self._tree.obstacle() or "")]
+        for source, (problem, at) in self._problems.items():
+            problem *= self._clock() - at < _SHOWN_SECONDS
+            problems.append(problem)
+            self._status.set_problem(source, self.outage or problem)
         self._show(next(filter(None, problems), ""))
-        self._status.set_problem(IMAGES, self.outage or self._problems[IMAGES])
-        if self._clock() - self._preview_at > _SHOWN_SECONDS:  # none is tried again by itself
-            self._problems[PREVIEWS] = ""
-        self._status.set_problem(PREVIEWS, self.outage or self._problems[PREVIEWS])
 
     def _show(self, problem: str) -> None:
         """Says in health, and in the log, what is wrong."""

@@ -1,6 +1,5 @@
 """`_links.json`: which folders are shown to guests, until when, and what of them."""
 
-import contextlib
 import datetime as dt
 import secrets
 import threading
@@ -14,7 +13,7 @@ from blake3 import blake3
 
 from lenslet import paths, times
 from lenslet.bounds import DOCUMENT_BYTES, loads
-from lenslet.errors import BadRequest, Foreign, Invalid, LensletError, NotFound
+from lenslet.errors import BadRequest, Foreign, Invalid, NotFound
 from lenslet.paths import LINKS, Path
 from lenslet.storage.tree import NO_STAT, Document, Stat, Tree
 
@@ -27,10 +26,10 @@ _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLIN
 class Link:
     """What one link shows: what is at and below `path` and, unless it is empty, `query` finds.
 
-    `hash` is that of its secret, which nobody keeps. Times are RFC 3339, `used` is the day on which
-    it was used last, or empty. Guests may also see tags and notes (`words`), where a photo was
-    taken (`position`), and get the files themselves (`download`). `preview`: everybody who has its
-    address may see its label and cover, as messengers show them.
+    `hash` is that of its secret, which nobody keeps. Times are RFC 3339. Guests may also see tags
+    and notes (`words`), where a photo was taken (`position`), and get the files themselves
+    (`download`). `preview`: everybody who has its address may see its label and cover, as
+    messengers show them.
     """
 
     hash: str
@@ -40,7 +39,6 @@ class Link:
     label: str = ""
     created: str = times.LONG_AGO
     by: str = ""
-    used: str = ""
     words: bool = False
     position: bool = False
     download: bool = False
@@ -68,7 +66,6 @@ class Links:
         self._lock = threading.Lock()
         self._checked, self._stat = float("-inf"), NO_STAT
         self._known: dict[str, Link] = {}
-        self._noted: dict[str, str] = {}  # the day on which each link was used last, by hash
 
     def all(self) -> list[Link]:
         """Returns the links that have not ended, the newest first."""
@@ -80,15 +77,8 @@ class Links:
         return _valid(next((link for link in self._links().values() if link.id == link_id), None))
 
     def opened_by(self, secret: str) -> Link:
-        """Returns the link of a secret, and notes that it is used today."""
-        digest = _digest(secret)
-        link = _valid(self._links().get(digest))
-        today = times.now().date().isoformat()
-        if today not in (link.used, self._noted.get(digest)):
-            self._noted[digest] = today
-            with contextlib.suppress(LensletError):  # to know the day is not worth a refusal
-                self._change(lambda links: _used(links, digest, today))
-        return link
+        """Returns the link of a secret."""
+        return _valid(self._links().get(_digest(secret)))
 
     def add(self, link: Link, days: int) -> tuple[Link, str]:
         """Stores a link that ends in some days; returns it, and its secret.
@@ -164,11 +154,6 @@ def _digest(secret: str) -> str:
     return blake3(secret.encode()).hexdigest()
 
 
-def _used(links: dict[str, Link], digest: str, day: str) -> dict[str, Link]:
-    found = links.get(digest)
-    return {**links, digest: replace(found, used=day)} if found else links
-
-
 def _parse(data: bytes) -> dict[str, Link]:
     """Returns links by hash, none if the file is empty; `Foreign` if it is nonsense."""
     if not data:
@@ -184,6 +169,7 @@ def _parse(data: bytes) -> dict[str, Link]:
 
 def _link(found: dict[str, Any]) -> Link:
     """Returns a stored link; raises an error if a key is missing, unknown or of another type."""
+    found.pop("used", None)  # of a version that was never released
     link = Link(**{**found, "path": paths.parse(found["path"])})
     for key in fields(Link):
         if type(getattr(link, key.name)) is not key.type:

@@ -59,10 +59,10 @@ export const T = {
 	copy: "Copy",
 	copied: "Copied",
 	code: "QR code of the link",
-	linkOf: ({ path, q, ends, used, ...link }) => {
+	linkOf: ({ path, q, ends, ...link }) => {
 		const shown = { download: "files", words: "tags and notes", position: "places", preview: "preview" };
 		const day = (moment) => new Date(moment).toLocaleDateString();
-		return [q || `/${path}`, ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`, used && `used on ${day(used)}`].filter(Boolean).join(" · ");
+		return [q || `/${path}`, ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`].join(" · ");
 	},
 	takenBack: (label) => `“${label}” shows nothing any more`,
 	shareOf: (name) => `Share “${name}”`,

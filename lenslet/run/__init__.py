@@ -1,6 +1,5 @@
 """The processes: `serving` is gunicorn, `worker` the index process alone, `cli` the command line,
-`embed` for other programs, `demo` draws a sample gallery. `master`
-is what the processes of `serving` share.
+`embed` for other programs. `master` is what the processes of `serving` share.
 
 Here is what all of them use: the settings of a process, and an index process.
 """

@@ -1,4 +1,4 @@
-"""The command line: `lenslet serve`, `worker`, `index`, `check` and `demo`."""
+"""The command line: `lenslet serve`, `worker`, `index` and `check`."""
 
 import argparse
 import logging
@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lenslet import __version__, config, errors, run
+from lenslet import __version__, errors, run
 from lenslet.errors import LensletError, one_line
 from lenslet.index.compare import Plan
 from lenslet.index.folders import Folders, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Record
 from lenslet.index.status import Status
-from lenslet.library import Library, health, open_library
+from lenslet.library import health, open_library
 from lenslet.library.health import Problem
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
-from lenslet.storage import root_name
 from lenslet.storage.tree import Tree
 from lenslet.times import Clock
 
@@ -73,15 +72,13 @@ def _set_root(path: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
-    commands = parser.add_subparsers(metavar="{serve,worker,index,check,demo}", required=True)
+    commands = parser.add_subparsers(metavar="{serve,worker,index,check}", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
-    drawings = "a new folder for the drawings (default: ~/.cache/lenslet/demo)"
     for name, action, about, path in (
         ("serve", _serve, "serve a folder or a bucket until stopped", folder),
         ("worker", _work, "only index a folder or a bucket, until stopped", folder),
         ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
         ("check", _check, "say what is missing or broken; change nothing", folder),
-        ("demo", _demo, "draw a small sample gallery and serve it", drawings),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=path)
@@ -89,16 +86,16 @@ def _parser() -> argparse.ArgumentParser:
             "--env-file", metavar="FILE", help="settings that are not in the environment"
         )
         command.set_defaults(run=action)
-        if name in ("serve", "demo"):
+        if name == "serve":
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default: PORT or 7070)")
     return parser
 
 
-def _serve(options: argparse.Namespace, *, opens: bool = False) -> int:
+def _serve(options: argparse.Namespace) -> int:
     from lenslet.run import serving  # takes 100 ms that no other command needs
 
-    serving.Server(options.env_file, opens=opens).run()
+    serving.Server(options.env_file).run()
     return 0
 
 
@@ -106,19 +103,6 @@ def _work(options: argparse.Namespace) -> int:
     from lenslet.run import worker
 
     return worker.work(options.env_file)
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from lenslet.run import demo
-
-    folder = options.path or os.path.join(config.settings(os.environ).cache_dir, "demo")
-    made = demo.make(folder)
-    # Flushed, so that forked processes do not print it again.
-    print(f"{made} photos drawn in {folder}" if made else f"{folder} is there already", flush=True)
-    _set_root(folder)
-    # Without a screen, a browser in the terminal would be opened.
-    screens = map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
-    return _serve(options, opens=any(screens) or sys.platform == "darwin")
 
 
 # lenslet index
@@ -152,8 +136,7 @@ def _index(options: argparse.Namespace) -> int:
     settings = run.load_settings(options.env_file)
     progress, stop = Progress(), threading.Event()
     library = open_library(settings, patient=True)
-    if not _usable(library, "Nothing is written."):
-        return 1
+    library.tree.check()
     loop = Loop(library, Status(), listener=progress.count)
     ended = threading.Event()
 
@@ -178,16 +161,6 @@ def _index(options: argparse.Namespace) -> int:
     return _summary(loop.report(), progress)
 
 
-def _usable(library: Library, more: str = "") -> bool:
-    """True if the root can be used; otherwise says why not."""
-    try:
-        library.tree.check()
-    except LensletError as error:
-        print(f"{root_name(library.settings)}: {one_line(error)} {more}".rstrip())
-        return False
-    return True
-
-
 def _summary(found: dict[str, Any], progress: Progress) -> int:
     """Says what was indexed and what is wrong; 1 if something could not be read."""
     counts = found["counts"]
@@ -209,8 +182,7 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     library = open_library(run.load_settings(options.env_file, writes=False))
-    if not _usable(library):
-        return 1
+    library.tree.check()
     folders, tree = Folders(library, Clock(), writes=False), library.tree
     found = _foreign(tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
     counts, unsupported, paths = Counter[str](), Counter[str](), [ROOT]

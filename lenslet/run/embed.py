@@ -56,8 +56,6 @@ def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:
     quiet_pillow()
-    if not isinstance(settings, Mapping):
-        raise SettingError("the settings must be a dict, such as {'ROOT_PATH': '/srv/photos'}")
     for name, value in settings.items():
         if name not in config.names():
             hints = config.misspelt([name], config.Settings())

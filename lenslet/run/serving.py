@@ -7,14 +7,11 @@ and the status are made before any fork, so they outlive every worker.
 
 import contextlib
 import gc
-import ipaddress
 import json
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
@@ -54,6 +51,7 @@ _REFUSALS = {
     http_errors.LimitRequestHeaders: "431 Request Header Fields Too Large",
     http_errors.ExpectationFailed: "417 Expectation Failed",
 }
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NO_INDEX = (
     "WORKER_THREADS=0 and no JOBS_QUEUE_URL: run 'lenslet worker' beside this service. If another "
     "host indexes, it finds edits and new images within its SCAN_SECONDS."
@@ -211,12 +209,9 @@ def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
     settings, urls = master().settings, list(map(_url, server.LISTENERS))
     log_start(settings, "serves", f" at {' and '.join(urls)}")
-    if isinstance(server.app, Server) and server.app.opens:  # the browser may outlive this process
-        command = [sys.executable, "-I", "-m", "webbrowser", urls[0].split()[0]]
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not (settings.worker_threads or settings.jobs_queue_url):
         log.warning("%s", _NO_INDEX)
-    if not (settings.is_guarded or _is_loopback(settings.host)):
+    if not (settings.is_guarded or settings.host in _LOOPBACK):
         log.warning("%s", _NO_TOKEN)
 
 
@@ -231,13 +226,6 @@ def _url(listener: Any) -> str:
 def _address(settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{settings.port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
@@ -259,10 +247,9 @@ def post_fork(server: Any, worker: Worker) -> None:
 
 
 class Server(BaseApplication):
-    """`lenslet serve`: gunicorn without a configuration file. `opens` also opens the page."""
+    """`lenslet serve`: gunicorn without a configuration file."""
 
-    def __init__(self, env_file: str | None = None, *, opens: bool = False) -> None:
-        self.opens = opens
+    def __init__(self, env_file: str | None = None) -> None:
         self._env_file = env_file or ""
         super().__init__(prog="lenslet")
 

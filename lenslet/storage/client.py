@@ -202,10 +202,8 @@ class Client:
                 return errors.Denied(f"The store does not allow {action} on {where}/{key}.")
             case 304:
                 return NotModified()
-            case 409 | 412:
+            case 409 | 412 | 416:  # the last: it is shorter now
                 return errors.Overtaken(f"Another writer of {key} was first.")
-            case 416:
-                return errors.RangeNotSatisfiable(0)
             case 501:
                 return errors.Unsupported("The store does not support this request.")
             case 500 | 503:

@@ -4,8 +4,6 @@ import contextlib
 import errno
 import os
 import stat as stat_module
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
@@ -15,7 +13,6 @@ from lenslet.bounds import DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import ROOT, Path, escaped, usable
 from lenslet.storage import files, tree
-from lenslet.storage.text import Text, map_file
 from lenslet.storage.tree import HEAD_BYTES, Change, Data, Document, Listing, Read, Stat, Tree
 
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
@@ -204,11 +201,6 @@ class LocalTree(Tree):
                 raise NotFound(f"There is no {path}.")
             os.unlink(path.name, dir_fd=fd)
 
-    def scratch(self) -> "Scratch":
-        """Opens a new file without a name, in a private tree."""
-        with self._folder(ROOT, make=True), _domain_errors(ROOT, writing=True):
-            return Scratch(self)
-
     def copies(self, paths: Sequence[Path]) -> list[Document]:
         try:
             with self._folder(paths[0].parent) as fd:
@@ -255,32 +247,6 @@ class LocalTree(Tree):
         if self.private:
             return "STATE_DIR cannot be written: let Lenslet write there"
         return f"{folder or 'the root'} cannot be written: allow it, or set STATE_DIR"
-
-
-class Scratch:
-    """A file without a name in a private tree. It ends with this object. Used by one thread."""
-
-    def __init__(self, cache: LocalTree) -> None:
-        self.another = cache.scratch
-        self.size = 0
-        file = tempfile.TemporaryFile(dir=cache.root, buffering=0)  # noqa: SIM115 (kept open)
-        self._fd = file.fileno()
-        weakref.finalize(self, file.close)
-
-    def append(self, data: bytes) -> int:
-        """Writes to the end, and returns where that is."""
-        start, end, rest = self.size, self.size + len(data), memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.pwrite(self._fd, rest, end - len(rest)) :]
-        except OSError as error:
-            raise errors.StorageFull("XDG_CACHE_HOME has no space left: free some.") from error
-        self.size = end
-        return start
-
-    def text(self) -> Text:
-        """Maps all that was written. Any thread may read it, also when this is closed."""
-        return map_file(self._fd)
 
 
 def _stat(info: os.stat_result) -> Stat:

@@ -161,7 +161,7 @@ class S3Tree(Tree):
         wanted = {"Range": f"bytes={first}-{first + length - 1}"} if length else {}
         try:
             return self._get(path, **wanted)
-        except errors.RangeNotSatisfiable:  # it is empty, or shorter than it was
+        except errors.Overtaken:  # it is empty, or shorter than it was
             return self._get(path)
         except errors.Archived as error:
             answer = self._call("head_object", path)

@@ -23,7 +23,6 @@ STATUSES: dict[type[LensletError], str] = {
     errors.Conflict: falcon.HTTP_409,
     errors.PreconditionFailed: falcon.HTTP_412,
     errors.TooLarge: falcon.HTTP_413,
-    errors.RangeNotSatisfiable: falcon.HTTP_416,
     errors.Invalid: falcon.HTTP_422,
     errors.UnreadableImage: falcon.HTTP_422,
     errors.SettingError: falcon.HTTP_500,
