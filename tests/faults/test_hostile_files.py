@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -261,8 +262,10 @@ SPARSE = {"20 GB": 20 << 30}  # a size: it begins and ends as before
 def put_hostile(file: pathlib.Path, case: str, how: Any) -> bytes | None:
     """Puts a case in place of a file; its bytes, unless it is no file or without an end."""
     if case in IN_THE_WAY:
-        file.unlink(missing_ok=True)
-        how(file)
+        while not (file.is_dir() or file.is_fifo() or file.is_symlink()):
+            with contextlib.suppress(FileExistsError):  # the service may make it again meanwhile
+                file.unlink(missing_ok=True)
+                how(file)
     elif isinstance(how, int):
         end = file.read_bytes()[-50:]
         with file.open("r+b") as out:
