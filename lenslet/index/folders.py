@@ -58,7 +58,8 @@ class Outcome(NamedTuple):
     `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
     ones when nothing else is due, each with whether it gets a thumbnail. `below` are the subfolders
     to look at in any case. `again` is in how many seconds to look again. `outage` says why storage
-    cannot be used. `plan` is what was decided, if the folder could be read.
+    cannot be used. `plan` is what was decided, if the folder could be read. It `is_done` unless
+    storage was away, or another host was faster: then nothing is known.
     """
 
     task: Task
@@ -69,11 +70,7 @@ class Outcome(NamedTuple):
     again: float | None = None
     outage: str = ""
     plan: Plan | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """False if nothing is known yet: storage was away, or another host was faster."""
-        return self.record is not self.task.before
+    is_done: bool = True
 
 
 class Claim(NamedTuple):
@@ -121,7 +118,7 @@ class Folders:
         try:
             return self._look(task)
         except errors.Overtaken:  # another host has written the manifest meanwhile
-            return Outcome(task, task.before, again=AGAIN_SECONDS)
+            return Outcome(task, task.before, again=AGAIN_SECONDS, is_done=False)
         except LensletError as error:
             return self._failed(task, error)
         except Exception as error:  # the outermost frame: one bad folder must not stop the rest
@@ -312,7 +309,7 @@ class Folders:
             self._library.check_storage(error)
         except LensletError as away:
             reason = one_line(away)
-            return Outcome(task, before, again=RETRY_SECONDS, outage=reason)
+            return Outcome(task, before, again=RETRY_SECONDS, outage=reason, is_done=False)
         if path and isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             try:
                 return Outcome(task, self._gone(path, now))

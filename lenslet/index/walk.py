@@ -50,15 +50,15 @@ class Flight:
     they showed (`reads`) makes the next look due. It ends when it is IDLE and reads none.
 
     `asked`: a client waits for it. `anew` and `deep` are for the next look, see `messages.Look`;
-    `again` is in how many seconds after the one that is under way. `reading` are the images that
-    are being read, `reads` is what others showed that is not in the manifest yet.
+    `next_delay` is in how many seconds after the one that is under way it is due. `reading` are the
+    images that are being read, `reads` is what others showed that is not in the manifest yet.
     """
 
     phase: Phase = Phase.IDLE
     asked: bool = False
     anew: bool = False
     deep: bool = False
-    again: float | None = None
+    next_delay: float | None = None
     reading: set[str] = field(default_factory=set)
     reads: dict[str, Read] = field(default_factory=dict)
 
@@ -117,7 +117,8 @@ class Walk:
         flight.anew |= request.anew
         flight.deep |= request.deep
         if flight.phase is Phase.LOOKING:
-            flight.again = delay if flight.again is None else min(delay, flight.again)
+            later = flight.next_delay
+            flight.next_delay = delay if later is None else min(delay, later)
             return
         if flight.phase is Phase.IN_LINE:
             self._ready.put(request.path, flight.urgency)  # it may be more urgent now
@@ -163,7 +164,7 @@ class Walk:
         """Remembers what a look found, and has done what follows."""
         task, path, record = outcome.task, outcome.task.path, outcome.record
         flight = self._flights[path]
-        again, flight.again, flight.phase = flight.again, None, Phase.IDLE
+        delay, flight.next_delay, flight.phase = flight.next_delay, None, Phase.IDLE
         self._room += 1
         if not outcome.is_done:
             self.want(Look(path, flight.asked, task.anew, task.deep), outcome.again or 0.0)
@@ -182,8 +183,8 @@ class Walk:
             self.want(Look(path.child(name), anew=task.anew, deep=True))
         if outcome.again is not None:
             self.want(Look(path), outcome.again)
-        if again is not None:
-            self.want(Look(path, flight.asked, flight.anew, flight.deep), again)
+        if delay is not None:
+            self.want(Look(path, flight.asked, flight.anew, flight.deep), delay)
         if flight.phase is Phase.IDLE and not flight.reading:
             del self._flights[path]
             self._host.ended(path)
