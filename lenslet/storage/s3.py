@@ -306,7 +306,8 @@ class S3Tree(Tree):
         known = self._client.conditions
         if self.bucket not in known:
             with contextlib.suppress(Denied):  # as the write itself will be
-                known[self.bucket] = self._try_conditions()
+                # An answer that is lost looks like a refusal: such a store is asked twice.
+                known[self.bucket] = self._try_conditions() or self._try_conditions()
         return known.get(self.bucket, True)
 
     def _try_conditions(self) -> bool:
