@@ -55,7 +55,7 @@ class BucketHost(Host):
             self._held[path].append(ended)
 
     def ended(self, path: Path) -> None:
-        """Tells those who hold it. One who began to just now is told too: a scan repairs that."""
+        """Calls the functions of all who hold it, also if one has just begun to."""
         with self._lock:
             held = self._held.pop(path, ())
         for ended in held:

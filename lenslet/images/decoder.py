@@ -27,10 +27,10 @@ _REST_SECONDS = 5.0  # after which an idle process gives memory back
 
 
 def read(file: BinaryIO, *, memory: int, **how: Any) -> tuple[dict[str, Any], bytes]:
-    """Returns an image's `facts` and its thumbnail; `slow` says if it is to be read as a slow one.
+    """Returns an image's `facts` and its thumbnail, or that it is `slow`.
 
-    It is if it may need more than `memory` bytes or, if it must be read `quickly`, if its header
-    says that it takes long. Raises errors of reading the file.
+    An image is slow if it may need more than `memory` bytes. If it must be read `quickly`, it is
+    also slow if its header says that it takes long. Raises errors of reading the file.
     """
     file.seek(0)  # it may have been read before
     digest = hash_of(file)

@@ -75,7 +75,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be done for a folder.
+    """What a folder needs.
 
     The manifest as it is (`stored`) and as it should be, and whether that differs (`changed`); the
     images to read, each with whether it needs a thumbnail (`todo`); those to read again when there
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def pending(self) -> set[str]:
-        """The images that are to be read."""
+        """The images that must be read."""
         return self.todo.keys() | self.stale.keys()
 
 

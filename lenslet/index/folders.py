@@ -94,7 +94,7 @@ class Host:
         return Claim()
 
     def ended(self, path: Path) -> None:
-        """Is told that the work at a folder or an image has ended."""
+        """Is called when the work at a folder or an image has ended."""
 
 
 class Folders:

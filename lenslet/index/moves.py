@@ -64,9 +64,9 @@ def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Move | str:
 
 @dataclass(slots=True)
 class Waiting:
-    """A move that waits `since` it is known. One that was tried rests until that time.
+    """A move that waits, and `since` when. After a try that is a time to come: it rests until then.
 
-    `failed` says why it failed; empty if it did not, or if the photo has gone.
+    `failed` says why the try failed; empty if it did not, or if the photo has gone.
     """
 
     move: Move

@@ -24,7 +24,7 @@ class Retry(NamedTuple):
     """What could not be read in a folder, and when it is tried again.
 
     `reasons` by the names of images, "" for the folder. `due` is in seconds of the loop's clock,
-    `wait` the distance to the try before.
+    `wait` is how many seconds lie between the last try and this one.
     """
 
     reasons: Mapping[str, str] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lenslet import images, times
-from lenslet.errors import Conflict, Denied, NotFound, Overtaken
+from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageUnavailable
 from lenslet.library import sidecar
 from lenslet.library.location import Location
 from lenslet.library.manifest import is_page
@@ -137,8 +137,11 @@ def _remove(orphan: Orphan, raw: bytes) -> None:
 def hash_of(tree: Tree, path: Path) -> str:
     """Returns the hash of a file as it is now; `Overtaken` if it changes meanwhile."""
     file, stat = tree.open(path)
-    with file:
-        found = images.hash_of(file)
+    try:
+        with file:
+            found = images.hash_of(file)
+    except OSError as error:
+        raise StorageUnavailable(f"{path}: {error.strerror}.") from error
     if not stat.etag and tree.stat(path) != stat:
         raise Overtaken(f"{path} is being written.")
     return found

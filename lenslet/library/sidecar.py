@@ -98,7 +98,7 @@ class Found:
     """The JSON files beside an image.
 
     `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
-    `strays` belong to other photos, or are hidden by those.
+    `strays` are the others: they belong to other photos, or one of `ours` hides them.
     """
 
     sidecar: Sidecar | None = None
@@ -170,8 +170,8 @@ def parse(raw: bytes) -> Document | None:
 def loads(raw: bytes) -> Any:
     """Parses JSON that can be written again; `ValueError` for any other.
 
-    That is without NaN, infinities, halves of surrogate pairs, about 250 levels of nesting, and
-    integers of more than 64 bits, of which orjson makes floats.
+    Refused are NaN, infinities, halves of surrogate pairs, more than about 250 levels of nesting,
+    and integers of more than 64 bits: orjson would make floats of them.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     bounds.check(raw)

@@ -177,7 +177,7 @@ def _manifest(link: Link, page: dict[str, Any]) -> dict[str, Any]:
 
 
 def _found(link: Link, answer: dict[str, Any]) -> dict[str, Any]:
-    """Without `generatedAt`, which tells of changes in the whole library."""
+    """Leaves out `generatedAt`: it shows that something has changed elsewhere in the library."""
     items = [_item(link, each) for each in answer["items"]]
     return {"items": items, "total": answer["total"], "more": answer["more"]}
 

@@ -24,7 +24,7 @@ class Waiters:
     def wait(
         self, seconds: float, look: Callable[[], Answer], *, in_cache: bool = False
     ) -> Answer | None:
-        """Returns what `look` returns; None if it raises `NotFound` for so many seconds.
+        """Calls `look` until it finds something; None if it has raised `NotFound` for `seconds`.
 
         None at once if there is no place to wait. `in_cache`: the file is in this host's cache.
         """
