@@ -623,11 +623,16 @@ class Library(RuleBasedStateMachine):
             assert found == "" or found.startswith(f"{number}: "), (place, number, found)
 
     def no_note_of_one_photo_of_the_library_is_shown_for_another(self) -> None:
-        """Without dates, what is gone for good, or there twice, may be shown for another photo."""
+        """Without dates, the notes of a photo may be shown for another that has taken its place.
+
+        So it is if the old one is gone for good, is there twice, or has notes of its own elsewhere.
+        """
         numbers = list(self.photos.values())
+        notes = [text.partition(":")[0] for text in self.stored().values()]
         for place, number in self.photos.items():
             found = shown(self.gallery, self.path(place)).partition(":")[0]
-            assert found in ("", str(number)) or numbers.count(int(found)) != 1, (place, found)
+            certain = found and numbers.count(int(found)) == notes.count(found) == 1
+            assert not certain or found == str(number), (place, found)
 
     @invariant()
     def no_note_is_lost(self) -> None:
