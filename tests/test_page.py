@@ -449,6 +449,7 @@ def test_fingers_go_to_the_next_photo_enlarge_it_or_close_it(library, open_page)
     expect(page).to_have_url(re.compile(r"img2\.jpg$"))
     touch(page, *([(200, y)] for y in (300, 350, 420, 500)))
     expect(viewer(page)).to_be_hidden()
+    expect(page).to_have_url(re.compile(r"#/art/2025/$"))  # the step back has been made
     go(page, "#/art/camera/nikon.jpg")
     shown(page)
     touch(page, *([(180 - step, 400), (210 + step, 400)] for step in range(0, 120, 10)))
