@@ -39,8 +39,8 @@ from lenslet.cluster.host import BucketHost
 from lenslet.images.decoders import Decoders
 from lenslet.index.loop import Loop
 from lenslet.index.messages import Channel, Look
+from lenslet.index.scan import Scan
 from lenslet.index.status import Status
-from lenslet.index.upkeep import Scan
 from lenslet.library import open_library
 from lenslet.paths import Path
 from lenslet.storage import check_settings

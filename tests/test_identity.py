@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from lenslet.errors import Conflict
 from lenslet.index.messages import Look
 from lenslet.index.moves import Move, Place, decide
-from lenslet.index.upkeep import Scan
+from lenslet.index.scan import Scan
 from lenslet.library.orphans import Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path

@@ -12,7 +12,7 @@ from conftest import Gallery, jpeg, put
 
 from lenslet.index.folders import Outcome
 from lenslet.index.messages import Look, Render
-from lenslet.index.upkeep import Scan
+from lenslet.index.scan import Scan
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]

@@ -16,7 +16,7 @@ from buckets import BucketPath, Service, start_moto
 from conftest import Gallery, exif, free_port, jpeg, put, wait_for
 
 from lenslet.index.messages import Look, Rebuild, View
-from lenslet.index.upkeep import Scan
+from lenslet.index.scan import Scan
 from lenslet.paths import Path
 
 Make = Callable[..., Gallery]

@@ -18,17 +18,20 @@ Key = tuple[Path, bool, bool]  # of an image that waits: `preview`, `slow`
 
 
 class Urgency(IntEnum):
-    """Who waits: a client for this very thing, a client for its folder, or nobody."""
+    """Who waits: a client for this very thing, a client for its folder, or nobody.
 
-    CLIENT, FOLDER, NOBODY = range(3)
+    What is stale is read again when nothing else is to be read.
+    """
+
+    CLIENT, FOLDER, NOBODY, STALE = range(4)
 
 
 class Line(Generic[Waiting]):
     """Keys that wait, each once, the most urgent first. Not safe for threads.
 
     Of those that a client waits for, the oldest and the newest come in turn: so a new request does
-    not wait for all before it, and none waits for ever. Each eighth turn begins with what nobody
-    waits for.
+    not wait for all before it, and none waits for ever. Each eighth turn begins with what is least
+    urgent.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,6 @@ Blocking work is done by functions on other threads; what they found comes back 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -15,13 +14,12 @@ from typing import Any
 from lenslet.index.folders import Folders, Host, Outcome
 from lenslet.index.images import Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request, View
-from lenslet.index.pulse import Pulse
 from lenslet.index.read import Read, Reader
 from lenslet.index.record import RETRY_SECONDS
-from lenslet.index.scan import Scanned
-from lenslet.index.status import Count, Status
+from lenslet.index.scan import Scan, Scanned
+from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Count, Status
 from lenslet.index.summary import Summarized
-from lenslet.index.upkeep import SUMMARY_SECONDS, Scan, Summarize, Upkeep
+from lenslet.index.upkeep import SUMMARY_SECONDS, Summarize, Upkeep
 from lenslet.index.walk import Start, Walk
 from lenslet.index.work import Message, Work
 from lenslet.library import Library
@@ -34,8 +32,6 @@ BEAT_SECONDS = 1.0
 VIEW_SECONDS = 30.0  # between two listings of a folder in a bucket that somebody looks at
 # With `once`: the longest wait for a file that is still being written, and for moving sidecars.
 _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
-
-Listener = Callable[[Path, "str | None"], None]
 
 
 class Loop:
@@ -52,20 +48,23 @@ class Loop:
         library: Library,
         status: Status,
         clock: Clock | None = None,
-        listener: Listener = lambda path, error: None,
+        listener: Callable[[Path, str | None], None] = lambda path, error: None,
         host: Host | None = None,
     ) -> None:
-        self._clock, host = clock or Clock(), host or Host()
+        clock, host = clock or Clock(), host or Host()
         self._library = library
         self._status = status
         self._listener = listener
-        self.work = Work(self._clock)
+        self.work = Work(clock)
         self._threads = library.settings.worker_threads
-        look, changed = Folders(library, self._clock, host).look, self._summarize_soon
-        self._walk = Walk(self.work, self._clock, host, look, self._threads, changed)
-        self._upkeep = Upkeep(library, self.work, self._walk, self._clock)
-        self._reader = Reader(library, self._clock)
-        self._pulse = Pulse(library, status, self._clock)
+        look = Folders(library, clock, host).look
+        self._walk = Walk(self.work, host, look, self._threads, self._summarize_soon)
+        self._upkeep = Upkeep(library, self.work, self._walk)
+        self._reader = Reader(library, clock)
+        # What is wrong: why storage cannot be used, and why the last image or preview was not made.
+        self._outage, self._problems = "", {IMAGES: "", PREVIEWS: ""}
+        self._shown, self._writes = "", 0  # what was reported last
+        self._progressed = time.monotonic()
         self._closing = threading.Event()
         library.decoders.somebody_waits = lambda: self.work.images.somebody_waits
 
@@ -84,13 +83,7 @@ class Loop:
 
     def step(self, wait: float = 0.0) -> bool:
         """Handles the next message, if one comes within `wait` seconds; True if there was one."""
-        message = self.work.timers.pop()
-        if message is None:
-            try:
-                seconds = self.work.timers.wait(wait)
-                message = self.work.inbox.get(block=seconds > 0, timeout=seconds or None)
-            except queue.Empty:
-                return False
+        message = self.work.next(wait)
         if message is not None:
             self._handle(message)
         self._walk.fill()
@@ -107,35 +100,22 @@ class Loop:
             case Start(path):
                 self._walk.start(path)
             case Outcome():
-                self._pulse.looked(message)
-                self._walk.looked(message)
-            case Read():
-                self._read(message)
+                self._looked(message)
             case Wanted():
                 self._walk.read_again(message)
-            case Scan():
-                self._upkeep.scan(message)
-            case Scanned():
-                self._pulse.outage = message.outage
-                self._upkeep.scanned(message)
+            case Read():
+                self._read(message)
+            case Scan() | Summarize():
+                self._upkeep.begin(message)
             case Rebuild():
-                self._upkeep.summarize(Summarize(rebuild=True))
-            case Summarize():
-                self._upkeep.summarize(message)
+                self._upkeep.begin(Summarize(rebuild=True))
+            case Scanned():
+                self._outage = message.outage
+                self._upkeep.scanned(message)
             case Summarized():
-                self._pulse.search = message.problem
                 self._upkeep.wrote(message)
             case Exception():
                 raise message
-
-    def _read(self, read: Read) -> None:
-        """Counts an image that was read, and has its folder looked at."""
-        error = read.problem or (read.facts.error if read.facts else None)
-        if read.facts or (read.problem and read.again is None and not read.wanted.preview):
-            self._status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
-            self._listener(read.wanted.path, error)
-        self._pulse.read(read)
-        self._walk.read(read)
 
     def _view(self, path: Path) -> None:
         """Has a folder in a bucket listed, if it was not just now: that costs requests.
@@ -144,8 +124,30 @@ class Loop:
         """
         record = self._walk.memory.get(path)
         requests = 1 + 2 * record.health.counts["items"] // 1000
-        if self._clock() - record.looked >= VIEW_SECONDS * requests:
+        if self.work.clock() - record.looked >= VIEW_SECONDS * requests:
             self._walk.want(Look(path, asked=True))
+
+    def _looked(self, outcome: Outcome) -> None:
+        """Notes how a look has ended."""
+        before, record = outcome.task.before, outcome.record
+        self._outage = outcome.outage
+        if record and not before.is_known:
+            self._progressed = time.monotonic()
+        if not record or record.stamps != before.stamps:
+            self._status.changed()
+        self._walk.looked(outcome)
+
+    def _read(self, read: Read) -> None:
+        """Counts an image that was read, and has its folder looked at."""
+        self._outage = read.outage or self._outage
+        self._problems[PREVIEWS if read.wanted.preview else IMAGES] = read.hindrance
+        if read.again is None:
+            self._progressed = time.monotonic()
+            if read.facts or (read.problem and not read.wanted.preview):
+                error = read.problem or (read.facts and read.facts.error)
+                self._status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
+                self._listener(read.wanted.path, error or None)
+        self._walk.read(read)
 
     # Threads
 
@@ -217,30 +219,45 @@ class Loop:
         self._walk.hurries = True
         self._until(lambda: stop.is_set() or self._is_done)
         until = time.monotonic() + _ONCE_MOVES_SECONDS
-        self._upkeep.summarize(Summarize())
+        self._upkeep.begin(Summarize())
 
         def is_over() -> bool:
-            waits = self._upkeep.summarized.moves_wait or not self._is_done
-            return stop.is_set() or (self._upkeep.is_idle and not waits) or time.monotonic() > until
+            is_done = self._is_done and not self._upkeep.summarized.waits
+            return stop.is_set() or is_done or time.monotonic() > until
 
         self._until(is_over)
         self._until(lambda: self._upkeep.is_idle)
-        self._upkeep.summarize(Summarize(at_once=True))
+        self._upkeep.begin(Summarize(at_once=True))
         self._until(lambda: self._upkeep.is_idle)
 
     @property
     def _is_done(self) -> bool:
         """True if nothing is left to do but to wait for files that are still being written."""
-        if not self._upkeep.is_idle or not self.work.inbox.empty():
+        if not (self._upkeep.is_idle and self.work.inbox.empty()):
             return False
-        rests = self._walk.rests and self._walk.memory.is_complete
-        return not self.backlog or (rests and self._pulse.idle_seconds > _ONCE_SECONDS)
+        is_idle = time.monotonic() - self._progressed > _ONCE_SECONDS
+        waits = is_idle and self._walk.is_still and self._walk.memory.is_complete
+        return waits or not len(self._walk)
 
     # Reports
 
     def beat(self) -> None:
-        """Reports that the loop works."""
-        self._pulse.beat(self._walk.memory.changes, self.backlog)
+        """Reports that the loop works, and what is wrong."""
+        if self._writes != (writes := self._library.client.writes):
+            self._status.changed()
+            self._writes = writes
+        for source, reason in self._problems.items():
+            self._status.set_problem(source, self._outage or reason)
+        obstacle = str(self._library.tree.obstacle() or "")
+        reasons = self._outage, self.search_problem, obstacle, *self._problems.values()
+        problem = next(filter(None, reasons), "")
+        if problem and not self._shown:
+            log.warning("%s", problem)
+        elif self._shown and not problem:
+            log.info("this is over: %s", self._shown)
+        self._shown = problem
+        self._status.set_problem(STORAGE, problem)
+        self._status.beat(self.backlog)
 
     @property
     def backlog(self) -> int:

@@ -39,6 +39,11 @@ class Read(NamedTuple):
     again: float | None = None
     outage: str = ""
 
+    @property
+    def hindrance(self) -> str:
+        """What kept it from being made, that is not the image itself."""
+        return self.problem if self.again is not None or self.wanted.preview else ""
+
 
 class Unsettled(Exception):
     """The image is being written, or changed while it was read: try again in `seconds`."""

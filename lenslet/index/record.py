@@ -13,10 +13,7 @@ from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
 from lenslet.storage.tree import Tree
 
-RETRY_SECONDS, _MOST_RETRY_SECONDS = (
-    3.0,
-    3600.0,
-)  # the first distance between two tries, the longest
+RETRY_SECONDS, _MOST_RETRY_SECONDS = 3.0, 3600.0  # between two tries: first, and at most
 NEVER = float("inf")
 
 
@@ -97,14 +94,14 @@ Records = Mapping[Path, Record]
 class Memory:
     """The records of all folders. Owned by the loop.
 
-    `gone` are folders that search must learn are gone. `changes` counts what looks found anew,
-    `images_read` the images that were read, and `left` those that will be.
+    `gone` are folders that search must learn are gone; `images_read` counts the images that were
+    read.
     """
 
     def __init__(self) -> None:
         self.records: dict[Path, Record] = {ROOT: Record()}
         self.gone: set[Path] = set()
-        self.changes = self.images_read = self.left = 0
+        self.images_read = 0
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""
@@ -115,7 +112,12 @@ class Memory:
         """True if every known folder was looked at."""
         return all(record.is_known for record in self.records.values())
 
-    def known(self, path: Path) -> dict[str, Dir | None]:
+    @property
+    def left(self) -> int:
+        """How many images will be read."""
+        return sum(record.left for record in self.records.values())
+
+    def entries(self, path: Path) -> dict[str, Dir | None]:
         """Returns how the subfolders of a folder are shown, as far as they are known."""
         names = ((name, self.records.get(path.child(name))) for name in self.get(path).children)
         return {name: record.entry for name, record in names if record}
@@ -123,8 +125,6 @@ class Memory:
     def put(self, path: Path, record: Record) -> None:
         """Replaces the record of a folder."""
         before = self.get(path)
-        self.changes += before.stamps != record.stamps
-        self.left += record.left - before.left
         if before.generation and not record.generation:  # it is not served any more
             self.gone.add(path)
         self.records[path] = record
@@ -135,7 +135,6 @@ class Memory:
         """Forgets folders and all below them, in one pass over what is known."""
         gone = set(paths)
         gone |= {path for path in self.records if not gone.isdisjoint(path.ancestors())}
-        self.changes += 1
         self.gone |= gone
         for folder in gone:
-            self.left -= self.records.pop(folder, Record()).left
+            self.records.pop(folder, None)

@@ -6,8 +6,15 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.index.record import Record, Records, Stamp
 from lenslet.library import Library
 from lenslet.paths import Path
+from lenslet.times import Clock
 
 S3_SCAN_SECONDS = 120.0  # between two listings of a pointer's target in a bucket
+
+
+class Scan(NamedTuple):
+    """It is time to scan; `full`: to look at all folders."""
+
+    full: bool = False
 
 
 class Scanned(NamedTuple):
@@ -22,14 +29,15 @@ class Scanned(NamedTuple):
     full: bool = False
 
 
-def find_due(library: Library, records: Records, now: float, *, full: bool = False) -> Scanned:
+def find_due(library: Library, records: Records, clock: Clock, full: bool) -> Scanned:
     """Returns the folders that may have changed, or that are tried again; with `full`, all."""
+    began = clock()
     try:
         library.tree.check()
     except LensletError as error:
         return Scanned(outage=one_line(error))
-    due = (path for path, each in records.items() if full or _is_due(library, path, each, now))
-    return Scanned(tuple(due), full=full)
+    due = [path for path, each in records.items() if full or _is_due(library, path, each, began)]
+    return Scanned(tuple(due), clock() - began, full=full)
 
 
 def _is_due(library: Library, path: Path, record: Record, now: float) -> bool:

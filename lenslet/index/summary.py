@@ -20,7 +20,6 @@ log = logging.getLogger("lenslet")
 COMPACT_SECONDS = 300.0  # at least, between two rollups
 _REST = 10  # a rollup that failed is tried again after so many times what it took
 _MOVES_SECONDS = 1.0  # between two steps of moving sidecars
-_OVERLAP = 60.0  # a record is stored at most so many seconds after its look ended
 
 
 class Known(NamedTuple):
@@ -42,15 +41,15 @@ class Summarized(NamedTuple):
     """What a summary asks for.
 
     `looks` are the folders to look at, `look_all`: all of them. `again` is in how many seconds the
-    next summary is due. `named` are the gone folders that search has learned of. `moves_wait`: a
-    sidecar is about to be moved. `problem` says what could not be written.
+    next summary is due. `named` are the gone folders that search has learned of. `waits`: a sidecar
+    is about to be moved. `problem` says what could not be written.
     """
 
     looks: frozenset[Path] = frozenset()
     look_all: bool = False
     again: float | None = None
     named: frozenset[Path] = frozenset()
-    moves_wait: bool = False
+    waits: bool = False
     problem: str = ""
 
 
@@ -68,7 +67,7 @@ class Summary:
         self._leads = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._moves = Moves(library, clock)
-        self._flushed = float("-inf")  # when the delta was last compared with the records
+        self._named: dict[Path, str] = {}  # generations that this host has named in the delta
         self._read = 0  # images that the delta knows were read
         self._compacted = clock()  # when the rollup was written last
         self._rebuild = False
@@ -97,9 +96,7 @@ class Summary:
                 waits = _MOVES_SECONDS if step.waits else None
                 again = min(filter(None, (done.again, waits)), default=None)
                 looks, look_all = done.looks | step.look, step.look_all
-                done = done._replace(
-                    looks=looks, look_all=look_all, again=again, moves_wait=step.waits
-                )
+                done = done._replace(looks=looks, look_all=look_all, again=again, waits=step.waits)
                 self._report(known)
         except LensletError as error:
             problems.append(one_line(error))
@@ -113,23 +110,18 @@ class Summary:
         rollup.refresh()
         if self._leads and not (leads or rollup.exists):
             return Summarized()  # the first rollup will have everything
-        began, looks = self._clock(), frozenset[Path]()
         now = {path: each.generation for path, each in known.records.items() if each.generation}
-        since = self._flushed - _OVERLAP
-        changed = dict.fromkeys(known.gone, "") | {
-            path: generation
-            for path, generation in now.items()
-            if known.records[path].looked > since
-        }
+        listed = rollup.generations if leads else self._named
+        changed = {path: each for path, each in now.items() if each != listed.get(path)}
+        changed |= dict.fromkeys(known.gone - now.keys(), "")
+        looks = frozenset[Path]()
         if leads:  # what is not among the records is not there
-            listed = rollup.generations
-            changed |= {path: each for path, each in now.items() if each != listed.get(path)}
             changed |= dict.fromkeys(listed.keys() - now.keys(), "")
             # Another host has found these.
             looks = frozenset(rollup.delta.folders.keys() - now.keys() - changed.keys())
         if rollup.name(changed, known.images_read - self._read):
             self._read = known.images_read
-        self._flushed = began
+        self._named |= changed
         return Summarized(looks=looks, named=known.gone)
 
     def _compact_if_due(self, known: Known, done: Summarized, *, at_once: bool) -> Summarized:

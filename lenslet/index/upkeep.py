@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lenslet.index.messages import Look
-from lenslet.index.scan import Scanned, find_due
+from lenslet.index.scan import Scan, Scanned, find_due
 from lenslet.index.summary import Known, Summarized, Summary, passed
 from lenslet.index.walk import Walk
-from lenslet.index.work import Message, Work
+from lenslet.index.work import Work
 from lenslet.library import Library
-from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
 
-FULL_SCAN_SECONDS = 3600.0
+FULL_SCAN_SECONDS, _LEAST_FULL_SECONDS = 3600.0, 30.0  # between two looks at all folders
 _REST = 100  # times what a scan took, then comes the next: after a quarter to all of SCAN_SECONDS
 SUMMARY_SECONDS = 1.0  # until search and health say what changed in a folder
 _FAILED_SECONDS = 30.0  # until search is tried again, if nothing changes
-
-
-class Scan(NamedTuple):
-    """It is time to scan; `full`: to look at all folders."""
-
-    full: bool = False
 
 
 class Summarize(NamedTuple):
@@ -46,71 +38,63 @@ class Upkeep:
     are looked at.
     """
 
-    def __init__(self, library: Library, work: Work, walk: Walk, clock: Clock) -> None:
+    def __init__(self, library: Library, work: Work, walk: Walk) -> None:
         self._library = library
-        self._seconds = library.settings.scan_seconds
-        self._least = self._seconds / 4 if library.tree.has_stamps else self._seconds
         self._work = work
         self._walk = walk
-        self._clock = clock
-        self._summary = Summary(library, clock)
+        self._summary = Summary(library, work.clock)
         self._busy = set[type]()  # kinds of work that are being done
         self._looked_at_all = float("-inf")
         self._passes: dict[str, Any] = {}
         self.summarized = Summarized()
-
-    def known(self) -> Known:
-        memory = self._walk.memory
-        records, gone = dict(memory.records), frozenset(memory.gone)
-        passes = dict(self._passes)
-        return Known(records, gone, memory.images_read, memory.is_complete, passes)
-
-    def report(self) -> dict[str, Any]:
-        """Returns the library's health as of now."""
-        return self._summary.report(self.known())
 
     @property
     def is_idle(self) -> bool:
         """True if neither a scan nor a summary is being done."""
         return not self._busy
 
-    def _begin(self, message: Scan | Summarize, work: Callable[[], Message]) -> None:
-        """Has such work done; while some is being done, the message comes again later."""
+    def report(self) -> dict[str, Any]:
+        """Returns the library's health as of now."""
+        return self._summary.report(self._known())
+
+    def _known(self) -> Known:
+        memory = self._walk.memory
+        records, gone, passes = dict(memory.records), frozenset(memory.gone), dict(self._passes)
+        return Known(records, gone, memory.images_read, memory.is_complete, passes)
+
+    def begin(self, message: Scan | Summarize) -> None:
+        """Has this done; while one of its kind is being done, the message comes again later."""
         if type(message) in self._busy:
             self._work.later(message, SUMMARY_SECONDS)
             return
         self._busy.add(type(message))
-        failed = Scanned() if isinstance(message, Scan) else Summarized()
-        self._work.call(functools.partial(_guarded, work, failed))
+        if self._work.clock() - self._looked_at_all > FULL_SCAN_SECONDS and message == Scan():
+            message = Scan(full=True)
+        self._work.call(functools.partial(self._do, message, self._known()))
 
-    def scan(self, message: Scan) -> None:
-        """Has the folders found that are due. With `full`, and every hour, all of them are."""
-        records, now = dict(self._walk.memory.records), self._clock()
-        full = message.full or now - self._looked_at_all > FULL_SCAN_SECONDS
-
-        def scan() -> Scanned:
-            found = find_due(self._library, records, now, full=full)
-            return found._replace(seconds=self._clock() - now)
-
-        self._begin(message, scan)
+    def _do(self, message: Scan | Summarize, known: Known) -> Scanned | Summarized:
+        """Runs on another thread."""
+        try:
+            if isinstance(message, Scan):
+                return find_due(self._library, known.records, self._work.clock, message.full)
+            return self._summary.write(known, *message)
+        except Exception:  # the outermost frame: the next scan or summary may end well
+            log.exception("a scan or a summary failed")
+            return Scanned() if isinstance(message, Scan) else Summarized()
 
     def scanned(self, scanned: Scanned) -> None:
         """Has the folders looked at that a scan found."""
         self._busy.discard(Scan)
-        if self._seconds:
-            pause = max(self._least, min(_REST * scanned.seconds, self._seconds))
-            self._work.later(Scan(), pause)
+        if most := self._library.settings.scan_seconds:
+            least = most / 4 if self._library.tree.has_stamps else most
+            self._work.later(Scan(), max(least, min(_REST * scanned.seconds, most)))
         for path in scanned.folders:
             self._walk.want(Look(path))
         if scanned.full:
-            self._looked_at_all = self._clock()
+            self._looked_at_all = self._work.clock()
         if not scanned.outage:
             self._passes["scan"] = passed(scanned.seconds)
             self._work.later(Summarize(), SUMMARY_SECONDS)
-
-    def summarize(self, message: Summarize) -> None:
-        """Has search and health written."""
-        self._begin(message, functools.partial(self._summary.write, self.known(), *message))
 
     def wrote(self, done: Summarized) -> None:
         """Has done what a summary asks for."""
@@ -121,17 +105,8 @@ class Upkeep:
         self._walk.memory.gone -= done.named
         for path in done.looks:
             self._walk.want(Look(path))
-        if done.look_all:
+        if done.look_all and self._work.clock() - self._looked_at_all > _LEAST_FULL_SECONDS:
             self._work.later(Scan(full=True), 0.0)
         again = _FAILED_SECONDS if done.problem else done.again
         if again is not None:
             self._work.later(Summarize(), again)
-
-
-def _guarded(work: Callable[[], Message], failed: Message) -> Message:
-    """Returns the result of work; `failed` if there is an error in Lenslet."""
-    try:
-        return work()
-    except Exception:  # the outermost frame: the next scan or summary may end well
-        log.exception("a scan or a summary failed")
-        return failed

@@ -1,33 +1,28 @@
-"""The folders that are being indexed: when each is looked at, and whose images are read."""
+"""Which folder is looked at next, and which images are read."""
 
 from __future__ import annotations
 
 import functools
-import itertools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import NamedTuple
 
 from lenslet.index.folders import Host, Outcome, Task
 from lenslet.index.images import Line, Urgency, Wanted
 from lenslet.index.messages import Look
-from lenslet.index.read import AGAIN_SECONDS, Read
+from lenslet.index.read import Read
 from lenslet.index.record import Memory, Record
 from lenslet.index.work import Work
 from lenslet.paths import Path
-from lenslet.times import Clock
-
-log = logging.getLogger("lenslet")
 
 # Seconds until what was read is in the manifest: if somebody waits, and if nobody does.
 SOON, PATIENTLY = 0.5, 5.0
 _REST = 10  # a folder rests so many times as long as the last look at it took
 # The longest rest, and if somebody waits. A look takes long also where a machine or a disk slept.
 _MOST_REST_SECONDS, _ASKED_REST_SECONDS = 30.0, 2.0
+_LOOKING_SECONDS = 0.1  # until it is tried again to look at a folder that is being looked at
 MOST_IMAGES = 20_000  # that wait to be read
-_MOST_REREAD = 500  # images of a folder that are read again at a time
+_MOST_STALE = 1_000  # that wait, while there are images that are not urgent
 
 
 class Start(NamedTuple):
@@ -36,31 +31,29 @@ class Start(NamedTuple):
     path: Path
 
 
-class Phase(Enum):
-    """Where a flight is: no look is wanted, one is due later, it is in line, or it is under way."""
-
-    IDLE, DUE, IN_LINE, LOOKING = range(4)
-
-
 @dataclass(slots=True)
 class Flight:
-    """A folder, from the first reason to look at it until all its images are read.
+    """A folder that has something to do.
 
-    Its looks go round: IDLE, DUE, IN_LINE, LOOKING, IDLE. Meanwhile its images are `reading`; what
-    they showed (`reads`) makes the next look due. It ends when it is IDLE and reads none.
+    =====================  ==========================================================
+    a look is wanted       it is `due`: `Start` comes in some seconds
+    `Start`                the folder is put in line, or `Start` comes again: it rests
+    a thread is free       it is not `due` any more, but `looking`
+    the look has ended     it is not `looking` any more; images to read are `reading`
+    an image was read      it is one of `reads`, for the next look, which is wanted
+    nothing of all that    the flight ends
+    =====================  ==========================================================
 
-    `asked`: a client waits for it. `anew` and `deep` are for the next look, see `messages.Look`;
-    `next_delay` is in how many seconds after the one that is under way it is due. `reading` are the
-    images that are being read, `reads` is what others showed that is not in the manifest yet.
+    `asked`: a client waits for it. `anew` and `deep` are for the next look, see `messages.Look`.
     """
 
-    phase: Phase = Phase.IDLE
+    due: bool = False
+    looking: bool = False
+    reading: set[str] = field(default_factory=set)
+    reads: dict[str, Read] = field(default_factory=dict)
     asked: bool = False
     anew: bool = False
     deep: bool = False
-    next_delay: float | None = None
-    reading: set[str] = field(default_factory=set)
-    reads: dict[str, Read] = field(default_factory=dict)
 
     @property
     def urgency(self) -> Urgency:
@@ -69,7 +62,7 @@ class Flight:
 
 
 class Walk:
-    """Decides which folder is looked at next, and which of its images are read. Owned by the loop.
+    """Owns what is known of the folders. It has them looked at, and their images read.
 
     `look` is called on other threads, for at most `most` folders at a time, and never twice at once
     for one folder. `changed` is called when search and health have to say something else.
@@ -78,134 +71,123 @@ class Walk:
     def __init__(
         self,
         work: Work,
-        clock: Clock,
         host: Host,
         look: Callable[[Task], Outcome],
         most: int,
         changed: Callable[[], None],
     ) -> None:
         self.memory = Memory()
+        self.hurries = False  # nothing else gives way to: folders do not rest
         self._work = work
-        self._clock = clock
         self._host = host
         self._look = look
+        self._most = self._free = most
         self._changed = changed
-        self._most = self._room = most
-        self.hurries = False  # nothing else gives way to: folders do not rest
-        self._ready = Line[Path]()
         self._flights: dict[Path, Flight] = {}
-        # Folders with images that found no room (True), or that are to be read again.
-        self._leftovers: dict[Path, bool] = {}
+        self._line = Line[Path]()
+        self._later: dict[Path, None] = {}  # folders with images for which there was no room
 
     def __len__(self) -> int:
-        """How many folders are in flight, or have images that are left over."""
-        return len(self._flights) + len(self._leftovers)
+        """How many folders have something to do."""
+        return len(self._flights) + len(self._later)
 
     @property
-    def rests(self) -> bool:
+    def is_still(self) -> bool:
         """True if nothing is being looked at or read, and nothing is in line."""
-        return self._room == self._most and not len(self._ready) and not len(self._work.images)
+        return self._free == self._most and not len(self._line) and not len(self._work.images)
 
     # Looks
 
     def want(self, request: Look, delay: float = 0.0) -> None:
         """Has a folder looked at in `delay` seconds, or when it has rested."""
-        flight = self._flights.setdefault(request.path, Flight())
+        path = request.path
+        flight = self._flights.setdefault(path, Flight())
         if request.asked and not flight.asked:
-            self._work.images.hurry(map(request.path.child, flight.reading))
+            self._work.images.hurry(map(path.child, flight.reading))
         flight.asked |= request.asked
         flight.anew |= request.anew
         flight.deep |= request.deep
-        if flight.phase is Phase.LOOKING:
-            later = flight.next_delay
-            flight.next_delay = delay if later is None else min(delay, later)
-            return
-        if flight.phase is Phase.IN_LINE:
-            self._ready.put(request.path, flight.urgency)  # it may be more urgent now
-            return
-        if not (request.anew or self.hurries):
-            record = self.memory.get(request.path)
-            rest = min(_REST * record.took, _MOST_REST_SECONDS)
-            if request.asked:
-                rest = min(max(SOON, rest), _ASKED_REST_SECONDS)
-            delay = max(delay, record.looked + rest - self._clock())
-        flight.phase = Phase.DUE
-        self._work.later(Start(request.path), delay)
+        flight.due = True
+        self._work.later(Start(path), delay)
 
     def start(self, path: Path) -> None:
-        """Puts a folder in line, whose look is due now."""
-        flight = self._flights[path]
-        flight.phase = Phase.IN_LINE
-        self._ready.put(path, flight.urgency)
+        """Puts a folder in line that has rested."""
+        flight = self._flights.get(path)
+        if not (flight and flight.due):
+            return
+        rest = _LOOKING_SECONDS if flight.looking else self._rest(flight, self.memory.get(path))
+        if rest > 0:
+            self._work.later(Start(path), rest)
+        else:
+            self._line.put(path, flight.urgency)
+
+    def _rest(self, flight: Flight, record: Record) -> float:
+        """Returns for how many seconds a folder still rests."""
+        if flight.anew or self.hurries:
+            return 0.0
+        rest = min(_REST * record.took, _MOST_REST_SECONDS)
+        if flight.asked:
+            rest = min(max(SOON, rest), _ASKED_REST_SECONDS)
+        return record.looked + rest - self._work.clock()
 
     def fill(self) -> None:
-        """Starts the looks for which there is room, and puts images that were left over in line."""
-        while self._room and (path := self._ready.take()) is not None:
-            self._room -= 1
-            flight = self._flights[path]
-            task = Task(
-                path,
-                self.memory.get(path),
-                self.memory.known(path),
-                dict(flight.reads),
-                frozenset(flight.reading),
-                busy=flight.asked or bool(flight.reading),
-                anew=flight.anew,
-                deep=flight.deep,
-            )
-            flight.phase, flight.anew, flight.deep = Phase.LOOKING, False, False
+        """Begins looks, as long as there is room."""
+        while self._free and (path := self._line.take()) is not None:
+            flight, memory = self._flights[path], self.memory
+            reads, reading = dict(flight.reads), frozenset(flight.reading)
+            asks = flight.asked or bool(reading), flight.anew, flight.deep
+            task = Task(path, memory.get(path), memory.entries(path), reads, reading, *asks)
+            flight.due = flight.anew = flight.deep = False
+            flight.looking = True
+            self._free -= 1
             self._work.call(functools.partial(self._look, task))
-        if self._leftovers and self.rests:
-            path = max(self._leftovers, key=self._leftovers.__getitem__)
-            del self._leftovers[path]
-            self.want(Look(path))
+        if self._later and self._free and len(self._work.images) < _MOST_STALE:
+            self.want(Look(self._later.popitem()[0]))
 
     def looked(self, outcome: Outcome) -> None:
         """Remembers what a look found, and has done what follows."""
-        task, path, record = outcome.task, outcome.task.path, outcome.record
+        task, path = outcome.task, outcome.task.path
         flight = self._flights[path]
-        delay, flight.next_delay, flight.phase = flight.next_delay, None, Phase.IDLE
-        self._room += 1
-        if not outcome.is_done:
-            self.want(Look(path, flight.asked, task.anew, task.deep), outcome.again or 0.0)
-            return
-        flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
-        self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
-        if record is None:
-            self.memory.forget(path)
-            if path and path.name in self.memory.get(path.parent).children:
-                self.want(Look(path.parent), PATIENTLY)  # a ghost mount is listed and is not there
-            self._changed()
-        elif self._is_there(path, record, task.before):
-            self._remember(path, record, task.before)
-            self._read(flight, outcome)
-        for name in outcome.below:
-            self.want(Look(path.child(name), anew=task.anew, deep=True))
+        flight.looking = False
+        self._free += 1
+        if outcome.is_done:
+            flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
+            self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
+            self._remember(task, outcome.record)
+            self._read_images(flight, outcome)
+            for name in outcome.below:
+                self.want(Look(path.child(name), anew=task.anew, deep=True))
+            again = Look(path)
+        else:
+            again = Look(path, anew=task.anew, deep=task.deep)
         if outcome.again is not None:
-            self.want(Look(path), outcome.again)
-        if delay is not None:
-            self.want(Look(path, flight.asked, flight.anew, flight.deep), delay)
-        if flight.phase is Phase.IDLE and not flight.reading:
-            del self._flights[path]
+            self.want(again, outcome.again)
+        self._end(path, flight)
+
+    def _end(self, path: Path, flight: Flight) -> None:
+        if not (flight.due or flight.looking or flight.reading):
+            self._flights.pop(path, None)
             self._host.ended(path)
 
-    def _is_there(self, path: Path, record: Record, before: Record) -> bool:
-        """False if a folder above went during the look, or one that nobody knows is ignored."""
-        is_new = not (before.is_known or before.entry)  # asked for before its parent lists it
-        return path in self.memory.records or (is_new and record.entry is not None)
-
-    def _remember(self, path: Path, record: Record, before: Record) -> None:
+    def _remember(self, task: Task, record: Record | None) -> None:
         """Replaces a folder's record, and has its parent and its subfolders looked at if due."""
+        path, before = task.path, task.before
+        if path and path.parent not in self.memory.records:  # it has gone meanwhile, or is new
+            self.want(Look(path.parent))
+            return
+        if record is None:
+            self.memory.forget(path)
+            if path.name in self.memory.get(path.parent).children:
+                self.want(Look(path.parent), PATIENTLY)  # a ghost mount is listed and is not there
+            self._changed()
+            return
         self.memory.put(path, record)
-        had, has = (each.health.counts["unreadableFolders"] for each in (before, record))
-        if had and not has:
-            log.info("this is over: folder %s can be indexed", path or "/")
         for name, entry in record.children.items():
             child = self.memory.records.setdefault(path.child(name), Record(entry=entry))
             if not child.is_known:
                 self.want(Look(path.child(name)))
-            elif child.entry != entry and not has:  # it was looked at meanwhile
-                self.want(Look(path), SOON)
+            elif child.entry != entry and not record.retry.reasons.get(""):
+                self.want(Look(path), SOON)  # it was looked at meanwhile
         if path and before.entry != record.entry:
             self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
         if before.shown != record.shown:
@@ -213,47 +195,41 @@ class Walk:
 
     # Images
 
-    def _read(self, flight: Flight, outcome: Outcome) -> None:
-        """Has images of a folder read: new ones; if there are none, and nothing waits, stale ones.
-
-        Those that find no room wait until nothing else is due.
-        """
-        path, images = outcome.task.path, self._work.images
-        wanted, is_new = outcome.new or outcome.stale, bool(outcome.new)
-        room = MOST_IMAGES - (0 if flight.asked else min(len(images), MOST_IMAGES))
-        if not is_new:
-            room = _MOST_REREAD if self.rests else 0
-        if len(wanted) > room:
-            self._leftovers[path] = is_new
-        for name, anew in itertools.islice(wanted.items(), room):
-            if name not in flight.reading and name not in flight.reads:  # read meanwhile
+    def _read_images(self, flight: Flight, outcome: Outcome) -> None:
+        """Has images of a folder read. If there is no room, that waits until few wait."""
+        task, images = outcome.task, self._work.images
+        wait = 0 if flight.asked else len(images)
+        kinds = (
+            (outcome.new, flight.urgency, MOST_IMAGES),
+            (outcome.stale, Urgency.STALE, _MOST_STALE),
+        )
+        for wanted, urgency, most in kinds:
+            for name, anew in wanted.items():
+                if name in flight.reading or name in flight.reads:  # read meanwhile
+                    continue
+                if wait >= most:
+                    self._later[task.path] = None
+                    break
+                wait += 1
                 flight.reading.add(name)
-                anew |= outcome.task.anew
-                images.put(Wanted(path.child(name), anew=anew), flight.urgency)
+                images.put(Wanted(task.path.child(name), anew=anew or task.anew), urgency)
 
     def read(self, read: Read) -> None:
         """Takes what reading an image showed; its folder is looked at soon."""
-        wanted, folder, name = read.wanted, read.wanted.path.parent, read.wanted.path.name
-        if read.again is not None and (wanted.waits or wanted.slow):
+        wanted, folder = read.wanted, read.wanted.path.parent
+        if read.again is not None:
             self._work.later(wanted, read.again)
             return
-        flight = self._flights.get(folder) or Flight()
-        is_for_folder = name in flight.reading and not wanted.preview
-        if is_for_folder:
-            flight.reading.discard(name)
-        if read.again is not None:
-            if is_for_folder:
-                self.want(Look(folder), AGAIN_SECONDS)
+        if wanted.preview and not read.facts:
             return
-        if is_for_folder or read.facts or (read.problem and not wanted.preview):
-            self._flights[folder] = flight
-            if read.facts or read.problem:
-                flight.reads[name] = read
-            is_shown = wanted.waits and read.facts and read.facts.error  # a client may wait for it
-            waits = flight.reading and not is_shown
-            self.want(Look(folder), (SOON if flight.asked else PATIENTLY) if waits else 0.0)
-        if not wanted.preview:
-            self._host.ended(wanted.path)
+        flight = self._flights.setdefault(folder, Flight())
+        flight.reading.discard(wanted.path.name)
+        if read.facts or read.problem:
+            flight.reads[wanted.path.name] = read
+        is_shown = wanted.waits and read.facts and read.facts.error  # a client may wait for it
+        waits = flight.reading and not is_shown
+        self.want(Look(folder), (SOON if flight.asked else PATIENTLY) if waits else 0.0)
+        self._host.ended(wanted.path)
 
     def read_again(self, wanted: Wanted) -> None:
         """Puts an image in line again that is slow, or was being written."""

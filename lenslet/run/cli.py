@@ -137,7 +137,8 @@ def _index(options: argparse.Namespace) -> int:
     progress, stop = Progress(), threading.Event()
     library = open_library(settings, patient=True)
     library.tree.check()
-    loop = Loop(library, Status(), listener=progress.count)
+    status = Status()
+    loop = Loop(library, status, listener=progress.count)
     ended = threading.Event()
 
     def run_loop() -> None:
@@ -149,7 +150,7 @@ def _index(options: argparse.Namespace) -> int:
     try:
         while runner.is_alive():
             runner.join(_SHOW_SECONDS)
-            progress.show(loop.backlog)
+            progress.show(status.heartbeat().backlog)
     finally:
         stop.set()
         loop.wake()
