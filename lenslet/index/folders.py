@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +18,6 @@ from lenslet import errors, paths
 from lenslet.errors import Denied, LensletError, NotFound, one_line
 from lenslet.index import sidecars
 from lenslet.index.compare import Plan, Rules, Snapshot, compare, sidecars_of
-from lenslet.index.contents import Contents, list_contents
 from lenslet.index.read import AGAIN_SECONDS, Read
 from lenslet.index.record import RETRY_SECONDS, Record, Stamp
 from lenslet.library import Library, about, manifest, orphans
@@ -25,7 +25,8 @@ from lenslet.library.about import About
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Manifest
-from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
+from lenslet.paths import FOLDER_FILES, MANIFEST, SIDECARS, THUMBNAIL, Path
+from lenslet.storage.tree import Listing, Tree
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
@@ -56,45 +57,97 @@ class Outcome(NamedTuple):
     """What a look found.
 
     `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
-    ones when nothing else is due, each with whether it gets a thumbnail. `below` are the subfolders
-    to look at in any case. `again` is in how many seconds to look again. `outage` says why storage
-    cannot be used. `plan` is what was decided, if the folder could be read. It `is_done` unless
-    storage was away, or another host was faster: then nothing is known.
+    ones when nothing else is due, each with whether it gets a thumbnail. `again` is in how many
+    seconds to look again. `plan` is what was decided, if the folder could be read. It `is_done`
+    unless storage was away, for which `outage` is the reason, or another host was faster: then
+    nothing is known.
     """
 
     task: Task
     record: Record | None
     new: Mapping[str, bool] = {}
     stale: Mapping[str, bool] = {}
-    below: tuple[str, ...] = ()
     again: float | None = None
-    outage: str = ""
     plan: Plan | None = None
     is_done: bool = True
-
-
-class Claim(NamedTuple):
-    """Whether this host reads the new images of a folder, and what the manifest says of that.
-
-    `at_once`: the manifest is written although nothing else has changed. Another host reads them:
-    look again in `wait` seconds.
-    """
-
-    reads: bool = True
-    note: Mapping[str, str] = {}
-    at_once: bool = False
-    wait: float | None = None
+    outage: str = ""
 
 
 class Host:
     """The one host of a library: it reads all images. For several see `cluster`."""
 
-    def claim(self, task: Task, note: Mapping[str, str], new: int) -> Claim:
-        """Decides who reads the `new` images of a folder; `note` is what its manifest says."""
-        return Claim()
+    def claim(self, task: Task, plan: Plan, new: int) -> float | None:
+        """Decides who reads the `new` images of a folder: None if this host does.
+
+        Else returns in how many seconds to look again. The manifest of the `plan` may say it.
+        """
+        return None
 
     def ended(self, path: Path) -> None:
         """Is called when the work at a folder or an image has ended."""
+
+
+class Contents(NamedTuple):
+    """What is in a folder, after its pointers were followed.
+
+    `listing` is of the images' folder, `derived` of the folder where derived files are.
+    """
+
+    location: Location
+    stamps: tuple[Stamp, ...]
+    listing: Listing
+    derived: Listing
+
+    @classmethod
+    def of(cls, library: Library, path: Path) -> Contents:
+        """Lists a folder.
+
+        Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`, `PointerLoop` and
+        `StorageUnavailable`.
+        """
+        here = library.locator.beneath(path)
+        listing, stamp = _list(here.tree, here.folder)
+        marks = {*FOLDER_FILES} & {*listing.files, *listing.folders, *listing.others}
+        location = library.locator.enter(here, marks)
+        derived, stamps = listing, [stamp]
+        if here.tree is not library.tree or here.folder != path:
+            derived, stamp = _list_derived(library.tree, path)
+            stamps.append(stamp)
+        if location.is_pointer:
+            listing, stamp = _list(location.tree, location.folder)
+            stamps.append(stamp)
+        return cls(location, tuple(stamps), listing, derived)
+
+    def is_as_before(self, task: Task) -> bool:
+        """True if a folder in a bucket shows what it did, and nothing else is due."""
+        before, in_bucket = task.before, not self.location.tree.has_stamps
+        is_due = task.anew or task.reads or before.left or before.stale or before.retry.reasons
+        same = self.stamps == before.stamps and task.known == before.children
+        return in_bucket and not is_due and same
+
+
+def _list(tree: Tree, folder: Path) -> tuple[Listing, Stamp]:
+    """Lists a folder. The stamp is taken before, so that no later change is missed."""
+    if not tree.has_stamps:
+        listing = tree.listing(folder)
+        return listing, Stamp(tree, folder, listing.digest())
+    stamp = tree.stamp(folder)
+    return tree.listing(folder), Stamp(tree, folder, stamp)
+
+
+def _list_derived(tree: Tree, path: Path) -> tuple[Listing, Stamp]:
+    """Lists the folder of the derived files. Below a pointer it is not in the root.
+
+    There it is in `STATE_DIR`, or does not exist yet.
+    """
+    with contextlib.suppress(NotFound):
+        return _list(tree, path)
+    with contextlib.suppress(NotFound):
+        if tree.own:
+            listing, stamp = _list(tree.own, path)
+            listing.gone = listing.folders
+            return listing, stamp
+    return Listing(), Stamp(tree, path, 0)
 
 
 class Folders:
@@ -131,36 +184,32 @@ class Folders:
         In this order: killed at any moment, the next look finds what is missing.
         """
         before, began = task.before, self._clock()
-        contents = list_contents(self._library, task.path)
-        if _is_as_before(contents, task):
+        contents = Contents.of(self._library, task.path)
+        if contents.is_as_before(task):
             self._tree.check()
-            below = tuple(before.children) if task.deep else ()
-            return Outcome(task, replace(before, looked=self._clock()), below=below)
-        plan = self._compare(contents, task)
+            return Outcome(task, replace(before, looked=self._clock()))
+        plan = self._plan(contents, task)
         self._tree.check()  # a disk may have gone away meanwhile
+        # What is left to read: not what is being read, or cannot be read now.
         reasons = {**before.retry.reasons, **{n: each.problem for n, each in task.reads.items()}}
         reasons = {n: reason for n, reason in reasons.items() if reason and n in plan.pending}
-        rests = reasons if not task.anew and began < before.retry.due else {}
-        skipped = {*task.reading, *rests, *(n for n, each in task.reads.items() if each.problem)}
-        new = {name: thumbnail for name, thumbnail in plan.todo.items() if name not in skipped}
-        stale = {name: thumbnail for name, thumbnail in plan.stale.items() if name not in skipped}
-        claim = Claim()
-        if plan.todo:
-            claim = self._host.claim(task, plan.stored.reader, len(new))
-        moved = before.location is not None and before.location.target != contents.location.target
-        below = tuple(plan.children) if task.deep or moved else ()
+        is_early = began < before.retry.due and not task.anew
+        waits = {*task.reading, *(n for n in reasons if is_early or n in task.reads)}
+        new, stale = (
+            {name: thumbnail for name, thumbnail in wanted.items() if name not in waits}
+            for wanted in (plan.todo, plan.stale)
+        )
+        wait = self._host.claim(task, plan, len(new)) if plan.todo else None
         if self._writes:
             try:
-                self._write(contents, plan, claim)
+                self._write(contents, plan, is_first=not before.is_known)
             except Denied as error:  # its subfolders are indexed all the same
-                return self._failed(task, error, plan.children)._replace(below=below)
-            if not before.is_known:
-                self._sweep(contents)
+                return self._failed(task, error, plan.children)
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
         now = self._clock()
         record = Record(
             location=contents.location,
-            stamps=contents.stamps if claim.reads else (),
+            stamps=contents.stamps if wait is None else (),
             looked=now,
             took=now - began,
             generation=plan.manifest.generated_at,
@@ -172,14 +221,13 @@ class Folders:
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),
         )
-        again = AGAIN_SECONDS if plan.unsettled else claim.wait
-        if not claim.reads:
-            new = stale = {}
-        return Outcome(task, record, new, stale, below, again, plan=plan)
+        again = AGAIN_SECONDS if plan.unsettled else wait if wait != math.inf else None
+        new, stale = (new, stale) if wait is None else ({}, {})
+        return Outcome(task, record, new, stale, again, plan)
 
     # What is there
 
-    def _compare(self, contents: Contents, task: Task) -> Plan:
+    def _plan(self, contents: Contents, task: Task) -> Plan:
         """Compares a folder with its manifest."""
         location, path = contents.location, task.path
         has_manifest = MANIFEST in contents.derived.files
@@ -202,7 +250,8 @@ class Folders:
     ) -> dict[str, Dir | None]:
         """Returns the subfolders, each as the manifest shows it.
 
-        The first manifest of a folder shows every subfolder, until those to ignore are indexed.
+        A new one is shown until it was looked at: only then it is known whether it is to be
+        ignored. One that is gone may have files in `STATE_DIR`, and is not shown.
         """
         location, listing = contents.location, contents.listing
         before = {each["name"]: each for each in stored.dirs}
@@ -214,19 +263,9 @@ class Folders:
             elif name in known:
                 children[name] = known[name]
             elif not self._library.locator.ignores(location, name):
-                is_hidden = stored.generated_at and self._is_hidden(here)
-                new = None if is_hidden else {"name": name, "kind": "branch"}
-                children[name] = before.get(name) or new
-        gone = (n for n in contents.gone if not self._library.locator.ignores(location, n))
-        return children | dict.fromkeys(gone)
-
-    def _is_hidden(self, folder: Path) -> bool:
-        """True if a folder has a mark that says to ignore it."""
-        try:
-            self._library.locator.folder(folder)
-        except LensletError as error:  # any other error shows when it is indexed
-            return isinstance(error, errors.Ignored)
-        return False
+                children[name] = before.get(name) or {"name": name, "kind": "branch"}
+        gone = {*listing.gone, *contents.derived.gone}.difference(listing.folders)
+        return children | dict.fromkeys(self._library.locator.served(location, gone))
 
     def _snapshot(self, contents: Contents) -> Snapshot:
         location, files = contents.location, contents.listing.files
@@ -263,14 +302,13 @@ class Folders:
 
     # What is written
 
-    def _write(self, contents: Contents, plan: Plan, claim: Claim) -> None:
+    def _write(self, contents: Contents, plan: Plan, *, is_first: bool) -> None:
         """Writes the manifest if it changed, and removes what is no longer needed.
 
         Thumbnails of images that are gone are removed from `STATE_DIR`; in the root they stay, and
         count. `Overtaken` if another host has written the manifest since.
         """
-        plan.manifest.reader = dict(claim.note)
-        location = contents.location
+        location, derived = contents.location, contents.derived
         path = location.path
         if own := self._tree.own:
             for problem in list(plan.problems):
@@ -281,22 +319,17 @@ class Folders:
         for name in plan.replaced:
             with contextlib.suppress(NotFound, Denied):
                 self._tree.delete(path.child(name + THUMBNAIL))
-        if MANIFEST in contents.derived.files and not plan.stored.rev:  # another's, or too large
+        if MANIFEST in derived.files and not plan.stored.rev:  # another's, or too large
             plan.stored.rev = self._tree.own_rev(path.child(MANIFEST))
-        if plan.changed or claim.at_once:
+        if plan.changed:
             if location.chain:  # below a pointer, the folder to write in may not exist yet
                 self._tree.make_folder(path)
-            pages = filter(manifest.is_page, contents.derived.files)
+            pages = filter(manifest.is_page, derived.files)
             size = self._library.settings.page_size
             manifest.write(self._tree, plan.manifest, size, old=plan.stored, pages=pages)
-
-    def _sweep(self, contents: Contents) -> None:
-        """Removes what writers that died have left. A clock that jumps makes no file old later."""
-        location = contents.location
-        with contextlib.suppress(LensletError):
-            self._tree.sweep(location.path, contents.derived.leftovers)
-            if contents.listing is not contents.derived:
-                location.tree.sweep(location.folder, contents.listing.leftovers)
+        if is_first:  # what writers that died have left; a clock that jumps makes no file old later
+            self._tree.sweep(path, derived.leftovers)
+            location.tree.sweep(location.folder, contents.listing.leftovers)
 
     # What is wrong
 
@@ -309,12 +342,10 @@ class Folders:
             self._library.check_storage(error)
         except LensletError as away:
             reason = one_line(away)
-            return Outcome(task, before, again=RETRY_SECONDS, outage=reason, is_done=False)
+            return Outcome(task, before, again=RETRY_SECONDS, is_done=False, outage=reason)
         if path and isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             try:
                 return Outcome(task, self._gone(path, now))
-            except NotFound:
-                return Outcome(task, None)
             except LensletError as away:  # the disk that a pointer leads to
                 error = away
         if isinstance(error, errors.Ignored):  # scans pass it by
@@ -348,20 +379,22 @@ class Folders:
 
         Derived files that are left there are removed.
         """
-        here = self._library.locator.gone(path)
-        here.tree.check()
-        if self._writes:
-            orphans.clear(self._tree, path)
-            orphans.clear(here.tree, here.folder)
-        if not here.tree.own:
-            return None
-        listing = here.tree.own.listing(here.folder)
-        found = tuple(orphans.without_image(here, listing))
-        stamps = (Stamp(here.tree, here.folder, 0),)
-        children = dict.fromkeys(listing.folders)
-        if not (found or children):
-            return None
-        return Record(looked=now, stamps=stamps, children=children, orphans=found)
+        with contextlib.suppress(NotFound):
+            here = self._library.locator.gone(path)
+            here.tree.check()
+            if self._writes:
+                orphans.clear(self._tree, path)
+                orphans.clear(here.tree, here.folder)
+            if here.tree.own:
+                listing = here.tree.own.listing(here.folder)
+                found = tuple(orphans.without_image(here, listing))
+                stamps, children = (
+                    (Stamp(here.tree, here.folder, 0),),
+                    dict.fromkeys(listing.folders),
+                )
+                if found or children:
+                    return Record(looked=now, stamps=stamps, children=children, orphans=found)
+        return None
 
 
 def _entry(location: Location, manifest: Manifest) -> Dir:
@@ -400,11 +433,3 @@ def _about(contents: Contents, images: Container[str]) -> About:
 def _only(kind: str, path: Path, error: LensletError) -> FolderHealth:
     """Returns the health of a folder that has this problem, and is not known otherwise."""
     return FolderHealth.of(Manifest(path), [Problem(kind, path, one_line(error))])
-
-
-def _is_as_before(contents: Contents, task: Task) -> bool:
-    """True if a folder in a bucket shows what it did at the last look, and nothing else is due."""
-    before, in_bucket = task.before, not contents.location.tree.has_stamps
-    is_due = task.anew or task.reads or before.left or before.stale or before.retry.reasons
-    same = contents.stamps == before.stamps and task.known == before.children
-    return in_bucket and not is_due and same

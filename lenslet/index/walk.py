@@ -153,10 +153,8 @@ class Walk:
         if outcome.is_done:
             flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
             self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
-            self._remember(task, outcome.record)
-            self._read_images(flight, outcome)
-            for name in outcome.below:
-                self.want(Look(path.child(name), anew=task.anew, deep=True))
+            if self._remember(task, outcome.record):
+                self._read_images(flight, outcome)
             again = Look(path)
         else:
             again = Look(path, anew=task.anew, deep=task.deep)
@@ -169,29 +167,34 @@ class Walk:
             self._flights.pop(path, None)
             self._host.ended(path)
 
-    def _remember(self, task: Task, record: Record | None) -> None:
-        """Replaces a folder's record, and has its parent and its subfolders looked at if due."""
+    def _remember(self, task: Task, record: Record | None) -> bool:
+        """Replaces a folder's record, and has its parent and its subfolders looked at if due.
+
+        False if the folder is gone, or the one above it is unknown: then that is looked at.
+        """
         path, before = task.path, task.before
         if path and path.parent not in self.memory.records:  # it has gone meanwhile, or is new
             self.want(Look(path.parent))
-            return
+            return False
         if record is None:
             self.memory.forget(path)
             if path.name in self.memory.get(path.parent).children:
                 self.want(Look(path.parent), PATIENTLY)  # a ghost mount is listed and is not there
             self._changed()
-            return
+            return False
         self.memory.put(path, record)
+        deep = task.deep or record.is_elsewhere(before)
         for name, entry in record.children.items():
             child = self.memory.records.setdefault(path.child(name), Record(entry=entry))
-            if not child.is_known:
-                self.want(Look(path.child(name)))
-            elif child.entry != entry and not record.retry.reasons.get(""):
+            if deep or not child.is_known:
+                self.want(Look(path.child(name), anew=task.anew and deep, deep=deep))
+            elif child.entry != entry and "" not in record.retry.reasons:
                 self.want(Look(path), SOON)  # it was looked at meanwhile
         if path and before.entry != record.entry:
             self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
         if before.shown != record.shown:
             self._changed()
+        return True
 
     # Images
 
