@@ -23,7 +23,7 @@ from conftest import ROOT, environ_of, jpeg, put, wait_for
 from lenslet import config
 from lenslet.cluster.sqs import Consumer, decode, encode
 from lenslet.errors import Invalid
-from lenslet.index.messages import Look, Render, Request, View
+from lenslet.index.messages import Look, Render, Request
 from lenslet.paths import Path
 from lenslet.storage.client import Client
 
@@ -196,7 +196,6 @@ def test_what_lenslet_wrote_itself_is_no_news(record, jobs) -> None:
         Render(Path("a/é.jpg"), anew=True),
         Look(Path("a"), asked=True, deep=True),
         Look(Path("")),
-        View(Path("a")),
     ],
 )
 def test_a_request_comes_back_from_its_message(job: Request) -> None:

@@ -20,7 +20,7 @@ from lenslet import paths
 from lenslet.cluster.host import BucketHost
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
-from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender, View
+from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender
 from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.client import Client
 
@@ -46,14 +46,12 @@ def encode(request: Request) -> bytes:
             found |= {"lenslet": "thumbnail", "force": anew}
         case Look(_, asked, anew, deep):
             found |= {"asked": asked, "force": anew, "deep": deep}
-        case View():
-            found["view"] = True
         case Rebuild():
             found |= {"force": True, "deep": True}
     return orjson.dumps({key: value for key, value in found.items() if value is not False})
 
 
-def decode(body: str, bucket: str, prefix: str) -> list[Look | Render | View]:
+def decode(body: str, bucket: str, prefix: str) -> list[Look | Render]:
     """Returns the requests of a message; none for an event that changes nothing.
 
     Raises `Invalid` for a message that is not understood: it is left for the dead letters.
@@ -67,8 +65,6 @@ def decode(body: str, bucket: str, prefix: str) -> list[Look | Render | View]:
             return [Look(path) for path in dict.fromkeys(folders)]
         asked, force, deep = (found.get(flag) is True for flag in ("asked", "force", "deep"))
         path = paths.parse(found["path"])
-        if found.get("view") is True:
-            return [View(path)]
         if found["lenslet"] == "thumbnail":
             return [Render(path, anew=force)]
         if found["lenslet"] == "folder":
@@ -122,13 +118,12 @@ class SharedQueue:
         own: Sender | None = None,
         sent: Callable[[], None] = lambda: None,
     ) -> None:
-        """`own` takes previews, which are kept on the host that shows them, and views.
+        """`own` takes previews, which are kept on the host that shows them.
 
         `sent` is called when another host may change something soon.
         """
         self._own = own or NoSender()
         self._sent = sent
-        self._views_here = settings.worker_threads > 0 and own is not None
         self._client = client
         self._normal = settings.jobs_queue_url
         self._urgent = settings.jobs_urgent_queue_url or self._normal
@@ -141,14 +136,10 @@ class SharedQueue:
         """Sends a request. While the queue takes none it fails at once, and `problem` says why."""
         if isinstance(request, Render) and request.preview:
             return self._own.send(request)
-        if isinstance(request, View) and self._views_here:
-            return self._own.send(request)
         if not self.problem and self._post(request):
             return None
         if isinstance(request, Render):  # nobody waits for it any more by then
             request = Look(request.path.parent)
-        elif isinstance(request, View):
-            request = Look(request.path)
         with self._lock:
             self._unsent.add(request)
             if not self._trying:  # a process that ends must not wait for it
@@ -266,8 +257,7 @@ class Consumer:
         except Invalid as error:
             log.warning("queue %s: %s", url, error)
             return
-        jobs = [request for request in requests if not isinstance(request, View)]
-        left, receipt = len(jobs), message["ReceiptHandle"]
+        left, receipt = len(requests), message["ReceiptHandle"]
         self._left[url] += 1
 
         def end() -> None:  # called once for each job, by the loop
@@ -276,9 +266,9 @@ class Consumer:
             if not left:
                 self._ended[url].put(receipt)
 
-        for job in jobs:
-            self._host.hold(job.path, end)
+        for request in requests:
+            self._host.hold(request.path, end)
         for request in requests:
             self._loop.send(request)
-        if not jobs:
+        if not requests:
             self._ended[url].put(receipt)

@@ -13,7 +13,7 @@ from typing import Any
 
 from lenslet.index.folders import Folders, Host, Outcome
 from lenslet.index.images import Wanted
-from lenslet.index.messages import Look, Rebuild, Render, Request, View
+from lenslet.index.messages import Look, Rebuild, Render, Request
 from lenslet.index.read import Read, Reader
 from lenslet.index.record import RETRY_SECONDS
 from lenslet.index.scan import Scan, Scanned
@@ -29,7 +29,6 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
-VIEW_SECONDS = 30.0  # between two listings of a folder in a bucket that somebody looks at
 # With `once`: the longest wait for a file that is still being written, and for moving sidecars.
 _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
 
@@ -95,8 +94,6 @@ class Loop:
                 self.work.images.put(Wanted(path, preview, waits=True, anew=anew))
             case Look():
                 self._walk.want(message)
-            case View(path):
-                self._view(path)
             case Start(path):
                 self._walk.start(path)
             case Outcome():
@@ -116,16 +113,6 @@ class Loop:
                 self._upkeep.wrote(message)
             case Exception():
                 raise message
-
-    def _view(self, path: Path) -> None:
-        """Has a folder in a bucket listed, if it was not just now: that costs requests.
-
-        An image and its thumbnail are two of the 1,000 keys that one request lists.
-        """
-        record = self._walk.memory.get(path)
-        requests = 1 + 2 * record.health.counts["items"] // 1000
-        if self.work.clock() - record.looked >= VIEW_SECONDS * requests:
-            self._walk.want(Look(path, asked=True))
 
     def _looked(self, outcome: Outcome) -> None:
         """Notes how a look has ended."""

@@ -35,18 +35,12 @@ class Look(NamedTuple):
     deep: bool = False
 
 
-class View(NamedTuple):
-    """A client looks at a folder in a bucket: list it, if it was not listed just now."""
-
-    path: Path
-
-
 class Rebuild(NamedTuple):
     """Write the rollup anew."""
 
 
-Request = Render | Look | View | Rebuild
-_KINDS = {kind.__name__: kind for kind in (Render, Look, View, Rebuild)}
+Request = Render | Look | Rebuild
+_KINDS = {kind.__name__: kind for kind in (Render, Look, Rebuild)}
 
 
 class Sender(Protocol):
