@@ -17,7 +17,7 @@ from lenslet.index.messages import Look, Rebuild, Render, Request
 from lenslet.index.read import Read, Reader
 from lenslet.index.record import RETRY_SECONDS
 from lenslet.index.scan import Scan, Scanned
-from lenslet.index.status import IMAGES, PREVIEWS, STORAGE, Count, Status
+from lenslet.index.status import IMAGES, IMAGES_FAILED, IMAGES_READ, PREVIEWS, STORAGE, Status
 from lenslet.index.summary import Summarized
 from lenslet.index.upkeep import SUMMARY_SECONDS, Summarize, Upkeep
 from lenslet.index.walk import Start, Walk
@@ -132,7 +132,7 @@ class Loop:
             self._progressed = time.monotonic()
             if read.facts or (read.problem and not read.wanted.preview):
                 error = read.problem or (read.facts and read.facts.error)
-                self._status.count((Count.IMAGES_FAILED if error else Count.IMAGES_READ, 1))
+                self._status.count(IMAGES_FAILED if error else IMAGES_READ)
                 self._listener(read.wanted.path, error or None)
         self._walk.read(read)
 

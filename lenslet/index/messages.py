@@ -66,14 +66,10 @@ class NoSender:
 def unreachable(request: Request) -> StorageUnavailable:
     """Returns the error of a request that no index process takes."""
     if isinstance(request, Render) and request.preview:
-        return StorageUnavailable(
-            "No previews are made on this host, because it has no index process "
-            "(WORKER_THREADS=0, and no 'lenslet worker'): use the thumbnail or the original."
-        )
-    return StorageUnavailable(
-        "No index process can be reached from here: run 'lenslet worker' on this host, or set "
-        "JOBS_QUEUE_URL."
-    )
+        advice = "Previews are only made by one: use the thumbnail or the original."
+    else:
+        advice = "Run 'lenslet worker' on this host, or set JOBS_QUEUE_URL."
+    return StorageUnavailable(f"No index process can be reached from here. {advice}")
 
 
 def post(sender: socket.socket, request: Request) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lenslet.errors import LensletError, NotFound, one_line
@@ -24,7 +23,6 @@ log = logging.getLogger("lenslet")
 
 PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
-_LOOK_ALL_SECONDS = 30.0  # at least, between two looks at all folders
 _TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
 
 
@@ -62,22 +60,10 @@ def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Move | str:
     return ""
 
 
-@dataclass(slots=True)
-class Waiting:
-    """A move that waits, and `since` when. After a try that is a time to come: it rests until then.
-
-    `failed` says why the try failed; empty if it did not, or if the photo has gone.
-    """
-
-    move: Move
-    since: float
-    failed: str = ""
-
-
 class Step(NamedTuple):
-    """What follows a step: folders to `look` at, or all of them; `waits`: another step soon."""
+    """What follows a step: `looks` at folders, or at all; `waits`: another step soon."""
 
-    look: frozenset[Path] = frozenset()
+    looks: frozenset[Path] = frozenset()
     look_all: bool = False
     waits: bool = False
 
@@ -92,8 +78,9 @@ class Moves:
         self._library = library
         self._clock = clock
         self._search = _Search(library)
-        self._waiting: dict[str, Waiting] = {}  # by hash
-        self._asked = float("-inf")  # when all folders were to be looked at
+        # Since when each move is to be made. After one that failed, a time to come: it rests.
+        self._since: dict[Move, float] = {}
+        self._failed: dict[Move, str] = {}  # why
         self.health = FolderHealth()
 
     def step(self, records: Records) -> Step:
@@ -104,38 +91,31 @@ class Moves:
             found[each.hash].append(each)
         places = self._search.places(found.keys() - {""}, records)
         decided = {key: decide(found[key], there) for key, there in places.items()}
-        moves = {key: each for key, each in decided.items() if isinstance(each, Move)}
-        before, self._waiting = self._waiting, {}
-        for key, move in moves.items():
-            known = before.get(key)
-            self._waiting[key] = known if known and known.move == move else Waiting(move, now)
-        waits = [each for each in self._waiting.values() if each.since <= now]
+        moves = [each for each in decided.values() if isinstance(each, Move)]
+        self._since = {move: self._since.get(move, now) for move in moves}
+        self._failed = {m: reason for m, reason in self._failed.items() if m in self._since}
         # While images are unread, any may be the photo; a folder may change until it is looked at.
         unread = any(each.left for each in records.values())
         looked = min(each.looked - each.took for each in records.values())
-        quiet = [e for e in waits if e.since + PATIENCE_SECONDS <= now and not unread]
-        looks, until = set[Path](), now + _TURN_SECONDS
-        for waiting in quiet:
-            if waiting.since < looked and self._clock() <= until:
-                looks |= self._move(waiting)
-        reasons = {key: each for key, each in decided.items() if isinstance(each, str)}
-        reasons |= {key: each.failed for key, each in self._waiting.items()}
-        problems = (
-            Problem(each.kind, each.path, reasons.get(key) or each.reason)
-            for key, of_one_photo in found.items()
-            for each in of_one_photo
-        )
+        waits = any(since <= now for since in self._since.values())
+        quiet = [m for m in moves if self._since[m] + PATIENCE_SECONDS <= now and not unread]
+        look_all = any(self._since[move] >= looked for move in quiet)
+        looks = set[Path]()
+        for move in quiet:
+            if self._since[move] < looked and self._clock() <= now + _TURN_SECONDS:
+                looks |= self._move(move)
+        problems = []
+        for key, orphans_of_one in found.items():
+            reason = decided.get(key, "")
+            reason = self._failed.get(reason, "") if isinstance(reason, Move) else reason
+            problems += [Problem(e.kind, e.path, reason or e.reason) for e in orphans_of_one]
         self.health = FolderHealth().plus(sorted(problems))
-        look_all = any(each.since >= looked for each in quiet)
-        look_all &= now - self._asked > _LOOK_ALL_SECONDS
-        if look_all:
-            self._asked = now
-        return Step(frozenset(looks), look_all, waits=bool(waits))
+        return Step(frozenset(looks), look_all, waits)
 
-    def _move(self, waiting: Waiting) -> set[Path]:
+    def _move(self, move: Move) -> set[Path]:
         """Moves one sidecar; returns the folders to look at."""
-        (orphan, place), before = waiting.move, waiting.failed
-        waiting.since, waiting.failed = self._clock() + _RETRY_SECONDS, ""
+        (orphan, place), before = move, self._failed.pop(move, "")
+        self._since[move] = self._clock() + _RETRY_SECONDS
         self._library.tree.check()
         folder = place.path.parent
         try:
@@ -143,8 +123,9 @@ class Moves:
             moved = orphans.move(orphan, location, place.path.name)
         except LensletError as error:
             self._library.check_storage(error)
-            waiting.failed = "" if isinstance(error, NotFound) else one_line(error)
-            if waiting.failed != before:
+            if not isinstance(error, NotFound):  # as its photo when it has gone
+                self._failed[move] = one_line(error)
+            if self._failed.get(move, "") != before:
                 log.warning("sidecar %s is not moved: %s", orphan.path, one_line(error))
             return set()
         log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))

@@ -127,6 +127,12 @@ class Memory:
         names = ((name, self.records.get(path.child(name))) for name in self.get(path).children)
         return {name: record.entry for name, record in names if record}
 
+    def has_place(self, path: Path, record: Record | None) -> bool:
+        """False if the folder above is unknown, or not served while this one is."""
+        above = self.records.get(path.parent)
+        is_served = bool(above and (above.entry or not path.parent))
+        return not path or (above is not None and (is_served or not (record and record.entry)))
+
     def put(self, path: Path, record: Record) -> None:
         """Replaces the record of a folder."""
         before = self.get(path)

@@ -1,7 +1,6 @@
 """Shared memory in which processes report: the index process's work and problems, and counts."""
 
 import ctypes
-import enum
 import mmap
 import os
 import threading
@@ -9,6 +8,8 @@ import time
 from typing import NamedTuple
 
 STORAGE, QUEUE, IMAGES, PREVIEWS = range(4)  # what may have a problem
+# What is counted. The counts of requests, by route, follow; see `web/requests.py`.
+IMAGES_READ, IMAGES_FAILED, REQUESTS = range(3)
 _PROBLEM_BYTES = 1024
 ROWS, _CELLS = 128, 256  # processes that count, and counts of each
 
@@ -19,17 +20,9 @@ class _Memory(ctypes.Structure):
         ("beat", ctypes.c_double),
         ("backlog", ctypes.c_int64),
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 4),
-        ("counts", ctypes.c_double * _CELLS * ROWS),
+        ("counts", ctypes.c_int64 * _CELLS * ROWS),
         ("changed", ctypes.c_double),
     )
-
-
-class Count(enum.IntEnum):
-    """What is counted. The counts of requests, by route, follow; see `web/requests.py`."""
-
-    IMAGES_READ = 0
-    IMAGES_FAILED = 1
-    REQUESTS = 2
 
 
 class Heartbeat(NamedTuple):
@@ -81,16 +74,14 @@ class Status:
         """True for what was `read` after the last change, and at most `most` seconds ago."""
         return read > self._memory.changed and time.monotonic() - read < most
 
-    def count(self, *amounts: tuple[int, float]) -> None:
-        """Adds amounts to counts of this process, each by its number."""
+    def count(self, number: int) -> None:
+        """Adds one to a count of this process."""
         with self._lock:
-            row = self._memory.counts[self.row]
-            for number, amount in amounts:
-                row[number] += amount
+            self._memory.counts[self.row][number] += 1
 
-    def total(self, number: int) -> float:
+    def total(self, number: int) -> int:
         """Returns a count of all processes."""
-        return float(sum(row[number] for row in self._memory.counts))
+        return sum(row[number] for row in self._memory.counts)
 
     def set_problem(self, source: int, reason: str) -> None:
         """Reports what one of them refuses right now; empty if nothing."""

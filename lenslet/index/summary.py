@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from lenslet import times
@@ -37,7 +39,8 @@ class Known(NamedTuple):
     passes: Mapping[str, Mapping[str, Any]] = {}
 
 
-class Summarized(NamedTuple):
+@dataclass(slots=True)
+class Summarized:
     """What a summary asks for.
 
     `looks` are the folders to look at, `look_all`: all of them. `again` is in how many seconds the
@@ -45,7 +48,7 @@ class Summarized(NamedTuple):
     is about to be moved. `problem` says what could not be written.
     """
 
-    looks: frozenset[Path] = frozenset()
+    looks: set[Path] = field(default_factory=set)
     look_all: bool = False
     again: float | None = None
     named: frozenset[Path] = frozenset()
@@ -78,73 +81,72 @@ class Summary:
 
     def write(self, known: Known, rebuild: bool, at_once: bool) -> Summarized:
         """Writes what has changed: the rollup anew, or `at_once` if it is out of date."""
-        done, problems = Summarized(), []
-        leads = self._leads and known.is_complete
         if rebuild:
             self._rebuild, self._failed = True, None
-        try:
-            self._tree.check()
-            done = self._name_changes(known, leads=leads)
-            if leads:
-                done = self._compact_if_due(known, done, at_once=at_once)
-        except LensletError as error:
-            problems.append(one_line(error))
-        try:  # whatever is in the way of search
-            if leads:
+        done, problems = Summarized(), []
+        for part in (partial(self._search, at_once=at_once), self._care):
+            try:  # whatever is in the way of search
                 self._tree.check()
-                step = self._moves.step(known.records)
-                waits = _MOVES_SECONDS if step.waits else None
-                again = min(filter(None, (done.again, waits)), default=None)
-                looks, look_all = done.looks | step.look, step.look_all
-                done = done._replace(looks=looks, look_all=look_all, again=again, waits=step.waits)
-                self._report(known)
-        except LensletError as error:
-            problems.append(one_line(error))
-        return done._replace(problem="; ".join(dict.fromkeys(problems)))
+                part(known, done)
+            except LensletError as error:
+                problems.append(one_line(error))
+        done.problem = "; ".join(dict.fromkeys(problems))
+        return done
+
+    def _is_leader(self, known: Known) -> bool:
+        return self._leads and known.is_complete
 
     # Search
 
-    def _name_changes(self, known: Known, *, leads: bool) -> Summarized:
-        """Names in the delta the folders whose manifest is not the one in the rollup."""
-        rollup = self._rollup
+    def _search(self, known: Known, done: Summarized, *, at_once: bool) -> None:
+        """Updates the delta and, if that is due, the rollup."""
+        rollup, is_leader = self._rollup, self._is_leader(known)
         rollup.refresh()
-        if self._leads and not (leads or rollup.exists):
-            return Summarized()  # the first rollup will have everything
+        if self._leads and not (is_leader or rollup.exists):
+            return  # the first rollup will have everything
+        self._name_changes(known, done)
+        if is_leader and self._is_due(at_once):
+            self._compact(known, done)
+            rollup.refresh()
+            self._name_changes(known, done)
+        if is_leader and rollup.delta.folders:
+            done.again = COMPACT_SECONDS
+
+    def _name_changes(self, known: Known, done: Summarized) -> None:
+        """Names in the delta the folders whose manifest is not the one in the rollup."""
+        rollup, is_leader = self._rollup, self._is_leader(known)
         now = {path: each.generation for path, each in known.records.items() if each.generation}
-        listed = rollup.generations if leads else self._named
+        delta = rollup.delta.folders
+        listed = {**rollup.generations, **delta} if is_leader else self._named
         changed = {path: each for path, each in now.items() if each != listed.get(path)}
         changed |= dict.fromkeys(known.gone - now.keys(), "")
-        looks = frozenset[Path]()
-        if leads:  # what is not among the records is not there
-            changed |= dict.fromkeys(listed.keys() - now.keys(), "")
+        if is_leader:  # what is not among the records is not there
+            changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "")
             # Another host has found these.
-            looks = frozenset(rollup.delta.folders.keys() - now.keys() - changed.keys())
+            done.looks |= delta.keys() - now.keys() - changed.keys()
         if rollup.name(changed, known.images_read - self._read):
             self._read = known.images_read
         self._named |= changed
-        return Summarized(looks=looks, named=known.gone)
+        done.named = known.gone
 
-    def _compact_if_due(self, known: Known, done: Summarized, *, at_once: bool) -> Summarized:
-        """Writes the rollup if that is due, or `at_once` if it is out of date."""
-        rollup, has_delta = self._rollup, bool(self._rollup.delta.folders)
+    def _is_due(self, at_once: bool) -> bool:
+        """True if the rollup is to be written now; raises why it could not be, while it rests."""
+        rollup = self._rollup
         if self._failed and self._clock() < self._failed[0] and not at_once:
             raise LensletError(self._failed[1])
-        is_due = self._clock() - self._compacted >= COMPACT_SECONDS and rollup.is_due
-        is_due |= self._rebuild or rollup.is_old or not rollup.exists
-        if is_due or (at_once and has_delta):
-            looks = self._compact(known)
-            self._name_changes(known._replace(gone=frozenset()), leads=True)
-            done = done._replace(looks=done.looks | looks)
-        return done._replace(again=COMPACT_SECONDS if has_delta else None)
+        has_rested = self._clock() - self._compacted >= COMPACT_SECONDS
+        is_wanted = at_once and bool(rollup.delta.folders)
+        is_missing = self._rebuild or rollup.is_old or not rollup.exists
+        return is_missing or is_wanted or (has_rested and rollup.is_due)
 
-    def _compact(self, known: Known) -> set[Path]:
-        """Writes the rollup; returns the folders whose manifest must be made anew for it."""
-        began, missing = self._clock(), set[Path]()
+    def _compact(self, known: Known, done: Summarized) -> None:
+        """Writes the rollup. A folder whose manifest is missing is looked at."""
+        began = self._clock()
 
         def load(folder: Path) -> manifest.Manifest:
             found = manifest.load(self._tree, folder)
             if not found.generated_at:
-                missing.add(folder)
+                done.looks.add(folder)
             return found
 
         folders = [path for path, record in known.records.items() if record.generation]
@@ -155,9 +157,19 @@ class Summary:
             raise
         self._compacted, self._failed, self._rebuild = self._clock(), None, False
         self._passes["rollup"] = passed(self._compacted - began, items=count)
-        return missing
 
-    # Health
+    # Sidecars and health
+
+    def _care(self, known: Known, done: Summarized) -> None:
+        """Moves sidecars after their photos, and writes the report."""
+        if not self._is_leader(known):
+            return
+        step = self._moves.step(known.records)
+        done.looks |= step.looks
+        done.look_all, done.waits = step.look_all, step.waits
+        if step.waits:
+            done.again = _MOVES_SECONDS
+        self._report(known)
 
     def report(self, known: Known) -> dict[str, Any]:
         """Returns the report as of now."""

@@ -170,10 +170,10 @@ class Walk:
     def _remember(self, task: Task, record: Record | None) -> bool:
         """Replaces a folder's record, and has its parent and its subfolders looked at if due.
 
-        False if the folder is gone, or the one above it is unknown: then that is looked at.
+        False if the folder is gone, or has no place: then the one above it is looked at.
         """
         path, before = task.path, task.before
-        if path and path.parent not in self.memory.records:  # it has gone meanwhile, or is new
+        if not self.memory.has_place(path, record):  # what is above has changed meanwhile
             self.want(Look(path.parent))
             return False
         if record is None:

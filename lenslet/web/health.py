@@ -5,7 +5,7 @@ from typing import Any
 import falcon
 
 from lenslet.errors import LensletError
-from lenslet.index.status import QUEUE, STORAGE, Count
+from lenslet.index.status import IMAGES_READ, QUEUE, STORAGE
 from lenslet.library import health
 from lenslet.web.answers import send_json
 from lenslet.web.service import Resource
@@ -101,6 +101,6 @@ class Health(Resource):
             "pid": beat.pid,
             "pulseSeconds": round(beat.age, 1),
             "backlog": beat.backlog,
-            "imagesRead": int(status.total(Count.IMAGES_READ)),
+            "imagesRead": status.total(IMAGES_READ),
             "problems": list(filter(None, problems)),
         }

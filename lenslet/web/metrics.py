@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 
 import falcon
 
-from lenslet.index.status import Count
+from lenslet.index.status import IMAGES_FAILED, IMAGES_READ
 from lenslet.library import health
 from lenslet.web.health import STATUSES, Health
 from lenslet.web.service import Resource, Service
 
-_IMAGES = {'result="read"': Count.IMAGES_READ, 'result="failed"': Count.IMAGES_FAILED}
+_IMAGES = {'result="read"': IMAGES_READ, 'result="failed"': IMAGES_FAILED}
 
 
 class Metrics(Resource):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import falcon
 
-from lenslet.index.status import Count, Status
+from lenslet.index.status import REQUESTS, Status
 
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -17,7 +17,7 @@ class Requests:
 
     def __init__(self, routes: Iterable[str], status: Status) -> None:
         numbers = enumerate(["", *routes])  # the first is for what has no route
-        self._starts = {route: Count.REQUESTS + n * len(_CLASSES) for n, route in numbers}
+        self._starts = {route: REQUESTS + n * len(_CLASSES) for n, route in numbers}
         self._status = status
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -29,9 +29,9 @@ class Requests:
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
     ) -> None:
         start = self._starts[req.uri_template or ""]
-        self._status.count((start + resp.status_code // 100 - 1, 1))
+        self._status.count(start + resp.status_code // 100 - 1)
 
-    def counts(self) -> dict[str, float]:
+    def counts(self) -> dict[str, int]:
         """Returns how many answers there were, by labels as Prometheus has them."""
         return {
             f'route="{route or "other"}",status="{name}"': count
