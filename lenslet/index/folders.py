@@ -190,15 +190,7 @@ class Folders:
             return Outcome(task, replace(before, looked=self._clock()))
         plan = self._plan(contents, task)
         self._tree.check()  # a disk may have gone away meanwhile
-        # What is left to read: not what is being read, or cannot be read now.
-        reasons = {**before.retry.reasons, **{n: each.problem for n, each in task.reads.items()}}
-        reasons = {n: reason for n, reason in reasons.items() if reason and n in plan.pending}
-        is_early = began < before.retry.due and not task.anew
-        waits = {*task.reading, *(n for n in reasons if is_early or n in task.reads)}
-        new, stale = (
-            {name: thumbnail for name, thumbnail in wanted.items() if name not in waits}
-            for wanted in (plan.todo, plan.stale)
-        )
+        reasons, new, stale = _left(task, plan, began)
         wait = self._host.claim(task, plan, len(new)) if plan.todo else None
         if self._writes:
             try:
@@ -395,6 +387,23 @@ class Folders:
                 if found or children:
                     return Record(looked=now, stamps=stamps, children=children, orphans=found)
         return None
+
+
+def _left(
+    task: Task, plan: Plan, now: float
+) -> tuple[dict[str, str], dict[str, bool], dict[str, bool]]:
+    """Returns why images could not be read, by name; and which new and which stale ones are left.
+
+    Left out is what is being read, what has just failed, and what has failed and is not due.
+    """
+    retry, reads = task.before.retry, task.reads
+    reasons = {**retry.reasons, **{name: each.problem for name, each in reads.items()}}
+    reasons = {name: why for name, why in reasons.items() if why and name in plan.pending}
+    is_early = now < retry.due and not task.anew
+    out = {*task.reading, *(name for name in reasons if is_early or name in reads)}
+    new = {name: thumbnail for name, thumbnail in plan.todo.items() if name not in out}
+    stale = {name: thumbnail for name, thumbnail in plan.stale.items() if name not in out}
+    return reasons, new, stale
 
 
 def _entry(location: Location, manifest: Manifest) -> Dir:

@@ -204,27 +204,28 @@ class Loop:
     def _run_once(self, stop: threading.Event) -> None:
         """Looks at everything, moves sidecars after their photos, and writes the rollup."""
         self._walk.hurries = True
-        self._until(lambda: stop.is_set() or self._is_done)
         until = time.monotonic() + _ONCE_MOVES_SECONDS
-        self._upkeep.begin(Summarize())
 
         def is_over() -> bool:
-            is_done = self._is_done and not self._upkeep.summarized.waits
-            return stop.is_set() or is_done or time.monotonic() > until
+            return stop.is_set() or self._is_done(until)
 
         self._until(is_over)
-        self._until(lambda: self._upkeep.is_idle)
-        self._upkeep.begin(Summarize(at_once=True))
-        self._until(lambda: self._upkeep.is_idle)
+        for at_once in (False, True):
+            self._upkeep.begin(Summarize(at_once=at_once))
+            self._until(is_over)
 
-    @property
-    def _is_done(self) -> bool:
-        """True if nothing is left to do but to wait for files that are still being written."""
-        if not (self._upkeep.is_idle and self.work.inbox.empty()):
+    def _is_done(self, until: float) -> bool:
+        """True if nothing is left to do but to wait for files that are still being written.
+
+        Sidecars that are about to be moved are waited for as well, but not for ever.
+        """
+        upkeep, now = self._upkeep, time.monotonic()
+        if not (upkeep.is_idle and self.work.inbox.empty()):
             return False
-        is_idle = time.monotonic() - self._progressed > _ONCE_SECONDS
-        waits = is_idle and self._walk.is_still and self._walk.memory.is_complete
-        return waits or not len(self._walk)
+        if upkeep.summarized.waits and now < until:
+            return False
+        is_still = self._walk.is_still and self._walk.memory.is_complete
+        return not len(self._walk) or (now - self._progressed > _ONCE_SECONDS and is_still)
 
     # Reports
 

@@ -22,6 +22,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 PATIENCE_SECONDS = 5.0  # while a copy or a sync is in progress, photos come and go
+_LOOK_ALL_SECONDS = 30.0  # at least, between two looks at all folders
 _RETRY_SECONDS = 600.0  # after a move that failed, while nothing changes
 _TURN_SECONDS = 4.0  # of moving, some thousands; then other work has its turn
 
@@ -81,6 +82,7 @@ class Moves:
         # Since when each move is to be made. After one that failed, a time to come: it rests.
         self._since: dict[Move, float] = {}
         self._failed: dict[Move, str] = {}  # why
+        self._asked = float("-inf")  # when all folders were to be looked at
         self.health = FolderHealth()
 
     def step(self, records: Records) -> Step:
@@ -100,6 +102,8 @@ class Moves:
         waits = any(since <= now for since in self._since.values())
         quiet = [m for m in moves if self._since[m] + PATIENCE_SECONDS <= now and not unread]
         look_all = any(self._since[move] >= looked for move in quiet)
+        look_all &= now - self._asked > _LOOK_ALL_SECONDS
+        self._asked = now if look_all else self._asked
         looks = set[Path]()
         for move in quiet:
             if self._since[move] < looked and self._clock() <= now + _TURN_SECONDS:

@@ -15,7 +15,7 @@ from lenslet.library import Library
 
 log = logging.getLogger("lenslet")
 
-FULL_SCAN_SECONDS, _LEAST_FULL_SECONDS = 3600.0, 30.0  # between two looks at all folders
+FULL_SCAN_SECONDS = 3600.0  # between two looks at all folders
 _REST = 100  # times what a scan took, then comes the next: after a quarter to all of SCAN_SECONDS
 SUMMARY_SECONDS = 1.0  # until search and health say what changed in a folder
 _FAILED_SECONDS = 30.0  # until search is tried again, if nothing changes
@@ -105,7 +105,7 @@ class Upkeep:
         self._walk.memory.gone -= done.named
         for path in done.looks:
             self._walk.want(Look(path))
-        if done.look_all and self._work.clock() - self._looked_at_all > _LEAST_FULL_SECONDS:
+        if done.look_all:
             self._work.later(Scan(full=True), 0.0)
         again = _FAILED_SECONDS if done.problem else done.again
         if again is not None:

@@ -49,8 +49,15 @@ class Photo:
     def shows(self, beside: Sidecar) -> bool:
         """True if a sidecar beside this image is shown for it.
 
-        That is one with its hash or with none, and one with another hash, as from before the image
-        was edited, unless both have a date and the dates differ.
+        ============================  ====================  =======
+        the hash that it holds        the dates of both     shown
+        ============================  ====================  =======
+        none, or that of the image    whatever they are     yes
+        another                       the same, or unknown  yes: the photo was edited
+        another                       differ                no: it is of another photo
+        ============================  ====================  =======
+
+        An image that was not read yet has no hash: everything beside it is shown.
         """
         if self.hash is None or beside.hash in ("", self.hash):
             return True
