@@ -43,9 +43,12 @@ from lenslet.index.scan import Scan
 from lenslet.index.status import Status
 from lenslet.library import open_library
 from lenslet.paths import Path
+from lenslet.run.application import PARTS, application
 from lenslet.storage import check_settings
 from lenslet.times import Clock as RealClock
-from lenslet.web.app import create_app
+from lenslet.web.app import RESOURCES
+
+ALL_ROUTES = RESOURCES | {route: each for part in PARTS for route, each in part.routes.items()}
 
 # botocore reads its description of a service anew for each client, which takes 0.15 s.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
@@ -202,7 +205,7 @@ class Gallery:
         self.told: list[tuple[str, str | None]] = []
         self.decoders: Decoders | None = None
         self.restart()
-        self.app = TestApp(create_app(self.library, self.channel, self.status))
+        self.app = TestApp(application(self.library, self.channel, self.status))
 
     def restart(self, *, real: bool = False) -> None:
         """A new index loop, as after a crash: it remembers nothing.

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Gallery
+from conftest import ALL_ROUTES, Gallery
 from webtest import TestApp
 
 from lenslet import config
 from lenslet.config import settings
 from lenslet.errors import SettingError
+from lenslet.gallery.page import load
 from lenslet.web.access import is_session, session
-from lenslet.web.app import RESOURCES
-from lenslet.web.page import load
 
 Make = Callable[..., Gallery]
 FULL, READING = "full-token-1234", "read-token-1234"
@@ -29,7 +28,7 @@ EXAMPLES = {"/folders/{rest:path}": "/folders/sub/reindex", "/files/{rest:path}"
             "/page/{version}/{name}": f"/page/{load().version}/app.js"}  # fmt: skip
 ROUTES = [
     (method.removeprefix("on_").upper(), EXAMPLES.get(route, route))
-    for route, resource in RESOURCES.items()
+    for route, resource in ALL_ROUTES.items()
     for method in ("on_get", "on_head", "on_post", "on_put", "on_delete")
     if hasattr(resource, method) and route not in ("/health/live", "/links/{link}/cover")
 ]

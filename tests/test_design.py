@@ -8,12 +8,24 @@ import functools
 import pytest
 from conftest import ROOT
 
-LAYERS = ["base", "storage", "images", "library", "search", "index", "cluster", "web", "run"]
+OUTER = ["archive", "gallery", "guests"]  # with `cluster`: each can be deleted
+LAYERS = [
+    "base",
+    "storage",
+    "images",
+    "library",
+    "search",
+    "index",
+    "cluster",
+    "web",
+    *OUTER,
+    "run",
+]
 BASE = {"", "errors", "times", "paths", "config", "bounds"}
 HOMES = {
     "PIL": {"images"},
     "gunicorn": {"run"},
-    "falcon": {"web"},
+    "falcon": {"web", *OUTER},
     "boto3": {"storage"},
 }
 

@@ -19,7 +19,7 @@ from conftest import ROOT, Gallery, draw, encode, exif, jpeg, put
 from test_pointers import point
 from webtest import TestApp
 
-from lenslet.web.page import load
+from lenslet.gallery.page import load
 
 FULL, READING = "full-token-1234", "read-token-1234"
 WRITER = {"Authorization": f"Bearer {FULL}"}

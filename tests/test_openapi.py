@@ -12,9 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ROOT, Server, exif, jpeg, put
-
-from lenslet.web.app import RESOURCES
+from conftest import ALL_ROUTES, ROOT, Server, exif, jpeg, put
 
 DOCUMENT = json.loads((ROOT / "lenslet/openapi.json").read_text())
 NAMES = {"/folders/{rest:path} put": ["/folders/{path}"], "/folders/{rest:path} post": ["/folders/{path}/reindex"],
@@ -30,7 +28,7 @@ def test_the_description_is_valid() -> None:
 def test_every_route_and_method_is_described_and_no_other() -> None:
     served = {
         (name, method)
-        for route, resource in RESOURCES.items()
+        for route, resource in ALL_ROUTES.items()
         for method in ("get", "put", "post", "delete")
         if hasattr(resource, f"on_{method}")
         for name in NAMES.get(f"{route} {method}", [route])

@@ -157,7 +157,7 @@ def test_every_file_that_the_page_names_is_there_and_may_be_kept_for_ever(make_a
 
 
 def test_the_files_of_the_page_are_small() -> None:
-    sizes = {file.name: file.stat().st_size for file in (ROOT / "lenslet/page").iterdir()}
+    sizes = {file.name: file.stat().st_size for file in (ROOT / "lenslet/gallery/files").iterdir()}
     assert sum(sizes.values()) < 135_000, sizes
 
 

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pointers import point
 
+from lenslet.archive import container as archive
 from lenslet.storage.tree import Stat
-from lenslet.web import archive
 
 Make = Callable[..., Gallery]
 everywhere = pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)

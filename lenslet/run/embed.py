@@ -16,10 +16,10 @@ from lenslet.index.loop import Loop
 from lenslet.index.status import Status
 from lenslet.library import open_library
 from lenslet.run import FRESH_SECONDS, log_start, quiet_pillow
+from lenslet.run.application import application
 from lenslet.run.worker import reach
 from lenslet.storage import check_settings
 from lenslet.web.app import WSGIApp
-from lenslet.web.app import create_app as application
 
 log = logging.getLogger("lenslet")
 

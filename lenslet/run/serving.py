@@ -35,9 +35,10 @@ from lenslet.run import (
     log_start,
     quiet_pillow,
 )
+from lenslet.run.application import application
 from lenslet.run.master import master
 from lenslet.run.worker import reach, receive, stop_on_signals
-from lenslet.web.app import WSGIApp, create_app
+from lenslet.web.app import WSGIApp
 
 log = logging.getLogger("lenslet")
 
@@ -79,7 +80,7 @@ def build() -> WSGIApp:
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(library.client, settings, jobs, soon)
-    return create_app(library, jobs, status)
+    return application(library, jobs, status)
 
 
 class Logger(gunicorn.glogging.Logger):

@@ -9,16 +9,14 @@ from urllib.parse import quote
 
 import falcon
 
-from lenslet import times
 from lenslet.bounds import SESSION_BYTES
 from lenslet.config import IPNetwork, Settings
-from lenslet.errors import BadRequest, LensletError, NotFound, StorageUnavailable, one_line
+from lenslet.errors import BadRequest, one_line
 from lenslet.web.parameters import read_json
 from lenslet.web.service import Resource
 
 SESSION_SECONDS = 30 * 24 * 3600
 _SAFE = ("GET", "HEAD")
-_READING = ("/zip",)  # whose POST changes nothing
 _LIVE = "/health/live"  # for everyone, under any name
 # Of every answer. Files of the library are never run as pages or scripts, nor shown by other sites.
 _HEADERS = (
@@ -64,7 +62,7 @@ class Access:
         if resource.public:
             return
         check_known(req, self._settings)
-        if req.context.access == "read" and req.method not in _SAFE and req.path not in _READING:
+        if req.context.access == "read" and req.method not in _SAFE and not resource.only_reads:
             raise falcon.HTTPForbidden(description="This token allows reading only.")
 
     def _check_host(self, req: falcon.Request) -> None:
@@ -120,36 +118,27 @@ class Session(Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # Anybody may send this: nothing else is parsed before it is known who a client is.
-        body, settings = read_json(req, SESSION_BYTES), self.service.settings
-        known = body if isinstance(body, dict) else {}
-        if isinstance(secret := known.get("link"), str):
-            self._open(req, resp, secret)
-            return
-        sent = known.get("token")
+        body = read_json(req, SESSION_BYTES)
+        if not self.opens(req, resp, body if isinstance(body, dict) else {}):
+            raise falcon.HTTPUnauthorized(
+                description="The token is not valid.", challenges=["Bearer"]
+            )
+
+    def opens(self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> bool:
+        """Sets the cookie of a session, if a valid token is sent."""
+        sent, settings = body.get("token"), self.service.settings
         if not isinstance(sent, str):
             raise BadRequest("token", "must be a string")
         for token in (settings.api_token, settings.read_token):
             if _fits(sent, token):
                 value = session(token, time.time())
-                _set_cookie(req, resp, _cookie(settings), value, max_age=SESSION_SECONDS)
-                return
-        raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
-
-    def _open(self, req: falcon.Request, resp: falcon.Response, secret: str) -> None:
-        """Sets a cookie with the secret of a link, so that no address has it any more."""
-        try:
-            link = self.service.links.opened_by(secret)
-        except NotFound as error:
-            raise falcon.HTTPUnauthorized(description=str(error)) from error
-        except LensletError as error:  # which is for those who make links
-            raise StorageUnavailable("Links cannot be read right now.") from error
-        name = link_cookie(self.service.settings)
-        _set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
+                set_cookie(req, resp, _cookie(settings), value, max_age=SESSION_SECONDS)
+                return True
+        return False
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Removes this browser's cookies; a copy of one would be valid until its end."""
-        for name in (_cookie(self.service.settings), link_cookie(self.service.settings)):
-            remove_cookie(req, resp, name)
+        """Removes this browser's cookie; a copy of one would be valid until its end."""
+        remove_cookie(req, resp, _cookie(self.service.settings))
         _done(resp)
 
 
@@ -166,7 +155,7 @@ def remove_cookie(req: falcon.Request, resp: falcon.Response, name: str) -> None
     resp.unset_cookie(name, path=quote(req.root_path) or "/")
 
 
-def _set_cookie(
+def set_cookie(
     req: falcon.Request, resp: falcon.Response, name: str, value: str, **until: Any
 ) -> None:
     path, secure = quote(req.root_path) or "/", req.scheme == "https"
@@ -182,10 +171,6 @@ def _done(resp: falcon.Response) -> None:
 def _cookie(settings: Settings) -> str:
     """The name of the cookie. Browsers send it to every port of a host."""
     return f"lenslet-{settings.port}"
-
-
-def link_cookie(settings: Settings) -> str:
-    return f"lenslet_link_{settings.port}"
 
 
 def bearer(req: falcon.Request) -> str:

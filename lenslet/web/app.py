@@ -11,38 +11,33 @@ from lenslet import errors
 from lenslet.errors import LensletError
 from lenslet.index.messages import Sender
 from lenslet.index.status import Status
-from lenslet.library import Library, links
+from lenslet.library import Library
 from lenslet.library.sidecar import digest, loads
 from lenslet.search.query import Search
 from lenslet.web.access import Access, Session
 from lenslet.web.answers import JSON, NotModified, send_error, status_of
-from lenslet.web.feed import Feed
 from lenslet.web.file import File
 from lenslet.web.folders import Folder, Folders
-from lenslet.web.guests import Guests
 from lenslet.web.health import Health, Live
 from lenslet.web.images import Images
 from lenslet.web.item import Item, Tags
 from lenslet.web.jobs import FolderJobs
-from lenslet.web.links import Cover, Links, OneLink
 from lenslet.web.metrics import Metrics
-from lenslet.web.page import Index, OpenApi, PageFile
 from lenslet.web.requests import Requests
+from lenslet.web.root import OpenApi, Root
 from lenslet.web.search import Counts, RebuildIndex, Suggest, Timeline
 from lenslet.web.search import Search as SearchItems
-from lenslet.web.service import Resource, Service
+from lenslet.web.service import Part, Resource, Service
 from lenslet.web.thumb import Preview, Thumb
 from lenslet.web.waiters import Waiters
-from lenslet.web.zip import Zip
 
 log = logging.getLogger("lenslet")
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 RESOURCES: dict[str, type[Resource]] = {
-    "/": Index,
+    "/": Root,
     "/openapi.json": OpenApi,
-    "/page/{version}/{name}": PageFile,
     "/folders": Folders,
     "/folders/{rest:path}": Folder,
     "/item": Item,
@@ -51,16 +46,11 @@ RESOURCES: dict[str, type[Resource]] = {
     "/preview": Preview,
     "/file": File,
     "/files/{rest:path}": File,
-    "/zip": Zip,
     "/search": SearchItems,
     "/search/counts": Counts,
     "/search/suggest": Suggest,
     "/timeline": Timeline,
     "/search/rebuild-index": RebuildIndex,
-    "/feed": Feed,
-    "/links": Links,
-    "/links/{link}": OneLink,
-    "/links/{link}/cover": Cover,
     "/session": Session,
     "/health": Health,
     "/health/live": Live,
@@ -69,11 +59,16 @@ RESOURCES: dict[str, type[Resource]] = {
 }
 
 
-def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
+def create_app(
+    library: Library,
+    jobs: Sender,
+    status: Status,
+    parts: Iterable[Part] = (),
+) -> WSGIApp:
     """Returns the WSGI application over a library.
 
-    `jobs` sends work to the index process, `status` is the memory in which it reports. At most
-    three quarters of the server's threads wait for files.
+    `jobs` sends work to the index process, `status` is the memory in which it reports. `parts` hang
+    on it. At most three quarters of the server's threads wait for files.
     """
     waiting = max(1, 3 * library.settings.web_threads // 4)
     folder_jobs = FolderJobs(jobs)
@@ -84,17 +79,16 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
         jobs=jobs,
         folder_jobs=folder_jobs,
         status=status,
-        requests=Requests(RESOURCES, status),
+        requests=Requests(status),
         waiters=Waiters(waiting, is_shared=not (library.tree.has_stamps or library.tree.own)),
-        links=links.Links(library.tree),
     )
-    middleware: list[Any] = [
-        Prefix(),
-        service.requests,
-        NotModified(),
-        Guests(library.settings, service.links, service.search),
-        Access(library.settings),
-    ]
+    routes = dict(RESOURCES)
+    middleware: list[Any] = [Prefix(), service.requests, NotModified()]
+    for part in parts:
+        routes |= part.routes
+        middleware += [make(service) for make in part.middleware]
+    middleware.append(Access(library.settings))
+    service.requests.number(routes)
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
@@ -102,7 +96,7 @@ def create_app(library: Library, jobs: Sender, status: Status) -> WSGIApp:
     )
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True
-    for route, resource in RESOURCES.items():
+    for route, resource in routes.items():
         app.add_route(route, resource(service))
     app.add_error_handler(LensletError, partial(_answer_error, service))
     app.add_error_handler(Exception, _answer_defect)

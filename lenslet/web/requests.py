@@ -15,10 +15,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Requests:
     """Counts requests by route and status. Gives each an id, the client's own if it sends one."""
 
-    def __init__(self, routes: Iterable[str], status: Status) -> None:
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._starts: dict[str, int] = {}
+
+    def number(self, routes: Iterable[str]) -> None:
+        """Gives each route its counts; the same in all processes."""
         numbers = enumerate(["", *routes])  # the first is for what has no route
         self._starts = {route: REQUESTS + n * len(_CLASSES) for n, route in numbers}
-        self._status = status
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         sent = req.get_header("X-Request-Id", default="")

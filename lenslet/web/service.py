@@ -1,13 +1,14 @@
 """What the resources work with, and their base class."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
-from lenslet.library.links import Links
 from lenslet.search.query import Search
 from lenslet.storage.tree import Tree
 from lenslet.web.images import Images
@@ -28,7 +29,6 @@ class Service:
     status: Status
     requests: Requests
     waiters: Waiters
-    links: Links
 
     @property
     def settings(self) -> Settings:
@@ -59,6 +59,7 @@ class Resource:
     """An endpoint. Every one that answers GET answers HEAD too."""
 
     public = False  # True if everyone may use it, without a token
+    only_reads = False  # True if its POST changes nothing
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -66,3 +67,13 @@ class Resource:
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "on_get"):
             setattr(cls, "on_head", cls.on_get)  # noqa: B010 - mypy knows no such attribute
+
+
+class Part(NamedTuple):
+    """What hangs on the service: resources by route, in place of those of the core, and middleware.
+
+    The middleware runs before it is decided who may use a resource.
+    """
+
+    routes: Mapping[str, type[Resource]]
+    middleware: Sequence[Callable[[Service], object]] = ()

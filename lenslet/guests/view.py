@@ -15,15 +15,14 @@ import falcon
 import orjson
 
 from lenslet import paths
-from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable
+from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.library.item import KEYS
-from lenslet.library.links import Link, Links
-from lenslet.search.query import WORDLESS, Search, parse
-from lenslet.web.access import bearer, link_cookie, remove_cookie
+from lenslet.search.query import WORDLESS, parse
+from lenslet.web.access import bearer, remove_cookie
 from lenslet.web.answers import JSON, send, send_error
 from lenslet.web.parameters import path_param
-from lenslet.web.service import Resource
+from lenslet.web.service import Resource, Service
 
 
 class Kind(Enum):
@@ -52,10 +51,10 @@ _CLEAR = (400, 416, 422, 500)  # errors that say nothing but of the request and 
 class Guests:
     """Middleware that lets clients whom nothing else lets in see what their link shows."""
 
-    def __init__(self, settings: Settings, links: Links, search: Search) -> None:
-        self._cookie = link_cookie(settings)
-        self._links = links
-        self._search = search
+    def __init__(self, service: Service) -> None:
+        self._cookie = link_cookie(service.settings)
+        self._links = links_of(service.tree)
+        self._search = service.search
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]

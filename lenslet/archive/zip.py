@@ -12,6 +12,7 @@ import falcon
 import orjson
 
 from lenslet import paths
+from lenslet.archive import container
 from lenslet.errors import (
     Invalid,
     LensletError,
@@ -24,7 +25,6 @@ from lenslet.library.item import Item
 from lenslet.paths import Path
 from lenslet.search.query import Page
 from lenslet.storage.tree import Stat
-from lenslet.web import archive
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
@@ -49,6 +49,8 @@ class Entry(NamedTuple):
 class Zip(Resource):
     """`GET /zip?path=&recursive=&q=`, `POST /zip`"""
 
+    only_reads = True
+
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._free = threading.BoundedSemaphore(ZIPS)
@@ -64,7 +66,7 @@ class Zip(Resource):
         top = "" if query else f"{folder.name or _UNNAMED}/"
         items: Iterator[Item]
         if query or recursive == "true":
-            page = Page(limit=archive.MOST_FILES + 1)
+            page = Page(limit=container.MOST_FILES + 1)
             found = self.service.search.find(query, folder, page)
             items = map(orjson.loads, found.items)
         else:
@@ -94,23 +96,25 @@ class Zip(Resource):
         top: str = "",
     ) -> None:
         """Sends an archive in which images have their paths below `folder` after `top`."""
-        found = list(itertools.islice(entries, archive.MOST_FILES + 1))
+        found = list(itertools.islice(entries, container.MOST_FILES + 1))
         if not found:
             raise NotFound(f"{folder or '/'} has no such images.")
-        if len(found) > archive.MOST_FILES:
-            raise Invalid("path", f"has more than {archive.MOST_FILES} images: ask for parts of it")
+        if len(found) > container.MOST_FILES:
+            raise Invalid(
+                "path", f"has more than {container.MOST_FILES} images: ask for parts of it"
+            )
         sizes = ((top + entry.path.below(folder), entry.size) for entry in found)
         if req.method != "HEAD":
             stream = self._pieces(self._files(found, folder, top))
             next(stream)
             resp.stream = stream
-        resp.content_length = archive.length(sizes)
+        resp.content_length = container.length(sizes)
         resp.content_type = "application/zip"
         resp.cache_control = ["no-store"]
         resp.accept_ranges = "none"
         resp.downloadable_as = f"{folder.name or _UNNAMED}.zip"
 
-    def _pieces(self, files: archive.Files) -> Iterator[bytes]:
+    def _pieces(self, files: container.Files) -> Iterator[bytes]:
         """Yields nothing once the first image was read, and then the archive.
 
         An error before that is answered; one after it ends the connection.
@@ -118,7 +122,7 @@ class Zip(Resource):
         if not self._free.acquire(blocking=False):
             raise StorageUnavailable(f"{ZIPS} archives are being sent: try again later.")
         try:
-            pieces = archive.pieces(files)
+            pieces = container.pieces(files)
             first = next(pieces)
             yield b""
             try:
@@ -130,7 +134,7 @@ class Zip(Resource):
         finally:
             self._free.release()
 
-    def _files(self, entries: list[Entry], folder: Path, top: str) -> archive.Files:
+    def _files(self, entries: list[Entry], folder: Path, top: str) -> container.Files:
         """Opens one image after the other, `Overtaken` if it is not the one that was listed."""
         for entry in entries:
             location = self.service.library.locator.item(entry.path)

@@ -7,18 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 from blake3 import blake3
 
 from lenslet import paths, times
 from lenslet.bounds import DOCUMENT_BYTES, loads
+from lenslet.config import Settings
 from lenslet.errors import BadRequest, Foreign, Invalid, NotFound
 from lenslet.paths import LINKS, Path
 from lenslet.storage.tree import NO_STAT, Document, Stat, Tree
 
 _SECRET_BYTES, _ID_CHARACTERS = 16, 12
 _FRESH_SECONDS = 1.0  # in a bucket, so that other hosts see a change within two seconds
+_opened: "WeakKeyDictionary[Tree, Links]" = WeakKeyDictionary()
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -52,6 +55,16 @@ class Link:
     @property
     def has_ended(self) -> bool:
         return times.parse(self.ends) <= times.now()
+
+
+def link_cookie(settings: Settings) -> str:
+    """The name of the cookie with a link's secret. Browsers send it to every port of a host."""
+    return f"lenslet_link_{settings.port}"
+
+
+def links_of(tree: Tree) -> "Links":
+    """Returns the links of a library, the same object each time."""
+    return _opened.setdefault(tree, Links(tree))
 
 
 class Links:

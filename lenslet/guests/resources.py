@@ -1,4 +1,4 @@
-"""`/links`: makes, lists and takes back what is shown to guests. `guests` decides what that is."""
+"""`/links`: makes, lists and takes back what is shown to guests. `view` decides what that is."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -9,17 +9,19 @@ import orjson
 
 from lenslet import times
 from lenslet.config import Settings
-from lenslet.errors import Invalid, LensletError, NotFound
+from lenslet.errors import Invalid, LensletError, NotFound, StorageUnavailable
+from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.library import manifest
-from lenslet.library.links import Link
 from lenslet.paths import Path, is_item, parse
 from lenslet.search.query import MOST_TERMS, Page
 from lenslet.search.query import parse as parse_query
 from lenslet.storage.tree import read_thumbnail
+from lenslet.web import access
+from lenslet.web.access import remove_cookie, set_cookie
 from lenslet.web.answers import send, send_json
 from lenslet.web.parameters import read_json
 from lenslet.web.search import MAX_QUERY_CHARACTERS
-from lenslet.web.service import Resource
+from lenslet.web.service import Resource, Service
 from lenslet.web.thumb import WEBP
 
 _DAYS, _MOST_DAYS = 30, 3650
@@ -29,12 +31,20 @@ _KINDS = {str: "a string", int: "a whole number", bool: "true or false"}
 _SHOWN = ("words", "position", "download", "preview")
 
 
-class Links(Resource):
+class _OfLinks(Resource):
+    """A resource that works with the links."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.links = links_of(service.tree)
+
+
+class AllLinks(_OfLinks):
     """`GET /links`, `POST /links`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         _check(self.service.settings)
-        send_json(resp, {"links": [_answer(link) for link in self.service.links.all()]})
+        send_json(resp, {"links": [_answer(link) for link in self.links.all()]})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         _check(self.service.settings)
@@ -43,7 +53,7 @@ class Links(Resource):
             raise Invalid("body", "must be a JSON object")
         link, days = _parse(body)
         self._check_path(link)
-        stored, secret = self.service.links.add(replace(link, by=req.context.user), days)
+        stored, secret = self.links.add(replace(link, by=req.context.user), days)
         page = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         send_json(resp, _answer(stored) | {"url": f"{page}?link={stored.id}#secret={secret}"})
         resp.status = falcon.HTTP_201
@@ -57,23 +67,23 @@ class Links(Resource):
         location.tree.stamp(location.folder)  # `NotFound` if there is none
 
 
-class OneLink(Resource):
+class OneLink(_OfLinks):
     """`DELETE /links/<id>`"""
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
         _check(self.service.settings)
-        self.service.links.remove(link)
+        self.links.remove(link)
         resp.status = falcon.HTTP_204
 
 
-class Cover(Resource):
+class Cover(_OfLinks):
     """`GET /links/<id>/cover`: a photo for whoever has the address, if the link says so."""
 
     public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
         try:
-            known = self.service.links.get(link)
+            known = self.links.get(link)
             path = self._path(known) if known.preview else None
             if path is None:
                 raise NotFound(link)
@@ -93,6 +103,32 @@ class Cover(Resource):
         found = self.service.search.find(link.query, link.path, Page(limit=_LOOKED_AT)).items
         shown = [item["path"] for item in map(orjson.loads, found) if "thumb" in item]
         return parse(shown[0]) if shown else None
+
+
+class Session(_OfLinks, access.Session):
+    """`POST /session`, `DELETE /session`: also a cookie with the secret of a link.
+
+    So no address has it any more.
+    """
+
+    def opens(self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> bool:
+        """Sets the cookie of a link, if its secret is sent."""
+        secret = body.get("link")
+        if not isinstance(secret, str):
+            return super().opens(req, resp, body)
+        try:
+            link = self.links.opened_by(secret)
+        except NotFound as error:
+            raise falcon.HTTPUnauthorized(description=str(error)) from error
+        except LensletError as error:  # which is for those who make links
+            raise StorageUnavailable("Links cannot be read right now.") from error
+        name = link_cookie(self.service.settings)
+        set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
+        return True
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
+        remove_cookie(req, resp, link_cookie(self.service.settings))
+        super().on_delete(req, resp)
 
 
 def _check(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The gallery page, with the files of `lenslet/page`, and the JSON that `/` answers."""
+"""Sends the gallery page and its files, which are in `gallery/files`."""
 
 import functools
 import importlib.resources
@@ -8,13 +8,12 @@ from typing import NamedTuple
 import falcon
 from blake3 import blake3
 
-from lenslet import __version__
 from lenslet.config import Settings
 from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
-from lenslet.web.access import check_known
-from lenslet.web.answers import FOREVER, JSON, send, send_json, url
+from lenslet.web.answers import FOREVER, send, url
+from lenslet.web.root import Root
 from lenslet.web.service import Resource, Service
 
 _TYPES = {
@@ -42,7 +41,7 @@ class Page(NamedTuple):
 @functools.cache
 def load() -> Page:
     """Reads the files of the page, and writes its version into `index.html`."""
-    folder = importlib.resources.files("lenslet").joinpath("page")
+    folder = importlib.resources.files("lenslet").joinpath("gallery/files")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
     found = {each.name: each.read_bytes() for each in names}
     text = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
@@ -112,33 +111,12 @@ class PageFile(Resource):
         resp.cache_control = FOREVER
 
 
-class Index(Resource):
+class Index(Root):
     """`GET /`: the gallery page or, for programs, name and version"""
-
-    public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.append_header("Vary", "Accept")
         if self.service.settings.page and wants_page(req):
             send_page(req, resp, self.service)
         else:
-            check_known(req, self.service.settings)
-            about = {
-                "name": "lenslet",
-                "version": __version__,
-                "previews": PREVIEW_RENDERING,
-                "suffixes": SUFFIXES,
-                "openapi": url(req, "/openapi.json"),
-            }
-            send_json(resp, about)
-
-
-class OpenApi(Resource):
-    """`GET /openapi.json`"""
-
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
-        self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        send(resp, self._data, JSON)
+            super().on_get(req, resp)

@@ -1,0 +1,18 @@
+"""Links for guests: what they are (`links`), how they are made, and what they show (`view`).
+
+Nothing imports it but `run`.
+"""
+
+from lenslet.guests.resources import AllLinks, Cover, OneLink, Session
+from lenslet.guests.view import Guests
+from lenslet.web.service import Part
+
+PART = Part(
+    {
+        "/links": AllLinks,
+        "/links/{link}": OneLink,
+        "/links/{link}/cover": Cover,
+        "/session": Session,
+    },
+    (Guests,),
+)

@@ -1,0 +1,40 @@
+"""`/`: what this service is; and how to speak to it."""
+
+import importlib.resources
+
+import falcon
+
+from lenslet import __version__
+from lenslet.images import PREVIEW_RENDERING
+from lenslet.paths import SUFFIXES
+from lenslet.web.access import check_known
+from lenslet.web.answers import JSON, send, send_json, url
+from lenslet.web.service import Resource, Service
+
+
+class Root(Resource):
+    """`GET /`: name and version"""
+
+    public = True
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        check_known(req, self.service.settings)
+        about = {
+            "name": "lenslet",
+            "version": __version__,
+            "previews": PREVIEW_RENDERING,
+            "suffixes": SUFFIXES,
+            "openapi": url(req, "/openapi.json"),
+        }
+        send_json(resp, about)
+
+
+class OpenApi(Resource):
+    """`GET /openapi.json`"""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        send(resp, self._data, JSON)
