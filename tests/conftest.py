@@ -41,8 +41,8 @@ from lenslet.index.loop import Loop
 from lenslet.index.messages import Channel, Look
 from lenslet.index.scan import Scan
 from lenslet.index.status import Status
-from lenslet.library import open_library
 from lenslet.paths import Path
+from lenslet.run import open_library
 from lenslet.run.application import PARTS, application
 from lenslet.storage import check_settings
 from lenslet.times import Clock as RealClock

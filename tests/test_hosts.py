@@ -25,7 +25,7 @@ from lenslet.cluster.sqs import Consumer, decode, encode
 from lenslet.errors import Invalid
 from lenslet.index.messages import Look, Render, Request
 from lenslet.paths import Path
-from lenslet.storage.client import Client
+from lenslet.storage.s3_client import Client
 
 MANY = int(os.environ.get("LENSLET_MANY", "100"))  # images
 

@@ -23,10 +23,10 @@ from lenslet.errors import (
 )
 from lenslet.paths import LONGEST_PATH, ROOT, Path
 from lenslet.storage import check_settings, open_tree
-from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
 from lenslet.storage.overlay import Overlay
-from lenslet.storage.s3 import S3Tree
+from lenslet.storage.s3 import S3Buckets, S3Tree
+from lenslet.storage.s3_client import Client
 from lenslet.storage.text import find, map_file
 from lenslet.storage.tree import Document, DocumentCache, Tree, is_ours
 
@@ -290,7 +290,7 @@ def open_library_tree(root: pathlib.Path, tmp_path: pathlib.Path) -> Callable[..
         homes = {f"XDG_{kind}_HOME": str(tmp_path / kind.lower()) for kind in ("CACHE", "STATE")}
         environ = {"ROOT_PATH": str(root), **homes, **settings}
         found = check_settings(config.settings(environ))
-        return open_tree(found, Client(found))
+        return open_tree(found, S3Buckets(found))
 
     return make
 

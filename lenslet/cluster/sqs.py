@@ -22,7 +22,7 @@ from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
 from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender
 from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
-from lenslet.storage.client import Client
+from lenslet.storage.s3_client import Client
 
 log = logging.getLogger("lenslet")
 

@@ -231,7 +231,8 @@ class Loop:
 
     def beat(self) -> None:
         """Reports that the loop works, and what is wrong."""
-        if self._writes != (writes := self._library.client.writes):
+        writes = self._library.buckets.writes if self._library.buckets else 0
+        if self._writes != writes:
             self._status.changed()
             self._writes = writes
         for source, reason in self._problems.items():

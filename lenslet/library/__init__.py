@@ -15,9 +15,8 @@ from lenslet.library.location import Locator
 from lenslet.library.previews import Previews
 from lenslet.paths import HEALTH, ROOT
 from lenslet.storage import cache_folder, open_tree
-from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
-from lenslet.storage.tree import Tree, Trust
+from lenslet.storage.tree import Buckets, Tree, Trust
 
 _DETAILS_MEMORY = 256 << 20
 
@@ -30,12 +29,12 @@ class Library:
     """
 
     settings: Settings
-    client: Client
     tree: Tree
     locator: Locator
     cache: LocalTree
     previews: Previews
     decoders: Decoders
+    buckets: Buckets | None = None
 
     def check_storage(self, error: Exception) -> None:
         """Raises why storage cannot be used at all right now, if that may be why `error` happened.
@@ -51,19 +50,19 @@ class Library:
 
 def open_library(
     settings: Settings,
+    buckets: Buckets | None = None,
     *,
     patient: bool = False,
     fresh_seconds: float = 0.0,
     trusts: Trust = lambda since: False,
 ) -> Library:
-    """Opens the library that the settings name.
+    """Opens the library that the settings name; `buckets` opens its buckets.
 
     `patient` is for the index process, whose requests may wait; `fresh_seconds` is for request
     processes, which cache manifests. `trusts` says whether nothing has changed in a bucket since
     it was read.
     """
-    client = Client(settings, patient=patient)
-    tree = open_tree(settings, client, fresh_seconds=fresh_seconds, trusts=trusts)
+    tree = open_tree(settings, buckets, fresh_seconds=fresh_seconds, trusts=trusts)
     cache = LocalTree(cache_folder(settings, "search"), private=True)
     folder = LocalTree(cache_folder(settings, "previews"), private=True)
     previews = Previews(folder, settings.preview_bytes)
@@ -71,5 +70,5 @@ def open_library(
     if not patient:  # a request process only reads EXIF
         count, memory = 1, min(memory, _DETAILS_MEMORY)
     decoders = Decoders(max(count, 1), memory, settings.decode_seconds)
-    locator = Locator(tree, settings, client)
-    return Library(settings, client, tree, locator, cache, previews, decoders)
+    locator = Locator(tree, settings, buckets)
+    return Library(settings, tree, locator, cache, previews, decoders, buckets)

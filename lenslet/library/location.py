@@ -13,8 +13,7 @@ from lenslet.config import Settings
 from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
 from lenslet.library.pointer import Targets, read_pointer
 from lenslet.paths import ROOT, Ignore, Path
-from lenslet.storage.client import Client
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Buckets, Tree
 
 LONGEST_CHAIN = 16
 _CACHED_SECONDS, _CACHED_SECONDS_S3, _CACHED_FOLDERS = 2.0, 30.0, 20_000
@@ -54,10 +53,10 @@ class Location:
 class Locator:
     """Finds the `Location` of a folder, and caches it for 2 seconds, or 30 in a bucket."""
 
-    def __init__(self, tree: Tree, settings: Settings, client: Client) -> None:
+    def __init__(self, tree: Tree, settings: Settings, buckets: Buckets | None) -> None:
         self._ignore = Ignore(settings.ignore)
         self._tree = tree
-        self._targets = Targets(tree, settings, client)
+        self._targets = Targets(tree, settings, buckets)
         self._lock = threading.Lock()
         self._cached: dict[Path, tuple[float, Location]] = {}
 

@@ -15,10 +15,8 @@ from lenslet.library import about
 from lenslet.library.sidecar import loads
 from lenslet.paths import FOLDER_FILES, IGNORE_MARKS, POINTERS, ROOT, Path
 from lenslet.storage import with_state
-from lenslet.storage.client import Client
 from lenslet.storage.local import LocalTree
-from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Buckets, Tree
 
 TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
 _LABEL_CHARACTERS = 500
@@ -30,7 +28,7 @@ class Targets:
 
     tree: Tree
     settings: Settings
-    client: Client
+    buckets: Buckets | None
 
     def open(self, tree: Tree, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Returns the tree and folder of a target; `tree` is that of its pointer.
@@ -59,13 +57,13 @@ class Targets:
     def _in_bucket(self, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
         bucket, prefix = target["bucket"], _relative(target.get("prefix", ""))
-        if bucket not in self.settings.buckets:
+        if bucket not in self.settings.buckets or not self.buckets:
             raise BrokenPointer("a bucket that is not one of POINTER_BUCKETS")
         top = Path(self.settings.s3_prefix.rstrip("/"))
         if bucket == self.settings.s3_bucket and top.holds(prefix):
             return self.tree, prefix.below(top)
         below = f"{prefix}/".lstrip("/")
-        tree = S3Tree(self.client, bucket, below, target.get("region", ""))
+        tree = self.buckets.open(bucket, below, target.get("region", ""))
         state = Path(f"{TARGETS}/s3/{bucket}/{prefix}".rstrip("/"))
         return with_state(self.settings, tree, state), ROOT
 

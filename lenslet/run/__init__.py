@@ -14,14 +14,14 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from lenslet import config, times
+from lenslet import config, library, times
 from lenslet.config import Settings
 from lenslet.index.loop import Loop
 from lenslet.index.status import QUEUE, Status
-from lenslet.library import open_library
+from lenslet.library import Library
 from lenslet.storage import check_settings, root_name, state_folder
-from lenslet.storage.client import Client
 
 log = logging.getLogger("lenslet")
 
@@ -90,6 +90,19 @@ def load_settings(env_file: str = "", *, writes: bool = True) -> Settings:
     return check_settings(settings, writes=writes)
 
 
+def open_library(settings: Settings, **how: Any) -> Library:
+    """Opens the library that the settings name; see `library.open_library`.
+
+    What buckets need is imported only if there are any.
+    """
+    buckets = None
+    if settings.buckets:
+        from lenslet.storage.s3 import S3Buckets
+
+        buckets = S3Buckets(settings, patient=how.get("patient", False))
+    return library.open_library(settings, buckets, **how)
+
+
 def index_process(
     settings: Settings, status: Status, stop: threading.Event
 ) -> tuple[Loop, list[threading.Thread]]:
@@ -98,20 +111,21 @@ def index_process(
     Lowers the priority of this process below those that answer requests.
     """
     os.nice(NICENESS)
-    library = open_library(settings, patient=True)
+    opened = open_library(settings, patient=True)
     targets: list[Callable[[threading.Event], None]] = []
     if not settings.buckets:
-        loop = Loop(library, status)
+        loop = Loop(opened, status)
     else:
         from lenslet.cluster.host import BucketHost
 
         share = None
         if settings.jobs_queue_url:
             from lenslet.cluster.sqs import Consumer, SharedQueue
+            from lenslet.storage.s3_client import Client
 
             share = SharedQueue(Client(settings), settings).send
         host = BucketHost(share)
-        loop = Loop(library, status, host=host)
+        loop = Loop(opened, status, host=host)
         if settings.jobs_queue_url:
             client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
             targets.append(Consumer(client, settings, loop, host, report).run)

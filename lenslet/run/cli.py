@@ -17,7 +17,7 @@ from lenslet.index.folders import Folders, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Record
 from lenslet.index.status import Status
-from lenslet.library import health, open_library
+from lenslet.library import health
 from lenslet.library.health import Problem
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
 from lenslet.storage.tree import Tree
@@ -135,7 +135,7 @@ def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     settings = run.load_settings(options.env_file)
     progress, stop = Progress(), threading.Event()
-    library = open_library(settings, patient=True)
+    library = run.open_library(settings, patient=True)
     library.tree.check()
     status = Status()
     loop = Loop(library, status, listener=progress.count)
@@ -182,7 +182,7 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    library = open_library(run.load_settings(options.env_file, writes=False))
+    library = run.open_library(run.load_settings(options.env_file, writes=False))
     library.tree.check()
     folders, tree = Folders(library, Clock(), writes=False), library.tree
     found = _foreign(tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))

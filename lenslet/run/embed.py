@@ -14,8 +14,7 @@ from lenslet import config
 from lenslet.errors import SettingError
 from lenslet.index.loop import Loop
 from lenslet.index.status import Status
-from lenslet.library import open_library
-from lenslet.run import FRESH_SECONDS, log_start, quiet_pillow
+from lenslet.run import FRESH_SECONDS, log_start, open_library, quiet_pillow
 from lenslet.run.application import application
 from lenslet.run.worker import reach
 from lenslet.storage import check_settings

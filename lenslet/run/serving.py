@@ -26,13 +26,13 @@ from lenslet.config import Settings
 from lenslet.index.loop import BEAT_SECONDS
 from lenslet.index.messages import Sender
 from lenslet.index.status import ROWS
-from lenslet.library import open_library
 from lenslet.run import (
     FRESH_SECONDS,
     JsonFormatter,
     OneLine,
     index_process,
     log_start,
+    open_library,
     quiet_pillow,
 )
 from lenslet.run.application import application
@@ -77,9 +77,10 @@ def build() -> WSGIApp:
         jobs, status = reach(settings)
     if settings.jobs_queue_url:
         from lenslet.cluster.sqs import SharedQueue
+        from lenslet.storage.s3_client import Client
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
-        jobs = SharedQueue(library.client, settings, jobs, soon)
+        jobs = SharedQueue(Client(settings), settings, jobs, soon)
     return application(library, jobs, status)
 
 

@@ -13,30 +13,31 @@ from dataclasses import replace
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import SettingError
-from lenslet.storage.client import Client
 from lenslet.storage.local import MARKER, LocalTree
 from lenslet.storage.overlay import Overlay
-from lenslet.storage.s3 import S3Tree
-from lenslet.storage.tree import DocumentCache, Tree, Trust
+from lenslet.storage.tree import Buckets, DocumentCache, Tree, Trust
 
 _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 
 
 def open_tree(
     settings: Settings,
-    client: Client,
+    buckets: Buckets | None,
     *,
     fresh_seconds: float = 0.0,
     trusts: Trust = lambda since: False,
 ) -> Tree:
     """Opens the tree that the settings name. The disk or bucket may be away right now.
 
+    `buckets` opens those that the settings name.
+
     A tree in a bucket always caches manifests in memory, and uses one for `fresh_seconds` before
     it asks again, or longer while `trusts` says that nothing changed. A local one caches only with
     `fresh_seconds`, as in request processes.
     """
     if settings.s3_bucket:
-        root: Tree = S3Tree(client, settings.s3_bucket, settings.s3_prefix)
+        assert buckets
+        root = buckets.open(settings.s3_bucket, settings.s3_prefix)
     else:
         root = LocalTree(settings.root_path)
     tree = with_state(settings, root, paths.ROOT)

@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DOCUMENT_BYTES
+from lenslet.config import Settings
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
-from lenslet.storage.client import Client, NotModified
+from lenslet.storage.s3_client import Client, NotModified
 from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
 
 _SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
@@ -357,3 +358,17 @@ def _stat(answer: dict[str, Any], size: int) -> Stat:
         raise StorageNonsense("The store sent an answer that is not valid S3.") from error
     source = answer.get("Metadata", {}).get("rev", "")
     return Stat.of_object(size, int(when.timestamp()), etag, source)
+
+
+class S3Buckets:
+    """Opens buckets, with one client for all."""
+
+    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
+        self._client = Client(settings, patient=patient)
+
+    @property
+    def writes(self) -> int:
+        return self._client.writes
+
+    def open(self, bucket: str, prefix: str, region: str = "") -> Tree:
+        return S3Tree(self._client, bucket, prefix, region)

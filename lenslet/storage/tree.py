@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from lenslet import paths
 from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES
@@ -384,3 +384,14 @@ class Tree(abc.ABC):
         for name in leftovers:
             with contextlib.suppress(LensletError):
                 self.delete(folder.child(name))
+
+
+class Buckets(Protocol):
+    """Opens trees in buckets. A library that has none in its settings needs none."""
+
+    @property
+    def writes(self) -> int:
+        """How often this process has written into a bucket."""
+
+    def open(self, bucket: str, prefix: str, region: str = "") -> Tree:
+        """Opens what is below `prefix`, which is empty or ends with `/`."""
