@@ -1,4 +1,4 @@
-"""Errors in domain words. `web/app.py` turns them into HTTP.
+"""Errors in domain words. `web/answers.py` has their status codes.
 
 `str(error)` is a sentence for the client, without any path of the server. Only `SettingError` is
 for the operator, and may show one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -179,6 +180,24 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
         ["1", "orphanThumbnails"], ["1", "foreignJson"],
     ]  # fmt: skip
     assert tree(root) == before
+
+
+@pytest.mark.slow
+def test_index_on_a_disk_without_room_ends_and_says_why(tmp_path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", root], check=True)
+    try:
+        for number in range(9):
+            put(root / f"{number}.jpg", jpeg(seed=number))
+        with contextlib.suppress(OSError), (root / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        found = lenslet(tmp_path, "index", root)
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+    assert found.returncode == 1
+    assert "No space left on device" in found.stdout
 
 
 def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None:

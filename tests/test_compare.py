@@ -20,8 +20,8 @@ STAT = Stat(100, NOW - 60 * SECOND, NOW - 60 * SECOND)
 OTHER = Stat(100, NOW - 90 * SECOND, NOW - 60 * SECOND)
 SIDECAR = {"x.jpg": "1"}
 YOUNG = Stat(100, NOW - SECOND, NOW - SECOND)
-SAME = Rules("256-70-1", frozenset({"MAX_PIXELS=100"}))
-LARGER = Rules("512-80-1", frozenset({"MAX_PIXELS=101"}))
+SAME = Rules("256-70-1", {"MAX_PIXELS": 100})
+LARGER = Rules("512-80-1", {"MAX_PIXELS": 101})
 READ = Facts(40, 30, hash="blake3:00", rev=STAT.rev)
 BROKEN = Facts(rev=STAT.rev, hash="blake3:00", error="cannot be decoded")
 
@@ -107,7 +107,7 @@ def test_what_another_version_has_read_is_read_again_and_stays_as_it_is(item, ru
 def test_an_image_that_is_shown_stays_so_if_a_lower_limit_refuses_it() -> None:
     refused = Facts(40, 30, rev=STAT.rev, error="more than MAX_PIXELS", limit="MAX_PIXELS=9")
     images, thumbnails = {"x.jpg": STAT}, {"x.jpg": STAT}
-    rules = Rules("256-70-1", frozenset({"MAX_PIXELS=9"}))
+    rules = Rules("256-70-1", {"MAX_PIXELS": 9})
     plan = run(kept(MADE), images, {"x.jpg": refused}, thumbnails=thumbnails, rules=rules)
     assert plan.manifest.items == [{**kept(MADE).items[0], "limit": "MAX_PIXELS=9"}]
     assert (plan.stale, plan.todo) == ({}, {})

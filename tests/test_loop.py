@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import pathlib
 import queue
+import shutil
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -134,3 +137,50 @@ def test_while_storage_is_away_it_is_tried_again_every_three_seconds(
         handle_all(gallery)
     (tmp_path / "away").rename(root)
     assert looked_at(gallery) == ["a"]
+
+
+def test_a_folder_that_is_gone_with_sidecars_below_is_not_looked_at_again_and_again(
+    make_gallery: Make, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    put(root / "x.jpg")
+    put(root / "a/b/y.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    for name in ("a/one.jpg.json", "a/b/y.jpg.json"):
+        put(
+            tmp_path / "state" / name,
+            b'{"v": 1, "tags": ["t"], "updatedAt": "2024-01-01T00:00:00Z"}',
+        )
+    shutil.rmtree(root / "a")
+    gallery.loop.send(Look(Path("a")))
+    looks = []
+    for _ in range(60):
+        gallery.clock.now += 0.25
+        handle_all(gallery)
+        looks += looked_at(gallery)
+    assert len(looks) < 10, looks
+    assert gallery.loop.report()["counts"]["orphanSidecars"] == 2
+
+
+def test_with_once_the_loop_ends_although_storage_goes_away(
+    gallery: Gallery, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """It says why."""
+    gallery.restart(real=True)
+    root.rename(tmp_path / "away")
+    gallery.loop.run(threading.Event(), once=True)
+    assert "not there" in gallery.loop.outage
+
+
+def test_a_message_that_is_not_understood_is_left_out(gallery: Gallery) -> None:
+    """As of a request process of another version."""
+    for name, fields in (
+        ("Unknown", ["path"]),
+        ("Look", ["path", *"abcde"]),
+        ("Rebuild", ["path"]),
+    ):
+        kind = collections.namedtuple(name, fields)
+        gallery.channel.send(kind(*fields))
+        assert gallery.channel.receive(1) is None
+    gallery.channel.send(Look(Path("a")))
+    assert gallery.channel.receive(1) == Look(Path("a"))

@@ -145,6 +145,18 @@ def test_an_image_that_cannot_be_decoded_answers_422_and_why(
             assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_a_preview_that_takes_too_much_memory_answers_503_and_why(make_gallery, root) -> None:
+    """Its thumbnail, for which a JPEG is decoded at an eighth, takes less."""
+    put(root / "a.jpg", jpeg(6000, 6000))
+    gallery = make_gallery(INDEX_MEMORY=str(64 * MEGABYTE), WORKER_THREADS="1")
+    gallery.index()
+    gallery.app.get("/thumb?path=a.jpg", status=200)
+    gallery.app.get("/preview?path=a.jpg", status="*")
+    gallery.settle()
+    answer = gallery.app.get("/preview?path=a.jpg", status=503)
+    assert "INDEX_MEMORY" in answer.json["description"]
+
+
 def test_a_cache_that_cannot_be_written_answers_503_and_why(make_gallery, root, tmp_path) -> None:
     put(root / "a.jpg")
     put(root / "b.jpg")

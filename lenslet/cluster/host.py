@@ -1,7 +1,6 @@
 """Which of several hosts reads the new images of a folder. The folder's manifest says so."""
 
 import contextlib
-import math
 import os
 import secrets
 import socket
@@ -14,7 +13,7 @@ from blake3 import blake3
 from lenslet import times
 from lenslet.errors import LensletError
 from lenslet.index.compare import Plan
-from lenslet.index.folders import Host, Task
+from lenslet.index.folders import Claim, Host, Task
 from lenslet.index.messages import Look
 from lenslet.paths import Path
 
@@ -37,25 +36,25 @@ class BucketHost(Host):
         self._lock = threading.Lock()
         self._held = defaultdict[Path, list[Callable[[], None]]](list)
 
-    def claim(self, task: Task, plan: Plan, new: int) -> float | None:
+    def claim(self, task: Task, plan: Plan, new: int) -> Claim:
         """Decides who reads the `new` images of a folder. `anew` takes them from another host.
 
         The manifest says so at once if they are many: other hosts then leave them.
         """
         if not self._share:
-            return None
+            return Claim()
         note = plan.stored.reader
         if self._leaves(note) and not task.anew:
             plan.manifest.reader = note
-            return CLAIM_SECONDS
+            return Claim(reads=False, again=CLAIM_SECONDS)
         is_large = new > _MANY_IMAGES
         if is_large and not task.busy and task.path not in self._held:
             with contextlib.suppress(LensletError):
                 self._share(Look(task.path, anew=task.anew))
-                return math.inf
+                return Claim(reads=False)
         plan.manifest.reader = {"host": self.name, "at": times.text(times.now())}
         plan.changed |= is_large and note.get("host") != self.name
-        return None
+        return Claim()
 
     def hold(self, path: Path, ended: Callable[[], None]) -> None:
         """Calls a function when the work at a folder or an image has ended."""

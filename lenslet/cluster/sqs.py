@@ -221,8 +221,8 @@ class Consumer:
             problem = ""
             try:
                 self.receive(url, 0 if self._problems[url] else _LONG_POLL_SECONDS)
-            except LensletError as error:
-                problem = f"The queue cannot be read: {one_line(error)}"
+            except Exception as error:  # the outermost frame: the next message may be another
+                problem = f"The queue cannot be read: {one_line(error) or type(error).__name__}"
                 if problem != self._problems[url]:
                     log.warning("%s", problem)
             self._problems[url] = problem

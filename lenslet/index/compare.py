@@ -20,7 +20,7 @@ from lenslet.paths import SIDECARS, Path
 from lenslet.storage.tree import Stat
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
-_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "MAX_FILE_BYTES")  # and DECODE_SECONDS
+_LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "MAX_FILE_BYTES", "DECODE_SECONDS")
 _SECOND = 1_000_000_000
 
 
@@ -28,26 +28,32 @@ class Rules(NamedTuple):
     """How images are read with the settings of today: how thumbnails are made, and the limits."""
 
     rendering: str
-    limits: frozenset[str] = frozenset()
+    limits: Mapping[str, float] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
         how = rendering(long_edge=settings.thumb_long_edge, quality=settings.thumb_quality)
-        limits = {f"{name}={getattr(settings, name.lower())}" for name in _LIMITS}
-        return cls(how, frozenset(limits | {f"DECODE_SECONDS={settings.decode_seconds:g}"}))
+        return cls(how, {name: float(getattr(settings, name.lower())) for name in _LIMITS})
 
     def are_newer(self, item: Item) -> bool:
         """True if an item's image should be read again, although it has not changed.
 
-        Its facts are of an older version, the limit that refused it is another now, or thumbnails
+        Its facts are of an older version, the limit that refused it is higher now, or thumbnails
         are made in another way. An item of a newer version is left alone.
         """
         version, limit = item.get("facts", 1), item.get("limit")
         if version != FACTS_VERSION:
             return bool(version < FACTS_VERSION)
         if limit:
-            return limit not in self.limits
+            return self._is_raised(str(limit))
         return item["hasThumb"] and self.render(item)
+
+    def _is_raised(self, limit: str) -> bool:
+        name, _, value = limit.partition("=")
+        try:
+            return self.limits[name] > float(value)
+        except (KeyError, ValueError):  # somebody has changed the manifest
+            return True
 
     def render(self, item: Item) -> bool:
         """True if an item has no thumbnail, or one that is known to be made in another way."""
@@ -136,7 +142,7 @@ def compare(
     plan = Plan(old, Manifest(old.path, dirs=snapshot.dirs, unsupported=snapshot.unsupported))
     plan.manifest.about = snapshot.about
     items = plan.manifest.items
-    in_order = snapshot.images.keys() == before.keys()
+    in_order = snapshot.images.keys() == before.keys() and not anew
     for name in before if in_order else sorted(snapshot.images, key=paths.natural_key):
         stat, was, read = snapshot.images[name], before.get(name), facts.get(name)
         if read and read.rev != stat.rev:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
@@ -57,10 +56,9 @@ class Outcome(NamedTuple):
     """What a look found.
 
     `record` is what to remember, None if the folder is gone. `new` images must be read, `stale`
-    ones when nothing else is due, each with whether it gets a thumbnail. `again` is in how many
-    seconds to look again. `plan` is what was decided, if the folder could be read. It `is_done`
-    unless storage was away, for which `outage` is the reason, or another host was faster: then
-    nothing is known.
+    ones after all others, each with whether it gets a thumbnail. `again` is in how many seconds to
+    look again. `plan` is what was decided, if the folder could be read. If it is not `is_done`,
+    nothing is known: storage was away (`outage` says why), or another host was faster.
     """
 
     task: Task
@@ -73,15 +71,19 @@ class Outcome(NamedTuple):
     outage: str = ""
 
 
+class Claim(NamedTuple):
+    """Whether this host reads the new images of a folder; if not, when to look again, if at all."""
+
+    reads: bool = True
+    again: float | None = None
+
+
 class Host:
     """The one host of a library: it reads all images. For several see `cluster`."""
 
-    def claim(self, task: Task, plan: Plan, new: int) -> float | None:
-        """Decides who reads the `new` images of a folder: None if this host does.
-
-        Else returns in how many seconds to look again. The manifest of the `plan` may say it.
-        """
-        return None
+    def claim(self, task: Task, plan: Plan, new: int) -> Claim:
+        """Decides who reads the `new` images of a folder. The manifest of the `plan` may say so."""
+        return Claim()
 
     def ended(self, path: Path) -> None:
         """Is called when the work at a folder or an image has ended."""
@@ -190,18 +192,18 @@ class Folders:
             return Outcome(task, replace(before, looked=self._clock()))
         plan = self._plan(contents, task)
         self._tree.check()  # a disk may have gone away meanwhile
-        reasons, new, stale = _left(task, plan, began)
-        wait = self._host.claim(task, plan, len(new)) if plan.todo else None
+        left = _left(task, plan, began)
+        claim = self._host.claim(task, plan, len(left.new)) if plan.todo else Claim()
         if self._writes:
             try:
                 self._write(contents, plan, is_first=not before.is_known)
             except Denied as error:  # its subfolders are indexed all the same
                 return self._failed(task, error, plan.children)
+        reasons, now = left.reasons, self._clock()
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
-        now = self._clock()
         record = Record(
             location=contents.location,
-            stamps=contents.stamps if wait is None else (),
+            stamps=contents.stamps if claim.reads else (),
             looked=now,
             took=now - began,
             generation=plan.manifest.generated_at,
@@ -213,9 +215,10 @@ class Folders:
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),
         )
-        again = AGAIN_SECONDS if plan.unsettled else wait if wait != math.inf else None
-        new, stale = (new, stale) if wait is None else ({}, {})
-        return Outcome(task, record, new, stale, again, plan)
+        if not claim.reads:
+            left = Left({}, {}, {})
+        again = AGAIN_SECONDS if plan.unsettled else claim.again
+        return Outcome(task, record, left.new, left.stale, again, plan)
 
     # What is there
 
@@ -389,21 +392,32 @@ class Folders:
         return None
 
 
-def _left(
-    task: Task, plan: Plan, now: float
-) -> tuple[dict[str, str], dict[str, bool], dict[str, bool]]:
-    """Returns why images could not be read, by name; and which new and which stale ones are left.
+class Left(NamedTuple):
+    """What is left to read of a plan, and why other images could not be read, by name."""
 
-    Left out is what is being read, what has just failed, and what has failed and is not due.
+    new: dict[str, bool]
+    stale: dict[str, bool]
+    reasons: dict[str, str]
+
+
+def _left(task: Task, plan: Plan, now: float) -> Left:
+    """Decides which images of a plan are read now.
+
+    =========================  =======================================
+    it is being read           not now
+    it has just failed         not now
+    it has failed before       if the folder's retry is due, or `anew`
+    any other                  now
+    =========================  =======================================
     """
     retry, reads = task.before.retry, task.reads
     reasons = {**retry.reasons, **{name: each.problem for name, each in reads.items()}}
     reasons = {name: why for name, why in reasons.items() if why and name in plan.pending}
-    is_early = now < retry.due and not task.anew
-    out = {*task.reading, *(name for name in reasons if is_early or name in reads)}
-    new = {name: thumbnail for name, thumbnail in plan.todo.items() if name not in out}
-    stale = {name: thumbnail for name, thumbnail in plan.stale.items() if name not in out}
-    return reasons, new, stale
+    is_due = now >= retry.due or task.anew
+    not_now = {*task.reading, *(name for name in reasons if name in reads or not is_due)}
+    new = {name: thumbnail for name, thumbnail in plan.todo.items() if name not in not_now}
+    stale = {name: thumbnail for name, thumbnail in plan.stale.items() if name not in not_now}
+    return Left(new, stale, reasons)
 
 
 def _entry(location: Location, manifest: Manifest) -> Dir:

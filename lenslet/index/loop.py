@@ -37,7 +37,8 @@ class Loop:
     """The loop. `step` handles one message, `run` goes on until it is stopped.
 
     `listener` is called for every image that was read, with the reason if it failed. `host` knows
-    of other hosts. A program that has the loop in its own process sends its requests to it.
+    of other hosts. `outage` says why storage cannot be used. A program that has the loop in its own
+    process sends its requests to it.
     """
 
     problem = ""
@@ -61,7 +62,7 @@ class Loop:
         self._upkeep = Upkeep(library, self.work, self._walk)
         self._reader = Reader(library, clock)
         # What is wrong: why storage cannot be used, and why the last image or preview was not made.
-        self._outage, self._problems = "", {IMAGES: "", PREVIEWS: ""}
+        self.outage, self._problems = "", {IMAGES: "", PREVIEWS: ""}
         self._shown, self._writes = "", 0  # what was reported last
         self._progressed = time.monotonic()
         self._closing = threading.Event()
@@ -107,7 +108,7 @@ class Loop:
             case Rebuild():
                 self._upkeep.begin(Summarize(rebuild=True))
             case Scanned():
-                self._outage = message.outage
+                self.outage = message.outage
                 self._upkeep.scanned(message)
             case Summarized():
                 self._upkeep.wrote(message)
@@ -117,8 +118,8 @@ class Loop:
     def _looked(self, outcome: Outcome) -> None:
         """Notes how a look has ended."""
         before, record = outcome.task.before, outcome.record
-        self._outage = outcome.outage
-        if record and not before.is_known:
+        self.outage = outcome.outage
+        if record and outcome.is_done and not before.is_known:
             self._progressed = time.monotonic()
         if not record or record.stamps != before.stamps:
             self._status.changed()
@@ -126,7 +127,7 @@ class Loop:
 
     def _read(self, read: Read) -> None:
         """Counts an image that was read, and has its folder looked at."""
-        self._outage = read.outage or self._outage
+        self.outage = read.outage or self.outage
         self._problems[PREVIEWS if read.wanted.preview else IMAGES] = read.hindrance
         if read.again is None:
             self._progressed = time.monotonic()
@@ -211,11 +212,12 @@ class Loop:
 
         self._until(is_over)
         for at_once in (False, True):
-            self._upkeep.begin(Summarize(at_once=at_once))
-            self._until(is_over)
+            if not stop.is_set():
+                self._upkeep.begin(Summarize(at_once=at_once))
+                self._until(is_over)
 
     def _is_done(self, until: float) -> bool:
-        """True if nothing is left to do but to wait for files that are still being written.
+        """True if nothing is left to do but to wait for a file that is being written, or storage.
 
         Sidecars that are about to be moved are waited for as well, but not for ever.
         """
@@ -224,8 +226,8 @@ class Loop:
             return False
         if upkeep.summarized.waits and now < until:
             return False
-        is_still = self._walk.is_still and self._walk.memory.is_complete
-        return not len(self._walk) or (now - self._progressed > _ONCE_SECONDS and is_still)
+        is_idle = self._walk.is_still and now - self._progressed > _ONCE_SECONDS
+        return is_idle or not len(self._walk)
 
     # Reports
 
@@ -236,9 +238,9 @@ class Loop:
             self._status.changed()
             self._writes = writes
         for source, reason in self._problems.items():
-            self._status.set_problem(source, self._outage or reason)
+            self._status.set_problem(source, self.outage or reason)
         obstacle = str(self._library.tree.obstacle() or "")
-        reasons = self._outage, self.search_problem, obstacle, *self._problems.values()
+        reasons = self.outage, self.search_problem, obstacle, *self._problems.values()
         problem = next(filter(None, reasons), "")
         if problem and not self._shown:
             log.warning("%s", problem)

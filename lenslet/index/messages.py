@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 from typing import NamedTuple, Protocol
@@ -10,6 +11,8 @@ import orjson
 
 from lenslet.errors import StorageUnavailable
 from lenslet.paths import Path
+
+log = logging.getLogger("lenslet")
 
 _MESSAGE_BYTES = 8192
 
@@ -102,11 +105,14 @@ class Channel:
             return None
         try:
             kind, *fields = orjson.loads(self._receiver.recv(_MESSAGE_BYTES))
+            if fields:
+                fields[0] = Path(fields[0])
+            request: Request = _KINDS[kind](*fields)
         except BlockingIOError:
             return None
-        if fields:
-            fields[0] = Path(fields[0])
-        request: Request = _KINDS[kind](*fields)
+        except (ValueError, KeyError, TypeError):  # of a process of another version
+            log.warning("a message to the index process was not understood")
+            return None
         return request
 
     def close(self) -> None:

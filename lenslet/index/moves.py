@@ -79,9 +79,8 @@ class Moves:
         self._library = library
         self._clock = clock
         self._search = _Search(library)
-        # Since when each move is to be made. After one that failed, a time to come: it rests.
-        self._since: dict[Move, float] = {}
-        self._failed: dict[Move, str] = {}  # why
+        self._since: dict[Move, float] = {}  # since when each move is to be made
+        self._failed: dict[Move, tuple[float, str]] = {}  # until when it rests, and why
         self._asked = float("-inf")  # when all folders were to be looked at
         self.health = FolderHealth()
 
@@ -95,12 +94,13 @@ class Moves:
         decided = {key: decide(found[key], there) for key, there in places.items()}
         moves = [each for each in decided.values() if isinstance(each, Move)]
         self._since = {move: self._since.get(move, now) for move in moves}
-        self._failed = {m: reason for m, reason in self._failed.items() if m in self._since}
-        # While images are unread, any may be the photo; a folder may change until it is looked at.
+        self._failed = {move: self._failed[move] for move in moves if move in self._failed}
+        waiting = [move for move in moves if self._failed.get(move, (now, ""))[0] <= now]
+        # While images are unread, any may be the photo.
         unread = any(each.left for each in records.values())
+        quiet = [m for m in waiting if now - self._since[m] >= PATIENCE_SECONDS and not unread]
+        # A folder may have changed until it is looked at: each must have been since then.
         looked = min(each.looked - each.took for each in records.values())
-        waits = any(since <= now for since in self._since.values())
-        quiet = [m for m in moves if self._since[m] + PATIENCE_SECONDS <= now and not unread]
         look_all = any(self._since[move] >= looked for move in quiet)
         look_all &= now - self._asked > _LOOK_ALL_SECONDS
         self._asked = now if look_all else self._asked
@@ -111,15 +111,14 @@ class Moves:
         problems = []
         for key, orphans_of_one in found.items():
             reason = decided.get(key, "")
-            reason = self._failed.get(reason, "") if isinstance(reason, Move) else reason
+            reason = self._failed.get(reason, (0, ""))[1] if isinstance(reason, Move) else reason
             problems += [Problem(e.kind, e.path, reason or e.reason) for e in orphans_of_one]
         self.health = FolderHealth().plus(sorted(problems))
-        return Step(frozenset(looks), look_all, waits)
+        return Step(frozenset(looks), look_all, waits=bool(waiting))
 
     def _move(self, move: Move) -> set[Path]:
         """Moves one sidecar; returns the folders to look at."""
-        (orphan, place), before = move, self._failed.pop(move, "")
-        self._since[move] = self._clock() + _RETRY_SECONDS
+        orphan, place = move
         self._library.tree.check()
         folder = place.path.parent
         try:
@@ -127,11 +126,15 @@ class Moves:
             moved = orphans.move(orphan, location, place.path.name)
         except LensletError as error:
             self._library.check_storage(error)
-            if not isinstance(error, NotFound):  # as its photo when it has gone
-                self._failed[move] = one_line(error)
-            if self._failed.get(move, "") != before:
-                log.warning("sidecar %s is not moved: %s", orphan.path, one_line(error))
+            reason = "" if isinstance(error, NotFound) else one_line(error)  # it has gone meanwhile
+            if reason and reason != self._failed.get(move, (0, ""))[1]:
+                log.warning("sidecar %s is not moved: %s", orphan.path, reason)
+            self._failed[move] = self._clock() + _RETRY_SECONDS, reason
             return set()
+        self._failed[move] = (
+            self._clock() + _RETRY_SECONDS,
+            "",
+        )  # until it is seen that it has moved
         log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
         return {folder, orphan.path.parent}
 

@@ -101,7 +101,9 @@ class Reader:
                 return Read(wanted)
             facts, data = self._decode(file, stat, slow=wanted.slow, **PREVIEW)
         if facts.error:
-            return Read(wanted, self._read(wanted))
+            found = self._read(wanted)
+            problem = "" if found.error else facts.error  # a preview takes more memory
+            return Read(wanted, found, problem)
         if not stat.etag and tree.stat(path).rev != stat.rev:
             raise Unsettled
         try:

@@ -20,8 +20,8 @@ NEVER = float("inf")
 class Retry(NamedTuple):
     """What could not be read in a folder, and when it is tried again.
 
-    `reasons` by the names of images, "" for the folder. `due` is in seconds of the loop's clock,
-    `wait` is how many seconds lie between the last try and this one.
+    `reasons` by the names of images, "" for the folder. `due` is in seconds of the loop's clock;
+    `wait` is how long it waits for that.
     """
 
     reasons: Mapping[str, str] = {}
@@ -128,10 +128,13 @@ class Memory:
         return {name: record.entry for name, record in names if record}
 
     def has_place(self, path: Path, record: Record | None) -> bool:
-        """False if the folder above is unknown, or not served while this one is."""
+        """False if what is above a folder has changed: it is unknown, or not served."""
         above = self.records.get(path.parent)
-        is_served = bool(above and (above.entry or not path.parent))
-        return not path or (above is not None and (is_served or not (record and record.entry)))
+        if not path or not path.parent:
+            return True
+        if record and record.entry:  # it is served
+            return bool(above and above.entry)
+        return above is not None
 
     def put(self, path: Path, record: Record) -> None:
         """Replaces the record of a folder."""

@@ -39,7 +39,7 @@ class Status:
     With `file`, a file holds it, for processes that no master has forked.
 
     All processes of a host share the monotonic clock, so their times can be compared. Each process
-    counts in a `row` of its own. One that takes the place of another goes on with its counts.
+    counts in a `row`. One that takes the place of another goes on with its counts.
     """
 
     def __init__(self, file: str = "") -> None:

@@ -80,7 +80,10 @@ class Summary:
         self._written: tuple[Any, ...] | None = None  # what the last report was made of
 
     def write(self, known: Known, rebuild: bool, at_once: bool) -> Summarized:
-        """Writes what has changed: the rollup anew, or `at_once` if it is out of date."""
+        """Writes what has changed.
+
+        `rebuild`: the rollup too, in any case; `at_once`: if it is out of date, however little.
+        """
         if rebuild:
             self._rebuild, self._failed = True, None
         done, problems = Summarized(), []
@@ -90,6 +93,9 @@ class Summary:
                 part(known, done)
             except LensletError as error:
                 problems.append(one_line(error))
+            except Exception as error:  # the outermost frame: the next summary may end well
+                log.exception("a summary failed")
+                problems.append(f"an error in Lenslet: {type(error).__name__}")
         done.problem = "; ".join(dict.fromkeys(problems))
         return done
 

@@ -74,13 +74,13 @@ class Upkeep:
 
     def _do(self, message: Scan | Summarize, known: Known) -> Scanned | Summarized:
         """Runs on another thread."""
-        try:
-            if isinstance(message, Scan):
-                return find_due(self._library, known.records, self._work.clock, message.full)
+        if isinstance(message, Summarize):
             return self._summary.write(known, *message)
-        except Exception:  # the outermost frame: the next scan or summary may end well
-            log.exception("a scan or a summary failed")
-            return Scanned() if isinstance(message, Scan) else Summarized()
+        try:
+            return find_due(self._library, known.records, self._work.clock, message.full)
+        except Exception as error:  # the outermost frame: the next scan may end well
+            log.exception("a scan failed")
+            return Scanned(outage=f"an error in Lenslet: {type(error).__name__}")
 
     def scanned(self, scanned: Scanned) -> None:
         """Has the folders looked at that a scan found."""

@@ -77,7 +77,7 @@ class Walk:
         changed: Callable[[], None],
     ) -> None:
         self.memory = Memory()
-        self.hurries = False  # nothing else gives way to: folders do not rest
+        self.hurries = False  # as for `lenslet index`: folders do not rest
         self._work = work
         self._host = host
         self._look = look
@@ -170,7 +170,9 @@ class Walk:
     def _remember(self, task: Task, record: Record | None) -> bool:
         """Replaces a folder's record, and has its parent and its subfolders looked at if due.
 
-        False if the folder is gone, or has no place: then the one above it is looked at.
+        A parent shows of each subfolder what the last look at that has found (`Record.entry`): who
+        finds something else has the parent looked at. A parent that does not list a subfolder is
+        right: that is looked at. False if the folder is gone, or what is above it has changed.
         """
         path, before = task.path, task.before
         if not self.memory.has_place(path, record):  # what is above has changed meanwhile
@@ -179,7 +181,7 @@ class Walk:
         if record is None:
             self.memory.forget(path)
             if path.name in self.memory.get(path.parent).children:
-                self.want(Look(path.parent), PATIENTLY)  # a ghost mount is listed and is not there
+                self.want(Look(path.parent), PATIENTLY)  # it is listed: a mount that is dead
             self._changed()
             return False
         self.memory.put(path, record)
@@ -189,7 +191,8 @@ class Walk:
             if deep or not child.is_known:
                 self.want(Look(path.child(name), anew=task.anew and deep, deep=deep))
             elif child.entry != entry and "" not in record.retry.reasons:
-                self.want(Look(path), SOON)  # it was looked at meanwhile
+                # It was looked at meanwhile; or it is gone from the list, and does not know it.
+                self.want(Look(path) if entry else Look(path.child(name)), SOON)
         if path and before.entry != record.entry:
             self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
         if before.shown != record.shown:

@@ -25,7 +25,7 @@ _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
 _HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
-_MOST_PAGES = 4_000  # bytes may end pages too, so at most half of them are ended by their items
+_MOST_PAGES = 4_000  # of one folder
 _START, _END = b'{"v":1,"path":', b"}\n"
 
 

@@ -254,8 +254,8 @@ def find(tree: Tree, item: Path, photo: Photo) -> Found:
 def examine(item: Path, copies: Iterable[File], photo: Photo) -> Found:
     """Sorts the files that may be the sidecar of `item`.
 
-    Those with the image's hash, or with none, come before those with another one, which are only
-    shown if they agree. In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
+    One with the image's hash, or with none, comes before one with another hash (see `Photo.shows`).
+    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
     """
     found, shown, broken = Found(), list[Sidecar](), list[tuple[File, str]]()
     for copy in copies:

@@ -157,9 +157,10 @@ def _index(options: argparse.Namespace) -> int:
         runner.join()
     if not ended.is_set():  # the error is printed
         return 1
-    if loop.search_problem:
-        print(f"search: {loop.search_problem}")
-    return _summary(loop.report(), progress)
+    for what, problem in (("storage", loop.outage), ("search", loop.search_problem)):
+        if problem:
+            print(f"{what}: {problem}")
+    return _summary(loop.report(), progress) or int(bool(loop.outage))
 
 
 def _summary(found: dict[str, Any], progress: Progress) -> int:
@@ -190,6 +191,8 @@ def _check(options: argparse.Namespace) -> int:
     while paths:
         path = paths.pop()
         outcome = folders.look(Task(path, Record()))
+        if outcome.outage:
+            raise errors.StorageUnavailable(outcome.outage)
         if not (record := outcome.record):
             continue
         paths += map(path.child, record.children)

@@ -42,8 +42,8 @@ from lenslet.web.app import WSGIApp
 
 log = logging.getLogger("lenslet")
 
-# How long a request process uses what it read of a bucket, while nothing changes that it knows of:
-# if its host alone indexes (times the request processes), and if other hosts do.
+# How long a request process uses what it read of a bucket, while it knows of no change. The first,
+# for each request process, if this host alone indexes; the second if others do too.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
 _CONNECTIONS = 400  # of a process, which may usually open 1,024 files

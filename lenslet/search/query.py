@@ -143,7 +143,7 @@ def _lines_with(
 ) -> Iterator[tuple[int, bytes]]:
     """Yields the lines of a range that contain all that is wanted, and where each starts.
 
-    If one of it next occurs in a later line, no line before that contains all.
+    Where one of them next occurs in a later line, the search goes on from there.
     """
     while start < end:
         for number, each in enumerate(wanted):

@@ -36,9 +36,9 @@ _MOST_FOLDERS = 5000  # in the delta: looking through more takes too long
 def is_due(size: int, days: float, written: int, folders: int) -> bool:
     """True if a rollup of `size` bytes, `days` old, should be written anew.
 
-    That is when as many bytes were `written` since, so that at most half of all that is written is
-    the rollup. Each day they count twice as much, so none stays old for ever. `folders` is how
-    many the delta names; if there are many, each query takes longer.
+    That is when as many bytes were `written` since, into deltas and manifests. Each day they count
+    twice as much, so none stays old for ever. `folders` is how many the delta names; if there are
+    many, each query takes longer.
     """
     weight = 2 ** (min(max(days, 0.0), _MOST_DAYS) / _DOUBLE_DAYS)
     due = written * weight >= size - _SMALL_BYTES or folders > _MOST_FOLDERS

@@ -33,8 +33,8 @@ class Waiters:
         pause, most = _PAUSES_S3 if self._is_shared and not in_cache else _PAUSES
         until = time.monotonic() + seconds
         try:
-            while time.monotonic() + pause < until:
-                time.sleep(pause)
+            while (left := until - time.monotonic()) > 0:
+                time.sleep(min(pause, left))
                 with contextlib.suppress(NotFound):
                     return look()
                 pause = min(1.2 * pause, most)
