@@ -81,8 +81,9 @@ class Images:
     """The images that wait to be read. Safe for threads."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._lines = Line[Key](), Line[Key]()  # by `slow`
+        self._lock = threading.Lock()
+        self._lines = Line[Key](), Line[Key]()  # by `slow`, as what follows
+        self._filled = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wanted: dict[Key, Wanted] = {}
         self._reading = 0
         self.is_closed = False
@@ -90,26 +91,26 @@ class Images:
     def put(self, wanted: Wanted, urgency: Urgency = Urgency.CLIENT) -> None:
         """Adds an image, or makes one that waits already more urgent."""
         key = wanted.path, wanted.preview, wanted.slow
-        with self._changed:
+        with self._lock:
             if before := self._wanted.get(key):
                 waits, anew = before.waits or wanted.waits, before.anew or wanted.anew
                 wanted = wanted._replace(waits=waits, anew=anew)
             self._wanted[key] = wanted
             self._lines[wanted.slow].put(key, urgency)
-            self._changed.notify_all()
+            self._filled[wanted.slow].notify()
 
     def hurry(self, paths: Iterable[Path]) -> None:
         """Makes images more urgent that still wait: a client looks at their folder now."""
-        with self._changed:
+        with self._lock:
             for slow, path in itertools.product((False, True), paths):
                 if (path, False, slow) in self._wanted:
                     self._lines[slow].put((path, False, slow), Urgency.FOLDER)
 
     def take(self, wait: float = 0.0, *, slow: bool = False) -> Wanted | None:
         """Returns the next image, if one comes within `wait` seconds; the caller calls `done`."""
-        with self._changed:
+        with self._lock:
             line = self._lines[slow]
-            self._changed.wait_for(lambda: self.is_closed or line, wait)
+            self._filled[slow].wait_for(lambda: self.is_closed or line, wait)
             key = None if self.is_closed else line.take()
             wanted = self._wanted.pop(key, None) if key else None
             self._reading += wanted is not None
@@ -117,14 +118,15 @@ class Images:
 
     def done(self) -> None:
         """Says that an image was read, or could not be."""
-        with self._changed:
+        with self._lock:
             self._reading -= 1
 
     def close(self) -> None:
         """Ends all waits."""
-        with self._changed:
+        with self._lock:
             self.is_closed = True
-            self._changed.notify_all()
+            for filled in self._filled:
+                filled.notify_all()
 
     def __len__(self) -> int:
         """How many wait or are being read."""

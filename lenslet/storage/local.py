@@ -11,7 +11,7 @@ from typing import BinaryIO
 from lenslet import errors
 from lenslet.bounds import DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, Foreign, LensletError, NotFound, NotRegular
-from lenslet.paths import ROOT, Path, escaped, usable
+from lenslet.paths import ROOT, THUMBNAIL, Path, escaped, usable
 from lenslet.storage import files, tree
 from lenslet.storage.tree import HEAD_BYTES, Change, Data, Document, Listing, Read, Stat, Tree
 
@@ -186,7 +186,8 @@ class LocalTree(Tree):
     ) -> None:
         pieces = (data,) if isinstance(data, bytes) else data()
         with self._folder(path.parent, make=self.private) as fd, _domain_errors(path, writing=True):
-            if not path.parent:
+            # A thumbnail at the root: its image shows that the root is there.
+            if not path.parent and not (image and files.stat_in(fd, path.name[: -len(THUMBNAIL)])):
                 self._check_top(fd)
             old, mtime_ns = _refuse_foreign(fd, path), image.mtime_ns if image else None
             files.replace(fd, path.name, pieces, old, mtime_ns=mtime_ns)
