@@ -77,6 +77,16 @@ def test_imports_point_down() -> None:
     assert upwards == set()
 
 
+def is_outer(name: str) -> bool:
+    return layer(name) in (*OUTER, "cluster") or name.startswith("storage.s3")
+
+
+def test_nothing_in_the_core_imports_what_hangs_on_it() -> None:
+    """Not even inside a function; `run` puts the parts together."""
+    core = {name for name in modules() if not is_outer(name) and layer(name) != "run"} - {""}
+    assert {(name, each) for name in core for each in ours(name) if is_outer(each)} == set()
+
+
 def test_no_module_imports_itself_through_others() -> None:
     """An `__init__` may import the modules of its folder."""
     left = {

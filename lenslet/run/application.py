@@ -1,15 +1,17 @@
-"""The service with all its parts. One that is left out is a line less here, and a package less."""
+"""The service with all its parts. Who leaves one out deletes its package, and its lines here."""
 
-from lenslet import archive, gallery, guests
+import lenslet.archive
+import lenslet.gallery
+import lenslet.guests
 from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
 from lenslet.web.app import WSGIApp, create_app
 
 PARTS = (
-    archive.PART,
-    gallery.PART,
-    guests.PART,
+    lenslet.archive.PART,
+    lenslet.gallery.PART,
+    lenslet.guests.PART,
 )
 
 
