@@ -29,7 +29,7 @@ from conftest import (
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.slow
-PAGE = ROOT / "lenslet" / "page"
+PAGE = ROOT / "lenslet/gallery/files"
 AXE = (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 HOSTILE = ["<img src=x onerror=alert(1)>.jpg", "'\"><script>alert(1)<script>.jpg", "a&amp;b#?%41.jpg"]  # fmt: skip
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}

@@ -199,6 +199,8 @@ class Folders:
                 self._write(contents, plan, is_first=not before.is_known)
             except Denied as error:  # its subfolders are indexed all the same
                 return self._failed(task, error, plan.children)
+        if "" in before.retry.reasons:
+            log.info("this is over: folder %s can be indexed", task.path or "/")
         reasons, now = left.reasons, self._clock()
         problems = [Problem("unreadableFiles", task.path.child(n), r) for n, r in reasons.items()]
         record = Record(

@@ -29,6 +29,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
+_SHOWN_SECONDS = 5.0  # how long health says that an image or preview could not be made
 # With `once`: the longest wait for a file that is still being written, and for moving sidecars.
 _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
 
@@ -61,8 +62,8 @@ class Loop:
         self._walk = Walk(self.work, host, look, self._threads, self._summarize_soon)
         self._upkeep = Upkeep(library, self.work, self._walk)
         self._reader = Reader(library, clock)
-        # What is wrong: why storage cannot be used, and why the last image or preview was not made.
-        self.outage, self._problems = "", {IMAGES: "", PREVIEWS: ""}
+        # What is wrong: why storage cannot be used; why no image or preview could be made, and when.
+        self.outage, self._problems = "", dict.fromkeys((IMAGES, PREVIEWS), ("", 0.0))
         self._shown, self._writes = "", 0  # what was reported last
         self._progressed = time.monotonic()
         self._closing = threading.Event()
@@ -128,7 +129,8 @@ class Loop:
     def _read(self, read: Read) -> None:
         """Counts an image that was read, and has its folder looked at."""
         self.outage = read.outage or self.outage
-        self._problems[PREVIEWS if read.wanted.preview else IMAGES] = read.hindrance
+        kind = PREVIEWS if read.wanted.preview else IMAGES
+        self._problems[kind] = read.hindrance, self.work.clock()
         if read.again is None:
             self._progressed = time.monotonic()
             if read.facts or (read.problem and not read.wanted.preview):
@@ -237,10 +239,12 @@ class Loop:
         if self._writes != writes:
             self._status.changed()
             self._writes = writes
-        for source, reason in self._problems.items():
-            self._status.set_problem(source, self.outage or reason)
         obstacle = str(self._library.tree.obstacle() or "")
-        reasons = self.outage, self.search_problem, obstacle, *self._problems.values()
+        reasons = [self.outage, self.search_problem, obstacle]
+        for kind, (reason, at) in self._problems.items():
+            reason *= self.work.clock() - at < _SHOWN_SECONDS
+            reasons.append(reason)
+            self._status.set_problem(kind, self.outage or reason)
         problem = next(filter(None, reasons), "")
         if problem and not self._shown:
             log.warning("%s", problem)
