@@ -20,7 +20,7 @@ from lenslet import paths
 from lenslet.cluster.host import BucketHost
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
-from lenslet.index.messages import Look, NoSender, Rebuild, Render, Request, Sender
+from lenslet.index.messages import Look, Rebuild, Render, Request, Sender, unreachable
 from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.s3_client import Client
 
@@ -122,7 +122,7 @@ class SharedQueue:
 
         `sent` is called when another host may change something soon.
         """
-        self._own = own or NoSender()
+        self._own = own
         self._sent = sent
         self._client = client
         self._normal = settings.jobs_queue_url
@@ -135,6 +135,8 @@ class SharedQueue:
     def send(self, request: Request) -> None:
         """Sends a request. While the queue takes none it fails at once, and `problem` says why."""
         if isinstance(request, Render) and request.preview:
+            if not self._own:
+                raise unreachable(request)
             return self._own.send(request)
         if not self.problem and self._post(request):
             return None

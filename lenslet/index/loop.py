@@ -62,7 +62,7 @@ class Loop:
         self._walk = Walk(self.work, host, look, self._threads, self._summarize_soon)
         self._upkeep = Upkeep(library, self.work, self._walk)
         self._reader = Reader(library, clock)
-        # What is wrong: why storage cannot be used; why no image or preview could be made, and when.
+        # Why storage cannot be used; why an image or preview could not be made, and when that was.
         self.outage, self._problems = "", dict.fromkeys((IMAGES, PREVIEWS), ("", 0.0))
         self._shown, self._writes = "", 0  # what was reported last
         self._progressed = time.monotonic()

@@ -57,15 +57,6 @@ class Sender(Protocol):
         """Sends a request; `StorageUnavailable` if it cannot be taken: the client tries again."""
 
 
-class NoSender:
-    """For a process that can reach neither an index process nor a queue."""
-
-    problem = ""
-
-    def send(self, request: Request) -> None:
-        raise unreachable(request)
-
-
 def unreachable(request: Request) -> StorageUnavailable:
     """Returns the error of a request that no index process takes."""
     if isinstance(request, Render) and request.preview:

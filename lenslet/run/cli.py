@@ -16,7 +16,7 @@ from lenslet.index.compare import Plan
 from lenslet.index.folders import Folders, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Record
-from lenslet.index.status import Status
+from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Status
 from lenslet.library import health
 from lenslet.library.health import Problem
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
@@ -33,7 +33,7 @@ _NOT_INDEXED = dict.fromkeys(
     ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
     "a running service or 'lenslet index' makes them",
 )
-_SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.2, 5.0
+_SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.5, 5.0
 _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 
 
@@ -108,55 +108,34 @@ def _work(options: argparse.Namespace) -> int:
 # lenslet index
 
 
-class Progress:
-    """Shows how far indexing is: a line that changes on a terminal, a line every 5 s elsewhere."""
+class Progress(Status):
+    """Shows each second how far indexing is, or every 5 seconds where it is no terminal."""
 
     def __init__(self) -> None:
-        self.done = 0
+        super().__init__()
         self._began = self._shown = time.monotonic()
         self._end = "\x1b[K\r" if sys.stderr.isatty() else "\n"
         self._seconds = _SHOW_SECONDS if sys.stderr.isatty() else _SHOW_SECONDS_PLAIN
 
-    def count(self, path: Path, error: str | None) -> None:
-        self.done += 1
-
     def __str__(self) -> str:
+        done = self.total(IMAGES_READ) + self.total(IMAGES_FAILED)
         seconds = time.monotonic() - self._began
-        return f"{self.done} read in {seconds:.1f} s ({self.done / max(seconds, 0.001):.0f}/s)"
+        return f"{done} read in {seconds:.1f} s ({done / max(seconds, 0.001):.0f}/s)"
 
-    def show(self, left: int) -> None:
+    def beat(self, backlog: int) -> None:
+        super().beat(backlog)
         if time.monotonic() - self._shown > self._seconds:
             self._shown = time.monotonic()
-            text = f"{self}, {left} to do" if self.done else "looking for new images"
-            print(text, end=self._end, file=sys.stderr, flush=True)
+            print(f"{self}, {backlog} to do", end=self._end, file=sys.stderr, flush=True)
 
 
 def _index(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    settings = run.load_settings(options.env_file)
-    progress, stop = Progress(), threading.Event()
-    library = run.open_library(settings, patient=True)
+    library = run.open_library(run.load_settings(options.env_file), patient=True)
     library.tree.check()
-    status = Status()
-    loop = Loop(library, status, listener=progress.count)
-    ended = threading.Event()
-
-    def run_loop() -> None:
-        loop.run(stop, once=True)
-        ended.set()
-
-    runner = threading.Thread(target=run_loop)
-    runner.start()
-    try:
-        while runner.is_alive():
-            runner.join(_SHOW_SECONDS)
-            progress.show(status.heartbeat().backlog)
-    finally:
-        stop.set()
-        loop.wake()
-        runner.join()
-    if not ended.is_set():  # the error is printed
-        return 1
+    progress = Progress()
+    loop = Loop(library, progress)
+    loop.run(threading.Event(), once=True)
     for what, problem in (("storage", loop.outage), ("search", loop.search_problem)):
         if problem:
             print(f"{what}: {problem}")
