@@ -158,7 +158,9 @@ def compare(
             item = same
         else:
             item = _item(old.path, name, stat, same, read, bound)
-            item["addedAt"] = (was or {}).get("addedAt") or _added(stat)
+            # Since its inode was changed last, or the object written.
+            came = times.of_ns(stat.ctime_ns or stat.mtime_ns)
+            item["addedAt"] = (was or {}).get("addedAt") or came
             item.update(_meta_keys(was, rev, metas.get(name)))
         items.append(item)
         _judge(plan, item, snapshot, rules, anew=anew and name not in facts)
@@ -206,11 +208,6 @@ def _item(
     if stat.etag:
         item["modifiedAt"] = times.of_ns(stat.mtime_ns)
     return item
-
-
-def _added(stat: Stat) -> str:
-    """When a new file came to its place: when its inode was changed last, or the object written."""
-    return times.of_ns(stat.ctime_ns or stat.mtime_ns)
 
 
 def known_facts(same: Item, read: Facts | None) -> Item:

@@ -102,11 +102,7 @@ class Contents(NamedTuple):
 
     @classmethod
     def of(cls, library: Library, path: Path) -> Contents:
-        """Lists a folder.
-
-        Raises `NotFound`, `Ignored`, `Denied`, `BrokenPointer`, `PointerLoop` and
-        `StorageUnavailable`.
-        """
+        """Lists a folder; raises what the locator and its trees do."""
         here = library.locator.beneath(path)
         listing, stamp = _list(here.tree, here.folder)
         marks = {*FOLDER_FILES} & {*listing.files, *listing.folders, *listing.others}

@@ -87,11 +87,6 @@ class Record:
         """What search and health show of the folder."""
         return self.generation, self.health, self.orphans, self.left
 
-    def is_elsewhere(self, before: Record) -> bool:
-        """True if the images of the folder are in another place than before."""
-        was, now = before.location, self.location
-        return bool(was and now and was.target != now.target)
-
 
 Records = Mapping[Path, Record]
 

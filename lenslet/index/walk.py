@@ -160,11 +160,8 @@ class Walk:
             again = Look(path, anew=task.anew, deep=task.deep)
         if outcome.again is not None:
             self.want(again, outcome.again)
-        self._end(path, flight)
-
-    def _end(self, path: Path, flight: Flight) -> None:
-        if not (flight.due or flight.looking or flight.reading):
-            self._flights.pop(path, None)
+        if not (flight.due or flight.reading):
+            del self._flights[path]
             self._host.ended(path)
 
     def _remember(self, task: Task, record: Record | None) -> bool:
@@ -185,7 +182,8 @@ class Walk:
             self._changed()
             return False
         self.memory.put(path, record)
-        deep = task.deep or record.is_elsewhere(before)
+        was, now = before.location, record.location
+        deep = task.deep or bool(was and now and was.target != now.target)  # a pointer
         for name, entry in record.children.items():
             child = self.memory.records.setdefault(path.child(name), Record(entry=entry))
             if deep or not child.is_known:
