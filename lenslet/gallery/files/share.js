@@ -3,12 +3,9 @@
 import { here, nameOf, parent } from "./address.js";
 import { read, send } from "./api.js";
 import { terms } from "./caption.js";
-import { dialog, h, put, svg, textButton, toast } from "./dom.js";
+import { dialog, h, put, textButton, toast } from "./dom.js";
 import { tagAll } from "./edits.js";
-import { qr } from "./qr.js";
 import { T } from "./strings.js";
-
-const QUIET = 4; // modules around a code
 
 // Asks what guests may see of what is shown, or of a selection: that is shared as a search for a tag of its own.
 export function share(selected = []) {
@@ -49,14 +46,7 @@ function result(address) {
 		await navigator.clipboard?.writeText(address);
 		toast(T.copied);
 	};
-	return [h("p", T.onlyHere), field, navigator.clipboard ? textButton(T.copy, copy) : "", code(address)];
-}
-
-function code(text) {
-	const rows = qr(text);
-	const size = rows.length + 2 * QUIET;
-	const dots = rows.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x + QUIET} ${y + QUIET}h1v1h-1z` : "")));
-	return put(svg("svg", { viewBox: `0 0 ${size} ${size}`, class: "code", role: "img", "aria-label": T.code }), svg("path", { d: dots.join("") }));
+	return [h("p", T.onlyHere), field, navigator.clipboard ? textButton(T.copy, copy) : ""];
 }
 
 // Lists the links. Where there can be none, `form` is not shown.

@@ -58,7 +58,6 @@ export const T = {
 	links: "Links",
 	copy: "Copy",
 	copied: "Copied",
-	code: "QR code of the link",
 	linkOf: ({ path, q, ends, ...link }) => {
 		const shown = { download: "files", words: "tags and notes", position: "places", preview: "preview" };
 		const day = (moment) => new Date(moment).toLocaleDateString();
