@@ -69,7 +69,7 @@ class PreconditionFailed(LensletError):
 
 
 class TooLarge(LensletError):
-    """A request body over its limit."""
+    """A request body, or a folder's list of subfolders, over its limit."""
 
 
 class Invalid(LensletError):

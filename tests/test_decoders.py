@@ -192,3 +192,13 @@ def test_a_large_image_is_read_after_the_others_and_loses_nothing(indexed, root)
     assert [name for name, _ in gallery.told][-1] == "a.png"
     assert all(item["hasThumb"] for item in gallery.items().values())
     assert gallery.items()["a.png"]["w"] == 9000
+
+
+def test_many_cores_and_little_memory_read_ordinary_photos_as_ordinary(make, tmp_path) -> None:
+    """As in a container of 2 GB on a machine with 16 processors."""
+    decoders = make(count=16, memory=512 * MB)
+    for name, kind in (("x.jpg", "JPEG"), ("x.png", "PNG")):
+        image = encode(draw(4000, 3000) if kind == "JPEG" else draw(1700, 1200), kind)
+        with put(tmp_path / name, image).open("rb") as file:
+            facts, thumbnail = decoders.read(file.fileno(), slow=False, **HOW)
+        assert facts.error is None and thumbnail

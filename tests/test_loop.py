@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import pathlib
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +19,7 @@ from lenslet.index.folders import Outcome
 from lenslet.index.messages import Look, Render
 from lenslet.index.scan import Scan
 from lenslet.paths import Path
+from lenslet.run.worker import Mailbox
 
 Make = Callable[..., Gallery]
 
@@ -184,3 +187,18 @@ def test_a_message_that_is_not_understood_is_left_out(gallery: Gallery) -> None:
         assert gallery.channel.receive(1) is None
     gallery.channel.send(Look(Path("a")))
     assert gallery.channel.receive(1) == Look(Path("a"))
+
+
+def test_a_worker_that_is_busy_for_a_moment_takes_all_that_a_page_asks_for(
+    tmp_path: pathlib.Path,
+) -> None:
+    """The kernel keeps eleven datagrams of a socket with a name."""
+    address = str(tmp_path / "jobs")
+    with contextlib.closing(Mailbox(address, receives=True)) as here:
+        sender = threading.Thread(
+            target=lambda: [Mailbox(address).send(Render(Path(f"{n}.jpg"))) for n in range(60)]
+        )
+        sender.start()
+        time.sleep(0.3)
+        assert [here.receive(5) for _ in range(60)] == [Render(Path(f"{n}.jpg")) for n in range(60)]
+        sender.join()

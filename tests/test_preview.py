@@ -152,7 +152,7 @@ def test_a_preview_that_takes_too_much_memory_answers_503_and_why(make_gallery, 
     gallery.index()
     gallery.app.get("/thumb?path=a.jpg", status=200)
     gallery.app.get("/preview?path=a.jpg", status="*")
-    gallery.settle()
+    gallery.settle(3)
     answer = gallery.app.get("/preview?path=a.jpg", status=503)
     assert "INDEX_MEMORY" in answer.json["description"]
 

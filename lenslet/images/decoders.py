@@ -26,6 +26,7 @@ from lenslet.errors import Overloaded, StorageUnavailable
 from lenslet.images import Facts
 
 _SLOW_SHARE = 0.75  # of the memory is for a slow image, the rest for all others together
+_LEAST_BYTES = 60 << 20  # for each other image: a PNG of 2 megapixels
 _ORDINARY_TIME = 1 / 8  # of the seconds of processor time that a slow image may take
 _DETAILS_SECONDS = 0.5
 _TURN_SECONDS = 1.5  # after which an image gives way to what somebody waits for
@@ -56,16 +57,18 @@ class Stopped(Exception):
 
 
 class Decoders:
-    """Processes that read images: at most `count`, and one more for a slow image.
+    """Processes that read images: at most `count`, fewer if they had too little memory each.
 
-    All together may take `memory` bytes, and each image `seconds` of processor time.
-    `somebody_waits` says whether others wait for an image to give way.
+    One more is for a slow image. All together may take `memory` bytes, and each image `seconds` of
+    processor time. `somebody_waits` says whether others wait for an image to give way.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
+        most = int(memory * (1 - _SLOW_SHARE))
+        count = max(1, min(count, most // _LEAST_BYTES))
         self._count, self._seconds, self._limit = count, seconds, f"INDEX_MEMORY={memory}"
         # By whether the image is slow.
-        self._memory = int(memory * (1 - _SLOW_SHARE) / count), int(memory * _SLOW_SHARE)
+        self._memory = most // count, int(memory * _SLOW_SHARE)
         self._places = threading.Semaphore(count), threading.Semaphore(1)
         self._idle: list[_Decoder] = []
         self._is_closed = False

@@ -208,7 +208,7 @@ class Folders:
             entry=_entry(contents.location, plan.manifest),
             children=plan.children,
             health=FolderHealth.of(plan.manifest, [*plan.problems, *problems]),
-            retry=before.retry.after(now, reasons, changed=plan.changed),
+            retry=before.retry.after(began, reasons, changed=plan.changed),
             orphans=plan.orphans,
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),

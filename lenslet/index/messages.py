@@ -70,7 +70,7 @@ def post(sender: socket.socket, request: Request) -> None:
     """Sends a request as one datagram."""
     try:
         sender.send(orjson.dumps([type(request).__name__, *request]))
-    except (BlockingIOError, ConnectionError) as error:
+    except (BlockingIOError, TimeoutError, ConnectionError) as error:
         raise StorageUnavailable("The index process has too much to do right now.") from error
 
 

@@ -23,6 +23,9 @@ from lenslet.storage import cache_folder
 log = logging.getLogger("lenslet")
 
 
+_SEND_SECONDS = 0.5  # the kernel keeps some ten messages until they are received
+
+
 class Mailbox(Channel):
     """Requests for a worker."""
 
@@ -36,11 +39,15 @@ class Mailbox(Channel):
 
     def send(self, request: Request) -> None:
         with _datagrams() as sender:
+            sender.settimeout(_SEND_SECONDS)
             try:
                 sender.connect(self._address)
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise unreachable(request) from error
             post(sender, request)
+
+    def close(self) -> None:
+        self._receiver.close()
 
 
 def _datagrams() -> socket.socket:

@@ -91,7 +91,8 @@ class Picture(Resource):
         if made is None:
             if problem := self.service.status.problem(PREVIEWS if self.is_preview else IMAGES):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
-            self.service.tree.check_write(Path(image.path + THUMBNAIL))
+            if not self.is_preview:
+                self.service.tree.check_write(Path(image.path + THUMBNAIL))
         return made
 
     def _current(self, image: Image) -> Image:
