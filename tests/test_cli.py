@@ -147,10 +147,11 @@ def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tm
 
 
 def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
-    for name in ("a/one.jpg", "a/two.jpg", "b/three.jpg"):
+    for name in ("a/one.jpg", "a/two.jpg", "b/three.jpg", "private/x.jpg", "private/.nomedia"):
         old(put(root / name))
     assert lenslet(tmp_path, "index", root).returncode == 0
     clean = lenslet(tmp_path, "check", root)
+    assert "private" not in (root / "_index.json").read_text()
     nothing = "3 images in 3 folders\nnothing is missing, stale, orphaned or broken\n"
     assert (clean.returncode, clean.stdout) == (0, nothing)
     (root / "a/one.jpg").unlink()
@@ -169,14 +170,14 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
         ("brokenPointers", "p"),
         ("orphanSidecars", "b/gone.jpg.json"),
         ("missingManifest", "c"),
-        ("staleManifest", "/"), ("staleManifest", "a"), ("staleManifest", "b"),
+        ("staleManifest", "a"), ("staleManifest", "b"),
         ("missingThumbnail", "b/three.jpg"), ("missingThumbnail", "c/new.jpg"),
         ("staleThumbnail", "a/two.jpg"),
     ]  # fmt: skip
     assert [line.split(" (")[0].split() for line in lines[:9]] == [
         ["3", "images", "in", "5", "folders"],
         ["1", "brokenPointers"], ["1", "orphanSidecars"], ["1", "missingManifest"],
-        ["3", "staleManifest"], ["2", "missingThumbnail"], ["1", "staleThumbnail"],
+        ["2", "staleManifest"], ["2", "missingThumbnail"], ["1", "staleThumbnail"],
         ["1", "orphanThumbnails"], ["1", "foreignJson"],
     ]  # fmt: skip
     assert tree(root) == before

@@ -11,6 +11,8 @@ import pytest
 from conftest import BROKEN_JPEG, Gallery, jpeg, put, tree
 from webtest import TestApp
 
+from lenslet.index.scan import Scan
+
 Make = Callable[..., Gallery]
 everywhere = pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
 
@@ -268,3 +270,16 @@ def test_a_folder_below_a_pointer_is_described_with_its_target(
     assert said(gallery, "sea/deep") == {"title": "Deep", "cover": "sea/deep/c.jpg"}
     assert said(gallery, "far/deep") == {"title": "Far"}
     assert (root / f"sea/deep/{FILE}").exists() and (tmp_path / f"far/deep/{FILE}").exists()
+
+
+def test_a_restart_writes_no_manifest_and_shows_no_ignored_folder(indexed, root) -> None:
+    put(root / "a/x.jpg")
+    put(root / "private/y.jpg")
+    put(root / "private/.nomedia", b"")
+    gallery = indexed()
+    before = gallery.folder()
+    assert [each["name"] for each in before["dirs"]] == ["a"]
+    gallery.restart()
+    gallery.loop.work.later(Scan(full=True), 0.0)
+    while gallery.step():
+        assert gallery.folder() == before

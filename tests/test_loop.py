@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import json
 import pathlib
 import queue
 import shutil
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Gallery, jpeg, put
+from conftest import Gallery, jpeg, put, wait_for
 
 from lenslet.index.folders import Outcome
 from lenslet.index.messages import Look, Render
@@ -22,6 +23,7 @@ from lenslet.paths import Path
 from lenslet.run.worker import Mailbox
 
 Make = Callable[..., Gallery]
+SMALL = jpeg(8, 6)
 
 
 def handle_all(gallery: Gallery) -> None:
@@ -202,3 +204,91 @@ def test_a_worker_that_is_busy_for_a_moment_takes_all_that_a_page_asks_for(
         time.sleep(0.3)
         assert [here.receive(5) for _ in range(60)] == [Render(Path(f"{n}.jpg")) for n in range(60)]
         sender.join()
+
+
+def held(gallery: Gallery, path: str) -> Callable[[], object]:
+    """A look that the loop has asked for, and that has not been done."""
+    gallery.settle(60)
+    gallery.loop.send(Look(Path(path), anew=True))
+    handle_all(gallery)
+    (task,) = tasks(gallery)
+    return task
+
+
+def test_an_ignored_folder_is_not_shown_whatever_look_ends_first(
+    gallery: Gallery, root: pathlib.Path
+) -> None:
+    gallery.index()
+    put(root / "a/private/y.jpg")
+    put(root / "a/private/.nomedia", b"")
+    child, parent = held(gallery, "a/private"), held(gallery, "a")
+    found = child()
+    gallery.loop.work.inbox.put(parent())
+    gallery.loop.work.inbox.put(found)
+    gallery.settle()
+    assert gallery.folder("a")["dirs"] == []
+
+
+def test_what_is_below_a_pointer_that_breaks_meanwhile_is_not_found(
+    gallery: Gallery, root: pathlib.Path
+) -> None:
+    put(root / "a/s/t/deep.jpg")
+    gallery.index()
+    assert gallery.found("deep")
+    put(root / "a/s/t/other.jpg")
+    below = held(gallery, "a/s/t")()
+    target = {"type": "local", "path": "nowhere"}
+    put(
+        root / "a/.lenslet.folder.json",
+        json.dumps({"version": 1, "kind": "pointer", "target": target}).encode(),
+    )
+    wait_for(lambda: not gallery.ask("a") and "deep.jpg" not in gallery.found("deep"))
+    gallery.loop.send(Look(Path("a/s")))
+    gallery.settle(3)
+    gallery.loop.work.inbox.put(below)
+    gallery.settle(60)
+    assert gallery.found("deep") == []
+
+
+def test_a_folder_that_cannot_be_removed_from_state_dir_is_left_in_peace(
+    make_gallery: Make, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    put(root / "x.jpg")
+    put(root / "old/y.jpg")
+    gallery = make_gallery(STATE_DIR=str(tmp_path / "state"))
+    gallery.index()
+    put(tmp_path / "state/old/readme.txt", b"mine")
+    shutil.rmtree(root / "old")
+    gallery.index()
+    gallery.settle(30)
+    looks = []
+    for _ in range(240):
+        gallery.clock.now += 0.25
+        handle_all(gallery)
+        looks += looked_at(gallery)
+    assert looks == []
+    assert (tmp_path / "state/old/readme.txt").exists()
+
+
+def test_reading_stale_images_again_costs_few_looks_and_new_ones_come_first(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    for folder in range(8):
+        for number in range(300):
+            put(root / f"d{folder}/{number}.jpg", SMALL)
+    make_gallery().index()
+    gallery = make_gallery(THUMB_QUALITY="50", WORKER_THREADS="1")
+    looks, read = 0, list[str]()
+    gallery.loop.send(Look(Path(""), deep=True))
+    while len(read) < 2300:
+        handle_all(gallery)
+        looks += len(looked_at(gallery))
+        if len(read) == 500:
+            put(root / "new/z.jpg", SMALL)
+            gallery.loop.send(Look(Path("")))
+        if found := gallery.loop.read_next():
+            read.append(found.wanted.path)
+            gallery.loop.work.inbox.put(found)
+        gallery.clock.now += 0.02
+    assert looks < 400
+    assert "new/z.jpg" in read[500:560]

@@ -118,11 +118,12 @@ class SharedQueue:
         own: Sender | None = None,
         sent: Callable[[], None] = lambda: None,
     ) -> None:
-        """`own` takes previews, which are kept on the host that shows them.
+        """`own` takes previews, which are kept on the host that shows them, and views.
 
         `sent` is called when another host may change something soon.
         """
         self._own = own
+        self._looks_here = own if settings.worker_threads else None
         self._sent = sent
         self._client = client
         self._normal = settings.jobs_queue_url
@@ -138,6 +139,8 @@ class SharedQueue:
             if not self._own:
                 raise unreachable(request)
             return self._own.send(request)
+        if self._looks_here and isinstance(request, Look) and not request.asked:
+            return self._looks_here.send(request)
         if not self.problem and self._post(request):
             return None
         if isinstance(request, Render):  # nobody waits for it any more by then

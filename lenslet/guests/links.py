@@ -1,13 +1,13 @@
 """`_links.json`: which folders are shown to guests, until when, and what of them."""
 
 import datetime as dt
+import functools
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import orjson
 from blake3 import blake3
@@ -21,7 +21,6 @@ from lenslet.storage.tree import NO_STAT, Document, Stat, Tree
 
 _SECRET_BYTES, _ID_CHARACTERS = 16, 12
 _FRESH_SECONDS = 1.0  # in a bucket, so that other hosts see a change within two seconds
-_opened: "WeakKeyDictionary[Tree, Links]" = WeakKeyDictionary()
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -62,9 +61,10 @@ def link_cookie(settings: Settings) -> str:
     return f"lenslet_link_{settings.port}"
 
 
+@functools.lru_cache(maxsize=8)
 def links_of(tree: Tree) -> "Links":
     """Returns the links of a library, the same object each time."""
-    return _opened.setdefault(tree, Links(tree))
+    return Links(tree)
 
 
 class Links:

@@ -243,8 +243,9 @@ class Folders:
     ) -> dict[str, Dir | None]:
         """Returns the subfolders, each as the manifest shows it.
 
-        A new one is shown until it was looked at: only then it is known whether it is to be
-        ignored. One that is gone may have files in `STATE_DIR`, and is not shown.
+        A new one is shown when it was looked at: only then it is known whether it is to be ignored.
+        The first manifest shows all. One that is gone may have files in `STATE_DIR`, and is not
+        shown.
         """
         location, listing = contents.location, contents.listing
         before = {each["name"]: each for each in stored.dirs}
@@ -256,7 +257,8 @@ class Folders:
             elif name in known:
                 children[name] = known[name]
             elif not self._library.locator.ignores(location, name):
-                children[name] = before.get(name) or {"name": name, "kind": "branch"}
+                new = None if stored.generated_at else {"name": name, "kind": "branch"}
+                children[name] = before.get(name) or new
         gone = {*listing.gone, *contents.derived.gone}.difference(listing.folders)
         return children | dict.fromkeys(self._library.locator.served(location, gone))
 
@@ -331,6 +333,7 @@ class Folders:
     ) -> Outcome:
         """Returns the outcome for a folder that is gone, not served or not readable."""
         path, before, now = task.path, task.before, self._clock()
+        shown: Dir | None = before.entry or {"name": path.name, "kind": "branch"}
         try:
             self._library.check_storage(error)
         except LensletError as away:
@@ -340,7 +343,7 @@ class Folders:
             try:
                 return Outcome(task, self._gone(path, now))
             except LensletError as away:  # the disk that a pointer leads to
-                error = away
+                error, shown = away, None
         if isinstance(error, errors.Ignored):  # scans pass it by
             record = Record(looked=now)
             with contextlib.suppress(LensletError):
@@ -359,7 +362,7 @@ class Folders:
             before,  # what is known of it stays
             looked=now,
             generation="",  # search must not wait for a manifest that cannot be read
-            entry=before.entry or {"name": path.name, "kind": "branch"},
+            entry=shown,
             children=before.children if children is None else children,
             health=health,
             retry=before.retry.after(now, {"": one_line(error)}, changed=False),
@@ -381,12 +384,9 @@ class Folders:
             if here.tree.own:
                 listing = here.tree.own.listing(here.folder)
                 found = tuple(orphans.without_image(here, listing))
-                stamps, children = (
-                    (Stamp(here.tree, here.folder, 0),),
-                    dict.fromkeys(listing.folders),
-                )
-                if found or children:
-                    return Record(looked=now, stamps=stamps, children=children, orphans=found)
+                stamps = (Stamp(here.tree, here.folder, 0),)
+                children = dict.fromkeys(listing.folders)
+                return Record(looked=now, stamps=stamps, children=children, orphans=found)
         return None
 
 

@@ -26,12 +26,15 @@ class Urgency(IntEnum):
     CLIENT, FOLDER, NOBODY, STALE = range(4)
 
 
+_OTHER_ORDER = Urgency.NOBODY, Urgency.STALE, Urgency.FOLDER, Urgency.CLIENT
+
+
 class Line(Generic[Waiting]):
     """Keys that wait, each once, the most urgent first. Not safe for threads.
 
     Of those that a client waits for, the oldest and the newest come in turn: so a new request does
-    not wait for all before it, and none waits for ever. Each eighth turn begins with what is least
-    urgent.
+    not wait for all before it, and none waits for ever. Each eighth turn begins with what nobody
+    waits for.
     """
 
     def __init__(self) -> None:
@@ -56,7 +59,7 @@ class Line(Generic[Waiting]):
     def take(self) -> Waiting | None:
         """Removes and returns the next key; None if there is none."""
         self._turns += 1
-        for urgency in sorted(Urgency, reverse=self._turns % _OTHER_TURN == 0):
+        for urgency in Urgency if self._turns % _OTHER_TURN else _OTHER_ORDER:
             if keys := self._keys[urgency]:
                 takes_newest = urgency is Urgency.CLIENT and self._turns % 2 == 1
                 return keys.popitem(last=takes_newest)[0]

@@ -127,9 +127,10 @@ class Memory:
         above = self.records.get(path.parent)
         if not path or not path.parent:
             return True
-        if record and record.entry:  # it is served
-            return bool(above and above.entry)
-        return above is not None
+        if above is None or not (record and record.entry):  # it is not served
+            return above is not None
+        is_served = above.generation or path.name in above.children or not above.is_known
+        return bool(above.entry and is_served)
 
     def put(self, path: Path, record: Record) -> None:
         """Replaces the record of a folder."""

@@ -22,7 +22,8 @@ _REST = 10  # a folder rests so many times as long as the last look at it took
 _MOST_REST_SECONDS, _ASKED_REST_SECONDS = 30.0, 2.0
 _LOOKING_SECONDS = 0.1  # until it is tried again to look at a folder that is being looked at
 MOST_IMAGES = 20_000  # that wait to be read
-_MOST_STALE = 1_000  # that wait, while there are images that are not urgent
+_MOST_STALE = 1_000  # and of those that are read again
+_FEW = 100  # so few wait when those come for which there was no room
 
 
 class Start(NamedTuple):
@@ -85,7 +86,8 @@ class Walk:
         self._changed = changed
         self._flights: dict[Path, Flight] = {}
         self._line = Line[Path]()
-        self._later: dict[Path, None] = {}  # folders with images for which there was no room
+        # Folders with images for which there was no room, and whether they are new.
+        self._later: dict[Path, bool] = {}
 
     def __len__(self) -> int:
         """How many folders have something to do."""
@@ -141,8 +143,11 @@ class Walk:
             flight.looking = True
             self._free -= 1
             self._work.call(functools.partial(self._look, task))
-        if self._later and self._free and len(self._work.images) < _MOST_STALE:
-            self.want(Look(self._later.popitem()[0]))
+        rests = self._free == self._most and not len(self._line)
+        if self._later and rests and len(self._work.images) < _FEW:
+            path = max(self._later, key=self._later.__getitem__)
+            del self._later[path]
+            self.want(Look(path))
 
     def looked(self, outcome: Outcome) -> None:
         """Remembers what a look found, and has done what follows."""
@@ -191,7 +196,7 @@ class Walk:
             elif child.entry != entry and "" not in record.retry.reasons:
                 # It was looked at meanwhile; or it is gone from the list, and does not know it.
                 self.want(Look(path) if entry else Look(path.child(name)), SOON)
-        if path and before.entry != record.entry:
+        if path and self.memory.get(path.parent).children.get(path.name) != record.entry:
             self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
         if before.shown != record.shown:
             self._changed()
@@ -212,7 +217,7 @@ class Walk:
                 if name in flight.reading or name in flight.reads:  # read meanwhile
                     continue
                 if wait >= most:
-                    self._later[task.path] = None
+                    self._later[task.path] = wanted is outcome.new
                     break
                 wait += 1
                 flight.reading.add(name)

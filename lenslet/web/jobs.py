@@ -8,7 +8,7 @@ from lenslet.index.messages import Look, Request, Sender
 from lenslet.library.location import Location
 from lenslet.paths import Path
 
-_VIEW_SECONDS, _VIEW_SECONDS_S3 = 1.0, 60.0  # between two views of a folder that are enqueued
+_VIEW_SECONDS, _VIEW_SECONDS_S3 = 1.0, 30.0  # between two views of a folder that are enqueued
 _MOST_FOLDERS = 10_000
 
 
@@ -26,7 +26,7 @@ class FolderJobs:
     def enqueue_view(self, location: Location) -> None:
         """Enqueues a folder because a client views it, at most once a second.
 
-        In a bucket, where a listing costs, at most once a minute.
+        In a bucket, where a listing costs, every 30 seconds, and as what nobody waits for.
         """
         folder, now, is_local = location.path, time.monotonic(), location.tree.has_stamps
         rest = _VIEW_SECONDS if is_local else _VIEW_SECONDS_S3
@@ -35,7 +35,7 @@ class FolderJobs:
         if len(self._viewed) >= _MOST_FOLDERS:
             self._viewed.clear()
         self._viewed[folder] = now
-        self.enqueue(folder)
+        self._send(Look(folder, asked=is_local))
 
     def _send(self, request: Request) -> None:
         with contextlib.suppress(StorageUnavailable):
