@@ -43,10 +43,10 @@ from lenslet.index.scan import Scan
 from lenslet.index.status import Status
 from lenslet.paths import Path
 from lenslet.run import open_library
-from lenslet.run.application import PARTS, application
+from lenslet.run.parts import PARTS
 from lenslet.storage import check_settings
 from lenslet.times import Clock as RealClock
-from lenslet.web.app import RESOURCES
+from lenslet.web.app import RESOURCES, create_app
 
 ALL_ROUTES = RESOURCES | {route: each for part in PARTS for route, each in part.routes.items()}
 
@@ -205,7 +205,7 @@ class Gallery:
         self.told: list[tuple[str, str | None]] = []
         self.decoders: Decoders | None = None
         self.restart()
-        self.app = TestApp(application(self.library, self.channel, self.status))
+        self.app = TestApp(create_app(self.library, self.channel, self.status, PARTS))
 
     def restart(self, *, real: bool = False) -> None:
         """A new index loop, as after a crash: it remembers nothing.
@@ -222,7 +222,6 @@ class Gallery:
             library,
             self.status,
             self.clock,
-            lambda path, error: self.told.append((path, error)),
             self.host if self.settings.buckets else None,
         )
 
@@ -250,6 +249,9 @@ class Gallery:
         read = self.loop.read_next() or self.loop.read_next(slow=True)
         if read:
             self.loop.work.inbox.put(read)
+            if read.facts or read.problem:
+                error = read.problem or (read.facts and read.facts.error)
+                self.told.append((read.wanted.path, error or None))
         return read is not None
 
     def settle(self, seconds: float = 10.0) -> None:

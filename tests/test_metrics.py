@@ -14,8 +14,9 @@ from conftest import BROKEN_JPEG, Server, put
 from prometheus_client.parser import text_string_to_metric_families
 from webtest import TestApp
 
-from lenslet.run.application import application
+from lenslet.run.parts import PARTS
 from lenslet.storage.local import LocalTree
+from lenslet.web.app import create_app
 
 Serve = Callable[..., Server]
 
@@ -116,7 +117,7 @@ def test_a_defect_is_answered_without_details_and_logged_with_them(
     put(root / "a.jpg")
     gallery = make_gallery()
     broken = replace(gallery.library, tree=Broken(str(root)))
-    app = TestApp(application(broken, gallery.channel, gallery.status))
+    app = TestApp(create_app(broken, gallery.channel, gallery.status, PARTS))
     answer = app.get("/search?q=x", status=500)
     assert answer.json["description"] == "An error in Lenslet; the log has more."
     assert "RuntimeError: broken" in caplog.text

@@ -22,7 +22,7 @@ def test_the_core_works_without_what_hangs_on_it(tmp_path) -> None:
         shutil.rmtree(package / name)
     for file in (package / "storage").glob("s3*.py"):
         file.unlink()
-    parts = package / "run/application.py"
+    parts = package / "run/parts.py"
     kept = (
         line for line in parts.read_text().splitlines() if not any(f".{n}" in line for n in OUTER)
     )

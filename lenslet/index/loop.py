@@ -5,6 +5,7 @@ Blocking work is done by functions on other threads; what they found comes back 
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -23,7 +24,6 @@ from lenslet.index.upkeep import SUMMARY_SECONDS, Summarize, Upkeep
 from lenslet.index.walk import Start, Walk
 from lenslet.index.work import Message, Work
 from lenslet.library import Library
-from lenslet.paths import Path
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")
@@ -37,9 +37,8 @@ _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
 class Loop:
     """The loop. `step` handles one message, `run` goes on until it is stopped.
 
-    `listener` is called for every image that was read, with the reason if it failed. `host` knows
-    of other hosts. `outage` says why storage cannot be used. A program that has the loop in its own
-    process sends its requests to it.
+    `host` knows of other hosts. `outage` says why storage cannot be used. A program that has the
+    loop in its own process sends its requests to it.
     """
 
     problem = ""
@@ -49,17 +48,16 @@ class Loop:
         library: Library,
         status: Status,
         clock: Clock | None = None,
-        listener: Callable[[Path, str | None], None] = lambda path, error: None,
         host: Host | None = None,
     ) -> None:
         clock, host = clock or Clock(), host or Host()
         self._library = library
         self._status = status
-        self._listener = listener
         self.work = Work(clock)
         self._threads = library.settings.worker_threads
         look = Folders(library, clock, host).look
-        self._walk = Walk(self.work, host, look, self._threads, self._summarize_soon)
+        changed = functools.partial(self.work.later, Summarize(), SUMMARY_SECONDS)
+        self._walk = Walk(self.work, host, look, self._threads, changed)
         self._upkeep = Upkeep(library, self.work, self._walk)
         self._reader = Reader(library, clock)
         # Why storage cannot be used; why an image or preview could not be made, and when that was.
@@ -76,9 +74,6 @@ class Loop:
     def wake(self) -> None:
         """Ends the wait of `step`."""
         self.work.inbox.put(None)
-
-    def _summarize_soon(self) -> None:
-        self.work.later(Summarize(), SUMMARY_SECONDS)
 
     # One step
 
@@ -134,9 +129,8 @@ class Loop:
         if read.again is None:
             self._progressed = time.monotonic()
             if read.facts or (read.problem and not read.wanted.preview):
-                error = read.problem or (read.facts and read.facts.error)
-                self._status.count(IMAGES_FAILED if error else IMAGES_READ)
-                self._listener(read.wanted.path, error or None)
+                failed = read.problem or (read.facts and read.facts.error)
+                self._status.count(IMAGES_FAILED if failed else IMAGES_READ)
         self._walk.read(read)
 
     # Threads
@@ -224,7 +218,7 @@ class Loop:
         Sidecars that are about to be moved are waited for as well, but not for ever.
         """
         upkeep, now = self._upkeep, time.monotonic()
-        if not (upkeep.is_idle and self.work.inbox.empty()):
+        if upkeep.busy or not self.work.inbox.empty():
             return False
         if upkeep.summarized.waits and now < until:
             return False

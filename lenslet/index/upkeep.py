@@ -32,7 +32,7 @@ class Summarize(NamedTuple):
 
 
 class Upkeep:
-    """Asks for scans and summaries, one of each at a time.
+    """Asks for scans and summaries, one of each at a time: `busy` has those that are under way.
 
     A scan finds what changed, as often as it costs a hundredth of the time. Every hour all folders
     are looked at.
@@ -43,15 +43,10 @@ class Upkeep:
         self._work = work
         self._walk = walk
         self._summary = Summary(library, work.clock)
-        self._busy = set[type]()  # kinds of work that are being done
+        self.busy = set[type]()
         self._looked_at_all = float("-inf")
         self._passes: dict[str, Any] = {}
         self.summarized = Summarized()
-
-    @property
-    def is_idle(self) -> bool:
-        """True if neither a scan nor a summary is being done."""
-        return not self._busy
 
     def report(self) -> dict[str, Any]:
         """Returns the library's health as of now."""
@@ -64,13 +59,13 @@ class Upkeep:
 
     def begin(self, message: Scan | Summarize) -> None:
         """Has this done; while one of its kind is being done, the message comes again later."""
-        if type(message) in self._busy:
+        if type(message) in self.busy:
             self._work.later(message, SUMMARY_SECONDS)
             return
-        self._busy.add(type(message))
+        self.busy.add(type(message))
         if self._work.clock() - self._looked_at_all > FULL_SCAN_SECONDS and message == Scan():
             message = Scan(full=True)
-        self._work.call(functools.partial(self._do, message, self._known()))
+        self._work.tasks.put(functools.partial(self._do, message, self._known()))
 
     def _do(self, message: Scan | Summarize, known: Known) -> Scanned | Summarized:
         """Runs on another thread."""
@@ -84,7 +79,7 @@ class Upkeep:
 
     def scanned(self, scanned: Scanned) -> None:
         """Has the folders looked at that a scan found."""
-        self._busy.discard(Scan)
+        self.busy.discard(Scan)
         if most := self._library.settings.scan_seconds:
             least = most / 4 if self._library.tree.has_stamps else most
             self._work.later(Scan(), max(least, min(_REST * scanned.seconds, most)))
@@ -98,7 +93,7 @@ class Upkeep:
 
     def wrote(self, done: Summarized) -> None:
         """Has done what a summary asks for."""
-        self._busy.discard(Summarize)
+        self.busy.discard(Summarize)
         if done.problem and done.problem != self.summarized.problem:  # not after every summary
             log.warning("search or health cannot be written: %s", done.problem)
         self.summarized = done

@@ -142,7 +142,7 @@ class Walk:
             flight.due = flight.anew = flight.deep = False
             flight.looking = True
             self._free -= 1
-            self._work.call(functools.partial(self._look, task))
+            self._work.tasks.put(functools.partial(self._look, task))
         rests = self._free == self._most and not len(self._line)
         if self._later and rests and len(self._work.images) < _FEW:
             path = max(self._later, key=self._later.__getitem__)

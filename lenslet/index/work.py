@@ -12,7 +12,6 @@ from lenslet.index.images import Images
 from lenslet.times import Clock
 
 Message = Any  # see `loop`; equal ones that are due later wait once
-Call = Callable[[], Message]  # returns the message that says how it ended
 
 
 class Work:
@@ -21,15 +20,12 @@ class Work:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.tasks: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        # Functions to call; what each returns comes as a message, which says how it ended.
+        self.tasks: queue.SimpleQueue[Callable[[], Message] | None] = queue.SimpleQueue()
         self.images = Images()
         self._later: list[tuple[float, int, Message]] = []  # a heap
         self._due: dict[tuple[type, Message], float] = {}  # tuples of two types may be equal
         self._numbers = itertools.count()
-
-    def call(self, call: Call) -> None:
-        """Has a function called on another thread; what it returns comes as a message."""
-        self.tasks.put(call)
 
     def later(self, message: Message, seconds: float) -> None:
         """Sends a message to the loop in some seconds, or sooner if it was to come sooner."""

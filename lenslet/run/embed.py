@@ -15,9 +15,10 @@ from lenslet.errors import SettingError
 from lenslet.index.loop import Loop
 from lenslet.index.status import Status
 from lenslet.run import FRESH_SECONDS, log_start, open_library, quiet_pillow
-from lenslet.run.application import application
+from lenslet.run.parts import PARTS
 from lenslet.run.worker import reach
 from lenslet.storage import check_settings
+from lenslet.web import app
 from lenslet.web.app import WSGIApp
 
 log = logging.getLogger("lenslet")
@@ -36,12 +37,12 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
     if not checked.is_guarded:
         log.warning("whoever reaches this program may edit tags and notes: pass API_TOKEN")
     if not checked.worker_threads:
-        return application(library, *reach(checked))
+        return app.create_app(library, *reach(checked), PARTS)
     status = Status()
     loop = Loop(open_library(checked, patient=True), status)
     # A program that ends must not wait for it.
     threading.Thread(target=loop.run, args=(threading.Event(),), daemon=True).start()
-    return application(library, loop, status)
+    return app.create_app(library, loop, status, PARTS)
 
 
 def index_once(settings: Mapping[str, str]) -> dict[str, Any]:

@@ -35,10 +35,10 @@ from lenslet.run import (
     open_library,
     quiet_pillow,
 )
-from lenslet.run.application import application
 from lenslet.run.master import master
+from lenslet.run.parts import PARTS
 from lenslet.run.worker import reach, receive, stop_on_signals
-from lenslet.web.app import WSGIApp
+from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
@@ -81,7 +81,7 @@ def build() -> WSGIApp:
 
         soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(Client(settings), settings, jobs, soon)
-    return application(library, jobs, status)
+    return create_app(library, jobs, status, PARTS)
 
 
 class Logger(gunicorn.glogging.Logger):
