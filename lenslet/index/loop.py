@@ -222,8 +222,8 @@ class Loop:
             return False
         if upkeep.summarized.waits and now < until:
             return False
-        is_idle = self._walk.is_still and now - self._progressed > _ONCE_SECONDS
-        return is_idle or not len(self._walk)
+        is_still = self._walk.is_still and not len(self.work.images)
+        return not len(self._walk) or (is_still and now - self._progressed > _ONCE_SECONDS)
 
     # Reports
 
@@ -251,7 +251,8 @@ class Loop:
     @property
     def backlog(self) -> int:
         """How many folders and images are left."""
-        return max(len(self.work.images), self._walk.memory.left) + len(self._walk)
+        left = sum(record.left for record in self._walk.memory.records.values())
+        return max(len(self.work.images), left) + len(self._walk)
 
     @property
     def search_problem(self) -> str:

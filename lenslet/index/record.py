@@ -107,16 +107,6 @@ class Memory:
         """Returns the record of a folder, an empty one if it is unknown."""
         return self.records.get(path) or Record()
 
-    @property
-    def is_complete(self) -> bool:
-        """True if every known folder was looked at."""
-        return all(record.is_known for record in self.records.values())
-
-    @property
-    def left(self) -> int:
-        """How many images will be read."""
-        return sum(record.left for record in self.records.values())
-
     def entries(self, path: Path) -> dict[str, Dir | None]:
         """Returns how the subfolders of a folder are shown, as far as they are known."""
         names = ((name, self.records.get(path.child(name))) for name in self.get(path).children)

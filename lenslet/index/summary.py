@@ -28,14 +28,14 @@ class Known(NamedTuple):
     """What the loop knows of the library, as it is when a summary is made.
 
     `gone` are folders that search must learn are gone; `images_read` counts the images that were
-    read. `is_complete`: every folder was looked at. `passes` say when each pass ended, and how long
-    it took.
+    read. `leads`: this host scans, and has looked at every folder. `passes` say when each pass
+    ended, and how long it took.
     """
 
     records: Records
     gone: frozenset[Path] = frozenset()
     images_read: int = 0
-    is_complete: bool = False
+    leads: bool = False
     passes: Mapping[str, Mapping[str, Any]] = {}
 
 
@@ -59,15 +59,14 @@ class Summarized:
 class Summary:
     """Updates, in this order, the delta, the rollup, sidecars without their photo and the report.
 
-    Of the hosts that share a bucket, only the one that scans is the leader, which writes the rollup
-    and the report. Every host adds the folders that it has indexed to the delta. Used by one thread
-    at a time.
+    Of the hosts that share a bucket, the one that leads writes the rollup and the report. Every
+    host adds the folders that it has indexed to the delta. Used by one thread at a time.
     """
 
     def __init__(self, library: Library, clock: Clock) -> None:
         self._tree = library.tree
         self._clock = clock
-        self._leads = library.settings.scan_seconds > 0
+        self._scans = library.settings.scan_seconds > 0
         self._rollup = Rollup(library.tree, library.cache)
         self._moves = Moves(library, clock)
         self._named: dict[Path, str] = {}  # generations that this host has named in the delta
@@ -99,34 +98,31 @@ class Summary:
         done.problem = "; ".join(dict.fromkeys(problems))
         return done
 
-    def _is_leader(self, known: Known) -> bool:
-        return self._leads and known.is_complete
-
     # Search
 
     def _search(self, known: Known, done: Summarized, *, at_once: bool) -> None:
         """Updates the delta and, if that is due, the rollup."""
-        rollup, is_leader = self._rollup, self._is_leader(known)
+        rollup = self._rollup
         rollup.refresh()
-        if self._leads and not (is_leader or rollup.exists):
+        if self._scans and not (known.leads or rollup.exists):
             return  # the first rollup will have everything
         self._name_changes(known, done)
-        if is_leader and self._is_due(at_once):
+        if known.leads and self._is_due(at_once):
             self._compact(known, done)
             rollup.refresh()
             self._name_changes(known, done)
-        if is_leader and rollup.delta.folders:
+        if known.leads and rollup.delta.folders:
             done.again = COMPACT_SECONDS
 
     def _name_changes(self, known: Known, done: Summarized) -> None:
         """Names in the delta the folders whose manifest is not the one in the rollup."""
-        rollup, is_leader = self._rollup, self._is_leader(known)
+        rollup = self._rollup
         now = {path: each.generation for path, each in known.records.items() if each.generation}
         delta = rollup.delta.folders
-        listed = {**rollup.generations, **delta} if is_leader else self._named
+        listed = {**rollup.generations, **delta} if known.leads else self._named
         changed = {path: each for path, each in now.items() if each != listed.get(path)}
         changed |= dict.fromkeys(known.gone - now.keys(), "")
-        if is_leader:  # what is not among the records is not there
+        if known.leads:  # what is not among the records is not there
             changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "")
             # Another host has found these.
             done.looks |= delta.keys() - now.keys() - changed.keys()
@@ -168,7 +164,7 @@ class Summary:
 
     def _care(self, known: Known, done: Summarized) -> None:
         """Moves sidecars after their photos, and writes the report."""
-        if not self._is_leader(known):
+        if not known.leads:
             return
         step = self._moves.step(known.records)
         done.looks |= step.looks

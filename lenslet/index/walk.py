@@ -95,8 +95,8 @@ class Walk:
 
     @property
     def is_still(self) -> bool:
-        """True if nothing is being looked at or read, and nothing is in line."""
-        return self._free == self._most and not len(self._line) and not len(self._work.images)
+        """True if no folder is being looked at or in line."""
+        return self._free == self._most and not len(self._line)
 
     # Looks
 
@@ -143,8 +143,7 @@ class Walk:
             flight.looking = True
             self._free -= 1
             self._work.tasks.put(functools.partial(self._look, task))
-        rests = self._free == self._most and not len(self._line)
-        if self._later and rests and len(self._work.images) < _FEW:
+        if self._later and self.is_still and len(self._work.images) < _FEW:
             path = max(self._later, key=self._later.__getitem__)
             del self._later[path]
             self.want(Look(path))
@@ -170,31 +169,40 @@ class Walk:
             self._host.ended(path)
 
     def _remember(self, task: Task, record: Record | None) -> bool:
-        """Replaces a folder's record, and has its parent and its subfolders looked at if due.
+        """Replaces a folder's record; false if it is gone, or what is above it has changed.
 
-        A parent shows of each subfolder what the last look at that has found (`Record.entry`): who
-        finds something else has the parent looked at. A parent that does not list a subfolder is
-        right: that is looked at. False if the folder is gone, or what is above it has changed.
+        A parent shows of a subfolder what the last look at that has found (`Record.entry`).
+
+        ==================================================  =====================
+        it found                                            what is looked at
+        ==================================================  =====================
+        what is above is not served any more, or unknown    the one above
+        it is gone, and the one above lists it              the one above, later
+        a subfolder is new; or all are wanted (`deep`)      that; all of them
+        its pointer leads elsewhere                         all of them
+        a subfolder has found something else than it shows  this one again
+        a subfolder is not listed, and does not know that   that
+        the one above shows something else of this one      the one above
+        ==================================================  =====================
         """
         path, before = task.path, task.before
-        if not self.memory.has_place(path, record):  # what is above has changed meanwhile
+        if not self.memory.has_place(path, record):
             self.want(Look(path.parent))
             return False
         if record is None:
             self.memory.forget(path)
             if path.name in self.memory.get(path.parent).children:
-                self.want(Look(path.parent), PATIENTLY)  # it is listed: a mount that is dead
+                self.want(Look(path.parent), PATIENTLY)
             self._changed()
             return False
         self.memory.put(path, record)
         was, now = before.location, record.location
-        deep = task.deep or bool(was and now and was.target != now.target)  # a pointer
+        deep = task.deep or bool(was and now and was.target != now.target)
         for name, entry in record.children.items():
             child = self.memory.records.setdefault(path.child(name), Record(entry=entry))
             if deep or not child.is_known:
                 self.want(Look(path.child(name), anew=task.anew and deep, deep=deep))
             elif child.entry != entry and "" not in record.retry.reasons:
-                # It was looked at meanwhile; or it is gone from the list, and does not know it.
                 self.want(Look(path) if entry else Look(path.child(name)), SOON)
         if path and self.memory.get(path.parent).children.get(path.name) != record.entry:
             self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
