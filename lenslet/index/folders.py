@@ -17,8 +17,8 @@ from lenslet import errors, paths
 from lenslet.errors import Denied, LensletError, NotFound, one_line
 from lenslet.index import sidecars
 from lenslet.index.compare import Plan, Rules, Snapshot, compare, sidecars_of
-from lenslet.index.read import AGAIN_SECONDS, Read
-from lenslet.index.record import RETRY_SECONDS, Record, Stamp
+from lenslet.index.read import AGAIN_SECONDS, AWAY_SECONDS, Read
+from lenslet.index.record import Record, Stamp
 from lenslet.library import Library, about, manifest, orphans
 from lenslet.library.about import About
 from lenslet.library.health import FolderHealth, Problem
@@ -338,7 +338,7 @@ class Folders:
             self._library.check_storage(error)
         except LensletError as away:
             reason = one_line(away)
-            return Outcome(task, before, again=RETRY_SECONDS, is_done=False, outage=reason)
+            return Outcome(task, before, again=AWAY_SECONDS, is_done=False, outage=reason)
         if path and isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             try:
                 return Outcome(task, self._gone(path, now))

@@ -15,8 +15,7 @@ from typing import Any
 from lenslet.index.folders import Folders, Host, Outcome
 from lenslet.index.images import Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request
-from lenslet.index.read import Read, Reader
-from lenslet.index.record import RETRY_SECONDS
+from lenslet.index.read import AWAY_SECONDS, Read, Reader
 from lenslet.index.scan import Scan, Scanned
 from lenslet.index.status import IMAGES, IMAGES_FAILED, IMAGES_READ, PREVIEWS, STORAGE, Status
 from lenslet.index.summary import Summarized
@@ -171,7 +170,7 @@ class Loop:
                 if (message := work()) is not None:
                     self.work.inbox.put(message)
                     if getattr(message, "outage", ""):
-                        self._closing.wait(RETRY_SECONDS)
+                        self._closing.wait(AWAY_SECONDS)
         except Exception as error:  # the outermost frame; the process is started again
             log.exception("a thread of the index process has ended")
             self.work.inbox.put(error)

@@ -12,7 +12,6 @@ from lenslet.errors import LensletError, NotFound, one_line
 from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
 from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
 from lenslet.index.images import Wanted
-from lenslet.index.record import RETRY_SECONDS
 from lenslet.library import Library
 from lenslet.library.item import QUARANTINED
 from lenslet.paths import THUMBNAIL, Path
@@ -22,6 +21,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 AGAIN_SECONDS = 2.0  # until it is looked again at what is being written
+AWAY_SECONDS = 3.0  # and until storage that was away is tried again
 _GONE = NotFound, errors.BrokenPointer, errors.PointerLoop
 
 
@@ -82,7 +82,7 @@ class Reader:
         try:  # while it is away, nothing is known of the image
             self._library.check_storage(error)
         except LensletError as away:
-            return Read(wanted, again=RETRY_SECONDS, outage=one_line(away))
+            return Read(wanted, again=AWAY_SECONDS, outage=one_line(away))
         reason = one_line(error) or type(error).__name__
         if isinstance(error, LensletError):
             log.warning("image %s: %s", wanted.path, reason)

@@ -13,7 +13,7 @@ from lenslet.library.orphans import Orphan
 from lenslet.paths import ROOT, Path
 from lenslet.storage.tree import Tree
 
-RETRY_SECONDS, _MOST_RETRY_SECONDS = 3.0, 3600.0  # between two tries: first, and at most
+_LEAST_SECONDS, _MOST_SECONDS = 3.0, 3600.0  # between two tries
 NEVER = float("inf")
 
 
@@ -38,7 +38,7 @@ class Retry(NamedTuple):
         is_new = changed or bool(reasons.keys() - self.reasons.keys())
         if not is_new and now < self.due:
             return self._replace(reasons=reasons)
-        wait = RETRY_SECONDS if is_new else min(2 * self.wait, _MOST_RETRY_SECONDS)
+        wait = _LEAST_SECONDS if is_new else min(2 * self.wait, _MOST_SECONDS)
         return Retry(reasons, now + wait, wait)
 
 

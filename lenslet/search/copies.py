@@ -16,6 +16,7 @@ import orjson
 
 from lenslet.bounds import LINE_BYTES, MAX_TAGS, loads
 from lenslet.errors import NotFound
+from lenslet.library import item as items
 from lenslet.library.item import Item
 from lenslet.paths import ROLLUP, ROOT, Path, folder_key
 from lenslet.search.format import (
@@ -36,8 +37,8 @@ CHUNK = 1 << 20
 _EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
 _MAKING_SECONDS = 600.0  # a copy that is younger than the one in use may still be being made
 _SLICE = 4 << 20  # bytes of lines that are counted at a time
-_BLANK = {key: kind() for key, kind in KEYS.items() if key != "path"} | {"keywords": []}
-_BLANK |= dict.fromkeys(("title", "caption", "camera", "lens"), "")
+_READ = {name: key.kind for name, key in items.KEYS.items() if key.read}
+_BLANK = {name: kind() for name, kind in (KEYS | _READ).items() if name != "path"}
 _TYPES = {"path": str} | {key: type(value) for key, value in _BLANK.items()}
 
 
