@@ -21,7 +21,7 @@ from PIL import Image
 
 from lenslet.images import FACTS_VERSION
 from lenslet.images.decoders import Decoders
-from lenslet.index.images import Images, Urgency, Wanted
+from lenslet.index.images import ImageQueue, Urgency, Wanted
 from lenslet.index.messages import Look, Rebuild
 from lenslet.index.record import Retry
 from lenslet.index.scan import Scan
@@ -258,13 +258,13 @@ def test_names_that_cannot_be_a_path_are_counted_and_shown_escaped(indexed, root
     ]  # fmt: skip
 
 
-def taken(images: Images, *, slow: bool = False) -> list[str]:
+def taken(images: ImageQueue, *, slow: bool = False) -> list[str]:
     """The order in which all images that wait are taken."""
     return [str(wanted.path) for wanted in iter(lambda: images.take(slow=slow), None)]
 
 
 def test_what_clients_wait_for_comes_before_everything_else() -> None:
-    images = Images()
+    images = ImageQueue()
     for urgency in reversed(Urgency):
         images.put(Wanted(Path(f"{urgency.name}.jpg")), urgency)
     assert images.somebody_waits
@@ -275,7 +275,7 @@ def test_what_clients_wait_for_comes_before_everything_else() -> None:
 
 def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
     """A new one does not wait for all that were asked for before, and none waits for ever."""
-    images, order = Images(), []
+    images, order = ImageQueue(), []
     for number in range(6):
         images.put(Wanted(Path(f"{number}.jpg")))
     while wanted := images.take():
@@ -289,7 +289,7 @@ def test_of_thumbnails_the_oldest_and_the_newest_come_in_turn() -> None:
 
 def test_nothing_waits_for_ever_however_many_clients_wait() -> None:
     """Each eighth turn begins with what nobody waits for."""
-    images, done = Images(), []
+    images, done = ImageQueue(), []
     for number in range(20):
         images.put(Wanted(Path(f"nobody{number}")), Urgency.NOBODY)
     for number in range(64):

@@ -31,7 +31,7 @@ _MARK = re.compile(b"{(access|session|link|preview)}")  # in `index.html`
 _AWS = "https://*.amazonaws.com"
 
 
-class Page(NamedTuple):
+class Bundle(NamedTuple):
     """The files by name, and a version that changes with any of them: part of their URLs."""
 
     version: str
@@ -39,7 +39,7 @@ class Page(NamedTuple):
 
 
 @functools.cache
-def load() -> Page:
+def load() -> Bundle:
     """Reads the files of the page, and writes its version into `index.html`."""
     folder = importlib.resources.files("lenslet").joinpath("gallery/files")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
@@ -51,7 +51,7 @@ def load() -> Page:
     preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)
     text = found["index.html"].replace(b"{preload}", preload.encode())
     found["index.html"] = text.replace(b"{version}", version.encode())
-    return Page(version, found)
+    return Bundle(version, found)
 
 
 def wants_page(req: falcon.Request) -> bool:

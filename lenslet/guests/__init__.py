@@ -3,7 +3,7 @@
 Nothing imports it but `run`.
 """
 
-from lenslet.guests.resources import AllLinks, Cover, OneLink, Session
+from lenslet.guests.resources import AllLinks, Cover, GuestSession, OneLink
 from lenslet.guests.view import Guests
 from lenslet.web.service import Part
 
@@ -12,7 +12,7 @@ PART = Part(
         "/links": AllLinks,
         "/links/{link}": OneLink,
         "/links/{link}/cover": Cover,
-        "/session": Session,
+        "/session": GuestSession,
     },
     (Guests,),
 )

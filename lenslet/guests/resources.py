@@ -105,7 +105,7 @@ class Cover(_OfLinks):
         return parse(shown[0]) if shown else None
 
 
-class Session(_OfLinks, access.Session):
+class GuestSession(_OfLinks, access.Session):
     """`POST /session`, `DELETE /session`: also a cookie with the secret of a link.
 
     So no address has it any more.

@@ -25,7 +25,7 @@ from lenslet.web.parameters import path_param
 from lenslet.web.service import Resource, Service
 
 
-class Kind(Enum):
+class Shows(Enum):
     """What of the library a route shows."""
 
     FOLDER = 1  # the folder of `path`
@@ -122,21 +122,21 @@ class Guests:
         if route not in _ROUTES or req.method not in ("GET", "HEAD"):
             raise falcon.HTTPForbidden(description="A link only shows photos.")
         kind, _ = _ROUTES[route]
-        if kind in (Kind.ORIGINAL, Kind.ORIGINALS) and not link.download:
+        if kind in (Shows.ORIGINAL, Shows.ORIGINALS) and not link.download:
             raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
         wanted = parse(link.query)
         if link.query and not wanted:  # somebody has changed the file of links
             raise falcon.HTTPNotFound(description=_NOT_SHOWN)
         path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
         is_shown = link.path.holds(path)
-        if kind in (Kind.SEARCH, Kind.ORIGINALS):
+        if kind in (Shows.SEARCH, Shows.ORIGINALS):
             terms = parse(req.get_param("q", default=""))
             is_shown = is_shown and set(wanted) <= set(terms)
             others = [term for term in terms if term not in wanted]
             if not link.words and any(term.field not in WORDLESS for term in others):
                 raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
         elif is_shown and link.query:
-            is_shown = kind is not Kind.FOLDER and self._search.finds(link.query, path)
+            is_shown = kind is not Shows.FOLDER and self._search.finds(link.query, path)
         if not is_shown:
             raise falcon.HTTPNotFound(description=_NOT_SHOWN)
 
@@ -191,16 +191,16 @@ def _only(known: set[str], values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in known}
 
 
-_ROUTES: dict[str, tuple[Kind, Callable[[Link, dict[str, Any]], dict[str, Any]] | None]] = {
-    "/folders": (Kind.FOLDER, _manifest),
-    "/search/counts": (Kind.FOLDER, None),
-    "/item": (Kind.PHOTO, _sidecar),
-    "/thumb": (Kind.PHOTO, None),
-    "/preview": (Kind.PHOTO, None),
-    "/file": (Kind.ORIGINAL, None),
-    "/files/{rest:path}": (Kind.ORIGINAL, None),
-    "/search": (Kind.SEARCH, _found),
-    "/timeline": (Kind.SEARCH, None),
-    "/feed": (Kind.SEARCH, None),
-    "/zip": (Kind.ORIGINALS, None),
+_ROUTES: dict[str, tuple[Shows, Callable[[Link, dict[str, Any]], dict[str, Any]] | None]] = {
+    "/folders": (Shows.FOLDER, _manifest),
+    "/search/counts": (Shows.FOLDER, None),
+    "/item": (Shows.PHOTO, _sidecar),
+    "/thumb": (Shows.PHOTO, None),
+    "/preview": (Shows.PHOTO, None),
+    "/file": (Shows.ORIGINAL, None),
+    "/files/{rest:path}": (Shows.ORIGINAL, None),
+    "/search": (Shows.SEARCH, _found),
+    "/timeline": (Shows.SEARCH, None),
+    "/feed": (Shows.SEARCH, None),
+    "/zip": (Shows.ORIGINALS, None),
 }

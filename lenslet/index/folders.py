@@ -148,7 +148,7 @@ def _list_derived(tree: Tree, path: Path) -> tuple[Listing, Stamp]:
     return Listing(), Stamp(tree, path, 0)
 
 
-class Folders:
+class Looker:
     """Looks at the folders of a library, on any number of threads, but one for each folder.
 
     If it does not write, as for `lenslet check`, a look changes nothing.

@@ -29,7 +29,7 @@ class Urgency(IntEnum):
 _OTHER_ORDER = Urgency.NOBODY, Urgency.STALE, Urgency.FOLDER, Urgency.CLIENT
 
 
-class Line(Generic[Waiting]):
+class Queue(Generic[Waiting]):
     """Keys that wait, each once, the most urgent first. Not safe for threads.
 
     Of those that a client waits for, the oldest and the newest come in turn: so a new request does
@@ -80,12 +80,12 @@ class Wanted(NamedTuple):
     slow: bool = False
 
 
-class Images:
+class ImageQueue:
     """The images that wait to be read. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lines = Line[Key](), Line[Key]()  # by `slow`, as what follows
+        self._lines = Queue[Key](), Queue[Key]()  # by `slow`, as what follows
         self._filled = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wanted: dict[Key, Wanted] = {}
         self._reading = 0

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lenslet.index.folders import Folders, Host, Outcome
+from lenslet.index.folders import Host, Looker, Outcome
 from lenslet.index.images import Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request
 from lenslet.index.read import AWAY_SECONDS, Read, Reader
@@ -54,7 +54,7 @@ class Loop:
         self._status = status
         self.work = Work(clock)
         self._threads = library.settings.worker_threads
-        look = Folders(library, clock, host).look
+        look = Looker(library, clock, host).look
         changed = functools.partial(self.work.later, Summarize(), SUMMARY_SECONDS)
         self._walk = Walk(self.work, host, look, self._threads, changed)
         self._upkeep = Upkeep(library, self.work, self._walk)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lenslet.index.folders import Host, Outcome, Task
-from lenslet.index.images import Line, Urgency, Wanted
+from lenslet.index.images import Queue, Urgency, Wanted
 from lenslet.index.messages import Look
 from lenslet.index.read import Read
 from lenslet.index.record import Memory, Record
@@ -85,7 +85,7 @@ class Walk:
         self._most = self._free = most
         self._changed = changed
         self._flights: dict[Path, Flight] = {}
-        self._line = Line[Path]()
+        self._line = Queue[Path]()
         # Folders with images for which there was no room, and whether they are new.
         self._later: dict[Path, bool] = {}
 

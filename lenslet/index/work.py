@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from lenslet.index.images import Images
+from lenslet.index.images import ImageQueue
 from lenslet.times import Clock
 
 Message = Any  # see `loop`; equal ones that are due later wait once
@@ -22,7 +22,7 @@ class Work:
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         # Functions to call; what each returns comes as a message, which says how it ended.
         self.tasks: queue.SimpleQueue[Callable[[], Message] | None] = queue.SimpleQueue()
-        self.images = Images()
+        self.images = ImageQueue()
         self._later: list[tuple[float, int, Message]] = []  # a heap
         self._due: dict[tuple[type, Message], float] = {}  # tuples of two types may be equal
         self._numbers = itertools.count()

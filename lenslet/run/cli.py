@@ -13,7 +13,7 @@ from typing import Any
 from lenslet import __version__, errors, run
 from lenslet.errors import LensletError, one_line
 from lenslet.index.compare import Plan
-from lenslet.index.folders import Folders, Task
+from lenslet.index.folders import Looker, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Record
 from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Status
@@ -164,12 +164,12 @@ def _summary(found: dict[str, Any], progress: Progress) -> int:
 def _check(options: argparse.Namespace) -> int:
     library = run.open_library(run.load_settings(options.env_file, writes=False))
     library.tree.check()
-    folders, tree = Folders(library, Clock(), writes=False), library.tree
+    looker, tree = Looker(library, Clock(), writes=False), library.tree
     found = _foreign(tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
     counts, unsupported, paths = Counter[str](), Counter[str](), [ROOT]
     while paths:
         path = paths.pop()
-        outcome = folders.look(Task(path, Record()))
+        outcome = looker.look(Task(path, Record()))
         if outcome.outage:
             raise errors.StorageUnavailable(outcome.outage)
         if not (record := outcome.record):

@@ -166,7 +166,7 @@ Hit = tuple[int, bytes, bytes]  # a place in the rollup, the folded line, and it
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class Recent:
     """How a folder differs from the rollup.
 
     `gone` says where lines of the rollup start that no longer count. `lines` are the folded lines
@@ -189,7 +189,7 @@ class Changed:
             yield int(place), line, item
 
 
-def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Changed:
+def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Recent:
     """Compares the items of a folder, as lines of a rollup, with those in the rollup."""
     start, end = copy.range_of(folder)
     old = copy.items(start, end)
@@ -209,7 +209,7 @@ def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes
         if at in gone:
             terms.add(orjson.loads(text), -1)
     texts = bytes(lines), bytes(items), terms.encode()
-    return Changed(folder, folder_key(folder), generation, frozenset(gone), *texts)
+    return Recent(folder, folder_key(folder), generation, frozenset(gone), *texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class View:
 
     copy: FoldedCopy
     generated_at: str
-    changed: list[Changed]
+    changed: list[Recent]
     gone: frozenset[int]  # of all of them
 
     def hits(self, terms: list[Term], below: Path) -> Iterator[Hit]:
@@ -260,7 +260,7 @@ class Page:
     descending: bool = False
 
 
-class Found(NamedTuple):
+class Hits(NamedTuple):
     """The JSON of a page of items.
 
     `total` is the number of hits; if `more` is true, there are more than that. `generated_at`
@@ -316,7 +316,7 @@ class Search:
         self._seen: tuple[str | None, Stat | None] = (None, None)
         self._view: View | None = None
 
-    def find(self, query: str, below: Path | None, page: Page) -> Found:
+    def find(self, query: str, below: Path | None, page: Page) -> Hits:
         """Finds items below a folder, or everywhere if that is None.
 
         An empty query finds every item below the folder. Without a folder it finds nothing.
@@ -324,7 +324,7 @@ class Search:
         terms, view = parse(query), self._current()
         hits = view.hits(terms, below or ROOT) if terms or below is not None else iter(())
         found, total, more = _page_of(hits, page)
-        return Found(list(map(view.item, found)), total, more, view.generated_at)
+        return Hits(list(map(view.item, found)), total, more, view.generated_at)
 
     def finds(self, query: str, image: Path) -> bool:
         """True if a query finds an image, by what its manifest says now."""
@@ -400,7 +400,7 @@ class Search:
             return old
         copy, generated_at = self._open_rollup(old)
         known = {each.folder: each for each in old.changed} if old and old.copy is copy else {}
-        changed, complete = list[Changed](), True
+        changed, complete = list[Recent](), True
         for folder, generation in Delta.of(data).folders.items():
             each = known.get(folder)
             if not each or each.generation != generation:
@@ -432,7 +432,7 @@ class Search:
         forget_copies(self._cache, key)
         return copy, generated_at
 
-    def _compared(self, copy: FoldedCopy, folder: Path, generation: str) -> Changed | None:
+    def _compared(self, copy: FoldedCopy, folder: Path, generation: str) -> Recent | None:
         """Compares a folder with the rollup; None while its manifest is being written."""
         if not generation:
             return compare(copy, folder, "", ())

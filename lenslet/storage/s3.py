@@ -19,7 +19,7 @@ from lenslet.bounds import DOCUMENT_BYTES
 from lenslet.config import Settings
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
-from lenslet.storage.s3_client import Client, NotModified
+from lenslet.storage.s3_client import Client, SameObject
 from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
 
 _SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
@@ -175,7 +175,7 @@ class S3Tree(Tree):
     def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
         try:
             body, stat = self._get(path, **({"IfNoneMatch": known.etag} if known.etag else {}))
-        except NotModified:
+        except SameObject:
             return None
         with body:
             if stat.size > limit:

@@ -16,7 +16,7 @@ from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageNonsense, StorageUnavailable, one_line
 
 
-class NotModified(Exception):
+class SameObject(Exception):
     """The object is still the version that `IfNoneMatch` names (304)."""
 
 
@@ -77,7 +77,7 @@ class Client:
     def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
         """Returns the answer to one S3 operation, such as `get_object`.
 
-        Raises domain errors, such as `NotFound`, and `NotModified`; `Overtaken` if any other
+        Raises domain errors, such as `NotFound`, and `SameObject`; `Overtaken` if any other
         condition does not hold.
         """
         return self._answer(self._s3(region), operation, parameters)
@@ -166,7 +166,7 @@ class Client:
         except (exceptions.BotoCoreError, ValueError) as error:
             raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
 
-    def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError | NotModified:
+    def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError | SameObject:
         """Returns the domain error for what the store answered, by its code, then its status."""
         code = str(error.response["Error"].get("Code", ""))
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
@@ -201,7 +201,7 @@ class Client:
                 action = _ACTIONS.get(error.operation_name, f"{service}:{error.operation_name}")
                 return errors.Denied(f"The store does not allow {action} on {where}/{key}.")
             case 304:
-                return NotModified()
+                return SameObject()
             case 409 | 412 | 416:  # the last: it is shorter now
                 return errors.Overtaken(f"Another writer of {key} was first.")
             case 501:

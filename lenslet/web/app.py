@@ -25,8 +25,7 @@ from lenslet.web.jobs import FolderJobs
 from lenslet.web.metrics import Metrics
 from lenslet.web.requests import Requests
 from lenslet.web.root import OpenApi, Root
-from lenslet.web.search import Counts, RebuildIndex, Suggest, Timeline
-from lenslet.web.search import Search as SearchItems
+from lenslet.web.search import Counts, RebuildIndex, SearchItems, Suggest, Timeline
 from lenslet.web.service import Part, Resource, Service
 from lenslet.web.thumb import Preview, Thumb
 from lenslet.web.waiters import Waiters

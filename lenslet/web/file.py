@@ -89,7 +89,7 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
         if now.rev != stat.rev:
             file.close()
             raise Overtaken(f"{image.path} has changed.")
-        resp.set_stream(Part(file, length), length)
+        resp.set_stream(Piece(file, length), length)
 
 
 def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
@@ -111,7 +111,7 @@ def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
     return begin, end - begin + 1
 
 
-class Part:
+class Piece:
     """The next `length` bytes of a file; `fileno` lets the server use `sendfile`.
 
     If the file is shorter by now, fewer bytes are sent, and the client waits until the connection

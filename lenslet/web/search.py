@@ -19,7 +19,7 @@ MAX_QUERY_CHARACTERS = 1000
 LAST_ITEM = 500_000
 
 
-class Search(Resource):
+class SearchItems(Resource):
     """`GET /search?q=&path=&limit=&offset=&sort=&order=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
