@@ -103,7 +103,7 @@ class LocalTree(Tree):
     def check(self) -> None:
         try:
             with self._folder(ROOT) as fd:
-                self._check_top(fd)
+                self._check_claim() if self.private else self._check_top(fd)
         except NotFound as error:
             if not self.private:
                 reason = "The root is not there: an unmounted disk? Mount it."
