@@ -169,7 +169,7 @@ def test_damaged_images_end_as_items_and_stop_nothing(serve: Serve, root, tmp_pa
     """A thumbnail or an error for each, and the same index process all the time."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    count, folders = scale(150, 10_000), scale(1, 5)
+    count, folders = scale(150, 10_000), scale(1, 20)  # a page of a manifest has 1,000
     for number, (name, data) in enumerate(mutated(count, SEED)):
         put(root / f"damaged-{number % folders}" / name, data)
     for number in range(folders):
