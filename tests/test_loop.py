@@ -55,6 +55,16 @@ def looked_at(gallery: Gallery) -> list[str]:
     return [each.task.path for each in do(gallery) if isinstance(each, Outcome)]
 
 
+def looks_of(gallery: Gallery, seconds: int) -> list[str]:
+    """The folders that are looked at within some seconds."""
+    looks = []
+    for _ in range(4 * seconds):
+        gallery.clock.now += 0.25
+        handle_all(gallery)
+        looks += looked_at(gallery)
+    return looks
+
+
 @pytest.fixture
 def gallery(make_gallery: Make, root: pathlib.Path) -> Gallery:
     put(root / "a/x.jpg")
@@ -158,11 +168,7 @@ def test_a_folder_that_is_gone_with_sidecars_below_is_not_looked_at_again_and_ag
         )
     shutil.rmtree(root / "a")
     gallery.loop.send(Look(Path("a")))
-    looks = []
-    for _ in range(60):
-        gallery.clock.now += 0.25
-        handle_all(gallery)
-        looks += looked_at(gallery)
+    looks = looks_of(gallery, 15)
     assert len(looks) < 10, looks
     assert gallery.loop.report()["counts"]["orphanSidecars"] == 2
 
@@ -261,12 +267,7 @@ def test_a_folder_that_cannot_be_removed_from_state_dir_is_left_in_peace(
     shutil.rmtree(root / "old")
     gallery.index()
     gallery.settle(30)
-    looks = []
-    for _ in range(240):
-        gallery.clock.now += 0.25
-        handle_all(gallery)
-        looks += looked_at(gallery)
-    assert looks == []
+    assert looks_of(gallery, 60) == []
     assert (tmp_path / "state/old/readme.txt").exists()
 
 
@@ -292,3 +293,23 @@ def test_reading_stale_images_again_costs_few_looks_and_new_ones_come_first(
         gallery.clock.now += 0.02
     assert looks < 400
     assert "new/z.jpg" in read[500:560]
+
+
+def test_new_images_for_which_there_was_no_room_come_before_stale_ones(
+    make_gallery: Make, root: pathlib.Path
+) -> None:
+    """Also if their folder has stale ones as well."""
+    for folder in ("a", "both"):
+        put(root / folder / "old.jpg", SMALL)
+    make_gallery().index()
+    put(root / "both/new.jpg", SMALL)
+    gallery = make_gallery(THUMB_QUALITY="50", WORKER_THREADS="1", SCAN_SECONDS="0")
+    images = gallery.loop.work.images
+    for number in range(20_000):  # which clients wait for
+        gallery.loop.send(Render(Path(f"elsewhere/{number}.jpg")))
+    gallery.loop.send(Look(Path(""), deep=True))
+    looks_of(gallery, 5)
+    assert len(images) == 20_000
+    while images.take():
+        images.done()
+    assert next(filter(None, looks_of(gallery, 1))) == "both"

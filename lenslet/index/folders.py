@@ -243,9 +243,8 @@ class Looker:
     ) -> dict[str, Dir | None]:
         """Returns the subfolders, each as the manifest shows it.
 
-        A new one is shown when it was looked at: only then it is known whether it is to be ignored.
-        The first manifest shows all. One that is gone may have files in `STATE_DIR`, and is not
-        shown.
+        A new one is shown when it was looked at: only then it is known whether it is ignored. The
+        first manifest shows all. One that is gone may have files in `STATE_DIR`, and is not shown.
         """
         location, listing = contents.location, contents.listing
         before = {each["name"]: each for each in stored.dirs}

@@ -131,10 +131,8 @@ class Moves:
                 log.warning("sidecar %s is not moved: %s", orphan.path, reason)
             self._failed[move] = self._clock() + _RETRY_SECONDS, reason
             return set()
-        self._failed[move] = (
-            self._clock() + _RETRY_SECONDS,
-            "",
-        )  # until it is seen that it has moved
+        # It rests until it is seen that it has moved.
+        self._failed[move] = self._clock() + _RETRY_SECONDS, ""
         log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
         return {folder, orphan.path.parent}
 

@@ -226,7 +226,7 @@ class Walk:
                     continue
                 if wait >= most:
                     self._later[task.path] = wanted is outcome.new
-                    break
+                    return
                 wait += 1
                 flight.reading.add(name)
                 images.put(Wanted(task.path.child(name), anew=anew or task.anew), urgency)

@@ -33,7 +33,7 @@ _NOT_INDEXED = dict.fromkeys(
     ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
     "a running service or 'lenslet index' makes them",
 )
-_SHOW_SECONDS, _SHOW_SECONDS_PLAIN = 0.5, 5.0
+_SHOW_SECONDS = 5.0  # between two lines, where it is no terminal
 _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 
 
@@ -115,7 +115,7 @@ class Progress(Status):
         super().__init__()
         self._began = self._shown = time.monotonic()
         self._end = "\x1b[K\r" if sys.stderr.isatty() else "\n"
-        self._seconds = _SHOW_SECONDS if sys.stderr.isatty() else _SHOW_SECONDS_PLAIN
+        self._seconds = 0.0 if sys.stderr.isatty() else _SHOW_SECONDS
 
     def __str__(self) -> str:
         done = self.total(IMAGES_READ) + self.total(IMAGES_FAILED)
