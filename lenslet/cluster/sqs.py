@@ -139,6 +139,7 @@ class SharedQueue:
             if not self._own:
                 raise unreachable(request)
             return self._own.send(request)
+        # What nobody waits for is a view: this host's own index process looks.
         if self._looks_here and isinstance(request, Look) and not request.asked:
             return self._looks_here.send(request)
         if not self.problem and self._post(request):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lenslet import config
-from lenslet.errors import SettingError
+from lenslet.errors import SettingError, StorageUnavailable
 from lenslet.index.loop import Loop
 from lenslet.index.status import Status
 from lenslet.run import FRESH_SECONDS, log_start, open_library, quiet_pillow
@@ -46,11 +46,16 @@ def create_app(settings: Mapping[str, str]) -> WSGIApp:
 
 
 def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
-    """Indexes everything once, and returns the report that is in `_health.json`."""
+    """Indexes everything once, and returns the report that is in `_health.json`.
+
+    Raises `lenslet.errors.StorageUnavailable` if storage goes away or is full.
+    """
     library = open_library(_checked(settings), patient=True)
     library.tree.check()
     loop = Loop(library, Status())
     loop.run(threading.Event(), once=True)
+    if loop.outage:
+        raise StorageUnavailable(loop.outage)
     return loop.report()
 
 
