@@ -362,7 +362,7 @@ class Looker:
             looked=now,
             generation="",  # search must not wait for a manifest that cannot be read
             entry=shown,
-            children=before.children if children is None else children,
+            children=task.known if children is None else children,
             health=health,
             retry=before.retry.after(now, {"": one_line(error)}, changed=False),
             left=0,

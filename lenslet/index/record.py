@@ -112,15 +112,10 @@ class Memory:
         names = ((name, self.records.get(path.child(name))) for name in self.get(path).children)
         return {name: record.entry for name, record in names if record}
 
-    def has_place(self, path: Path, record: Record | None) -> bool:
-        """False if what is above a folder has changed: it is unknown, or not served."""
+    def lists(self, path: Path) -> bool:
+        """True if the folder above one lists it, or is known and was not looked at yet."""
         above = self.records.get(path.parent)
-        if not path or not path.parent:
-            return True
-        if above is None or not (record and record.entry):  # it is not served
-            return above is not None
-        is_served = above.generation or path.name in above.children or not above.is_known
-        return bool(above.entry and is_served)
+        return not path or bool(above and (not above.is_known or path.name in above.children))
 
     def put(self, path: Path, record: Record) -> None:
         """Replaces the record of a folder."""

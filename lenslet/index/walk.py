@@ -169,46 +169,40 @@ class Walk:
             self._host.ended(path)
 
     def _remember(self, task: Task, record: Record | None) -> bool:
-        """Replaces a folder's record; false if it is gone, or what is above it has changed.
+        """Replaces a folder's record; false if it is gone, or the one above does not list it.
 
-        A parent shows of a subfolder what the last look at that has found (`Record.entry`).
-
-        ==================================================  =====================
-        it found                                            what is looked at
-        ==================================================  =====================
-        what is above is not served any more, or unknown    the one above
-        it is gone, and the one above lists it              the one above, later
-        a subfolder is new; or all are wanted (`deep`)      that; all of them
-        its pointer leads elsewhere                         all of them
-        a subfolder has found something else than it shows  this one again
-        a subfolder is not listed, and does not know that   that
-        the one above shows something else of this one      the one above
-        ==================================================  =====================
+        A manifest shows of each subfolder what the last look at that found (`Record.entry`). Where
+        it shows something else, the subfolder is looked at, and then the one above.
         """
-        path, before = task.path, task.before
-        if not self.memory.has_place(path, record):
-            self.want(Look(path.parent))
-            return False
+        path, listed = task.path, self.memory.get(task.path.parent).children
+        is_listed = self.memory.lists(path)
         if record is None:
             self.memory.forget(path)
-            if path.name in self.memory.get(path.parent).children:
-                self.want(Look(path.parent), PATIENTLY)
+            is_right = path.name not in listed
+        else:
+            is_right = is_listed and listed.get(path.name) == record.entry
+            if is_listed:
+                self.memory.put(path, record)
+                self._look_below(task, record)
+        if record is None or task.before.shown != record.shown:
             self._changed()
-            return False
-        self.memory.put(path, record)
-        was, now = before.location, record.location
+        if path and not is_right:
+            soon = SOON / 10 if self.hurries else SOON
+            self.want(Look(path.parent), soon if record else PATIENTLY)
+        return record is not None and is_listed
+
+    def _look_below(self, task: Task, record: Record) -> None:
+        """Has those subfolders looked at that are new, or are shown as they are not.
+
+        All of them, if that is wanted (`deep`) or the folder's pointer leads elsewhere.
+        """
+        was, now = task.before.location, record.location
         deep = task.deep or bool(was and now and was.target != now.target)
         for name, entry in record.children.items():
-            child = self.memory.records.setdefault(path.child(name), Record(entry=entry))
-            if deep or not child.is_known:
-                self.want(Look(path.child(name), anew=task.anew and deep, deep=deep))
-            elif child.entry != entry and "" not in record.retry.reasons:
-                self.want(Look(path) if entry else Look(path.child(name)), SOON)
-        if path and self.memory.get(path.parent).children.get(path.name) != record.entry:
-            self.want(Look(path.parent), SOON / 10 if self.hurries else SOON)
-        if before.shown != record.shown:
-            self._changed()
-        return True
+            path = task.path.child(name)
+            child = self.memory.records.setdefault(path, Record(entry=entry))
+            if deep or not child.is_known or child.entry != entry:
+                self.want(Look(path, anew=task.anew and deep, deep=deep))
 
     # Images
 
