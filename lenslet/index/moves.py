@@ -6,9 +6,11 @@ hash that a sidecar holds, and that is not the image beside it, the sidecar is m
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lenslet.errors import LensletError, NotFound, one_line
@@ -69,6 +71,15 @@ class Step(NamedTuple):
     waits: bool = False
 
 
+@dataclass(slots=True)
+class Pending:
+    """A move that is to be made: since when, not before when, and why it failed."""
+
+    since: float
+    due: float
+    reason: str = ""
+
+
 class Moves:
     """Finds the photos of orphan sidecars, and moves the sidecars after them.
 
@@ -79,62 +90,64 @@ class Moves:
         self._library = library
         self._clock = clock
         self._search = _Search(library)
-        self._since: dict[Move, float] = {}  # since when each move is to be made
-        self._failed: dict[Move, tuple[float, str]] = {}  # until when it rests, and why
+        self._pending: dict[Move, Pending] = {}
         self._asked = float("-inf")  # when all folders were to be looked at
         self.health = FolderHealth()
 
     def step(self, records: Records) -> Step:
         """Moves the sidecars whose photo is elsewhere, for some seconds at most."""
-        now = self._clock()
-        found = defaultdict[str, list[Orphan]](list)
-        for each in (orphan for record in records.values() for orphan in record.orphans):
-            found[each.hash].append(each)
-        places = self._search.places(found.keys() - {""}, records)
-        decided = {key: decide(found[key], there) for key, there in places.items()}
-        moves = [each for each in decided.values() if isinstance(each, Move)]
-        self._since = {move: self._since.get(move, now) for move in moves}
-        self._failed = {move: self._failed[move] for move in moves if move in self._failed}
-        waiting = [move for move in moves if self._failed.get(move, (now, ""))[0] <= now]
-        # While images are unread, any may be the photo.
-        unread = any(each.left for each in records.values())
-        quiet = [m for m in waiting if now - self._since[m] >= PATIENCE_SECONDS and not unread]
-        # A folder may have changed until it is looked at: each must have been since then.
-        looked = min(each.looked - each.took for each in records.values())
-        look_all = any(self._since[move] >= looked for move in quiet)
-        look_all &= now - self._asked > _LOOK_ALL_SECONDS
-        self._asked = now if look_all else self._asked
-        looks = set[Path]()
-        for move in quiet:
-            if self._since[move] < looked and self._clock() <= now + _TURN_SECONDS:
+        now, before = self._clock(), self._pending
+        orphans_of = defaultdict[str, list[Orphan]](list)  # by hash
+        for orphan in (each for record in records.values() for each in record.orphans):
+            orphans_of[orphan.hash].append(orphan)
+        places = self._search.places(orphans_of.keys() - {""}, records)
+        decided = {key: decide(orphans_of[key], there) for key, there in places.items()}
+        moves = (each for each in decided.values() if isinstance(each, Move))
+        self._pending = {move: before.get(move) or Pending(now, now) for move in moves}
+        waiting = [move for move, pending in self._pending.items() if pending.due <= now]
+        looks, look_all = set[Path](), False
+        if not any(record.left for record in records.values()):  # an unread image may be the photo
+            settled = [m for m in waiting if now - self._pending[m].since >= PATIENCE_SECONDS]
+            # Every folder must have been looked at since: until then, it may hold the photo too.
+            looked = min(record.looked - record.took for record in records.values())
+            ready = [move for move in settled if self._pending[move].since < looked]
+            for move in itertools.takewhile(lambda _: self._clock() <= now + _TURN_SECONDS, ready):
                 looks |= self._move(move)
-        problems = []
-        for key, orphans_of_one in found.items():
-            reason = decided.get(key, "")
-            reason = self._failed.get(reason, (0, ""))[1] if isinstance(reason, Move) else reason
-            problems += [Problem(e.kind, e.path, reason or e.reason) for e in orphans_of_one]
-        self.health = FolderHealth().plus(sorted(problems))
+            look_all = len(ready) < len(settled) and now - self._asked > _LOOK_ALL_SECONDS
+        self._asked = now if look_all else self._asked
+        self._report(orphans_of, decided)
         return Step(frozenset(looks), look_all, waits=bool(waiting))
+
+    def _report(
+        self, orphans_of: Mapping[str, list[Orphan]], decided: Mapping[str, Move | str]
+    ) -> None:
+        """Counts the orphans, each with the reason why it is not moved, if there is one."""
+        problems = []
+        for key, found in orphans_of.items():
+            reason = decided.get(key, "")
+            reason = self._pending[reason].reason if isinstance(reason, Move) else reason
+            problems += [Problem(each.kind, each.path, reason or each.reason) for each in found]
+        self.health = FolderHealth().plus(sorted(problems))
 
     def _move(self, move: Move) -> set[Path]:
         """Moves one sidecar; returns the folders to look at."""
-        orphan, place = move
+        (orphan, place), pending = move, self._pending[move]
+        folder, looks = place.path.parent, set[Path]()
         self._library.tree.check()
-        folder = place.path.parent
         try:
             location = self._library.locator.folder(folder, fresh=True)
             moved = orphans.move(orphan, location, place.path.name)
         except LensletError as error:
             self._library.check_storage(error)
             reason = "" if isinstance(error, NotFound) else one_line(error)  # it has gone meanwhile
-            if reason and reason != self._failed.get(move, (0, ""))[1]:
+            if reason not in ("", pending.reason):
                 log.warning("sidecar %s is not moved: %s", orphan.path, reason)
-            self._failed[move] = self._clock() + _RETRY_SECONDS, reason
-            return set()
-        # It rests until it is seen that it has moved.
-        self._failed[move] = self._clock() + _RETRY_SECONDS, ""
-        log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
-        return {folder, orphan.path.parent}
+        else:
+            reason, looks = "", {folder, orphan.path.parent}
+            log.info("sidecar %s moved after its photo: %s", orphan.path, folder.child(moved.name))
+        # After a move it rests until the looks have seen that.
+        pending.reason, pending.due = reason, self._clock() + _RETRY_SECONDS
+        return looks
 
 
 class _Search:
