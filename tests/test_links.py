@@ -320,6 +320,83 @@ def test_one_photo_can_be_shared(shared: Gallery) -> None:
         shared.app.get(route, headers=headers, status=404)
 
 
+def test_a_link_to_one_photo_shows_no_other_that_takes_its_name(shared: Gallery, root) -> None:
+    headers = guest(shared.app, make_link(shared.app, "2024/wedding/in.jpg", download=True))
+    route = "/file?path=2024/wedding/in.jpg"
+    assert shared.app.get(route, headers=headers).body == position()
+    swap(root / "2024/wedding/in.jpg", root / "2024/zebra.jpg")
+    for _ in range(2):  # before it is indexed, and after
+        for shown in (route, "/thumb?path=2024/wedding/in.jpg", "/item?path=2024/wedding/in.jpg"):
+            shared.app.get(shown, headers=headers, status=404)
+        shared.index()
+    swap(root / "2024/wedding/in.jpg", root / "2024/zebra.jpg")
+    shared.index()
+    assert shared.app.get(route, headers=headers).body == position()
+
+
+def test_a_link_to_a_search_gives_no_file_that_took_the_place_of_what_it_found(
+    shared: Gallery, root: pathlib.Path
+) -> None:
+    headers = guest(shared.app, make_link(shared.app, "", q="tag:family", download=True))
+    swap(root / "2024/wedding/in.jpg", root / "2024/zebra.jpg")
+    for route in ("/file?path=", "/files/", "/thumb?path=", "/item?path=", "/preview?path="):
+        shared.app.get(f"{route}2024/wedding/in.jpg", headers=headers, status=404)
+
+
+def swap(one: pathlib.Path, other: pathlib.Path) -> None:
+    aside = one.with_name("aside.tmp")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def test_a_selection_is_shared_as_a_list_and_changes_no_photo(shared: Gallery, root) -> None:
+    chosen = ["2024/zebra.jpg", "2024/wedding/in.jpg"]
+    before = sorted(path.name for path in (root / "2024").rglob("*.json"))
+    body = {"paths": chosen, "label": "Two", "download": True}
+    link = shared.app.post_json("/links", body, headers=WRITER, status=201).json
+    assert (link["path"], link["photos"], link["q"]) == ("2024", 2, "")
+    assert sorted(path.name for path in (root / "2024").rglob("*.json")) == before
+    headers, get = guest(shared.app, link), shared.app.get
+    for route in ("/search?path=2024", "/search?path=2024&sort=date", "/search?path=2024&q=date:2020..2100"):  # fmt: skip
+        found = get(route, headers=headers).json
+        assert {each["path"] for each in found["items"]} <= {*chosen} and not found["more"]
+    assert get("/search?path=2024", headers=headers).json["total"] == 2
+    assert get("/search?path=2024/wedding", headers=headers).json["total"] == 1
+    assert get("/search?path=2024&q=name:zebra", headers=headers).json["total"] == 1
+    counted = get("/timeline?path=2024", headers=headers).json
+    assert (counted["months"][0]["month"], counted["undated"]["count"]) == ("2024-06", 1)
+    for route in ("/zip?path=2024&recursive=true", "/zip?path=2024"):
+        archive = zipfile.ZipFile(io.BytesIO(get(route, headers=headers).body))
+        assert sorted(archive.namelist()) == ["2024/wedding/in.jpg", "2024/zebra.jpg"]
+    for path in chosen:
+        for route in ("/thumb?path=", "/item?path=", "/file?path="):
+            get(route + path, headers=headers, status=200)
+    for route in ("/folders?path=2024", "/thumb?path=2024/wedding/party/dance.jpg", "/search?path=",
+                  "/file?path=2024/wed/zebra.jpg", "/search/counts?path=2024"):  # fmt: skip
+        get(route, headers=headers, status=404)
+    swap(root / chosen[0], root / "2024/wedding/party/dance.jpg")
+    get(f"/file?path={chosen[0]}", headers=headers, status=404)
+    shared.index()
+    assert get("/search?path=2024", headers=headers).json["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"paths": ["2024/zebra.jpg"], "path": "2024"}, "paths"),
+        ({"paths": ["2024/zebra.jpg"], "q": "tag:x"}, "paths"),
+        ({"paths": [f"{n}.jpg" for n in range(501)]}, "paths"),
+        ({"paths": [1]}, "paths"),
+        ({"paths": "2024/zebra.jpg"}, "paths"),
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_refused(shared: Gallery, body, named: str) -> None:
+    said = shared.app.post_json("/links", body, headers=WRITER, status=422)
+    assert said.json["description"].startswith(f"{named}: ")
+    shared.app.post_json("/links", {"paths": ["2024/no.jpg"]}, headers=WRITER, status=404)
+
+
 def test_a_search_below_a_folder_can_be_shared(shared: Gallery) -> None:
     headers = guest(shared.app, make_link(shared.app, "2024", q="tag:family"))
     get = shared.app.get

@@ -172,6 +172,9 @@ def test_one_photo_and_a_selection_can_be_downloaded_and_shared(shared: Server, 
     owner.locator(".bulk").get_by_role("button", name="Share").click()
     owner.get_by_role("button", name="Make a link").click()
     address = owner.get_by_label("Link", exact=True).input_value()
+    assert "shared" not in owner.evaluate(
+        "fetch('item?path=2024/wedding/img0.jpg').then((a) => a.text())"
+    )
     guest = open_link(open_page, address)
     expect(guest.locator(".tile.shown")).to_have_count(2)
     expect(guest.get_by_role("heading", name="2 photos")).to_be_visible()

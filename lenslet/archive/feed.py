@@ -27,7 +27,7 @@ class Feed(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, query = path_param(req), query_param(req)
         page = Page(limit=_ENTRIES, sort="added", descending=True)
-        found = self.service.search.find(query, path, page)
+        found = self.service.search_of(req).find(query, path, page)
         items = list(map(orjson.loads, found.items))
         root = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         feed = ElementTree.Element("feed", xmlns=_ATOM)

@@ -59,15 +59,16 @@ class Zip(Resource):
         folder, query = path_param(req), query_param(req).strip()
         recursive = choice_param(req, "recursive", ("false", "true"))
         location = self.service.library.locator.folder(folder)
+        searches = bool(query or recursive == "true" or req.context.search)
         if not query and read_page(self.service, location) is None:
             send_pending(req, resp, folder, url(req, "/zip", path=folder, recursive=recursive))
             return
         self.service.folder_jobs.enqueue_view(location)
         top = "" if query else f"{folder.name or _UNNAMED}/"
         items: Iterator[Item]
-        if query or recursive == "true":
+        if searches:
             page = Page(limit=container.MOST_FILES + 1)
-            found = self.service.search.find(query, folder, page)
+            found = self.service.search_of(req).find(query, folder, page)
             items = map(orjson.loads, found.items)
         else:
             pages = manifest.pages(self.service.tree, folder)

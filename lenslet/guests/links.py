@@ -6,8 +6,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, get_origin
 
 import orjson
 from blake3 import blake3
@@ -28,6 +28,7 @@ _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLIN
 class Link:
     """What one link shows: what is at and below `path` and, unless it is empty, `query` finds.
 
+    Of `photos`, if there are any, it shows these alone: their paths, each with its hash.
     `hash` is that of its secret, which nobody keeps. Times are RFC 3339. Guests may also see tags
     and notes (`words`), where a photo was taken (`position`), and get the files themselves
     (`download`). `preview`: everybody who has its address may see its label and cover, as
@@ -39,6 +40,7 @@ class Link:
     query: str
     ends: str
     label: str = ""
+    photos: dict[str, str] = field(default_factory=dict)
     created: str = times.LONG_AGO
     by: str = ""
     words: bool = False
@@ -185,7 +187,9 @@ def _link(found: dict[str, Any]) -> Link:
     found.pop("used", None)  # of a version that was never released
     link = Link(**{**found, "path": paths.parse(found["path"])})
     for key in fields(Link):
-        if type(getattr(link, key.name)) is not key.type:
+        if type(getattr(link, key.name)) is not (get_origin(key.type) or key.type):
             raise TypeError(key.name)
+    if not all(isinstance(text, str) for text in link.photos.values()):
+        raise TypeError("photos")
     times.parse(link.ends)
     return link

@@ -1,5 +1,6 @@
 """`/links`: makes, lists and takes back what is shown to guests. `view` decides what that is."""
 
+import os
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from lenslet import times
 from lenslet.config import Settings
 from lenslet.errors import Invalid, LensletError, NotFound, StorageUnavailable
 from lenslet.guests.links import Link, link_cookie, links_of
+from lenslet.guests.selection import Selection
 from lenslet.library import manifest
 from lenslet.paths import Path, is_item, parse
 from lenslet.search.query import MOST_TERMS, Page
@@ -19,15 +21,16 @@ from lenslet.storage.tree import read_thumbnail
 from lenslet.web import access
 from lenslet.web.access import remove_cookie, set_cookie
 from lenslet.web.answers import send, send_json
-from lenslet.web.parameters import read_json
+from lenslet.web.parameters import parse_image, read_json, strings
 from lenslet.web.search import MAX_QUERY_CHARACTERS
-from lenslet.web.service import Resource, Service
+from lenslet.web.service import Resource, Searchable, Service
 from lenslet.web.thumb import WEBP
 
 _DAYS, _MOST_DAYS = 30, 3650
 _MOST_LABEL = 200
+_MOST_PHOTOS = 500  # of one link
 _LOOKED_AT = 20  # photos, for one that can be a cover
-_KINDS = {str: "a string", int: "a whole number", bool: "true or false"}
+_KINDS = {str: "a string", int: "a whole number", bool: "true or false", list: "a list"}
 _SHOWN = ("words", "position", "download", "preview")
 
 
@@ -52,19 +55,22 @@ class AllLinks(_OfLinks):
         if not isinstance(body, dict):
             raise Invalid("body", "must be a JSON object")
         link, days = _parse(body)
-        self._check_path(link)
+        if link.photos:
+            link = replace(link, photos={path: self._hash(Path(path)) for path in link.photos})
+        else:
+            location = self.service.library.locator.folder(link.path)
+            location.tree.stamp(location.folder)  # `NotFound` if there is none
         stored, secret = self.links.add(replace(link, by=req.context.user), days)
         page = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         send_json(resp, _answer(stored) | {"url": f"{page}?link={stored.id}#secret={secret}"})
         resp.status = falcon.HTTP_201
 
-    def _check_path(self, link: Link) -> None:
-        """Raises an error unless the folder, or the photo, exists."""
-        if is_item(link.path.name) and not link.query:
-            self.service.images.find(link.path)
-            return
-        location = self.service.library.locator.folder(link.path)
-        location.tree.stamp(location.folder)  # `NotFound` if there is none
+    def _hash(self, path: Path) -> str:
+        """Returns the hash of a photo, by which a link knows it."""
+        item = self.service.images.item(self.service.images.find(path))
+        if not (item and "hash" in item):
+            raise Invalid("paths", f"{path} was not read yet: try again in a moment")
+        return str(item["hash"])
 
 
 class OneLink(_OfLinks):
@@ -94,13 +100,15 @@ class Cover(_OfLinks):
         send(resp, data, WEBP)
 
     def _path(self, link: Link) -> Path | None:
-        """Returns the photo, the cover of the folder, or the first photo that can be shown."""
-        if is_item(link.path.name) and not link.query:
-            return link.path
-        chosen = parse(manifest.load(self.service.tree, link.path).about.get("cover", ""))
-        if chosen and not link.query and link.path.holds(chosen):
-            return chosen
-        found = self.service.search.find(link.query, link.path, Page(limit=_LOOKED_AT)).items
+        """Returns the cover of the folder, or the first photo that can be shown."""
+        search: Searchable = self.service.search
+        if link.photos:
+            search = Selection(self.service.tree, link.photos)
+        elif not link.query:
+            chosen = parse(manifest.load(self.service.tree, link.path).about.get("cover", ""))
+            if chosen and link.path.holds(chosen):
+                return chosen
+        found = search.find(link.query, link.path, Page(limit=_LOOKED_AT)).items
         shown = [item["path"] for item in map(orjson.loads, found) if "thumb" in item]
         return parse(shown[0]) if shown else None
 
@@ -142,7 +150,14 @@ def _check(settings: Settings) -> None:
 
 def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     """Parses what a link is to show, and for how many days; `Invalid` names a wrong field."""
-    known = {"path": "", "q": "", "label": "", "days": _DAYS, **dict.fromkeys(_SHOWN, False)}
+    known = {
+        "path": "",
+        "paths": [],
+        "q": "",
+        "label": "",
+        "days": _DAYS,
+        **dict.fromkeys(_SHOWN, False),
+    }
     for name, value in body.items():
         if name not in known:
             raise Invalid(name, f"is not known: {', '.join(known)} are")
@@ -152,6 +167,17 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     if not 0 < asked["days"] <= _MOST_DAYS:
         raise Invalid("days", f"must be 1 to {_MOST_DAYS}")
     path, query, label = parse(asked["path"]), asked["q"].strip(), asked["label"].strip()
+    photos = [parse_image(text, "paths") for text in strings(body, "paths")]
+    if photos and (path or query):
+        raise Invalid("paths", "must not be together with 'path' or 'q'")
+    if len(photos) > _MOST_PHOTOS:
+        raise Invalid("paths", f"must be at most {_MOST_PHOTOS} paths of images")
+    if is_item(path.name) and not query:
+        photos = [path]
+    if photos:
+        path = (
+            photos[0] if len(photos) == 1 else Path(os.path.commonpath([p.parent for p in photos]))
+        )
     for name, text, most in (("q", query, MAX_QUERY_CHARACTERS), ("label", label, _MOST_LABEL)):
         if len(text) > most:
             raise Invalid(name, f"has more than {most} characters")
@@ -159,11 +185,15 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
         raise Invalid("q", f"must have 1 to {MOST_TERMS - 1} search terms")
     shown = {name: asked[name] for name in _SHOWN}
     named = (label or query or path.name)[:_MOST_LABEL]
-    return Link("", path, query, times.LONG_AGO, named, **shown), asked["days"]
+    found = Link(
+        "", path, query, times.LONG_AGO, named, dict.fromkeys(map(str, photos), ""), **shown
+    )
+    return found, asked["days"]
 
 
 def _answer(link: Link) -> dict[str, Any]:
     """Returns what clients may know of a link. None of it gives access."""
     found = asdict(link)
     del found["hash"]
-    return {"id": link.id, "q": found.pop("query"), **found}
+    more = {"q": found.pop("query"), "photos": len(found.pop("photos"))}
+    return {"id": link.id, **found, **more}

@@ -17,7 +17,10 @@ import orjson
 from lenslet import paths
 from lenslet.errors import LensletError, NotFound, StorageUnavailable
 from lenslet.guests.links import Link, link_cookie, links_of
-from lenslet.library.item import KEYS
+from lenslet.guests.selection import Selection, matches
+from lenslet.library import manifest
+from lenslet.library.item import KEYS, Item
+from lenslet.paths import Path
 from lenslet.search.query import WORDLESS, parse
 from lenslet.web.access import bearer, remove_cookie
 from lenslet.web.answers import JSON, send, send_error
@@ -54,7 +57,7 @@ class Guests:
     def __init__(self, service: Service) -> None:
         self._cookie = link_cookie(service.settings)
         self._links = links_of(service.tree)
-        self._search = service.search
+        self._tree = service.tree
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
@@ -75,6 +78,7 @@ class Guests:
             resp.append_header("Vary", "Cookie")
             if not resource.public:
                 context.link = link
+                context.search = Selection(self._tree, link.photos) if link.photos else None
                 try:
                     self._check(req, params, link)
                 except falcon.HTTPError:  # which says nothing of the library
@@ -135,10 +139,21 @@ class Guests:
             others = [term for term in terms if term not in wanted]
             if not link.words and any(term.field not in WORDLESS for term in others):
                 raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
-        elif is_shown and link.query:
-            is_shown = kind is not Shows.FOLDER and self._search.finds(link.query, path)
+        elif is_shown and (link.query or link.photos):
+            item = None if kind is Shows.FOLDER else self._version(link, path)
+            is_shown, req.context.rev = item is not None, item["rev"] if item else ""
         if not is_shown:
             raise falcon.HTTPNotFound(description=_NOT_SHOWN)
+
+    def _version(self, link: Link, path: Path) -> Item | None:
+        """Returns the item of a photo, if the link shows that: what follows is about this version.
+
+        So a photo that takes its place is not shown instead.
+        """
+        if link.photos:
+            return Selection(self._tree, link.photos).item(path)
+        item = manifest.find(self._tree, path)
+        return item if item and matches(item, parse(link.query)) else None
 
     def _preview(self, req: falcon.Request) -> str:
         """What messengers show of a link (the Open Graph protocol), if the link says so."""
@@ -159,7 +174,7 @@ def _shown(link: Link | None) -> str:
     if not link:
         return "{}"
     known = {"path": link.path, "query": link.query, "label": link.label}
-    more = {"words": link.words, "download": link.download}
+    more = {"photos": len(link.photos), "words": link.words, "download": link.download}
     return html.escape(orjson.dumps(known | more).decode())
 
 

@@ -32,7 +32,6 @@ from lenslet.search.format import (
     count_below,
     encode_date,
     encode_item,
-    entry,
     fold,
     folded_line,
     position_of,
@@ -273,7 +272,7 @@ class Hits(NamedTuple):
     generated_at: str
 
 
-def _page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
+def page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
     """Returns the hits of a page, how many hits there are, and whether there are more than that.
 
     Items without a date come last.
@@ -323,14 +322,8 @@ class Search:
         """
         terms, view = parse(query), self._current()
         hits = view.hits(terms, below or ROOT) if terms or below is not None else iter(())
-        found, total, more = _page_of(hits, page)
+        found, total, more = page_of(hits, page)
         return Hits(list(map(view.item, found)), total, more, view.generated_at)
-
-    def finds(self, query: str, image: Path) -> bool:
-        """True if a query finds an image, by what its manifest says now."""
-        item = manifest.find(self._tree, image)
-        line = folded_line(entry(item), 0).rstrip(b"\n") if item else b""
-        return bool(line) and all(term.matches(line) for term in parse(query))
 
     def timeline(self, query: str, below: Path) -> Months:
         """Counts what a query finds below a folder, or everything there, by month."""

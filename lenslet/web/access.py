@@ -44,6 +44,7 @@ class Access:
         context = req.context
         context.user, context.access, context.has_session = "", "write", False
         context.page = {}
+        context.rev, context.search = "", None  # see `Service.image` and `Service.search_of`
         if req.method == "OPTIONS" or req.path == _LIVE:  # a preflight has no token
             return
         # If only a token gives access, any name will do: a page of another site has no token.

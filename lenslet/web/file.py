@@ -22,7 +22,7 @@ class File(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
         path = image_param(req) if rest is None else paths.parse(rest)
-        image = self.service.images.find(path)
+        image = self.service.image(req, path)
         if self._redirect(req, resp, image) or self._hand_over(resp, image):
             return
         try:
@@ -30,15 +30,17 @@ class File(Resource):
         except Overtaken:  # the object has changed since the manifest was written
             resp.status = falcon.HTTP_200
             resp.delete_header("Content-Range")
-            _send(req, resp, image, image.location.tree.stat(image.file))
+            image = self.service.image(req, path, fresh=True)
+            _send(req, resp, image, image.stat)
 
     def _redirect(self, req: falcon.Request, resp: falcon.Response, image: Image) -> bool:
         """Sends the client to the bucket; False if the image must be sent from here.
 
-        Never 304 and no ETag: the URL in the client's copy may have ended.
+        Never 304 and no ETag: the URL in the client's copy may have ended. A URL shows whatever is
+        there later, so a request for one version is answered from here.
         """
         seconds = self.service.settings.presign_seconds
-        if not seconds or req.method == "HEAD":
+        if not seconds or req.method == "HEAD" or req.context.rev:
             return False
         name = image.path.name
         url = image.location.tree.url(

@@ -23,7 +23,7 @@ class Item(Resource):
     """`GET`, `PUT` and `DELETE /item?path=`; `GET` with `exif=full` reads all of EXIF"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        image = self.service.images.find(image_param(req))
+        image = self.service.image(req, image_param(req))
         item = self.service.images.item(image)
         found = self.service.images.sidecars(image, item)
         if found.unreadable and not found.sidecar:
@@ -37,7 +37,7 @@ class Item(Resource):
         send(resp, sidecar.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
-        image = self.service.images.find(image_param(req), fresh=True)
+        image = self.service.image(req, image_param(req), fresh=True)
         item = self.service.images.item(image)
         edit = sidecar.validate(read_json(req))
         if req.context.user:
@@ -54,7 +54,7 @@ class Item(Resource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self.service.images.find(path, fresh=True)
+        image = self.service.image(req, path, fresh=True)
 
         def check(stored: Sidecar | None) -> None:
             if stored is None:

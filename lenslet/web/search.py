@@ -33,7 +33,7 @@ class SearchItems(Resource):
         if page.limit + page.offset > LAST_ITEM:
             raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
-        found = self.service.search.find(query, below, page)
+        found = self.service.search_of(req).find(query, below, page)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
         resp.content_type, resp.cache_control = JSON, ["no-cache"]
         resp.data = b'{"items":[' + b",".join(found.items) + b"]," + orjson.dumps(rest)[1:]
@@ -43,7 +43,7 @@ class Timeline(Resource):
     """`GET /timeline?path=&q=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        found = self.service.search.timeline(query_param(req), path_param(req))
+        found = self.service.search_of(req).timeline(query_param(req), path_param(req))
         tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
         months = sorted(filter(None, +found.counts), reverse=True)
         future = [month for month in months if month > tomorrow]

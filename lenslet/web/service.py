@@ -2,19 +2,31 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+import falcon
 
 from lenslet.config import Settings
 from lenslet.errors import LensletError, NotFound, StorageUnavailable, one_line
 from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
-from lenslet.search.query import Search
+from lenslet.paths import Path
+from lenslet.search.format import Months
+from lenslet.search.query import Hits, Page, Search
 from lenslet.storage.tree import Tree
-from lenslet.web.images import Images
+from lenslet.web.images import Image, Images
 from lenslet.web.jobs import FolderJobs
 from lenslet.web.requests import Requests
 from lenslet.web.waiters import Waiters
+
+
+class Searchable(Protocol):
+    """Photos that can be searched, as `Search` does with the whole library."""
+
+    def find(self, query: str, below: Path | None, page: Page) -> Hits: ...
+
+    def timeline(self, query: str, below: Path) -> Months: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,25 @@ class Service:
     @property
     def tree(self) -> Tree:
         return self.library.tree
+
+    def image(self, req: falcon.Request, path: Path, *, fresh: bool = False) -> Image:
+        """Returns the image that a request is about; see `Images.find`.
+
+        A part of the outer ring may let a request see one version alone: that with `context.rev`.
+        """
+        image = self.images.find(path, fresh=fresh)
+        self.check_rev(req, path, image.stat.rev)
+        return image
+
+    def check_rev(self, req: falcon.Request, path: Path, rev: str) -> None:
+        """Raises `NotFound` if a request may not see the version of an image with this rev."""
+        if req.context.rev not in ("", rev):
+            raise NotFound(f"There is no image {path}.")
+
+    def search_of(self, req: falcon.Request) -> Searchable:
+        """Returns what a request may search: everything, or `context.search`."""
+        found: Searchable = req.context.search or self.search
+        return found
 
     def check_root(self) -> None:
         """Raises `StorageUnavailable` if the root cannot be used right now."""

@@ -28,7 +28,7 @@ class Picture(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image, seconds = self.service.images.find(path), self.service.settings.thumb_wait
+        image, seconds = self.service.image(req, path), self.service.settings.thumb_wait
         is_img = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
         if is_img:  # which does not ask again
             seconds = max(seconds, self.service.settings.img_wait)
@@ -38,6 +38,7 @@ class Picture(Resource):
             found = self._make(image, seconds)
         if found:
             data, rev = found
+            self.service.check_rev(req, path, rev)
             tag = str(blake3(data).hexdigest())[:20]
             send(resp, data, WEBP, tag)
             if self._is_version(req.get_param("v", default=""), tag, rev):
@@ -110,7 +111,7 @@ class Thumb(Picture):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
-        image = self.service.images.find(path)
+        image = self.service.image(req, path)
         found: object = None
         with contextlib.suppress(NotFound):
             if force:

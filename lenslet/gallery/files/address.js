@@ -34,9 +34,14 @@ const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(ty
 // A guest sees one photo alone.
 export const isSingle = isPhoto(shared.path);
 // Where a guest begins.
-const home = () => (isSingle ? pathHref(shared.path) : searchHref(shared.query, shared.path));
+const home = () => {
+	if (isSingle) return pathHref(shared.path);
+	return shared.isList ? photosHref({ folder: shared.path, query: shared.query }) : searchHref("", shared.path);
+};
 // A guest's list is within what the link shows.
-const isShown = ({ item, folder, query, health }) => !health && (item || (`${folder}/`.startsWith(shared.path && `${shared.path}/`) && query.startsWith(shared.query)));
+const isShown = ({ item, folder, query, by, health }) => !health && (item || isWithin(folder, query, by));
+const isWithin = (folder, query, by) =>
+	`${folder}/`.startsWith(shared.path && `${shared.path}/`) && query.startsWith(shared.query) && (by || !shared.isList);
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
@@ -53,7 +58,7 @@ function parse(hash) {
 		// shows the root
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
-	if (shared.query && !query) return { item: path, folder: shared.path, query: shared.query, by: "date", order, place };
+	if (shared.isList && !(query && by)) return { item: path, folder: shared.path, query: shared.query, by: "date", order, place };
 	return { item: path, folder: by ? within : path === shared.path ? path : parent(path), query, by, order, place };
 }
 

@@ -210,7 +210,7 @@ function heading({ day, first, shapes, left, width: wide }) {
 	const items = source.slice(first, first + shapes.length - 1);
 	const folder = address.parent(items[0].path);
 	const onclick = () => selection.toggleAll(items);
-	const name = folder === source.path || shared.query ? "" : h("a", { href: address.folderHref(folder), title: folder }, address.nameOf(folder) || T.folders);
+	const name = folder === source.path || shared.isList ? "" : h("a", { href: address.folderHref(folder), title: folder }, address.nameOf(folder) || T.folders);
 	const mark = writable && h("button.check", { type: "button", onclick, title: T.selectDay }, "✓");
 	const element = h("div.day", mark, day && h(source.months.length ? "h3" : "h2", T.day(day)), name);
 	Object.assign(element.style, { left: `${left}px`, width: `${wide}px` });

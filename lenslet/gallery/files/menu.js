@@ -16,7 +16,7 @@ list.onbeforetoggle = () => {
 	put(
 		list,
 		here.by !== "added" && !here.health && !isSingle && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
-		!shared.query && !isSingle && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
+		!shared.isList && !isSingle && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
 		writable && !here.health && textButton(T.share, () => share()),
 		shared.download && !here.health && (here.folder || here.query || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder, here.query), download: "" }, T.downloadAll),
 		writable && !here.by && !here.health && textButton(T.describe, describe),

@@ -4,10 +4,9 @@ import { here, nameOf, parent } from "./address.js";
 import { read, send } from "./api.js";
 import { terms } from "./caption.js";
 import { dialog, h, put, textButton, toast } from "./dom.js";
-import { tagAll } from "./edits.js";
 import { T } from "./strings.js";
 
-// Asks what guests may see of what is shown, or of a selection: that is shared as a search for a tag of its own.
+// Asks what guests may see of what is shown, or of a selection.
 export function share(selected = []) {
 	const path = selected.length ? "" : (here.item ?? here.folder);
 	const name = terms(here.query).map(T.term).join(", ") || nameOf(path) || T.photos;
@@ -16,14 +15,12 @@ export function share(selected = []) {
 	const marks = Object.entries(T.guests).map(([key, text]) => ({ key, text, box: h("input", { type: "checkbox", checked: key === "download" }) }));
 	const made = h("div.made", { role: "status" });
 	const links = h("div");
-	const tag = `shared ${new Date().toISOString().slice(0, 19).replace("T", " ")}`;
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
-			const q = selected.length ? `tag:"${tag}"` : here.item ? "" : here.query;
+			const what = selected.length ? { paths: selected } : { path, q: here.item ? "" : here.query };
 			const shown = Object.fromEntries(marks.map(({ key, box }) => [key, box.checked]));
-			const { data } = await send("POST", "links", {}, { body: { path, q, label: label.value, days: Number(days.value), ...shown } });
-			if (selected.length) await tagAll(selected, { add: [tag] }); // not before it is sure that there is a link
+			const { data } = await send("POST", "links", {}, { body: { ...what, label: label.value, days: Number(days.value), ...shown } });
 			put(made, result(data.url));
 			event.target.hidden = true; // one link is enough
 			list(links);
@@ -33,7 +30,7 @@ export function share(selected = []) {
 	};
 	const options = marks.map(({ text, box }) => h("label.mark", box, text));
 	const isAll = !path && !selected.length && !here.query;
-	const above = selected.length ? h("p.quiet", T.selectionTag(tag)) : isAll ? h("p.problem", T.wholeLibrary) : parent(path) && h("p.quiet", T.namesAbove(parent(path)));
+	const above = selected.length ? h("p.quiet", T.folderNames) : isAll ? h("p.problem", T.wholeLibrary) : parent(path) && h("p.quiet", T.namesAbove(parent(path)));
 	const form = h("form", { onsubmit }, h("label", T.label, label), h("label", T.ends, days), options, above, h("button", T.makeLink));
 	dialog(T.shareOf(selected.length ? T.count(selected.length) : name), form, made, links);
 	list(links, form);

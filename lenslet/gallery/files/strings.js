@@ -58,15 +58,15 @@ export const T = {
 	links: "Links",
 	copy: "Copy",
 	copied: "Copied",
-	linkOf: ({ path, q, ends, ...link }) => {
+	linkOf: ({ path, q, photos, ends, ...link }) => {
 		const shown = { download: "files", words: "tags and notes", position: "places", preview: "preview" };
 		const day = (moment) => new Date(moment).toLocaleDateString();
-		return [q || `/${path}`, ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`].join(" · ");
+		return [q || (photos > 1 ? T.count(photos) : `/${path}`), ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`].join(" · ");
 	},
 	takenBack: (label) => `“${label}” shows nothing any more`,
 	shareOf: (name) => `Share “${name}”`,
 	onlyHere: "Copy this address now: it is shown only here.",
-	selectionTag: (tag) => `The photos get the tag “${tag}”, by which the link finds them. Guests see the names of their folders.`,
+	folderNames: "Guests see the names of the photos’ folders.",
 	ownLink: "You are signed in, so you see everything. Guests see only what the link shows.",
 	linkFailed: "No photos to show",
 	linkEnded: "This link has ended, or was taken back.",

@@ -70,7 +70,7 @@ function draw() {
 	const link = (path) => h("a", { href: folderHref(path) }, path === root ? label : titleOf(dirOf(path)));
 	const isPhotos = here.by === "date" && here.folder === root && here.query === shared.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
-	put(tabs, !isSingle && !shared.query && [tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health)]);
+	put(tabs, !isSingle && !shared.isList && [tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health)]);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root, { name: label })));
 	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
