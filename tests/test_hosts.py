@@ -21,9 +21,9 @@ from buckets import BucketPath, Service
 from conftest import ROOT, environ_of, jpeg, put, wait_for
 
 from lenslet import config
-from lenslet.cluster.sqs import Consumer, decode, encode
+from lenslet.cluster.sqs import Consumer, decode
 from lenslet.errors import Invalid
-from lenslet.index.messages import Look, Render, Request
+from lenslet.index.messages import Look, Render, Request, encode
 from lenslet.paths import Path
 from lenslet.storage.s3_client import Client
 
@@ -203,7 +203,7 @@ def test_a_request_comes_back_from_its_message(job: Request) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"lenslet": "nope", "path": ""}', '{"lenslet": "folder", "path": ".."}',
+    "body", ["", "[]", "{}", '["Nope", ""]', '["Look", ".."]', '["Look", 5]', '["Look", "a", "yes"]', '["Look"]',
              '{"Records": [{}]}', '{"Records": 5}', '{"Type": "Notification", "Message": "x"}'],
 )  # fmt: skip
 def test_what_is_no_message_is_left_to_the_dead_letters(body: str) -> None:

@@ -71,8 +71,10 @@ class Zip(Resource):
             found = self.service.search_of(req).find(query, folder, page)
             items = map(orjson.loads, found.items)
         else:
-            pages = manifest.pages(self.service.tree, folder)
-            items = itertools.chain.from_iterable(page["items"] for page in pages)
+            listed = manifest.load(self.service.tree, folder)
+            if not listed.generated_at:
+                raise Overtaken(f"{folder or '/'} has changed: try again in a moment.")
+            items = iter(listed.items)
         self._send(req, resp, map(_entry, items), folder, top)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:

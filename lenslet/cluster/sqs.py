@@ -20,6 +20,7 @@ from lenslet import paths
 from lenslet.cluster.host import BucketHost
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
+from lenslet.index import messages
 from lenslet.index.messages import Look, Rebuild, Render, Request, Sender, unreachable
 from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.s3_client import Client
@@ -34,43 +35,19 @@ _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
 # Messages
 
 
-def encode(request: Request) -> bytes:
-    """Returns a request as a message.
-
-    Any host may receive it, but only the one that scans writes the rollup. So a request to rebuild
-    the rollup is sent as "index everything": the scanning host then writes it if folders changed.
-    """
-    found: dict[str, Any] = {"lenslet": "folder", "path": getattr(request, "path", ROOT)}
-    match request:
-        case Render(_, _, anew):
-            found |= {"lenslet": "thumbnail", "force": anew}
-        case Look(_, asked, anew, deep):
-            found |= {"asked": asked, "force": anew, "deep": deep}
-        case Rebuild():
-            found |= {"force": True, "deep": True}
-    return orjson.dumps({key: value for key, value in found.items() if value is not False})
-
-
 def decode(body: str, bucket: str, prefix: str) -> list[Look | Render]:
     """Returns the requests of a message; none for an event that changes nothing.
 
     Raises `Invalid` for a message that is not understood: it is left for the dead letters.
     """
+    if not body.startswith("{"):
+        found = messages.decode(body)
+        # Only the host that scans writes the rollup, and it does so if folders changed.
+        return [Look(ROOT, anew=True, deep=True) if isinstance(found, Rebuild) else found]
     try:
-        found = orjson.loads(body)
-        if not isinstance(found, dict):
-            raise Invalid("message", "not a JSON object")
-        if "lenslet" not in found:
-            folders = _folders(_events(found), bucket, prefix)
-            return [Look(path) for path in dict.fromkeys(folders)]
-        asked, force, deep = (found.get(flag) is True for flag in ("asked", "force", "deep"))
-        path = paths.parse(found["path"])
-        if found["lenslet"] == "thumbnail":
-            return [Render(path, anew=force)]
-        if found["lenslet"] == "folder":
-            return [Look(path, asked, force, deep)]
-        raise Invalid("message", "of an unknown kind")
-    except (orjson.JSONDecodeError, BadRequest, KeyError, TypeError, AttributeError) as error:
+        folders = _folders(_events(orjson.loads(body)), bucket, prefix)
+        return [Look(path) for path in dict.fromkeys(folders)]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
 
 
@@ -170,7 +147,7 @@ class SharedQueue:
     def _post(self, request: Request) -> bool:
         """Sends one request; False if that fails."""
         urgent = not isinstance(request, Look) or request.asked
-        url, body = self._urgent if urgent else self._normal, encode(request).decode()
+        url, body = self._urgent if urgent else self._normal, messages.encode(request).decode()
         try:
             self._client.call_queue("send_message", url, MessageBody=body)
             self.problem = ""

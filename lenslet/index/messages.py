@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from lenslet.errors import StorageUnavailable
+from lenslet import paths
+from lenslet.errors import BadRequest, Invalid, StorageUnavailable
 from lenslet.paths import Path
 
 log = logging.getLogger("lenslet")
@@ -66,10 +67,29 @@ def unreachable(request: Request) -> StorageUnavailable:
     return StorageUnavailable(f"No index process can be reached from here. {advice}")
 
 
+def encode(request: Request) -> bytes:
+    """Returns a request as JSON, such as `["Look", "art/2025", true, false, false]`."""
+    return orjson.dumps([type(request).__name__, *request])
+
+
+def decode(data: bytes | str) -> Request:
+    """Returns the request that was encoded; `Invalid` for anything else."""
+    try:
+        kind, *fields = orjson.loads(data)
+        if fields:
+            fields[0] = paths.parse(fields[0])
+        if not all(isinstance(flag, bool) for flag in fields[1:]):
+            raise TypeError("a flag is not true or false")
+        request: Request = _KINDS[kind](*fields)
+    except (ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
+        raise Invalid("message", f"not understood ({type(error).__name__})") from error
+    return request
+
+
 def post(sender: socket.socket, request: Request) -> None:
     """Sends a request as one datagram."""
     try:
-        sender.send(orjson.dumps([type(request).__name__, *request]))
+        sender.send(encode(request))
     except (BlockingIOError, TimeoutError, ConnectionError) as error:
         raise StorageUnavailable("The index process has too much to do right now.") from error
 
@@ -95,16 +115,12 @@ class Channel:
         if not select.select([self._receiver], [], [], wait)[0]:
             return None
         try:
-            kind, *fields = orjson.loads(self._receiver.recv(_MESSAGE_BYTES))
-            if fields:
-                fields[0] = Path(fields[0])
-            request: Request = _KINDS[kind](*fields)
+            return decode(self._receiver.recv(_MESSAGE_BYTES))
         except BlockingIOError:
             return None
-        except (ValueError, KeyError, TypeError):  # of a process of another version
-            log.warning("a message to the index process was not understood")
+        except Invalid as error:  # of a process of another version
+            log.warning("%s", error)
             return None
-        return request
 
     def close(self) -> None:
         self._sender.close()

@@ -13,7 +13,7 @@ import orjson
 
 from lenslet import paths, times
 from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
-from lenslet.errors import Denied, NotFound, Overtaken, TooLarge
+from lenslet.errors import Denied, NotFound, TooLarge
 from lenslet.library.about import KEYS, About
 from lenslet.library.item import Item, are_items
 from lenslet.paths import MANIFEST, Path
@@ -180,22 +180,6 @@ def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
         return _read(tree, folder, page, fresh=False)
     except NotFound:  # a cache may have had a page and a head of two generations
         return _read(tree, folder, page, fresh=True)
-
-
-def pages(tree: Tree, folder: Path) -> Iterator[dict[str, Any]]:
-    """Yields the parsed pages of a manifest, one at a time; the first has the subfolders too.
-
-    Raises what `read` raises, and `Overtaken` if the manifest is written anew meanwhile.
-    """
-    first = _parse(folder, read(tree, folder)[0])
-    yield first
-    for number in range(1, first.get("pageCount", 1)):
-        page: dict[str, Any] = {}
-        with contextlib.suppress(IndexError):
-            page = _parse(folder, read(tree, folder, number)[0])
-        if page.get("generatedAt") != first["generatedAt"]:
-            raise Overtaken(f"{folder or '/'} has changed.")
-        yield page
 
 
 def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, Stat]:
