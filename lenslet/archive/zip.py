@@ -150,8 +150,7 @@ class Zip(Resource):
             with file:
                 self._check(entry, stat)
                 yield top + entry.path.below(folder), stat, file
-            if tree.has_stamps:  # it may have been written to while it was read
-                self._check(entry, tree.stat(path))
+            tree.check_same(path, stat)
 
     def _check(self, entry: Entry, stat: Stat) -> None:
         if (stat.size, stat.rev) != (entry.size, entry.rev):

@@ -46,9 +46,9 @@ class Read(NamedTuple):
 
 
 class Unsettled(Exception):
-    """The image is being written, or changed while it was read: try again in `seconds`."""
+    """The image is perhaps still being written: try again in `seconds`."""
 
-    def __init__(self, seconds: float = AGAIN_SECONDS) -> None:
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
 
@@ -71,6 +71,8 @@ class Reader:
             return Read(wanted._replace(slow=True), again=0.0)
         except Unsettled as error:
             return Read(wanted, again=error.seconds)
+        except errors.Overtaken:  # it has changed while it was read
+            return Read(wanted, again=AGAIN_SECONDS)
         except (Stopped, errors.Overloaded) as error:
             return Read(wanted, problem=one_line(error), again=AGAIN_SECONDS)
         except _GONE:
@@ -104,8 +106,7 @@ class Reader:
             found = self._read(wanted)
             problem = "" if found.error else facts.error  # a preview takes more memory
             return Read(wanted, found, problem)
-        if not stat.etag and tree.stat(path).rev != stat.rev:
-            raise Unsettled
+        tree.check_same(path, stat)
         try:
             self._library.previews.write(item, stat.rev, data)
         except LensletError as error:
@@ -131,8 +132,7 @@ class Reader:
             there = b"" if skips else self._thumbnail(item, stat)
             thumbnail = wanted.anew or (wanted.waits and not there)
             facts, data = self._decode(file, stat, slow=wanted.slow, thumbnail=thumbnail)
-        if not stat.etag and tree.stat(path).rev != stat.rev:  # one GET is one version of an object
-            raise Unsettled
+        tree.check_same(path, stat)
         if there or data:
             digest = str(blake3(data or there).hexdigest())[:DIGEST_CHARS]
             facts = replace(facts, thumb=f"{digest}-{self._rendering}")

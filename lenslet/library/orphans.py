@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lenslet import images, times
-from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageUnavailable
+from lenslet.errors import Conflict, Denied, NotFound, StorageUnavailable
 from lenslet.library import sidecar
 from lenslet.library.location import Location
 from lenslet.library.manifest import is_page
@@ -142,6 +142,5 @@ def hash_of(tree: Tree, path: Path) -> str:
             found = images.hash_of(file)
     except OSError as error:
         raise StorageUnavailable(f"{path}: {error.strerror}.") from error
-    if not stat.etag and tree.stat(path) != stat:
-        raise Overtaken(f"{path} is being written.")
+    tree.check_same(path, stat)
     return found

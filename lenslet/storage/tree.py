@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from lenslet import paths
 from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES
-from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular
+from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular, Overtaken
 from lenslet.paths import HEALTH, ROLLUP_DELTA, ROOT, SIDECARS, THUMBNAIL, Path, is_item
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
@@ -372,6 +372,14 @@ class Tree(abc.ABC):
         if not is_ours(path.name, head, (b"more",) if stat.size > len(head) else ()):
             raise Foreign(path)
         return stat.rev
+
+    def check_same(self, path: Path, stat: Stat) -> None:
+        """Raises `Overtaken` if a file is not any more what was opened: it is being written.
+
+        What a bucket sends is one version of an object from its beginning to its end.
+        """
+        if not stat.etag and self.stat(path).rev != stat.rev:
+            raise Overtaken(f"{path} is being written.")
 
     def check_write(self, path: Path) -> None:
         """Raises why a derived file cannot be put at `path`, as far as that is known."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lenslet.errors import Denied, Overtaken, StorageUnavailable
+from lenslet.errors import Denied, StorageUnavailable
 from lenslet.images import PREVIEW
 from lenslet.images.decoders import Slow, Stopped, descriptor
 from lenslet.library import Library, manifest, orphans, sidecar
@@ -121,6 +121,5 @@ class Images:
                 read, _ = self._library.decoders.read(number, slow=False, **how, **PREVIEW)
         except (Slow, Stopped, StorageUnavailable):
             return {"hash": orphans.hash_of(tree, image.file)}
-        if not stat.etag and tree.stat(image.file) != stat:
-            raise Overtaken(f"{image.path} is being written.")
+        tree.check_same(image.file, stat)
         return read.keys
