@@ -47,8 +47,10 @@ from lenslet.run.parts import PARTS
 from lenslet.storage import check_settings
 from lenslet.times import Clock as RealClock
 from lenslet.web.app import RESOURCES, create_app
+from lenslet.web.openapi import document
 
 ALL_ROUTES = RESOURCES | {route: each for part in PARTS for route, each in part.routes.items()}
+DESCRIPTION = document(("lenslet.web", *(part.package for part in PARTS)))
 
 # botocore reads its description of a service anew for each client, which takes 0.15 s.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)

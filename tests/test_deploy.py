@@ -295,6 +295,6 @@ def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path
     target = tmp_path / "installed"
     install = ["pip", "install", "--no-deps", "--target", target, *built.glob("*.whl")]
     subprocess.run([*python, *install], check=True, capture_output=True)
-    for folder in ("lenslet", "lenslet/gallery/files"):
+    for folder in ("lenslet", "lenslet/web", "lenslet/guests", "lenslet/gallery/files"):
         wanted = {path.name for path in (ROOT / folder).iterdir() if path.suffix != ".pyc"}
         assert {path.name for path in (target / folder).iterdir()} >= wanted - {"__pycache__"}

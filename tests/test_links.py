@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from buckets import BucketPath
-from conftest import ROOT, Gallery, draw, encode, exif, jpeg, put
+from conftest import DESCRIPTION, Gallery, draw, encode, exif, jpeg, put
 from test_pointers import point
 from webtest import TestApp
 
@@ -23,7 +23,6 @@ from lenslet.gallery.page import load
 
 FULL, READING = "full-token-1234", "read-token-1234"
 WRITER = {"Authorization": f"Bearer {FULL}"}
-SPEC = json.loads((ROOT / "lenslet/openapi.json").read_text())
 METHODS = ("get", "head", "post", "put", "delete")
 # What there is outside of what is shared: none of it may ever be in an answer.
 OUTSIDE = ("zebra", "walrus", "2024/wed/", "wedding2", "Cover-of-all")
@@ -84,7 +83,7 @@ def ask(app: TestApp, method: str, route: str, **headers: str) -> Any:
 def routes(path: str) -> list[tuple[str, str, str]]:
     """Every route of the document with every method: the template, and an address for `path`."""
     found = []
-    for template in SPEC["paths"]:
+    for template in DESCRIPTION["paths"]:
         route = template
         for name, value in EXAMPLES.items():
             route = route.replace(name, value)
@@ -117,7 +116,7 @@ def test_every_route_and_method_answers_whom_it_is_for(shared: Gallery, who: str
             continue
         answer = ask(app, method, route, **headers)
         status = answer.status_int
-        defined = ("get" if method == "head" else method) in SPEC["paths"][template]
+        defined = ("get" if method == "head" else method) in DESCRIPTION["paths"][template]
         about = (who, method, route, status, answer.body[:200])
         reads = method in ("get", "head")
         if status == 405:
@@ -653,7 +652,7 @@ def test_ten_thousand_random_requests_with_a_link_leak_nothing(shared: Gallery) 
     names = ["2024", "wedding", "wed", "wedding2", "zebra", "walrus.jpg", "zebra.jpg", "in.jpg", "party", "..", ".", "",
              "%2e%2e", "%2F", "%5c", "%00", "_links.json", "_rollup.json", "in.jpg.json", "\u00e9", "Wedding"]  # fmt: skip
     others = ["/api/folders", "/api/search", "//folders", "/folders/", "/files/x"]
-    templates = [*SPEC["paths"], *others]
+    templates = [*DESCRIPTION["paths"], *others]
     queries = ["q=zebra", "q=tag:family", "q=", "q=date:2024", "recursive=true", "exif=full", "v=1", "page=0", "limit=1000",
                "path=2024%2Fwedding", "path=", "sort=added", "order=desc", "q=-nothing", "q=path:zebra", "kind=tag"]  # fmt: skip
     for _ in range(10_000):

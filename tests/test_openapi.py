@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ALL_ROUTES, ROOT, Server, exif, jpeg, put
+from conftest import ALL_ROUTES, DESCRIPTION, ROOT, Server, exif, jpeg, put
 
-DOCUMENT = json.loads((ROOT / "lenslet/openapi.json").read_text())
 NAMES = {"/folders/{rest:path} put": ["/folders/{path}"], "/folders/{rest:path} post": ["/folders/{path}/reindex"],
          "/files/{rest:path} get": ["/files/{path}"], "/health/{part} get": ["/health/storage", "/health/workers"]}  # fmt: skip
 
@@ -22,7 +21,14 @@ NAMES = {"/folders/{rest:path} put": ["/folders/{path}"], "/folders/{rest:path} 
 def test_the_description_is_valid() -> None:
     from openapi_spec_validator import validate  # it takes half a second, in each process
 
-    validate(DOCUMENT)
+    validate(DESCRIPTION)
+
+
+def test_what_is_described_is_served(make_gallery) -> None:
+    app = make_gallery().app
+    answer = app.get("/openapi.json")
+    assert answer.json == DESCRIPTION
+    app.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]}, status=304)
 
 
 def test_every_route_and_method_is_described_and_no_other() -> None:
@@ -34,14 +40,14 @@ def test_every_route_and_method_is_described_and_no_other() -> None:
         for name in NAMES.get(f"{route} {method}", [route])
     }
     described = {
-        (route, method) for route, methods in DOCUMENT["paths"].items() for method in methods
+        (route, method) for route, methods in DESCRIPTION["paths"].items() for method in methods
     }
     assert described == served
 
 
 def test_every_route_is_in_the_short_form_of_the_documents() -> None:
     text = (ROOT / "docs/api.md").read_text()
-    for route in DOCUMENT["paths"]:
+    for route in DESCRIPTION["paths"]:
         pattern = re.sub(r"\\\{\w+\\\}", r"[^/?'`]+(/img1\\.jpg)?", re.escape(route))
         assert re.search(rf"[0` ]{pattern}[?'`]", text), route
 
@@ -74,7 +80,7 @@ def test_the_table_has_every_key_of_an_item() -> None:
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
         for key in re.findall(r"`(\w+)`", row)
     ]
-    assert sorted(named) == sorted(DOCUMENT["components"]["schemas"]["Item"]["properties"])
+    assert sorted(named) == sorted(DESCRIPTION["components"]["schemas"]["Item"]["properties"])
 
 
 def test_keys_of_ones_own_are_kept_and_so_is_a_typo_and_412_has_the_sidecar(indexed, root) -> None:

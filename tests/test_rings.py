@@ -7,6 +7,9 @@ import shutil
 
 from conftest import ROOT, Server, put
 
+from lenslet.run.parts import PARTS
+from lenslet.web.app import RESOURCES
+
 OUTER = ("archive", "cluster", "gallery", "guests")
 
 
@@ -41,5 +44,7 @@ def test_the_core_works_without_what_hangs_on_it(tmp_path) -> None:
         running = pathlib.Path(f"/proc/{server.index_pid()}/cwd").resolve()
         assert running == package.parent
         assert [server.get(route)[0] for route in ("/links", "/zip", "/feed")] == [404, 404, 404]
+        outer = {route for part in PARTS for route in part.routes} - RESOURCES.keys()
+        assert not server.json("/openapi.json")["paths"].keys() & outer
     finally:
         server.stop()

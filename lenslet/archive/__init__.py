@@ -4,4 +4,4 @@ from lenslet.archive.feed import Feed
 from lenslet.archive.zip import Zip
 from lenslet.web.service import Part
 
-PART = Part({"/zip": Zip, "/feed": Feed})
+PART = Part(__name__, {"/zip": Zip, "/feed": Feed})

@@ -3,4 +3,4 @@
 from lenslet.gallery.page import Index, PageFile
 from lenslet.web.service import Part
 
-PART = Part({"/": Index, "/page/{version}/{name}": PageFile})
+PART = Part(__name__, {"/": Index, "/page/{version}/{name}": PageFile})

@@ -8,6 +8,7 @@ from lenslet.guests.view import Guests
 from lenslet.web.service import Part
 
 PART = Part(
+    __name__,
     {
         "/links": AllLinks,
         "/links/{link}": OneLink,

@@ -38,7 +38,7 @@ SUGGESTED = ("tag", "name", "camera", "lens")  # the kinds of terms that are sug
 _NEEDED = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 KEYS = {name: items.KEYS[name].kind for name in _NEEDED}
 _READ = (name for name, key in items.KEYS.items() if key.read)
-_COPIED = (*KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
+COPIED = (*KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
@@ -90,7 +90,7 @@ def entry(item: Item) -> Item:
     If the image does not say when it was taken, its name may.
     """
     item = {"tags": [], "notes": "", **item}
-    found = {key: item[key] for key in _COPIED if key in item}
+    found = {key: item[key] for key in COPIED if key in item}
     if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
         found["takenAt"] = named
     return found

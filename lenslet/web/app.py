@@ -1,7 +1,7 @@
 """`create_app`: the routes, and how errors are answered."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,7 +62,7 @@ def create_app(
     library: Library,
     jobs: Sender,
     status: Status,
-    parts: Iterable[Part] = (),
+    parts: Sequence[Part] = (),
 ) -> WSGIApp:
     """Returns the WSGI application over a library.
 
@@ -81,7 +81,8 @@ def create_app(
         requests=Requests(status),
         waiters=Waiters(waiting, is_shared=not (library.tree.has_stamps or library.tree.own)),
     )
-    routes = dict(RESOURCES)
+    routes: dict[str, Callable[[Service], Resource]] = dict(RESOURCES)
+    routes["/openapi.json"] = partial(OpenApi, parts=parts)
     middleware: list[Any] = [Prefix(), service.requests, NotModified()]
     for part in parts:
         routes |= part.routes

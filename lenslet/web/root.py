@@ -1,15 +1,17 @@
 """`/`: what this service is; and how to speak to it."""
 
-import importlib.resources
+from collections.abc import Sequence
 
 import falcon
+import orjson
 
 from lenslet import __version__
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
 from lenslet.web.access import check_known
 from lenslet.web.answers import JSON, send, send_json, url
-from lenslet.web.service import Resource, Service
+from lenslet.web.openapi import document
+from lenslet.web.service import Part, Resource, Service
 
 
 class Root(Resource):
@@ -32,9 +34,9 @@ class Root(Resource):
 class OpenApi(Resource):
     """`GET /openapi.json`"""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, parts: Sequence[Part] = ()) -> None:
         super().__init__(service)
-        self._data = importlib.resources.files("lenslet").joinpath("openapi.json").read_bytes()
+        self._packages = ("lenslet.web", *(part.package for part in parts))
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        send(resp, self._data, JSON)
+        send(resp, orjson.dumps(document(self._packages)), JSON)

@@ -103,8 +103,10 @@ class Resource:
 class Part(NamedTuple):
     """What hangs on the service: resources by route, in place of those of the core, and middleware.
 
-    The middleware runs before it is decided who may use a resource.
+    `package` has the table `api.toml`, which describes the routes. The middleware runs before it is
+    decided who may use a resource.
     """
 
+    package: str
     routes: Mapping[str, type[Resource]]
     middleware: Sequence[Callable[[Service], object]] = ()
