@@ -12,7 +12,7 @@ from lenslet import times
 from lenslet.config import Settings
 from lenslet.errors import Invalid, LensletError, NotFound, StorageUnavailable
 from lenslet.guests.links import Link, link_cookie, links_of
-from lenslet.guests.selection import Selection
+from lenslet.guests.selection import Selection, is_certain
 from lenslet.library import manifest
 from lenslet.paths import Path, is_item, parse
 from lenslet.search.query import MOST_TERMS, Page
@@ -183,8 +183,11 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
             raise Invalid(name, f"has more than {most} characters")
     if query and not 0 < len(parse_query(query)) < MOST_TERMS:  # the page adds a date
         raise Invalid("q", f"must have 1 to {MOST_TERMS - 1} search terms")
+    if query and not is_certain(parse_query(query)):
+        reason = "must not leave out words (-tag:…): photos are shown before their tags are known"
+        raise Invalid("q", reason)
     shown = {name: asked[name] for name in _SHOWN}
-    named = (label or query or path.name)[:_MOST_LABEL]
+    named = (label or (query if asked["words"] else "") or path.name)[:_MOST_LABEL]
     found = Link(
         "", path, query, times.LONG_AGO, named, dict.fromkeys(map(str, photos), ""), **shown
     )

@@ -17,10 +17,8 @@ import orjson
 from lenslet import paths
 from lenslet.errors import LensletError, NotFound, StorageUnavailable
 from lenslet.guests.links import Link, link_cookie, links_of
-from lenslet.guests.selection import Selection, matches
-from lenslet.library import manifest
-from lenslet.library.item import KEYS, Item
-from lenslet.paths import Path
+from lenslet.guests.selection import Narrowed, Selection, is_certain
+from lenslet.library.item import KEYS
 from lenslet.search.query import WORDLESS, parse
 from lenslet.web.access import bearer, remove_cookie
 from lenslet.web.answers import JSON, send, send_error
@@ -57,7 +55,7 @@ class Guests:
     def __init__(self, service: Service) -> None:
         self._cookie = link_cookie(service.settings)
         self._links = links_of(service.tree)
-        self._tree = service.tree
+        self._service = service
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
@@ -78,7 +76,7 @@ class Guests:
             resp.append_header("Vary", "Cookie")
             if not resource.public:
                 context.link = link
-                context.search = Selection(self._tree, link.photos) if link.photos else None
+                context.search = self._search_of(link)
                 try:
                     self._check(req, params, link)
                 except falcon.HTTPError:  # which says nothing of the library
@@ -128,32 +126,27 @@ class Guests:
         kind, _ = _ROUTES[route]
         if kind in (Shows.ORIGINAL, Shows.ORIGINALS) and not link.download:
             raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
-        wanted = parse(link.query)
-        if link.query and not wanted:  # somebody has changed the file of links
-            raise falcon.HTTPNotFound(description=_NOT_SHOWN)
         path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
         is_shown = link.path.holds(path)
         if kind in (Shows.SEARCH, Shows.ORIGINALS):
             terms = parse(req.get_param("q", default=""))
-            is_shown = is_shown and set(wanted) <= set(terms)
-            others = [term for term in terms if term not in wanted]
-            if not link.words and any(term.field not in WORDLESS for term in others):
+            if not link.words and any(term.field not in WORDLESS for term in terms):
                 raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
-        elif is_shown and (link.query or link.photos):
-            item = None if kind is Shows.FOLDER else self._version(link, path)
+        elif is_shown and (chosen := req.context.search):
+            # What follows is about this version: a photo that takes its place is not shown instead.
+            item = None if kind is Shows.FOLDER else chosen.item(path)
             is_shown, req.context.rev = item is not None, item["rev"] if item else ""
         if not is_shown:
             raise falcon.HTTPNotFound(description=_NOT_SHOWN)
 
-    def _version(self, link: Link, path: Path) -> Item | None:
-        """Returns the item of a photo, if the link shows that: what follows is about this version.
-
-        So a photo that takes its place is not shown instead.
-        """
+    def _search_of(self, link: Link) -> Narrowed | Selection | None:
+        """Returns the photos of a link that shows no whole folder."""
+        tree, terms = self._service.tree, parse(link.query)
         if link.photos:
-            return Selection(self._tree, link.photos).item(path)
-        item = manifest.find(self._tree, path)
-        return item if item and matches(item, parse(link.query)) else None
+            return Selection(tree, link.photos)
+        if link.query and not is_certain(terms):  # somebody has changed the file of links
+            raise falcon.HTTPNotFound(description=_NOT_SHOWN)
+        return Narrowed(tree, self._service.search, terms) if terms else None
 
     def _preview(self, req: falcon.Request) -> str:
         """What messengers show of a link (the Open Graph protocol), if the link says so."""
@@ -173,8 +166,8 @@ def _shown(link: Link | None) -> str:
     """Returns what the page must know of a guest's link, as the value of an attribute."""
     if not link:
         return "{}"
-    known = {"path": link.path, "query": link.query, "label": link.label}
-    more = {"photos": len(link.photos), "words": link.words, "download": link.download}
+    known = {"path": link.path, "isList": bool(link.query or link.photos), "label": link.label}
+    more = {"words": link.words, "download": link.download}
     return html.escape(orjson.dumps(known | more).decode())
 
 

@@ -9,7 +9,7 @@ import operator
 import re
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -315,19 +315,19 @@ class Search:
         self._seen: tuple[str | None, Stat | None] = (None, None)
         self._view: View | None = None
 
-    def find(self, query: str, below: Path | None, page: Page) -> Hits:
-        """Finds items below a folder, or everywhere if that is None.
+    def find(self, query: str, below: Path | None, page: Page, within: Sequence[Term] = ()) -> Hits:
+        """Finds items below a folder, or everywhere if that is None; all terms `within` match too.
 
         An empty query finds every item below the folder. Without a folder it finds nothing.
         """
-        terms, view = parse(query), self._current()
+        terms, view = [*within, *parse(query)], self._current()
         hits = view.hits(terms, below or ROOT) if terms or below is not None else iter(())
         found, total, more = page_of(hits, page)
         return Hits(list(map(view.item, found)), total, more, view.generated_at)
 
-    def timeline(self, query: str, below: Path) -> Months:
+    def timeline(self, query: str, below: Path, within: Sequence[Term] = ()) -> Months:
         """Counts what a query finds below a folder, or everything there, by month."""
-        terms, view = parse(query), self._current()
+        terms, view = [*within, *parse(query)], self._current()
         if not terms:
             return view.months(below)
         found, lines = Months(), (line for _, line, _ in view.hits(terms, below))

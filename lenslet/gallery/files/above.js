@@ -35,7 +35,7 @@ function heading({ path, query, by, count, dirs, months = [], about = {} }) {
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
-	const given = path === shared.path && query === shared.query && shared.label; // by the link
+	const given = path === shared.path && !query && shared.label; // by the link
 	const name = given || (query ? T.results : about.title || nameOf(path)) || { date: T.photos, added: T.added }[by] || T.folders;
 	return [h("h1", name), query && !isGuest && chips(query, path), facts && h("span.quiet", facts), link, about.description && h("p.about", about.description)];
 }

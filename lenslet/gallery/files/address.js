@@ -36,12 +36,10 @@ export const isSingle = isPhoto(shared.path);
 // Where a guest begins.
 const home = () => {
 	if (isSingle) return pathHref(shared.path);
-	return shared.isList ? photosHref({ folder: shared.path, query: shared.query }) : searchHref("", shared.path);
+	return shared.isList ? photosHref({ folder: shared.path }) : searchHref("", shared.path);
 };
 // A guest's list is within what the link shows.
-const isShown = ({ item, folder, query, by, health }) => !health && (item || isWithin(folder, query, by));
-const isWithin = (folder, query, by) =>
-	`${folder}/`.startsWith(shared.path && `${shared.path}/`) && query.startsWith(shared.query) && (by || !shared.isList);
+const isShown = ({ item, folder, by, health }) => !health && (item || (`${folder}/`.startsWith(shared.path && `${shared.path}/`) && (by || !shared.isList)));
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
@@ -58,7 +56,7 @@ function parse(hash) {
 		// shows the root
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
-	if (shared.isList && !(query && by)) return { item: path, folder: shared.path, query: shared.query, by: "date", order, place };
+	if (shared.isList && !by) return { item: path, folder: shared.path, query, by: "date", order, place };
 	return { item: path, folder: by ? within : path === shared.path ? path : parent(path), query, by, order, place };
 }
 

@@ -8,10 +8,9 @@ const { access, session, previews, suffixes: names, link } = document.body.datas
 export const writable = access === "write";
 export const signedIn = session === "yes";
 export const suffixes = names.split(" "); // ".jpg", …
-// What a guest's link shows: `path`, `query`, how many `photos` it lists, `label`, and whether `words` and `download`.
-// Who has none sees all. `isList`: there are no folders to look through.
-export const shared = { path: "", query: "", words: true, download: true, ...JSON.parse(link) };
-shared.isList = Boolean(shared.query || shared.photos);
+// What a guest's link shows: what is below `path` or, if it `isList`, photos without folders to look through; its `label`,
+// and whether `words` and `download`. Who has none sees all.
+export const shared = { path: "", isList: false, words: true, download: true, ...JSON.parse(link) };
 export const hasEnded = access === "ended"; // the link whose cookie this browser had
 export const isGuest = access === "link" || hasEnded;
 export const isKnown = access === "write" || access === "read"; // sees all

@@ -68,7 +68,7 @@ function draw() {
 	const { key } = document.activeElement.dataset;
 	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
 	const link = (path) => h("a", { href: folderHref(path) }, path === root ? label : titleOf(dirOf(path)));
-	const isPhotos = here.by === "date" && here.folder === root && here.query === shared.query;
+	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
 	put(tabs, !isSingle && !shared.isList && [tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health)]);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
