@@ -11,7 +11,6 @@ import shlex
 import shutil
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -67,11 +66,6 @@ class OneLine(logging.Filter):
             shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
             record.msg, record.args = "".join(shown), ()
         return True
-
-
-def quiet_pillow() -> None:
-    """Silences Pillow's warnings: an item's `error` says what matters."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def load_settings(env_file: str = "", *, writes: bool = True) -> Settings:

@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("host", "port"):
         if getattr(options, name, None):
             os.environ[name.upper()] = getattr(options, name)
-    run.quiet_pillow()
     try:
         status: int = options.run(options)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from lenslet import config
 from lenslet.errors import SettingError, StorageUnavailable
 from lenslet.index.loop import Loop
 from lenslet.index.status import Status
-from lenslet.run import FRESH_SECONDS, log_start, open_library, quiet_pillow
+from lenslet.run import FRESH_SECONDS, log_start, open_library
 from lenslet.run.parts import PARTS
 from lenslet.run.worker import reach
 from lenslet.storage import check_settings
@@ -60,7 +60,6 @@ def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _checked(settings: Mapping[str, str]) -> config.Settings:
-    quiet_pillow()
     for name, value in settings.items():
         if name not in config.names():
             hints = config.misspelt([name], config.Settings())

@@ -33,7 +33,6 @@ from lenslet.run import (
     index_process,
     log_start,
     open_library,
-    quiet_pillow,
 )
 from lenslet.run.master import master
 from lenslet.run.parts import PARTS
@@ -244,7 +243,6 @@ def pre_fork(server: Any, worker: Worker) -> None:
 
 def post_fork(server: Any, worker: Worker) -> None:
     """Begins a process."""
-    quiet_pillow()
     master().status.row = worker.row
 
 
