@@ -1,7 +1,7 @@
-"""The processes: `serving` is gunicorn, `worker` the index process alone, `cli` the command line,
+"""The processes: `serving` is gunicorn, `worker` the index process, `cli` the command line,
 `embed` for other programs. `master` is what the processes of `serving` share.
 
-Here is what all of them use: the settings of a process, and an index process.
+Here is what all of them use: the settings of a process, its log and its library.
 """
 
 import json
@@ -10,22 +10,16 @@ import os
 import shlex
 import shutil
 import sys
-import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from lenslet import config, library, times
 from lenslet.config import Settings
-from lenslet.index.loop import Loop
-from lenslet.index.status import QUEUE, Status
 from lenslet.library import Library
 from lenslet.storage import check_settings, root_name, state_folder
 
 log = logging.getLogger("lenslet")
 
 FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest without checking it
-NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
 
 
 def log_start(settings: Settings, verb: str, at: str = "") -> None:
@@ -95,34 +89,3 @@ def open_library(settings: Settings, **how: Any) -> Library:
 
         buckets = S3Buckets(settings, patient=how.get("patient", False))
     return library.open_library(settings, buckets, **how)
-
-
-def index_process(
-    settings: Settings, status: Status, stop: threading.Event
-) -> tuple[Loop, list[threading.Thread]]:
-    """Returns the loop of an index process, and its threads, which end when `stop` is set.
-
-    Lowers the priority of this process below those that answer requests.
-    """
-    os.nice(NICENESS)
-    opened = open_library(settings, patient=True)
-    targets: list[Callable[[threading.Event], None]] = []
-    if not settings.buckets:
-        loop = Loop(opened, status)
-    else:
-        from lenslet.cluster.host import BucketHost
-
-        share = None
-        if settings.jobs_queue_url:
-            from lenslet.cluster.sqs import Consumer, SharedQueue
-            from lenslet.storage.s3_client import Client
-
-            share = SharedQueue(Client(settings), settings).send
-        host = BucketHost(share)
-        loop = Loop(opened, status, host=host)
-        if settings.jobs_queue_url:
-            client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
-            targets.append(Consumer(client, settings, loop, host, report).run)
-    targets.append(loop.run)
-    threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in targets]
-    return loop, threads

@@ -12,8 +12,6 @@ import logging
 import os
 import signal
 import socket
-import threading
-import time
 from functools import partial
 from typing import Any
 
@@ -23,20 +21,18 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
-from lenslet.index.loop import BEAT_SECONDS
 from lenslet.index.messages import Sender
 from lenslet.index.status import ROWS
 from lenslet.run import (
     FRESH_SECONDS,
     JsonFormatter,
     OneLine,
-    index_process,
     log_start,
     open_library,
 )
 from lenslet.run.master import master
 from lenslet.run.parts import PARTS
-from lenslet.run.worker import reach, receive, stop_on_signals
+from lenslet.run.worker import index, reach, stop_on_signals
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
@@ -44,7 +40,7 @@ log = logging.getLogger("lenslet")
 # How long a request process uses what it read of a bucket, while it knows of no change. The first,
 # for each request process, if this host alone indexes; the second if others do too.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
-_DRAIN_SECONDS, _STUCK_SECONDS = 1.0, 5.0
+_STUCK_SECONDS = 5.0
 _CONNECTIONS = 400  # of a process, which may usually open 1,024 files
 _REFUSALS = {
     http_errors.LimitRequestLine: "414 URI Too Long",
@@ -110,10 +106,19 @@ class Worker(gthread.ThreadWorker):
             super().load_wsgi()
 
     def run(self) -> None:
-        if self.indexes:
-            self._index()
-        else:
+        if not self.indexes:
             super().run()
+            return
+        self.notify()  # the first one starts the clock of the arbiter
+        stop, here = stop_on_signals(signal.SIGTERM, signal.SIGQUIT), master()
+        was_stopped = index(here.settings, here.status, here.channel, stop, self._goes_on)
+        os._exit(0 if was_stopped else 1)
+
+    def _goes_on(self) -> bool:
+        """Notifies the arbiter while the loop makes progress; false if the arbiter has ended."""
+        if master().status.heartbeat().age < _STUCK_SECONDS:
+            self.notify()
+        return bool(self.ppid == os.getppid())
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answers what gunicorn refuses in the same shape as all other errors.
@@ -131,29 +136,6 @@ class Worker(gthread.ThreadWorker):
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Ends at once. Nothing is lost: what was not answered was not promised."""
-        os._exit(0)
-
-    def _index(self) -> None:
-        """Runs the loop, and notifies the arbiter while it makes progress."""
-        channel, status = master().channel, master().status
-        stop = stop_on_signals(signal.SIGTERM, signal.SIGQUIT)
-        loop, threads = index_process(master().settings, status, stop)
-        threads.append(threading.Thread(target=receive, args=(channel, loop, stop)))
-        for thread in threads:
-            thread.start()
-        self.notify()
-        try:
-            while self.ppid == os.getppid() and not stop.wait(BEAT_SECONDS):
-                if not all(thread.is_alive() for thread in threads):
-                    raise RuntimeError("a thread of the index process has ended")
-                if status.heartbeat().age < _STUCK_SECONDS:
-                    self.notify()
-        finally:
-            stop.set()
-            loop.wake()
-        until = time.monotonic() + _DRAIN_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
         os._exit(0)
 
 

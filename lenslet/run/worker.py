@@ -1,4 +1,4 @@
-"""The index process alone, `lenslet worker`, and how request processes of its host reach it.
+"""The index process, also alone as `lenslet worker`, and how request processes reach that one.
 
 They meet in a folder in shared memory: a socket for requests, and a file for reports.
 """
@@ -11,19 +11,82 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from lenslet.config import Settings
+from lenslet.errors import SettingError
 from lenslet.index.loop import BEAT_SECONDS, Loop
 from lenslet.index.messages import Channel, Request, Sender, post, unreachable
-from lenslet.index.status import ROWS, Status
-from lenslet.run import JsonFormatter, OneLine, index_process, load_settings, log_start
+from lenslet.index.status import QUEUE, ROWS, Status
+from lenslet.run import JsonFormatter, OneLine, load_settings, log_start, open_library
 from lenslet.storage import cache_folder
 
-log = logging.getLogger("lenslet")
-
-
+_NICENESS = 10  # on a busy processor, about a tenth of the time of a request process
+_DRAIN_SECONDS = 1.0
 _SEND_SECONDS = 0.5  # the kernel keeps some ten messages until they are received
+
+Target = Callable[[threading.Event], None]
+
+
+def index(
+    settings: Settings,
+    status: Status,
+    channel: Channel,
+    stop: threading.Event,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Indexes until `stop` is set, a thread fails or `goes_on`, called each second, says no.
+
+    True if it was stopped. Lowers the priority of this process below those that answer requests.
+    """
+    os.nice(_NICENESS)
+    loop, targets = _open(settings, status)
+    targets = [loop.run, partial(_receive, channel, loop), *targets]
+    threads = [threading.Thread(target=each, args=(stop,)) for each in targets]
+    for thread in threads:
+        thread.start()
+    while all(t.is_alive() for t in threads) and goes_on() and not stop.wait(BEAT_SECONDS):
+        pass
+    was_stopped = stop.is_set()
+    stop.set()
+    loop.wake()
+    threads[0].join(_DRAIN_SECONDS)  # what the others still do is done again
+    return was_stopped
+
+
+def _open(settings: Settings, status: Status) -> tuple[Loop, list[Target]]:
+    """Returns the loop, and what receives the messages of other hosts, if there is a queue."""
+    library = open_library(settings, patient=True)
+    if not settings.jobs_queue_url:
+        return Loop(library, status), []
+    from lenslet.cluster.host import BucketHost
+    from lenslet.cluster.sqs import Consumer, SharedQueue
+    from lenslet.storage.s3_client import Client
+
+    host = BucketHost(SharedQueue(Client(settings), settings).send)
+    loop = Loop(library, status, host=host)
+    client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
+    return loop, [Consumer(client, settings, loop, host, report).run]
+
+
+def _receive(channel: Channel, loop: Loop, stop: threading.Event) -> None:
+    """Hands requests to the loop."""
+    while not stop.is_set():
+        if (request := channel.receive(BEAT_SECONDS / 2)) is not None:
+            loop.send(request)
+
+
+def stop_on_signals(*numbers: int) -> threading.Event:
+    """Returns an event that each of these signals sets."""
+    stop = threading.Event()
+    for number in numbers:
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+# Alone
 
 
 class Mailbox(Channel):
@@ -56,10 +119,7 @@ def _datagrams() -> socket.socket:
 
 def reach(settings: Settings) -> tuple[Sender, Status]:
     """Returns how to send requests to a worker of this host, and where it reports, now or later."""
-    try:
-        status, address = _meet(settings)
-    except OSError:  # a system without such memory
-        return Mailbox(os.devnull), Status()  # nobody reads that
+    status, address = _meet(settings)
     status.row = os.getpid() % (ROWS - 1)
     return Mailbox(address), status
 
@@ -70,28 +130,13 @@ def _meet(settings: Settings) -> tuple[Status, str]:
     library = f"{os.path.realpath(cache_folder(settings, 'worker'))} {own}"
     digest = hashlib.sha256(os.fsencode(library)).hexdigest()[:16]
     folder = f"/dev/shm/lenslet-{os.getuid()}-{digest}"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if os.lstat(folder).st_uid != os.getuid():
-        raise PermissionError(folder)
-    return Status(f"{folder}/status"), f"{folder}/jobs"
-
-
-def receive(channel: Channel, loop: Loop, stop: threading.Event) -> None:
-    """Hands requests to the loop. One that comes after `stop` goes to the next process."""
-    while not stop.is_set():
-        request = channel.receive(BEAT_SECONDS / 2)
-        if request is not None and stop.is_set():
-            channel.send(request)
-        elif request is not None:
-            loop.send(request)
-
-
-def stop_on_signals(*numbers: int) -> threading.Event:
-    """Returns an event that each of these signals sets."""
-    stop = threading.Event()
-    for number in numbers:
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if os.lstat(folder).st_uid != os.getuid():
+            raise PermissionError(f"another user has made {folder!r}")
+        return Status(f"{folder}/status"), f"{folder}/jobs"
+    except OSError as error:
+        raise SettingError(f"processes cannot meet in /dev/shm: {error}") from error
 
 
 def work(env_file: str = "") -> int:
@@ -102,26 +147,14 @@ def work(env_file: str = "") -> int:
     if settings.log_format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonFormatter())
     settings = replace(settings, worker_threads=settings.worker_threads or os.cpu_count() or 1)
-    stop, status, mailbox = stop_on_signals(signal.SIGTERM, signal.SIGINT), Status(), None
-    with contextlib.suppress(OSError):
-        status, address = _meet(settings)
-        beat = status.heartbeat()
-        if beat.age < 2 * BEAT_SECONDS and os.path.exists(f"/proc/{beat.pid or 'none'}"):
-            raise SystemExit(f"lenslet: process {beat.pid} indexes this library already")
-        status.row = ROWS - 1
-        mailbox = Mailbox(address, receives=True)
-    loop, threads = index_process(settings, status, stop)
-    if mailbox:
-        threads.append(threading.Thread(target=receive, args=(mailbox, loop, stop)))
-    for thread in threads:
-        thread.start()
+    status, address = _meet(settings)
+    beat = status.heartbeat()
+    if beat.age < 2 * BEAT_SECONDS and os.path.exists(f"/proc/{beat.pid or 'none'}"):
+        raise SettingError(f"process {beat.pid} indexes this library already")
+    status.row = ROWS - 1
+    channel = Mailbox(address, receives=True)
     log_start(settings, "indexes")
-    while all(t.is_alive() for t in threads) and not stop.wait(BEAT_SECONDS):
-        pass
-    failed = not stop.is_set()
-    stop.set()
-    loop.wake()
-    for thread in threads:
-        thread.join()
+    stop = stop_on_signals(signal.SIGTERM, signal.SIGINT)
+    was_stopped = index(settings, status, channel, stop)
     status.end()
-    return int(failed)
+    return 0 if was_stopped else 1
