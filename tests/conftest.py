@@ -219,12 +219,12 @@ class Gallery:
         if not real:
             self.decoders = self.decoders or decoders_for(self.settings)
             library = replace(library, decoders=self.decoders)
-        self.host = BucketHost()
+        self.host = BucketHost(lambda look: False)
         self.loop = Loop(
             library,
             self.status,
             self.clock,
-            self.host if self.settings.buckets else None,
+            self.host if self.settings.jobs_queue_url else None,
         )
 
     def index(self) -> None:

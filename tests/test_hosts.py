@@ -298,7 +298,7 @@ def test_a_message_is_deleted_when_its_work_has_ended(make, ours, queues) -> Non
 def test_a_queue_that_cannot_be_reached_delays_no_edit_and_is_in_health(
     serve, ours, queues
 ) -> None:
-    """The edit is stored, and its folder is sent as soon as the queue is there."""
+    """The edit is stored; a scan finds it."""
     put(ours / "d/a.jpg")
     server = serve(ours, WORKER_THREADS="0", JOBS_QUEUE_URL="http://127.0.0.1:9/queue")
     begun = time.monotonic()
@@ -308,6 +308,14 @@ def test_a_queue_that_cannot_be_reached_delays_no_edit_and_is_in_health(
     assert server.get("/folders?path=d")[0] == 503
     assert server.request("POST", "/folders/d/reindex")[0] == 503
     server.until(lambda: "queue" in str(server.json("/health")["reasons"]))  # one of two says so
+
+
+def test_a_host_does_its_own_work_while_the_queue_cannot_be_reached(serve, ours) -> None:
+    put(ours / "d/a.jpg")
+    server = serve(ours, SCAN_SECONDS="0", JOBS_QUEUE_URL="http://127.0.0.1:9/queue")
+    server.until(lambda: server.get("/folders?path=d")[0] == 200)
+    assert server.request("PUT", "/item?path=d/a.jpg", {"tags": ["alone"]})[0] == 200
+    server.until(lambda: manifests(ours)["d/a.jpg"].get("tags") == ["alone"])
 
 
 def test_what_is_not_understood_ends_with_the_dead_letters_and_a_dead_hosts_work_is_done(
@@ -320,7 +328,7 @@ def test_what_is_not_understood_ends_with_the_dead_letters_and_a_dead_hosts_work
     job = encode(Look(Path("d"))).decode()
     for message in (job, "nonsense"):
         queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
-    dead, gallery = make(ours), make(ours, **queues.settings)
+    dead, gallery = make(ours, **queues.settings), make(ours, **queues.settings)
     for each in (dead, gallery):
         last = Consumer(Client(each.settings), gallery.settings, each.loop, each.host)
         last.receive(queues.normal, 2)

@@ -1,6 +1,5 @@
 """Which of several hosts reads the new images of a folder. The folder's manifest says so."""
 
-import contextlib
 import os
 import secrets
 import socket
@@ -11,7 +10,6 @@ from collections.abc import Callable, Mapping
 from blake3 import blake3
 
 from lenslet import times
-from lenslet.errors import LensletError
 from lenslet.index.compare import Plan
 from lenslet.index.folders import Claim, Host, Task
 from lenslet.index.messages import Look
@@ -24,12 +22,12 @@ _MANY_IMAGES = 25  # a folder with more new images may be indexed by any host
 class BucketHost(Host):
     """An index process with a bucket, as other hosts know it.
 
-    `share` sends a request to any host; None if there is only this one. The manifest of a folder
-    says who reads its images: `{"host": …, "at": …}`. It is written only over the one that was
-    read, so of several hosts one has a claim.
+    `share` sends a request to any host, and says whether that was possible. The manifest of a
+    folder says who reads its images: `{"host": …, "at": …}`. It is written only over the one that
+    was read, so of several hosts one has a claim.
     """
 
-    def __init__(self, share: Callable[[Look], None] | None = None) -> None:
+    def __init__(self, share: Callable[[Look], bool]) -> None:
         machine = blake3(socket.gethostname().encode()).hexdigest()[:12]
         self.name = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
         self._share = share
@@ -41,17 +39,14 @@ class BucketHost(Host):
 
         The manifest says so at once if they are many: other hosts then leave them.
         """
-        if not self._share:
-            return Claim()
         note = plan.stored.reader
         if self._leaves(note) and not task.anew:
             plan.manifest.reader = note
             return Claim(reads=False, again=CLAIM_SECONDS)
         is_large = new > _MANY_IMAGES
-        if is_large and not task.busy and task.path not in self._held:
-            with contextlib.suppress(LensletError):
-                self._share(Look(task.path, anew=task.anew))
-                return Claim(reads=False)
+        may_share = is_large and not task.busy and task.path not in self._held
+        if may_share and self._share(Look(task.path, anew=task.anew)):
+            return Claim(reads=False)
         plan.manifest.reader = {"host": self.name, "at": times.text(times.now())}
         plan.changed |= is_large and note.get("host") != self.name
         return Claim()

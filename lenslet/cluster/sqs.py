@@ -10,6 +10,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_plus
@@ -19,9 +20,9 @@ import orjson
 from lenslet import paths
 from lenslet.cluster.host import BucketHost
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, Invalid, LensletError, StorageUnavailable, one_line
+from lenslet.errors import BadRequest, Invalid, LensletError, one_line
 from lenslet.index import messages
-from lenslet.index.messages import Look, Rebuild, Render, Request, Sender, unreachable
+from lenslet.index.messages import Look, Rebuild, Render, Request, Sender
 from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.s3_client import Client
 
@@ -29,6 +30,7 @@ log = logging.getLogger("lenslet")
 
 MOST_HELD = 100  # messages of each queue that a host works on at a time
 _LONG_POLL_SECONDS, _AGAIN_SECONDS = 10, 1.0
+_REST_SECONDS = 10.0  # of a queue that did not take a request
 _BATCH = 10  # the most that one request receives (Amazon SQS, "Quotas")
 
 
@@ -83,81 +85,58 @@ def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -
 
 
 class SharedQueue:
-    """Sends requests to any host: all of a request process, some of an index process.
-
-    What could not be sent is tried again every second, on a thread that lasts until all is sent.
-    """
+    """Sends requests to any host: most of a request process, some of an index process."""
 
     def __init__(
         self,
         client: Client,
         settings: Settings,
-        own: Sender | None = None,
+        own: Sender,
         sent: Callable[[], None] = lambda: None,
     ) -> None:
-        """`own` takes previews, which are kept on the host that shows them, and views.
+        """`own` reaches the index process of this host, if there is one.
 
         `sent` is called when another host may change something soon.
         """
-        self._own = own
-        self._looks_here = own if settings.worker_threads else None
-        self._sent = sent
         self._client = client
+        self._own = own
+        self._own_looks = settings.worker_threads > 0
+        self._sent = sent
         self._normal = settings.jobs_queue_url
         self._urgent = settings.jobs_urgent_queue_url or self._normal
-        self._lock = threading.Lock()
-        self._unsent: set[Request] = set()
-        self._trying = False
-        self.problem = ""
+        self._reason, self._failed = "", float("-inf")  # the last failure, and when that was
+
+    @property
+    def problem(self) -> str:
+        """Why the queue takes no requests. So long none is sent, so that nobody waits for it."""
+        return self._reason if time.monotonic() - self._failed < _REST_SECONDS else ""
 
     def send(self, request: Request) -> None:
-        """Sends a request. While the queue takes none it fails at once, and `problem` says why."""
-        if isinstance(request, Render) and request.preview:
-            if not self._own:
-                raise unreachable(request)
-            return self._own.send(request)
-        # What nobody waits for is a view: this host's own index process looks.
-        if self._looks_here and isinstance(request, Look) and not request.asked:
-            return self._looks_here.send(request)
-        if not self.problem and self._post(request):
-            return None
-        if isinstance(request, Render):  # nobody waits for it any more by then
-            request = Look(request.path.parent)
-        with self._lock:
-            self._unsent.add(request)
-            if not self._trying:  # a process that ends must not wait for it
-                threading.Thread(target=self._try_again, name="unsent", daemon=True).start()
-            self._trying = True
-        raise StorageUnavailable(self.problem or "The queue does not take requests.")
+        """Sends a request to any host, or to this one if the queue does not take it.
 
-    def _try_again(self) -> None:
-        pause = threading.Event()
-        while True:
-            with self._lock:
-                request = next(iter(self._unsent), None)
-                self._trying = request is not None
-            if request is None:
-                return
-            if not self._post(request):
-                pause.wait(_AGAIN_SECONDS)
-                continue
-            with self._lock:
-                self._unsent.discard(request)
+        Previews stay here: they are in the cache of the host that shows them. So do views, which
+        are looks that nobody waits for.
+        """
+        is_preview = isinstance(request, Render) and request.preview
+        is_view = isinstance(request, Look) and not request.asked
+        if is_preview or (is_view and self._own_looks) or not self.post(request):
+            self._own.send(request)
 
-    def _post(self, request: Request) -> bool:
-        """Sends one request; False if that fails."""
+    def post(self, request: Request) -> bool:
+        """Sends a request to any host; False if the queue does not take it."""
+        if self.problem:
+            return False
         urgent = not isinstance(request, Look) or request.asked
         url, body = self._urgent if urgent else self._normal, messages.encode(request).decode()
         try:
             self._client.call_queue("send_message", url, MessageBody=body)
-            self.problem = ""
-            self._sent()
         except LensletError as error:
-            problem = f"The queue does not take requests: {one_line(error)}"
-            if problem != self.problem:  # not every second of an outage
-                log.warning("%s", problem)
-            self.problem = problem
-        return not self.problem
+            self._reason = f"The queue does not take requests: {one_line(error)}"
+            self._failed = time.monotonic()
+            log.warning("%s", self._reason)
+            return False
+        self._sent()
+        return True
 
 
 class Consumer:

@@ -63,7 +63,7 @@ def unreachable(request: Request) -> StorageUnavailable:
     if isinstance(request, Render) and request.preview:
         advice = "Previews are only made by one: use the thumbnail or the original."
     else:
-        advice = "Run 'lenslet worker' on this host, or set JOBS_QUEUE_URL."
+        advice = "Run 'lenslet worker' on this host, or check JOBS_QUEUE_URL."
     return StorageUnavailable(f"No index process can be reached from here. {advice}")
 
 

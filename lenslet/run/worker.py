@@ -42,7 +42,7 @@ def index(
     True if it was stopped. Lowers the priority of this process below those that answer requests.
     """
     os.nice(_NICENESS)
-    loop, targets = _open(settings, status)
+    loop, targets = _open(settings, status, channel)
     targets = [loop.run, partial(_receive, channel, loop), *targets]
     threads = [threading.Thread(target=each, args=(stop,)) for each in targets]
     for thread in threads:
@@ -56,7 +56,7 @@ def index(
     return was_stopped
 
 
-def _open(settings: Settings, status: Status) -> tuple[Loop, list[Target]]:
+def _open(settings: Settings, status: Status, own: Sender) -> tuple[Loop, list[Target]]:
     """Returns the loop, and what receives the messages of other hosts, if there is a queue."""
     library = open_library(settings, patient=True)
     if not settings.jobs_queue_url:
@@ -65,9 +65,9 @@ def _open(settings: Settings, status: Status) -> tuple[Loop, list[Target]]:
     from lenslet.cluster.sqs import Consumer, SharedQueue
     from lenslet.storage.s3_client import Client
 
-    host = BucketHost(SharedQueue(Client(settings), settings).send)
-    loop = Loop(library, status, host=host)
     client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
+    host = BucketHost(SharedQueue(client, settings, own).post)
+    loop = Loop(library, status, host=host)
     return loop, [Consumer(client, settings, loop, host, report).run]
 
 
