@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -47,34 +47,28 @@ def decode(body: str, bucket: str, prefix: str) -> list[Look | Render]:
         # Only the host that scans writes the rollup, and it does so if folders changed.
         return [Look(ROOT, anew=True, deep=True) if isinstance(found, Rebuild) else found]
     try:
-        folders = _folders(_events(orjson.loads(body)), bucket, prefix)
-        return [Look(path) for path in dict.fromkeys(folders)]
+        folders = dict.fromkeys(_folders(orjson.loads(body), bucket, prefix))
+        return [Look(path) for path in folders]
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
 
 
-def _events(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yields name, bucket and key of each event of S3.
+def _folders(found: dict[str, Any], bucket: str, prefix: str) -> Iterator[Path]:
+    """Yields the folders that events of S3 are about; ignores writes of derived files.
 
     Keys are encoded as HTML forms do, with `+` and `%XX` (Amazon S3, "Event message structure").
     """
-    if found.get("Event") != "s3:TestEvent":
-        for record in found["Records"]:
-            key = unquote_plus(record["s3"]["object"]["key"])
-            yield record["eventName"], record["s3"]["bucket"]["name"], key
-
-
-def _folders(events: Iterable[tuple[str, str, str]], bucket: str, prefix: str) -> Iterator[Path]:
-    """Yields the folders that events are about; ignores writes of derived files."""
-    for event, name, key in events:
-        if name != bucket or not key.startswith(prefix):
+    if found.get("Event") == "s3:TestEvent":
+        return
+    for record in found["Records"]:
+        event, key = record["eventName"], unquote_plus(record["s3"]["object"]["key"])
+        if record["s3"]["bucket"]["name"] != bucket or not key.startswith(prefix):
             continue
         try:
             path = paths.parse(key[len(prefix) :])
         except BadRequest:
             continue
-        removed = "Removed" in event or "Deleted" in event
-        image = path.name.removesuffix(THUMBNAIL if removed else "")
+        image = path.name.removesuffix(THUMBNAIL if "Delete" in event else "")
         for suffix in SIDECARS:
             image = image.removesuffix(suffix)
         if paths.is_item(image) or path.name in FOLDER_FILES:
