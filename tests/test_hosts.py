@@ -269,8 +269,8 @@ def test_requests_on_a_host_without_an_index_process_are_served_by_the_others(
 def test_a_message_is_deleted_when_its_work_has_ended(make, ours, queues) -> None:
     put(ours / "d/a.jpg")
     gallery = make(ours, **queues.settings)
-    client = Client(gallery.settings)
-    queues.client.send_message(QueueUrl=queues.normal, MessageBody=encode(Look(Path("d"))).decode())
+    client, url = Client(gallery.settings), queues.normal
+    queues.client.send_message(QueueUrl=url, MessageBody=encode(Look(Path("d"))).decode())
     received: list[Request] = []
 
     class Receiving:
@@ -280,9 +280,9 @@ def test_a_message_is_deleted_when_its_work_has_ended(make, ours, queues) -> Non
             received.append(request)
             gallery.loop.send(request)
 
-    consumer = Consumer(client, gallery.settings, Receiving(), gallery.host)
+    consumer = Consumer(client, url, gallery.settings, Receiving(), gallery.host)
     stop = threading.Event()
-    runner = threading.Thread(target=consumer.run, args=(stop,))
+    runner = threading.Thread(target=consumer.run, args=(lambda problem: None, stop))
     runner.start()
     try:
         wait_for(lambda: len(received) == 2)  # the queue hides a message for five seconds
@@ -330,13 +330,14 @@ def test_what_is_not_understood_ends_with_the_dead_letters_and_a_dead_hosts_work
         queues.client.send_message(QueueUrl=queues.normal, MessageBody=message)
     dead, gallery = make(ours, **queues.settings), make(ours, **queues.settings)
     for each in (dead, gallery):
-        last = Consumer(Client(each.settings), gallery.settings, each.loop, each.host)
-        last.receive(queues.normal, 2)
+        client = Client(each.settings)
+        last = Consumer(client, queues.normal, gallery.settings, each.loop, each.host)
+        last.receive(2)
         threading.Event().wait(1.5)
     gallery.settle()
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
     for _ in range(3):
-        last.receive(queues.normal, 1)
+        last.receive(1)
         threading.Event().wait(1.2)
     assert (queues.count(queues.normal), queues.count(queues.dead)) == (0, 1)
 

@@ -134,7 +134,7 @@ class SharedQueue:
 
 
 class Consumer:
-    """Receives messages, queues their jobs, and deletes a message when its jobs have ended.
+    """Receives the messages of a queue, and deletes each when its jobs have ended.
 
     Until then the queue hides it for its visibility timeout. If the work takes longer, another host
     does it too, which is harmless.
@@ -143,88 +143,76 @@ class Consumer:
     def __init__(
         self,
         client: Client,
+        url: str,
         settings: Settings,
         loop: Sender,
         host: BucketHost,
-        report: Callable[[str], None] = lambda problem: None,
     ) -> None:
-        """`report` is called with what is wrong with the queues; empty if nothing is."""
-        self._report = report
-        self._host = host
         self._client = client
-        urls = (settings.jobs_urgent_queue_url, settings.jobs_queue_url)
-        self._left = dict.fromkeys(filter(None, urls), 0)  # messages of each queue that are held
-        # Of each queue, the messages whose jobs have ended.
-        self._ended = {url: queue.SimpleQueue[str]() for url in self._left}
+        self._url = url
         self._root = settings.s3_bucket, settings.s3_prefix
         self._loop = loop
-        self._problems = dict.fromkeys(self._left, "")
+        self._host = host
+        self._held = 0  # messages that were received and not deleted
+        self._ended = queue.SimpleQueue[str]()  # receipts of messages whose jobs have ended
 
-    def run(self, stop: threading.Event) -> None:
-        """Receives from each queue on a thread of its own until `stop` is set."""
-        threads = [
-            threading.Thread(target=self._receive_all, args=(url, stop), name="consumer")
-            for url in self._left
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def run(self, report: Callable[[str], None], stop: threading.Event) -> None:
+        """Receives until `stop` is set.
 
-    def _receive_all(self, url: str, stop: threading.Event) -> None:
-        """Receives from a queue. If that fails, health says why, and it is tried again."""
+        `report` gets the reason if that fails, and "" when it is over.
+        """
+        problem = ""
         while not stop.is_set():
-            problem = ""
+            before, problem = problem, ""
             try:
-                self.receive(url, 0 if self._problems[url] else _LONG_POLL_SECONDS)
+                self.receive(0 if before else _LONG_POLL_SECONDS)
             except Exception as error:  # the outermost frame: the next message may be another
                 problem = f"The queue cannot be read: {one_line(error) or type(error).__name__}"
-                if problem != self._problems[url]:
+                if problem != before:
                     log.warning("%s", problem)
-            self._problems[url] = problem
-            self._report("; ".join({*filter(None, self._problems.values())}))
-            if problem:
                 stop.wait(_AGAIN_SECONDS)
+            if problem or before:
+                report(problem)
         with contextlib.suppress(LensletError):
-            self._delete_ended(url)
+            self._delete_ended()
 
-    def receive(self, url: str, wait: int) -> None:
+    def receive(self, wait: int) -> None:
         """Takes up to ten messages, waiting `wait` seconds for the first."""
-        self._delete_ended(url)
-        room = MOST_HELD - self._left[url]
+        self._delete_ended()
+        room = MOST_HELD - self._held
         if room <= 0:
             threading.Event().wait(0.25)
             return
         most = {"MaxNumberOfMessages": min(room, _BATCH), "WaitTimeSeconds": wait}
-        answer = self._client.call_queue("receive_message", url, **most)
+        answer = self._client.call_queue("receive_message", self._url, **most)
         for message in answer.get("Messages", []):
-            self._take(url, message)
+            self._take(message)
 
-    def _delete_ended(self, url: str) -> None:
+    def _delete_ended(self) -> None:
         """Deletes messages whose jobs have ended. One that cannot be deleted comes again."""
-        while not self._ended[url].empty():
-            self._left[url] -= 1
-            receipt = self._ended[url].get()
-            self._client.call_queue("delete_message", url, ReceiptHandle=receipt)
+        while not self._ended.empty():
+            self._held -= 1
+            receipt = self._ended.get()
+            self._client.call_queue("delete_message", self._url, ReceiptHandle=receipt)
 
-    def _take(self, url: str, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         try:
             requests = decode(message["Body"], *self._root)
         except Invalid as error:
-            log.warning("queue %s: %s", url, error)
+            log.warning("queue %s: %s", self._url, error)
             return
         left, receipt = len(requests), message["ReceiptHandle"]
-        self._left[url] += 1
+        self._held += 1
 
         def end() -> None:  # called once for each job, by the loop
             nonlocal left
             left -= 1
             if not left:
-                self._ended[url].put(receipt)
+                self._ended.put(receipt)
 
         for request in requests:
             self._host.hold(request.path, end)
         for request in requests:
             self._loop.send(request)
         if not requests:
-            self._ended[url].put(receipt)
+            self._ended.put(receipt)

@@ -65,10 +65,14 @@ def _open(settings: Settings, status: Status, own: Sender) -> tuple[Loop, list[T
     from lenslet.cluster.sqs import Consumer, SharedQueue
     from lenslet.storage.s3_client import Client
 
-    client, report = Client(settings, patient=True), partial(status.set_problem, QUEUE)
+    client = Client(settings, patient=True)
     host = BucketHost(SharedQueue(client, settings, own).post)
     loop = Loop(library, status, host=host)
-    return loop, [Consumer(client, settings, loop, host, report).run]
+    report = partial(status.set_problem, QUEUE)
+    report("")  # the memory may be that of a process before this one
+    urls = {settings.jobs_urgent_queue_url, settings.jobs_queue_url} - {""}
+    consumers = (Consumer(client, url, settings, loop, host) for url in urls)
+    return loop, [partial(each.run, report) for each in consumers]
 
 
 def _receive(channel: Channel, loop: Loop, stop: threading.Event) -> None:
