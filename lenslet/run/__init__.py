@@ -1,5 +1,5 @@
 """The processes: `serving` is gunicorn, `worker` the index process, `cli` the command line,
-`embed` for other programs. `master` is what the processes of `serving` share.
+`embed` for other programs.
 
 Here is what all of them use: the settings of a process, its log and its library.
 """

@@ -6,13 +6,13 @@ and the status are made before any fork, so they outlive every worker.
 """
 
 import contextlib
+import functools
 import gc
 import json
 import logging
 import os
 import signal
 import socket
-from functools import partial
 from typing import Any
 
 import gunicorn.glogging
@@ -21,16 +21,17 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
-from lenslet.index.messages import Sender
-from lenslet.index.status import ROWS
+from lenslet.errors import SettingError
+from lenslet.index.messages import Channel, Sender
+from lenslet.index.status import ROWS, Status
 from lenslet.run import (
     FRESH_SECONDS,
     JsonFormatter,
     OneLine,
+    load_settings,
     log_start,
     open_library,
 )
-from lenslet.run.master import master
 from lenslet.run.parts import PARTS
 from lenslet.run.worker import index, reach, stop_on_signals
 from lenslet.web.app import WSGIApp, create_app
@@ -58,6 +59,31 @@ _NO_TOKEN = (
 )
 
 
+class Master:
+    """What is made in the master, so that every process that is forked from it has it too."""
+
+    settings: Settings  # there after the first `load`
+
+    def __init__(self) -> None:
+        self.channel = Channel()
+        self.status = Status()
+
+    def load(self, env_file: str) -> Settings:
+        """Loads the settings at the start: they stay the same until the service is started anew."""
+        if not hasattr(self, "settings"):
+            try:
+                self.settings = load_settings(env_file)
+            except SettingError as error:
+                raise SystemExit(f"lenslet: {error}") from error
+        return self.settings
+
+
+@functools.cache
+def master() -> Master:
+    """Returns the one of this master: it is made by the first call, before any fork."""
+    return Master()
+
+
 def build() -> WSGIApp:
     """Returns the WSGI application of a request process."""
     here = master()
@@ -65,7 +91,7 @@ def build() -> WSGIApp:
     alone = settings.worker_threads and settings.scan_seconds and not settings.jobs_queue_url
     most = _TRUSTED_SECONDS * settings.web_concurrency if alone else _TRUSTED_SECONDS_SHARED
     most *= bool(settings.worker_threads)  # only an index process reports changes
-    trusts = partial(status.is_current, most=most)
+    trusts = functools.partial(status.is_current, most=most)
     library = open_library(settings, fresh_seconds=FRESH_SECONDS, trusts=trusts)
     jobs: Sender = channel
     if not settings.worker_threads:
@@ -74,7 +100,7 @@ def build() -> WSGIApp:
         from lenslet.cluster.sqs import SharedQueue
         from lenslet.storage.s3_client import Client
 
-        soon = partial(status.changed, _TRUSTED_SECONDS_SHARED)
+        soon = functools.partial(status.changed, _TRUSTED_SECONDS_SHARED)
         jobs = SharedQueue(Client(settings), settings, jobs, soon)
     return create_app(library, jobs, status, PARTS)
 
