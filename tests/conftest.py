@@ -219,7 +219,7 @@ class Gallery:
         if not real:
             self.decoders = self.decoders or decoders_for(self.settings)
             library = replace(library, decoders=self.decoders)
-        self.host = BucketHost(lambda look: False)
+        self.host = BucketHost(self.settings, lambda look: False)
         self.loop = Loop(
             library,
             self.status,

@@ -21,6 +21,7 @@ from buckets import BucketPath, Service
 from conftest import ROOT, environ_of, jpeg, put, wait_for
 
 from lenslet import config
+from lenslet.cluster.host import BucketHost
 from lenslet.cluster.sqs import Consumer, decode
 from lenslet.errors import Invalid
 from lenslet.index.messages import Look, Render, Request, encode
@@ -90,13 +91,22 @@ class Host:
         self, home: pathlib.Path, bucket: BucketPath, *flags: str, **settings: str
     ) -> None:
         home.mkdir(parents=True)
-        environ = {k: v for k, v in os.environ.items() if k not in config.names()}
-        environ |= {**environ_of(bucket), "XDG_CACHE_HOME": str(home), **settings}
+        self.environ = {k: v for k, v in os.environ.items() if k not in config.names()}
+        self.environ |= {**environ_of(bucket), "XDG_CACHE_HOME": str(home), **settings}
+        self.name = BucketHost(config.settings(self.environ), lambda look: False).name
+        self.command = [sys.executable, str(ROOT / "worker.py"), *flags]
         self.log = home / "log"
-        with self.log.open("wb") as log:
-            command = [sys.executable, str(ROOT / "worker.py"), *flags]
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                cwd=ROOT,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def kill(self) -> None:
@@ -360,12 +370,17 @@ def test_of_two_hosts_one_reads_the_new_images_of_a_folder(start, ours, queues) 
 
 
 @pytest.mark.slow
-def test_a_killed_hosts_folder_is_read_by_another(start, ours, queues) -> None:
+@pytest.mark.parametrize(("starts_again", "seconds"), [(True, 60), (False, 200)])
+def test_a_killed_hosts_folder_is_read_by_itself_or_after_two_minutes_by_another(
+    start, ours, queues, starts_again, seconds
+) -> None:
     photos(ours, 1, 80)
-    hosts = [start(**queues.settings, WORKER_THREADS="1") for _ in range(2)]
+    started = [start(**queues.settings, WORKER_THREADS="1") for _ in range(2)]
+    hosts = {host.name: host for host in started}
     index = ours / "d0/_index.json"
     reader = wait_for(lambda: index.exists() and json.loads(index.read_bytes()).get("reader"), 60)
-    (pid,) = {str(host.process.pid) for host in hosts} & set(reader["host"].split("-"))
-    next(host for host in hosts if str(host.process.pid) == pid).kill()
+    hosts[reader["host"]].kill()
     assert rendered(ours) < 80
-    wait_for(lambda: rendered(ours) == 80, 120)
+    if starts_again:
+        hosts[reader["host"]].start()
+    wait_for(lambda: rendered(ours) == 80, seconds)

@@ -1,7 +1,6 @@
 """Which of several hosts reads the new images of a folder. The folder's manifest says so."""
 
 import os
-import secrets
 import socket
 import threading
 from collections import defaultdict
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping
 from blake3 import blake3
 
 from lenslet import times
+from lenslet.config import Settings
 from lenslet.index.compare import Plan
 from lenslet.index.folders import Claim, Host, Task
 from lenslet.index.messages import Look
@@ -27,9 +27,9 @@ class BucketHost(Host):
     was read, so of several hosts one has a claim.
     """
 
-    def __init__(self, share: Callable[[Look], bool]) -> None:
-        machine = blake3(socket.gethostname().encode()).hexdigest()[:12]
-        self.name = f"{machine}-{os.getpid()}-{secrets.token_hex(4)}"
+    def __init__(self, settings: Settings, share: Callable[[Look], bool]) -> None:
+        name = f"{socket.gethostname()} {settings.cache_dir}"  # stays when it is started again
+        self.name = blake3(os.fsencode(name)).hexdigest()[:16]
         self._share = share
         self._lock = threading.Lock()
         self._held = defaultdict[Path, list[Callable[[], None]]](list)
@@ -64,17 +64,8 @@ class BucketHost(Host):
             ended()
 
     def _leaves(self, note: Mapping[str, str]) -> bool:
-        """True if another host, which is not known to have died, reads the images."""
+        """True if another host reads the images, and has written the manifest lately."""
         if not note or note["host"] == self.name:
             return False
         age = (times.now() - times.parse(note["at"])).total_seconds()
-        return abs(age) < CLAIM_SECONDS and not self._has_died(note["host"])
-
-    def _has_died(self, name: str) -> bool:
-        """True if it was a process of this machine that has ended."""
-        machine, _, process = name.partition("-")
-        pid = process.partition("-")[0]
-        here, _, own = self.name.partition("-")
-        if machine != here or not pid.isdecimal():
-            return False
-        return pid == own.partition("-")[0] or not os.path.exists(f"/proc/{pid}")
+        return abs(age) < CLAIM_SECONDS

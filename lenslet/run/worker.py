@@ -66,7 +66,7 @@ def _open(settings: Settings, status: Status, own: Sender) -> tuple[Loop, list[T
     from lenslet.storage.s3_client import Client
 
     client = Client(settings, patient=True)
-    host = BucketHost(SharedQueue(client, settings, own).post)
+    host = BucketHost(settings, SharedQueue(client, settings, own).post)
     loop = Loop(library, status, host=host)
     report = partial(status.set_problem, QUEUE)
     report("")  # the memory may be that of a process before this one
