@@ -18,7 +18,7 @@ def start(
     tmp_path: pathlib.Path, *arguments: object, cwd: pathlib.Path | None = None, **settings: str
 ) -> subprocess.Popen[str]:
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **settings}
-    command = [sys.executable, "-m", "lenslet.run.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "lenslet", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environ, cwd=cwd or tmp_path, text=True, **pipes)
 
@@ -71,7 +71,7 @@ def test_index_names_what_could_not_be_read_and_exits_1(root, tmp_path) -> None:
         ended = lenslet(tmp_path, "index", root)
         assert ended.returncode == 1
         assert "bad.jpg: cannot be decoded" in ended.stdout
-        assert "1 could not be read" in ended.stdout
+        assert "1 unreadableImages (replace the image, or remove it)" in ended.stdout
     assert (root / "good.jpg.thumbnail").exists()
 
 

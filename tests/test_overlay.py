@@ -99,7 +99,7 @@ def test_the_start_line_names_the_folder_of_a_readonly_root(serve, readonly, tmp
 
 def test_a_check_of_a_readonly_root_creates_nothing(readonly, tmp_path) -> None:
     names = {f"XDG_{kind}_HOME": str(tmp_path / kind.lower()) for kind in ("CACHE", "STATE")}
-    command = [sys.executable, "-m", "lenslet.run.cli", "check", str(readonly)]
+    command = [sys.executable, "-m", "lenslet", "check", str(readonly)]
     done = subprocess.run(command, env={**os.environ, **names}, capture_output=True, text=True)
     assert "missingManifest: a: the folder has not been indexed" in done.stdout
     assert (done.stderr, done.returncode) == ("", 1)

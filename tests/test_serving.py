@@ -28,7 +28,7 @@ from conftest import ROOT, Server, encode, free_port, jpeg, put, wait_for
 from PIL import Image
 
 Serve = Callable[..., Server]
-GUNICORN, SERVE, WORKER = ["-m", "gunicorn"], ["-m", "lenslet.run.cli", "serve"], ["worker.py"]
+GUNICORN, SERVE, WORKER = ["-m", "gunicorn"], ["-m", "lenslet", "serve"], ["worker.py"]
 SIGNALS_SECONDS = 1.0  # gunicorn loses a signal to a process that has just been forked
 
 

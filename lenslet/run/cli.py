@@ -7,8 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from lenslet import __version__, errors, run
 from lenslet.errors import LensletError, one_line
@@ -18,8 +17,9 @@ from lenslet.index.loop import Loop
 from lenslet.index.record import Record
 from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Status
 from lenslet.library import health
-from lenslet.library.health import Problem
+from lenslet.library.health import FolderHealth, Problem
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
+from lenslet.run.worker import work
 from lenslet.storage.tree import Tree
 from lenslet.times import Clock
 
@@ -33,7 +33,6 @@ _NOT_INDEXED = dict.fromkeys(
     ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
     "a running service or 'lenslet index' makes them",
 )
-_SHOW_SECONDS = 5.0  # between two lines, where it is no terminal
 _HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 
 
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(options, name, None):
             os.environ[name.upper()] = getattr(options, name)
     try:
-        status: int = options.run(options)
+        status: int = options.run(options.env_file)
         sys.stdout.flush()
     except LensletError as error:
         raise SystemExit(f"lenslet: {error}") from error
@@ -73,16 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
     commands = parser.add_subparsers(metavar="{serve,worker,index,check}", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
-    for name, action, about, path in (
-        ("serve", _serve, "serve a folder or a bucket until stopped", folder),
-        ("worker", _work, "only index a folder or a bucket, until stopped", folder),
-        ("index", _index, "make every manifest and thumbnail now, and say what failed", folder),
-        ("check", _check, "say what is missing or broken; change nothing", folder),
+    for name, action, about in (
+        ("serve", _serve, "serve a folder or a bucket until stopped"),
+        ("worker", work, "only index a folder or a bucket, until stopped"),
+        ("index", _index, "make every manifest and thumbnail now, and say what failed"),
+        ("check", _check, "say what is missing or broken; change nothing"),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
-        command.add_argument("path", metavar="PATH", nargs="?", help=path)
+        command.add_argument("path", metavar="PATH", nargs="?", help=folder)
         command.add_argument(
-            "--env-file", metavar="FILE", help="settings that are not in the environment"
+            "--env-file", metavar="FILE", default="", help="settings not in the environment"
         )
         command.set_defaults(run=action)
         if name == "serve":
@@ -91,30 +90,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(env_file: str) -> int:
     from lenslet.run import serving  # takes 100 ms that no other command needs
 
-    serving.Server(options.env_file).run()
+    serving.Server(env_file).run()
     return 0
-
-
-def _work(options: argparse.Namespace) -> int:
-    from lenslet.run import worker
-
-    return worker.work(options.env_file)
 
 
 # lenslet index
 
 
 class Progress(Status):
-    """Shows each second how far indexing is, or every 5 seconds where it is no terminal."""
+    """Shows each second how far indexing is, on a terminal."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._began = self._shown = time.monotonic()
-        self._end = "\x1b[K\r" if sys.stderr.isatty() else "\n"
-        self._seconds = 0.0 if sys.stderr.isatty() else _SHOW_SECONDS
+        self._began = time.monotonic()
 
     def __str__(self) -> str:
         done = self.total(IMAGES_READ) + self.total(IMAGES_FAILED)
@@ -123,14 +114,13 @@ class Progress(Status):
 
     def beat(self, backlog: int) -> None:
         super().beat(backlog)
-        if time.monotonic() - self._shown > self._seconds:
-            self._shown = time.monotonic()
-            print(f"{self}, {backlog} to do", end=self._end, file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"{self}, {backlog} to do", end="\x1b[K\r", file=sys.stderr, flush=True)
 
 
-def _index(options: argparse.Namespace) -> int:
+def _index(env_file: str) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    library = run.open_library(run.load_settings(options.env_file), patient=True)
+    library = run.open_library(run.load_settings(env_file), patient=True)
     library.tree.check()
     progress = Progress()
     loop = Loop(library, progress)
@@ -138,34 +128,24 @@ def _index(options: argparse.Namespace) -> int:
     for what, problem in (("storage", loop.outage), ("search", loop.search_problem)):
         if problem:
             print(f"{what}: {problem}")
-    return _summary(loop.report(), progress) or int(bool(loop.outage))
-
-
-def _summary(found: dict[str, Any], progress: Progress) -> int:
-    """Says what was indexed and what is wrong; 1 if something could not be read."""
-    counts = found["counts"]
-    print(f"{health.summary(found)}: {progress}, {counts['thumbnails']} have thumbnails")
-    kinds = health.KINDS.keys() - health.NOTES
-    shown = [p for kind in kinds for p in found["problems"].get(kind, ())]
-    for problem in sorted(shown, key=lambda problem: problem["path"].split("/")):
-        print(f"  {problem['path'] or '/'}: {problem['reason']}")
-    hidden = sum(counts[kind] for kind in kinds) - len(shown)
-    if hidden > 0:
-        print(f"  … and {hidden} more")
-    if failed := sum(counts[kind] for kind in health.KINDS.keys() - _HARMLESS):
-        print(f"{failed} could not be read")
-    return int(failed > 0)
+    report = loop.report()
+    counts, problems = report["counts"], report["problems"]
+    print(f"{health.summary(report)}: {progress}, {counts['thumbnails']} have thumbnails")
+    found = (Problem(kind, **each) for kind, listed in problems.items() for each in listed)
+    _print_problems(counts, found)
+    failed = any(counts[kind] for kind in health.KINDS.keys() - _HARMLESS)
+    return int(failed or bool(loop.outage))
 
 
 # lenslet check
 
 
-def _check(options: argparse.Namespace) -> int:
-    library = run.open_library(run.load_settings(options.env_file, writes=False))
+def _check(env_file: str) -> int:
+    library = run.open_library(run.load_settings(env_file, writes=False))
     library.tree.check()
     looker, tree = Looker(library, Clock(), writes=False), library.tree
-    found = _foreign(tree, *map(ROOT.child, (HEALTH, ROLLUP, ROLLUP_DELTA)))
-    counts, unsupported, paths = Counter[str](), Counter[str](), [ROOT]
+    found = list(_foreign(tree, ROOT, HEALTH, ROLLUP, ROLLUP_DELTA))
+    folders, paths = list[FolderHealth](), [ROOT]
     while paths:
         path = paths.pop()
         outcome = looker.look(Task(path, Record()))
@@ -174,49 +154,34 @@ def _check(options: argparse.Namespace) -> int:
         if not (record := outcome.record):
             continue
         paths += map(path.child, record.children)
+        folders.append(record.health)
         found += (Problem(each.kind, each.path, each.reason) for each in record.orphans)
         found += _in_folder(tree, path, outcome.plan) if outcome.plan else record.health.problems
-        counts.update(record.health.counts)
-        unsupported.update(record.health.unsupported)
-    print(health.summary({"counts": counts, "unsupported": dict(unsupported.most_common())}))
-    _print_problems(found)
-    return int(any(problem.kind not in health.NOTES for problem in found))
-
-
-def _print_problems(found: list[Problem]) -> None:
-    """Prints how many problems there are of each kind, and then each, the worst first."""
-    advice = {**{name: kind.advice for name, kind in health.KINDS.items()}, **_NOT_INDEXED}
-    kinds = sorted(advice, key=lambda kind: (kind in health.NOTES, kind in _NOT_INDEXED))
-    counts = Counter(problem.kind for problem in found)
-    if not counts.keys() - health.NOTES:
+    print(health.summary(health.report(folders, {})))
+    is_wrong = any(problem.kind not in health.NOTES for problem in found)
+    if not is_wrong:
         print("nothing is missing, stale, orphaned or broken")
-    for kind in filter(counts.get, kinds):
-        print(f"{counts[kind]:6} {kind} ({advice[kind]})")
-    for kind, path, reason in sorted(
-        found, key=lambda problem: (kinds.index(problem.kind), problem.path.split("/"))
-    ):
-        if kind not in health.NOTES:
-            print(f"{kind}: {path or '/'}: {one_line(reason)}")
+    _print_problems(Counter(problem.kind for problem in found), found)
+    return int(is_wrong)
 
 
-def _foreign(tree: Tree, *files: Path) -> list[Problem]:
-    """Names the files of other programs that are in the place of Lenslet's own."""
-    found = []
-    for file in files:
+def _foreign(tree: Tree, folder: Path, *names: str) -> Iterator[Problem]:
+    """Yields the files of other programs that are in the place of Lenslet's own."""
+    for name in names:
         try:
-            tree.own_rev(file)
+            tree.own_rev(folder.child(name))
         except errors.Foreign as error:
-            found.append(Problem("unreadableFolders", file.parent, str(error)))
-    return found
+            yield Problem("unreadableFolders", folder, str(error))
 
 
 def _in_folder(tree: Tree, path: Path, plan: Plan) -> Iterator[Problem]:
-    if not plan.stored.generated_at and (foreign := _foreign(tree, path.child(MANIFEST))):
-        yield from foreign
-    elif not plan.stored.generated_at:
-        yield Problem("missingManifest", path, "the folder has not been indexed")
-    elif plan.changed:
-        yield Problem("staleManifest", path, "the folder is not what its manifest says")
+    """Yields what is wrong in a folder that could be read."""
+    if plan.stored.generated_at:
+        if plan.changed:
+            yield Problem("staleManifest", path, "the folder is not what its manifest says")
+    else:
+        missing = Problem("missingManifest", path, "the folder has not been indexed")
+        yield from list(_foreign(tree, path, MANIFEST)) or [missing]
     was, now = ({i["name"]: i["rev"] for i in m.items} for m in (plan.stored, plan.manifest))
     for name in plan.todo:
         if was.get(name, now[name]) != now[name]:
@@ -226,5 +191,14 @@ def _in_folder(tree: Tree, path: Path, plan: Plan) -> Iterator[Problem]:
     yield from plan.problems
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _print_problems(counts: Mapping[str, int], found: Iterable[Problem]) -> None:
+    """Prints how many problems there are of each kind, and then each, the worst first."""
+    advice = {**{name: kind.advice for name, kind in health.KINDS.items()}, **_NOT_INDEXED}
+    kinds = sorted(advice, key=lambda kind: (kind in health.NOTES, kind in _NOT_INDEXED))
+    for kind in filter(counts.get, kinds):
+        print(f"{counts[kind]:6} {kind} ({advice[kind]})")
+    for kind, path, reason in sorted(
+        found, key=lambda problem: (kinds.index(problem.kind), problem.path.split("/"))
+    ):
+        if kind not in health.NOTES:
+            print(f"{kind}: {path or '/'}: {one_line(reason)}")

@@ -257,8 +257,8 @@ def post_fork(server: Any, worker: Worker) -> None:
 class Server(BaseApplication):
     """`lenslet serve`: gunicorn without a configuration file."""
 
-    def __init__(self, env_file: str | None = None) -> None:
-        self._env_file = env_file or ""
+    def __init__(self, env_file: str) -> None:
+        self._env_file = env_file
         super().__init__(prog="lenslet")
 
     def load_config(self) -> None:

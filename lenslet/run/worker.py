@@ -143,7 +143,7 @@ def _meet(settings: Settings) -> tuple[Status, str]:
         raise SettingError(f"processes cannot meet in /dev/shm: {error}") from error
 
 
-def work(env_file: str = "") -> int:
+def work(env_file: str) -> int:
     """Indexes until SIGTERM or SIGINT. `WORKER_THREADS=0` is meant for the request processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger().handlers[0].addFilter(OneLine())

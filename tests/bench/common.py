@@ -125,7 +125,7 @@ class Cost:
 
 
 def index(folder: pathlib.Path, **environ: str) -> Cost:
-    return Cost([sys.executable, "-m", "lenslet.run.cli", "index", str(folder)], **environ)
+    return Cost([sys.executable, "-m", "lenslet", "index", str(folder)], **environ)
 
 
 def private_megabytes(pid: int) -> float:

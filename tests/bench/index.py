@@ -22,7 +22,7 @@ from lenslet.images import pixels
 from lenslet.images.decoders import KEEPS_MEMORY
 
 WAYS = {
-    "lenslet index": ("-m", "lenslet.run.cli", "index"),
+    "lenslet index": ("-m", "lenslet", "index"),
     "pyvips, thumbnails alone": (str(common.HERE / "peers.py"),),
 }
 PATHS = {"VIPS_CONCURRENCY": "1", "PYTHONPATH": str(common.CHECKOUT)}

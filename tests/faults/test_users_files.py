@@ -227,7 +227,7 @@ def about(image: str) -> list[tuple[str, str, Any]]:
 def command_line(home: pathlib.Path, *arguments: str | pathlib.Path, **settings: str) -> str:
     """Runs `lenslet`; what it printed."""
     ended = subprocess.run(
-        [sys.executable, "-m", "lenslet.run.cli", *map(str, arguments)],
+        [sys.executable, "-m", "lenslet", *map(str, arguments)],
         env={**os.environ, "XDG_CACHE_HOME": str(home / "cache"), **settings},
         capture_output=True,
         text=True,
