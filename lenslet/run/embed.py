@@ -5,7 +5,6 @@
 value raises `lenslet.errors.SettingError`.
 """
 
-import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -21,21 +20,18 @@ from lenslet.storage import check_settings
 from lenslet.web import app
 from lenslet.web.app import WSGIApp
 
-log = logging.getLogger("lenslet")
-
 
 def create_app(settings: Mapping[str, str]) -> WSGIApp:
     """Returns the WSGI application, and indexes on `WORKER_THREADS` threads of this process.
 
-    `WEB_THREADS` is the number of threads of the server: three quarters of them may wait. Call
-    this once in each process, after any fork. With several processes set `WORKER_THREADS=0` and
-    run `lenslet worker` beside them. The threads end with the process: nothing is lost then.
+    Without `API_TOKEN` whoever reaches the program may edit tags and notes. `WEB_THREADS` is the
+    number of threads of the server: three quarters of them may wait. Call this once in each
+    process, after any fork. With several processes set `WORKER_THREADS=0` and run `lenslet worker`
+    beside them. The threads end with the process: nothing is lost then.
     """
     checked = _checked(settings)
     library = open_library(checked, fresh_seconds=FRESH_SECONDS)
     log_start(checked, "serves")
-    if not checked.is_guarded:
-        log.warning("whoever reaches this program may edit tags and notes: pass API_TOKEN")
     if not checked.worker_threads:
         return app.create_app(library, *reach(checked), PARTS)
     status = Status()
@@ -62,12 +58,9 @@ def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
 def _checked(settings: Mapping[str, str]) -> config.Settings:
     for name, value in settings.items():
         if name not in config.names():
-            hints = config.misspelt([name], config.Settings())
-            raise SettingError(next(iter(hints), f"{name} is not a setting"))
+            raise SettingError(f"{name} is not a setting")
         if not isinstance(value, str):
             raise SettingError(f"{name}: must be text, not {type(value).__name__}")
         if not value and name in config.ACCESS:
             raise SettingError(f"{name} is empty: everyone would have access; or leave it out")
-    if not settings.get("ROOT_PATH") and not settings.get("S3_BUCKET"):
-        raise SettingError("ROOT_PATH, or S3_BUCKET, is not set")
     return check_settings(config.settings(settings))
