@@ -7,8 +7,6 @@ Here is what all of them use: the settings of a process, its log and its library
 import json
 import logging
 import os
-import shlex
-import shutil
 import sys
 from typing import Any
 
@@ -23,17 +21,11 @@ FRESH_SECONDS = 2.0  # how long a request process uses a bucket's manifest witho
 
 
 def log_start(settings: Settings, verb: str, at: str = "") -> None:
-    """Logs what is served or indexed, where Lenslet's own files are, and how to check them."""
+    """Logs what is served or indexed, and where Lenslet's own files are."""
     own = settings.state_dir or "beside the images"
     if own == state_folder(settings):
         own += ", because the root could not be written"
     log.info("Lenslet %s %s%s (its own files: %s)", verb, root_name(settings), at, own)
-    named = {"STATE_DIR": settings.state_dir, "S3_ENDPOINT": settings.s3_endpoint}
-    words = [f"{name}={shlex.quote(value)}" for name, value in named.items() if value]
-    beside = os.path.join(os.path.dirname(sys.executable), "lenslet")
-    program = "lenslet" if shutil.which("lenslet") else shlex.quote(beside)
-    check = " ".join([*words, program, "check", shlex.quote(root_name(settings))])
-    log.info("To check the library, run: %s", check)
 
 
 class JsonFormatter(logging.Formatter):

@@ -49,10 +49,6 @@ _REFUSALS = {
     http_errors.ExpectationFailed: "417 Expectation Failed",
 }
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_NO_INDEX = (
-    "WORKER_THREADS=0 and no JOBS_QUEUE_URL: run 'lenslet worker' beside this service. If another "
-    "host indexes, it finds edits and new images within its SCAN_SECONDS."
-)
 _NO_TOKEN = (
     "Everyone who reaches this port may read all photos and edit tags and notes: "
     "set API_TOKEN, or HOST=127.0.0.1."
@@ -218,8 +214,6 @@ def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
     settings, urls = master().settings, list(map(_url, server.LISTENERS))
     log_start(settings, "serves", f" at {' and '.join(urls)}")
-    if not (settings.worker_threads or settings.jobs_queue_url):
-        log.warning("%s", _NO_INDEX)
     if not (settings.is_guarded or settings.host in _LOOPBACK):
         log.warning("%s", _NO_TOKEN)
 
