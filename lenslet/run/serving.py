@@ -180,7 +180,7 @@ def gunicorn_settings(env_file: str = "") -> dict[str, Any]:
     return {
         "wsgi_app": "lenslet.run.serving:build()",
         "worker_class": "lenslet.run.serving.Worker",
-        "bind": [_address(settings)],
+        "bind": [f"[{settings.host}]:{settings.port}"],  # an IPv6 address needs the brackets
         "workers": settings.web_concurrency + bool(settings.worker_threads),
         "threads": settings.web_threads,
         "worker_connections": _CONNECTIONS,
@@ -224,11 +224,6 @@ def _url(listener: Any) -> str:
     opened = bound.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     more = "" if opened == bound else " (and at every address of this host)"
     return f"{opened}/{more}" if "//" in bound else bound
-
-
-def _address(settings: Settings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{host}:{settings.port}"
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
