@@ -43,11 +43,6 @@ log = logging.getLogger("lenslet")
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _STUCK_SECONDS = 5.0
 _CONNECTIONS = 400  # of a process, which may usually open 1,024 files
-_REFUSALS = {
-    http_errors.LimitRequestLine: "414 URI Too Long",
-    http_errors.LimitRequestHeaders: "431 Request Header Fields Too Large",
-    http_errors.ExpectationFailed: "417 Expectation Failed",
-}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NO_TOKEN = (
     "Everyone who reaches this port may read all photos and edit tags and notes: "
@@ -148,7 +143,8 @@ class Worker(gthread.ThreadWorker):
         The log does not have the request: it may hold a token.
         """
         if type(exc).__module__ == http_errors.__name__:
-            status = _REFUSALS.get(type(exc), "400 Bad Request")
+            is_long = isinstance(exc, http_errors.LimitRequestLine)
+            status = "414 URI Too Long" if is_long else "400 Bad Request"
             description = f"The request is malformed ({type(exc).__name__})."
             log.warning("refused a request of %s: %s", addr[0] if addr else "", type(exc).__name__)
         else:
