@@ -33,7 +33,7 @@ from lenslet.run import (
     open_library,
 )
 from lenslet.run.parts import PARTS
-from lenslet.run.worker import index, reach, stop_on_signals
+from lenslet.run.worker import index, reach
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
@@ -127,9 +127,8 @@ class Worker(gthread.ThreadWorker):
             super().run()
             return
         self.notify()  # the first one starts the clock of the arbiter
-        stop, here = stop_on_signals(signal.SIGTERM, signal.SIGQUIT), master()
-        was_stopped = index(here.settings, here.status, here.channel, stop, self._goes_on)
-        os._exit(0 if was_stopped else 1)
+        here, signals = master(), (signal.SIGTERM, signal.SIGQUIT)
+        os._exit(index(here.settings, here.status, here.channel, signals, self._goes_on))
 
     def _goes_on(self) -> bool:
         """Notifies the arbiter while the loop makes progress; false if the arbiter has ended."""

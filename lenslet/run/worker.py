@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -34,13 +34,17 @@ def index(
     settings: Settings,
     status: Status,
     channel: Channel,
-    stop: threading.Event,
+    signals: Iterable[int],
     goes_on: Callable[[], bool] = lambda: True,
-) -> bool:
-    """Indexes until `stop` is set, a thread fails or `goes_on`, called each second, says no.
+) -> int:
+    """Indexes until one of the signals comes; returns the exit status.
 
-    True if it was stopped. Lowers the priority of this process below those that answer requests.
+    Ends also if a thread fails, or if `goes_on`, which is called each second, says no. Lowers the
+    priority of this process below those that answer requests.
     """
+    stop = threading.Event()
+    for number in signals:
+        signal.signal(number, lambda *_: stop.set())
     os.nice(_NICENESS)
     loop, targets = _open(settings, status, channel)
     targets = [loop.run, partial(_receive, channel, loop), *targets]
@@ -49,11 +53,11 @@ def index(
         thread.start()
     while all(t.is_alive() for t in threads) and goes_on() and not stop.wait(BEAT_SECONDS):
         pass
-    was_stopped = stop.is_set()
+    failed = not stop.is_set()
     stop.set()
     loop.wake()
     threads[0].join(_DRAIN_SECONDS)  # what the others still do is done again
-    return was_stopped
+    return int(failed)
 
 
 def _open(settings: Settings, status: Status, own: Sender) -> tuple[Loop, list[Target]]:
@@ -80,14 +84,6 @@ def _receive(channel: Channel, loop: Loop, stop: threading.Event) -> None:
     while not stop.is_set():
         if (request := channel.receive(BEAT_SECONDS / 2)) is not None:
             loop.send(request)
-
-
-def stop_on_signals(*numbers: int) -> threading.Event:
-    """Returns an event that each of these signals sets."""
-    stop = threading.Event()
-    for number in numbers:
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 # Alone
@@ -158,7 +154,6 @@ def work(env_file: str) -> int:
     status.row = ROWS - 1
     channel = Mailbox(address, receives=True)
     log_start(settings, "indexes")
-    stop = stop_on_signals(signal.SIGTERM, signal.SIGINT)
-    was_stopped = index(settings, status, channel, stop)
+    ended = index(settings, status, channel, (signal.SIGTERM, signal.SIGINT))
     status.end()
-    return 0 if was_stopped else 1
+    return ended
