@@ -111,7 +111,6 @@ class Worker(gthread.ThreadWorker):
     """A request process or, with the index role, the index process."""
 
     indexes = False
-    row = 0  # of the status, where this process counts
 
     def init_signals(self) -> None:
         """Leaves SIGINT to the master: a terminal sends it to every process."""
@@ -222,20 +221,15 @@ def _url(listener: Any) -> str:
 
 
 def pre_fork(server: Any, worker: Worker) -> None:
-    """Gives a new worker a row for its counts, and perhaps the index role.
-
-    It has that role if no live worker since the last HUP has it.
-    """
+    """Gives a new worker the index role if no live worker since the last HUP has it."""
     others = (each.indexes and each.cfg is worker.cfg for each in server.WORKERS.values())
     worker.indexes = bool(master().settings.worker_threads) and not any(others)
-    taken = {each.row for each in server.WORKERS.values()}
-    worker.row = min(set(range(ROWS)) - taken, default=0)
     gc.freeze()  # a collection, and the end of a process, would copy all that forks share
 
 
 def post_fork(server: Any, worker: Worker) -> None:
-    """Begins a process."""
-    master().status.row = worker.row
+    """Gives a process a row for its counts."""
+    master().status.row = worker.age % ROWS  # workers are numbered
 
 
 class Server(BaseApplication):

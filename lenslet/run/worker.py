@@ -95,13 +95,13 @@ class Mailbox(Channel):
     def __init__(self, address: str, *, receives: bool = False) -> None:
         self._address = address
         if receives:
-            self._receiver = _datagrams()
+            self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(address)
             self._receiver.bind(address)
 
     def send(self, request: Request) -> None:
-        with _datagrams() as sender:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.settimeout(_SEND_SECONDS)
             try:
                 sender.connect(self._address)
@@ -111,10 +111,6 @@ class Mailbox(Channel):
 
     def close(self) -> None:
         self._receiver.close()
-
-
-def _datagrams() -> socket.socket:
-    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
 
 def reach(settings: Settings) -> tuple[Sender, Status]:
