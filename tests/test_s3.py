@@ -484,7 +484,7 @@ def test_a_path_that_is_not_there_costs_few_requests_however_deep(indexed, ours)
 def test_what_a_failing_store_kept_from_a_manifest_is_written_later(make, ours) -> None:
     """A message that asks for the folder is kept until then."""
     put(ours / "d/a.jpg")
-    gallery = make(ours, SCAN_SECONDS="0")
+    gallery = make(ours, SCAN_SECONDS="0", JOBS_QUEUE_URL="http://127.0.0.1:9/queue")
     gallery.loop.send(Look(Path("d")))
     gallery.settle(60)
     put(ours / "d/new.jpg")
