@@ -69,6 +69,9 @@ def create_app(
     `jobs` sends work to the index process, `status` is the memory in which it reports. `parts` hang
     on it. At most three quarters of the server's threads wait for files.
     """
+    routes = dict(RESOURCES)
+    for part in parts:
+        routes |= part.routes
     waiting = max(1, 3 * library.settings.web_threads // 4)
     folder_jobs = FolderJobs(jobs)
     service = Service(
@@ -78,17 +81,13 @@ def create_app(
         jobs=jobs,
         folder_jobs=folder_jobs,
         status=status,
-        requests=Requests(status),
+        requests=Requests(status, routes),
         waiters=Waiters(waiting, is_shared=not (library.tree.has_stamps or library.tree.own)),
+        parts=parts,
     )
-    routes: dict[str, Callable[[Service], Resource]] = dict(RESOURCES)
-    routes["/openapi.json"] = partial(OpenApi, parts=parts)
-    middleware: list[Any] = [Prefix(), service.requests, NotModified()]
-    for part in parts:
-        routes |= part.routes
-        middleware += [make(service) for make in part.middleware]
-    middleware.append(Access(library.settings))
-    service.requests.number(routes)
+    others = [make(service) for part in parts for make in part.middleware]
+    access = Access(library.settings)
+    middleware: list[Any] = [Prefix(), service.requests, NotModified(), *others, access]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(

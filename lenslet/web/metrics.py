@@ -7,7 +7,7 @@ import falcon
 from lenslet.index.status import IMAGES_FAILED, IMAGES_READ
 from lenslet.library import health
 from lenslet.web.health import STATUSES, Health
-from lenslet.web.service import Resource, Service
+from lenslet.web.service import Resource
 
 _IMAGES = {'result="read"': IMAGES_READ, 'result="failed"': IMAGES_FAILED}
 
@@ -15,17 +15,13 @@ _IMAGES = {'result="read"': IMAGES_READ, 'result="failed"': IMAGES_FAILED}
 class Metrics(Resource):
     """`GET /metrics`"""
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
-        self._health = Health(service)
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
         resp.cache_control = ["no-store"]
         resp.text = "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
-        status, report = self.service.status, self._health.report()
+        status, report = self.service.status, Health(self.service).report()
         requests = self.service.requests.counts()
         yield from _metric("requests_total counter", "Answers by route and status", requests)
         images = {label: status.total(count) for label, count in _IMAGES.items()}

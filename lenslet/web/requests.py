@@ -15,12 +15,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Requests:
     """Counts requests by route and status. Gives each an id, the client's own if it sends one."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, routes: Iterable[str]) -> None:
+        """Gives each of the `routes` its counts; the same in all processes."""
         self._status = status
-        self._starts: dict[str, int] = {}
-
-    def number(self, routes: Iterable[str]) -> None:
-        """Gives each route its counts; the same in all processes."""
         numbers = enumerate(["", *routes])  # the first is for what has no route
         self._starts = {route: REQUESTS + n * len(_CLASSES) for n, route in numbers}
 

@@ -1,7 +1,5 @@
 """`/`: what this service is; and how to speak to it."""
 
-from collections.abc import Sequence
-
 import falcon
 import orjson
 
@@ -11,7 +9,7 @@ from lenslet.paths import SUFFIXES
 from lenslet.web.access import check_known
 from lenslet.web.answers import JSON, send, send_json, url
 from lenslet.web.openapi import document
-from lenslet.web.service import Part, Resource, Service
+from lenslet.web.service import Resource
 
 
 class Root(Resource):
@@ -34,9 +32,6 @@ class Root(Resource):
 class OpenApi(Resource):
     """`GET /openapi.json`"""
 
-    def __init__(self, service: Service, parts: Sequence[Part] = ()) -> None:
-        super().__init__(service)
-        self._packages = ("lenslet.web", *(part.package for part in parts))
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        send(resp, orjson.dumps(document(self._packages)), JSON)
+        packages = ("lenslet.web", *(part.package for part in self.service.parts))
+        send(resp, orjson.dumps(document(packages)), JSON)

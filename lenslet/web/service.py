@@ -41,6 +41,7 @@ class Service:
     status: Status
     requests: Requests
     waiters: Waiters
+    parts: Sequence["Part"]
 
     @property
     def settings(self) -> Settings:
