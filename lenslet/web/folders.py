@@ -7,10 +7,9 @@ from lenslet.errors import BrokenPointer, Conflict, Invalid, NotFound, PointerLo
 from lenslet.index.messages import Look
 from lenslet.library import about, manifest
 from lenslet.library.location import Location
-from lenslet.library.sidecar import dumps
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
-from lenslet.web.answers import JSON, send, send_pending, url
+from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import path_param, read_json
 from lenslet.web.service import Resource, Service
 
@@ -93,16 +92,13 @@ def _edit(service: Service, req: falcon.Request, resp: falcon.Response, path: Pa
         _check_image(service, path, cover)
     with service.images.editing(location) as tree:
         stored = about.edit(tree, location.folder, change)
-    resp.content_type, resp.cache_control = JSON, ["no-cache"]
-    resp.data = dumps(stored)
+    send_json(resp, stored)
 
 
 def _described(service: Service, path: Path) -> Location:
     """Returns the location of a folder that a file can describe; `Conflict` for a pointer."""
-    locator = service.library.locator
-    here = locator.beneath(path, fresh=True)
     try:
-        location = locator.enter(here)
+        location = service.library.locator.folder(path, fresh=True)
     except (BrokenPointer, PointerLoop) as error:
         raise Conflict(str(error)) from error
     if location.is_pointer:
