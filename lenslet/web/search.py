@@ -35,8 +35,7 @@ class SearchItems(Resource):
         below = path if req.get_param("path") else None  # `/` is the root
         found = self.service.search_of(req).find(query, below, page)
         rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
-        resp.content_type, resp.cache_control = JSON, ["no-cache"]
-        resp.data = b'{"items":[' + b",".join(found.items) + b"]," + orjson.dumps(rest)[1:]
+        send_json(resp, {"items": list(map(orjson.Fragment, found.items)), **rest})
 
 
 class Timeline(Resource):
