@@ -139,23 +139,20 @@ def _check(req: falcon.Request, stored: Sidecar | None) -> None:
     the strong comparison, which a proxy that compresses answers makes impossible: it weakens their
     ETags. Ours is a hash of the sidecar's bytes, so a weak one too stands for these bytes alone.
     """
-    match, none_match = req.get_header("If-Match"), req.get_header("If-None-Match")
-    tag, holds = sidecar.digest(stored.raw if stored else None), True
-    if match is not None:
-        tags = _parts(req.if_match or ())
-        holds = stored is not None if match.strip() == "*" else tag in tags
-    if none_match is not None:
-        tags = _parts(req.if_none_match or ())
-        holds &= stored is None if none_match.strip() == "*" else tag not in tags
-    if not holds:
+    tag = sidecar.digest(stored.raw if stored else None)
+
+    def fits(tags: Iterable[falcon.ETag | str]) -> bool:
+        return any(
+            each.partition(".")[0] == tag if isinstance(each, falcon.ETag) else stored  # `*`
+            for each in tags
+        )
+
+    holds = req.get_header("If-Match") is None or fits(req.if_match or ())
+    if not holds or fits(req.if_none_match or ()):
         raise PreconditionFailed(
             "If-Match or If-None-Match does not fit the stored sidecar.",
             stored.raw if stored else None,
         )
-
-
-def _parts(tags: Iterable[str]) -> list[str]:
-    return [tag.partition(".")[0] for tag in tags]
 
 
 def _merged(image: Image, stored: Sidecar | None, current: Document) -> tuple[Document, str]:
