@@ -3,8 +3,6 @@
 import datetime as dt
 import functools
 import secrets
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_origin
@@ -17,10 +15,10 @@ from lenslet.bounds import DOCUMENT_BYTES, loads
 from lenslet.config import Settings
 from lenslet.errors import BadRequest, Foreign, Invalid, NotFound
 from lenslet.paths import LINKS, Path
-from lenslet.storage.tree import NO_STAT, Document, Stat, Tree
+from lenslet.storage.tree import NO_STAT, Document, DocumentCache, Read, Stat, Tree
 
 _SECRET_BYTES, _ID_CHARACTERS = 16, 12
-_FRESH_SECONDS = 1.0  # in a bucket, so that other hosts see a change within two seconds
+_NONE = b'{"v":1,"links":[]}'
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -78,9 +76,8 @@ class Links:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree.own or tree  # write access to the photos alone must not create links
-        self._lock = threading.Lock()
-        self._checked, self._stat = float("-inf"), NO_STAT
-        self._known: dict[str, Link] = {}
+        # In a bucket, other hosts see a change within two seconds.
+        self._cache = DocumentCache(4 * DOCUMENT_BYTES, 0.0 if self._tree.has_stamps else 1.0)
 
     def all(self) -> list[Link]:
         """Returns the links that have not ended, the newest first."""
@@ -123,28 +120,22 @@ class Links:
 
         self._change(remove)
 
-    def _links(self) -> dict[str, Link]:
-        """Returns the links as they are now or, in a bucket, as they were a second ago."""
-        with self._lock:
-            fresh = 0.0 if self._tree.has_stamps else _FRESH_SECONDS
-            if time.monotonic() - self._checked >= fresh:
-                self._known, self._stat = self._read()
-                self._checked = time.monotonic()
-            return self._known
+    def _links(self, *, fresh: bool = False) -> dict[str, Link]:
+        """Returns the links as they are now or, unless `fresh`, as they were a second ago."""
+        return _parse(self._cache.read(Path(LINKS), self._load, fresh=fresh)[0])
 
-    def _read(self) -> tuple[dict[str, Link], Stat]:
+    def _load(self, known: Stat) -> Read | None:
         try:
-            found = self._tree.read_changed(Path(LINKS), self._stat, DOCUMENT_BYTES)
+            return self._tree.read_changed(Path(LINKS), known, DOCUMENT_BYTES)
         except NotFound:
             self._tree.check()  # its disk may be away
-            return {}, NO_STAT
-        return (_parse(found[0]), found[1]) if found else (self._known, self._stat)
+            return _NONE, NO_STAT
 
     def _change(self, change: Callable[[dict[str, Link]], dict[str, Link]]) -> None:
         """Writes what `change` makes of the links."""
 
         def write(copies: list[Document]) -> tuple[Path, bytes] | None:
-            old = _parse(next((copy.data or b"-" for copy in copies), b""))
+            old = _parse(next((copy.data or b"-" for copy in copies), _NONE))
             new = change(old)
             if new == old:
                 return None
@@ -155,8 +146,7 @@ class Links:
             return Path(LINKS), data
 
         self._tree.update([Path(LINKS)], write)
-        with self._lock:  # or who reads it now would keep what was there before
-            self._checked = float("-inf")
+        self._links(fresh=True)
 
 
 def _valid(link: Link | None) -> Link:
@@ -169,10 +159,9 @@ def _digest(secret: str) -> str:
     return blake3(secret.encode()).hexdigest()
 
 
+@functools.lru_cache(maxsize=2)
 def _parse(data: bytes) -> dict[str, Link]:
-    """Returns links by hash, none if the file is empty; `Foreign` if it is nonsense."""
-    if not data:
-        return {}
+    """Returns links by hash; `Foreign` if the file is nonsense."""
     try:
         document = loads(data)
         if document["v"] != 1:
