@@ -23,7 +23,7 @@ from lenslet.web.access import remove_cookie, set_cookie
 from lenslet.web.answers import send, send_json
 from lenslet.web.parameters import parse_image, read_json, strings
 from lenslet.web.search import MAX_QUERY_CHARACTERS
-from lenslet.web.service import Resource, Searchable, Service
+from lenslet.web.service import Resource, Searchable
 from lenslet.web.thumb import WEBP
 
 _DAYS, _MOST_DAYS = 30, 3650
@@ -34,20 +34,12 @@ _KINDS = {str: "a string", int: "a whole number", bool: "true or false", list: "
 _SHOWN = ("words", "position", "download", "preview")
 
 
-class _OfLinks(Resource):
-    """A resource that works with the links."""
-
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
-        self.links = links_of(service.tree)
-
-
-class AllLinks(_OfLinks):
+class AllLinks(Resource):
     """`GET /links`, `POST /links`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         _check(self.service.settings)
-        send_json(resp, {"links": [_answer(link) for link in self.links.all()]})
+        send_json(resp, {"links": [_answer(link) for link in links_of(self.service.tree).all()]})
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         _check(self.service.settings)
@@ -60,7 +52,7 @@ class AllLinks(_OfLinks):
         else:
             location = self.service.library.locator.folder(link.path)
             location.tree.stamp(location.folder)  # `NotFound` if there is none
-        stored, secret = self.links.add(replace(link, by=req.context.user), days)
+        stored, secret = links_of(self.service.tree).add(replace(link, by=req.context.user), days)
         page = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         send_json(resp, _answer(stored) | {"url": f"{page}?link={stored.id}#secret={secret}"})
         resp.status = falcon.HTTP_201
@@ -73,23 +65,23 @@ class AllLinks(_OfLinks):
         return str(item["hash"])
 
 
-class OneLink(_OfLinks):
+class OneLink(Resource):
     """`DELETE /links/<id>`"""
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
         _check(self.service.settings)
-        self.links.remove(link)
+        links_of(self.service.tree).remove(link)
         resp.status = falcon.HTTP_204
 
 
-class Cover(_OfLinks):
+class Cover(Resource):
     """`GET /links/<id>/cover`: a photo for whoever has the address, if the link says so."""
 
     public = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
         try:
-            known = self.links.get(link)
+            known = links_of(self.service.tree).get(link)
             path = self._path(known) if known.preview else None
             if path is None:
                 raise NotFound(link)
@@ -113,7 +105,7 @@ class Cover(_OfLinks):
         return parse(shown[0]) if shown else None
 
 
-class GuestSession(_OfLinks, access.Session):
+class GuestSession(access.Session):
     """`POST /session`, `DELETE /session`: also a cookie with the secret of a link.
 
     So no address has it any more.
@@ -125,7 +117,7 @@ class GuestSession(_OfLinks, access.Session):
         if not isinstance(secret, str):
             return super().opens(req, resp, body)
         try:
-            link = self.links.opened_by(secret)
+            link = links_of(self.service.tree).opened_by(secret)
         except NotFound as error:
             raise falcon.HTTPUnauthorized(description=str(error)) from error
         except LensletError as error:  # which is for those who make links
