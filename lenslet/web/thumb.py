@@ -21,10 +21,9 @@ WEBP = "image/webp"
 
 
 class Picture(Resource):
-    """What the index process makes of one image, a preview or a thumbnail, at `route`."""
+    """What the index process makes of one image: a preview or a thumbnail."""
 
-    is_preview: bool
-    route: str
+    is_preview = False
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
@@ -48,18 +47,22 @@ class Picture(Resource):
                 description="The picture is being made.", retry_after=RETRY_SECONDS
             )
         else:
-            send_pending(req, resp, path, url(req, self.route, path=path))
+            send_pending(req, resp, path, url(req, req.path, path=path))
 
     def _is_version(self, version: str, tag: str, rev: str) -> bool:
         """True if the `v` of a URL names exactly this answer, so that it never changes.
 
         `tag` begins like the hash of the answer, `rev` is that of the image it was made from.
         """
-        raise NotImplementedError
+        if self.is_preview:
+            return version == f"{rev}-{PREVIEW_RENDERING}"
+        return version.partition("-")[0] == tag[:DIGEST_CHARS]
 
     def _read(self, image: Image) -> bytes:
         """Reads what was made of this image; `NotFound` if there is nothing."""
-        raise NotImplementedError
+        if self.is_preview:
+            return self.service.library.previews.read(image.path, image.stat.rev)[0]
+        return read_thumbnail(self.service.tree, image.path, image.stat)[0]
 
     def _look(self, image: Image) -> tuple[bytes, str]:
         """Reads what was made of an image, and returns the image's rev with it.
@@ -107,8 +110,6 @@ class Picture(Resource):
 class Thumb(Picture):
     """`GET /thumb?path=&v=`, `POST /thumb?path=&force=`, `DELETE /thumb?path=`"""
 
-    is_preview, route = False, "/thumb"
-
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         path, force = image_param(req), req.get_param_as_bool("force", default=False)
         image = self.service.image(req, path)
@@ -130,20 +131,8 @@ class Thumb(Picture):
         self.service.folder_jobs.enqueue(path.parent)
         resp.status = falcon.HTTP_204
 
-    def _read(self, image: Image) -> bytes:
-        return read_thumbnail(self.service.tree, image.path, image.stat)[0]
-
-    def _is_version(self, version: str, tag: str, rev: str) -> bool:
-        return version.partition("-")[0] == tag[:DIGEST_CHARS]
-
 
 class Preview(Picture):
     """`GET /preview?path=&v=`: 1,600 pixels, for a screen"""
 
-    is_preview, route = True, "/preview"
-
-    def _read(self, image: Image) -> bytes:
-        return self.service.library.previews.read(image.path, image.stat.rev)[0]
-
-    def _is_version(self, version: str, tag: str, rev: str) -> bool:
-        return version == f"{rev}-{PREVIEW_RENDERING}"
+    is_preview = True
