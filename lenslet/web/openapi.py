@@ -22,7 +22,6 @@ _TYPES: Json = {
     "binary": {"type": "string", "format": "binary"},
     "nothing": False,
 }
-_OF_PARAMETER = {"name", "in", "required", "description", "example"}  # the rest is its schema
 _KINDS = {str: "string", bool: "boolean", int: "integer", list: "string[]"}
 
 
@@ -50,7 +49,10 @@ def document(packages: tuple[str, ...]) -> Json:
     schemas = {name: _schema(shape) for name, shape in (table["schemas"] | items).items()}
     components = {
         "schemas": table["types"] | schemas,
-        "parameters": {name: _parameter(name, each) for name, each in table["parameters"].items()},
+        "parameters": {
+            name: {"name": name, "in": "query"} | entry
+            for name, entry in table["parameters"].items()
+        },
         "responses": {status: _answer(status, each) for status, each in table["answers"].items()},
         "securitySchemes": table["securitySchemes"],
     }
@@ -83,12 +85,6 @@ def _operation(entry: Json, table: Json) -> Json:
     return operation | ({"security": []} if is_public else {})
 
 
-def _parameter(name: str, entry: Json) -> Json:
-    about = {key: value for key, value in entry.items() if key in _OF_PARAMETER}
-    schema = {key: value for key, value in entry.items() if key not in _OF_PARAMETER}
-    return {"name": name, "in": "query", **about, "schema": schema}
-
-
 def _answer(status: str, shape: Any) -> Json:
     text = ""
     if isinstance(shape, str):
@@ -105,15 +101,10 @@ def _content(shape: Any) -> Json:
 
 def _schema(shape: Any) -> Any:
     """Returns the JSON Schema of a shape."""
-    match shape:
-        case dict():
-            return _object(shape)
-        case [dict() as item]:
-            return {"type": "array", "items": _object(item)}
-        case [value]:
-            return {"const": value}
-        case list():
-            return {"enum": shape}
+    if isinstance(shape, dict):
+        return _object(shape)
+    if isinstance(shape, list):
+        return {"enum": shape}
     kind, _, text = shape.partition(": ")
     name = kind.removesuffix("[]")
     schema = _TYPES.get(name, _ref("schemas", name))
@@ -124,14 +115,13 @@ def _schema(shape: Any) -> Any:
 
 def _object(shape: Json) -> Json:
     schemas = {key: _schema(each) for key, each in shape.items()}
-    base, others = schemas.pop("+", None), schemas.pop("*", True)
-    schema = {
+    others = schemas.pop("*", True)
+    return {
         "type": "object",
         "properties": {key.removesuffix("?"): each for key, each in schemas.items()},
         "required": [key for key in schemas if not key.endswith("?")],
         "additionalProperties": others,
     }
-    return {"allOf": [base, schema]} if base else schema
 
 
 def _ref(kind: str, name: object) -> Json:
