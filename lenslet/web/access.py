@@ -54,7 +54,7 @@ class Access:
         if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
         if self._needs_client:
-            context.access = self._access(req, token)
+            context.access = "write" if self._user(req) else self._access(req, token)
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Resource, params: dict[str, Any]
@@ -90,10 +90,16 @@ class Access:
             raise falcon.HTTPForbidden(description="Another site must not write here.")
 
     def _access(self, req: falcon.Request, token: str) -> str:
+        """Returns what a token allows, or a session that began with it."""
         settings = self._settings
-        if self._user(req) or self._has(req, token, settings.api_token):
-            return "write"
-        return "read" if self._has(req, token, settings.read_token) else "none"
+        sessions = req.get_cookie_values(_cookie(settings)) or []
+        for access, known in (("write", settings.api_token), ("read", settings.read_token)):
+            if _fits(token, known):
+                return access
+            if known and any(is_session(each, known, time.time()) for each in sessions):
+                req.context.has_session = True
+                return access
+        return "none"
 
     def _user(self, req: falcon.Request) -> str:
         """Returns and remembers the user that a trusted proxy names; empty if there is none."""
@@ -102,14 +108,6 @@ class Access:
             name = req.get_header(header) or ""
             req.context.user = name.encode("latin-1").decode("utf-8", "replace").strip()
         return str(req.context.user)
-
-    def _has(self, req: falcon.Request, sent: str, token: str) -> bool:
-        """True if a client has this token, or a session that began with it."""
-        if not token or _fits(sent, token):
-            return bool(token)
-        values = req.get_cookie_values(_cookie(self._settings)) or []
-        req.context.has_session = any(is_session(each, token, time.time()) for each in values)
-        return bool(req.context.has_session)
 
 
 class Session(Resource):

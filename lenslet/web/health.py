@@ -83,7 +83,8 @@ class Health(Resource):
         """Returns how the index process of this host is, and whether jobs reach it."""
         status, settings = self.service.status, self.service.settings
         beat = status.heartbeat()
-        problems = [status.problem(STORAGE), status.problem(QUEUE), self.service.jobs.problem]
+        known = (status.problem(STORAGE), status.problem(QUEUE), self.service.jobs.problem)
+        problems = list(filter(None, known))
         if not beat.pid:
             if settings.worker_threads:
                 problems.append("no index process")
@@ -92,7 +93,7 @@ class Health(Resource):
                     "no index process: run 'lenslet worker' on this host, as the same user and "
                     "with the same ROOT_PATH, STATE_DIR and XDG_CACHE_HOME"
                 )
-            return {"alive": False, "problems": list(filter(None, problems))}
+            return {"alive": False, "problems": problems}
         if beat.age > PULSE_SECONDS:
             late = "the index process has not reported for more than 10 s"
             problems.append(f"{late}: see its log, and start it again if it has ended")
@@ -102,5 +103,5 @@ class Health(Resource):
             "pulseSeconds": round(beat.age, 1),
             "backlog": beat.backlog,
             "imagesRead": status.total(IMAGES_READ),
-            "problems": list(filter(None, problems)),
+            "problems": problems,
         }
