@@ -275,4 +275,4 @@ def test_where_nothing_can_be_written_the_page_reads(make_app, root, tmp_path) -
 def test_while_the_root_is_away_the_page_is_there(make_app, root, tmp_path) -> None:
     app = make_app()
     root.rename(tmp_path / "away")
-    assert access(page(app)) == ("read", "no")
+    assert access(page(app)) == ("write", "no")

@@ -9,7 +9,7 @@ import falcon
 from blake3 import blake3
 
 from lenslet.config import Settings
-from lenslet.errors import Denied, StorageUnavailable
+from lenslet.errors import Denied
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, send, url
@@ -70,7 +70,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
         return
     page = load()
     access = req.context.access
-    if access == "write" and not _is_writable(service):
+    if access == "write" and isinstance(service.tree.obstacle(), Denied):
         access = "read"
     session = "yes" if req.context.has_session else "no"
     values = {"access": access, "session": session, "link": "{}", "preview": "", **req.context.page}
@@ -80,14 +80,6 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     resp.set_header("Content-Security-Policy", policy)
     send(resp, data, _TYPES["html"])
     resp.cache_control = ["private", "no-cache"]
-
-
-def _is_writable(service: Service) -> bool:
-    try:
-        service.check_root()
-    except StorageUnavailable:
-        return False
-    return not isinstance(service.tree.obstacle(), Denied)
 
 
 def _buckets(settings: Settings) -> str:
