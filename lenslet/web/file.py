@@ -28,8 +28,6 @@ class File(Resource):
         try:
             _send(req, resp, image, image.stat)
         except Overtaken:  # the object has changed since the manifest was written
-            resp.status = falcon.HTTP_200
-            resp.delete_header("Content-Range")
             image = self.service.image(req, path, fresh=True)
             _send(req, resp, image, image.stat)
 
@@ -77,21 +75,19 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
         resp.status = falcon.HTTP_304
         return
     resp.content_type = paths.media_type(image.path.name)
-    first, length = 0, stat.size
-    if req.get_header("If-Range") in (None, f'"{stat.rev}"', modified):
-        wanted = _range(req, stat.size)
-        if wanted:
-            first, length = wanted
-            resp.status = falcon.HTTP_206
-            resp.content_range = (first, first + length - 1, stat.size)
-    if req.method == "HEAD":
-        resp.content_length = length
-    else:
+    is_current = req.get_header("If-Range") in (None, f'"{stat.rev}"', modified)
+    wanted = _range(req, stat.size) if is_current else None
+    first, length = wanted or (0, stat.size)
+    if req.method != "HEAD":
         file, now = image.location.tree.open(image.file, first, length)
         if now.rev != stat.rev:
             file.close()
             raise Overtaken(f"{image.path} has changed.")
-        resp.set_stream(Piece(file, length), length)
+        resp.stream = Piece(file, length)
+    resp.content_length = length
+    if wanted:
+        resp.status = falcon.HTTP_206
+        resp.content_range = (first, first + length - 1, stat.size)
 
 
 def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
