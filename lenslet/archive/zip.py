@@ -24,7 +24,6 @@ from lenslet.library import manifest
 from lenslet.library.item import Item
 from lenslet.paths import Path
 from lenslet.search.query import Page
-from lenslet.storage.tree import Stat
 from lenslet.web.answers import send_pending, url
 from lenslet.web.folders import read_page
 from lenslet.web.parameters import choice_param, parse_image, path_param, read_json_or_form, strings
@@ -144,18 +143,14 @@ class Zip(Resource):
             tree, path = location.tree, location.file(entry.path.name)
             try:
                 file, stat = tree.open(path)
-            except NotFound:
+                with file:
+                    if (stat.size, stat.rev) != (entry.size, entry.rev):
+                        raise Overtaken(f"{entry.path} has changed: try again in a moment.")
+                    yield top + entry.path.below(folder), stat, file
+                tree.check_same(path, stat)
+            except (NotFound, Overtaken):
                 self.service.folder_jobs.enqueue(entry.path.parent)
                 raise
-            with file:
-                self._check(entry, stat)
-                yield top + entry.path.below(folder), stat, file
-            tree.check_same(path, stat)
-
-    def _check(self, entry: Entry, stat: Stat) -> None:
-        if (stat.size, stat.rev) != (entry.size, entry.rev):
-            self.service.folder_jobs.enqueue(entry.path.parent)
-            raise Overtaken(f"{entry.path} has changed: try again in a moment.")
 
 
 def _entry(item: Item) -> Entry:
