@@ -111,11 +111,12 @@ class GuestSession(access.Session):
     So no address has it any more.
     """
 
-    def opens(self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> bool:
+    def open(self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> None:
         """Sets the cookie of a link, if its secret is sent."""
         secret = body.get("link")
         if not isinstance(secret, str):
-            return super().opens(req, resp, body)
+            super().open(req, resp, body)
+            return
         try:
             link = links_of(self.service.tree).opened_by(secret)
         except NotFound as error:
@@ -124,7 +125,6 @@ class GuestSession(access.Session):
             raise StorageUnavailable("Links cannot be read right now.") from error
         name = link_cookie(self.service.settings)
         set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
-        return True
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         remove_cookie(req, resp, link_cookie(self.service.settings))

@@ -34,7 +34,6 @@ class Access:
         self._settings = settings
         self._hosts = frozenset((settings.host.lower(), *settings.allowed_hosts))
         self._has_tokens = bool(settings.api_token or settings.read_token)
-        self._needs_client = self._has_tokens or bool(settings.auth_header)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Raises Falcon's errors: 403, or 421 for a host name that is not allowed."""
@@ -53,7 +52,7 @@ class Access:
         token = bearer(req)
         if req.method not in _SAFE and not _fits(token, self._settings.api_token):
             self._check_site(req)
-        if self._needs_client:
+        if self._settings.is_guarded:
             context.access = "write" if self._user(req) else self._access(req, token)
 
     def process_resource(
@@ -118,13 +117,10 @@ class Session(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         # Anybody may send this: nothing else is parsed before it is known who a client is.
         body = read_json(req, SESSION_BYTES)
-        if not self.opens(req, resp, body if isinstance(body, dict) else {}):
-            raise falcon.HTTPUnauthorized(
-                description="The token is not valid.", challenges=["Bearer"]
-            )
+        self.open(req, resp, body if isinstance(body, dict) else {})
 
-    def opens(self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> bool:
-        """Sets the cookie of a session, if a valid token is sent."""
+    def open(self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> None:
+        """Sets the cookie of a session; 401 unless a valid token is sent."""
         sent, settings = body.get("token"), self.service.settings
         if not isinstance(sent, str):
             raise BadRequest("token", "must be a string")
@@ -132,8 +128,8 @@ class Session(Resource):
             if _fits(sent, token):
                 value = session(token, time.time())
                 set_cookie(req, resp, _cookie(settings), value, max_age=SESSION_SECONDS)
-                return True
-        return False
+                return
+        raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Removes this browser's cookie; a copy of one would be valid until its end."""
