@@ -763,7 +763,6 @@ WRONG = [([], "body"), ({}, "paths"), ({"paths": []}, "paths"), ({"paths": "a.jp
          ({"paths": ["a.jpg"] * 501}, "paths"), ({"paths": [1]}, "paths"),
          ({"paths": ["a.jpg"], "add": [""]}, "tags"), ({"paths": ["a.jpg"], "add": "x"}, "add"),
          ({"paths": ["a.jpg"], "remove": [None]}, "remove"),
-         ({"paths": ["a.jpg"]}, "add: or 'remove' is needed"),
          ({"paths": ["a.jpg"], "add": ["y"], "adds": ["x"]}, "adds: is not known")]  # fmt: skip
 
 

@@ -96,8 +96,6 @@ class Tags(Resource):
         texts, add, remove = (strings(body, name) for name in known)
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
-        if not body.keys() & {"add", "remove"}:
-            raise Invalid("add", "or 'remove' is needed: lists of tags")
         add = sidecar.validate({"tags": add})["tags"]
         user = req.context.user
         results = [self._result(path, add, remove, user) for path in dict.fromkeys(texts)]
