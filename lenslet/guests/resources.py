@@ -26,12 +26,20 @@ from lenslet.web.search import MAX_QUERY_CHARACTERS
 from lenslet.web.service import Resource, Searchable
 from lenslet.web.thumb import WEBP
 
-_DAYS, _MOST_DAYS = 30, 3650
+_MOST_DAYS = 3650
 _MOST_LABEL = 200
 _MOST_PHOTOS = 500  # of one link
 _LOOKED_AT = 20  # photos, for one that can be a cover
 _KINDS = {str: "a string", int: "a whole number", bool: "true or false", list: "a list"}
 _SHOWN = ("words", "position", "download", "preview")
+_DEFAULTS = {
+    "path": "",
+    "paths": [],
+    "q": "",
+    "label": "",
+    "days": 30,
+    **dict.fromkeys(_SHOWN, False),
+}
 
 
 class AllLinks(Resource):
@@ -142,20 +150,12 @@ def _check(settings: Settings) -> None:
 
 def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     """Parses what a link is to show, and for how many days; `Invalid` names a wrong field."""
-    known = {
-        "path": "",
-        "paths": [],
-        "q": "",
-        "label": "",
-        "days": _DAYS,
-        **dict.fromkeys(_SHOWN, False),
-    }
     for name, value in body.items():
-        if name not in known:
-            raise Invalid(name, f"is not known: {', '.join(known)} are")
-        if type(value) is not type(known[name]):
-            raise Invalid(name, f"must be {_KINDS[type(known[name])]}")
-    asked: dict[str, Any] = {**known, **body}
+        if name not in _DEFAULTS:
+            raise Invalid(name, f"is not known: {', '.join(_DEFAULTS)} are")
+        if type(value) is not type(_DEFAULTS[name]):
+            raise Invalid(name, f"must be {_KINDS[type(_DEFAULTS[name])]}")
+    asked: dict[str, Any] = {**_DEFAULTS, **body}
     if not 0 < asked["days"] <= _MOST_DAYS:
         raise Invalid("days", f"must be 1 to {_MOST_DAYS}")
     path, query, label = parse(asked["path"]), asked["q"].strip(), asked["label"].strip()
@@ -167,9 +167,7 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     if is_item(path.name) and not query:
         photos = [path]
     if photos:
-        path = (
-            photos[0] if len(photos) == 1 else Path(os.path.commonpath([p.parent for p in photos]))
-        )
+        path = Path(os.path.commonpath(photos))  # of one photo, itself
     for name, text, most in (("q", query, MAX_QUERY_CHARACTERS), ("label", label, _MOST_LABEL)):
         if len(text) > most:
             raise Invalid(name, f"has more than {most} characters")

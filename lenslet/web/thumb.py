@@ -84,7 +84,10 @@ class Picture(Resource):
         `anew`: also if it could not be made before. Raises `Denied` if the image cannot be read or
         what is made of it not be stored, and `StorageUnavailable` if no image can be read now.
         """
-        image = self._current(image)
+        _, stat = image.location.tree.head(image.file, 1)
+        if stat.rev != image.stat.rev:  # the manifest is out of date
+            self.service.folder_jobs.enqueue(image.path.parent)
+        image = replace(image, stat=stat, item=None)
         self.service.jobs.send(Render(image.path, self.is_preview, anew=anew))
 
         def look() -> tuple[bytes, str]:  # a local file may still grow
@@ -98,13 +101,6 @@ class Picture(Resource):
             if not self.is_preview:
                 self.service.tree.check_write(Path(image.path + THUMBNAIL))
         return made
-
-    def _current(self, image: Image) -> Image:
-        """Returns an image as its file is now. Raises an error if it cannot be read."""
-        _, stat = image.location.tree.head(image.file, 1)
-        if stat.rev != image.stat.rev:  # the manifest is out of date
-            self.service.folder_jobs.enqueue(image.path.parent)
-        return replace(image, stat=stat, item=None)
 
 
 class Thumb(Picture):
