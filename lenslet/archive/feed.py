@@ -32,17 +32,13 @@ class Feed(Resource):
         root = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         feed = ElementTree.Element("feed", xmlns=_ATOM)
         _add(feed, "title", path.name or "Lenslet")
-        here = (
-            f"{root}#/photos?{urlencode({'in': path, 'q': query})}"
-            if query
-            else _page(root, path, "/")
-        )
+        here = f"{root}#/photos?{urlencode({'by': 'added', 'in': path, 'q': query})}"
         _add(feed, "id", here)
         _add(feed, "updated", max((_added(item) for item in items), default=times.LONG_AGO))
         ElementTree.SubElement(feed, "link", href=here)
         for item in items:
             entry = ElementTree.SubElement(feed, "entry")
-            address = _page(root, item["path"])
+            address = f"{root}#/{quote(item['path'])}"
             _add(entry, "title", item["name"])
             _add(entry, "id", address)
             _add(entry, "updated", _added(item))
@@ -59,11 +55,6 @@ def _add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Eleme
     child = ElementTree.SubElement(parent, name)
     child.text = _NOT_XML.sub("\ufffd", text)
     return child
-
-
-def _page(root: str, path: str, end: str = "") -> str:
-    """Returns where the page shows a folder or a photo."""
-    return f"{root}#/{quote(path)}{end}" if path else f"{root}#/"
 
 
 def _added(item: dict[str, str]) -> str:
