@@ -77,7 +77,6 @@ class OneLink(Resource):
     """`DELETE /links/<id>`"""
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
-        _check(self.service.settings)
         links_of(self.service.tree).remove(link)
         resp.status = falcon.HTTP_204
 
@@ -90,16 +89,15 @@ class Cover(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response, link: str) -> None:
         try:
             known = links_of(self.service.tree).get(link)
-            path = self._path(known) if known.preview else None
-            if path is None:
+            if not known.preview:
                 raise NotFound(link)
-            image = self.service.images.find(path)
+            image = self.service.images.find(self._path(known))
             data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
         except LensletError as error:  # which may name what the link does not show
             raise NotFound("This link shows no cover.") from error
         send(resp, data, WEBP)
 
-    def _path(self, link: Link) -> Path | None:
+    def _path(self, link: Link) -> Path:
         """Returns the cover of the folder, or the first photo that can be shown."""
         search: Searchable = self.service.search
         if link.photos:
@@ -109,8 +107,8 @@ class Cover(Resource):
             if chosen and link.path.holds(chosen):
                 return chosen
         found = search.find(link.query, link.path, Page(limit=_LOOKED_AT)).items
-        shown = [item["path"] for item in map(orjson.loads, found) if "thumb" in item]
-        return parse(shown[0]) if shown else None
+        shown = (item["path"] for item in map(orjson.loads, found) if "thumb" in item)
+        return parse(next(shown, ""))
 
 
 class GuestSession(access.Session):
