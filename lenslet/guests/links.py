@@ -13,7 +13,7 @@ from blake3 import blake3
 from lenslet import paths, times
 from lenslet.bounds import DOCUMENT_BYTES, loads
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, Foreign, Invalid, NotFound
+from lenslet.errors import BadRequest, Foreign, Invalid, LensletError, NotFound, StorageUnavailable
 from lenslet.paths import LINKS, Path
 from lenslet.storage.tree import NO_STAT, Document, DocumentCache, Read, Stat, Tree
 
@@ -89,8 +89,12 @@ class Links:
         return _valid(next((link for link in self._links().values() if link.id == link_id), None))
 
     def opened_by(self, secret: str) -> Link:
-        """Returns the link of a secret."""
-        return _valid(self._links().get(_digest(secret)))
+        """Returns the link of a secret, for a guest."""
+        try:
+            links = self._links()
+        except LensletError as error:  # whose words are for those who make links
+            raise StorageUnavailable("Links cannot be read right now.") from error
+        return _valid(links.get(_digest(secret)))
 
     def add(self, link: Link, days: int) -> tuple[Link, str]:
         """Stores a link that ends in some days; returns it, and its secret.

@@ -10,7 +10,7 @@ import orjson
 
 from lenslet import times
 from lenslet.config import Settings
-from lenslet.errors import Invalid, LensletError, NotFound, StorageUnavailable
+from lenslet.errors import Invalid, LensletError, NotFound
 from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.guests.selection import Selection, is_certain
 from lenslet.library import manifest
@@ -127,8 +127,6 @@ class GuestSession(access.Session):
             link = links_of(self.service.tree).opened_by(secret)
         except NotFound as error:
             raise falcon.HTTPUnauthorized(description=str(error)) from error
-        except LensletError as error:  # which is for those who make links
-            raise StorageUnavailable("Links cannot be read right now.") from error
         name = link_cookie(self.service.settings)
         set_cookie(req, resp, name, secret, expires=times.parse(link.ends))
 

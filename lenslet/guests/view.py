@@ -15,7 +15,7 @@ import falcon
 import orjson
 
 from lenslet import paths
-from lenslet.errors import LensletError, NotFound, StorageUnavailable
+from lenslet.errors import LensletError, NotFound
 from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.guests.selection import Narrowed, Selection, is_certain
 from lenslet.library.item import KEYS
@@ -109,12 +109,8 @@ class Guests:
         """Returns the link whose secret a client sends; 401 if it shows nothing any more."""
         sent = req.get_cookie_values(self._cookie) or []
         for secret in filter(None, (bearer(req), *sent)):
-            try:
+            with contextlib.suppress(NotFound):
                 return self._links.opened_by(secret)
-            except NotFound:
-                continue
-            except LensletError as error:  # which is for those who make links
-                raise StorageUnavailable("Links cannot be read right now.") from error
         if sent:
             raise falcon.HTTPUnauthorized(description="This link has ended, or was taken back.")
         return None
