@@ -76,8 +76,7 @@ class Links:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree.own or tree  # write access to the photos alone must not create links
-        # In a bucket, other hosts see a change within two seconds.
-        self._cache = DocumentCache(4 * DOCUMENT_BYTES, 0.0 if self._tree.has_stamps else 1.0)
+        self._forget()
 
     def all(self) -> list[Link]:
         """Returns the links that have not ended, the newest first."""
@@ -124,9 +123,13 @@ class Links:
 
         self._change(remove)
 
-    def _links(self, *, fresh: bool = False) -> dict[str, Link]:
-        """Returns the links as they are now or, unless `fresh`, as they were a second ago."""
-        return _parse(self._cache.read(Path(LINKS), self._load, fresh=fresh)[0])
+    def _forget(self) -> None:
+        # In a bucket, a link is used for a second, so that other hosts see a change within two.
+        seconds = 0.0 if self._tree.has_stamps else 1.0
+        self._cache = DocumentCache(4 * DOCUMENT_BYTES, seconds)
+
+    def _links(self) -> dict[str, Link]:
+        return _parse(self._cache.read(Path(LINKS), self._load, fresh=False)[0])
 
     def _load(self, known: Stat) -> Read | None:
         try:
@@ -138,19 +141,16 @@ class Links:
     def _change(self, change: Callable[[dict[str, Link]], dict[str, Link]]) -> None:
         """Writes what `change` makes of the links."""
 
-        def write(copies: list[Document]) -> tuple[Path, bytes] | None:
-            old = _parse(next((copy.data or b"-" for copy in copies), _NONE))
-            new = change(old)
-            if new == old:
-                return None
-            document = {"v": 1, "links": [asdict(link) for link in new.values()]}
+        def write(copies: list[Document]) -> tuple[Path, bytes]:
+            links = change(_parse(next((copy.data or b"-" for copy in copies), _NONE)))
+            document = {"v": 1, "links": [asdict(link) for link in links.values()]}
             data = orjson.dumps(document, option=_OPTIONS)
             if len(data) > DOCUMENT_BYTES:  # it could not be read any more
                 raise Invalid("body", f"{LINKS} would be too large: take some links back")
             return Path(LINKS), data
 
         self._tree.update([Path(LINKS)], write)
-        self._links(fresh=True)
+        self._forget()
 
 
 def _valid(link: Link | None) -> Link:
