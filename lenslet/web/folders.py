@@ -86,19 +86,13 @@ class Folder(Resource):
 
 def _edit(service: Service, req: falcon.Request, resp: falcon.Response, path: Path) -> None:
     """Changes what people say of a folder, and answers what its file holds now."""
-    location = _described(service, path)
-    change = about.validate(read_json(req))
-    with service.images.editing(location) as tree:
-        stored = about.edit(tree, location.folder, change)
-    send_json(resp, stored)
-
-
-def _described(service: Service, path: Path) -> Location:
-    """Returns the location of a folder that a file can describe; `Conflict` for a pointer."""
     try:
         location = service.library.locator.folder(path, fresh=True)
     except (BrokenPointer, PointerLoop) as error:
         raise Conflict(str(error)) from error
     if location.is_pointer:
         raise Conflict(f"{path} is a pointer, whose file has its label: edit its target instead.")
-    return location
+    change = about.validate(read_json(req))
+    with service.images.editing(location) as tree:
+        stored = about.edit(tree, location.folder, change)
+    send_json(resp, stored)
