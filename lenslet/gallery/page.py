@@ -54,11 +54,6 @@ def load() -> Bundle:
     return Bundle(version, found)
 
 
-def wants_page(req: falcon.Request) -> bool:
-    """True if a browser, or for a link a messenger, opens an address; programs get JSON."""
-    return bool(req.get_param("link")) or "text/html" in (req.get_header("Accept") or "")
-
-
 def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> None:
     """Sends `index.html`, which says what this client may do and whether it has a session.
 
@@ -108,7 +103,9 @@ class Index(Root):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.append_header("Vary", "Accept")
-        if self.service.settings.page and wants_page(req):
+        # A browser, or for a link a messenger, opens an address; programs get JSON.
+        wants_page = req.get_param("link") or "text/html" in req.accept
+        if self.service.settings.page and wants_page:
             send_page(req, resp, self.service)
         else:
             super().on_get(req, resp)

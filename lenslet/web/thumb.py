@@ -28,7 +28,7 @@ class Picture(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
         image, seconds = self.service.image(req, path), self.service.settings.thumb_wait
-        is_img = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in (req.accept or "")
+        is_img = req.get_header("Sec-Fetch-Dest") == "image" or "image/" in req.accept
         if is_img:  # which does not ask again
             seconds = max(seconds, self.service.settings.img_wait)
         try:
