@@ -177,6 +177,7 @@ def _parse(data: bytes) -> dict[str, Link]:
 
 def _link(found: dict[str, Any]) -> Link:
     """Returns a stored link; raises an error if a key is missing, unknown or of another type."""
+    found.pop("used", None)  # of a version that was never released
     link = Link(**{**found, "path": paths.parse(found["path"])})
     for key in fields(Link):
         if type(getattr(link, key.name)) is not (get_origin(key.type) or key.type):
