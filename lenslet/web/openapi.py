@@ -49,10 +49,7 @@ def document(packages: tuple[str, ...]) -> Json:
     schemas = {name: _schema(shape) for name, shape in (table["schemas"] | items).items()}
     components = {
         "schemas": table["types"] | schemas,
-        "parameters": {
-            name: {"name": name, "in": "query"} | entry
-            for name, entry in table["parameters"].items()
-        },
+        "parameters": table["parameters"],
         "responses": {status: _answer(status, each) for status, each in table["answers"].items()},
         "securitySchemes": table["securitySchemes"],
     }
