@@ -3,7 +3,7 @@
 import falcon
 
 from lenslet import paths
-from lenslet.errors import BrokenPointer, Conflict, NotFound, PointerLoop
+from lenslet.errors import BrokenPointer, Conflict, Invalid, NotFound, PointerLoop
 from lenslet.index.messages import Look
 from lenslet.library import about, manifest
 from lenslet.library.location import Location
@@ -93,6 +93,19 @@ def _edit(service: Service, req: falcon.Request, resp: falcon.Response, path: Pa
     if location.is_pointer:
         raise Conflict(f"{path} is a pointer, whose file has its label: edit its target instead.")
     change = about.validate(read_json(req))
+    if cover := change.get("cover"):
+        _check_image(service, path, cover)
     with service.images.editing(location) as tree:
         stored = about.edit(tree, location.folder, change)
     send_json(resp, stored)
+
+
+def _check_image(service: Service, folder: Path, name: str) -> None:
+    """Raises `Invalid` unless a folder has an image of this name."""
+    try:
+        if "/" in name or not paths.usable_segment(name):
+            raise NotFound(name)
+        service.images.find(folder.child(name), fresh=True)
+    except NotFound as error:
+        service.check_root()  # while it is away, the image may still exist
+        raise Invalid("cover", "must be the name of an image in the folder") from error
