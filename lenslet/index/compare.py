@@ -244,10 +244,10 @@ def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, anew: bo
         plan.problems.append(Problem(kind, item["path"], error))
     is_new = (not error or anew) and (not item["hasThumb"] or "hash" not in item)
     if is_new or rules.are_newer(item):
-        if snapshot.images[item["name"]].settled(snapshot.now_ns):
-            (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
-        else:
+        if snapshot.images[item["name"]].settles_in(snapshot.now_ns):
             plan.unsettled = True
+        else:
+            (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
     if "metaRev" in item:
         if item.get("foreign"):
             path = item["path"] + SIDECARS[1]

@@ -62,16 +62,13 @@ class Stat(NamedTuple):
         """Changes when the file changes; stays the same when it is copied with its time."""
         return self.etag or f"{self.mtime_ns:x}-{self.size:x}"
 
-    def settled(self, now_ns: int) -> bool:
-        """True if the last change is at least two seconds old. Objects are always complete."""
-        return not self.settles_in(now_ns)
-
     def settles_in(self, now_ns: int) -> float:
-        """Returns the seconds until the last change is two seconds old; 0 if it is."""
-        if self.etag or max(self.mtime_ns, self.ctime_ns) <= now_ns - SETTLED_NS:  # as most are
-            return 0.0
-        young = (t for t in (self.mtime_ns, self.ctime_ns) if abs(now_ns - t) < SETTLED_NS)
-        return max((t + SETTLED_NS - now_ns for t in young), default=0) / 1e9
+        """Returns the seconds until the last change is two seconds old; 0 if it is.
+
+        Objects are always complete.
+        """
+        young = [t for t in (self.mtime_ns, self.ctime_ns) if abs(now_ns - t) < SETTLED_NS]
+        return (max(young) + SETTLED_NS - now_ns) / 1e9 if young and not self.etag else 0.0
 
     def made_from(self, image: Stat) -> bool | None:
         """True if this thumbnail was made from `image`; None if a listing does not tell."""
@@ -210,7 +207,7 @@ class DocumentCache:
             old = self._documents.pop(path, None)
             self._bytes -= len(old[0]) if old else 0
             # One that was just written may change again with the same time and size.
-            if 0 < len(data) <= self._most // 4 and stat.settled(time.time_ns()):
+            if 0 < len(data) <= self._most // 4 and not stat.settles_in(time.time_ns()):
                 self._documents[path] = data, stat, checked
                 self._bytes += len(data)
             while self._bytes > self._most:
