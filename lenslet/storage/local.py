@@ -97,7 +97,6 @@ class LocalTree(Tree):
         elif self.private:
             self._check_claim()
             files.make_folders(self.root)
-            self._mark()
 
     # The guard
 
@@ -112,16 +111,22 @@ class LocalTree(Tree):
             self._check_claim()
 
     def _check_top(self, fd: int) -> None:
-        """Raises `StorageUnavailable` if nothing is there, or only hidden names as `.lenslet`."""
-        if self.private:
-            self._check_claim()
-            self._mark()
-        else:
+        """Raises `StorageUnavailable` if nothing is there, or only hidden names as `.lenslet`.
+
+        The first time that something is written at the top of a `STATE_DIR`, this makes its marker.
+        """
+        if not self.private:
             with os.scandir(fd) as entries:
                 if all(entry.name.startswith(".") for entry in entries):
                     raise errors.StorageUnavailable(
                         "The root is empty: an unmounted disk? Mount it, or add photos."
                     )
+            return
+        self._check_claim()
+        if self._claim and not os.path.exists(self._claim):
+            for path in (self._marker, self._claim):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+                files.sync_folder(os.path.dirname(path))
 
     def _check_claim(self) -> None:
         if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
@@ -129,13 +134,6 @@ class LocalTree(Tree):
                 "STATE_DIR does not hold what was written there: an unmounted disk? "
                 f"If it was emptied or restored on purpose, create the file {MARKER} in it."
             )
-
-    def _mark(self) -> None:
-        """Creates the marker in a `STATE_DIR`, and the claim, at the first use."""
-        if self._claim and not os.path.exists(self._claim):
-            for path in (self._marker, self._claim):
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-                files.sync_folder(os.path.dirname(path))
 
     # Reading
 
@@ -240,18 +238,16 @@ class LocalTree(Tree):
         try:
             with contextlib.suppress(NotFound), self._folder(folder) as fd:
                 if not os.access(b".", os.W_OK, dir_fd=fd):
-                    return Denied(self._unwritable(folder))
+                    if self.private:
+                        return Denied("STATE_DIR cannot be written: let Lenslet write there")
+                    where = folder or "the root"
+                    return Denied(f"{where} cannot be written: allow it, or set STATE_DIR")
                 found = os.statvfs(fd)
                 if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
                     return errors.StorageFull("no space is left on the disk: free some")
         except LensletError as error:
             return error
         return None
-
-    def _unwritable(self, folder: Path) -> str:
-        if self.private:
-            return "STATE_DIR cannot be written: let Lenslet write there"
-        return f"{folder or 'the root'} cannot be written: allow it, or set STATE_DIR"
 
 
 def _stat(info: os.stat_result) -> Stat:
