@@ -128,9 +128,8 @@ class S3Tree(Tree):
 
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         """Lists from the first wanted name to the last: usually one request."""
-        prefix, first = self._prefix_of(folder), min(wanted)
-        before = f"{prefix}{first[:-1]}{chr(ord(first[-1]) - 1)}\U0010ffff"
-        found, any_key = set[str](), False
+        prefix, found, any_key = self._prefix_of(folder), set[str](), False
+        before = prefix + min(wanted)[:-1]
         for objects, prefixes in self._pages(prefix, StartAfter=before, MaxKeys=_MARKS_AT_ONCE):
             keys = [*(entry["Key"] for entry in objects), *prefixes]
             any_key |= bool(keys)
@@ -193,33 +192,28 @@ class S3Tree(Tree):
     def write(
         self, path: Path, data: Data, *, image: Stat | None = None, over: str | None = None
     ) -> None:
+        """In a store without conditional writes, replaces any file that is Lenslet's own."""
+        if not path.parent:
+            self.check()
         source = image.rev if image else ""
         with tempfile.TemporaryFile() as body:
             body.writelines((data,) if isinstance(data, bytes) else data())
+            body.seek(0)
+            if not self._has_conditions():
+                self.own_rev(path)
+                self._put(path, body, None, source)
+                return
             rev = over
             if rev is None:  # a thumbnail is usually new, any other derived object usually exists
                 rev = "" if path.endswith(THUMBNAIL) else self.own_rev(path)
             try:
-                self._put_derived(path, body, rev, source)
+                self._put(path, body, rev, source)
             except Overtaken:
                 new = self.own_rev(path)
                 if over is not None:
                     raise
-                self._put_derived(path, body, new, source)
-
-    def _put_derived(self, path: Path, body: BinaryIO, rev: str, source: str) -> None:
-        """Writes a derived object over the one with this rev, "" for none.
-
-        In a store without conditional writes over any that is ours: it can be made again.
-        """
-        if not path.parent:
-            self.check()
-        body.seek(0)
-        if self._has_conditions():
-            self._put(path, body, rev, source)
-        else:
-            self.own_rev(path)
-            self._put(path, body, None, source)
+                body.seek(0)
+                self._put(path, body, new, source)
 
     def _put(self, path: Path, body: BinaryIO | bytes, rev: str | None, source: str = "") -> str:
         """Writes an object over one with this rev: "" for none, None for any; returns its ETag."""
@@ -236,9 +230,6 @@ class S3Tree(Tree):
             raise Overtaken(f"{path} was removed.") from error
         except Denied:
             self._refused = True
-            raise
-        except Unsupported:  # the next write tries again what the store can do
-            self._client.conditions.pop(self.bucket, None)
             raise
         if "ETag" not in answer:  # it may not be stored, so it must not be acknowledged
             raise StorageNonsense("The store sent an answer that is not valid S3.")
