@@ -6,7 +6,6 @@ boto3 takes 150 ms and 30 MB, so it is imported when the first request is made.
 import contextlib
 import re
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -33,8 +32,6 @@ _REASONS = {
     "TokenRefreshRequired": "The credentials for the store have expired.",
     "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
     "NoSuchBucket": "There is no such bucket.",
-    "QueueDoesNotExist": "There is no such queue.",
-    "AWS.SimpleQueueService.NonExistentQueue": "There is no such queue.",
     "PermanentRedirect": "The bucket is in another region: set AWS_REGION.",
     "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_REGION.",
     "IllegalLocationConstraintException": "The bucket is in another region: set AWS_REGION.",
@@ -43,11 +40,9 @@ _REASONS = {
 _ENCRYPTED = re.compile("kms|Server Side Encryption", re.IGNORECASE)
 _TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
-_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # with short timeouts: a client of Lenslet waits for the answer
 _READ_SECONDS = {"s3": 4, "sqs": 12, _SENDING: 2}  # a long poll takes 10
-_KEPT_SECONDS = 10.0  # a younger client is not replaced: making one takes 150 ms
 
 
 class Client:
@@ -61,8 +56,8 @@ class Client:
     def __init__(self, settings: Settings, *, patient: bool = False) -> None:
         self._settings = settings
         self._patient = patient
-        self._lock = threading.RLock()
-        self._clients: dict[tuple[str, str, str], tuple[Any, float]] = {}
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str, str], Any] = {}
         self.writes = 0  # counted
         self._threads = settings.web_threads + settings.worker_threads
         places = self._threads if patient else max(1, 3 * settings.web_threads // 4)
@@ -103,9 +98,10 @@ class Client:
     def _client(self, service: str, region: str, endpoint: str) -> Any:
         key = service, region, endpoint
         with self._lock:
-            if key not in self._clients:
-                self._clients[key] = self._make(*key), time.monotonic()
-            return self._clients[key][0]
+            client = self._clients.get(key)
+            if client is None:
+                client = self._clients[key] = self._make(*key)
+            return client
 
     def _make(self, service: str, region: str, endpoint: str) -> Any:
         import boto3
@@ -157,13 +153,11 @@ class Client:
             raise self._translated(error, parameters) from error
         except parsers.ResponseParserError as error:
             raise StorageNonsense("The store sent an answer that is not valid S3.") from error
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            self._forget_clients()
-            raise StorageUnavailable("No credentials for the store were found.") from error
         except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
             name = type(error).__name__
             raise StorageUnavailable(f"The store cannot be reached ({name}).") from error
-        except (exceptions.BotoCoreError, ValueError) as error:
+        except (exceptions.BotoCoreError, ValueError) as error:  # such as a lack of credentials
+            self._clients.clear()
             raise StorageUnavailable(f"The store cannot be used: {one_line(error)}") from error
 
     def _translated(self, error: Any, parameters: dict[str, Any]) -> LensletError | SameObject:
@@ -174,13 +168,13 @@ class Client:
         where = parameters.get("Bucket", parameters.get("QueueUrl", ""))
         if code in _REASONS:
             if status == 403 or "Token" in code:
-                self._forget_clients()
+                self._clients.clear()  # so that a later request looks for new credentials
             return StorageUnavailable(f"{_REASONS[code]} ({where}, {code})")
         if code in _TOO_LONG:
             if error.operation_name == "PutObject":
                 return errors.Invalid("path", "the name is too long for a file beside it")
             return NotFound(f"There is no {key}.")
-        if code in _FULL or status == 507:
+        if code == "QuotaExceeded" or status == 507:
             return errors.StorageFull(f"{key}: the store has no space left.")
         if code in _THROTTLED or status == 429:
             return StorageUnavailable(f"The store asks to slow down. ({where}, {code})")
@@ -209,9 +203,3 @@ class Client:
             case 500 | 503:
                 return StorageUnavailable(f"The store cannot answer right now. ({where}, {code})")
         return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
-
-    def _forget_clients(self) -> None:
-        """Lets a later request look for new credentials."""
-        before = time.monotonic() - _KEPT_SECONDS
-        with self._lock:
-            self._clients = {k: v for k, v in self._clients.items() if v[1] > before}
