@@ -7,7 +7,6 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 from dataclasses import replace
 
 from lenslet import paths
@@ -72,12 +71,13 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     if settings.s3_bucket:
         return settings
     _check_root(settings.root_path)
-    own = state_folder(settings)
-    if settings.state_dir or not (os.path.isdir(own) or (writes and _is_read_only(settings))):
+    own, root = state_folder(settings), settings.root_path
+    is_needed = writes and not _can_write(root) and os.listdir(root)
+    if settings.state_dir or not (is_needed or os.path.isdir(own)):
         return settings
     with contextlib.suppress(OSError):
         os.makedirs(own, mode=0o700, exist_ok=True)
-    if not os.access(own, os.W_OK, effective_ids=True):
+    if not _can_write(own):
         raise SettingError(
             f"neither {root_name(settings)!r} nor {own!r} can be written: "
             "let Lenslet write in one of them, or set STATE_DIR"
@@ -90,12 +90,8 @@ def state_folder(settings: Settings) -> str:
     return os.path.join(settings.state_home, _unique_name(settings))
 
 
-def _is_read_only(settings: Settings) -> bool:
-    """True if the root cannot be written, and is not empty."""
-    with contextlib.suppress(OSError), os.scandir(settings.root_path) as entries:
-        writable = os.access(settings.root_path, os.W_OK, effective_ids=True)
-        return not writable and any(entries)
-    return False
+def _can_write(folder: str) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=True)
 
 
 def _check_root(root: str) -> None:
@@ -116,21 +112,19 @@ def _check_state_dir(settings: Settings, state: str, *, writes: bool) -> None:
     if not settings.s3_bucket:
         root = os.path.realpath(settings.root_path)
         common = os.path.commonpath((state, root))
-        if common == state:
-            raise SettingError(f"{shown} contains ROOT_PATH: choose a separate folder")
         inside = os.path.relpath(state, root).split(os.sep)
-        if common == root and not any(map(paths.Ignore(settings.ignore).name, inside)):
+        is_ignored = any(map(paths.Ignore(settings.ignore).name, inside))
+        if common == state or (common == root and not is_ignored):
             raise SettingError(
-                f"{shown} is inside ROOT_PATH: its name there must be an ignored one, "
-                "such as .lenslet"
+                f"{shown} and ROOT_PATH must be separate folders; inside ROOT_PATH the name must "
+                "be an ignored one, such as .lenslet"
             )
     above = state
     while not os.path.exists(above):
         above = os.path.dirname(above)
-    if not (os.path.isdir(above) and os.access(above, os.W_OK if writes else os.R_OK | os.X_OK)):
-        needed = "written" if writes else "read"
+    if writes and not (os.path.isdir(above) and _can_write(above)):
         raise SettingError(
-            f"{shown} cannot be {needed} by this user (uid {os.geteuid()}): allow it, or run this "
+            f"{shown} cannot be written by this user (uid {os.geteuid()}): allow it, or run this "
             "as the user of the service"
         )
 
@@ -143,20 +137,13 @@ def root_name(settings: Settings) -> str:
 
 
 def cache_folder(settings: Settings, name: str) -> str:
-    """Creates the folder that this root has in the host's cache; returns the path of `name` in it.
-
-    It is in the temporary folder if the cache cannot be written, as for a user without a home.
-    """
-    otherwise = os.path.join(tempfile.gettempdir(), f"lenslet-{os.getuid()}")
-    for cache in (settings.cache_dir, otherwise):
-        folder = os.path.join(cache, _unique_name(settings))
-        try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK) and os.stat(cache).st_uid == os.getuid():
-            return os.path.join(folder, name)
-    raise SettingError("no folder for the cache can be written: set XDG_CACHE_HOME")
+    """Creates the folder of this root in the host's cache; returns the path of `name` in it."""
+    folder = os.path.join(settings.cache_dir, _unique_name(settings))
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not _can_write(folder):
+        raise SettingError(f"the cache {folder!r} cannot be written: set XDG_CACHE_HOME")
+    return os.path.join(folder, name)
 
 
 def _unique_name(settings: Settings) -> str:
