@@ -21,7 +21,7 @@ class SameObject(Exception):
 
 # Policy actions whose name differs from the operation's.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
-# What an operator can put right, by the store's error code.
+# What these codes mean, whatever their status. Most can be put right by an operator.
 _REASONS = {
     "InvalidAccessKeyId": "The store does not know the access key.",
     "InvalidClientTokenId": "The store does not know the access key.",
@@ -31,6 +31,7 @@ _REASONS = {
     "ExpiredTokenException": "The credentials for the store have expired.",
     "TokenRefreshRequired": "The credentials for the store have expired.",
     "RequestTimeTooSkewed": "The clocks of this host and of the store differ too much.",
+    "SlowDown": "The store asks to slow down.",
     "NoSuchBucket": "There is no such bucket.",
     "PermanentRedirect": "The bucket is in another region: set AWS_REGION.",
     "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_REGION.",
@@ -39,7 +40,6 @@ _REASONS = {
 # What the messages of Amazon S3 say of an object whose key Lenslet lacks.
 _ENCRYPTED = re.compile("kms|Server Side Encryption", re.IGNORECASE)
 _TOO_LONG = frozenset({"KeyTooLongError", "InvalidObjectName", "InvalidURI"})
-_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
 _SQS_HOST = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _SENDING = "sqs sending"  # with short timeouts: a client of Lenslet waits for the answer
 _READ_SECONDS = {"s3": 4, "sqs": 12, _SENDING: 2}  # a long poll takes 10
@@ -55,6 +55,7 @@ class Client:
 
     def __init__(self, settings: Settings, *, patient: bool = False) -> None:
         self._settings = settings
+        self.name = settings.s3_endpoint or "s3:/"  # of the service
         self._patient = patient
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str, str], Any] = {}
@@ -63,11 +64,6 @@ class Client:
         places = self._threads if patient else max(1, 3 * settings.web_threads // 4)
         self._places = threading.BoundedSemaphore(places)
         self.conditions: dict[str, bool] = {}  # whether a bucket honours conditional writes
-
-    @property
-    def name(self) -> str:
-        """Identifies the S3 service."""
-        return self._settings.s3_endpoint or "s3:/"
 
     def call(self, operation: str, region: str, **parameters: Any) -> dict[str, Any]:
         """Returns the answer to one S3 operation, such as `get_object`.
@@ -176,8 +172,6 @@ class Client:
             return NotFound(f"There is no {key}.")
         if code == "QuotaExceeded" or status == 507:
             return errors.StorageFull(f"{key}: the store has no space left.")
-        if code in _THROTTLED or status == 429:
-            return StorageUnavailable(f"The store asks to slow down. ({where}, {code})")
         message = error.response["Error"].get("Message", "")
         if code == "InvalidObjectState":
             kind = error.response["Error"].get("StorageClass", "GLACIER")
@@ -200,6 +194,6 @@ class Client:
                 return errors.Overtaken(f"Another writer of {key} was first.")
             case 501:
                 return errors.Unsupported("The store does not support this request.")
-            case 500 | 503:
+            case 429 | 500 | 503:
                 return StorageUnavailable(f"The store cannot answer right now. ({where}, {code})")
         return StorageNonsense(f"The store answered {code or 'nothing'}: {one_line(error)}")
