@@ -5,6 +5,7 @@ Raises `OSError`, which `local` turns into domain errors.
 
 import contextlib
 import errno
+import operator
 import os
 import secrets
 import stat
@@ -21,6 +22,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
 
 Info = os.stat_result | None  # None: there is no such file
+_identity = operator.attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 class Changed(Exception):
@@ -125,10 +127,6 @@ def _check_same(folder: int, name: str, before: Info) -> None:
     now = stat_in(folder, name)
     if (now and _identity(now)) != (before and _identity(before)):
         raise Changed
-
-
-def _identity(info: os.stat_result) -> tuple[int, ...]:
-    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _rename_new(folder: int, temporary: str, name: str) -> None:
