@@ -61,14 +61,10 @@ class LocalTree(Tree):
     def __init__(
         self, root: str, *, private: bool = False, marker: str = "", claim: str = ""
     ) -> None:
-        self.root = os.path.realpath(root)
+        self.root = self.name = os.path.realpath(root)
         self.private = private
         self._marker = marker
         self._claim = claim
-
-    @property
-    def name(self) -> str:
-        return self.root
 
     @contextlib.contextmanager
     def _folder(self, folder: Path, *, make: bool = False) -> Iterator[int]:
@@ -256,7 +252,7 @@ def _stat(info: os.stat_result) -> Stat:
 
 def _regular(info: os.stat_result, path: Path) -> Stat:
     if not stat_module.S_ISREG(info.st_mode):
-        raise NotRegular(f"There is no file {path}.")
+        raise NotRegular(f"{path} is not a file.")
     return _stat(info)
 
 

@@ -22,11 +22,8 @@ class Overlay(Tree):
     def __init__(self, upper: Tree, lower: Tree) -> None:
         self.upper = self.own = upper
         self.lower = lower
+        self.name = lower.name
         self.has_stamps = lower.has_stamps
-
-    @property
-    def name(self) -> str:
-        return self.lower.name
 
     def check(self) -> None:
         self.lower.check()

@@ -62,15 +62,12 @@ class S3Tree(Tree):
 
     def __init__(self, client: Client, bucket: str, prefix: str = "", region: str = "") -> None:
         self._client = client
+        self.name = f"{client.name}/{bucket}/{prefix}".rstrip("/")
         self.bucket = bucket
         self.prefix = prefix
         self.region = region
         self._seen = float("-inf")  # when something was last seen in the bucket
         self._refused = False  # the last write was not allowed
-
-    @property
-    def name(self) -> str:
-        return f"{self._client.name}/{self.bucket}/{self.prefix}".rstrip("/")
 
     def _call(self, operation: str, path: Path | None = None, **parameters: Any) -> dict[str, Any]:
         if path is not None:

@@ -228,6 +228,9 @@ class DocumentCache:
 class Tree(abc.ABC):
     """Files under paths. Any method may raise `NotFound`, `Denied` or `StorageUnavailable`."""
 
+    name: str
+    """Identifies the tree in logs and comparisons. Not for clients."""
+
     has_stamps = True
     """True if `stamp` works, and looking at one file is cheap. False: each call is a request."""
 
@@ -238,11 +241,6 @@ class Tree(abc.ABC):
     """The tree of Lenslet's own files that is laid over the user's: `STATE_DIR`."""
 
     # What each kind of tree does in its own way
-
-    @property
-    @abc.abstractmethod
-    def name(self) -> str:
-        """Identifies the tree in logs and comparisons. Not for clients."""
 
     @abc.abstractmethod
     def check(self) -> None:
