@@ -41,7 +41,7 @@ def _translate(error: OSError, path: Path, writing: bool) -> LensletError:
         case errno.ENOENT | errno.ENOTDIR | errno.ENAMETOOLONG:
             return NotFound(f"There is no {path}." if path else "The root is not there.")
         case errno.EISDIR | errno.ELOOP | errno.ENXIO:
-            return NotRegular(f"There is no file {shown}.")
+            return NotRegular(f"{shown} is not a file.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
             advice = "" if path or writing else " Give Lenslet the rights to read it."
             return Denied(f"{shown}: {reason}.{advice}")
@@ -283,9 +283,7 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
                 with file:
                     data = _read(file, path, stat, DOCUMENT_BYTES)
                 found.append(Document(path, data, stat.rev))
-        except NotRegular:
-            found.append(Document(path, None, "", f"{path} is not a file"))
-        except (Conflict, Denied) as error:
+        except (NotRegular, Conflict, Denied) as error:
             found.append(Document(path, None, "", str(error)))
         except NotFound:
             continue
