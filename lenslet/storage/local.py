@@ -282,9 +282,9 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
                 file, stat = _file(os.open(path.name, files.READING, dir_fd=folder), path)
                 with file:
                     data = _read(file, path, stat, DOCUMENT_BYTES)
-                found.append(Document(path, data, stat.rev))
+                found.append(Document(path, data))
         except (NotRegular, Conflict, Denied) as error:
-            found.append(Document(path, None, "", str(error)))
+            found.append(Document(path, None, str(error)))
         except NotFound:
             continue
     return found

@@ -240,22 +240,22 @@ class S3Tree(Tree):
         self._call("delete_object", path)
 
     def copies(self, paths: Sequence[Path]) -> list[Document]:
-        return list(filter(_exists, self._stored(paths)))
+        return self._stored(paths)[0]
 
-    def _stored(self, paths: Sequence[Path]) -> list[Document]:
-        """Reads documents. One that was removed has neither data nor a problem."""
-        found = []
+    def _stored(self, paths: Sequence[Path]) -> tuple[list[Document], dict[Path, str]]:
+        """Reads documents, and the ETags of all objects that are there, also of removed ones."""
+        found, etags = list[Document](), dict[Path, str]()
         for path in paths:
             with contextlib.suppress(NotFound):
                 body, stat = self._get(path)
                 with body:
-                    data, problem = None, ""
+                    etags[path] = stat.etag
                     if stat.size > DOCUMENT_BYTES:
-                        problem = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
+                        reason = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
+                        found.append(Document(path, None, reason))
                     elif stat.source != _REMOVED:
-                        data = body.read()
-                    found.append(Document(path, data, stat.etag, problem))
-        return found
+                        found.append(Document(path, body.read()))
+        return found, etags
 
     def update(self, paths: Sequence[Path], change: Change) -> None:
         """Compares and swaps: a write that another writer overtakes is tried again.
@@ -268,19 +268,19 @@ class S3Tree(Tree):
         deadline, tries = time.monotonic() + _UPDATE_SECONDS, 0
         wanted: tuple[Path, bytes | None] | None = None
         while time.monotonic() < deadline:
-            stored = self._stored(paths)
-            if wanted in [each[:2] for each in stored if not each.problem]:
+            found, etags = self._stored(paths)
+            stored = dict.fromkeys(etags) | {each.path: each.data for each in found}
+            if wanted and wanted in stored.items():
                 return  # the last write succeeded, only its answer was lost
-            wanted = change(list(filter(_exists, stored)))
+            wanted = change(found)
             if wanted is None:
                 return
             path, data = wanted
             body, source = (_blank(), _REMOVED) if data is None else (data, "")
-            rev = next((each.rev for each in stored if each.path == path), "")
             if not self._has_conditions():
                 raise Unsupported(_NO_CONDITIONS)
             try:
-                self._put(path, body, rev, source)
+                self._put(path, body, etags.get(path, ""), source)
                 return
             except Overtaken:
                 tries += 1
@@ -333,10 +333,6 @@ class S3Tree(Tree):
 def _blank() -> bytes:
     """Returns random white space: elsewhere such a file counts as one without content."""
     return f"{secrets.randbits(256):0256b}\n".translate({48: " ", 49: "\n"}).encode()
-
-
-def _exists(document: Document) -> bool:
-    return document.data is not None or bool(document.problem)
 
 
 def _stat(answer: dict[str, Any], size: int) -> Stat:

@@ -124,7 +124,6 @@ class Document(NamedTuple):
 
     path: Path
     data: bytes | None
-    rev: str
     problem: str = ""
     editable: bool = True  # False: it is in a root that Lenslet never writes to
 
