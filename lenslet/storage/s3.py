@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 from lenslet import errors
 from lenslet.bounds import DOCUMENT_BYTES
-from lenslet.config import Settings
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.s3_client import Client, SameObject
@@ -344,15 +343,8 @@ def _stat(answer: dict[str, Any], size: int) -> Stat:
     return Stat.of_object(size, int(when.timestamp()), etag, source)
 
 
-class S3Buckets:
-    """Opens buckets, with one client for all."""
-
-    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
-        self._client = Client(settings, patient=patient)
-
-    @property
-    def writes(self) -> int:
-        return self._client.writes
+class S3Buckets(Client):
+    """A client that opens the buckets of its service."""
 
     def open(self, bucket: str, prefix: str, region: str = "") -> Tree:
-        return S3Tree(self._client, bucket, prefix, region)
+        return S3Tree(self, bucket, prefix, region)

@@ -59,7 +59,7 @@ class Client:
         self._patient = patient
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str, str], Any] = {}
-        self.writes = 0  # counted
+        self.writes = 0  # how many succeeded
         self._threads = settings.web_threads + settings.worker_threads
         places = self._threads if patient else max(1, 3 * settings.web_threads // 4)
         self._places = threading.BoundedSemaphore(places)

@@ -391,9 +391,8 @@ class Tree(abc.ABC):
 class Buckets(Protocol):
     """Opens trees in buckets. A library that has none in its settings needs none."""
 
-    @property
-    def writes(self) -> int:
-        """How often this process has written into a bucket."""
+    writes: int
+    """How often this process has written into a bucket."""
 
     def open(self, bucket: str, prefix: str, region: str = "") -> Tree:
         """Opens what is below `prefix`, which is empty or ends with `/`."""
