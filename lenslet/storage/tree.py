@@ -193,11 +193,7 @@ class DocumentCache:
         now = time.monotonic()
         if not fresh and (now - checked < self.seconds or self._trusts(checked)):
             return data, stat
-        try:
-            data, stat = load(stat) or (data, stat)
-        except NotFound:
-            self._keep(path, b"", NO_STAT, now)
-            raise
+        data, stat = load(stat) or (data, stat)  # what is not found is asked for again next time
         self._keep(path, data, stat, now)
         return data, stat
 
