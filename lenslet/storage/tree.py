@@ -128,7 +128,7 @@ class Document(NamedTuple):
     editable: bool = True  # False: it is in a root that Lenslet never writes to
 
 
-Data = bytes | Callable[[], Iterable[bytes]]  # a function, so that a write can start over
+Data = bytes | Callable[[], Iterable[bytes]]  # a function yields what is large
 Change = Callable[[list[Document]], "tuple[Path, bytes | None] | None"]
 
 
