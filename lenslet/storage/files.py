@@ -1,18 +1,20 @@
-"""Files in an open folder: opened without following links, read, replaced whole.
+"""Files in an open folder: opened without following links, read, replaced whole, locked.
 
 Raises `OSError`, which `local` turns into domain errors.
 """
 
 import contextlib
 import errno
+import fcntl
 import operator
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from lenslet.errors import Denied
+from lenslet.errors import Denied, StorageUnavailable
 from lenslet.paths import TEMPORARY
 
 # A pipe named .jpg must not block.
@@ -20,6 +22,7 @@ READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLO
 _PASSING = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BUFFER_BYTES = 256 * 1024
+_LOCK_SECONDS, _LOCK_PAUSE = 10.0, 0.005
 
 Info = os.stat_result | None  # None: there is no such file
 _identity = operator.attrgetter("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
@@ -147,6 +150,23 @@ def _rename_new(folder: int, temporary: str, name: str) -> None:
 
 
 # Folders
+
+
+@contextlib.contextmanager
+def locked(folder: int) -> Iterator[None]:
+    """Locks a folder for a moment; other writers wait, for ten seconds at most."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        if time.monotonic() > until:
+            raise StorageUnavailable("Another program has locked the folder for ten seconds.")
+        time.sleep(_LOCK_PAUSE)
+    try:
+        yield
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)
 
 
 def make_folders(path: str) -> None:

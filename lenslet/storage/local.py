@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat as stat_module
 from collections.abc import Iterator, Sequence
@@ -206,24 +205,21 @@ class LocalTree(Tree):
             return []
 
     def update(self, paths: Sequence[Path], change: Change) -> None:
-        """Uses one descriptor for everything: the folder may be renamed meanwhile.
-
-        Until that is closed the folder is locked, so of Lenslet's threads and processes one writes.
-        """
+        """Uses one descriptor for everything: the folder may be renamed meanwhile."""
         folder = paths[0].parent
         with self._folder(folder, make=self.private) as fd:
             if not folder:
                 self._check_top(fd)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            for _ in range(_UPDATE_TRIES):
-                before = {path: files.stat_in(fd, path.name) for path in paths}
-                found = change(_documents(fd, paths))
-                if found is None:
-                    return
-                path, data = found
-                with contextlib.suppress(files.Changed), _domain_errors(path, writing=True):
-                    files.swap(fd, path.name, data, before[path])
-                    return
+            with files.locked(fd):
+                for _ in range(_UPDATE_TRIES):
+                    before = {path: files.stat_in(fd, path.name) for path in paths}
+                    found = change(_documents(fd, paths))
+                    if found is None:
+                        return
+                    path, data = found
+                    with contextlib.suppress(files.Changed), _domain_errors(path, writing=True):
+                        files.swap(fd, path.name, data, before[path])
+                        return
         raise errors.StorageUnavailable(f"Another program changes {paths[0]} all the time.")
 
     def remove_folder(self, folder: Path) -> None:
