@@ -169,7 +169,7 @@ SIDECARS = {
     "more than 1 MiB": ({"notes": "x" * (1 << 20)}, "1048576"),
     "501 tags": ({"tags": TAGS}, "501 tags are more than 500"),
     "a tag of 201 characters": ({"tags": ["x" * 201]}, "a tag has more than 200 characters"),
-    "an integer of more than 64 bits": ({"tags": [], "mine": 2**64}, "64 bits"),
+    "an integer of more than 64 bits": ({"tags": [], "mine": 2**64}, "64-bit"),
     "lists without end": ({"tags": [], "x": [[]] * 100_000}, "lists and objects"),
 }
 
