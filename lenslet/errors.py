@@ -72,7 +72,7 @@ class TooLarge(LensletError):
     """A request body, or a folder's list of subfolders, over its limit."""
 
 
-class Invalid(LensletError):
+class Invalid(LensletError, ValueError):
     """A well-formed value that is not allowed; `field` names it."""
 
     def __init__(self, field: str, reason: str) -> None:

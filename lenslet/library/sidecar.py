@@ -150,26 +150,20 @@ def digest(raw: bytes | None) -> str:
 def parse(raw: bytes) -> Document | None:
     """Parses a sidecar and renames old keys; None for JSON that is not a sidecar.
 
-    Raises `ValueError`, one line, for what may be a sidecar and cannot be understood.
+    Raises `ValueError` for what may be a sidecar and cannot be understood.
     """
     found = loads(raw)
-    if not isinstance(found, dict) or not _is_int(found.get("v")):
+    if not isinstance(found, dict) or type(found.get("v")) is not int:
         return None
     if not found.keys() & {"tags", "notes", "updatedAt", "updated_at"}:
         return None
     if found["v"] > 1:
         raise ValueError(f"v is {found['v']}, newer than this version of Lenslet knows")
     document = modern(found)
-    document["tags"] = [] if document.get("tags") is None else document["tags"]
-    if not _is_strings(document["tags"]):
-        raise ValueError("tags is not a list of strings")
+    document["tags"] = document.get("tags") or []
     document["notes"] = document.get("notes") or ""
-    if not isinstance(document["notes"], str):
-        raise ValueError("notes is not a string")
-    if len(document["tags"]) > MAX_TAGS:
-        raise ValueError(f"{len(document['tags'])} tags are more than {MAX_TAGS}")
-    if max(map(len, document["tags"]), default=0) > MAX_TAG_CHARACTERS:
-        raise ValueError(f"a tag has more than {MAX_TAG_CHARACTERS} characters")
+    _check_tags(document["tags"])
+    _require(isinstance(document["notes"], str), "notes", "must be a string")
     return document
 
 
@@ -190,11 +184,7 @@ def loads(raw: bytes) -> Any:
 
 def encode(document: Document) -> bytes:
     """Returns a sidecar's bytes: indented and sorted, for people who diff it."""
-    return dumps(document, orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-
-
-def dumps(document: Any, option: int = 0) -> bytes:
-    """Returns a document as it is sent: on one line, without an `option` of orjson."""
+    option = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(document, option=option)
 
 
@@ -205,14 +195,6 @@ def modern(document: Document) -> Document:
     if isinstance(exif := rest.get("exif"), dict) and "created_at" in exif:
         rest["exif"] = modern(exif)
     return renamed | rest
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _time(document: Document) -> dt.datetime:
@@ -300,7 +282,7 @@ def validate(body: object) -> Document:
         raise Invalid("body", "must be a JSON object")
     document = modern(body)
     version, notes = document.get("v", 1), document.get("notes", "")
-    _require(_is_int(version) and version == 1, "v", "must be 1")
+    _require(type(version) is int and version == 1, "v", "must be 1")
     _require(isinstance(notes, str), "notes", "must be a string")
     _require(len(notes.encode()) <= MAX_NOTES_BYTES, "notes", f"more than {MAX_NOTES_BYTES} bytes")
     _require(isinstance(document.get("updatedBy", ""), str), "updatedBy", "must be a string")
@@ -316,18 +298,21 @@ def _require(holds: bool, field: str, reason: str) -> None:
         raise Invalid(field, reason)
 
 
-def _tags(value: Any) -> list[str]:
-    _require(_is_strings(value), "tags", "must be a list of strings")
-    tags = list(dict.fromkeys(tag.strip() for tag in value))
-    allowed = f"a tag has 1 to {MAX_TAG_CHARACTERS} characters and no control characters"
-    for tag in tags:
-        valid = 0 < len(tag) <= MAX_TAG_CHARACTERS and usable(tag.replace("\\", ""))
-        _require(valid, "tags", allowed)
-    return _limited(tags)
-
-
-def _limited(tags: list[str]) -> list[str]:
+def _check_tags(tags: Any) -> None:
+    """Raises `Invalid` for tags that no sidecar may have."""
+    are_texts = isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
+    _require(are_texts, "tags", "must be a list of strings")
     _require(len(tags) <= MAX_TAGS, "tags", f"{len(tags)} tags are more than {MAX_TAGS}")
+    fit = all(len(tag) <= MAX_TAG_CHARACTERS for tag in tags)
+    _require(fit, "tags", f"a tag has more than {MAX_TAG_CHARACTERS} characters")
+
+
+def _tags(value: Any) -> list[str]:
+    """Returns a request's tags as they are stored."""
+    _check_tags(value)
+    tags = list(dict.fromkeys(tag.strip() for tag in value))
+    allowed = all(tag and usable(tag.replace("\\", "")) for tag in tags)
+    _require(allowed, "tags", "a tag must have text, and no control characters")
     return tags
 
 
@@ -372,7 +357,8 @@ def merge(stored: Document | None, edit: Document, *, seen: bool = False) -> Doc
         if seen:
             return {**old, "updatedBy": "", **edit, "v": 1, "updatedAt": times.text(_time(old))}
         tags = [*old["tags"], *(tag for tag in edit.get("tags", ()) if tag not in old["tags"])]
-        return {**old, "tags": _limited(tags)}
+        _check_tags(tags)
+        return {**old, "tags": tags}
     newest = {"updatedAt": times.text(max(times.now(), _time(old))), "updatedBy": ""}
     empty = {"v": 1, "tags": [], "notes": ""}
     return {**empty, **old, **newest, **edit, "v": 1}

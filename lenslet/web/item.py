@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import falcon
+import orjson
 from blake3 import blake3
 
 from lenslet import paths, times
@@ -34,7 +35,7 @@ class Item(Resource):
             document["exif"] |= self._details(image)
         if image.location.readonly:
             resp.set_header("Allow", "GET, HEAD")  # RFC 9110, 10.2.1
-        send(resp, sidecar.dumps(document), JSON, tag)
+        send(resp, orjson.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         image = self.service.image(req, image_param(req), fresh=True)
@@ -50,7 +51,7 @@ class Item(Resource):
 
         stored = self.service.images.edit(image, item, change)
         document, tag = _merged(image, stored, self._current(image, item))
-        send(resp, sidecar.dumps(document), JSON, tag)
+        send(resp, orjson.dumps(document), JSON, tag)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
@@ -160,5 +161,5 @@ def _merged(image: Image, stored: Sidecar | None, current: Document) -> tuple[Do
     if "updatedAt" not in document:
         document["updatedAt"] = times.of_ns(image.stat.mtime_ns)
     facts = {key: document.get(key) for key in ("exif", "hash", "updatedAt")}
-    rest = blake3(sidecar.dumps(facts)).hexdigest()[:12]
+    rest = blake3(orjson.dumps(facts)).hexdigest()[:12]
     return document, f"{sidecar.digest(stored.raw if stored else None)}.{rest}"
