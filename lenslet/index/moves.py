@@ -175,6 +175,7 @@ class _Search:
     def _read(self, folder: Path, record: Record, wanted: Set[str]) -> Iterator[Place]:
         if not (wanted and record.location and record.generation):
             return
-        for item in manifest.items_with(self._tree, folder, wanted):
-            file = f"{record.location.tree.name}/{record.location.file(item['name'])}"
-            yield Place(item["hash"], Path(item["path"]), file, record.location.readonly)
+        for item in manifest.load(self._tree, folder).items:
+            if item.get("hash") in wanted:
+                file = f"{record.location.tree.name}/{record.location.file(item['name'])}"
+                yield Place(item["hash"], Path(item["path"]), file, record.location.readonly)

@@ -5,7 +5,7 @@ import contextlib
 import datetime as dt
 import itertools
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ Dir = dict[str, str]
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
-_HASH = re.compile(rb'"hash":"(blake3:[0-9a-f]{64})"')
 _MOST_PAGES = 4_000  # of one folder
 _START, _END = b'{"v":1,"path":', b"}\n"
 
@@ -289,35 +288,14 @@ def find(tree: Tree, item: Path) -> Item | None:
     It may be on a page of another generation: its rev says if it is out of date.
     """
     folder = item.parent
-    with contextlib.suppress(NotFound):
+    with contextlib.suppress(NotFound, ValueError):  # a line may be nonsense
         data, _ = tree.read(folder.child(MANIFEST))
         if head := _head(folder, data):
             key = paths.natural_key
             page = bisect.bisect_right(head["pages"], key(item.name), key=key) - 1
             data, _ = tree.read(folder.child(page_name(max(page, 0))))
-        start = data.find(b'\n{"path":' + orjson.dumps(item) + b",")
-        return _item_at(data, start + 1, folder) if start >= 0 else None
-    return None
-
-
-def items_with(tree: Tree, folder: Path, hashes: Container[str]) -> Iterator[Item]:
-    """Yields the items of a manifest that have one of these hashes, and parses no others."""
-    with contextlib.suppress(NotFound):
-        data, _ = tree.read(folder.child(MANIFEST))
-        head = _head(folder, data)
-        for page in range(len(head["pages"]) if head else 1):
-            if head:
-                data, _ = tree.read(folder.child(page_name(page)))
-            for found in _HASH.finditer(data):
-                start = data.rfind(b"\n", 0, found.start()) + 1
-                if found[1].decode() in hashes and (item := _item_at(data, start, folder)):
-                    yield item
-
-
-def _item_at(data: bytes, start: int, folder: Path) -> Item | None:
-    """Parses the item whose line begins at `start`; None for nonsense."""
-    with contextlib.suppress(ValueError):
-        item = loads(data[start : data.find(b"\n", start)].removesuffix(b","))
-        if are_items([item], folder):
-            return dict(item)
+        start = data.find(b'\n{"path":' + orjson.dumps(item) + b",") + 1
+        line = data[start : data.find(b"\n", start)].removesuffix(b",")
+        if start and are_items(found := [loads(line)], folder):
+            return found[0]
     return None
