@@ -27,7 +27,7 @@ from lenslet.errors import Conflict
 from lenslet.index.messages import Look
 from lenslet.index.moves import Move, Place, decide
 from lenslet.index.scan import Scan
-from lenslet.library.orphans import Orphan
+from lenslet.library.orphans import CHANGED, Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
 from lenslet.storage.tree import Document as File
@@ -146,7 +146,7 @@ def orphan(name: str, **more: Any) -> Orphan:
 
 
 A, B = orphan("a.jpg.json", updated=DATE), orphan("b.jpg.json", updated=LATER)
-SHOWN, FIXED = orphan("d.jpg.json", is_shown=True), orphan("r.jpg.json", editable=False)
+SHOWN, FIXED = orphan("d.jpg.json", reason=CHANGED), orphan("r.jpg.json", editable=False)
 HERE = Place("blake3:a", Path("x/here.jpg"), "root/x/here.jpg")
 LINK = Place("blake3:a", Path("a/link.jpg"), "root/x/here.jpg")
 THERE = Place("blake3:a", Path("x/there.jpg"), "root/x/there.jpg")

@@ -55,9 +55,8 @@ def _read(location: Location, name: str, known: Item) -> Beside:
     apart = []
     for each in found.all:
         if photo.hash and each.hash not in ("", photo.hash):
-            is_shown = each not in found.strays
-            reason = orphans.CHANGED if is_shown else orphans.OTHER
-            apart.append(orphans.of(location, each, reason, is_shown=is_shown))
+            reason = orphans.OTHER if each in found.strays else orphans.CHANGED
+            apart.append(orphans.of(location, each, reason))
     keys = _keys(found, known)
     if apart:
         keys["metaOther"] = True

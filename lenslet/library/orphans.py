@@ -25,8 +25,8 @@ class Orphan:
     """A sidecar whose photo is not beside it.
 
     `path` is its path for clients, `file` that in `tree`. `hash` is that of its photo, empty if it
-    does not say; `updated` is when it was edited. One that `is_shown` is for the image beside it,
-    which has another hash.
+    does not say; `updated` is when it was edited. One that is `CHANGED` is shown for the image
+    beside it, which has another hash.
     """
 
     path: Path
@@ -35,16 +35,15 @@ class Orphan:
     hash: str = ""
     updated: str = ""
     reason: str = GONE
-    is_shown: bool = False
     editable: bool = True
 
     @property
     def kind(self) -> str:
         """Which kind of problem it is."""
-        return "changedPhotos" if self.is_shown else "orphanSidecars"
+        return "changedPhotos" if self.reason == CHANGED else "orphanSidecars"
 
 
-def of(location: Location, each: Sidecar, reason: str = GONE, *, is_shown: bool = False) -> Orphan:
+def of(location: Location, each: Sidecar, reason: str = GONE) -> Orphan:
     """Returns the orphan that a sidecar in a folder is."""
     return Orphan(
         location.path.child(each.path.name),
@@ -53,7 +52,6 @@ def of(location: Location, each: Sidecar, reason: str = GONE, *, is_shown: bool 
         each.hash,
         times.text(each.updated),
         reason,
-        is_shown,
         each.editable and not location.readonly,
     )
 
@@ -96,7 +94,7 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
     raw = _read(orphan)
     found = sidecar.find(tree, item, Photo(orphan.hash))
     own = found.sidecar if found.sidecar and found.sidecar.hash in ("", orphan.hash) else None
-    if own and (own.raw != raw or orphan.is_shown):
+    if own and (own.raw != raw or orphan.reason == CHANGED):
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")
