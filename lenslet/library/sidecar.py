@@ -60,8 +60,8 @@ class Photo:
         """
         if self.hash is None or beside.hash in ("", self.hash):
             return True
-        taken = _date({"createdAt": self.created_at})
-        return not (taken and beside.taken) or taken == beside.taken
+        dates = _date({"createdAt": self.created_at}), _date(beside.document.get("exif"))
+        return None in dates or dates[0] == dates[1]
 
 
 UNREAD = Photo()
@@ -85,11 +85,6 @@ class Sidecar:
         """The hash of its photo; empty if it does not say."""
         held = self.document.get("hash")
         return held if isinstance(held, str) else ""
-
-    @property
-    def taken(self) -> dt.datetime | None:
-        """When its photo was taken, if it says so."""
-        return _date(self.document.get("exif"))
 
 
 def _date(exif: Any) -> dt.datetime | None:
