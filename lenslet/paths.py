@@ -106,17 +106,13 @@ def parse(text: str, parameter: str = "path") -> Path:
     path = text.removeprefix("/").removesuffix("/")
     if not path:
         return ROOT
-    if _UNUSABLE.search(path):
+    if not all(map(usable_segment, path.split("/"))):
         raise BadRequest(
-            parameter, "control characters, backslashes and broken UTF-8 are not allowed"
+            parameter,
+            "a name is empty, '.', '..', too long, or has a control character or backslash",
         )
     if len(path.encode()) > LONGEST_PATH:
         raise BadRequest(parameter, f"longer than {LONGEST_PATH} bytes")
-    for segment in path.split("/"):
-        if segment in ("", ".", ".."):
-            raise BadRequest(parameter, "empty, '.' and '..' segments are not allowed")
-        if len(segment.encode()) > _LONGEST_NAME:
-            raise BadRequest(parameter, f"a name longer than {_LONGEST_NAME} bytes")
     return Path(path)
 
 
