@@ -124,13 +124,11 @@ class Found:
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
         aside, usual = SIDECARS
-        if aside in self.foreign:
-            raise Conflict(f"{item}{aside} is not Lenslet's own and is left as it is.")
         files = (each.path for each in self.all if each.editable or each in self.strays)
         taken = self.foreign | {path[len(item) :] for path in files}
         free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
         if free is None:
-            raise Conflict(f"{item}{usual} and {item}{aside} are of other photos, and stay.")
+            raise Conflict(f"{item}{usual} and {item}{aside} are not of this photo, and stay.")
         return Path(item + free)
 
 
