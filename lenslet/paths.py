@@ -108,8 +108,7 @@ def parse(text: str, parameter: str = "path") -> Path:
         return ROOT
     if not all(map(usable_segment, path.split("/"))):
         raise BadRequest(
-            parameter,
-            "a name is empty, '.', '..', too long, or has a control character or backslash",
+            parameter, "an empty or too long name, '.', '..', a control character or a backslash"
         )
     if len(path.encode()) > LONGEST_PATH:
         raise BadRequest(parameter, f"longer than {LONGEST_PATH} bytes")
@@ -156,10 +155,6 @@ def is_temporary(name: str) -> bool:
 def format_of(name: str) -> Format:
     """Returns the format that the name of an item stands for."""
     return _BY_SUFFIX["." + name.lower().rpartition(".")[2]]
-
-
-def media_type(name: str) -> str:
-    return format_of(name).media_type
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

@@ -194,7 +194,7 @@ def _item(
     item: Item = {
         "path": folder.child(name),
         "name": name,
-        "type": paths.media_type(name),
+        "type": paths.format_of(name).media_type,
         "w": known.get("w", 0),
         "h": known.get("h", 0),
         "size": stat.size,

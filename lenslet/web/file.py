@@ -44,7 +44,7 @@ class File(Resource):
         url = image.location.tree.url(
             image.file,
             seconds,
-            ResponseContentType=paths.media_type(name),
+            ResponseContentType=paths.format_of(name).media_type,
             ResponseContentDisposition=f"inline; filename*=UTF-8''{quote(name, safe='')}",
         )
         if url:
@@ -60,7 +60,7 @@ class File(Resource):
         if not (prefix and tree is self.service.tree and tree.has_stamps):
             return False
         resp.set_header("X-Accel-Redirect", prefix + quote(image.file))
-        resp.content_type = paths.media_type(image.path.name)
+        resp.content_type = paths.format_of(image.path.name).media_type
         return True
 
 
@@ -74,7 +74,7 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
     if is_known or has_version(req, stat.rev):
         resp.status = falcon.HTTP_304
         return
-    resp.content_type = paths.media_type(image.path.name)
+    resp.content_type = paths.format_of(image.path.name).media_type
     is_current = req.get_header("If-Range") in (None, f'"{stat.rev}"', modified)
     wanted = _range(req, stat.size) if is_current else None
     first, length = wanted or (0, stat.size)
