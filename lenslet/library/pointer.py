@@ -20,6 +20,7 @@ from lenslet.storage.tree import Buckets, Tree
 
 TARGETS = ".targets"  # in STATE_DIR: the sidecars of what pointers lead to, outside the root
 _LABEL_CHARACTERS = 500
+_TEXTS = {"local": ("path",), "s3": ("bucket", "prefix", "region")}  # of a target, by its type
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,14 @@ class Targets:
 
     def _in_bucket(self, target: dict[str, Any]) -> tuple[Tree, Path]:
         """Opens a target in a bucket; returns the library's own tree if the target is inside it."""
-        bucket, prefix = target["bucket"], _relative(target.get("prefix", ""))
+        bucket, prefix = target["bucket"], _relative(target["prefix"])
         if bucket not in self.settings.buckets or not self.buckets:
             raise BrokenPointer("a bucket that is not one of POINTER_BUCKETS")
         top = Path(self.settings.s3_prefix.rstrip("/"))
         if bucket == self.settings.s3_bucket and top.holds(prefix):
             return self.tree, prefix.below(top)
         below = f"{prefix}/".lstrip("/")
-        tree = self.buckets.open(bucket, below, target.get("region", ""))
+        tree = self.buckets.open(bucket, below, target["region"])
         state = Path(f"{TARGETS}/s3/{bucket}/{prefix}".rstrip("/"))
         return with_state(self.settings, tree, state), ROOT
 
@@ -96,15 +97,12 @@ def _checked(raw: bytes, folder: Path) -> dict[str, Any] | None:
         found = loads(raw)
         if about.is_about(found):
             return None
-        target = found["target"]
-        if target["type"] == "local":
-            texts = [target["path"]]
-        else:
-            texts = [target["bucket"] or None, target.get("prefix", ""), target.get("region", "")]
-        known = target["type"] in ("local", "s3") and all(isinstance(text, str) for text in texts)
-        if known and (found["kind"], found["version"]) == ("pointer", 1):
-            label = found.get("label")
-            found["label"] = label[:_LABEL_CHARACTERS] if isinstance(label, str) else None
+        target = found["target"] = {"prefix": "", "region": ""} | found["target"]
+        texts = [target[key] for key in _TEXTS[target["type"]]]
+        label = found.get("label")
+        found["label"] = label[:_LABEL_CHARACTERS] if isinstance(label, str) else None
+        is_known = (found["kind"], found["version"]) == ("pointer", 1)
+        if is_known and all(isinstance(text, str) for text in texts):
             return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
