@@ -174,22 +174,16 @@ def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
     """Reads one page of a manifest as it is sent.
 
     `NotFound` if the manifest is missing, torn or nonsense, `IndexError` if it has no such page.
+    A page that is not of the same generation as `_index.json` is missing for a moment.
     """
-    try:
-        return _read(tree, folder, page, fresh=False)
-    except NotFound:  # a cache may have had a page and a head of two generations
-        return _read(tree, folder, page, fresh=True)
-
-
-def _read(tree: Tree, folder: Path, page: int, *, fresh: bool) -> tuple[bytes, Stat]:
     name = MANIFEST
-    data, stat = tree.read(folder.child(name), fresh=fresh)
+    data, stat = tree.read(folder.child(name))
     head = _head(folder, data)
     if page >= (len(head["pages"]) if head else 1):
         raise IndexError(page)
     if head:
         name, mark = page_name(page), b'"generatedAt":' + orjson.dumps(head["generatedAt"])
-        data, stat = tree.read(folder.child(name), fresh=fresh)
+        data, stat = tree.read(folder.child(name))
         if mark not in data[:_HEAD_BYTES]:
             raise NotFound(f"Page {page} of {folder} is of another generation.")
 
