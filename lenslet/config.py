@@ -99,9 +99,7 @@ def _folder(text: str) -> str:
 
 def _prefix(text: str) -> str:
     """Returns the prefix that keys begin with: empty, or ending with `/`."""
-    prefix = text.strip("/")
-    if not all(map(paths.usable_segment, prefix.split("/") if prefix else ())):
-        raise ValueError(text)
+    prefix = paths.parse(text.strip("/"))
     return f"{prefix}/" if prefix else ""
 
 

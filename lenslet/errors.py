@@ -13,7 +13,7 @@ class SettingError(LensletError):
     """A setting that stops the start: one line that says what is wrong and what is allowed."""
 
 
-class BadRequest(LensletError):
+class BadRequest(LensletError, ValueError):
     """A malformed request; `parameter` names the part at fault."""
 
     def __init__(self, parameter: str, reason: str) -> None:

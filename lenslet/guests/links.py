@@ -13,7 +13,7 @@ from blake3 import blake3
 from lenslet import paths, times
 from lenslet.bounds import DOCUMENT_BYTES, loads
 from lenslet.config import Settings
-from lenslet.errors import BadRequest, Foreign, Invalid, LensletError, NotFound, StorageUnavailable
+from lenslet.errors import Foreign, Invalid, LensletError, NotFound, StorageUnavailable
 from lenslet.paths import LINKS, Path
 from lenslet.storage.tree import NO_STAT, Document, DocumentCache, Read, Stat, Tree
 
@@ -171,7 +171,7 @@ def _parse(data: bytes) -> dict[str, Link]:
         if document["v"] != 1:
             raise ValueError("another version")
         return {link.hash: link for link in map(_link, document["links"])}
-    except (ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Foreign(Path(LINKS)) from error
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from lenslet import paths
-from lenslet.errors import BadRequest, Invalid, StorageUnavailable
+from lenslet.errors import Invalid, StorageUnavailable
 from lenslet.paths import Path
 
 log = logging.getLogger("lenslet")
@@ -81,7 +81,7 @@ def decode(data: bytes | str) -> Request:
         if not all(isinstance(flag, bool) for flag in fields[1:]):
             raise TypeError("a flag is not true or false")
         request: Request = _KINDS[kind](*fields)
-    except (ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
     return request
 

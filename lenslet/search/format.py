@@ -21,7 +21,7 @@ import orjson
 
 from lenslet import paths, times
 from lenslet.bounds import FOLDERS_BYTES, LINE_BYTES, TERMS_BYTES, loads
-from lenslet.errors import BadRequest, NotFound
+from lenslet.errors import NotFound
 from lenslet.library import item as items
 from lenslet.library.item import Item
 from lenslet.library.manifest import is_later
@@ -173,7 +173,7 @@ class Delta:
             folders = {paths.parse(path): text or "" for path, text in found["folders"].items()}
             for generation in filter(None, folders.values()):
                 times.parse(generation)
-        except (KeyError, TypeError, AttributeError, ValueError, BadRequest):
+        except (KeyError, TypeError, AttributeError, ValueError):
             return cls()
         written = found.get("written")
         if isinstance(written, int) and 0 <= written < 1 << 53:
