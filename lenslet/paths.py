@@ -176,14 +176,10 @@ class Ignore:
     """
 
     def __init__(self, globs: tuple[str, ...] = ()) -> None:
-        self._names = [re.compile(fnmatch.translate(g)) for g in globs if "/" not in g]
-        self._paths = [re.compile(fnmatch.translate(g.strip("/"))) for g in globs if "/" in g]
-
-    def name(self, name: str) -> bool:
-        """True if this name is ignored in whatever folder it is."""
-        clutter = name.startswith(".") or name in _IGNORED
-        return clutter or any(glob.match(name) for glob in self._names)
+        self._globs = [(re.compile(fnmatch.translate(g.strip("/"))), "/" in g) for g in globs]
 
     def path(self, path: Path) -> bool:
         """True if the last segment of a path is ignored."""
-        return self.name(path.name) or any(glob.match(path) for glob in self._paths)
+        name = path.name
+        clutter = name.startswith(".") or name in _IGNORED
+        return clutter or any(glob.match(path if whole else name) for glob, whole in self._globs)

@@ -112,8 +112,9 @@ def _check_state_dir(settings: Settings, state: str, *, writes: bool) -> None:
     if not settings.s3_bucket:
         root = os.path.realpath(settings.root_path)
         common = os.path.commonpath((state, root))
-        inside = os.path.relpath(state, root).split(os.sep)
-        is_ignored = any(map(paths.Ignore(settings.ignore).name, inside))
+        inside = paths.Path(os.path.relpath(state, root))
+        ignores = paths.Ignore(settings.ignore).path
+        is_ignored = any(map(ignores, (inside, *inside.ancestors())))
         if common == state or (common == root and not is_ignored):
             raise SettingError(
                 f"{shown} and ROOT_PATH must be separate folders; inside ROOT_PATH the name must "
