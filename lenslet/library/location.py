@@ -68,27 +68,21 @@ class Locator:
         """
         location = Location(ROOT, self._tree, ROOT)
         for above in () if fresh else (path, *path.ancestors()):
-            known = self._cached.get(above)
-            if known and self._is_current(*known):
-                location = known[1]
+            until, known = self._cached.get(above, (0.0, location))
+            if time.monotonic() < until:
+                location = known
                 break
         for name in path.below(location.path).segments:
             location = self.enter(self._child(location, name))
         return location
 
-    def _is_current(self, checked: float, location: Location) -> bool:
-        is_local = self._tree.has_stamps and location.tree.has_stamps
-        seconds = _CACHED_SECONDS if is_local else _CACHED_SECONDS_S3
-        return time.monotonic() - checked < seconds
-
     def item(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of an image's folder; `NotFound` if no image can have this name."""
-        if not paths.is_item(path.name):
-            raise NotFound(f"There is no image {path}.")
-        location = self.folder(path.parent, fresh=fresh)
-        if self.ignores(location, path.name):
-            raise NotFound(f"There is no image {path}.")
-        return location
+        if paths.is_item(path.name):
+            location = self.folder(path.parent, fresh=fresh)
+            if not self.ignores(location, path.name):
+                return location
+        raise NotFound(f"There is no image {path}.")
 
     def ignores(self, location: Location, name: str) -> bool:
         """True if a name in a folder is ignored, by its path here or by that behind a pointer."""
@@ -132,10 +126,12 @@ class Locator:
             with self._lock:  # what is below must not be served any more either
                 self._cached.pop(here.path, None)
             raise
+        is_local = self._tree.has_stamps and location.tree.has_stamps
+        until = checked + (_CACHED_SECONDS if is_local else _CACHED_SECONDS_S3)
         with self._lock:
             if len(self._cached) >= _CACHED_FOLDERS:
                 self._cached.clear()
-            self._cached[location.path] = (checked, location)
+            self._cached[location.path] = (until, location)
         return location
 
     def _followed(self, here: Location, names: Container[str] | None = None) -> Location:
