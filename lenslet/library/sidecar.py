@@ -379,9 +379,8 @@ def edit(tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD) -> Sidecar
         raw = encode(document)
         if len(raw) > DOCUMENT_BYTES:
             raise Invalid("body", f"the sidecar would have more than {DOCUMENT_BYTES} bytes")
-        is_same = current and (current.path, current.raw) == (path, raw)
         current = Sidecar(loads(raw), raw, path)
-        return None if is_same else (path, raw)
+        return path, raw
 
     tree.update(files_of(item), apply)
     return current
