@@ -16,8 +16,7 @@ from lenslet.storage.tree import Tree
 About = dict[str, str]
 
 FILE = POINTERS[0]
-KEYS = ("title", "description", "cover", "order")
-MAX_CHARACTERS = {"title": 200, "description": 10_000}
+KEYS = {"title": 200, "description": 10_000, "cover": 255, "order": 5}  # the most characters
 ORDERS = ("name", "date", "-date")
 _EMPTY = {"version": 1, "kind": "folder"}
 
@@ -56,8 +55,8 @@ def _fault(key: str, value: Any) -> str:
         return "must be a string"
     if key == "order" and value not in ORDERS:
         return "must be 'name', 'date' or '-date'"
-    if len(value) > (most := MAX_CHARACTERS.get(key, POINTER_BYTES)):
-        return f"more than {most} characters"
+    if len(value) > KEYS[key]:
+        return f"more than {KEYS[key]} characters"
     if key == "title" and not usable(value.replace("\\", "")):
         return "must not have control characters"
     return ""
