@@ -169,10 +169,6 @@ class Settings:
         return os.path.join(os.path.expanduser(self.xdg_state_home), "lenslet")
 
     @property
-    def backend(self) -> str:
-        return "s3" if self.s3_bucket else "local"
-
-    @property
     def buckets(self) -> tuple[str, ...]:
         """The buckets that images may be in: the root's, and those that pointers may lead to."""
         return tuple(filter(None, (self.s3_bucket, *self.pointer_buckets)))

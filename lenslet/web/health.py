@@ -58,7 +58,7 @@ class Health(Resource):
                 for name, kind in health.KINDS.items()
                 if counts.get(name)
             ],
-            "backend": self.service.settings.backend,
+            "backend": "s3" if self.service.settings.s3_bucket else "local",
             "workers": workers,
             "storage": storage,
             "library": library,
@@ -88,7 +88,7 @@ class Health(Resource):
         if not beat.pid:
             if settings.worker_threads:
                 problems.append("no index process")
-            elif settings.backend == "local":
+            elif not settings.s3_bucket:
                 problems.append(
                     "no index process: run 'lenslet worker' on this host, as the same user and "
                     "with the same ROOT_PATH, STATE_DIR and XDG_CACHE_HOME"
