@@ -313,8 +313,7 @@ def _updated_at(value: object) -> str:
     try:
         moment = times.parse(value if isinstance(value, str) else "")
     except ValueError as error:
-        reason = "must be an RFC 3339 time such as 2025-02-16T23:12:55Z"
-        raise Invalid("updatedAt", reason) from error
+        raise Invalid("updatedAt", one_line(error)) from error
     _require(moment <= times.now() + FUTURE, "updatedAt", "more than five minutes in the future")
     return times.text(moment)
 
