@@ -117,7 +117,6 @@ def report(folders: Iterable[FolderHealth], passes: Mapping[str, Any]) -> dict[s
             if len(shown) < SHOWN:
                 shown.append({"path": path, "reason": reason})
     return {
-        "v": 1,
         "unsupported": dict(unsupported.most_common(_SUFFIXES)),
         "counts": {kind: counts[kind] for kind in (*COUNTS, *KINDS)},
         "problems": {kind: problems[kind] for kind in KINDS if kind in problems},

@@ -116,8 +116,6 @@ def _encode_head(manifest: Manifest, **more: int) -> bytes:
 
 
 def _encode_items(lines: list[bytes]) -> bytes:
-    if not lines:
-        return b',"items":[]'
     return b',"items":[\n' + b",\n".join(lines) + b"\n]"
 
 
