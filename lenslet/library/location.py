@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
@@ -57,8 +56,7 @@ class Locator:
         self._ignore = Ignore(settings.ignore)
         self._tree = tree
         self._targets = Targets(tree, settings, buckets)
-        self._lock = threading.Lock()
-        self._cached: dict[Path, tuple[float, Location]] = {}
+        self._cached: dict[Path, tuple[float, Location]] = {}  # each operation on it is atomic
 
     def folder(self, path: Path, *, fresh: bool = False) -> Location:
         """Returns the location of the folder `path`; `fresh` looks at every pointer again.
@@ -123,15 +121,13 @@ class Locator:
         try:
             location = self._followed(here, names)
         except LensletError:
-            with self._lock:  # what is below must not be served any more either
-                self._cached.pop(here.path, None)
+            self._cached.pop(here.path, None)  # what is below must not be served any more either
             raise
         is_local = self._tree.has_stamps and location.tree.has_stamps
         until = checked + (_CACHED_SECONDS if is_local else _CACHED_SECONDS_S3)
-        with self._lock:
-            if len(self._cached) >= _CACHED_FOLDERS:
-                self._cached.clear()
-            self._cached[location.path] = (until, location)
+        if len(self._cached) >= _CACHED_FOLDERS:
+            self._cached.clear()
+        self._cached[location.path] = (until, location)
         return location
 
     def _followed(self, here: Location, names: Container[str] | None = None) -> Location:
