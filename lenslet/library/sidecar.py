@@ -105,7 +105,7 @@ class Found:
     sidecar: Sidecar | None = None
     ours: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
-    foreign: set[str] = field(default_factory=set)  # the suffixes of other programs' files
+    foreign: set[Path] = field(default_factory=set)  # other programs' files
     description: str = ""  # of the photo, in the first of those that has one
     unreadable: str = ""  # why a file that may be ours cannot be read
 
@@ -123,13 +123,12 @@ class Found:
         """Returns a file for another sidecar of `item`; `Conflict` if there is none."""
         if self.unreadable:
             raise Conflict(f"{self.unreadable}. It is left as it is.")
-        aside, usual = SIDECARS
-        files = (each.path for each in self.all if each.editable or each in self.strays)
-        taken = self.foreign | {path[len(item) :] for path in files}
-        free = next((suffix for suffix in (usual, aside) if suffix not in taken), None)
-        if free is None:
-            raise Conflict(f"{item}{usual} and {item}{aside} are not of this photo, and stay.")
-        return Path(item + free)
+        own = {each.path for each in self.all if each.editable or each in self.strays}
+        files = files_of(item)[::-1]  # the usual one first
+        free = [path for path in files if path not in own | self.foreign]
+        if not free:
+            raise Conflict(f"{' and '.join(files)} are not of this photo, and stay.")
+        return free[0]
 
 
 # Parsing
@@ -231,7 +230,7 @@ def examine(item: Path, copies: Iterable[File], photo: Photo) -> Found:
             broken.append((copy, str(error)))
             continue
         if document is None:
-            found.foreign.add(copy.path.removeprefix(item))
+            found.foreign.add(copy.path)
             found.description = found.description or _description(copy)
         else:
             each = Sidecar(document, copy.data or b"", copy.path, copy.editable)
