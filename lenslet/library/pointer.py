@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Container
 from dataclasses import dataclass
@@ -80,21 +81,14 @@ def read_pointer(tree: Tree, folder: Path, names: Container[str] | None) -> dict
         raise Ignored(f"There is no folder {folder}.")
     for name in POINTERS:
         if name in names:
-            try:
-                raw, _ = tree.read(folder.child(name), POINTER_BYTES)
-            except (errors.NotRegular, errors.Conflict, errors.Denied) as error:
-                raise BrokenPointer(
-                    f"The pointer file in {folder} cannot be read: {error}"
-                ) from error
-            except errors.NotFound:  # it is in STATE_DIR, and so no pointer
-                continue
-            return _checked(raw, folder)
+            with contextlib.suppress(errors.NotFound):  # it is in STATE_DIR, and so no pointer
+                return _read(tree, folder.child(name))
     return None
 
 
-def _checked(raw: bytes, folder: Path) -> dict[str, Any] | None:
+def _read(tree: Tree, file: Path) -> dict[str, Any] | None:
     try:
-        found = loads(raw)
+        found = loads(tree.read(file, POINTER_BYTES)[0])
         if about.is_about(found):
             return None
         target = found["target"] = {"prefix": "", "region": ""} | found["target"]
@@ -102,11 +96,13 @@ def _checked(raw: bytes, folder: Path) -> dict[str, Any] | None:
         label = found.get("label")
         found["label"] = label[:_LABEL_CHARACTERS] if isinstance(label, str) else None
         is_known = (found["kind"], found["version"]) == ("pointer", 1)
-        if is_known and all(isinstance(text, str) for text in texts):
-            return dict(found)
+        if not (is_known and all(isinstance(text, str) for text in texts)):
+            raise ValueError("it is not a pointer of version 1")
+        return dict(found)
+    except (errors.NotRegular, errors.Conflict, errors.Denied) as error:
+        raise BrokenPointer(f"The pointer file {file} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BrokenPointer(f"The pointer file in {folder} is not valid ({error!r}).") from error
-    raise BrokenPointer(f"The pointer file in {folder} is not a pointer of version 1.")
+        raise BrokenPointer(f"The pointer file {file} is not valid ({error!r}).") from error
 
 
 def _relative(text: str) -> Path:
