@@ -3,6 +3,7 @@
 import bisect
 import contextlib
 import datetime as dt
+import functools
 import itertools
 import re
 from collections.abc import Iterable
@@ -184,14 +185,11 @@ def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
         data, stat = tree.read(folder.child(name))
         if mark not in data[:_HEAD_BYTES]:
             raise NotFound(f"Page {page} of {folder} is of another generation.")
-
-    def check() -> bool:
-        with contextlib.suppress(NotFound):
-            return bool(_parse(folder, data))
-        return False
-
-    if not (tree.cache.is_sound(folder.child(name), stat, check) if tree.cache else check()):
-        raise NotFound(f"The manifest of {folder or '/'} is nonsense.")
+    check = functools.partial(_parse, folder, data)
+    if tree.cache:
+        tree.cache.check(folder.child(name), stat, check)
+    else:
+        check()
     return data, stat
 
 

@@ -208,16 +208,13 @@ class DocumentCache:
             while self._bytes > self._most:
                 self._bytes -= len(self._documents.popitem(last=False)[1][0])
 
-    def is_sound(self, path: Path, stat: Stat, check: Callable[[], bool]) -> bool:
-        """Returns what `check` says of this version of a document; remembers which are sound."""
-        if self._sound.get(path) == stat:
-            return True
-        if not check():
-            return False
-        if len(self._sound) >= _MOST_SOUND:
-            self._sound.clear()
-        self._sound[path] = stat
-        return True
+    def check(self, path: Path, stat: Stat, check: Callable[[], object]) -> None:
+        """Calls `check`, which raises if a document is not sound, once for each version of it."""
+        if self._sound.get(path) != stat:
+            check()
+            if len(self._sound) >= _MOST_SOUND:
+                self._sound.clear()
+            self._sound[path] = stat
 
 
 class Tree(abc.ABC):
