@@ -1,7 +1,6 @@
 """`/folders`: manifests as they are stored, what people say of folders, and indexing one now."""
 
 import falcon
-import orjson
 
 from lenslet import paths
 from lenslet.errors import BrokenPointer, Conflict, Invalid, NotFound, PointerLoop
