@@ -3,14 +3,14 @@
 Its three files are named by the rollup's id and `FORM`: `ID.6.json`, `ID.6.lines`, `ID.6.terms`.
 """
 
+import bisect
 import contextlib
 import itertools
-import os
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import BinaryIO
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -25,7 +25,6 @@ from lenslet.search.format import (
     KEYS,
     Months,
     Terms,
-    encode_rollup,
     folded_line,
     parse_head,
     position_of,
@@ -34,7 +33,7 @@ from lenslet.storage.text import Text, map_file
 from lenslet.storage.tree import Tree
 
 CHUNK = 1 << 20
-_EMPTY = "empty"  # the key of a copy without items, in use until there is a rollup
+KINDS = ("json", "lines", "terms")  # of the files of a copy
 _MAKING_SECONDS = 600.0  # a copy that is younger than the one in use may still be being made
 _SLICE = 4 << 20  # bytes of lines that are counted at a time
 _READ = {name: key.kind for name, key in items.KEYS.items() if key.read}
@@ -73,8 +72,7 @@ def _has_copy(cache: Tree, key: str) -> bool:
     """
     started = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     try:
-        kinds = ("json", "lines", "terms")
-        return all(cache.stat(file_of(key, kind)).mtime_ns > started for kind in kinds)
+        return all(cache.stat(file_of(key, kind)).mtime_ns > started for kind in KINDS)
     except NotFound:
         return False
 
@@ -111,13 +109,6 @@ def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
         position += len(line)
 
 
-def empty_copy(cache: Tree) -> str:
-    """Makes a copy of a rollup without items, and returns its key."""
-    cache.write(file_of(_EMPTY, "json"), lambda: encode_rollup(_EMPTY, (), {}))
-    fold_copy(cache, _EMPTY)
-    return _EMPTY
-
-
 def forget_copies(cache: Tree, key: str, drop: str = "") -> None:
     """Removes the copies that are older than the one with this key, and the one of `drop`.
 
@@ -140,58 +131,61 @@ def forget_copies(cache: Tree, key: str, drop: str = "") -> None:
 # Reading a copy
 
 
+@dataclass(frozen=True)
 class FoldedCopy:
-    """A copy that is read. Its files stay open: another process may remove them."""
+    """A copy that is read; without a `key`, one of no items.
 
-    def __init__(self, cache: Tree, key: str) -> None:
-        self.key = key
-        self.lines = _map(cache, file_of(key, "lines"))
-        self.terms = _map(cache, file_of(key, "terms"))
-        items, _ = cache.open(file_of(key, "json"))
-        self._items = items.fileno()
-        weakref.finalize(self, items.close)  # threads may still read when it is replaced
-        self._months = Months()
-        self._months.add_terms(self.terms[:])
+    Its files stay mapped: another process may remove them.
+    """
+
+    key: str = ""
+    items: Text = b""
+    lines: Text = b"\n"
+    terms: Text = b""
+
+    @classmethod
+    def open(cls, cache: Tree, key: str) -> "FoldedCopy":
+        """Opens the copy with this key; `NotFound` if there is none."""
+        texts = []
+        for kind in KINDS:
+            with cache.open(file_of(key, kind))[0] as file:
+                texts.append(map_file(file.fileno()))
+        return cls(key, *texts)
 
     def item(self, line: bytes) -> bytes:
         """Returns the JSON of the item that a folded line stands for."""
-        start, size = position_of(line), 2048
-        while True:
-            data = os.pread(self._items, size, start)
-            end = data.find(b"\n")
-            if end >= 0 or len(data) < size:
-                return data[: end if end >= 0 else None].rstrip(b",")
-            size *= 8
-
-    def items(self, start: int, end: int) -> list[tuple[int, bytes]]:
-        """Returns where each folded line in a range starts, and the JSON of its item."""
-        lines = self.lines[start:end].splitlines(keepends=True)
-        if not lines:
-            return []
-        starts = itertools.accumulate(map(len, lines), initial=start)
-        at = [position_of(line) for line in lines]
-        data = os.pread(self._items, at[-1] - at[0], at[0])
-        parts = [data[first - at[0] : last - at[0]] for first, last in itertools.pairwise(at)]
-        texts = [part.partition(b"\n")[0].rstrip(b",") for part in parts]
-        return list(zip(starts, [*texts, self.item(lines[-1])], strict=False))
+        start = position_of(line)
+        return self.items[start : self.items.find(b"\n", start)].rstrip(b",")
 
     def range_of(self, folder: Path, *, below: bool = False) -> tuple[int, int]:
         """Returns where the lines of a folder, or also of all folders below it, start and end."""
         if below and not folder:
             return 1, len(self.lines)
         key = folder_key(folder)
-        return (
-            self._bisect(lambda other: folder_key(other) >= key),
-            self._bisect(
-                lambda other: folder_key(other) > key and not (below and folder.holds(other))
-            ),
-        )
+
+        def key_at(place: int) -> Any:
+            """The key of the folder whose line has a byte at this place."""
+            start = self.lines.rfind(b"\n", 0, place) + 1
+            item = orjson.loads(self.item(self.lines[start : self.lines.find(b"\n", start)]))
+            found = folder_key(Path(item["path"]).parent)
+            return found[: len(key)] if below else found
+
+        places, first = range(len(self.lines)), 1  # the first line is empty
+        start = bisect.bisect_left(places, key, first, key=key_at)
+        return start, bisect.bisect_right(places, key, start, key=key_at)
+
+    @cached_property
+    def months(self) -> Months:
+        """The images of all folders by month."""
+        found = Months()
+        found.add_terms(self.terms[:])
+        return found
 
     def months_below(self, folder: Path) -> Months:
         """Counts the images of a folder and of all folders below it by month."""
         found = Months()
         if not folder:
-            found.update(self._months)
+            found.update(self.months)
             return found
         start, end = self.range_of(folder, below=True)
         while start < end:
@@ -199,21 +193,3 @@ class FoldedCopy:
             found.add_lines(self.lines[start:stop])
             start = stop
         return found
-
-    def _bisect(self, reached: Callable[[Path], bool]) -> int:
-        """The start of the first line for whose folder `reached` is true; lines are in order."""
-        low, high = 1, len(self.lines)
-        while low < high:
-            first = self.lines.rfind(b"\n", 0, (low + high) // 2) + 1
-            last = self.lines.find(b"\n", first) + 1
-            item = orjson.loads(self.item(self.lines[first : last - 1]))
-            if reached(Path(item["path"]).parent):
-                high = first
-            else:
-                low = last
-        return low
-
-
-def _map(cache: Tree, path: Path) -> Text:
-    with cache.open(path)[0] as file:
-        return map_file(file.fileno())

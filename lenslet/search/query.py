@@ -19,7 +19,7 @@ from lenslet import times
 from lenslet.errors import BadRequest, Denied, Foreign, LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.paths import ROLLUP, ROOT, Path, folder_key, natural_key
-from lenslet.search.copies import FoldedCopy, copy_rollup, empty_copy, forget_copies
+from lenslet.search.copies import FoldedCopy, copy_rollup, forget_copies
 from lenslet.search.format import (
     FIELD,
     SUGGESTED,
@@ -191,7 +191,7 @@ class Recent:
 def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Recent:
     """Compares the items of a folder, as lines of a rollup, with those in the rollup."""
     start, end = copy.range_of(folder)
-    old = copy.items(start, end)
+    old = [(at, copy.item(line)) for at, line in matching(copy.lines, [], start, end)]
     known, gone = {text: at for at, text in old}, {at for at, _ in old}
     place, lines, items, terms = start - 1, bytearray(), bytearray(), Terms()
     for text in new:
@@ -417,9 +417,9 @@ class Search:
         except NotFound:
             if old:
                 return old.copy, old.generated_at
-            key, generated_at = empty_copy(self._cache), times.LONG_AGO
+            return FoldedCopy(), times.LONG_AGO
         try:
-            copy = FoldedCopy(self._cache, key)
+            copy = FoldedCopy.open(self._cache, key)
         except NotFound:  # the index process has just replaced it
             return self._open_rollup(old)
         forget_copies(self._cache, key)
