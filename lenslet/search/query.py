@@ -142,20 +142,19 @@ def _lines_with(
 ) -> Iterator[tuple[int, bytes]]:
     """Yields the lines of a range that contain all that is wanted, and where each starts.
 
-    Where one of them next occurs in a later line, the search goes on from there.
+    Goes from `start` to the next line with the first text, from there to the next with the second,
+    and so on: no line before the last one has all of them. Then that line is tested.
     """
     while start < end:
-        for number, each in enumerate(wanted):
+        for each in wanted:
             at = find(text, each, start, end)
             if at < 0:
                 return
-            later = text.rfind(b"\n", start, at) + 1
-            start = later or start
-            if later and number > 0:  # this line may lack those before: from the first one again
-                break
-        else:
-            stop = text.find(b"\n", start)
-            yield start, text[start:stop]
+            start = text.rfind(b"\n", start, at) + 1 or start
+        stop = text.find(b"\n", start)
+        line = text[start:stop]
+        if all(each in line for each in wanted):
+            yield start, line
             start = stop + 1
 
 
