@@ -1,6 +1,6 @@
 """A host's copy of the rollup, in its cache: the items, a folded line for each, counts of terms.
 
-Its three files are named by the rollup's id and `FORM`: `ID.6.json`, `ID.6.lines`, `ID.6.terms`.
+Its three files are named by the rollup's id and `FORM`: `ID.7.json`, `ID.7.lines`, `ID.7.terms`.
 """
 
 import bisect

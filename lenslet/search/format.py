@@ -29,7 +29,7 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path
 from lenslet.storage.text import map_file
 from lenslet.storage.tree import Tree, is_ours
 
-FORM = 6  # the version of these formats; raised with every change
+FORM = 7  # the version of these formats; raised with every change
 HEAD_BYTES = 4096  # of a rollup; its first line is shorter
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 MOST_NAMED = 20_000  # folders in a delta, about 2 MB
@@ -45,12 +45,12 @@ _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # of a kind
 _IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
 _ID = re.compile(r"[0-9a-f]{16}")
-# Numbers are written in letters that folded text never contains, so that no query finds them.
-_CODE = str.maketrans("0123456789", "GHIJKLMNOP")
-_DECODE = bytes.maketrans(b"GHIJKLMNOP", b"0123456789")
-_SHAPE, _ADDED, _MONTH = 3, 10, 6  # letters of a shape, a minute (`2611231559`) and a month
+# In a folded line, digits are capital letters. No word of a query has any, so none finds a number.
+_CODE = str.maketrans("0123456789", "ABCDEFGHIJ")
+_DECODE = bytes.maketrans(b"ABCDEFGHIJ", b"0123456789")
+_MONTH = 6  # digits of a month, such as `201909`
 _LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
-_MONTHS = re.compile(rb"^(...).*\x1f([G-P]{0,6})[G-P]*$", re.MULTILINE)  # of folded lines
+_MONTHS = re.compile(rb"^([^\x1f]*).*\x1f(.{0,6}).*$", re.MULTILINE)  # of lines, after the shape
 _MONTH_TERMS = re.compile(rb"^(month|shapes)\t\t(\d*)\t(-?\d+)$", re.MULTILINE)
 _FOLDERS = b'\n],"folders":'
 _FOLDER_BYTES = 16  # on average, a folder with its generation has more
@@ -59,20 +59,26 @@ Generations = dict[Path, str]
 
 
 class Line(NamedTuple):
-    """The fields of a folded line, in their order. A query may name any but the first.
+    """The fields of a folded line, in their order. A query may name those in `QUERIED`.
 
-    `where` is the image's shape, when it was added, and where its JSON is; `_MONTHS` reads it, and
-    the date, which is last.
+    `position` is where the JSON of the item is, `shape` its width over its height in hundredths.
+    Both, `added` (to the minute) and `date` are numbers. `_MONTHS` reads the first and the last.
     """
 
-    where: str
+    shape: str
+    position: str
     name: str
     path: str
     tag: str
     notes: str
     camera: str
     lens: str
+    added: str
     date: str
+
+
+QUERIED = ("name", "path", "tag", "notes", "camera", "lens", "date")
+_NUMBERS = {name: number for number, name in enumerate(Line._fields)}
 
 
 def fold(text: str) -> str:
@@ -217,19 +223,30 @@ def read_delta(tree: Tree, *, fresh: bool = False) -> tuple[bytes, str]:
 def folded_line(item: Item, position: int) -> bytes:
     """Returns the folded line of an item of the rollup; `position` is where its JSON is."""
     path = Path(item["path"])
-    added = _digits(str(item.get("addedAt"))[2:16])[:_ADDED]
     texts = (item["notes"], item.get("title"), item.get("caption"))
     line = Line(
-        where=f"{_shape(item):03}{added:0<{_ADDED}}{position:X}".translate(_CODE),
-        date=_date_of(item).translate(_CODE),
+        shape=_letters(str(_shape(item))),
+        position=_letters(str(position)),
         name=fold(path.name),
         path=fold(path.parent),
         tag=TAG + "".join(fold(tag) + TAG for tag in _tags_of(item)),
         notes=TAG.join(fold(text) for text in texts if text),
         camera=fold(item.get("camera", "")),
         lens=fold(item.get("lens", "")),
+        added=_letters(item.get("addedAt", "")[:16]),
+        date=_letters(_date_of(item)),
     )
     return FIELD.join(line).encode() + b"\n"
+
+
+def field_of(line: bytes, name: str) -> bytes:
+    """Returns a field of a folded line."""
+    return line.split(FIELD.encode(), _NUMBERS[name] + 1)[_NUMBERS[name]]
+
+
+def position_of(line: bytes) -> int:
+    """Returns where the JSON of a folded line's item is."""
+    return int(field_of(line, "position").translate(_DECODE))
 
 
 def _tags_of(item: Item) -> list[str]:
@@ -246,26 +263,17 @@ def _shape(item: Item) -> int:
 
 def _date_of(item: Item) -> str:
     """Returns the digits of when an image was taken; nothing if that is not known."""
-    return _digits(str(item.get("takenAt") or item.get("createdAt") or "")[:19])
+    return _NOT_DIGITS.sub("", (item.get("takenAt") or item.get("createdAt") or "")[:19])
 
 
-def _digits(text: str) -> str:
-    return _NOT_DIGITS.sub("", text)
+def _letters(text: str) -> str:
+    """Returns the digits of a text as folded lines have them. Both sort alike."""
+    return _NOT_DIGITS.sub("", text).translate(_CODE)
 
 
 def encode_date(text: str) -> bytes:
-    """Returns a date as it is in folded lines. Both sort alike."""
-    return _digits(text).translate(_CODE).encode()
-
-
-def position_of(line: bytes) -> int:
-    """Returns where the JSON of a folded line's item is."""
-    return int(line[_SHAPE + _ADDED : line.index(b"\x1f")].translate(_DECODE), 16)
-
-
-def added_of(line: bytes) -> bytes:
-    """Returns when the item of a folded line was added, in letters that sort as their digits."""
-    return line[_SHAPE : _SHAPE + _ADDED]
+    """Returns a date as folded lines have it."""
+    return _letters(text).encode()
 
 
 # Counts of terms

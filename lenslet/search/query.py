@@ -22,16 +22,16 @@ from lenslet.paths import ROLLUP, ROOT, Path, folder_key, natural_key
 from lenslet.search.copies import FoldedCopy, copy_rollup, forget_copies
 from lenslet.search.format import (
     FIELD,
+    QUERIED,
     SUGGESTED,
     TAG,
     Delta,
-    Line,
     Months,
     Terms,
-    added_of,
     count_below,
     encode_date,
     encode_item,
+    field_of,
     fold,
     folded_line,
     position_of,
@@ -48,36 +48,35 @@ COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
 _WAIT_SECONDS = 2.0  # while one thread reads what has changed, others wait, and use the old view
 _BATCH = 10_000  # lines that are counted at a time
-_FIELDS = {name: number for number, name in enumerate(Line._fields)}
-_TERM = re.compile(rf'(-?)(?:({"|".join(Line._fields[1:])}):)?(?:"([^"]*)"?|(\S+))')
+_TERM = re.compile(rf'(-?)(?:({"|".join(QUERIED)}):)?(?:"([^"]*)"?|(\S+))')
 # The fields that hold nothing of what people write about a photo.
-WORDLESS = frozenset(_FIELDS[name] for name in ("name", "path", "camera", "lens", "date"))
+WORDLESS = frozenset({"name", "path", "camera", "lens", "date"})
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
 _EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One folded term: the field it is limited to (0: none), and whether it excludes.
+    """One folded term: the field it is limited to, "" for none, and whether it excludes.
 
-    `dates` are the first and the last date that match: each a year, a month or a day. `day` is a
-    month and a day of any year.
+    `dates` are the first and the last date that match: each a year, a month or a day. Without
+    them, the text of a date is a month and a day of any year.
     """
 
     text: bytes
-    field: int = 0
+    field: str = ""
     excludes: bool = False
     dates: tuple[bytes, bytes] | None = None
-    day: bytes = b""
 
     def matches(self, line: bytes) -> bool:
-        where = line.split(b"\x1f")[self.field] if self.field else line
-        if self.day:
-            return (where[4:8] == self.day) != self.excludes
-        if self.dates is None:
-            return (self.text in where) != self.excludes
-        first, last = self.dates
-        found = bool(where) and first <= where[: len(first)] and where[: len(last)] <= last
+        where = field_of(line, self.field) if self.field else line
+        if self.dates:
+            first, last = self.dates
+            found = bool(where) and first <= where[: len(first)] and where[: len(last)] <= last
+        elif self.field == "date":
+            found = where[4:8] == self.text
+        else:
+            found = self.text in where
         return found != self.excludes
 
 
@@ -97,7 +96,7 @@ def parse(query: str) -> list[Term]:
             continue
         if name == "tag":
             text = f"{TAG}{text}{TAG}"
-        terms.append(Term(text.encode(), _FIELDS.get(name, 0), bool(minus)))
+        terms.append(Term(text.encode(), name, bool(minus)))
     if len(terms) > MOST_TERMS:
         raise BadRequest("q", f"more than {MOST_TERMS} terms")
     return list(dict.fromkeys(terms))
@@ -106,8 +105,7 @@ def parse(query: str) -> list[Term]:
 def _date_term(text: str, *, excludes: bool) -> Term:
     """A term for when an image was taken. Its `text` is what the dates have in common."""
     if every := _EVERY_YEAR.fullmatch(text):
-        day = encode_date(every[1])
-        return Term(day, _FIELDS["date"], excludes, None, day)
+        return Term(encode_date(every[1]), "date", excludes)
     first, dots, last = text.partition("..")
     if dots and (first or last):
         first, last = first or "0000", last or "9999"
@@ -119,7 +117,7 @@ def _date_term(text: str, *, excludes: bool) -> Term:
         )
     begin, end = encode_date(first), encode_date(last)
     common = next(begin[:n] for n in range(len(begin), -1, -1) if end.startswith(begin[:n]))
-    return Term(FIELD.encode() + common, _FIELDS["date"], excludes, (begin, end))
+    return Term(FIELD.encode() + common, "date", excludes, (begin, end))
 
 
 def matching(
@@ -143,7 +141,7 @@ def _lines_with(
     """Yields the lines of a range that contain all that is wanted, and where each starts.
 
     Goes from `start` to the next line with the first text, from there to the next with the second,
-    and so on: no line before the last one has all of them. Then that line is tested.
+    and so on: no line before has all of them. Then the line that is reached is tested.
     """
     while start < end:
         for each in wanted:
@@ -153,9 +151,12 @@ def _lines_with(
             start = text.rfind(b"\n", start, at) + 1 or start
         stop = text.find(b"\n", start)
         line = text[start:stop]
-        if all(each in line for each in wanted):
+        for each in wanted[:-1]:  # it has the last one
+            if each not in line:
+                break
+        else:
             yield start, line
-            start = stop + 1
+        start = stop + 1
 
 
 # What has changed since the rollup
@@ -283,11 +284,11 @@ def page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
     def key(hit: Hit) -> Any:
         line = hit[1]
         if page.sort == "added":
-            return added_of(line)
+            return field_of(line, "added")
         if page.sort == "date":
-            date = line.rpartition(b"\x1f")[2]
+            date = field_of(line, "date")
             return (not date) != page.descending, date
-        return natural_key(line.split(b"\x1f")[_FIELDS["name"]].decode())
+        return natural_key(field_of(line, "name").decode())
 
     if page.sort == "folder" and not page.descending:
         found = list(itertools.islice(counted, page.offset, end))
