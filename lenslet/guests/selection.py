@@ -82,12 +82,12 @@ class Selection:
     def find(self, query: str, below: Path | None, page: Page) -> Hits:
         """See `Search.find`."""
         found, total, more = page_of(self._hits(query, below or ROOT), page)
-        return Hits([text for _, _, text in found], total, more, LONG_AGO)
+        return Hits([hit.item for hit in found], total, more, LONG_AGO)
 
     def timeline(self, query: str, below: Path) -> Months:
         """See `Search.timeline`."""
         found = Months()
-        found.add_lines(b"\n".join(line for _, line, _ in self._hits(query, below)))
+        found.add_lines(b"\n".join(hit.line for hit in self._hits(query, below)))
         return found
 
     def _hits(self, query: str, below: Path) -> Iterator[Hit]:
@@ -98,4 +98,4 @@ class Selection:
             if item := self.item(path):
                 line = _line(item, number)
                 if all(term.matches(line) for term in terms):
-                    yield number, line, encode_item(item)
+                    yield Hit(number, line, encode_item(item))

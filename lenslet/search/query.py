@@ -161,54 +161,60 @@ def _lines_with(
 
 # What has changed since the rollup
 
-Hit = tuple[int, bytes, bytes]  # a place in the rollup, the folded line, and its JSON if it is new
+
+class Hit(NamedTuple):
+    """A line that matches, and the line of the rollup that it is, or that it follows: its start.
+
+    `item` is its JSON if that is not in the rollup.
+    """
+
+    place: int
+    line: bytes
+    item: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
     """How a folder differs from the rollup.
 
-    `gone` says where lines of the rollup start that no longer count. `lines` are the folded lines
-    of new items, and `items` has for each the start of the line that it follows in the rollup, and
-    its JSON. `terms` are the differences of the counts.
+    `gone` are the starts of lines of the rollup that no longer count. `lines` are the folded lines
+    of new items; their positions are places in `items`, which has the start of the line that each
+    follows in the rollup, and its JSON. `terms` are the differences of the counts.
     """
 
     folder: Path
-    order: Any
     generation: str
-    gone: frozenset[int]
+    gone: set[int]
     lines: bytes
-    items: bytes
+    items: list[tuple[int, bytes]]
     terms: bytes
 
     def hits(self, terms: list[Term]) -> Iterator[Hit]:
         for _, line in matching(self.lines, terms, 0, len(self.lines)):
-            start = position_of(line)
-            place, _, item = self.items[start : self.items.index(b"\n", start)].partition(b" ")
-            yield int(place), line, item
+            place, item = self.items[position_of(line)]
+            yield Hit(place, line, item)
 
 
 def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Recent:
     """Compares the items of a folder, as lines of a rollup, with those in the rollup."""
     start, end = copy.range_of(folder)
-    old = [(at, copy.item(line)) for at, line in matching(copy.lines, [], start, end)]
-    known, gone = {text: at for at, text in old}, {at for at, _ in old}
-    place, lines, items, terms = start - 1, bytearray(), bytearray(), Terms()
+    known = {copy.item(line): at for at, line in matching(copy.lines, [], start, end)}
+    place, kept = start - 1, set[int]()
+    lines, items, terms = bytearray(), list[tuple[int, bytes]](), Terms()
     for text in new:
         at = known.get(text, -1)
         if at > place:  # it is as it was, and in the same order
             place = at
-            gone.remove(at)
+            kept.add(at)
         else:
             item = orjson.loads(text)
             terms.add(item)
             lines += folded_line(item, len(items))
-            items += b"%d %b\n" % (place, text)
-    for at, text in old:
-        if at in gone:
-            terms.add(orjson.loads(text), -1)
-    texts = bytes(lines), bytes(items), terms.encode()
-    return Recent(folder, folder_key(folder), generation, frozenset(gone), *texts)
+            items.append((place, text))
+    gone = {at: text for text, at in known.items() if at not in kept}
+    for text in gone.values():
+        terms.add(orjson.loads(text), -1)
+    return Recent(folder, generation, set(gone), bytes(lines), items, terms.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +224,20 @@ class View:
     copy: FoldedCopy
     generated_at: str
     changed: list[Recent]
-    gone: frozenset[int]  # of all of them
+    gone: set[int]  # of all of them
 
     def hits(self, terms: list[Term], below: Path) -> Iterator[Hit]:
         """Yields what matches below a folder, in the order of folders and names."""
         where = self.copy.range_of(below, below=True)
         found = matching(self.copy.lines, terms, *where, self.gone)
-        old = ((at, line, b"") for at, line in found)
+        old = itertools.starmap(Hit, found)
         changed = (each for each in self.changed if below.holds(each.folder))
         new = itertools.chain.from_iterable(each.hits(terms) for each in changed)
         return heapq.merge(old, new, key=operator.itemgetter(0))
 
     def item(self, hit: Hit) -> bytes:
         """Returns the JSON of a hit."""
-        return hit[2] or self.copy.item(hit[1])
+        return hit.item or self.copy.item(hit.line)
 
     def months(self, below: Path) -> Months:
         """Counts the images below a folder by month."""
@@ -282,7 +288,7 @@ def page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
     end = page.offset + page.limit
 
     def key(hit: Hit) -> Any:
-        line = hit[1]
+        line = hit.line
         if page.sort == "added":
             return field_of(line, "added")
         if page.sort == "date":
@@ -330,7 +336,7 @@ class Search:
         terms, view = [*within, *parse(query)], self._current()
         if not terms:
             return view.months(below)
-        found, lines = Months(), (line for _, line, _ in view.hits(terms, below))
+        found, lines = Months(), (hit.line for hit in view.hits(terms, below))
         while batch := list(itertools.islice(lines, _BATCH)):
             found.add_lines(b"\n".join(batch))
         return found
@@ -401,9 +407,9 @@ class Search:
                 complete &= new is not None
                 each = new or each  # until its manifest is complete
             changed += [each] if each else []
-        changed.sort(key=operator.attrgetter("order"))
+        changed.sort(key=lambda each: folder_key(each.folder))
         self._seen = seen if complete else None, rollup
-        gone = frozenset[int]().union(*(each.gone for each in changed))
+        gone = set[int]().union(*(each.gone for each in changed))
         return View(copy, generated_at, changed, gone)
 
     def _open_rollup(self, old: View | None) -> tuple[FoldedCopy, str]:
