@@ -70,7 +70,7 @@ class Summary:
         self._rollup = Rollup(library.tree, library.cache)
         self._moves = Moves(library, clock)
         self._named: dict[Path, str] = {}  # generations that this host has named in the delta
-        self._read = 0  # images that the delta knows were read
+        self._read = 0  # images that the rollup knows were read
         self._compacted = clock()  # when the rollup was written last
         self._rebuild = False
         # Until when a rollup rests that could not be written, and why it could not.
@@ -111,14 +111,14 @@ class Summary:
             self._compact(known, done)
             rollup.refresh()
             self._name_changes(known, done)
-        if known.leads and rollup.delta.folders:
+        if known.leads and rollup.delta:
             done.again = COMPACT_SECONDS
 
     def _name_changes(self, known: Known, done: Summarized) -> None:
         """Names in the delta the folders whose manifest is not the one in the rollup."""
         rollup = self._rollup
         now = {path: each.generation for path, each in known.records.items() if each.generation}
-        delta = rollup.delta.folders
+        delta = rollup.delta
         listed = {**rollup.generations, **delta} if known.leads else self._named
         changed = {path: each for path, each in now.items() if each != listed.get(path)}
         changed |= dict.fromkeys(known.gone - now.keys(), "")
@@ -126,8 +126,8 @@ class Summary:
             changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "")
             # Another host has found these.
             done.looks |= delta.keys() - now.keys() - changed.keys()
-        if rollup.name(changed, known.images_read - self._read):
-            self._read = known.images_read
+        rollup.name(changed, known.images_read - self._read)
+        self._read = known.images_read
         self._named |= changed
         done.named = known.gone
 
@@ -137,7 +137,7 @@ class Summary:
         if self._failed and self._clock() < self._failed[0] and not at_once:
             raise LensletError(self._failed[1])
         has_rested = self._clock() - self._compacted >= COMPACT_SECONDS
-        is_wanted = at_once and bool(rollup.delta.folders)
+        is_wanted = at_once and bool(rollup.delta)
         is_missing = self._rebuild or rollup.is_old or not rollup.exists
         return is_missing or is_wanted or (has_rested and rollup.is_due)
 

@@ -14,7 +14,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -43,7 +42,6 @@ _CONTROL = re.compile(r"[\x00-\x1f]+")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # of a kind
-_IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
 _ID = re.compile(r"[0-9a-f]{16}")
 # In a folded line, digits are capital letters. No word of a query has any, so none finds a number.
 _CODE = str.maketrans("0123456789", "ABCDEFGHIJ")
@@ -147,63 +145,38 @@ def read_folders(file: BinaryIO) -> Generations:
     found = text[start + len(_FOLDERS) :] if start >= 0 else b""
     if found.count(b",") > len(found) // _FOLDER_BYTES:
         return {}
-    return Delta.of(b'{"folders":' + found, math.inf).folders
+    return parse_delta(b'{"folders":' + found, math.inf)
 
 
-# The delta
+# The delta: the generation of each folder's manifest, or "" for a folder that is gone
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A delta: its folders, and how many bytes were written since the `rollup` with that id.
+def encode_delta(folders: Generations) -> bytes:
+    document = {"v": 1, "generatedAt": times.text(times.now()), "folders": folders}
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
 
-    The generation of a folder that is gone is "".
-    """
 
-    folders: Generations = field(default_factory=dict)
-    rollup: str = ""
-    written: int = 0
+def parse_delta(data: bytes, most: float = MOST_NAMED) -> Generations:
+    """Parses a delta. It is empty if it is nonsense or has more than `most` folders."""
+    try:
+        found = loads(data)["folders"]
+        if len(found) > most:
+            return {}
+        folders = {paths.parse(path): text or "" for path, text in found.items()}
+        for generation in filter(None, folders.values()):
+            times.parse(generation)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    return folders
 
-    def encode(self) -> bytes:
-        head = {"v": 1, "generatedAt": times.text(times.now())}
-        document = head | {"rollup": self.rollup, "written": self.written, "folders": self.folders}
-        return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
 
-    @classmethod
-    def of(cls, data: bytes, most: float = MOST_NAMED) -> "Delta":
-        """Parses a delta. It is empty if it is nonsense or has more than `most` folders."""
-        try:
-            found = loads(data)
-            if len(found["folders"]) > most:
-                return cls()
-            folders = {paths.parse(path): text or "" for path, text in found["folders"].items()}
-            for generation in filter(None, folders.values()):
-                times.parse(generation)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            return cls()
-        written = found.get("written")
-        if isinstance(written, int) and 0 <= written < 1 << 53:
-            return cls(folders, str(found.get("rollup")), written)
-        return cls(folders)
-
-    def after(self, rollup: str, changed: Generations, known: Generations, images: int) -> "Delta":
-        """Returns the delta that names the `changed` folders too.
-
-        `known` are the generations in the rollup, `images` how many were read meanwhile.
-        """
-        found = dict(self.folders)
-        for path, generation in changed.items():
-            if not generation or not is_later(found.get(path, ""), generation):
-                found[path] = generation
-        folders = {
-            path: generation
-            for path, generation in sorted(found.items())
-            if generation != known.get(path, "")
-        }
-        if folders == self.folders:
-            return self
-        new = Delta(folders, rollup, self.written if self.rollup == rollup else 0)
-        return replace(new, written=new.written + len(new.encode()) + images * _IMAGE_BYTES)
+def merge_delta(delta: Generations, changed: Generations, rollup: Generations) -> Generations:
+    """Returns a delta that names the `changed` folders too: those that `rollup` has otherwise."""
+    found = dict(delta)
+    for path, generation in changed.items():
+        if not generation or not is_later(found.get(path, ""), generation):
+            found[path] = generation
+    return {path: each for path, each in sorted(found.items()) if each != rollup.get(path, "")}
 
 
 def read_delta(tree: Tree, *, fresh: bool = False) -> tuple[bytes, str]:

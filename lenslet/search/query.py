@@ -25,7 +25,6 @@ from lenslet.search.format import (
     QUERIED,
     SUGGESTED,
     TAG,
-    Delta,
     Months,
     Terms,
     count_below,
@@ -34,6 +33,7 @@ from lenslet.search.format import (
     field_of,
     fold,
     folded_line,
+    parse_delta,
     position_of,
     read_delta,
     read_head,
@@ -400,7 +400,7 @@ class Search:
         copy, generated_at = self._open_rollup(old)
         known = {each.folder: each for each in old.changed} if old and old.copy is copy else {}
         changed, complete = list[Recent](), True
-        for folder, generation in Delta.of(data).folders.items():
+        for folder, generation in parse_delta(data).items():
             each = known.get(folder)
             if not each or each.generation != generation:
                 new = self._compared(copy, folder, generation)

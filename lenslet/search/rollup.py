@@ -17,9 +17,11 @@ from lenslet.search.copies import CHUNK, copy_rollup, file_of, fold_copy, forget
 from lenslet.search.format import (
     FORM,
     MOST_NAMED,
-    Delta,
     Generations,
+    encode_delta,
     encode_rollup,
+    merge_delta,
+    parse_delta,
     read_delta,
     read_folders,
     read_head,
@@ -30,6 +32,7 @@ from lenslet.storage.tree import Tree
 _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
 _DOUBLE_DAYS, _MOST_DAYS = 1.0, 60.0  # what has been written counts double after each day
 _TRIES = 50  # to write the delta: each time another host was faster costs one
+_IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
 _MOST_FOLDERS = 5000  # in the delta: looking through more takes too long
 
 
@@ -48,7 +51,8 @@ def is_due(size: int, days: float, written: int, folders: int) -> bool:
 class Rollup:
     """Keeps the rollup and the delta. Used by one thread at a time.
 
-    `generations` are the folders' generations in the rollup, `delta` those in the delta.
+    `generations` are the folders' generations in the rollup, `delta` those in the delta. What this
+    process has written since the rollup says when the next is due.
     """
 
     def __init__(self, tree: Tree, cache: Tree) -> None:
@@ -57,9 +61,10 @@ class Rollup:
         self._id = ""  # of the rollup that was read last
         self._rev = ""  # of the delta that was read last
         self._made, self._size = times.now(), 0
+        self._written = 0  # bytes, since the rollup
         self.generations: Generations = {}
         self.is_old = False  # it is of an older form
-        self.delta = Delta()
+        self.delta: Generations = {}
 
     @property
     def exists(self) -> bool:
@@ -68,9 +73,8 @@ class Rollup:
     @property
     def is_due(self) -> bool:
         """True if it is time to write it anew."""
-        written = self.delta.written if self.delta.rollup == self._id else 0
         days = (times.now() - self._made) / dt.timedelta(days=1)
-        return is_due(self._size, days, written, len(self.delta.folders))
+        return is_due(self._size, days, self._written, len(self.delta))
 
     def refresh(self) -> None:
         """Reads both files; `Foreign` if another program's is in place of the delta."""
@@ -79,6 +83,7 @@ class Rollup:
             form = head.get("form", 1)
             self.is_old = isinstance(form, int) and form < FORM
             if head["id"] != self._id:
+                self._written = 0
                 self._id = copy_rollup(self._tree, self._cache, str(head["id"]))
                 with self._cache.open(file_of(self._id, "json"))[0] as file:
                     self.generations = read_folders(file)
@@ -89,25 +94,26 @@ class Rollup:
         except NotFound:
             self._id, self.generations = "", {}
         data, self._rev = read_delta(self._tree, fresh=True)
-        self.delta = Delta.of(data)
+        self.delta = parse_delta(data)
+        self._written = max(self._written, len(data))  # by an earlier process, or another host
 
-    def name(self, changed: Generations, images: int) -> bool:
+    def name(self, changed: Generations, images: int) -> None:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
 
         The generation of a folder that is gone is "". `images` is how many were read since the last
-        time. False if there is no news, and the delta is not written. If there are too many names,
-        search knows after the next rollup.
+        time. If there are too many names, search knows after the next rollup.
         """
+        self._written += images * _IMAGE_BYTES
         for _ in range(_TRIES):
-            wanted = self.delta.after(self._id, changed, self.generations, images)
-            data, named = wanted.encode(), len(wanted.folders)
-            if wanted == self.delta or named > MOST_NAMED or len(data) > DELTA_BYTES:
+            wanted = merge_delta(self.delta, changed, self.generations)
+            data = encode_delta(wanted)
+            if wanted == self.delta or len(wanted) > MOST_NAMED or len(data) > DELTA_BYTES:
                 self.delta = wanted
-                return False
+                return
             with contextlib.suppress(Overtaken):
                 self._tree.write(Path(ROLLUP_DELTA), data, over=self._rev)
-                self.delta = wanted
-                return True
+                self.delta, self._written = wanted, self._written + len(data)
+                return
             self.refresh()
         raise StorageUnavailable(f"{ROLLUP_DELTA}: other hosts were first for too long.")
 
@@ -138,6 +144,7 @@ class Rollup:
             fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
             self._tree.write(Path(ROLLUP), content)
             self._made, self._size = times.now(), self._cache.stat(file).size
+            self._written = 0
             self._id, self.generations, self.is_old = rollup_id, generations, False
         finally:
             forget_copies(self._cache, self._id, "" if self._id == rollup_id else rollup_id)
