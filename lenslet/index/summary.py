@@ -109,7 +109,6 @@ class Summary:
         self._name_changes(known, done)
         if known.leads and self._is_due(at_once):
             self._compact(known, done)
-            rollup.refresh()
             self._name_changes(known, done)
         if known.leads and rollup.delta:
             done.again = COMPACT_SECONDS

@@ -133,7 +133,8 @@ def parse_head(data: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise NotFound("The rollup is torn.") from error
     # The id becomes a file name.
-    if not (_ID.fullmatch(str(found.get("id"))) and "generatedAt" in found):
+    known = _ID.fullmatch(str(found.get("id"))) and "generatedAt" in found
+    if not (known and isinstance(found.get("form", 1), int)):
         raise NotFound("The rollup is nonsense.")
     return dict(found)
 

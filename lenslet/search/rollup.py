@@ -9,7 +9,7 @@ from functools import partial
 
 from lenslet import times
 from lenslet.bounds import DELTA_BYTES
-from lenslet.errors import NotFound, Overtaken, StorageUnavailable
+from lenslet.errors import LensletError, NotFound, Overtaken, StorageUnavailable
 from lenslet.library.item import Item
 from lenslet.library.manifest import Manifest
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
@@ -60,10 +60,10 @@ class Rollup:
         self._cache = cache
         self._id = ""  # of the rollup that was read last
         self._rev = ""  # of the delta that was read last
-        self._made, self._size = times.now(), 0
-        self._written = 0  # bytes, since the rollup
-        self.generations: Generations = {}
+        self._made, self._size = times.now(), 0  # of that rollup
+        self._written = 0  # bytes, since that rollup
         self.is_old = False  # it is of an older form
+        self.generations: Generations = {}
         self.delta: Generations = {}
 
     @property
@@ -80,8 +80,7 @@ class Rollup:
         """Reads both files; `Foreign` if another program's is in place of the delta."""
         try:
             head = read_head(self._tree)
-            form = head.get("form", 1)
-            self.is_old = isinstance(form, int) and form < FORM
+            self.is_old = head.get("form", 1) < FORM
             if head["id"] != self._id:
                 self._written = 0
                 self._id = copy_rollup(self._tree, self._cache, str(head["id"]))
@@ -143,9 +142,8 @@ class Rollup:
             self._cache.write(file, lambda: encode_rollup(rollup_id, items(), generations))
             fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
             self._tree.write(Path(ROLLUP), content)
-            self._made, self._size = times.now(), self._cache.stat(file).size
-            self._written = 0
-            self._id, self.generations, self.is_old = rollup_id, generations, False
-        finally:
-            forget_copies(self._cache, self._id, "" if self._id == rollup_id else rollup_id)
+        except LensletError:
+            forget_copies(self._cache, self._id, drop=rollup_id)
+            raise
+        self.refresh()
         return count
