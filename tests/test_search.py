@@ -17,7 +17,7 @@ from lenslet.library.manifest import Manifest
 from lenslet.paths import Path
 from lenslet.search.format import fold
 from lenslet.search.query import Page, Search
-from lenslet.search.rollup import Rollup, is_due
+from lenslet.search.writer import Rollup, is_due
 from lenslet.storage.local import LocalTree
 
 WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_size=1, max_size=3)

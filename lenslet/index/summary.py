@@ -14,7 +14,7 @@ from lenslet.index.moves import Moves
 from lenslet.index.record import Records
 from lenslet.library import Library, health, manifest
 from lenslet.paths import Path, folder_key
-from lenslet.search.rollup import Rollup
+from lenslet.search.writer import Rollup
 from lenslet.times import Clock
 
 log = logging.getLogger("lenslet")

@@ -3,10 +3,12 @@
 `_rollup.json` has one item per line and, at its end, the generation of each folder's manifest.
 `_rollup_delta.json` names the folders whose manifest has another generation now.
 
-A folded line (without case and accents) has what a query looks through: see `Line`. Counts of terms
-are lines of kind, folded text, text and count.
+A host's copy of the rollup is three files in its cache, named by its id and `FORM`. `ID.7.json` is
+the same. `ID.7.lines` has a folded line (without case and accents) for each item: what a query
+looks through, see `Line`. `ID.7.terms` counts terms in lines of kind, folded text, text and count.
 """
 
+import bisect
 import contextlib
 import itertools
 import math
@@ -14,6 +16,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
@@ -24,11 +28,12 @@ from lenslet.errors import NotFound
 from lenslet.library import item as items
 from lenslet.library.item import Item
 from lenslet.library.manifest import is_later
-from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path
-from lenslet.storage.text import map_file
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
+from lenslet.storage.text import Text, map_file
 from lenslet.storage.tree import Tree, is_ours
 
 FORM = 7  # the version of these formats; raised with every change
+KINDS = ("json", "lines", "terms")  # of the files of a copy
 HEAD_BYTES = 4096  # of a rollup; its first line is shorter
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 MOST_NAMED = 20_000  # folders in a delta, about 2 MB
@@ -50,6 +55,7 @@ _MONTH = 6  # digits of a month, such as `201909`
 _LEAST_SHAPE, _MOST_SHAPE = 50, 300  # a panorama counts as much as one that is three times as wide
 _MONTHS = re.compile(rb"^([^\x1f]*).*\x1f(.{0,6}).*$", re.MULTILINE)  # of lines, after the shape
 _MONTH_TERMS = re.compile(rb"^(month|shapes)\t\t(\d*)\t(-?\d+)$", re.MULTILINE)
+_SLICE = 4 << 20  # bytes of lines that are counted at a time
 _FOLDERS = b'\n],"folders":'
 _FOLDER_BYTES = 16  # on average, a folder with its generation has more
 
@@ -335,3 +341,75 @@ class Months:
             month = letters.translate(_DECODE)
             self.counts[month] += count
             self.shapes[month] += count * int(shape.translate(_DECODE))
+
+
+# A copy
+
+
+def file_of(key: str, kind: str) -> Path:
+    return Path(f"{key}.{FORM}.{kind}")
+
+
+@dataclass(frozen=True)
+class FoldedCopy:
+    """A host's copy of the rollup; without a `key`, of none.
+
+    Its files stay mapped: another process may remove them.
+    """
+
+    key: str = ""
+    generated_at: str = times.LONG_AGO
+    items: Text = b""
+    lines: Text = b"\n"
+    terms: Text = b""
+
+    @classmethod
+    def open(cls, cache: Tree, key: str) -> "FoldedCopy":
+        """Opens the copy with this key; `NotFound` if there is none."""
+        texts = []
+        for kind in KINDS:
+            with cache.open(file_of(key, kind))[0] as file:
+                texts.append(map_file(file.fileno()))
+        return cls(key, parse_head(texts[0][:HEAD_BYTES])["generatedAt"], *texts)
+
+    def item(self, line: bytes) -> bytes:
+        """Returns the JSON of the item that a folded line stands for."""
+        start = position_of(line)
+        return self.items[start : self.items.find(b"\n", start)].rstrip(b",")
+
+    def range_of(self, folder: Path, *, below: bool = False) -> tuple[int, int]:
+        """Returns where the lines of a folder, or also of all folders below it, start and end."""
+        if below and not folder:
+            return 1, len(self.lines)
+        key = folder_key(folder)
+
+        def key_at(place: int) -> Any:
+            """The key of the folder whose line has a byte at this place."""
+            start = self.lines.rfind(b"\n", 0, place) + 1
+            item = orjson.loads(self.item(self.lines[start : self.lines.find(b"\n", start)]))
+            found = folder_key(Path(item["path"]).parent)
+            return found[: len(key)] if below else found
+
+        places, first = range(len(self.lines)), 1  # the first line is empty
+        start = bisect.bisect_left(places, key, first, key=key_at)
+        return start, bisect.bisect_right(places, key, start, key=key_at)
+
+    @cached_property
+    def months(self) -> Months:
+        """The images of all folders by month."""
+        found = Months()
+        found.add_terms(self.terms[:])
+        return found
+
+    def months_below(self, folder: Path) -> Months:
+        """Counts the images of a folder and of all folders below it by month."""
+        found = Months()
+        if not folder:
+            found.update(self.months)
+            return found
+        start, end = self.range_of(folder, below=True)
+        while start < end:
+            stop = self.lines.find(b"\n", min(start + _SLICE, end) - 1) + 1
+            found.add_lines(self.lines[start:stop])
+            start = stop
+        return found

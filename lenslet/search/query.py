@@ -15,16 +15,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lenslet import times
 from lenslet.errors import BadRequest, Denied, Foreign, LensletError, NotFound, one_line
 from lenslet.library import manifest
 from lenslet.paths import ROLLUP, ROOT, Path, folder_key, natural_key
-from lenslet.search.copies import FoldedCopy, copy_rollup, forget_copies
 from lenslet.search.format import (
     FIELD,
     QUERIED,
     SUGGESTED,
     TAG,
+    FoldedCopy,
     Months,
     Terms,
     count_below,
@@ -38,6 +37,7 @@ from lenslet.search.format import (
     read_delta,
     read_head,
 )
+from lenslet.search.writer import copy_rollup, forget_copies
 from lenslet.storage.local import LocalTree
 from lenslet.storage.text import Text, find
 from lenslet.storage.tree import Stat, Tree
@@ -222,7 +222,6 @@ class View:
     """A copy of the rollup, and the folders that have changed since, in order."""
 
     copy: FoldedCopy
-    generated_at: str
     changed: list[Recent]
     gone: set[int]  # of all of them
 
@@ -283,30 +282,32 @@ def page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
 
     Items without a date come last.
     """
-    numbers = itertools.count()
-    counted = (hit for hit, _ in zip(hits, numbers, strict=False))
-    end = page.offset + page.limit
+    total, end = 0, page.offset + page.limit
+
+    def counted() -> Iterator[Hit]:
+        nonlocal total
+        for hit in hits:
+            total += 1
+            yield hit
 
     def key(hit: Hit) -> Any:
-        line = hit.line
-        if page.sort == "added":
-            return field_of(line, "added")
-        if page.sort == "date":
-            date = field_of(line, "date")
-            return (not date) != page.descending, date
-        return natural_key(field_of(line, "name").decode())
+        if page.sort == "name":
+            return natural_key(field_of(hit.line, "name").decode())
+        when = field_of(hit.line, page.sort)
+        return (not when) != page.descending, when
 
     if page.sort == "folder" and not page.descending:
-        found = list(itertools.islice(counted, page.offset, end))
-        collections.deque(itertools.islice(counted, max(COUNTED - end, 0)), maxlen=0)
-        return found, next(numbers), next(hits, None) is not None
+        most = itertools.islice(counted(), max(end, COUNTED))
+        found = list(itertools.islice(most, page.offset, end))
+        collections.deque(most, maxlen=0)  # to count them
+        return found, total, next(hits, None) is not None
     if page.sort == "folder":
-        found = list(collections.deque(counted, maxlen=end))[::-1]
+        found = list(collections.deque(counted(), maxlen=end))[::-1]
     elif page.descending:
-        found = heapq.nlargest(end, counted, key)
+        found = heapq.nlargest(end, counted(), key)
     else:
-        found = heapq.nsmallest(end, counted, key)
-    return found[page.offset :], next(numbers), False
+        found = heapq.nsmallest(end, counted(), key)
+    return found[page.offset :], total, False
 
 
 class Search:
@@ -329,7 +330,7 @@ class Search:
         terms, view = [*within, *parse(query)], self._current()
         hits = view.hits(terms, below or ROOT) if terms or below is not None else iter(())
         found, total, more = page_of(hits, page)
-        return Hits(list(map(view.item, found)), total, more, view.generated_at)
+        return Hits(list(map(view.item, found)), total, more, view.copy.generated_at)
 
     def timeline(self, query: str, below: Path, within: Sequence[Term] = ()) -> Months:
         """Counts what a query finds below a folder, or everything there, by month."""
@@ -397,7 +398,7 @@ class Search:
             rollup = self._tree.stat(Path(ROLLUP))
         if old and (seen, rollup) == self._seen:
             return old
-        copy, generated_at = self._open_rollup(old)
+        copy = self._open_rollup(old.copy if old else None)
         known = {each.folder: each for each in old.changed} if old and old.copy is copy else {}
         changed, complete = list[Recent](), True
         for folder, generation in parse_delta(data).items():
@@ -410,26 +411,23 @@ class Search:
         changed.sort(key=lambda each: folder_key(each.folder))
         self._seen = seen if complete else None, rollup
         gone = set[int]().union(*(each.gone for each in changed))
-        return View(copy, generated_at, changed, gone)
+        return View(copy, changed, gone)
 
-    def _open_rollup(self, old: View | None) -> tuple[FoldedCopy, str]:
-        """Opens the rollup. If it is missing, the last one stays in use."""
+    def _open_rollup(self, old: FoldedCopy | None) -> FoldedCopy:
+        """Opens the copy of the rollup. If there is no rollup, the last one stays in use."""
         try:
-            head = read_head(self._tree)
-            if old and old.copy.key == head["id"]:
-                return old.copy, old.generated_at
-            key = copy_rollup(self._tree, self._cache, head["id"])
-            generated_at = head["generatedAt"]
+            rollup_id = read_head(self._tree)["id"]
+            if old and old.key == rollup_id:
+                return old
+            key = copy_rollup(self._tree, self._cache, rollup_id)
         except NotFound:
-            if old:
-                return old.copy, old.generated_at
-            return FoldedCopy(), times.LONG_AGO
+            return old or FoldedCopy()
         try:
             copy = FoldedCopy.open(self._cache, key)
         except NotFound:  # the index process has just replaced it
             return self._open_rollup(old)
         forget_copies(self._cache, key)
-        return copy, generated_at
+        return copy
 
     def _compared(self, copy: FoldedCopy, folder: Path, generation: str) -> Recent | None:
         """Compares a folder with the rollup; None while its manifest is being written."""

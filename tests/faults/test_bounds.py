@@ -15,7 +15,7 @@ from scale import LONG
 
 from lenslet.paths import Path
 from lenslet.search.format import parse_delta
-from lenslet.search.rollup import Rollup
+from lenslet.search.writer import Rollup
 from lenslet.storage.local import LocalTree
 
 pytestmark = pytest.mark.slow

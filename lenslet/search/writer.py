@@ -1,33 +1,47 @@
-"""The writer of the rollup and the delta, in the index process."""
+"""The writer of the rollup and its delta, in the index process, and of each host's copy of it."""
 
 import contextlib
 import datetime as dt
+import itertools
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import BinaryIO
 
 from lenslet import times
-from lenslet.bounds import DELTA_BYTES
+from lenslet.bounds import DELTA_BYTES, LINE_BYTES, MAX_TAGS, loads
 from lenslet.errors import LensletError, NotFound, Overtaken, StorageUnavailable
+from lenslet.library import item as items
 from lenslet.library.item import Item
 from lenslet.library.manifest import Manifest
-from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
-from lenslet.search.copies import CHUNK, copy_rollup, file_of, fold_copy, forget_copies
+from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.search.format import (
     FORM,
+    HEAD_BYTES,
+    KEYS,
+    KINDS,
     MOST_NAMED,
     Generations,
+    Terms,
     encode_delta,
     encode_rollup,
+    file_of,
+    folded_line,
     merge_delta,
     parse_delta,
+    parse_head,
     read_delta,
     read_folders,
     read_head,
 )
 from lenslet.storage.tree import Tree
 
+_CHUNK = 1 << 20
+_READ = {name: key.kind for name, key in items.KEYS.items() if key.read}
+_BLANK = {name: kind() for name, kind in (KEYS | _READ).items() if name != "path"}
+_TYPES = {"path": str} | {key: type(value) for key, value in _BLANK.items()}
 # When a rollup is written:
 _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
 _DOUBLE_DAYS, _MOST_DAYS = 1.0, 60.0  # what has been written counts double after each day
@@ -134,7 +148,7 @@ class Rollup:
 
         def content() -> Iterator[bytes]:
             with self._cache.open(file)[0] as copy:
-                yield from iter(partial(copy.read, CHUNK), b"")
+                yield from iter(partial(copy.read, _CHUNK), b"")
 
         rollup_id = secrets.token_hex(8)
         file = file_of(rollup_id, "json")
@@ -143,7 +157,91 @@ class Rollup:
             fold_copy(self._cache, rollup_id)  # so that it can be searched as soon as it is there
             self._tree.write(Path(ROLLUP), content)
         except LensletError:
-            forget_copies(self._cache, self._id, drop=rollup_id)
+            _remove(self._cache, *(file_of(rollup_id, kind) for kind in KINDS))
             raise
         self.refresh()
         return count
+
+
+# Copies
+
+
+def copy_rollup(tree: Tree, cache: Tree, rollup_id: str) -> str:
+    """Makes this host's copy of the rollup, if it is missing; returns its id.
+
+    `NotFound` if the rollup is missing or torn. If it was replaced meanwhile, copies the newer one.
+    """
+    if _has_copy(cache, rollup_id):
+        return rollup_id
+    file, _ = tree.open(Path(ROLLUP))
+    with file:
+        first = file.read(HEAD_BYTES)
+        rollup_id = str(parse_head(first)["id"])
+        rest = iter(partial(file.read, _CHUNK), b"")
+        cache.write(file_of(rollup_id, "json"), lambda: itertools.chain((first,), rest))
+    fold_copy(cache, rollup_id)
+    return rollup_id
+
+
+def _has_copy(cache: Tree, key: str) -> bool:
+    """True if the three files were written since the start of the machine.
+
+    A crash may leave torn ones, and they are too large to be checked.
+    """
+    started = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    try:
+        return all(cache.stat(file_of(key, kind)).mtime_ns > started for kind in KINDS)
+    except NotFound:
+        return False
+
+
+def fold_copy(cache: Tree, key: str) -> None:
+    """Writes the folded lines and the terms of a copy's items; `NotFound` if these are torn."""
+    terms = Terms()
+
+    def lines() -> Iterator[bytes]:
+        yield b"\n"
+        with cache.open(file_of(key, "json"))[0] as file:
+            for position, item in _items_of(file):
+                terms.add(item)
+                yield folded_line(item, position)
+
+    try:
+        cache.write(file_of(key, "lines"), lines)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _remove(cache, file_of(key, "json"))
+        raise NotFound("The rollup is nonsense.") from error
+    cache.write(file_of(key, "terms"), terms.encode())
+
+
+def _items_of(file: BinaryIO) -> Iterator[tuple[int, Item]]:
+    """Yields each item of a copy and the position of its line."""
+    position = len(file.readline(LINE_BYTES))
+    for line in iter(partial(file.readline, LINE_BYTES), b""):
+        if line.startswith(b"{"):
+            item = {**_BLANK, **loads(line.rstrip(b",\n"))}  # an older form had fewer keys
+            known = all(type(item.get(key)) is kind for key, kind in _TYPES.items())
+            if not known or max(len(item["tags"]), len(item["keywords"])) > MAX_TAGS:
+                raise TypeError("an item is nonsense")
+            yield position, item
+        position += len(line)
+
+
+def forget_copies(cache: Tree, key: str) -> None:
+    """Removes the copies that are older than the one with this key; a younger one may be in work.
+
+    A process that has one open goes on reading it, and one that was about to open it tries again.
+    """
+    with contextlib.suppress(NotFound):
+        newest = cache.stat(file_of(key, "json")).mtime_ns
+        found = cache.listing(ROOT)
+        cache.sweep(ROOT, found.leftovers)
+        for name, stat in found.files.items():
+            if stat.mtime_ns < newest:
+                _remove(cache, Path(name))
+
+
+def _remove(cache: Tree, *files: Path) -> None:
+    for file in files:
+        with contextlib.suppress(NotFound):
+            cache.delete(file)
