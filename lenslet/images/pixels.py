@@ -32,6 +32,7 @@ from lenslet.paths import FORMATS
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 _NAMES = [each.name for each in FORMATS]
 _JPEG = JpegImagePlugin.JpegImageFile  # also one that holds several pictures: `format` is MPO then
+_SHOWN = f"a {', '.join(_NAMES[:-1])} or {_NAMES[-1]} image"
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS decides instead, before anything is decoded
 
 _UPRIGHT = {
@@ -207,19 +208,12 @@ def _other_format(head: bytes) -> str:
         return "the file is empty"
     for pattern, name in _OTHERS:
         if re.match(pattern, head, re.DOTALL):
-            return f"this is {name} file; only {_listed('and')} images are shown"
-    return f"not a {_listed('or')} image, or its header is damaged"
-
-
-def _listed(conjunction: str) -> str:
-    """Names the formats that are shown, such as `JPEG, PNG and WebP`."""
-    return f"{', '.join(_NAMES[:-1])} {conjunction} {_NAMES[-1]}"
+            return f"this is {name} file, not {_SHOWN}"
+    return f"not {_SHOWN}, or its header is damaged"
 
 
 def _fit(width: int, height: int, long_edge: int) -> tuple[int, int]:
-    longest = max(width, height)
-    if longest <= long_edge:
-        return width, height
+    longest = max(width, height, long_edge)  # nothing is enlarged
     return (
         max(1, (width * long_edge + longest // 2) // longest),
         max(1, (height * long_edge + longest // 2) // longest),
@@ -404,16 +398,14 @@ def details(file: BinaryIO) -> dict[str, Any]:
     return {name: value for name, value in sorted(values.items()) if value is not None}
 
 
-def _degrees(parts: Any, side: Any) -> float | None:
+def _degrees(parts: Any, side: Any) -> Any:
     """Returns degrees, minutes and seconds as degrees."""
     try:
         degrees, minutes, seconds = map(float, parts)
-        value = round(degrees + minutes / 60 + seconds / 3600, 7)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    if not math.isfinite(value):
-        return None
-    return -value if side in ("S", "W") else value
+    sign = -1 if side in ("S", "W") else 1
+    return _plain(sign * (degrees + minutes / 60 + seconds / 3600))
 
 
 def _plain(value: Any) -> Any:
