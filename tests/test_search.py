@@ -183,10 +183,9 @@ MB = 1_000_000
         (90 * MB, 0, 89 * MB, 1, False),
         (90 * MB, 0, 90 * MB, 1, True),  # as much was written as it has bytes
         (90 * MB, 0, 13 * MB, 500, False),  # in an hour of tagging
-        (90 * MB, 2, 13 * MB, 500, False),
-        (90 * MB, 3, 13 * MB, 500, True),
-        (90 * MB, 14, 100, 1, False),  # one edit
-        (90 * MB, 20, 100, 1, True),
+        (90 * MB, 6, 13 * MB, 500, False),
+        (90 * MB, 6, 100, 1, False),  # one edit
+        (90 * MB, 7, 100, 1, True),
         (90 * MB, -5, 100, 1, False),  # a clock that was ahead
         (90 * MB, 1e9, 100, 1, True),  # one that was far behind
         (90 * MB, 0, 1 * MB, 5000, False),

@@ -39,12 +39,11 @@ from lenslet.search.format import (
 from lenslet.storage.tree import Tree
 
 _CHUNK = 1 << 20
-_READ = {name: key.kind for name, key in items.KEYS.items() if key.read}
-_BLANK = {name: kind() for name, kind in (KEYS | _READ).items() if name != "path"}
-_TYPES = {"path": str} | {key: type(value) for key, value in _BLANK.items()}
+_TYPES = KEYS | {name: key.kind for name, key in items.KEYS.items() if key.read}
+_BLANK = {name: kind() for name, kind in _TYPES.items() if name != "path"}
 # When a rollup is written:
 _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
-_DOUBLE_DAYS, _MOST_DAYS = 1.0, 60.0  # what has been written counts double after each day
+_MOST_DAYS = 7.0  # so old, however little has changed since
 _TRIES = 50  # to write the delta: each time another host was faster costs one
 _IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
 _MOST_FOLDERS = 5000  # in the delta: looking through more takes too long
@@ -53,13 +52,11 @@ _MOST_FOLDERS = 5000  # in the delta: looking through more takes too long
 def is_due(size: int, days: float, written: int, folders: int) -> bool:
     """True if a rollup of `size` bytes, `days` old, should be written anew.
 
-    That is when as many bytes were `written` since, into deltas and manifests. Each day they count
-    twice as much, so none stays old for ever. `folders` is how many the delta names; if there are
-    many, each query takes longer.
+    That is when as many bytes were `written` since, or it is old. `folders` is how many the delta
+    names; if there are many, each query takes longer.
     """
-    weight = 2 ** (min(max(days, 0.0), _MOST_DAYS) / _DOUBLE_DAYS)
-    due = written * weight >= size - _SMALL_BYTES or folders > _MOST_FOLDERS
-    return folders > 0 and due
+    has_grown = written >= size - _SMALL_BYTES or folders > _MOST_FOLDERS
+    return folders > 0 and (has_grown or days >= _MOST_DAYS)
 
 
 class Rollup:
