@@ -24,7 +24,7 @@ from PIL.Image import Resampling, Transpose
 
 from lenslet import times
 from lenslet.bounds import MAX_NAME, clean_line
-from lenslet.errors import LensletError, UnreadableImage, one_line
+from lenslet.errors import UnreadableImage, one_line
 from lenslet.images import NEEDS_MEMORY, Facts, metadata
 from lenslet.paths import FORMATS
 
@@ -118,7 +118,8 @@ def _render(
     enlarged. `memory` is how many bytes this process may take. Errors of reading `source` are
     raised and, if it must be done `quickly`, `TakesLong`.
     """
-    facts = Facts(*_webp_size(_head(source)))
+    webp_size = _webp_size(_head(source))
+    facts = Facts(*webp_size)
     try:
         # Pillow reserves the memory of a WebP's picture while it opens it.
         _check_size(facts, max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
@@ -151,12 +152,12 @@ def _render(
         return replace(facts, error=f"{NEEDS_MEMORY} ({memory >> 20} MB)"), b""
     except Exception as error:  # Pillow raises almost anything for damaged images
         storage_failed = isinstance(error, OSError) and error.errno is not None
-        if storage_failed or isinstance(error, (LensletError, TakesLong)):
+        if storage_failed or isinstance(error, TakesLong):
             raise
-        is_webp = any(_webp_size(_head(source)))
+        if any(webp_size):
+            return replace(facts, error="the WebP is cut off or damaged"), b""
         text = re.sub(r"<[^>]*>|'/[^']*'", "the image", one_line(error, 150)) or "it is damaged"
-        reason = f"cannot be decoded: {text}"
-        return replace(facts, error="the WebP is cut off or damaged" if is_webp else reason), b""
+        return replace(facts, error=f"cannot be decoded: {text}"), b""
 
 
 def _passes(image: Image.Image, source: BinaryIO) -> int:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,7 +30,7 @@ from lenslet.library.item import Item
 from lenslet.library.manifest import is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
 from lenslet.storage.text import Text, map_file
-from lenslet.storage.tree import Tree, is_ours
+from lenslet.storage.tree import Stat, Tree, is_ours
 
 FORM = 7  # the version of these formats; raised with every change
 KINDS = ("json", "lines", "terms")  # of the files of a copy
@@ -46,7 +46,7 @@ COPIED = (*KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-_MOST_TERMS = 50_000  # of a kind
+_MOST_TERMS = 50_000  # of a kind, while they are counted
 _ID = re.compile(r"[0-9a-f]{16}")
 # In a folded line, digits are capital letters. No word of a query has any, so none finds a number.
 _CODE = str.maketrans("0123456789", "ABCDEFGHIJ")
@@ -126,10 +126,10 @@ def encode_item(item: Item) -> bytes:
     return text if len(text) < LINE_BYTES - 2 else b""  # a comma and the end of the line
 
 
-def read_head(tree: Tree) -> dict[str, Any]:
+def read_head(tree: Tree) -> tuple[dict[str, Any], Stat]:
     """Reads what the first line of the rollup says; `NotFound` if there is no rollup of ours."""
-    data, _ = tree.head(Path(ROLLUP), HEAD_BYTES)
-    return parse_head(data)
+    data, stat = tree.head(Path(ROLLUP), HEAD_BYTES)
+    return parse_head(data), stat
 
 
 def parse_head(data: bytes) -> dict[str, Any]:
@@ -145,9 +145,8 @@ def parse_head(data: bytes) -> dict[str, Any]:
     return dict(found)
 
 
-def read_folders(file: BinaryIO) -> Generations:
+def read_folders(text: Text) -> Generations:
     """Reads the generation of each folder from the end of a rollup; none if it is torn."""
-    text = map_file(file.fileno())
     start = text.rfind(_FOLDERS, max(0, len(text) - FOLDERS_BYTES))
     found = text[start + len(_FOLDERS) :] if start >= 0 else b""
     if found.count(b",") > len(found) // _FOLDER_BYTES:
@@ -275,7 +274,7 @@ class Terms:
             for text in texts:
                 counts[text] += times
             # File names that are hashes give endless words.
-            if kind in SUGGESTED and len(counts) > 2 * _MOST_TERMS:
+            if len(counts) > 2 * _MOST_TERMS:
                 self._counts[kind] = Counter(dict(counts.most_common(_MOST_TERMS)))
         path, month = Path(item["path"]), _date_of(item)[:_MONTH]
         self._counts["folder"][path.parent] += times
@@ -289,7 +288,7 @@ class Terms:
 def _encode_terms(kind: str, counts: Counter[str]) -> Iterator[bytes]:
     is_limited = kind in SUGGESTED
     left = TERMS_BYTES if is_limited else math.inf
-    for text, count in counts.most_common(_MOST_TERMS if is_limited else None):
+    for text, count in counts.most_common():
         if count:
             folded = fold(text) if is_limited else ""
             line = f"{kind}\t{folded}\t{_CONTROL.sub(' ', text)}\t{count}\n".encode()

@@ -416,7 +416,7 @@ class Search:
     def _open_rollup(self, old: FoldedCopy | None) -> FoldedCopy:
         """Opens the copy of the rollup. If there is no rollup, the last one stays in use."""
         try:
-            rollup_id = read_head(self._tree)["id"]
+            rollup_id = read_head(self._tree)[0]["id"]
             if old and old.key == rollup_id:
                 return old
             key = copy_rollup(self._tree, self._cache, rollup_id)

@@ -1,16 +1,13 @@
 """The writer of the rollup and its delta, in the index process, and of each host's copy of it."""
 
 import contextlib
-import datetime as dt
 import itertools
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import BinaryIO
 
-from lenslet import times
 from lenslet.bounds import DELTA_BYTES, LINE_BYTES, MAX_TAGS, loads
 from lenslet.errors import LensletError, NotFound, Overtaken, StorageUnavailable
 from lenslet.library import item as items
@@ -23,6 +20,7 @@ from lenslet.search.format import (
     KEYS,
     KINDS,
     MOST_NAMED,
+    FoldedCopy,
     Generations,
     Terms,
     encode_delta,
@@ -36,13 +34,14 @@ from lenslet.search.format import (
     read_folders,
     read_head,
 )
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Stat, Tree
 
 _CHUNK = 1 << 20
 _TYPES = KEYS | {name: key.kind for name, key in items.KEYS.items() if key.read}
 _BLANK = {name: kind() for name, kind in _TYPES.items() if name != "path"}
 # When a rollup is written:
 _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
+_DAY_NS = 24 * 3600 * 10**9
 _MOST_DAYS = 7.0  # so old, however little has changed since
 _TRIES = 50  # to write the delta: each time another host was faster costs one
 _IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
@@ -71,7 +70,7 @@ class Rollup:
         self._cache = cache
         self._id = ""  # of the rollup that was read last
         self._rev = ""  # of the delta that was read last
-        self._made, self._size = times.now(), 0  # of that rollup
+        self._stat = Stat(0, 0)  # of that rollup
         self._written = 0  # bytes, since that rollup
         self.is_old = False  # it is of an older form
         self.generations: Generations = {}
@@ -84,22 +83,18 @@ class Rollup:
     @property
     def is_due(self) -> bool:
         """True if it is time to write it anew."""
-        days = (times.now() - self._made) / dt.timedelta(days=1)
-        return is_due(self._size, days, self._written, len(self.delta))
+        days = (time.time_ns() - self._stat.mtime_ns) / _DAY_NS
+        return is_due(self._stat.size, days, self._written, len(self.delta))
 
     def refresh(self) -> None:
         """Reads both files; `Foreign` if another program's is in place of the delta."""
         try:
-            head = read_head(self._tree)
+            head, self._stat = read_head(self._tree)
             self.is_old = head.get("form", 1) < FORM
             if head["id"] != self._id:
                 self._written = 0
                 self._id = copy_rollup(self._tree, self._cache, str(head["id"]))
-                with self._cache.open(file_of(self._id, "json"))[0] as file:
-                    self.generations = read_folders(file)
-                    self._size = file.seek(0, os.SEEK_END)
-                with contextlib.suppress(TypeError, ValueError):
-                    self._made = times.parse(head["generatedAt"])
+                self.generations = read_folders(FoldedCopy.open(self._cache, self._id).items)
                 forget_copies(self._cache, self._id)
         except NotFound:
             self._id, self.generations = "", {}
