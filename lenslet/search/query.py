@@ -120,10 +120,21 @@ def _date_term(text: str, *, excludes: bool) -> Term:
     return Term(FIELD.encode() + common, "date", excludes, (begin, end))
 
 
+class Hit(NamedTuple):
+    """A folded line that matches, and where it starts.
+
+    A new one has the start of the line of the rollup that it follows, and its JSON as `item`.
+    """
+
+    place: int
+    line: bytes
+    item: bytes = b""
+
+
 def matching(
     text: Text, terms: list[Term], start: int, end: int, gone: Container[int] = ()
-) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a range that match all terms, and where each starts.
+) -> Iterator[Hit]:
+    """Yields the lines of a range that match all terms.
 
     Those that start where `gone` says do not count. Lines that hold the texts of the terms anywhere
     are found quickly, and only they are split.
@@ -132,7 +143,7 @@ def matching(
     others = [term for term in terms if term.excludes or term.field]
     for at, line in found:
         if at not in gone and (not others or all(term.matches(line) for term in others)):
-            yield at, line
+            yield Hit(at, line)
 
 
 def _lines_with(
@@ -143,6 +154,7 @@ def _lines_with(
     Goes from `start` to the next line with the first text, from there to the next with the second,
     and so on: no line before has all of them. Then the line that is reached is tested.
     """
+    before = wanted[:-1]  # the line has the last one
     while start < end:
         for each in wanted:
             at = find(text, each, start, end)
@@ -151,7 +163,7 @@ def _lines_with(
             start = text.rfind(b"\n", start, at) + 1 or start
         stop = text.find(b"\n", start)
         line = text[start:stop]
-        for each in wanted[:-1]:  # it has the last one
+        for each in before:
             if each not in line:
                 break
         else:
@@ -160,17 +172,6 @@ def _lines_with(
 
 
 # What has changed since the rollup
-
-
-class Hit(NamedTuple):
-    """A line that matches, and the line of the rollup that it is, or that it follows: its start.
-
-    `item` is its JSON if that is not in the rollup.
-    """
-
-    place: int
-    line: bytes
-    item: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +191,15 @@ class Recent:
     terms: bytes
 
     def hits(self, terms: list[Term]) -> Iterator[Hit]:
-        for _, line in matching(self.lines, terms, 0, len(self.lines)):
-            place, item = self.items[position_of(line)]
-            yield Hit(place, line, item)
+        for hit in matching(self.lines, terms, 0, len(self.lines)):
+            place, item = self.items[position_of(hit.line)]
+            yield Hit(place, hit.line, item)
 
 
 def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Recent:
     """Compares the items of a folder, as lines of a rollup, with those in the rollup."""
     start, end = copy.range_of(folder)
-    known = {copy.item(line): at for at, line in matching(copy.lines, [], start, end)}
+    known = {copy.item(hit.line): hit.place for hit in matching(copy.lines, [], start, end)}
     place, kept = start - 1, set[int]()
     lines, items, terms = bytearray(), list[tuple[int, bytes]](), Terms()
     for text in new:
@@ -228,8 +229,7 @@ class View:
     def hits(self, terms: list[Term], below: Path) -> Iterator[Hit]:
         """Yields what matches below a folder, in the order of folders and names."""
         where = self.copy.range_of(below, below=True)
-        found = matching(self.copy.lines, terms, *where, self.gone)
-        old = itertools.starmap(Hit, found)
+        old = matching(self.copy.lines, terms, *where, self.gone)
         changed = (each for each in self.changed if below.holds(each.folder))
         new = itertools.chain.from_iterable(each.hits(terms) for each in changed)
         return heapq.merge(old, new, key=operator.itemgetter(0))
