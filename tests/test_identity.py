@@ -161,8 +161,8 @@ THERE = Place("blake3:a", Path("x/there.jpg"), "root/x/there.jpg")
         ([A], [HERE, LINK], Move(A, LINK)),  # one file, and a pointer to it
         ([A, B], [HERE], Move(B, HERE)),  # the newest
         ([A], [HERE, THERE], "2 images have the content of its photo: x/here.jpg and x/there.jpg"),
-        ([FIXED], [HERE], "its photo is x/here.jpg, but it must not be moved"),
-        ([A], [HERE._replace(readonly=True)], "its photo is x/here.jpg, but it must not be moved"),
+        ([FIXED], [HERE], "its photo is x/here.jpg, but one of the two folders is read-only"),
+        ([A], [HERE._replace(readonly=True)], "its photo is x/here.jpg, but one of the two folders is read-only"),
     ],
 )  # fmt: skip
 def test_a_sidecar_goes_where_one_image_is_its_photo(strays, places, decision) -> None:

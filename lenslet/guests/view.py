@@ -1,6 +1,7 @@
-"""What guests see, who come with a link: decided before any resource, and stripped after it.
+"""Decides what a guest, who comes with a link, may request, and strips the answers.
 
-A resource knows nothing of guests. Its route is in a table here, or it is closed to them. What is
+A route that is not in the table here is closed to guests. Resources find images and search through
+`Service.image` and `Service.search_of`, which keep to what was decided here. What is
 not at or below the link's path is refused, whether or not it exists.
 """
 
@@ -129,7 +130,7 @@ class Guests:
             if not link.words and any(term.field not in WORDLESS for term in terms):
                 raise falcon.HTTPForbidden(description="This link does not show tags and notes.")
         elif is_shown and (chosen := req.context.search):
-            # What follows is about this version: a photo that takes its place is not shown instead.
+            # From here on only this version counts: a photo that replaces it is not sent.
             item = None if kind is Shows.FOLDER else chosen.item(path)
             is_shown, req.context.rev = item is not None, item["rev"] if item else ""
         if not is_shown:

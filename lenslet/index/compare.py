@@ -111,7 +111,7 @@ class Plan:
 def knows_sidecar(item: Item | None, rev: str) -> bool:
     """True if an item describes its sidecar. One that could not be read is read again.
 
-    So is one with another hash: its photo may be found elsewhere.
+    Sidecars with another hash are read again too: their photo may be found elsewhere.
     """
     if item is None or "metaError" in item or "metaOther" in item:
         return False

@@ -69,8 +69,8 @@ class Queue(Generic[Waiting]):
 class Wanted(NamedTuple):
     """An image to read.
 
-    `preview`: its preview is made, and nothing else. It gets a thumbnail if a client `waits` and
-    there is none, or `anew`. `slow`: it takes long, and is read apart from the others.
+    `preview`: its preview is made, and nothing else. A thumbnail is made if `anew`, or if a client
+    `waits` and there is none. `slow`: it takes long, and one thread alone reads such images.
     """
 
     path: Path

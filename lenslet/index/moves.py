@@ -48,19 +48,19 @@ class Move(NamedTuple):
 def decide(found: Iterable[Orphan], places: Iterable[Place]) -> Move | str:
     """Decides which of the orphans of one hash is moved to which of the images that have it.
 
-    That is the newest, if there is one such image. Returns the reason if none is moved.
+    If exactly one image has the hash, the newest orphan is moved to it. Else returns the reason.
     """
     in_order = sorted(places, key=lambda place: (place.readonly, place.path), reverse=True)
     photos = sorted({place.file: place for place in in_order}.values())
     if len(photos) > 1:
         shown = f"{photos[0].path} and {photos[1].path}"
         return f"{len(photos)} images have the content of its photo: {shown}"
-    movable = [each for each in found if each.editable]
-    for photo in photos:
-        if not movable or photo.readonly:
-            return f"its photo is {photo.path}, but it must not be moved"
-        return Move(max(movable, key=lambda each: (each.updated, each.path)), photo)
-    return ""
+    if not photos:
+        return ""
+    photo, movable = photos[0], [each for each in found if each.editable]
+    if not movable or photo.readonly:
+        return f"its photo is {photo.path}, but one of the two folders is read-only"
+    return Move(max(movable, key=lambda each: (each.updated, each.path)), photo)
 
 
 class Step(NamedTuple):

@@ -28,9 +28,9 @@ _GONE = NotFound, errors.BrokenPointer, errors.PointerLoop
 class Read(NamedTuple):
     """What reading an image showed: its `facts`, or the `problem` why it could not be read.
 
-    Neither: it is gone, or only a preview was made. It must be read again in `again` seconds:
-    it is being written, or takes long, or no process can be started, or storage cannot be used;
-    `outage` says why.
+    Neither: it is gone, or only a preview was made. If `again` is set, it must be read again in so
+    many seconds: it is being written, or takes long, or no process can be started, or storage
+    cannot be used; `outage` says why.
     """
 
     wanted: Wanted

@@ -113,7 +113,7 @@ class Memory:
         return {name: record.entry for name, record in names if record}
 
     def lists(self, path: Path) -> bool:
-        """True if the folder above one lists it, or is known and was not looked at yet."""
+        """True if the folder above lists it, or has a record and was not looked at yet."""
         above = self.records.get(path.parent)
         return not path or bool(above and (not above.is_known or path.name in above.children))
 

@@ -20,7 +20,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 COMPACT_SECONDS = 300.0  # at least, between two rollups
-_REST = 10  # a rollup that failed is tried again after so many times what it took
+_REST = 10  # times what a rollup took that failed, until it is tried again
 _MOVES_SECONDS = 1.0  # between two steps of moving sidecars
 
 

@@ -16,7 +16,8 @@ from lenslet.library import Library
 log = logging.getLogger("lenslet")
 
 FULL_SCAN_SECONDS = 3600.0  # between two looks at all folders
-_REST = 100  # times what a scan took, then comes the next: after a quarter to all of SCAN_SECONDS
+# Until the next scan: so many times what one took, a quarter to all of SCAN_SECONDS.
+_REST = 100
 SUMMARY_SECONDS = 1.0  # until search and health say what changed in a folder
 _FAILED_SECONDS = 30.0  # until search is tried again, if nothing changes
 

@@ -157,8 +157,7 @@ class Walk:
         if outcome.is_done:
             flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
             self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
-            if self._remember(task, outcome.record):
-                self._read_images(flight, outcome)
+            self._remember(flight, outcome)
             again = Look(path)
         else:
             again = Look(path, anew=task.anew, deep=task.deep)
@@ -168,31 +167,35 @@ class Walk:
             del self._flights[path]
             self._host.ended(path)
 
-    def _remember(self, task: Task, record: Record | None) -> bool:
-        """Replaces a folder's record; false if it is gone, or the one above does not list it.
-
-        A manifest shows of each subfolder what the last look at that found (`Record.entry`). Where
-        it shows something else, the subfolder is looked at, and then the one above.
-        """
-        path, listed = task.path, self.memory.get(task.path.parent).children
-        is_listed = self.memory.lists(path)
+    def _remember(self, flight: Flight, outcome: Outcome) -> None:
+        """Replaces the record of a folder, unless it is gone or the one above does not list it."""
+        task, record = outcome.task, outcome.record
         if record is None:
-            self.memory.forget(path)
+            self.memory.forget(task.path)
+        elif self.memory.lists(task.path):
+            self.memory.put(task.path, record)
+            self._look_below(task, record)
+            self._read_images(flight, outcome)
+        if record is None or record.shown != task.before.shown:
+            self._changed()
+        self._look_above(task.path, record)
+
+    def _look_above(self, path: Path, record: Record | None) -> None:
+        """Has the folder above looked at, if its manifest shows this one wrongly.
+
+        It must show what the last look at this one found (`Record.entry`).
+        """
+        listed = self.memory.get(path.parent).children
+        if record is None:
             is_right = path.name not in listed
         else:
-            is_right = is_listed and listed.get(path.name) == record.entry
-            if is_listed:
-                self.memory.put(path, record)
-                self._look_below(task, record)
-        if record is None or task.before.shown != record.shown:
-            self._changed()
+            is_right = path.name in listed and listed[path.name] == record.entry
         if path and not is_right:
             soon = SOON / 10 if self.hurries else SOON
             self.want(Look(path.parent), soon if record else PATIENTLY)
-        return record is not None and is_listed
 
     def _look_below(self, task: Task, record: Record) -> None:
-        """Has those subfolders looked at that are new, or are shown as they are not.
+        """Has those subfolders looked at that are new, or that the manifest shows wrongly.
 
         All of them, if that is wanted (`deep`) or the folder's pointer leads elsewhere.
         """

@@ -11,7 +11,7 @@ from typing import Any
 from lenslet.index.images import ImageQueue
 from lenslet.times import Clock
 
-Message = Any  # see `loop`; equal ones that are due later wait once
+Message = Any  # see `loop`
 
 
 class Work:
@@ -28,7 +28,7 @@ class Work:
         self._numbers = itertools.count()
 
     def later(self, message: Message, seconds: float) -> None:
-        """Sends a message to the loop in some seconds, or sooner if it was to come sooner."""
+        """Sends a message to the loop in some seconds; of several equal ones only the first."""
         key, due = (type(message), message), self.clock() + seconds
         if due < self._due.get(key, float("inf")):
             self._due[key] = due

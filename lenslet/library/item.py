@@ -22,8 +22,11 @@ Item = dict[str, Any]
 class Key(NamedTuple):
     """A key of an item: its type, and the most characters of a text, or of each one in a list.
 
+    The largest value, if it is a number; none is less than 0.
+
     Every item has those that are `needed`. A link shows those that are `open`, and `words` if its
-    guests may see those. `read` comes from the image, and is shown and searched if it is there.
+    guests may see those. `read` comes from the image and is copied into the rollup; `folded_line`
+    in `search/format` makes it searchable.
     """
 
     kind: type[Any] = str

@@ -98,7 +98,7 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
         raise Conflict(f"its photo is {location.path.child(name)}, which has a sidecar of its own")
     if hash_of(tree, item) != orphan.hash:
         raise Conflict(f"{location.path.child(name)} has changed.")
-    if own:  # it was moved before, and only not removed
+    if own:  # a move that was interrupted has copied it, and not removed the original
         if tree.where(own.path) == orphan.tree.where(orphan.file):
             raise Conflict("it is beside its photo")
         _remove(orphan, raw)

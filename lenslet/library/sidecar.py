@@ -99,7 +99,7 @@ class Found:
     """The JSON files beside an image.
 
     `ours` are the sidecars of this image, one of each tree, and `sidecar` is the newest of them.
-    `strays` are the others: they belong to other photos, or one of `ours` hides them.
+    `strays` are sidecars of other photos, and those that a preferred file in the same tree hides.
     """
 
     sidecar: Sidecar | None = None
@@ -385,7 +385,7 @@ def edit(tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD) -> Sidecar
 
 
 def remove(tree: Tree, item: Path, check: Callable[[Sidecar | None], None], photo: Photo) -> None:
-    """Removes the sidecar of `item`, unless `check` raises an error: it must, if there is none.
+    """Removes the sidecar of `item`, unless `check` raises an error, as it must if there is none.
 
     `Denied` if it is in a root that Lenslet never writes to; other errors as for `edit`.
     """

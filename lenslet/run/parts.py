@@ -1,4 +1,4 @@
-"""What hangs on the service. Who leaves a part out deletes its package, and its lines here."""
+"""What hangs on the service. To leave a part out, delete its package and its lines here."""
 
 import lenslet.archive
 import lenslet.gallery

@@ -38,8 +38,8 @@ from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
 
-# How long a request process uses what it read of a bucket, while it knows of no change. The first,
-# for each request process, if this host alone indexes; the second if others do too.
+# How long a request process uses what it read of a bucket while it knows of no change: if this
+# host alone indexes (times the number of request processes), and if others do too.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _STUCK_SECONDS = 5.0
 _CONNECTIONS = 400  # of a process, which may usually open 1,024 files

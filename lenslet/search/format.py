@@ -48,7 +48,8 @@ _NOT_DIGITS = re.compile("[^0-9]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _MOST_TERMS = 50_000  # of a kind, while they are counted
 _ID = re.compile(r"[0-9a-f]{16}")
-# In a folded line, digits are capital letters. No word of a query has any, so none finds a number.
+# Numeric fields of a folded line have A–J for 0–9. Words of a query are lower case: no one finds
+# a number.
 _CODE = str.maketrans("0123456789", "ABCDEFGHIJ")
 _DECODE = bytes.maketrans(b"ABCDEFGHIJ", b"0123456789")
 _MONTH = 6  # digits of a month, such as `201909`
@@ -177,7 +178,7 @@ def parse_delta(data: bytes, most: float = MOST_NAMED) -> Generations:
 
 
 def merge_delta(delta: Generations, changed: Generations, rollup: Generations) -> Generations:
-    """Returns a delta that names the `changed` folders too: those that `rollup` has otherwise."""
+    """Returns a delta with the `changed` folders whose generation is another in the `rollup`."""
     found = dict(delta)
     for path, generation in changed.items():
         if not generation or not is_later(found.get(path, ""), generation):

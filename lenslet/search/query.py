@@ -179,8 +179,8 @@ class Recent:
     """How a folder differs from the rollup.
 
     `gone` are the starts of lines of the rollup that no longer count. `lines` are the folded lines
-    of new items; their positions are places in `items`, which has the start of the line that each
-    follows in the rollup, and its JSON. `terms` are the differences of the counts.
+    of new items. The position of such a line is an index into `items`, which has the start of the
+    line of the rollup before it, and its JSON. `terms` are the differences of the counts.
     """
 
     folder: Path

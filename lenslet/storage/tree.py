@@ -295,8 +295,8 @@ class Tree(abc.ABC):
         """Puts a derived file in place, whole or not at all, without fsync.
 
         `Foreign` if the file in the way is not Lenslet's own. A thumbnail is bound to its `image`.
-        In a bucket it is written only `over` the file with this rev, "" for none; `Overtaken` if
-        that has another by now. In a folder one process alone writes such files.
+        `over` counts in buckets alone, because one process writes such files in a folder: if the
+        file does not have this rev any more, or exists although it is "", `Overtaken` is raised.
         """
 
     @abc.abstractmethod
