@@ -217,12 +217,8 @@ def find(tree: Tree, item: Path, photo: Photo) -> Found:
 
 
 def examine(item: Path, copies: Iterable[File], photo: Photo) -> Found:
-    """Sorts the files that may be the sidecar of `item`.
-
-    One with the image's hash, or with none, comes before one with another hash (see `Photo.shows`).
-    In one tree `foo.jpg.lenslet.json` hides `foo.jpg.json`.
-    """
-    found, shown, broken = Found(), list[Sidecar](), list[tuple[File, str]]()
+    """Sorts the files that may be the sidecar of `item`, which is this photo."""
+    found, sidecars, broken = Found(), list[Sidecar](), list[tuple[File, str]]()
     for copy in copies:
         try:
             document = parse_file(copy, parse)
@@ -233,19 +229,28 @@ def examine(item: Path, copies: Iterable[File], photo: Photo) -> Found:
             found.foreign.add(copy.path)
             found.description = found.description or _description(copy)
         else:
-            each = Sidecar(document, copy.data or b"", copy.path, copy.editable)
-            (shown if photo.shows(each) else found.strays).append(each)
-    named = [each for each in shown if each.hash in ("", photo.hash)]
-    own = named or [each for each in shown if each.hash == shown[0].hash]
-    found.strays += [each for each in shown if each not in own]
-    for each in own:
-        is_hidden = any(other.editable == each.editable for other in found.ours)
-        (found.strays if is_hidden else found.ours).append(each)
+            sidecars.append(Sidecar(document, copy.data or b"", copy.path, copy.editable))
+    found.ours = _ours(sidecars, photo)
+    found.strays = [each for each in sidecars if each not in found.ours]
     found.sidecar = max(found.ours, key=lambda each: each.updated, default=None)
-    aside = {each.editable for each in found.ours if each.path.endswith(SIDECARS[0])}
-    reasons = (reason for copy, reason in broken if copy.editable not in aside)
+    # Beside a good `foo.jpg.lenslet.json`, nobody needs the `foo.jpg.json` of the same tree.
+    good = {each.editable for each in found.ours if each.path.endswith(SIDECARS[0])}
+    reasons = (reason for copy, reason in broken if copy.editable not in good)
     found.unreadable = next(reasons, "")
     return found
+
+
+def _ours(sidecars: list[Sidecar], photo: Photo) -> list[Sidecar]:
+    """Returns the sidecars of a photo, at most one of each tree: `editable` distinguishes these.
+
+    Of those that the photo shows, the ones that hold its hash or none; if there is no such one,
+    those that hold the same hash as the first. Of two in one tree, the first.
+    """
+    shown = [each for each in sidecars if photo.shows(each)]
+    named = [each for each in shown if each.hash in ("", photo.hash)]
+    own = named or [each for each in shown if each.hash == shown[0].hash]
+    firsts = {each.editable: each for each in reversed(own)}
+    return [each for each in own if firsts[each.editable] is each]
 
 
 def parse_file(file: File, parse: Callable[[bytes], Parsed]) -> Parsed:
