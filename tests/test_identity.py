@@ -30,7 +30,7 @@ from lenslet.index.scan import Scan
 from lenslet.library.orphans import CHANGED, Orphan
 from lenslet.library.sidecar import Photo, examine
 from lenslet.paths import Path
-from lenslet.storage.tree import Document as File
+from lenslet.storage.tree import Copy
 
 DATE, LATER = "2024-05-01T10:00:00Z", "2025-06-01T11:00:00Z"
 
@@ -102,7 +102,7 @@ def test_a_sidecar_is_shown_for_the_image_beside_it_unless_their_dates_differ(
     document, image, is_shown
 ) -> None:
     raw = json.dumps({"v": 1, "tags": ["sea"], **document}).encode()
-    found = examine(Path("a.jpg"), [File(Path("a.jpg.json"), raw, "1")], image)
+    found = examine(Path("a.jpg"), [Copy(Path("a.jpg.json"), raw, "1")], image)
     assert (len(found.ours), len(found.strays)) == ((1, 0) if is_shown else (0, 1))
 
 
@@ -133,7 +133,7 @@ def test_of_several_sidecars_one_is_shown_and_none_of_another_photo_is_written_t
         document = {"v": 1, "tags": [], **({"hash": f"blake3:{digest}"} if digest else {})}
         raw = b"{" if digest is None else json.dumps(document).encode()
         editable = not name.startswith("root/")
-        copies.append(File(Path(name.removeprefix("root/")), raw, "1", editable=editable))
+        copies.append(Copy(Path(name.removeprefix("root/")), raw, "1", editable=editable))
     found = examine(Path("a.jpg"), copies, Photo("blake3:a"))
     sorted_into = [[each.path for each in one] for one in (found.ours, found.strays)]
     assert sorted_into == [ours, strays]

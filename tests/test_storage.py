@@ -28,7 +28,7 @@ from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Buckets, S3Tree
 from lenslet.storage.s3_client import Client
 from lenslet.storage.text import find, map_file
-from lenslet.storage.tree import Document, DocumentCache, Tree, is_ours
+from lenslet.storage.tree import DocumentCache, Tree, is_ours
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def files(request, root: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> T
 def replace(files: Tree, path: str, change: Callable[[bytes], bytes | None]) -> None:
     """Replace a document by what `change` makes of it; empty where there is none."""
 
-    def apply(documents: list[Document]) -> tuple[Path, bytes | None]:
+    def apply(documents: list[Copy]) -> tuple[Path, bytes | None]:
         return Path(path), change((documents[0].data or b"") if documents else b"")
 
     files.update([Path(path)], apply)

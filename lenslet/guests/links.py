@@ -15,7 +15,7 @@ from lenslet.bounds import DOCUMENT_BYTES, loads
 from lenslet.config import Settings
 from lenslet.errors import Foreign, Invalid, LensletError, NotFound, StorageUnavailable
 from lenslet.paths import LINKS, Path
-from lenslet.storage.tree import NO_STAT, Document, DocumentCache, Read, Stat, Tree
+from lenslet.storage.tree import NO_STAT, Content, Copy, DocumentCache, Stat, Tree
 
 _SECRET_BYTES, _ID_CHARACTERS = 16, 12
 _NONE = b'{"v":1,"links":[]}'
@@ -131,7 +131,7 @@ class Links:
     def _links(self) -> dict[str, Link]:
         return _parse(self._cache.read(Path(LINKS), self._load, fresh=False)[0])
 
-    def _load(self, known: Stat) -> Read | None:
+    def _load(self, known: Stat) -> Content | None:
         try:
             return self._tree.read_changed(Path(LINKS), known, DOCUMENT_BYTES)
         except NotFound:
@@ -141,7 +141,7 @@ class Links:
     def _change(self, change: Callable[[dict[str, Link]], dict[str, Link]]) -> None:
         """Writes what `change` makes of the links."""
 
-        def write(copies: list[Document]) -> tuple[Path, bytes]:
+        def write(copies: list[Copy]) -> tuple[Path, bytes]:
             links = change(_parse(next((copy.data or b"-" for copy in copies), _NONE)))
             document = {"v": 1, "links": [asdict(link) for link in links.values()]}
             data = orjson.dumps(document, option=_OPTIONS)

@@ -10,13 +10,12 @@ from lenslet.errors import Conflict, Denied, Invalid
 from lenslet.library import sidecar
 from lenslet.library.sidecar import Document
 from lenslet.paths import POINTERS, Path, usable
-from lenslet.storage.tree import Document as File
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Copy, Tree
 
 About = dict[str, str]
 
 FILE = POINTERS[0]
-KEYS = {"title": 200, "description": 10_000, "cover": 255, "order": 5}  # the most characters
+ABOUT_KEYS = {"title": 200, "description": 10_000, "cover": 255, "order": 5}  # the most characters
 ORDERS = ("name", "date", "-date")
 _EMPTY = {"version": 1, "kind": "folder"}
 
@@ -35,7 +34,7 @@ def read(tree: Tree, folder: Path) -> About:
         for copy in tree.copies([folder.child(FILE)]):
             with contextlib.suppress(ValueError):
                 found = sidecar.parse_file(copy, _parse)
-                good = (key for key in KEYS if not _fault(key, found.get(key)))
+                good = (key for key in ABOUT_KEYS if not _fault(key, found.get(key)))
                 return {key: found[key] for key in good if found[key].strip()}
     return {}
 
@@ -55,8 +54,8 @@ def _fault(key: str, value: Any) -> str:
         return "must be a string"
     if key == "order" and value not in ORDERS:
         return "must be 'name', 'date' or '-date'"
-    if len(value) > KEYS[key]:
-        return f"more than {KEYS[key]} characters"
+    if len(value) > ABOUT_KEYS[key]:
+        return f"more than {ABOUT_KEYS[key]} characters"
     if key == "title" and not usable(value.replace("\\", "")):
         return "must not have control characters"
     return ""
@@ -71,8 +70,8 @@ def validate(body: object) -> About:
         raise Invalid("body", "must be a JSON object")
     change: About = {}
     for key, value in body.items():
-        if key not in KEYS:
-            raise Invalid(key, f"is not known: {', '.join(map(repr, KEYS))} are")
+        if key not in ABOUT_KEYS:
+            raise Invalid(key, f"is not known: {', '.join(map(repr, ABOUT_KEYS))} are")
         if value not in (None, "") and (fault := _fault(key, value)):
             raise Invalid(key, fault)
         change[key] = value or ""
@@ -89,7 +88,7 @@ def edit(tree: Tree, folder: Path, change: About) -> Document:
     path = folder.child(FILE)
     stored: Document = {}
 
-    def apply(copies: list[File]) -> tuple[Path, bytes] | None:
+    def apply(copies: list[Copy]) -> tuple[Path, bytes] | None:
         nonlocal stored
         try:
             before = sidecar.parse_file(copies[0], _parse) if copies else _EMPTY

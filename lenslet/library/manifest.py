@@ -15,7 +15,7 @@ import orjson
 from lenslet import paths, times
 from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
 from lenslet.errors import Denied, NotFound, TooLarge
-from lenslet.library.about import KEYS, About
+from lenslet.library.about import ABOUT_KEYS, About
 from lenslet.library.item import Item, are_items
 from lenslet.paths import MANIFEST, Path
 from lenslet.storage.tree import Stat, Tree, is_ours
@@ -229,7 +229,7 @@ def _is_sound(found: dict[str, Any], folder: Path) -> bool:
         and _is_map(found.get("unsupported", {}), int)
         and (reader is None or (_is_map(reader, str) and "host" in reader))
         and (reader is None or _is_time(reader.get("at")))
-        and all(isinstance(found.get(key, ""), str) for key in KEYS)
+        and all(isinstance(found.get(key, ""), str) for key in ABOUT_KEYS)
     )
 
 
@@ -260,7 +260,7 @@ def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
         head = _parse(folder, data)
         found.items, found.dirs = head.get("items", []), head.get("dirs", [])
         found.reader, found.unsupported = head.get("reader", {}), head.get("unsupported", {})
-        found.about = {key: head[key] for key in KEYS if key in head}
+        found.about = {key: head[key] for key in ABOUT_KEYS if key in head}
         generations = {head["generatedAt"]}
         for number in range(len(head.get("pages", ()))):
             page: dict[str, Any] = {"generatedAt": "", "items": []}

@@ -13,7 +13,7 @@ from lenslet.library.location import Location
 from lenslet.library.manifest import is_page
 from lenslet.library.sidecar import Photo, Sidecar
 from lenslet.paths import MANIFEST, SIDECARS, THUMBNAIL, Path
-from lenslet.storage.tree import Document, Listing, Tree
+from lenslet.storage.tree import Copy, Listing, Tree
 
 GONE = "its image is gone"
 OTHER = "it belongs to another photo than the one beside it"
@@ -105,7 +105,7 @@ def move(orphan: Orphan, location: Location, name: str) -> Path:
         return own.path
     target = found.free(item)
 
-    def create(copies: list[Document]) -> tuple[Path, bytes]:
+    def create(copies: list[Copy]) -> tuple[Path, bytes]:
         if copies:
             raise Conflict(f"{target} exists now.")
         return target, raw
@@ -125,7 +125,7 @@ def _read(orphan: Orphan) -> bytes:
 
 
 def _remove(orphan: Orphan, raw: bytes) -> None:
-    def remove(copies: list[Document]) -> tuple[Path, None] | None:
+    def remove(copies: list[Copy]) -> tuple[Path, None] | None:
         same = any(each.data == raw and each.editable for each in copies)
         return (orphan.file, None) if same else None
 

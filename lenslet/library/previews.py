@@ -9,7 +9,7 @@ from lenslet.errors import NotFound
 from lenslet.images import PREVIEW_RENDERING
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
-from lenslet.storage.tree import Read, is_whole
+from lenslet.storage.tree import Content, is_whole
 
 _TRIMMED = 0.9  # the share of the limit that is left when it was passed
 
@@ -26,7 +26,7 @@ class Previews:
         self._lock = threading.Lock()
         self._bytes = float("inf")  # not known before the first write
 
-    def read(self, item: Path, rev: str) -> Read:
+    def read(self, item: Path, rev: str) -> Content:
         """Reads the preview of this version of an image; `NotFound` if there is none."""
         data, stat = self._tree.read(_name(item, rev))
         if not is_whole(data):

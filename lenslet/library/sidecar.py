@@ -16,8 +16,7 @@ from lenslet import bounds, times
 from lenslet.bounds import DOCUMENT_BYTES, MAX_CAPTION, MAX_TAG_CHARACTERS, MAX_TAGS, clean
 from lenslet.errors import Conflict, Denied, Invalid, one_line
 from lenslet.paths import SIDECARS, Path, usable
-from lenslet.storage.tree import Document as File
-from lenslet.storage.tree import Tree
+from lenslet.storage.tree import Copy, Tree
 
 Document = dict[str, Any]
 Parsed = TypeVar("Parsed")
@@ -216,9 +215,9 @@ def find(tree: Tree, item: Path, photo: Photo) -> Found:
     return examine(item, tree.copies(files_of(item)), photo)
 
 
-def examine(item: Path, copies: Iterable[File], photo: Photo) -> Found:
+def examine(item: Path, copies: Iterable[Copy], photo: Photo) -> Found:
     """Sorts the files that may be the sidecar of `item`, which is this photo."""
-    found, sidecars, broken = Found(), list[Sidecar](), list[tuple[File, str]]()
+    found, sidecars, broken = Found(), list[Sidecar](), list[tuple[Copy, str]]()
     for copy in copies:
         try:
             document = parse_file(copy, parse)
@@ -253,7 +252,7 @@ def _ours(sidecars: list[Sidecar], photo: Photo) -> list[Sidecar]:
     return [each for each in own if firsts[each.editable] is each]
 
 
-def parse_file(file: File, parse: Callable[[bytes], Parsed]) -> Parsed:
+def parse_file(file: Copy, parse: Callable[[bytes], Parsed]) -> Parsed:
     """Parses a file; `ValueError` with its path if it is unreadable."""
     if file.data is None:
         raise ValueError(file.problem)
@@ -263,7 +262,7 @@ def parse_file(file: File, parse: Callable[[bytes], Parsed]) -> Parsed:
         raise ValueError(f"{file.path}: {one_line(error)}") from error
 
 
-def _description(foreign: File) -> str:
+def _description(foreign: Copy) -> str:
     """Returns what the user wrote of a photo in another program, as Google Takeout's files say."""
     found = loads(foreign.data or b"")
     text = found.get("description") if isinstance(found, dict) else None
@@ -372,7 +371,7 @@ def edit(tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD) -> Sidecar
     """
     current: Sidecar | None = None
 
-    def apply(copies: list[File]) -> tuple[Path, bytes] | None:
+    def apply(copies: list[Copy]) -> tuple[Path, bytes] | None:
         nonlocal current
         found = examine(item, copies, photo)
         path, current = found.target(item), found.sidecar
@@ -395,7 +394,7 @@ def remove(tree: Tree, item: Path, check: Callable[[Sidecar | None], None], phot
     `Denied` if it is in a root that Lenslet never writes to; other errors as for `edit`.
     """
 
-    def apply(copies: list[File]) -> tuple[Path, None] | None:
+    def apply(copies: list[Copy]) -> tuple[Path, None] | None:
         found = examine(item, copies, photo)
         found.target(item)  # raises an error if an unreadable file is in the way
         check(found.sidecar)

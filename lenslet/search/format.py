@@ -40,9 +40,9 @@ MOST_NAMED = 20_000  # folders in a delta, about 2 MB
 SUGGESTED = ("tag", "name", "camera", "lens")  # the kinds of terms that are suggested, in order
 # An item of the rollup has these keys, and of the others those that it has in its manifest.
 _NEEDED = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
-KEYS = {name: items.KEYS[name].kind for name in _NEEDED}
+ROLLUP_KEYS = {name: items.KEYS[name].kind for name in _NEEDED}
 _READ = (name for name, key in items.KEYS.items() if key.read)
-COPIED = (*KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
+COPIED = (*ROLLUP_KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
 _CONTROL = re.compile(r"[\x00-\x1f]+")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
@@ -268,19 +268,19 @@ class Terms:
     def __init__(self) -> None:
         self._counts = {kind: Counter[str]() for kind in (*SUGGESTED, "folder", "month", "shapes")}
 
-    def add(self, item: Item, times: int = 1) -> None:
-        """Counts an item once more or, with `times=-1`, once less."""
+    def add(self, item: Item, count: int = 1) -> None:
+        """Counts an item once more or, with `count=-1`, once less."""
         for kind, texts in _terms_of(item):
             counts = self._counts[kind]
             for text in texts:
-                counts[text] += times
+                counts[text] += count
             # File names that are hashes give endless words.
             if len(counts) > 2 * _MOST_TERMS:
                 self._counts[kind] = Counter(dict(counts.most_common(_MOST_TERMS)))
         path, month = Path(item["path"]), _date_of(item)[:_MONTH]
-        self._counts["folder"][path.parent] += times
-        self._counts["month"][month] += times
-        self._counts["shapes"][month] += times * _shape(item)
+        self._counts["folder"][path.parent] += count
+        self._counts["month"][month] += count
+        self._counts["shapes"][month] += count * _shape(item)
 
     def encode(self) -> bytes:
         return b"".join(itertools.chain(*itertools.starmap(_encode_terms, self._counts.items())))

@@ -196,7 +196,7 @@ class Recent:
             yield Hit(place, hit.line, item)
 
 
-def compare(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Recent:
+def differences(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[bytes]) -> Recent:
     """Compares the items of a folder, as lines of a rollup, with those in the rollup."""
     start, end = copy.range_of(folder)
     known = {copy.item(hit.line): hit.place for hit in matching(copy.lines, [], start, end)}
@@ -432,11 +432,11 @@ class Search:
     def _compared(self, copy: FoldedCopy, folder: Path, generation: str) -> Recent | None:
         """Compares a folder with the rollup; None while its manifest is being written."""
         if not generation:
-            return compare(copy, folder, "", ())
+            return differences(copy, folder, "", ())
         found = manifest.Manifest(folder)
         with contextlib.suppress(Denied):  # the index process is about to see that
             found = manifest.load(self._tree, folder, fresh=True)  # maybe later than in the delta
         if not found.generated_at:
             return None
         new = filter(None, map(encode_item, found.items))
-        return compare(copy, folder, found.generated_at, new)
+        return differences(copy, folder, found.generated_at, new)

@@ -17,9 +17,9 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.search.format import (
     FORM,
     HEAD_BYTES,
-    KEYS,
     KINDS,
     MOST_NAMED,
+    ROLLUP_KEYS,
     FoldedCopy,
     Generations,
     Terms,
@@ -37,7 +37,7 @@ from lenslet.search.format import (
 from lenslet.storage.tree import Stat, Tree
 
 _CHUNK = 1 << 20
-_TYPES = KEYS | {name: key.kind for name, key in items.KEYS.items() if key.read}
+_TYPES = ROLLUP_KEYS | {name: key.kind for name, key in items.KEYS.items() if key.read}
 _BLANK = {name: kind() for name, kind in _TYPES.items() if name != "path"}
 # When a rollup is written:
 _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written

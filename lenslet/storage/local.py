@@ -13,7 +13,7 @@ from lenslet.bounds import DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, Foreign, LensletError, NotFound, NotRegular
 from lenslet.paths import ROOT, THUMBNAIL, Path, escaped, usable
 from lenslet.storage import files, tree
-from lenslet.storage.tree import HEAD_BYTES, Change, Data, Document, Listing, Read, Stat, Tree
+from lenslet.storage.tree import HEAD_BYTES, Change, Content, Copy, Data, Listing, Stat, Tree
 
 MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST))
@@ -168,7 +168,7 @@ class LocalTree(Tree):
         with _domain_errors(path):
             return _file(files.open_below(self.root, path), path, first)
 
-    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Content | None:
         file, stat = self.open(path)
         with file, _domain_errors(path):
             return None if stat == known else (_read(file, path, stat, limit), stat)
@@ -196,7 +196,7 @@ class LocalTree(Tree):
                 raise NotFound(f"There is no {path}.")
             os.unlink(path.name, dir_fd=fd)
 
-    def copies(self, paths: Sequence[Path]) -> list[Document]:
+    def copies(self, paths: Sequence[Path]) -> list[Copy]:
         try:
             with self._folder(paths[0].parent) as fd:
                 return _documents(fd, paths)
@@ -269,7 +269,7 @@ def _read(file: BinaryIO, path: Path, stat: Stat, limit: int) -> bytes:
     return file.read(stat.size)
 
 
-def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
+def _documents(folder: int, paths: Sequence[Path]) -> list[Copy]:
     """Reads those of the documents that exist in the open `folder`."""
     found = []
     for path in paths:
@@ -278,9 +278,9 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Document]:
                 file, stat = _file(os.open(path.name, files.READING, dir_fd=folder), path)
                 with file:
                     data = _read(file, path, stat, DOCUMENT_BYTES)
-                found.append(Document(path, data))
+                found.append(Copy(path, data))
         except (NotRegular, Conflict, Denied) as error:
-            found.append(Document(path, None, str(error)))
+            found.append(Copy(path, None, str(error)))
         except NotFound:
             continue
     return found

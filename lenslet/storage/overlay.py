@@ -6,7 +6,7 @@ from typing import BinaryIO, TypeVar
 
 from lenslet.errors import Denied, LensletError, NotFound
 from lenslet.paths import POINTERS, ROOT, Path, is_item
-from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
+from lenslet.storage.tree import Change, Content, Copy, Data, Listing, Stat, Tree
 
 Answer = TypeVar("Answer")
 
@@ -70,7 +70,7 @@ class Overlay(Tree):
     def stat(self, path: Path) -> Stat:
         return self._first(path, lambda tree: tree.stat(path))
 
-    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Content | None:
         return self._first(path, lambda tree: tree.read_changed(path, known, limit))
 
     def url(self, path: Path, seconds: int, **answer: str) -> str:
@@ -86,11 +86,11 @@ class Overlay(Tree):
     def delete(self, path: Path) -> None:
         self.upper.delete(path)
 
-    def copies(self, paths: Sequence[Path]) -> list[Document]:
+    def copies(self, paths: Sequence[Path]) -> list[Copy]:
         below = self._below(paths)
         return [*self.upper.copies(paths), *below]
 
-    def _below(self, paths: Sequence[Path]) -> list[Document]:
+    def _below(self, paths: Sequence[Path]) -> list[Copy]:
         return [copy._replace(editable=False) for copy in self.lower.copies(paths)]
 
     def update(self, paths: Sequence[Path], change: Change) -> None:

@@ -19,7 +19,7 @@ from lenslet.bounds import DOCUMENT_BYTES
 from lenslet.errors import Conflict, Denied, NotFound, Overtaken, StorageNonsense, Unsupported
 from lenslet.paths import ROOT, TEMPORARY, THUMBNAIL, Path, escaped, usable_segment
 from lenslet.storage.s3_client import Client, SameObject
-from lenslet.storage.tree import Change, Data, Document, Listing, Read, Stat, Tree
+from lenslet.storage.tree import Change, Content, Copy, Data, Listing, Stat, Tree
 
 _SEEN_SECONDS = 30.0  # how long a bucket in which something was seen counts as not empty
 _UPDATE_SECONDS = 20.0
@@ -167,7 +167,7 @@ class S3Tree(Tree):
         """Reads one byte: the answer to a HEAD would not say why it is refused."""
         return self.head(path, 1)[1]
 
-    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Content | None:
         try:
             body, stat = self._get(path, **({"IfNoneMatch": known.etag} if known.etag else {}))
         except SameObject:
@@ -238,12 +238,12 @@ class S3Tree(Tree):
             raise NotFound(f"There is no {path}.")
         self._call("delete_object", path)
 
-    def copies(self, paths: Sequence[Path]) -> list[Document]:
+    def copies(self, paths: Sequence[Path]) -> list[Copy]:
         return self._stored(paths)[0]
 
-    def _stored(self, paths: Sequence[Path]) -> tuple[list[Document], dict[Path, str]]:
+    def _stored(self, paths: Sequence[Path]) -> tuple[list[Copy], dict[Path, str]]:
         """Reads documents, and the ETags of all objects that are there, also of removed ones."""
-        found, etags = list[Document](), dict[Path, str]()
+        found, etags = list[Copy](), dict[Path, str]()
         for path in paths:
             with contextlib.suppress(NotFound):
                 body, stat = self._get(path)
@@ -251,9 +251,9 @@ class S3Tree(Tree):
                     etags[path] = stat.etag
                     if stat.size > DOCUMENT_BYTES:
                         reason = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
-                        found.append(Document(path, None, reason))
+                        found.append(Copy(path, None, reason))
                     elif stat.source != _REMOVED:
-                        found.append(Document(path, body.read()))
+                        found.append(Copy(path, body.read()))
         return found, etags
 
     def update(self, paths: Sequence[Path], change: Change) -> None:

@@ -78,7 +78,7 @@ class Stat(NamedTuple):
 
 
 NO_STAT = Stat(-1, 0)  # of no file
-Read = tuple[bytes, Stat]
+Content = tuple[bytes, Stat]
 Trust = Callable[[float], bool]  # True if nothing has changed since this time
 
 
@@ -119,7 +119,7 @@ class Listing:
         return hash((files, *map(tuple, (self.folders, self.unusable, self.leftovers))))
 
 
-class Document(NamedTuple):
+class Copy(NamedTuple):
     """A document as one tree has it. If it is unreadable, `data` is None and `problem` says why."""
 
     path: Path
@@ -129,7 +129,7 @@ class Document(NamedTuple):
 
 
 Data = bytes | Callable[[], Iterable[bytes]]  # a function yields what is large
-Change = Callable[[list[Document]], "tuple[Path, bytes | None] | None"]
+Change = Callable[[list[Copy]], "tuple[Path, bytes | None] | None"]
 
 
 def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
@@ -149,7 +149,7 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     return not is_document or bool(_OWN_JSON.match(head))  # other names are only in the cache
 
 
-def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Read:
+def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Content:
     """Reads the thumbnail that was made from `image`, the file of `item`; `NotFound` if none."""
     data, stat = tree.read(Path(item + THUMBNAIL))
     if not (is_whole(data) and stat.made_from(image)):
@@ -187,7 +187,7 @@ class DocumentCache:
         self._bytes = 0
         self._sound: dict[Path, Stat] = {}
 
-    def read(self, path: Path, load: Callable[[Stat], Read | None], *, fresh: bool) -> Read:
+    def read(self, path: Path, load: Callable[[Stat], Content | None], *, fresh: bool) -> Content:
         """Returns a document. `load` reads it, unless it is still the known one."""
         data, stat, checked = self._documents.get(path, (b"", NO_STAT, float("-inf")))
         now = time.monotonic()
@@ -272,7 +272,7 @@ class Tree(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read_changed(self, path: Path, known: Stat, limit: int) -> Read | None:
+    def read_changed(self, path: Path, known: Stat, limit: int) -> Content | None:
         """Reads a file, unless it is still the `known` one: then returns None.
 
         `Conflict` if it has more than `limit` bytes.
@@ -304,7 +304,7 @@ class Tree(abc.ABC):
         """Removes a derived file; `Foreign` if it is not Lenslet's own."""
 
     @abc.abstractmethod
-    def copies(self, paths: Sequence[Path]) -> list[Document]:
+    def copies(self, paths: Sequence[Path]) -> list[Copy]:
         """Reads those of the documents that exist. One may exist in two trees."""
 
     @abc.abstractmethod
@@ -323,13 +323,13 @@ class Tree(abc.ABC):
         """Returns where a document is written, the same for all trees that have this place."""
         return f"{(self.own or self).name}/{document}"
 
-    def head(self, path: Path, size: int) -> Read:
+    def head(self, path: Path, size: int) -> Content:
         """Reads the first `size` bytes of a file."""
         file, stat = self.open(path, 0, size)
         with file:
             return file.read(size), stat
 
-    def read(self, path: Path, limit: int | None = None, *, fresh: bool = False) -> Read:
+    def read(self, path: Path, limit: int | None = None, *, fresh: bool = False) -> Content:
         """Reads a whole file, from the cache if it is there. `fresh` checks it in any case.
 
         `Conflict` if it has more than `limit` bytes; without one, a derived file that is too large

@@ -44,7 +44,7 @@ def document(packages: tuple[str, ...]) -> Json:
     needed = [name for name, key in KEYS.items() if key.needed]
     items = {
         "Item": _item(KEYS, needed, table["item"]),
-        "FoundItem": _item(search.COPIED, search.KEYS, table["item"]),
+        "FoundItem": _item(search.COPIED, search.ROLLUP_KEYS, table["item"]),
     }
     schemas = {name: _schema(shape) for name, shape in (table["schemas"] | items).items()}
     components = {
