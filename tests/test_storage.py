@@ -28,7 +28,7 @@ from lenslet.storage.overlay import Overlay
 from lenslet.storage.s3 import S3Buckets, S3Tree
 from lenslet.storage.s3_client import Client
 from lenslet.storage.text import find, map_file
-from lenslet.storage.tree import DocumentCache, Tree, is_ours
+from lenslet.storage.tree import Copy, DocumentCache, Tree, is_ours
 
 
 @pytest.fixture
