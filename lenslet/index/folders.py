@@ -330,44 +330,56 @@ class Looker:
     def _failed(
         self, task: Task, error: LensletError, children: Mapping[str, Dir | None] | None = None
     ) -> Outcome:
-        """Returns the outcome for a folder that is gone, not served or not readable."""
-        path, before, now = task.path, task.before, self._clock()
-        shown: Dir | None = before.entry or {"name": path.name, "kind": "branch"}
+        """Returns the outcome of a look that found no folder that can be indexed.
+
+        ==========================  ===================================================
+        storage is away             nothing is known; it is looked at again soon
+        the folder is gone          no record, unless `STATE_DIR` has sidecars of it
+        it has an ignore mark       it is not shown, and a scan sees when that changes
+        its pointer leads nowhere   it is shown as a pointer, and health says why
+        it cannot be read           what is known of it stays, and it is tried again
+        ==========================  ===================================================
+        """
+        path, now = task.path, self._clock()
         try:
             self._library.check_storage(error)
         except LensletError as away:
             reason = one_line(away)
-            return Outcome(task, before, again=AWAY_SECONDS, is_done=False, outage=reason)
+            return Outcome(task, task.before, again=AWAY_SECONDS, is_done=False, outage=reason)
+        shown: Dir | None = task.before.entry or {"name": path.name, "kind": "branch"}
         if path and isinstance(error, NotFound) and not isinstance(error, errors.Ignored):
             try:
                 return Outcome(task, self._gone(path, now))
             except LensletError as away:  # the disk that a pointer leads to
                 error, shown = away, None
-        if isinstance(error, errors.Ignored):  # scans pass it by
-            record = Record(looked=now)
-            with contextlib.suppress(LensletError):
-                here = self._library.locator.beneath(path)
-                stamp = Stamp(here.tree, here.folder, here.tree.stamp(here.folder))
-                record = replace(record, stamps=(stamp,))
-            return Outcome(task, record)
-        if isinstance(error, (errors.BrokenPointer, errors.PointerLoop)):
-            entry = {"name": path.name, "kind": "leaf-pointer"}
-            health = _only("brokenPointers", path, error)
-            return Outcome(task, Record(looked=now, entry=entry, health=health))
+        match error:
+            case errors.Ignored():
+                record = self._ignored(path, now)
+            case errors.BrokenPointer() | errors.PointerLoop():
+                entry = {"name": path.name, "kind": "leaf-pointer"}
+                health = _only("brokenPointers", path, error)
+                record = Record(looked=now, entry=entry, health=health)
+            case _:
+                listed = task.known if children is None else children
+                record = replace(self._unreadable(task, error), entry=shown, children=listed)
+        return Outcome(task, record)
+
+    def _ignored(self, path: Path, now: float) -> Record:
+        record = Record(looked=now)
+        with contextlib.suppress(LensletError):
+            here = self._library.locator.beneath(path)
+            stamp = Stamp(here.tree, here.folder, here.tree.stamp(here.folder))
+            record = replace(record, stamps=(stamp,))
+        return record
+
+    def _unreadable(self, task: Task, error: LensletError) -> Record:
+        """Search must not wait for a manifest that cannot be read, so it has no generation."""
+        path, before, now = task.path, task.before, self._clock()
         health = _only("unreadableFolders", path, error)
         if health != before.health:  # not after every look
             log.warning("folder %s: %s", path or "/", one_line(error))
-        record = replace(
-            before,  # what is known of it stays
-            looked=now,
-            generation="",  # search must not wait for a manifest that cannot be read
-            entry=shown,
-            children=task.known if children is None else children,
-            health=health,
-            retry=before.retry.after(now, {"": one_line(error)}, changed=False),
-            left=0,
-        )
-        return Outcome(task, record)
+        retry = before.retry.after(now, {"": one_line(error)}, changed=False)
+        return replace(before, looked=now, generation="", health=health, retry=retry, left=0)
 
     def _gone(self, path: Path, now: float) -> Record | None:
         """Returns the record of a folder that is gone: `STATE_DIR` may have sidecars of it.
