@@ -54,10 +54,10 @@ class Program(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        return not self.packages and "lenslet.run.cli" in self.command
+        return not self.packages and "-m lenslet" in self.command
 
 
-_LENSLET = f"{shlex.quote(sys.executable)} -P -m lenslet.run.cli"
+_LENSLET = f"{shlex.quote(sys.executable)} -P -m lenslet"
 _COPYPARTY = "{bin}/copyparty -q -nih -i 127.0.0.1 -p {port} -v {photos}::r --hist {state} --th-dec"
 _PIGALLERY2 = (
     "node {bin}/src/backend/index.js --config-path={state}/config.json --Server-host=127.0.0.1"
