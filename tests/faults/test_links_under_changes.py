@@ -94,7 +94,12 @@ def test_no_photo_is_sent_that_a_link_does_not_show_while_all_change_places(
     for number, file in enumerate(files):
         file.write_bytes(photo(number, GREEN if number < PHOTOS else RED))
     server = serve(root, API_TOKEN=TOKEN, WEB_CONCURRENCY="2", THUMB_WAIT="0", IMG_WAIT="0")
-    server.until(lambda: server.get("/folders?path=", **WRITER)[0] == 200)
+
+    def are_read() -> bool:
+        items = json.loads(server.get("/folders?path=", **WRITER)[1]).get("items", ())
+        return len(items) == len(files) and all("hash" in item for item in items)
+
+    server.until(are_read)
     shown = [file.name for file in files[:PHOTOS]]
     for name in shown:
         assert server.request("PUT", f"/item?path={name}", {"tags": ["show"]}, **WRITER)[0] == 200
