@@ -370,7 +370,7 @@ def test_of_two_hosts_one_reads_the_new_images_of_a_folder(start, ours, queues) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("starts_again", "seconds"), [(True, 60), (False, 200)])
+@pytest.mark.parametrize(("starts_again", "seconds"), [(True, 110), (False, 200)])
 def test_a_killed_hosts_folder_is_read_by_itself_or_after_two_minutes_by_another(
     start, ours, queues, starts_again, seconds
 ) -> None:

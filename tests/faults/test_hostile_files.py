@@ -263,7 +263,8 @@ def put_hostile(file: pathlib.Path, case: str, how: Any) -> bytes | None:
     """Puts a case in place of a file; its bytes, unless it is no file or without an end."""
     if case in IN_THE_WAY:
         while not (file.is_dir() or file.is_fifo() or file.is_symlink()):
-            with contextlib.suppress(FileExistsError):  # the service may make it again meanwhile
+            # The service may make it again meanwhile.
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
                 file.unlink(missing_ok=True)
                 how(file)
     elif isinstance(how, int):
