@@ -343,6 +343,21 @@ def test_a_link_to_a_search_gives_no_file_that_took_the_place_of_what_it_found(
         shared.app.get(f"{route}2024/wedding/in.jpg", headers=headers, status=404)
 
 
+@pytest.mark.parametrize(
+    "what", [{"q": "tag:family name:in"}, {"paths": ["2024/wedding/in.jpg"]}], ids=str
+)
+def test_a_cover_is_no_photo_that_took_the_place_of_what_a_link_shows(
+    shared: Gallery, root: pathlib.Path, what: dict[str, Any]
+) -> None:
+    body = {**what, "preview": True}
+    link = shared.app.post_json("/links", body, headers=WRITER, status=201).json
+    route = f"/links/{link['id']}/cover"
+    shared.app.get(route, status=200)
+    swap(root / "2024/wedding/in.jpg", root / "2024/zebra.jpg")
+    swap(root / "2024/wedding/in.jpg.thumbnail", root / "2024/zebra.jpg.thumbnail")
+    shared.app.get(route, status=404)
+
+
 def swap(one: pathlib.Path, other: pathlib.Path) -> None:
     aside = one.with_name("aside.tmp")
     one.rename(aside)

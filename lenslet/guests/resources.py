@@ -12,7 +12,7 @@ from lenslet import times
 from lenslet.config import Settings
 from lenslet.errors import Invalid, LensletError, NotFound
 from lenslet.guests.links import Link, link_cookie, links_of
-from lenslet.guests.selection import Selection, is_certain
+from lenslet.guests.selection import Narrowed, Selection, is_certain
 from lenslet.library import manifest
 from lenslet.paths import Path, is_item, parse
 from lenslet.search.query import MOST_TERMS, Page
@@ -91,24 +91,31 @@ class Cover(Resource):
             known = links_of(self.service.tree).get(link)
             if not known.preview:
                 raise NotFound(link)
-            image = self.service.images.find(self._path(known))
+            path, rev = self._photo(known)
+            image = self.service.images.find(path)
+            if rev not in ("", image.stat.rev):  # another photo has taken its place
+                raise NotFound(link)
             data, _ = read_thumbnail(self.service.tree, image.path, image.stat)
         except LensletError as error:  # which may name what the link does not show
             raise NotFound("This link shows no cover.") from error
         send(resp, data, WEBP)
 
-    def _path(self, link: Link) -> Path:
-        """Returns the cover of the folder, or the first photo that can be shown."""
-        search: Searchable = self.service.search
+    def _photo(self, link: Link) -> tuple[Path, str]:
+        """Returns the cover of the folder, or the first photo that can be shown, with its rev."""
+        tree, search = self.service.tree, self.service.search
+        photos: Searchable = search
         if link.photos:
-            search = Selection(self.service.tree, link.photos)
-        elif not link.query:
-            chosen = parse(manifest.load(self.service.tree, link.path).about.get("cover", ""))
+            photos = Selection(tree, link.photos)
+        elif link.query:
+            photos = Narrowed(tree, search, parse_query(link.query))
+        else:
+            chosen = parse(manifest.load(tree, link.path).about.get("cover", ""))
             if chosen and link.path.holds(chosen):
-                return chosen
-        found = search.find(link.query, link.path, Page(limit=_LOOKED_AT)).items
-        shown = (item["path"] for item in map(orjson.loads, found) if "thumb" in item)
-        return parse(next(shown, ""))
+                return chosen, ""
+        found = photos.find("", link.path, Page(limit=_LOOKED_AT)).items
+        shown = (item for item in map(orjson.loads, found) if "thumb" in item)
+        first = next(shown, {"path": "", "rev": ""})
+        return parse(first["path"]), first["rev"]
 
 
 class GuestSession(access.Session):
