@@ -73,7 +73,7 @@ class Step(NamedTuple):
 
 @dataclass(slots=True)
 class Pending:
-    """A move that is to be made: since when, not before when, and why it failed."""
+    """A move that was decided: since when, when it is due, and why it failed."""
 
     since: float
     due: float

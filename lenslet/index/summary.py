@@ -131,7 +131,7 @@ class Summary:
         done.named = known.gone
 
     def _is_due(self, at_once: bool) -> bool:
-        """True if the rollup is to be written now; raises why it could not be, while it rests."""
+        """True if the rollup is due; while it rests after a failure, raises the reason of that."""
         rollup = self._rollup
         if self._failed and self._clock() < self._failed[0] and not at_once:
             raise LensletError(self._failed[1])
