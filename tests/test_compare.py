@@ -19,7 +19,6 @@ NOW = 1_700_000_000 * SECOND
 STAT = Stat(100, NOW - 60 * SECOND, NOW - 60 * SECOND)
 OTHER = Stat(100, NOW - 90 * SECOND, NOW - 60 * SECOND)
 SIDECAR = {"x.jpg": "1"}
-YOUNG = Stat(100, NOW - SECOND, NOW - SECOND)
 SAME = Rules("256-70-1", {"MAX_PIXELS": 100})
 LARGER = Rules("512-80-1", {"MAX_PIXELS": 101})
 READ = Facts(40, 30, hash="blake3:00", rev=STAT.rev)
@@ -47,7 +46,6 @@ def kept(*facts: Facts, thumbnail: Stat | None = STAT) -> Manifest:
         (Manifest(Path("a")), {}, {}, {}, True),  # never indexed
         (Manifest(Path("a")), {"x.jpg": STAT}, {}, {"x.jpg": True}, True),
         (Manifest(Path("a")), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {"x.jpg": False}, True),
-        (Manifest(Path("a")), {"x.jpg": YOUNG}, {}, {}, True),  # still being written
         (kept(READ), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT}}, {}, False),
         (kept(READ), {"x.jpg": STAT}, {}, {"x.jpg": True}, True),  # its thumbnail was removed
         (kept(READ), {"x.jpg": STAT}, {"thumbnails": {"x.jpg": STAT._replace(size=0)}}, {"x.jpg": True}, True),
@@ -64,7 +62,6 @@ def test_what_is_to_be_read_and_whether_the_manifest_changes(
 ) -> None:
     plan = run(old, images, **more)
     assert (plan.todo, plan.changed) == (todo, changed)
-    assert plan.unsettled is (YOUNG in images.values())
     assert [item["name"] for item in plan.manifest.items] == list(images)
 
 
@@ -100,8 +97,6 @@ def test_what_another_version_has_read_is_read_again_and_stays_as_it_is(item, ru
     plan = run(before, {"x.jpg": STAT}, thumbnails=thumbnails, rules=rules)
     assert (plan.stale, plan.todo) == ({} if old is None else {"x.jpg": old}, {})
     assert (plan.changed, plan.manifest.items) == (False, before.items)
-    young = run(before, {"x.jpg": STAT._replace(ctime_ns=NOW)}, thumbnails=thumbnails, rules=rules)
-    assert (young.stale, young.unsettled) == ({}, old is not None)
 
 
 def test_an_image_that_is_shown_stays_so_if_a_lower_limit_refuses_it() -> None:

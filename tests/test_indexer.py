@@ -114,14 +114,22 @@ def test_a_bad_image_is_tried_again_when_it_changes_or_is_asked_for(make_gallery
     assert "error" not in gallery.items("a")["x.jpg"]
 
 
-def test_a_file_still_being_copied_is_listed_and_left_alone(make_gallery, root) -> None:
-    """Nothing is read until the last change is two seconds old."""
-    put(root / "a.jpg")
+def test_a_new_file_is_shown_at_once_if_it_is_whole_and_else_when_it_is(make_gallery, root) -> None:
+    """One that is not is broken only once it has not changed for two seconds."""
+    copied, photo = put(root / "copied.jpg", jpeg()[:-200]), put(root / "whole.jpg")
     gallery = make_gallery()
     gallery.clock.settling_seconds = 0
     gallery.index()
-    assert gallery.told == []
-    assert gallery.items()["a.jpg"]["size"] > 0
+    assert gallery.told == [("whole.jpg", None)]
+    items = gallery.items()
+    assert items["whole.jpg"]["hasThumb"]
+    assert items["copied.jpg"].keys().isdisjoint({"error", "warning", "hash"})
+    gallery.clock.settling_seconds = 10
+    gallery.settle()
+    assert gallery.items()["copied.jpg"]["warning"] == "truncated"
+    copied.write_bytes(photo.read_bytes())
+    gallery.ask()
+    assert gallery.items()["copied.jpg"]["hash"] == items["whole.jpg"]["hash"]
 
 
 @pytest.mark.parametrize("gone", ["a", ""], ids=["emptied", "vanished"])

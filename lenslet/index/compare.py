@@ -86,9 +86,8 @@ class Plan:
     The manifest as it is (`stored`) and as it should be, and whether that differs (`changed`); the
     images to read, each with whether it needs a thumbnail (`todo`); those to read again when there
     is time, likewise (`stale`); those whose thumbnail was made from an earlier file of the same
-    name (`replaced`); whether one is still being written (`unsettled`); what is wrong. `children`
-    are the subfolders, each as the manifest shows it, None if it does not. `orphans` are sidecars
-    whose photo is not beside them.
+    name (`replaced`); what is wrong. `children` are the subfolders, each as the manifest shows it,
+    None if it does not. `orphans` are sidecars whose photo is not beside them.
     """
 
     stored: Manifest
@@ -97,7 +96,6 @@ class Plan:
     todo: dict[str, bool] = field(default_factory=dict)
     stale: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
-    unsettled: bool = False
     problems: list[Problem] = field(default_factory=list)
     children: Mapping[str, Dir | None] = field(default_factory=dict)
     orphans: tuple[Orphan, ...] = ()
@@ -163,7 +161,7 @@ def compare(
             item["addedAt"] = (was or {}).get("addedAt") or came
             item.update(_meta_keys(was, rev, metas.get(name)))
         items.append(item)
-        _judge(plan, item, snapshot, rules, anew=anew and name not in facts)
+        _judge(plan, item, rules, anew=anew and name not in facts)
     new = plan.manifest
     content, old_content = (
         (each.items, each.dirs, each.unsupported, each.about) for each in (new, old)
@@ -237,17 +235,14 @@ def _beside(item: Item) -> tuple[str, ...]:
     return (*_META_KEYS, "described", "caption") if "described" in item else _META_KEYS
 
 
-def _judge(plan: Plan, item: Item, snapshot: Snapshot, rules: Rules, *, anew: bool) -> None:
+def _judge(plan: Plan, item: Item, rules: Rules, *, anew: bool) -> None:
     """Adds to a plan what is left to do for an item, and what is wrong with it."""
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
     is_new = (not error or anew) and (not item["hasThumb"] or "hash" not in item)
     if is_new or rules.are_newer(item):
-        if snapshot.images[item["name"]].settles_in(snapshot.now_ns):
-            plan.unsettled = True
-        else:
-            (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
+        (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
     if "metaRev" in item:
         if item.get("foreign"):
             path = item["path"] + SIDECARS[1]

@@ -215,8 +215,7 @@ class Looker:
         )
         if not claim.reads:
             left = Left({}, {}, {})
-        again = AGAIN_SECONDS if plan.unsettled else claim.again
-        return Outcome(task, record, left.new, left.stale, again, plan)
+        return Outcome(task, record, left.new, left.stale, claim.again, plan)
 
     # What is there
 

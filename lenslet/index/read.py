@@ -97,7 +97,6 @@ class Reader:
         item = wanted.path
         tree, path, file, stat = self._open(item)
         with file:
-            self._check_settled(stat)
             with contextlib.suppress(NotFound):
                 self._library.previews.read(item, stat.rev)
                 return Read(wanted)
@@ -126,7 +125,6 @@ class Reader:
         except errors.Archived as error:  # not tried again and again: restoring takes hours
             return Facts(error=str(error), rev=error.rev)
         with file:
-            self._check_settled(stat)
             # In a bucket, asking for a thumbnail that is probably missing costs a request.
             skips = wanted.anew or (wanted.waits and stat.etag)
             there = b"" if skips else self._thumbnail(item, stat)
@@ -150,12 +148,11 @@ class Reader:
             return read_thumbnail(self._library.tree, item, image)[0]
         return b""
 
-    def _check_settled(self, stat: Stat) -> None:
-        if seconds := stat.settles_in(self._clock.wall_ns()):
-            raise Unsettled(seconds)
-
     def _decode(self, file: BinaryIO, stat: Stat, **how: Any) -> tuple[Facts, bytes]:
-        """Reads an open image in a process of its own."""
+        """Reads an open image in a process of its own.
+
+        `Unsettled` if a part of it is missing or wrong, and it has just been written.
+        """
         if stat.size > self._library.settings.max_file_bytes:
             reason = f"{stat.size} bytes are more than MAX_FILE_BYTES"
             limit = f"MAX_FILE_BYTES={self._library.settings.max_file_bytes}"
@@ -166,4 +163,6 @@ class Reader:
         except Killed as error:
             reason = f"{QUARANTINED}: reading it {error}"
             facts, data = Facts(error=reason, limit=error.limit), b""
+        if (facts.error or facts.warning) and (wait := stat.settles_in(self._clock.wall_ns())):
+            raise Unsettled(wait)
         return replace(facts, rev=stat.rev), data
