@@ -1,6 +1,5 @@
 """Reads and writes times as RFC 3339 in UTC with `Z`."""
 
-import contextlib
 import datetime as dt
 import re
 import time
@@ -9,13 +8,6 @@ UTC = dt.UTC
 LONG_AGO = "1970-01-01T00:00:00Z"
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII
-)
-
-# As cameras and phones name files: IMG_20200131_120501, 2020-01-31 12.05.01, IMG-20200131-WA0001.
-_NAMED = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)"
-    r"(?:(?:[ _T-]|-at-| at )?(\d\d)([-_.:]?)(\d\d)\6(\d\d)\d{0,3})?(?!\d)",
-    re.ASCII,
 )
 
 
@@ -49,20 +41,6 @@ def parse(value: str) -> dt.datetime:
         return dt.datetime.fromisoformat(value.upper()).astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{value!r} is out of range") from error
-
-
-def named(name: str) -> str:
-    """Returns the date, or the date and time, that a file's name has; empty if it has none.
-
-    It is what a clock showed, as `2020-01-31T12:05:01`; a date alone is its midnight.
-    """
-    for year, _, month, day, hour, _, minute, second in _NAMED.findall(name):
-        clock = f"{hour or '00'}:{minute or '00'}:{second or '00'}"
-        for time_of_day in (clock, "00:00:00"):
-            with contextlib.suppress(ValueError):
-                moment = dt.datetime.fromisoformat(f"{year}-{month}-{day}T{time_of_day}")
-                return moment.isoformat()
-    return ""
 
 
 def of_ns(nanoseconds: int) -> str:

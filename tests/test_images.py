@@ -9,6 +9,7 @@ import zlib
 import pytest
 from conftest import CORPUS, draw, encode, exif
 from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import IFDRational
 
 from lenslet.images import Facts, pixels
 from lenslet.paths import FORMATS
@@ -136,30 +137,6 @@ def test_the_first_frame_of_an_animation_is_shown() -> None:
         data = encode(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
         _, thumbnail = render(data)
         assert near(thumbnail.getpixel((40, 30)), (255, 0, 0))
-
-
-@pytest.mark.parametrize(
-    ("tags", "wanted"),
-    [
-        ({"DateTimeOriginal": "2025:02:15 12:32:00"}, "2025-02-15T12:32:00Z"),
-        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+02:00"}, "2025-02-15T10:32:00Z"),
-        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "-05:30"}, "2025-02-15T18:02:00Z"),
-        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "nonsense"}, "2025-02-15T12:32:00Z"),
-        ({"DateTimeOriginal": "0000:00:00 00:00:00", "DateTimeDigitized": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
-        ({"DateTimeOriginal": "2025:02:30 12:00:00", "DateTime": "2001:02:03 04:05:06"}, "2001-02-03T04:05:06Z"),
-        ({"DateTime": "2001:02:03 04:05:06", "DateTimeDigitized": "2002:02:03 04:05:06"}, "2002-02-03T04:05:06Z"),
-        ({"DateTime": "2001:02:03 04:05:06", "OffsetTime": "+01:00"}, "2001-02-03T03:05:06Z"),
-        ({"DateTime": "2001-02-03T04:05:06"}, "2001-02-03T04:05:06Z"),
-        ({"DateTime": "2001:02:03 04:05"}, "2001-02-03T04:05:00Z"),
-        ({"DateTime": "2001:02:03 04:05:06\0\0"}, "2001-02-03T04:05:06Z"),
-        ({"DateTime": "yesterday"}, None),
-        ({}, None),
-    ],
-)  # fmt: skip
-def test_the_date_is_read_in_its_order_with_its_offset(tags, wanted) -> None:
-    for kind in ("JPEG", "PNG", "WEBP"):
-        facts, _ = render(encode(draw(30, 20), kind, exif=exif(**tags)))
-        assert facts.created_at == wanted
 
 
 def error_of(data: bytes, **options: int) -> Facts:
@@ -305,33 +282,6 @@ def test_small_drawings_are_kept_as_they_are() -> None:
     assert thumbnail.convert("RGB").tobytes() != image.tobytes()
 
 
-XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description
-  xmp:ModifyDate="2024-09-09T09:09:09" xmp:CreateDate="2003-04-05T06:07:08+02:00"/></rdf:RDF></x:xmpmeta>"""
-
-
-@pytest.mark.parametrize(
-    ("tags", "xmp", "wanted"),
-    [
-        ({"DateTimeOriginal": "2025:02:15 12:32:00"}, b"", "2025-02-15T12:32:00"),
-        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+02:00"}, b"", "2025-02-15T12:32:00+02:00"),
-        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "Z"}, b"", "2025-02-15T12:32:00+00:00"),
-        ({"DateTimeOriginal": "2025:02:15 12:32:00", "OffsetTimeOriginal": "+99:00"}, b"", "2025-02-15T12:32:00"),
-        ({"DateTime": "2001:02:03 04:05:06"}, b"", "2001-02-03T04:05:06"),
-        ({"DateTime": "2001:02:03 04:05:06"}, XMP, "2003-04-05T06:07:08+02:00"),
-        ({"DateTimeDigitized": "2001:02:03 04:05:06"}, XMP, "2001-02-03T04:05:06"),
-        ({}, XMP, "2003-04-05T06:07:08+02:00"),
-        ({}, b"<exif:DateTimeOriginal>2002-02-02T02:02:02.5</exif:DateTimeOriginal>" + XMP, "2002-02-02T02:02:02"),
-        ({}, b"xmp:CreateDate='0000-00-00'", None),
-        ({}, b"", None),
-    ],
-)  # fmt: skip
-def test_when_it_was_taken_is_what_the_cameras_clock_showed(tags, xmp, wanted) -> None:
-    options = {"xmp": xmp} if xmp else {}
-    for kind in ("JPEG", "WEBP"):
-        facts, _ = render(encode(draw(30, 20), kind, exif=exif(**tags), **options))
-        assert facts.taken_at == wanted
-
-
 def test_details_are_told_by_the_names_of_exif() -> None:
     data = Image.Exif()
     data[0x010F], data[0x0110] = "Maker\0", "Model 1"
@@ -347,6 +297,29 @@ def test_details_are_told_by_the_names_of_exif() -> None:
         assert "MakerNote" not in found
     for broken in (b"", b"nonsense", encode(draw(30, 20)), b"\xff\xd8\xff\xe1\0\x10Exif\0\0MM"):
         assert pixels.details(io.BytesIO(broken)) == {}
+
+
+NAN = IFDRational(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("side", "parts", "wanted"),
+    [("S", (48.0, 8.0, 15.0), -48.1375), ("s", (48.0,), -48.0), ("South", (48.0, 30.0), -48.5), ("S ", (1.0, 0.0, 0.0), -1.0),
+     ("N", (0.0, 0.0, 0.0), 0.0), ("S", (0.0, 30.0, NAN), -0.5), ("", (48.0, 8.0, 15.0), 48.1375), ("N", (NAN, 8.0, 1.0), None),
+     ("N", (), None)],
+)  # fmt: skip
+def test_a_position_is_read_as_programs_write_it(side, parts, wanted) -> None:
+    data = Image.Exif()
+    data.get_ifd(0x8825).update({1: side, 2: parts})
+    found = pixels.details(io.BytesIO(encode(draw(30, 20), exif=data.tobytes())))
+    assert found.get("GPSLatitude") == wanted
+
+
+def test_texts_of_exif_are_utf_8_or_else_latin_1() -> None:
+    data = Image.Exif()
+    data[0x010F], data[0x0110] = "Größe".encode(), "Größe".encode("latin-1")
+    found = pixels.details(io.BytesIO(encode(draw(30, 20), exif=data.tobytes())))
+    assert (found["Make"], found["Model"]) == ("Größe", "Größe")
 
 
 def corpus(folder: str) -> list[pathlib.Path]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bombs import after_start, chunk
+from bombs import after_start, chunk, segment
 from conftest import Gallery, draw, encode, put
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from written import UTF_8, alt, app13, bag, iim, packet
 
-from lenslet.images import metadata
+from lenslet.images.metadata import Written
+
+
+def read(xmp: bytes, iptc: bytes = b"") -> dict[str, Any]:
+    """What an image says in words that holds these."""
+    return Written.of(SimpleNamespace(info={"xmp": xmp, "photoshop": {0x0404: iptc}})).words()
 
 
 def said(
@@ -43,7 +50,10 @@ PACKETS = [
     (packet(bag("dc:subject", "k" * 300) + alt("dc:title", a="t" * 600) + alt("dc:description", a="c" * 5000)),
      said(["k" * 200], "t" * 500, "c" * 4000)),
     (packet(bag("dc:subject", "large") + " " * (1 << 20)), said()),
-    (packet(bag("dc:subject", "x")).decode().encode("utf-16"), said()),
+    *((packet(bag("dc:subject", "x")).decode().encode(code), said(["x"])) for code in ("utf-16", "utf-16-be")),
+    (packet(bag("dc:subject", "A|B", "C/D")), said(["A|B", "C/D"])),
+    (packet(bag("digiKam:TagsList", "Places/Berlin") + bag("MicrosoftPhoto:LastKeywordXMP", "Anna", "Places/Rome")),
+     said(["Places", "Berlin", "Anna", "Rome"])),
     (packet("", 'aux:Lens="18.0-70.0 mm f/3.5-4.5"'), said(lens="18.0-70.0 mm f/3.5-4.5")),
     (packet("<aux:Lens>EF50mm</aux:Lens>"), said(lens="EF50mm")),
     (b"", said()),
@@ -52,7 +62,7 @@ PACKETS = [
 
 @pytest.mark.parametrize(("xmp", "wanted"), PACKETS)
 def test_what_a_packet_of_xmp_says(xmp: bytes, wanted: dict[str, Any]) -> None:
-    assert metadata.read(xmp, b"") == wanted
+    assert read(xmp, b"") == wanted
 
 
 RECORDS = [
@@ -70,26 +80,69 @@ RECORDS = [
 
 @pytest.mark.parametrize(("iptc", "wanted"), RECORDS)
 def test_what_records_of_iptc_say(iptc: bytes, wanted: dict[str, Any]) -> None:
-    assert metadata.read(b"", iptc) == wanted
+    assert read(b"", iptc) == wanted
 
 
 def test_keywords_of_both_are_joined_and_the_title_of_xmp_counts() -> None:
     xmp = packet(bag("dc:subject", "a", "b") + alt("dc:title", x_default="X"))
     iptc = iim((2, 5, b"I"), (2, 25, b"b"), (2, 25, b"c"), (2, 120, b"Caption"))
-    assert metadata.read(xmp, iptc) == said(["a", "b", "c"], "X", "Caption")
+    assert read(xmp, iptc) == said(["a", "b", "c"], "X", "Caption")
+
+
+GUID = "0123456789ABCDEF" * 2
+
+
+def extended(*parts: tuple[int, bytes], guid: str = GUID, size: int = 0) -> bytes:
+    """A JPEG with the rest of its XMP in segments of their own, each with its place."""
+    total = (size or sum(len(part) for _, part in parts)).to_bytes(4, "big")
+    start = b"http://ns.adobe.com/xmp/extension/\0" + guid.encode() + total
+    more = (segment(0xE1, start + at.to_bytes(4, "big") + part) for at, part in parts)
+    main = packet(bag("dc:subject", "main"), f'xmpNote:HasExtendedXMP="{GUID}"')
+    main = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + main)
+    return after_start(encode(draw(40, 30)), main, *more)
+
+
+def test_extended_xmp_is_put_together_within_limits() -> None:
+    def keywords(data: bytes) -> list[str]:
+        return list(Written.of(Image.open(io.BytesIO(data))).words()["keywords"])
+
+    rest = packet(bag("dc:subject", "more"))
+    assert keywords(extended((100, rest[100:]), (0, rest[:100]))) == ["main", "more"]
+    assert keywords(extended((0, rest[:100]))) == ["main"]
+    assert keywords(extended((0, rest), guid="F" * 32)) == ["main"]
+    large = [(n * 60_000, (rest[:-20] + b" " * 60_000)[:60_000]) for n in range(20)]
+    assert keywords(extended(*large)) == ["main"]
+
+
+def test_a_png_may_hold_iptc_and_xmp_as_text() -> None:
+    def read_png(kind: str, profile: bytes) -> dict[str, Any]:
+        text = f"\n{kind}\n{len(profile):8}\n{profile.hex()}\n"
+        info = {f"Raw profile type {kind}": text}
+        return Written.of(SimpleNamespace(info=info)).words()
+
+    record = iim((2, 25, b"Raw"))
+    resource = b"8BIM\x04\x04\0\0" + len(record).to_bytes(4, "big") + record
+    before = b"8BIM\x04\x0c\x03abc\0\0\0\x01x\0"
+    for data in (record, resource, before + resource):
+        assert read_png("iptc", data) == said(["Raw"])
+    assert read_png("xmp", packet(bag("dc:subject", "x"))) == said(["x"])
+    for data in (b"8BIM", before * 50_000, before[:9], b""):
+        assert read_png("iptc", data) == {}
+    nonsense = SimpleNamespace(info={"Raw profile type iptc": "no\nhex"})
+    assert Written.of(nonsense).words() == {}
 
 
 @given(st.binary(), st.binary())
 def test_nothing_raises_an_error(xmp: bytes, iptc: bytes) -> None:
     inner = packet(bag("dc:subject", "a"))
-    for found in (metadata.read(inner[:200] + xmp + inner[200:], iptc), metadata.read(xmp, iptc)):
+    for found in (read(inner[:200] + xmp + inner[200:], iptc), read(xmp, iptc)):
         assert all(0 < len(each) <= 200 for each in found.get("keywords", ()))
 
 
 # In items and in search
 
 
-def camera(make: str, model: str, lens: str = "") -> bytes:
+def camera(make: str | bytes, model: str | bytes, lens: str = "") -> bytes:
     data = Image.Exif()
     data[0x010F], data[0x0110], data.get_ifd(0x8769)[0xA434] = make, model, lens
     return data.tobytes()
@@ -98,7 +151,7 @@ def camera(make: str, model: str, lens: str = "") -> bytes:
 CAMERAS = [
     ("NIKON CORPORATION", "NIKON D750", "NIKON D750"), ("Canon", "Canon EOS 5D", "Canon EOS 5D"),
     ("FUJIFILM", "X-T5", "FUJIFILM X-T5"), ("", "X-T5\0junk", "X-T5"), ("Apple", "", "Apple"),
-    ("  ", "---", None), ("A" * 300, "b", "A" * 100), ("A\nB", "c", "A B c"),
+    ("  ", "---", None), ("小米".encode(), "手机".encode(), "小米 手机"), ("Café".encode("latin-1"), "M", "Café M"), ("A" * 300, "b", "A" * 100), ("A\nB", "c", "A B c"),
 ]  # fmt: skip
 
 

@@ -99,19 +99,6 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         times.parse(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [("IMG_20200131_120501.jpg", "2020-01-31T12:05:01"), ("PXL_20200131_120501123.jpg", "2020-01-31T12:05:01"),
-     ("2020-01-31 12.05.01.png", "2020-01-31T12:05:01"), ("20200131120501.jpg", "2020-01-31T12:05:01"),
-     ("Screenshot_2020-01-31-12-05-01.png", "2020-01-31T12:05:01"), ("2020-01-31T12:05:01.jpg", "2020-01-31T12:05:01"),
-     ("WhatsApp Image 2020-01-31 at 12.05.01.jpeg", "2020-01-31T12:05:01"), ("IMG-20200131-WA0001.jpg", "2020-01-31T00:00:00"),
-     ("2020-01-31 Anna (2).jpg", "2020-01-31T00:00:00"), ("IMG_20200131_999999.jpg", "2020-01-31T00:00:00"),
-     ("20201331.jpg", ""), ("IMG_20200230.jpg", ""), ("IMG_120200131.jpg", ""), ("2020-0131.jpg", ""), ("img2020.jpg", "")],
-)  # fmt: skip
-def test_a_name_may_have_the_date_that_a_clock_showed(name: str, wanted: str) -> None:
-    assert times.named(name) == wanted
-
-
 @given(st.datetimes(timezones=st.just(dt.UTC)))
 def test_a_time_comes_back_from_its_text(moment: dt.datetime) -> None:
     assert times.parse(times.text(moment)) == moment

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 # The version of what is read from an image, raised with every new fact. Items of an older version
 # are read again; those of a newer one are left alone.
-FACTS_VERSION = 4
+FACTS_VERSION = 5
 # The version of how pixels are rendered. A release that raises it raises `FACTS_VERSION` too, so
 # that an older release leaves the newer thumbnails alone.
 _RENDERING = 1

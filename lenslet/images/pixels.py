@@ -1,11 +1,9 @@
 """Decodes images: `render` makes thumbnails, `details` reads EXIF."""
 
 import contextlib
-import datetime as dt
 import io
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, BinaryIO
@@ -22,10 +20,10 @@ from PIL import (
 )
 from PIL.Image import Resampling, Transpose
 
-from lenslet import times
 from lenslet.bounds import MAX_NAME, clean_line
 from lenslet.errors import UnreadableImage, one_line
-from lenslet.images import NEEDS_MEMORY, Facts, metadata
+from lenslet.images import NEEDS_MEMORY, Facts, dates
+from lenslet.images.metadata import Written, plain_text
 from lenslet.paths import FORMATS
 
 # Imported here: otherwise Pillow imports all its plugins for the first thumbnail (40 ms).
@@ -46,18 +44,7 @@ _UPRIGHT = {
 }
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
 _MAKE, _MODEL, _LENS_MODEL = 0x010F, 0x0110, 0xA434
-_IPTC = 0x0404  # among Photoshop's resources
 _LEFT_OUT = {"ExifOffset", "GPSInfo", "JPEGInterchangeFormat", "JPEGInterchangeFormatLength"}
-# DateTimeOriginal, DateTimeDigitized and DateTime, each with its offset (Exif 2.32, 4.6.5 D and F).
-_DATES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x0132, 0x9010))
-_DATE = re.compile(
-    r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})"
-    r"(?:[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)?)?\s*"
-)
-_XMP_DATES = tuple(
-    re.compile(rb"%s(?:>|=[\"'])([0-9T:.+\-Z]{10,40})" % name)
-    for name in (b"exif:DateTimeOriginal", b"photoshop:DateCreated", b"xmp:CreateDate")
-)
 _OTHERS = (  # how files of other formats begin
     (rb"GIF8[79]a", "a GIF"),
     (rb"BM.{4}\0{4}", "a BMP"),
@@ -108,6 +95,7 @@ def _render(
     long_edge: int,
     quality: int,
     max_pixels: int,
+    name: str = "",
     memory: int = 2**62,
     thumbnail: bool = True,
     quickly: bool = False,
@@ -115,8 +103,8 @@ def _render(
     """Reads an image in one go; the thumbnail is empty unless `thumbnail`.
 
     It is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels and never
-    enlarged. `memory` is how many bytes this process may take. Errors of reading `source` are
-    raised and, if it must be done `quickly`, `TakesLong`.
+    enlarged. `name` is that of the file, `memory` how many bytes this process may take. Errors of
+    reading `source` are raised and, if it must be done `quickly`, `TakesLong`.
     """
     webp_size = _webp_size(_head(source))
     facts = Facts(*webp_size)
@@ -129,7 +117,7 @@ def _render(
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
                 raise TakesLong
             if not is_png or "exif" in image.info:  # a PNG may have it after its pixels
-                orientation, facts = _facts(image)
+                orientation, facts = _facts(image, name)
             _check_size(facts, max_pixels)
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
@@ -140,7 +128,7 @@ def _render(
                 if ImageFile.LOAD_TRUNCATED_IMAGES and not image.getbbox(alpha_only=False):
                     raise ValueError("nothing of it can be read")
             if is_png:
-                orientation, facts = _facts(image)
+                orientation, facts = _facts(image, name)
             if not thumbnail:
                 return facts, b""
             return facts, _thumbnail(image, size, target, box, orientation, quality)
@@ -290,35 +278,31 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-def _facts(image: Image.Image) -> tuple[int, Facts]:
+def _facts(image: Image.Image, name: str) -> tuple[int, Facts]:
     """Reads the orientation (1–8) and the facts; what cannot be read is ignored."""
     tags: dict[int, Any] = {}
     with contextlib.suppress(Exception):  # Pillow raises almost anything for damaged EXIF
         if len(image.info.get("exif") or b"") <= _EXIF_BYTES:
             exif = image.getexif()
             tags = {**exif, **exif.get_ifd(_EXIF_IFD)}
+            tags[_GPS_IFD] = exif.get_ifd(_GPS_IFD) if _GPS_IFD in exif else {}
     orientation = tags.get(_ORIENTATION, 1)
     if not (isinstance(orientation, int) and 1 <= orientation <= 8):
         orientation = 1
     width, height = image.size[::-1] if orientation >= 5 else image.size
-    exif_dates = [_moment(tags.get(date), tags.get(offset)) for date, offset in _DATES]
-    created = next(filter(None, exif_dates), None)
-    xmp = _xmp(image)
-    taken = next(filter(None, [*exif_dates[:2], *_xmp_dates(xmp), *exif_dates[2:]]), None)
-    created_at = _utc(created) if created else None
+    written = Written.of(image)
     named = {
         "camera": _camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
         "lens": _text(tags.get(_LENS_MODEL)),
     }
-    written = metadata.read(xmp, _iptc(image)) | {key: name for key, name in named.items() if name}
-    return orientation, Facts(
-        width, height, created_at, taken.isoformat() if taken else None, written
-    )
+    words = written.words() | {key: text for key, text in named.items() if text}
+    taken = dates.taken(tags, written, name)
+    return orientation, Facts(width, height, dates.created(tags), taken, words)
 
 
 def _text(value: object) -> str:
     """Returns a name in EXIF; empty for none, also if it is only dashes."""
-    name = clean_line(_ascii(value), MAX_NAME)
+    name = clean_line(plain_text(value), MAX_NAME)
     return name if any(map(str.isalnum, name)) else ""
 
 
@@ -326,55 +310,6 @@ def _camera(make: str, model: str) -> str:
     """Names a camera as people do: by its model, after its make unless the model begins with it."""
     has_make = make and model.lower().startswith(make.split()[0].lower())
     return (model if has_make else f"{make} {model}".strip())[:MAX_NAME]
-
-
-def _xmp(image: Image.Image) -> bytes:
-    found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    return found.encode() if isinstance(found, str) else bytes(found)
-
-
-def _iptc(image: Image.Image) -> bytes:
-    resources = image.info.get("photoshop")
-    if not isinstance(resources, dict):  # a PNG may have a text of that name
-        return b""
-    return bytes(resources.get(_IPTC, b""))
-
-
-def _xmp_dates(xmp: bytes) -> Iterator[dt.datetime | None]:
-    for pattern in _XMP_DATES:
-        if found := pattern.search(xmp):
-            yield _moment(found[1], None)
-
-
-def _moment(date: object, offset: object) -> dt.datetime | None:
-    """Parses a date with its offset, if it has one; None for the many forms of "unknown"."""
-    if not (match := _DATE.fullmatch(_ascii(date))):
-        return None
-    *fields, inline = match.groups()
-    try:
-        zone = _offset(inline or _ascii(offset))
-        moment = dt.datetime(*(int(field or 0) for field in fields), tzinfo=zone)  # type: ignore[arg-type, misc]
-        _utc(moment)
-    except (ValueError, OverflowError):
-        return None
-    return moment
-
-
-def _utc(moment: dt.datetime) -> str:
-    """Returns a date as text in UTC; one without an offset counts as UTC."""
-    return times.text(moment.replace(tzinfo=moment.tzinfo or times.UTC))
-
-
-def _ascii(value: object) -> str:
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    return value.split("\0")[0] if isinstance(value, str) else ""
-
-
-def _offset(text: str) -> dt.tzinfo | None:
-    with contextlib.suppress(ValueError):
-        return dt.datetime.strptime(text.strip()[:6], "%z").tzinfo
-    return None
 
 
 def details(file: BinaryIO) -> dict[str, Any]:
@@ -400,19 +335,20 @@ def details(file: BinaryIO) -> dict[str, Any]:
 
 
 def _degrees(parts: Any, side: Any) -> Any:
-    """Returns degrees, minutes and seconds as degrees."""
-    try:
-        degrees, minutes, seconds = map(float, parts)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    sign = -1 if side in ("S", "W") else 1
-    return _plain(sign * (degrees + minutes / 60 + seconds / 3600))
+    """Returns degrees, minutes and seconds as degrees; the last one or two may be missing."""
+    parts = parts if isinstance(parts, tuple) else (parts,)
+    sign = -1 if plain_text(side).strip()[:1].upper() in ("S", "W") else 1
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        first, *rest = map(float, parts[:3])
+        rest = [0.0 if math.isnan(part) else part for part in rest]
+        return _plain(sign * sum(part / 60**power for power, part in enumerate((first, *rest))))
+    return None
 
 
 def _plain(value: Any) -> Any:
     """Returns an EXIF value as JSON has it; None for others."""
     if isinstance(value, str):
-        return value.split("\0")[0].strip()[:1000].encode("utf-8", "replace").decode() or None
+        return plain_text(value).strip()[:1000] or None
     if isinstance(value, tuple):
         parts = [_plain(each) for each in value[:100]]
         return None if None in parts else parts

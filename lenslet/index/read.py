@@ -100,7 +100,7 @@ class Reader:
             with contextlib.suppress(NotFound):
                 self._library.previews.read(item, stat.rev)
                 return Read(wanted)
-            facts, data = self._decode(file, stat, slow=wanted.slow, **PREVIEW)
+            facts, data = self._decode(file, stat, wanted, **PREVIEW)
         if facts.error:
             found = self._read(wanted)
             problem = "" if found.error else facts.error  # a preview takes more memory
@@ -129,7 +129,7 @@ class Reader:
             skips = wanted.anew or (wanted.waits and stat.etag)
             there = b"" if skips else self._thumbnail(item, stat)
             thumbnail = wanted.anew or (wanted.waits and not there)
-            facts, data = self._decode(file, stat, slow=wanted.slow, thumbnail=thumbnail)
+            facts, data = self._decode(file, stat, wanted, thumbnail=thumbnail)
         tree.check_same(path, stat)
         if there or data:
             digest = str(blake3(data or there).hexdigest())[:DIGEST_CHARS]
@@ -148,7 +148,9 @@ class Reader:
             return read_thumbnail(self._library.tree, item, image)[0]
         return b""
 
-    def _decode(self, file: BinaryIO, stat: Stat, **how: Any) -> tuple[Facts, bytes]:
+    def _decode(
+        self, file: BinaryIO, stat: Stat, wanted: Wanted, **how: Any
+    ) -> tuple[Facts, bytes]:
         """Reads an open image in a process of its own.
 
         `Unsettled` if a part of it is missing or wrong, and it has just been written.
@@ -159,10 +161,11 @@ class Reader:
             return Facts(error=reason, limit=limit, rev=stat.rev), b""
         try:
             with descriptor(file) as number:
-                facts, data = self._library.decoders.read(number, **self._how | how)
+                how = {**self._how, "name": wanted.path.name, **how}
+                facts, data = self._library.decoders.read(number, slow=wanted.slow, **how)
         except Killed as error:
             reason = f"{QUARANTINED}: reading it {error}"
-            facts, data = Facts(error=reason, limit=error.limit), b""
+            return Facts(error=reason, limit=error.limit, rev=stat.rev), b""
         if (facts.error or facts.warning) and (wait := stat.settles_in(self._clock.wall_ns())):
             raise Unsettled(wait)
         return replace(facts, rev=stat.rev), data

@@ -96,15 +96,9 @@ def fold(text: str) -> str:
 
 
 def entry(item: Item) -> Item:
-    """Returns the keys of an item that the rollup has.
-
-    If the image does not say when it was taken, its name may.
-    """
+    """Returns the keys of an item that the rollup has."""
     item = {"tags": [], "notes": "", **item}
-    found = {key: item[key] for key in COPIED if key in item}
-    if not found.keys() & {"createdAt", "takenAt"} and (named := times.named(item["name"])):
-        found["takenAt"] = named
-    return found
+    return {key: item[key] for key in COPIED if key in item}
 
 
 # The rollup
@@ -242,8 +236,12 @@ def _shape(item: Item) -> int:
 
 
 def _date_of(item: Item) -> str:
-    """Returns the digits of when an image was taken; nothing if that is not known."""
-    return _NOT_DIGITS.sub("", (item.get("takenAt") or item.get("createdAt") or "")[:19])
+    """Returns the digits of when an image was taken; nothing if that is not known.
+
+    Those of a year alone are `193200`: before its months, found by `date:1932` and `date:1932-00`.
+    """
+    digits = _NOT_DIGITS.sub("", (item.get("takenAt") or item.get("createdAt") or "")[:19])
+    return digits and digits.ljust(_MONTH, "0")
 
 
 def _letters(text: str) -> str:

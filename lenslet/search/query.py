@@ -51,7 +51,7 @@ _BATCH = 10_000  # lines that are counted at a time
 _TERM = re.compile(rf'(-?)(?:({"|".join(QUERIED)}):)?(?:"([^"]*)"?|(\S+))')
 # The fields that hold nothing of what people write about a photo.
 WORDLESS = frozenset({"name", "path", "camera", "lens", "date"})
-_DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
+_DATE = re.compile(r"\d{4}(-(0\d|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
 _EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII)
 
 

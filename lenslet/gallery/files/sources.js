@@ -287,7 +287,7 @@ export class Timeline extends Source {
 		if (at >= 0) return at;
 		const name = path.slice(path.lastIndexOf("/") + 1);
 		const { items = [] } = await this.read("search", { q: `name:"${name}"`, path: path.slice(0, -name.length - 1) || "/" }).catch(() => ({}));
-		const month = slim(items.find((item) => item.path === path) ?? {}).taken?.slice(0, 7) ?? "none";
+		const month = slim(items.find((item) => item.path === path) ?? {}).taken?.slice(0, 7).padEnd(7, "-00") ?? "none";
 		return super.locate(path, this.blocks.filter((block) => [undefined, month, month.slice(0, 4), "future"].includes(block.month)));
 	}
 }

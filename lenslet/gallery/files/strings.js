@@ -17,7 +17,7 @@ export const T = {
 	timeline: "Timeline",
 	month: (name) => {
 		const named = { future: "To come", none: "No date", undefined: T.added }[name];
-		return named ?? (name.length === 4 ? name : month.format(new Date(`${name}-15T12:00`)));
+		return named ?? T.date(name);
 	},
 	selectDay: "Select this day",
 	fresh: (count) => `${number(count)} new`,
@@ -37,7 +37,12 @@ export const T = {
 	expand: (name) => `Subfolders of ${name}`,
 	emptyFolder: (types) => ["No photos here yet", `Files that end in ${either(types)} appear here by themselves.`],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
-	day: (date) => new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" }),
+	day: (date) => (date.length < 10 ? T.date(date) : new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })),
+	// A year, a month or a day, as precisely as it is known: `1932`, `1932-00` (a month that is not), `1932-07`, `1932-07-14`.
+	date(text) {
+		if (text.length === 10) return new Date(`${text}T12:00`).toLocaleDateString([], { dateStyle: "long" });
+		return /^\d+(-00)?$/.test(text) ? text.slice(0, 4) : month.format(new Date(`${text}-15T12:00`));
+	},
 	select: (name) => `Select ${name}`,
 
 	// Sharing
@@ -124,7 +129,7 @@ export const T = {
 		FocalLength && `${number(Math.round(FocalLength * 10) / 10)} mm`,
 	],
 	by: (date, user) => `${date} by ${user}`,
-	taken: (text) => T.moment(text?.slice(0, 19)), // as the camera's clock showed it, wherever one is now
+	taken: (text) => text && (text.length > 10 ? T.moment(text.slice(0, 19)) : T.date(text)), // as the camera's clock showed it, wherever one is now
 	moment: (text) => text && new Date(text).toLocaleString([], { dateStyle: "long", timeStyle: "short" }),
 	warnings: { truncated: "The end of the file is missing", damaged: "A part cannot be decoded" },
 	bytes: (count) => (count < 1e6 ? `${number(Math.ceil(count / 1000))} kB` : `${number(Math.round(count / 1e5) / 10)} MB`),
