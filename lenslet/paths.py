@@ -37,7 +37,7 @@ FOLDER_FILES = (*POINTERS, *IGNORE_MARKS)  # they say something about the folder
 THUMBNAIL = ".thumbnail"
 SIDECARS = (".lenslet.json", ".json")  # read in this order
 TEMPORARY = ".lenslet-tmp-"
-_NOT_COUNTED = (*SUFFIXES, THUMBNAIL, ".json")  # where `unsupported` files are counted
+_NOT_COUNTED = (*SUFFIXES, THUMBNAIL, ".json", ".xmp")  # where `unsupported` files are counted
 
 _IGNORED = frozenset(
     {

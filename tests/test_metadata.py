@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pathlib
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -215,22 +214,3 @@ def itxt(xmp: bytes) -> bytes:
 def suggested(gallery: Gallery, text: str, **params: Any) -> list[tuple[str, int, str]]:
     answer = gallery.app.get("/search/suggest", {"q": text, **params}, status=200).json
     return [(each["text"], each["count"], each["kind"]) for each in answer["suggestions"]]
-
-
-@pytest.mark.parametrize("root", ["folder", "bucket", "folder+state"], indirect=True)
-def test_the_description_of_takeout_is_the_caption_of_a_photo_without_one(indexed, root) -> None:
-    """It follows the file, whose bytes stay; the photo's own caption comes first."""
-    put(root / "own.jpg", encode(draw(), xmp=packet(alt("dc:description", x_default="Own"))))
-    put(root / "plain.jpg")
-    gallery = indexed()
-    for text, caption in (("Same", "Same"), ("x" * 5000, "x" * 4000), ("", None), (["no"], None)):
-        data = json.dumps({"title": "x.jpg", "description": text}).encode()
-        for name in ("own", "plain"):
-            put(root / f"{name}.jpg.json", data)
-        gallery.ask()
-        assert (root / "plain.jpg.json").read_bytes() == data
-        captions = {name: item.get("caption") for name, item in gallery.items().items()}
-        assert captions == {"own.jpg": "Own", "plain.jpg": caption}
-        if caption:
-            assert gallery.found(f"notes:{caption[:100]}") == ["plain.jpg"]
-            gallery.app.put_json("/item?path=plain.jpg", {"tags": ["mine"]})

@@ -71,7 +71,8 @@ def _folders(found: dict[str, Any], bucket: str, prefix: str) -> Iterator[Path]:
         image = path.name.removesuffix(THUMBNAIL if "Delete" in event else "")
         for suffix in SIDECARS:
             image = image.removesuffix(suffix)
-        if paths.is_item(image) or path.name in FOLDER_FILES:
+        beside = path.name.lower().endswith((".xmp", ".json")) and not path.name.startswith("_")
+        if paths.is_item(image) or beside or path.name in FOLDER_FILES:
             yield path.parent
 
 

@@ -15,6 +15,7 @@ FACTS_VERSION = 5
 # that an older release leaves the newer thumbnails alone.
 _RENDERING = 1
 _CHUNK_BYTES = 1 << 20
+MOST_FILES = 4  # that one request to a decoder has
 DIGEST_CHARS = 12  # of a thumbnail's hash: enough to distinguish the thumbnails of one image
 NEEDS_MEMORY = "decoding needs more memory than INDEX_MEMORY allows"
 
@@ -45,7 +46,8 @@ class Facts:
     can be decoded in part. If it cannot be decoded at all, `error` says why, and the other fields
     come from its header. If that is damaged too, width and height are 0. `hash` is that of the
     file, and `rev` says which file it was. `limit` is the setting that refused it, with its value.
-    `thumb` identifies its thumbnail: a digest, and how it was made.
+    `thumb` identifies its thumbnail: a digest, and how it was made. `companions` is the `rev` of
+    the files that were read with it.
     """
 
     width: int = 0
@@ -59,6 +61,7 @@ class Facts:
     limit: str | None = None
     thumb: str | None = None
     rev: str = ""
+    companions: str = ""
 
     @property
     def keys(self) -> dict[str, Any]:

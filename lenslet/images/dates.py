@@ -14,7 +14,7 @@ import contextlib
 import datetime as dt
 import email.utils
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lenslet import times
@@ -54,20 +54,25 @@ _NAMED_TIMES = (
 )
 
 
-def taken(exif: Mapping[int, Any], written: Written, name: str) -> str | None:
+def taken(exif: Mapping[int, Any], written: Written, beside: Written, name: str) -> str | None:
     """Returns when a photo was taken, as its camera's clock showed it; None if nothing says so.
 
-    `exif` are its tags, and those of GPS below their own; `name` is that of its file.
+    `exif` are its tags, and those of GPS below their own; `written` is what else is in it, `beside`
+    in its XMP sidecar, which counts first; `name` is that of its file.
     """
-    return next(filter(None, _sources(exif, written, name)), None)
+    return next(filter(None, _sources(exif, written, beside, name)), None)
 
 
-def _sources(exif: Mapping[int, Any], written: Written, name: str) -> Iterator[str]:
+def _sources(
+    exif: Mapping[int, Any], written: Written, beside: Written, name: str
+) -> Iterator[str]:
+    yield from _of_xmp(beside, _XMP_TAKEN)
     yield _of_exif(exif, *_TAKEN)
-    yield from (parse(text) for key in _XMP_TAKEN for text in written.xmp[key])
+    yield from _of_xmp(written, _XMP_TAKEN)
     yield _of_iptc(written, *_IPTC_TAKEN)
+    yield from _of_xmp(beside, _XMP_DIGITIZED)
     yield _of_exif(exif, *_DIGITIZED)
-    yield from (parse(text) for key in _XMP_DIGITIZED for text in written.xmp[key])
+    yield from _of_xmp(written, _XMP_DIGITIZED)
     yield _of_iptc(written, *_IPTC_DIGITIZED)
     yield parse(written.creation_time) or _of_mail(written.creation_time)
     yield named(name)
@@ -148,6 +153,10 @@ def _zone(offset: str) -> dt.tzinfo | None:
 
 def _of_exif(exif: Mapping[int, Any], date: int, offset: int) -> str:
     return parse(plain_text(exif.get(date)), plain_text(exif.get(offset)))
+
+
+def _of_xmp(written: Written, names: Iterable[str]) -> Iterator[str]:
+    return (parse(text) for name in names for text in written.xmp[name])
 
 
 def _of_iptc(written: Written, date: tuple[int, int], time: tuple[int, int]) -> str:

@@ -1,8 +1,9 @@
 """The process that decodes: reads one image after another, within limits of the kernel.
 
 Whatever a file does to its decoder, it does to this process alone. `decoders` starts it and sends
-requests over the socket on standard input: an open file, and a JSON object on how to read it. An
-answer is a line of JSON, `[size, answer]`, and then a thumbnail of that size in bytes.
+requests over the socket on standard input: an open file, its companions, and a JSON object on how
+to read them. An answer is a line of JSON, `[size, answer]`, and then a thumbnail of that size in
+bytes.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ from typing import Any, BinaryIO
 import orjson
 
 sys.path.append(os.path.abspath(f"{__file__}/../../.."))  # it is started by its path
-from lenslet.images import NEEDS_MEMORY, Facts, hash_of, pixels
+from lenslet.bounds import DOCUMENT_BYTES
+from lenslet.images import MOST_FILES, NEEDS_MEMORY, Facts, hash_of, pixels
 
 # How much decoding may take, for each pixel and each byte of the file, and for Python.
 _BYTES_PER_PIXEL, _BYTES_PER_BYTE, _BYTES_OF_PROCESS = 16, 3, 40_000_000
@@ -59,7 +61,7 @@ def main() -> None:
         while True:
             if not select.select([parent], [], [], _REST_SECONDS)[0]:
                 trim(0)
-            request, files, _, _ = socket.recv_fds(parent, 4096, 1)
+            request, files, _, _ = socket.recv_fds(parent, 4096, MOST_FILES)
             if not files:
                 break
             how = orjson.loads(request)
@@ -68,10 +70,16 @@ def main() -> None:
             memory = how["memory"] if hard == resource.RLIM_INFINITY else min(how["memory"], hard)
             resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
             try:
-                with open(files[0], "rb") as file:
+                with contextlib.ExitStack() as stack:
+                    file, *others = [stack.enter_context(open(each, "rb")) for each in files]
                     if how.pop("details", False):
                         answer, data = pixels.details(file), b""
                     else:
+                        for each in others:
+                            each.seek(0)
+                        texts = [each.read(DOCUMENT_BYTES) for each in others]
+                        names = how.pop("companions", ())
+                        how["companions"] = list(zip(names, texts, strict=True))
                         answer, data = read(file, **how)
             except OSError as error:
                 answer, data = {"failed": str(error)}, b""

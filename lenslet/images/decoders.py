@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -80,16 +80,17 @@ class Decoders:
             for _ in range(self._count):
                 self._idle.append(_Decoder())
 
-    def read(self, file: int, *, slow: bool, **how: Any) -> tuple[Facts, bytes]:
+    def read(self, *files: int, slow: bool, **how: Any) -> tuple[Facts, bytes]:
         """Returns an image's facts and its thumbnail.
 
-        `file` is a descriptor; `how` are the parameters of `decoder.read`. Raises `Slow`, or
+        `files` are descriptors: of the image, and of its companions, which `how` names with the
+        other parameters of `decoder.read`. Raises `Slow`, or
         `Killed` for a slow image; `StorageUnavailable` if the file cannot be read now;
         `Overloaded` if no process can be started; `Stopped`.
         """
         seconds = self._seconds * (1 if slow else _ORDINARY_TIME)
         how["quickly"] = not slow and self.somebody_waits()
-        answer, data = self._ask(file, slow, seconds, how)
+        answer, data = self._ask(files, slow, seconds, how)
         facts = Facts(**answer["facts"])
         if answer["slow"] and not slow:
             raise Slow
@@ -100,11 +101,13 @@ class Decoders:
     def details(self, file: int) -> dict[str, Any]:
         """Returns what `pixels.details` finds in a file; nothing if that takes too much."""
         try:
-            return self._ask(file, False, _DETAILS_SECONDS, {"details": True})[0]
+            return self._ask((file,), False, _DETAILS_SECONDS, {"details": True})[0]
         except Slow:
             return {}
 
-    def _ask(self, file: int, slow: bool, seconds: float, how: dict[str, Any]) -> _Answer:
+    def _ask(
+        self, files: Sequence[int], slow: bool, seconds: float, how: dict[str, Any]
+    ) -> _Answer:
         request = orjson.dumps({**how, "memory": self._memory[slow], "seconds": seconds})
 
         def must_end(waited: float) -> bool:
@@ -115,7 +118,7 @@ class Decoders:
         with self._places[slow]:
             process = self._take()
             try:
-                answer, data = process.ask(file, request, must_end)
+                answer, data = process.ask(files, request, must_end)
             except EOFError as error:
                 raise self._reason(process.end(), slow=slow) from error
             self._idle.append(process)
@@ -186,7 +189,9 @@ class _Decoder:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 
-    def ask(self, file: int, request: bytes, must_end: Callable[[float], bool]) -> _Answer:
+    def ask(
+        self, files: Sequence[int], request: bytes, must_end: Callable[[float], bool]
+    ) -> _Answer:
         """Sends a request and waits for the answer.
 
         Raises `EOFError` if the process ends, as it does if `must_end`, called four times a second
@@ -194,7 +199,7 @@ class _Decoder:
         """
         begun = time.monotonic()
         try:
-            socket.send_fds(self._socket, [request], [file])
+            socket.send_fds(self._socket, [request], files)
             while not self._poll.poll(_LOOK_MS):
                 if must_end(time.monotonic() - begun):
                     self._process.kill()

@@ -5,11 +5,13 @@ absent, and nothing here raises an error.
 """
 
 import contextlib
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from lenslet import bounds
 from lenslet.bounds import (
     MAX_CAPTION,
     MAX_NAME,
@@ -91,6 +93,36 @@ class Written(NamedTuple):
             "lens": next(filter(None, lenses), ""),
         }
         return {key: value for key, value in found.items() if value}
+
+
+def beside(files: Iterable[tuple[str, bytes]]) -> tuple[Written, Written]:
+    """Returns what files beside an image say: the first packet of XMP, and a note of Takeout.
+
+    The note has a description, and when the photo was taken, as its `creation_time` in UTC.
+    """
+    packet, note = (Written(defaultdict(list), defaultdict(list)) for _ in range(2))
+    for name, data in files:
+        if name.lower().endswith(".xmp"):
+            packet = packet._replace(xmp=packet.xmp or _properties(data))
+        elif not note.xmp:
+            note = _note(data) or note
+    return packet, note
+
+
+def _note(data: bytes) -> Written | None:
+    """Reads JSON of Google Takeout; None if it is none."""
+    try:
+        found = bounds.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or not found.keys() & {"description", "photoTakenTime"}:
+        return None
+    text, taken = found.get("description"), ""
+    with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, OSError):
+        seconds = int(found["photoTakenTime"]["timestamp"])
+        taken = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+    xmp = defaultdict(list, {_CAPTION: [text] if isinstance(text, str) else []})
+    return Written(xmp, defaultdict(list), taken)
 
 
 def plain_text(value: object) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ from PIL.Image import Resampling, Transpose
 
 from lenslet.bounds import MAX_NAME, clean_line
 from lenslet.errors import UnreadableImage, one_line
-from lenslet.images import NEEDS_MEMORY, Facts, dates
+from lenslet.images import NEEDS_MEMORY, Facts, dates, metadata
 from lenslet.images.metadata import Written, plain_text
 from lenslet.paths import FORMATS
 
@@ -65,6 +66,8 @@ _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow
 _EXIF_BYTES = 1 << 20  # more is not EXIF
 _PROFILE_BYTES = 4 << 20  # of an ICC profile
 
+Companions = Sequence[tuple[str, bytes]]
+
 
 class TakesLong(Exception):
     """The header of an image says that decoding it takes long."""
@@ -96,6 +99,7 @@ def _render(
     quality: int,
     max_pixels: int,
     name: str = "",
+    companions: Companions = (),
     memory: int = 2**62,
     thumbnail: bool = True,
     quickly: bool = False,
@@ -103,8 +107,9 @@ def _render(
     """Reads an image in one go; the thumbnail is empty unless `thumbnail`.
 
     It is upright, in sRGB, without metadata, its long edge at most `long_edge` pixels and never
-    enlarged. `name` is that of the file, `memory` how many bytes this process may take. Errors of
-    reading `source` are raised and, if it must be done `quickly`, `TakesLong`.
+    enlarged. `name` is that of the file; `companions` are the names and the content of those that
+    say something of it. `memory` is how many bytes this process may take. Errors of reading
+    `source` are raised and, if it must be done `quickly`, `TakesLong`.
     """
     webp_size = _webp_size(_head(source))
     facts = Facts(*webp_size)
@@ -117,7 +122,7 @@ def _render(
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
                 raise TakesLong
             if not is_png or "exif" in image.info:  # a PNG may have it after its pixels
-                orientation, facts = _facts(image, name)
+                orientation, facts = _facts(image, name, companions)
             _check_size(facts, max_pixels)
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
@@ -128,7 +133,7 @@ def _render(
                 if ImageFile.LOAD_TRUNCATED_IMAGES and not image.getbbox(alpha_only=False):
                     raise ValueError("nothing of it can be read")
             if is_png:
-                orientation, facts = _facts(image, name)
+                orientation, facts = _facts(image, name, companions)
             if not thumbnail:
                 return facts, b""
             return facts, _thumbnail(image, size, target, box, orientation, quality)
@@ -278,7 +283,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-def _facts(image: Image.Image, name: str) -> tuple[int, Facts]:
+def _facts(image: Image.Image, name: str, companions: Companions) -> tuple[int, Facts]:
     """Reads the orientation (1–8) and the facts; what cannot be read is ignored."""
     tags: dict[int, Any] = {}
     with contextlib.suppress(Exception):  # Pillow raises almost anything for damaged EXIF
@@ -290,13 +295,14 @@ def _facts(image: Image.Image, name: str) -> tuple[int, Facts]:
     if not (isinstance(orientation, int) and 1 <= orientation <= 8):
         orientation = 1
     width, height = image.size[::-1] if orientation >= 5 else image.size
-    written = Written.of(image)
+    written, (beside, note) = Written.of(image), metadata.beside(companions)
     named = {
         "camera": _camera(_text(tags.get(_MAKE)), _text(tags.get(_MODEL))),
         "lens": _text(tags.get(_LENS_MODEL)),
     }
-    words = written.words() | {key: text for key, text in named.items() if text}
-    taken = dates.taken(tags, written, name)
+    words = note.words() | written.words() | beside.words()
+    words |= {key: text for key, text in named.items() if text}
+    taken = dates.taken(tags, written, beside, name) or note.creation_time or None
     return orientation, Facts(width, height, dates.created(tags), taken, words)
 
 

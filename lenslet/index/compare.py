@@ -11,7 +11,9 @@ from typing import NamedTuple
 from lenslet import paths, times
 from lenslet.config import Settings
 from lenslet.images import FACTS_VERSION, Facts, rendering
+from lenslet.library import companions
 from lenslet.library.about import About
+from lenslet.library.companions import Companions
 from lenslet.library.health import Problem
 from lenslet.library.item import QUARANTINED, Item
 from lenslet.library.manifest import Dir, Manifest, later_than
@@ -65,15 +67,16 @@ class Rules(NamedTuple):
 class Snapshot:
     """What a folder holds at one moment.
 
-    `images` by name; `thumbnails`, and the revs of what may be `sidecars`, by the names of their
-    images; `dirs` are the subfolders that are shown; `unsupported` counts the files that are not,
-    by suffix; `about` is what people say of the folder.
+    `images` by name; `thumbnails`, the revs of what may be `sidecars`, and `companions`, by the
+    names of their images; `dirs` are the subfolders that are shown; `unsupported` counts the files
+    that are not, by suffix; `about` is what people say of the folder.
     """
 
     images: Mapping[str, Stat]
     now_ns: int
     thumbnails: Mapping[str, Stat] = field(default_factory=dict)
     sidecars: Mapping[str, str] = field(default_factory=dict)
+    companions: Mapping[str, Mapping[str, Stat]] = field(default_factory=dict)
     dirs: list[Dir] = field(default_factory=list)
     unsupported: dict[str, int] = field(default_factory=dict)
     about: About = field(default_factory=dict)
@@ -93,6 +96,7 @@ class Plan:
     stored: Manifest
     manifest: Manifest
     changed: bool = False
+    companions: dict[str, Companions] = field(default_factory=dict)
     todo: dict[str, bool] = field(default_factory=dict)
     stale: dict[str, bool] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
@@ -161,7 +165,7 @@ def compare(
             item["addedAt"] = (was or {}).get("addedAt") or came
             item.update(_meta_keys(was, rev, metas.get(name)))
         items.append(item)
-        _judge(plan, item, rules, anew=anew and name not in facts)
+        _judge(plan, item, _companions(item, snapshot), rules, anew=anew and name not in facts)
     new = plan.manifest
     content, old_content = (
         (each.items, each.dirs, each.unsupported, each.about) for each in (new, old)
@@ -200,7 +204,7 @@ def _item(
         "hasMeta": False,
     }
     # Keys of a newer version stay. Those from JSON files are added by the caller.
-    absent = {*item, *_beside(known), *(() if item["hasThumb"] else ("thumb",))}
+    absent = {*item, *_META_KEYS, *(() if item["hasThumb"] else ("thumb",))}
     item.update((k, v) for k, v in known.items() if k not in absent and v is not None)
     item["rev"] = stat.rev
     if stat.etag:
@@ -215,7 +219,7 @@ def known_facts(same: Item, read: Facts | None) -> Item:
     """
     if not read:
         return same
-    more = {"facts": FACTS_VERSION, "limit": read.limit}
+    more = {"facts": FACTS_VERSION, "limit": read.limit, "companions": read.companions or None}
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}
     return {**read.keys, **more, "thumb": read.thumb}
@@ -226,22 +230,25 @@ def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
     if read is not None:
         return {"metaRev": rev, **read}
     if was and rev and knows_sidecar(was, rev):
-        return {key: was[key] for key in _beside(was) if key in was}
+        return {key: was[key] for key in _META_KEYS if key in was}
     return {}
 
 
-def _beside(item: Item) -> tuple[str, ...]:
-    """The keys of an item that come from JSON files beside its image."""
-    return (*_META_KEYS, "described", "caption") if "described" in item else _META_KEYS
+def _companions(item: Item, snapshot: Snapshot) -> Companions:
+    """What is to be read with an image: of `a.jpg` also `a.jpg.json`, unless it is a sidecar."""
+    name, stats = item["name"], snapshot.companions.get(item["name"], {})
+    return companions.of(stats, (e for e in stats if e != f"{name}.json" or item.get("foreign")))
 
 
-def _judge(plan: Plan, item: Item, rules: Rules, *, anew: bool) -> None:
+def _judge(plan: Plan, item: Item, beside: Companions, rules: Rules, *, anew: bool) -> None:
     """Adds to a plan what is left to do for an item, and what is wrong with it."""
     if error := item.get("error"):
         kind = "quarantined" if error.startswith(QUARANTINED) else "unreadableImages"
         plan.problems.append(Problem(kind, item["path"], error))
-    is_new = (not error or anew) and (not item["hasThumb"] or "hash" not in item)
+    is_whole = item["hasThumb"] and "hash" in item
+    is_new = anew if error else not is_whole or item.get("companions", "") != beside.rev
     if is_new or rules.are_newer(item):
+        plan.companions[item["name"]] = beside
         (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
     if "metaRev" in item:
         if item.get("foreign"):

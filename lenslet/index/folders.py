@@ -19,7 +19,7 @@ from lenslet.index import sidecars
 from lenslet.index.compare import Plan, Rules, Snapshot, compare, sidecars_of
 from lenslet.index.read import AGAIN_SECONDS, AWAY_SECONDS, Read
 from lenslet.index.record import Record, Stamp
-from lenslet.library import Library, about, manifest, orphans
+from lenslet.library import Library, about, companions, manifest, orphans
 from lenslet.library.about import About
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
@@ -275,6 +275,10 @@ class Looker:
                 name.removesuffix(THUMBNAIL): stat
                 for name, stat in contents.derived.files.items()
                 if name.endswith(THUMBNAIL)
+            },
+            companions={
+                image: {name: files[name] for name in names}
+                for image, names in companions.find(served, files).items()
             },
             sidecars={name: beside[name] for name in beside.keys() & served},
             about=_about(contents, served),

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable
 from enum import IntEnum
 from typing import Generic, NamedTuple, TypeVar
 
+from lenslet.library.companions import NONE, Companions
 from lenslet.paths import Path
 
 _OTHER_TURN = 8  # each eighth turn begins with what is least urgent
@@ -70,7 +71,8 @@ class Wanted(NamedTuple):
     """An image to read.
 
     `preview`: its preview is made, and nothing else. A thumbnail is made if `anew`, or if a client
-    `waits` and there is none. `slow`: it takes long, and one thread alone reads such images.
+    `waits` and there is none. `slow`: it takes long, and one thread alone reads such images. Its
+    `companions` are not known if a client asked for it.
     """
 
     path: Path
@@ -78,6 +80,7 @@ class Wanted(NamedTuple):
     waits: bool = False
     anew: bool = False
     slow: bool = False
+    companions: Companions = NONE
 
 
 class ImageQueue:
@@ -97,7 +100,8 @@ class ImageQueue:
         with self._lock:
             if before := self._wanted.get(key):
                 waits, anew = before.waits or wanted.waits, before.anew or wanted.anew
-                wanted = wanted._replace(waits=waits, anew=anew)
+                companions = max(before.companions, wanted.companions)  # one may be empty
+                wanted = wanted._replace(waits=waits, anew=anew, companions=companions)
             self._wanted[key] = wanted
             self._lines[wanted.slow].put(key, urgency)
             self._filled[wanted.slow].notify()

@@ -2,13 +2,15 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
 
 from blake3 import blake3
 
 from lenslet import errors
-from lenslet.errors import LensletError, NotFound, one_line
+from lenslet.bounds import DOCUMENT_BYTES
+from lenslet.errors import Denied, LensletError, NotFound, one_line
 from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
 from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
 from lenslet.index.images import Wanted
@@ -100,7 +102,7 @@ class Reader:
             with contextlib.suppress(NotFound):
                 self._library.previews.read(item, stat.rev)
                 return Read(wanted)
-            facts, data = self._decode(file, stat, wanted, **PREVIEW)
+            facts, data = self._decode(file, stat, wanted, {}, **PREVIEW)
         if facts.error:
             found = self._read(wanted)
             problem = "" if found.error else facts.error  # a preview takes more memory
@@ -124,12 +126,12 @@ class Reader:
             tree, path, file, stat = self._open(item)
         except errors.Archived as error:  # not tried again and again: restoring takes hours
             return Facts(error=str(error), rev=error.rev)
-        with file:
+        with file, self._companions(tree, path, wanted) as others:
             # In a bucket, asking for a thumbnail that is probably missing costs a request.
             skips = wanted.anew or (wanted.waits and stat.etag)
             there = b"" if skips else self._thumbnail(item, stat)
             thumbnail = wanted.anew or (wanted.waits and not there)
-            facts, data = self._decode(file, stat, wanted, thumbnail=thumbnail)
+            facts, data = self._decode(file, stat, wanted, others, thumbnail=thumbnail)
         tree.check_same(path, stat)
         if there or data:
             digest = str(blake3(data or there).hexdigest())[:DIGEST_CHARS]
@@ -142,6 +144,19 @@ class Reader:
                 return replace(facts, error=reason)
         return facts
 
+    @contextlib.contextmanager
+    def _companions(self, tree: Tree, path: Path, wanted: Wanted) -> Iterator[dict[str, int]]:
+        """Yields the descriptors of an image's companions. What cannot be read says nothing."""
+        found = {}
+        with contextlib.ExitStack() as stack:
+            for name in wanted.companions.names:
+                with contextlib.suppress(NotFound, Denied, errors.Archived):
+                    file, stat = tree.open(path.parent.child(name))
+                    stack.enter_context(file)
+                    if stat.size <= DOCUMENT_BYTES:
+                        found[name] = stack.enter_context(descriptor(file))
+            yield found
+
     def _thumbnail(self, item: Path, image: Stat) -> bytes:
         """Reads the thumbnail that somebody has made; empty if there is none."""
         with contextlib.suppress(NotFound):
@@ -149,7 +164,12 @@ class Reader:
         return b""
 
     def _decode(
-        self, file: BinaryIO, stat: Stat, wanted: Wanted, **how: Any
+        self,
+        file: BinaryIO,
+        stat: Stat,
+        wanted: Wanted,
+        companions: Mapping[str, int],
+        **how: Any,
     ) -> tuple[Facts, bytes]:
         """Reads an open image in a process of its own.
 
@@ -161,11 +181,12 @@ class Reader:
             return Facts(error=reason, limit=limit, rev=stat.rev), b""
         try:
             with descriptor(file) as number:
-                how = {**self._how, "name": wanted.path.name, **how}
-                facts, data = self._library.decoders.read(number, slow=wanted.slow, **how)
+                how = {**self._how, "name": wanted.path.name, "companions": [*companions], **how}
+                files = number, *companions.values()
+                facts, data = self._library.decoders.read(*files, slow=wanted.slow, **how)
         except Killed as error:
             reason = f"{QUARANTINED}: reading it {error}"
             return Facts(error=reason, limit=error.limit, rev=stat.rev), b""
         if (facts.error or facts.warning) and (wait := stat.settles_in(self._clock.wall_ns())):
             raise Unsettled(wait)
-        return replace(facts, rev=stat.rev), data
+        return replace(facts, rev=stat.rev, companions=wanted.companions.rev), data

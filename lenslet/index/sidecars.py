@@ -57,26 +57,20 @@ def _read(location: Location, name: str, known: Item) -> Beside:
         if photo.hash and each.hash not in ("", photo.hash):
             reason = orphans.OTHER if each in found.strays else orphans.CHANGED
             apart.append(orphans.of(location, each, reason))
-    keys = _keys(found, known)
+    keys = _keys(found)
     if apart:
         keys["metaOther"] = True
     return Beside(keys, apart)
 
 
-def _keys(found: Found, known: Item) -> Item:
-    """The keys of an item that describe what was found beside its image.
-
-    A description by another program is the caption of an image that has none itself; `described`
-    tells the two apart.
-    """
+def _keys(found: Found) -> Item:
+    """The keys of an item that describe what was found beside its image."""
     own = found.sidecar
     document = own.document if own else {}
     keys: Item = {"hasMeta": own is not None}
     keys.update({key: document[key] for key in ("tags", "notes") if document.get(key)})
     if found.foreign:
         keys["foreign"] = True
-    if found.description and ("described" in known or "caption" not in known):
-        keys |= {"caption": found.description, "described": True}
     if found.unreadable:
         keys["metaError"] = found.unreadable
     return keys

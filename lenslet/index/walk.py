@@ -212,6 +212,7 @@ class Walk:
     def _read_images(self, flight: Flight, outcome: Outcome) -> None:
         """Has images of a folder read. If there is no room, that waits until few wait."""
         task, images = outcome.task, self._work.images
+        companions = outcome.plan.companions if outcome.plan else {}
         wait = 0 if flight.asked else len(images)
         kinds = (
             (outcome.new, flight.urgency, MOST_IMAGES),
@@ -226,7 +227,8 @@ class Walk:
                     return
                 wait += 1
                 flight.reading.add(name)
-                images.put(Wanted(task.path.child(name), anew=anew or task.anew), urgency)
+                path, anew = task.path.child(name), anew or task.anew
+                images.put(Wanted(path, anew=anew, companions=companions[name]), urgency)
 
     def read(self, read: Read) -> None:
         """Takes what reading an image showed; its folder is looked at soon."""

@@ -61,7 +61,7 @@ KEYS: Mapping[str, Key] = {
     "error": Key(open=True),
     "limit": Key(),
     "foreign": Key(bool),
-    "described": Key(bool),
+    "companions": Key(),
     "metaOther": Key(bool),
     "facts": Key(int),
     "keywords": Key(list, MAX_TAG_CHARACTERS, words=True, read=True),

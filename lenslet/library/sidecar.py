@@ -13,7 +13,7 @@ import orjson
 from blake3 import blake3
 
 from lenslet import bounds, times
-from lenslet.bounds import DOCUMENT_BYTES, MAX_CAPTION, MAX_TAG_CHARACTERS, MAX_TAGS, clean
+from lenslet.bounds import DOCUMENT_BYTES, MAX_TAG_CHARACTERS, MAX_TAGS
 from lenslet.errors import Conflict, Denied, Invalid, one_line
 from lenslet.paths import SIDECARS, Path, usable
 from lenslet.storage.tree import Copy, Tree
@@ -105,7 +105,6 @@ class Found:
     ours: list[Sidecar] = field(default_factory=list)
     strays: list[Sidecar] = field(default_factory=list)
     foreign: set[Path] = field(default_factory=set)  # other programs' files
-    description: str = ""  # of the photo, in the first of those that has one
     unreadable: str = ""  # why a file that may be ours cannot be read
 
     @property
@@ -226,7 +225,6 @@ def examine(item: Path, copies: Iterable[Copy], photo: Photo) -> Found:
             continue
         if document is None:
             found.foreign.add(copy.path)
-            found.description = found.description or _description(copy)
         else:
             sidecars.append(Sidecar(document, copy.data or b"", copy.path, copy.editable))
     found.ours = _ours(sidecars, photo)
@@ -260,13 +258,6 @@ def parse_file(file: Copy, parse: Callable[[bytes], Parsed]) -> Parsed:
         return parse(file.data)
     except ValueError as error:
         raise ValueError(f"{file.path}: {one_line(error)}") from error
-
-
-def _description(foreign: Copy) -> str:
-    """Returns what the user wrote of a photo in another program, as Google Takeout's files say."""
-    found = loads(foreign.data or b"")
-    text = found.get("description") if isinstance(found, dict) else None
-    return clean(text, MAX_CAPTION) if isinstance(text, str) else ""
 
 
 # Validating

@@ -81,6 +81,22 @@ def in_png(xmp: bytes) -> bytes:
     return PNG[:at] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp) + PNG[at:]
 
 
+def raw_profile(kind: str, data: bytes) -> bytes:
+    text = f"Raw profile type {kind}\0\n{kind}\n{len(data):8}\n{data.hex()}\n".encode()
+    at = PNG.index(b"IDAT") - 4
+    return PNG[:at] + chunk(b"tEXt", text) + PNG[at:]
+
+
+def extended(rest: bytes) -> bytes:
+    """A JPEG whose XMP goes on in segments of their own."""
+    guid = "A" * 32
+    main = in_jpeg(packet("", f'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="{guid}"'))
+    start = b"http://ns.adobe.com/xmp/extension/\0" + guid.encode() + len(rest).to_bytes(4, "big")
+    pieces = range(0, len(rest), 60_000)
+    parts = (start + at.to_bytes(4, "big") + rest[at : at + 60_000] for at in pieces)
+    return after_start(main, *(segment(0xE1, part) for part in parts))
+
+
 def damaged(chance: random.Random, data: bytes) -> bytes:
     return chance.choice((flip, insert, overwrite, truncate))(chance, data)
 
@@ -93,8 +109,9 @@ def files() -> Iterator[tuple[str, bytes]]:
     written = iim(UTF_8, (2, 5, b"title"), (2, 25, b"a"), (2, 25, b"b"), (2, 120, b"caption"))
     for xmp in packets():
         yield from ((".jpg", in_jpeg(xmp)), (".webp", in_webp(xmp)), (".png", in_png(xmp)))
+        yield from ((".png", raw_profile("xmp", xmp)), (".jpg", extended(xmp)), (".xmp", xmp))
     for iptc in records():
-        yield ".jpg", after_start(JPEG, app13(iptc))
+        yield from ((".jpg", after_start(JPEG, app13(iptc))), (".png", raw_profile("iptc", iptc)))
     for size in (14, 17, 23, 26, 29):  # Pillow opens none that ends after a resource's number
         cut = segment(0xED, (b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\x09" + written)[:size])
         yield ".jpg", after_start(JPEG, cut)
@@ -102,6 +119,9 @@ def files() -> Iterator[tuple[str, bytes]]:
     while True:
         yield ".webp", in_webp(damaged(chance, sound))
         yield ".png", in_png(damaged(chance, sound))
+        yield ".png", raw_profile("iptc", damaged(chance, written))
+        yield ".jpg", extended(damaged(chance, sound))
+        yield ".xmp", damaged(chance, sound)
         yield ".jpg", in_jpeg(damaged(chance, sound))
         yield ".jpg", after_start(JPEG, app13(damaged(chance, written)[:60_000]))
 
@@ -119,6 +139,8 @@ def test_hostile_metadata_is_passed_over(
     }
     for number, (suffix, data) in enumerate(itertools.islice(files(), COUNT)):
         put(root / f"{number}{suffix}", data)
+        if suffix == ".xmp":
+            put(root / f"{number}.jpg", JPEG)
     gallery.index()
     gallery.settle(60)
     items = gallery.items().values()
