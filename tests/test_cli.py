@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from conftest import BROKEN_JPEG, jpeg, put, tree
+from conftest import BROKEN_JPEG, ROOT, jpeg, put, tree
 
 
 def start(
@@ -29,6 +30,28 @@ def lenslet(*arguments: Any, **how: Any) -> subprocess.CompletedProcess[str]:
         finally:
             command.kill()
     return subprocess.CompletedProcess(command.args, command.returncode, *printed)
+
+
+def test_the_version_names_the_commit_of_a_checkout(tmp_path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "lenslet", checkout / "lenslet")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-C", str(checkout)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    found = lenslet(tmp_path, "--version", cwd=checkout, PYTHONPATH=str(checkout))
+    assert found.stdout == f"lenslet 0.1.0 ({head.stdout[:12]})\n"
+
+
+def test_another_program_of_that_name_stops_the_start(tmp_path) -> None:
+    info = tmp_path / "site/lenslet-0.4.dist-info"
+    put(info / "METADATA", b"Metadata-Version: 2.1\nName: lenslet\nVersion: 0.4\n")
+    put(info / "entry_points.txt", b"[console_scripts]\nlenslet = lenslet.cli:main\n")
+    path = os.pathsep.join((str(tmp_path / "site"), str(ROOT)))
+    found = lenslet(tmp_path, "index", tmp_path, PYTHONPATH=path)
+    assert found.returncode == 1
+    assert "the package lenslet 0.4 is another program" in found.stderr
+    assert found.stderr.count("\n") == 1
 
 
 def old(path: pathlib.Path) -> pathlib.Path:

@@ -282,11 +282,14 @@ def test_the_service_file_is_valid_and_hardened(tmp_path: pathlib.Path, beside: 
 
 def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path) -> None:
     source, built = tmp_path / "source", tmp_path / "built"
-    names = ["setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
+    names = ["setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
     compiled = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "lenslet", source / "lenslet", ignore=compiled)
     for name in names:
         shutil.copy(ROOT / name, source)
+    stale = source / "build/lib/lenslet/deleted.py"  # an earlier version had it
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     python = [sys.executable, "-m"]
     subprocess.run([*python, "build", "--outdir", built, source], check=True, capture_output=True)
     files = sorted(built.iterdir())
@@ -295,6 +298,8 @@ def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path
     target = tmp_path / "installed"
     install = ["pip", "install", "--no-deps", "--target", target, *built.glob("*.whl")]
     subprocess.run([*python, *install], check=True, capture_output=True)
+    assert (target / "lenslet_backend-0.1.0.dist-info").is_dir()
+    assert not (target / "lenslet/deleted.py").exists()
     for folder in ("lenslet", "lenslet/web", "lenslet/guests", "lenslet/gallery/files"):
         wanted = {path.name for path in (ROOT / folder).iterdir() if path.suffix != ".pyc"}
         assert {path.name for path in (target / folder).iterdir()} >= wanted - {"__pycache__"}

@@ -4,14 +4,17 @@
 Here is what all of them use: the settings of a process, its log and its library.
 """
 
+import contextlib
 import json
 import logging
 import os
 import sys
+from importlib import metadata
 from typing import Any
 
 from lenslet import config, library, times
 from lenslet.config import Settings
+from lenslet.errors import SettingError
 from lenslet.library import Library
 from lenslet.storage import check_settings, root_name, state_folder
 
@@ -54,11 +57,23 @@ class OneLine(logging.Filter):
         return True
 
 
+def check_namesake() -> None:
+    """Raises `SettingError` if another program called `lenslet` is installed in the same place."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        found = metadata.distribution("lenslet")
+        if not any(each.value == "lenslet.run.cli:main" for each in found.entry_points):
+            raise SettingError(
+                f"the package lenslet {found.version} is another program with the same modules: "
+                "pip uninstall lenslet, and install lenslet-backend again"
+            )
+
+
 def load_settings(env_file: str = "", *, writes: bool = True) -> Settings:
     """Returns the settings of the environment, and of `env_file` what that leaves unset.
 
     Prints which names look like settings. Raises `SettingError`; see also `check_settings`.
     """
+    check_namesake()
     filed = config.read_env_file(env_file) if env_file else {}
     variables = config.merged(os.environ, filed)
     settings = config.settings(variables)

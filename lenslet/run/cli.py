@@ -1,13 +1,18 @@
 """The command line: `lenslet serve`, `worker`, `index` and `check`."""
 
 import argparse
+import contextlib
+import json
 import logging
 import os
+import pathlib
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
 
 from lenslet import __version__, errors, run
 from lenslet.errors import LensletError, one_line
@@ -69,7 +74,7 @@ def _set_root(path: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
-    parser.add_argument("--version", action="version", version=f"lenslet {__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(metavar="{serve,worker,index,check}", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
     for name, action, about in (
@@ -88,6 +93,20 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default: PORT or 7070)")
     return parser
+
+
+def _version() -> str:
+    """The version and, if pip or a checkout knows it, the commit."""
+    checkout, commit = pathlib.Path(__file__).parents[2], ""
+    if (checkout / ".git").exists():
+        command = ("git", "-C", str(checkout), "rev-parse", "HEAD")
+        with contextlib.suppress(OSError):
+            commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    else:
+        with contextlib.suppress(metadata.PackageNotFoundError, KeyError):  # PEP 610
+            origin = metadata.distribution("lenslet-backend").read_text("direct_url.json")
+            commit = json.loads(origin or "{}")["vcs_info"]["commit_id"]
+    return f"lenslet {__version__}" + (f" ({commit[:12]})" if commit else "")
 
 
 def _serve(env_file: str) -> int:
