@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -10,6 +12,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -36,16 +39,24 @@ class Site:
         self.context = ssl.create_default_context()
         self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
 
-    def ask(
+    def open(
         self, route: str, method: str = "GET", body: bytes | None = None, **headers: str
-    ) -> tuple[int, bytes, Any]:
+    ) -> http.client.HTTPResponse:
         password = b64encode(b"ann:secret").decode()
         named = {"Authorization": f"Basic {password}", "Host": f"photos.example.org:{self.port}"}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         url = f"https://127.0.0.1:{self.port}{route}"
         request = urllib.request.Request(url, body, named, method=method)
+        found: http.client.HTTPResponse = urllib.request.urlopen(
+            request, timeout=20, context=self.context
+        )
+        return found
+
+    def ask(
+        self, route: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, Any]:
         try:
-            with urllib.request.urlopen(request, timeout=20, context=self.context) as answer:
+            with self.open(route, method, body, **headers) as answer:
                 return answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             with error:
@@ -233,6 +244,32 @@ def test_a_link_opens_behind_nginx_until_it_is_taken_back(site) -> None:
     assert nginx.ask(f"/photos/links/{link['id']}", "DELETE", Origin=own)[0] == 204
     said = wait_for(lambda: (found := ask(route, Cookie=cookie))[0] == 401 and found, 2)
     assert json.loads(said[1])["description"] == "This link has ended, or was taken back."
+
+
+def stored_by(nginx: pathlib.Path) -> int:
+    """How many bytes of answers nginx has in files, which it has unlinked."""
+    master = (nginx / "pid").read_text().strip()
+    workers = pathlib.Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    files = (file for pid in workers for file in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+    return sum(file.stat().st_size for file in files if f"{nginx}/proxy" in os.readlink(file))
+
+
+def test_archives_are_not_stored_by_nginx_and_one_client_has_two_at_most(
+    site, root: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    nginx, server = site
+    with (root / "sub/x.jpg").open("r+b") as file:
+        file.truncate(100_000_000)
+    where = "/photos/folders?path=sub"
+    server.until(lambda: json.loads(nginx.ask(where)[1])["items"][0]["size"] == 100_000_000)
+    with contextlib.ExitStack() as clients:
+        for _ in range(2):
+            clients.enter_context(nginx.open("/photos/zip?path=sub")).read(1000)
+        threading.Event().wait(2)
+        assert stored_by(tmp_path / "nginx") < 1_000_000
+        assert nginx.ask("/photos/zip?path=sub")[0] == 503
+        assert nginx.ask(where)[0] == 200
+    wait_for(lambda: nginx.ask("/photos/zip?path=sub", "HEAD")[0] == 200)
 
 
 def test_the_page_works_behind_nginx_below_a_path_with_a_password(site, browser: Browser) -> None:

@@ -295,6 +295,28 @@ def start(server: Server, route: str) -> http.client.HTTPResponse:
     return found
 
 
+def test_who_reads_slowly_gives_way_to_others_and_holds_no_thread(serve, root) -> None:
+    with put(root / "f/0.jpg").open("r+b") as file:
+        file.truncate(100_000_000)
+    put(root / "g/a.jpg")
+    server: Server = serve(root, WEB_CONCURRENCY="1", WEB_THREADS="6")
+    server.until(lambda: len(server.json("/folders?path=f").get("items", [])) == 1)
+    with contextlib.ExitStack() as clients:
+        slow = [clients.enter_context(start(server, "/zip?path=f")) for _ in range(4)]
+        assert server.get("/zip?path=g")[0] == 503
+        server.until(lambda: server.get("/zip?path=g")[0] == 200, 10)
+        for _ in range(4):  # more than there are threads
+            server.until(lambda: server.get("/zip?path=g")[0] == 200, 10)
+            slow.append(clients.enter_context(start(server, "/zip?path=f")))
+        for each in slow[:4]:
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                each.read()
+        assert server.get("/folders?path=f")[0] == 200
+        clients.close()
+        server.until(lambda: server.get("/zip?path=g")[0] == 200, 5)
+    assert "Traceback" not in server.log.read_text()
+
+
 def test_only_so_many_archives_are_sent_at_a_time(serve, root) -> None:
     for number in range(4):
         with put(root / f"f/{number}.jpg").open("r+b") as file:

@@ -1,11 +1,16 @@
 """`/zip`: the originals of a folder or a selection, in one archive that is made as it is sent."""
 
+import contextlib
 import errno
 import itertools
 import logging
+import math
 import os
+import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import falcon
@@ -34,6 +39,7 @@ log = logging.getLogger("lenslet")
 
 MAX_PATHS = 5000
 ZIPS = 4  # archives that a process sends at once
+_SLOW_SECONDS = 5.0  # for one piece of an archive: slower ones give way to others
 _UNNAMED = "photos"  # the root, and a selection from its folders
 
 
@@ -45,6 +51,14 @@ class Entry(NamedTuple):
     rev: str
 
 
+@dataclass(eq=False, slots=True)
+class Sending:
+    """An archive that is being sent, and since when a piece of it waits for the client to read."""
+
+    connection: socket.socket | None
+    waits_since: float = math.inf
+
+
 class Zip(Resource):
     """`GET /zip?path=&recursive=&q=`, `POST /zip`"""
 
@@ -52,7 +66,8 @@ class Zip(Resource):
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        self._free = threading.BoundedSemaphore(ZIPS)
+        self._sent: set[Sending] = set()
+        self._lock = threading.Lock()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         folder, query = path_param(req), query_param(req).strip()
@@ -107,7 +122,8 @@ class Zip(Resource):
             )
         sizes = ((top + entry.path.below(folder), entry.size) for entry in found)
         if req.method != "HEAD":
-            stream = self._pieces(self._files(found, folder, top))
+            sending = Sending(req.env.get("gunicorn.socket"))
+            stream = self._pieces(self._files(found, folder, top), sending)
             next(stream)
             resp.stream = stream
         resp.content_length = container.length(sizes)
@@ -115,26 +131,45 @@ class Zip(Resource):
         resp.cache_control = ["no-store"]
         resp.accept_ranges = "none"
         resp.downloadable_as = f"{folder.name or _UNNAMED}.zip"
+        resp.set_header("X-Accel-Buffering", "no")  # nginx would store it, ahead of the client
 
-    def _pieces(self, files: container.Files) -> Iterator[bytes]:
+    def _pieces(self, files: container.Files, sending: Sending) -> Iterator[bytes]:
         """Yields nothing once the first image was read, and then the archive.
 
         An error before that is answered; one after it ends the connection.
         """
-        if not self._free.acquire(blocking=False):
-            raise StorageUnavailable(f"{ZIPS} archives are being sent: try again later.")
+        self._begin(sending)
         try:
             pieces = container.pieces(files)
             first = next(pieces)
             yield b""
             try:
-                yield first
-                yield from pieces
+                for piece in itertools.chain([first], pieces):
+                    sending.waits_since = time.monotonic()
+                    yield piece
+                    sending.waits_since = math.inf
             except LensletError as error:
                 log.warning("an archive was not sent to its end: %s", error)
                 raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
         finally:
-            self._free.release()
+            with self._lock:
+                self._sent.discard(sending)
+
+    def _begin(self, sending: Sending) -> None:
+        """Takes a place for an archive; of those that are sent, the slowest may have to give way.
+
+        Its connection ends, so that it holds no thread any more.
+        """
+        with self._lock:
+            if len(self._sent) >= ZIPS:
+                slowest = min(self._sent, key=lambda each: each.waits_since)
+                is_slow = time.monotonic() - slowest.waits_since > _SLOW_SECONDS
+                if not (is_slow and slowest.connection):
+                    raise StorageUnavailable(f"{ZIPS} archives are being sent: try again later.")
+                with contextlib.suppress(OSError):
+                    slowest.connection.shutdown(socket.SHUT_RDWR)
+                self._sent.remove(slowest)
+            self._sent.add(sending)
 
     def _files(self, entries: list[Entry], folder: Path, top: str) -> container.Files:
         """Opens one image after the other, `Overtaken` if it is not the one that was listed."""
