@@ -102,6 +102,23 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     expect(guest.get_by_role("heading", name="2024")).to_be_visible()
 
 
+def test_the_secret_stays_in_the_address_until_the_service_can_tell_whether_it_counts(
+    shared: Server, open_page, root: pathlib.Path
+) -> None:
+    owner = open_page(shared, "#/2024/wedding/")
+    sign_in(owner)
+    address = make_link(owner)
+    file = root / "_links.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
+    guest = open_link(open_page, address)
+    expect(guest.get_by_text("Links cannot be read right now.")).to_be_visible()
+    file.write_bytes(whole)
+    guest.reload()
+    expect(guest.locator(".tile.shown")).to_have_count(6)
+    expect(guest).not_to_have_url(re.compile("secret"))
+
+
 def test_an_owner_a_part_of_an_address_and_an_open_service_say_what_is_missing(
     shared: Server, serve, open_page, root: pathlib.Path
 ) -> None:

@@ -21,22 +21,27 @@ async function leave() {
 export async function begin() {
 	const [, secret] = location.hash.match(/^#secret=(.+)/) ?? [];
 	if (secret) {
-		history.replaceState(null, "", "./");
 		if (!isKnown) return open(secret);
+		forget();
 		toast(T.ownLink);
 	} else if (hasEnded) return noPhotos(T.linkEnded);
 	else if (!isKnown && !isGuest && new URLSearchParams(location.search).has("link")) return noPhotos(T.partOfLink);
 	return true;
 }
 
+// What failed for a moment works again when the page is loaded anew: only a link that has ended is forgotten.
 async function open(secret) {
 	try {
 		await send("POST", "session", {}, { body: { link: secret } });
+		forget();
 		location.reload();
-	} catch ({ message }) {
+	} catch ({ status, message }) {
+		if (status === 401) forget();
 		noPhotos(message);
 	}
 }
+
+const forget = () => history.replaceState(null, "", "./");
 
 // A proxy may ask for the password: so signing in begins anew.
 function noPhotos(reason) {
