@@ -591,6 +591,16 @@ def test_a_link_that_makes_no_sense_is_refused(shared: Gallery, name: str, value
     assert said["description"].startswith(f"{name}:")
 
 
+def test_a_folder_with_the_name_of_a_photo_can_be_shared(shared: Gallery, root) -> None:
+    put(root / "2024/img.jpg/in.jpg", jpeg(seed=11))
+    shared.index()
+    link = make_link(shared.app, "2024/img.jpg")
+    assert (link["path"], link["photos"]) == ("2024/img.jpg", 0)
+    headers = guest(shared.app, link)
+    found = shared.app.get("/folders?path=2024/img.jpg", headers=headers).json["items"]
+    assert [each["name"] for each in found] == ["in.jpg"]
+
+
 def test_only_what_exists_is_shared(shared: Gallery) -> None:
     for path in ("none", "2024/wedding/none.jpg", "2024/wedding/in.jpg/x"):
         shared.app.post_json("/links", {"path": path}, headers=WRITER, status=404)

@@ -1,5 +1,6 @@
 """`/links`: makes, lists and takes back what is shown to guests. `view` decides what that is."""
 
+import contextlib
 import os
 from dataclasses import asdict, replace
 from typing import Any
@@ -55,15 +56,24 @@ class AllLinks(Resource):
         if not isinstance(body, dict):
             raise Invalid("body", "must be a JSON object")
         link, days = _parse(body)
+        if not link.photos:
+            link = self._of_path(link)
         if link.photos:
             link = replace(link, photos={path: self._hash(Path(path)) for path in link.photos})
-        else:
-            location = self.service.library.locator.folder(link.path)
-            location.tree.stamp(location.folder)  # `NotFound` if there is none
         stored, secret = links_of(self.service.tree).add(replace(link, by=req.context.user), days)
         page = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         send_json(resp, _answer(stored) | {"url": f"{page}?link={stored.id}#secret={secret}"})
         resp.status = falcon.HTTP_201
+
+    def _of_path(self, link: Link) -> Link:
+        """Returns a link to what its path is: a photo, or a folder, which may be named like one."""
+        if is_item(link.path.name) and not link.query:
+            with contextlib.suppress(NotFound):
+                self.service.images.find(link.path)
+                return replace(link, photos={str(link.path): ""})
+        location = self.service.library.locator.folder(link.path)
+        location.tree.stamp(location.folder)  # `NotFound` if there is none
+        return link
 
     def _hash(self, path: Path) -> str:
         """Returns the hash of a photo, by which a link knows it."""
@@ -167,8 +177,6 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
         raise Invalid("paths", "must not be together with 'path' or 'q'")
     if len(photos) > _MOST_PHOTOS:
         raise Invalid("paths", f"must be at most {_MOST_PHOTOS} paths of images")
-    if is_item(path.name) and not query:
-        photos = [path]
     if photos:
         path = Path(os.path.commonpath(photos))  # of one photo, itself
     for name, text, most in (("q", query, MAX_QUERY_CHARACTERS), ("label", label, _MOST_LABEL)):
