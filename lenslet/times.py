@@ -12,7 +12,7 @@ _RFC3339 = re.compile(
 
 
 class Clock:
-    """The clock of the index process. Calling it gives monotonic seconds, for what is due."""
+    """The clock of a process. Calling it gives monotonic seconds, for what is due."""
 
     def __call__(self) -> float:
         return time.monotonic()

@@ -15,12 +15,16 @@ from xml.etree import ElementTree
 
 import pytest
 from buckets import BucketPath
-from conftest import DESCRIPTION, Gallery, draw, encode, exif, jpeg, put
+from conftest import DESCRIPTION, Gallery, draw, encode, exif, jpeg, put, read_only
 from test_pointers import point
 from webtest import TestApp
 
+from lenslet.errors import NotFound
 from lenslet.gallery.page import load
+from lenslet.guests.links import Link, Links
 from lenslet.index.scan import Scan
+from lenslet.paths import Path
+from lenslet.times import Clock
 
 FULL, READING = "full-token-1234", "read-token-1234"
 WRITER = {"Authorization": f"Bearer {FULL}"}
@@ -575,9 +579,44 @@ def test_a_link_ends_by_itself(shared: Gallery, root) -> None:
     shared.restart()
     shared.app.get("/folders?path=2024/wedding", headers=headers, status=401)
     assert shared.app.get("/links", headers=WRITER).json == {"links": []}
-    assert link["id"] in (root / "_links.json").read_text()  # the clock of a guest may be wrong
     make_link(shared.app)
-    assert link["id"] not in (root / "_links.json").read_text()
+    assert link["id"] in (root / "_links.json").read_text()  # the clock may be wrong
+
+
+class Moved(Clock):
+    """A clock that a test sets, and moves on."""
+
+    monotonic, wall = 5.0, 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.monotonic
+
+    def wall_ns(self) -> int:
+        return int(self.wall * 1e9)
+
+    def pass_days(self, days: float) -> None:
+        self.monotonic += days * 86_400
+        self.wall += days * 86_400
+
+
+def test_what_has_ended_stays_ended_but_not_by_a_clock_that_was_just_set(shared: Gallery) -> None:
+    clock = Moved()
+    links = Links(shared.library.tree, clock)
+    asked = Link("", Path("2024"), "", "")
+    _, first = links.add(asked, 30)
+    clock.wall += 400 * 86_400  # set ahead
+    with pytest.raises(NotFound):
+        links.opened_by(first)
+    _, second = links.add(asked, 1)
+    clock.wall -= 400 * 86_400
+    assert links.opened_by(first).path == "2024"
+    clock.pass_days(31)
+    with pytest.raises(NotFound):
+        links.opened_by(first)
+    clock.wall -= 31 * 86_400
+    with pytest.raises(NotFound):
+        links.opened_by(first)
+    assert links.opened_by(second).path == "2024"
 
 
 BAD = [("q", " ".join(map(str, range(32)))), ("q", '""'), ("days", 0), ("days", 4000), ("days", "3"), ("days", True), ("path", 3), ("path", None), ("label", "x" * 201),
@@ -633,6 +672,34 @@ def test_somebody_elses_file_in_the_place_of_the_links_is_not_changed(
         assert (root / "_links.json").read_bytes() == text
 
 
+@pytest.mark.parametrize("damage", ["empty", "blank", "torn", "folder", "symlink"])
+def test_a_file_of_links_that_is_damaged_is_named_and_made_again_if_it_is_blank(
+    shared: Gallery, root: pathlib.Path, damage: str
+) -> None:
+    headers = guest(shared.app, make_link(shared.app))
+    file = root / "_links.json"
+    data = {"empty": b"", "blank": bytes(4096), "torn": file.read_bytes()[:-40]}
+    file.rename(root / "away.json")
+    if damage == "folder":
+        file.mkdir()
+    elif damage == "symlink":
+        file.symlink_to(root / "away.json")
+    else:
+        file.write_bytes(data[damage])
+    lost = damage in ("empty", "blank")
+    (reason,) = shared.app.get("/health", headers=WRITER).json["reasons"]
+    assert reason.startswith("_links.json is blank" if lost else "_links.json is not Lenslet's own")
+    for _ in range(2):
+        shared.app.get("/folders?path=2024/wedding", headers=headers, status=401 if lost else 503)
+        page = shared.app.get("/", headers={**headers, "Accept": "text/html"})
+        assert "Set-Cookie" not in page.headers  # it may be back
+    shared.app.get("/links", headers=WRITER, status=200 if lost else 409)
+    shared.app.post_json("/links", {"path": "2024"}, headers=WRITER, status=201 if lost else 409)
+    assert shared.app.get("/health", headers=WRITER).json["status"] == (
+        "ok" if lost else "degraded"
+    )
+
+
 def test_who_may_only_write_among_the_photos_makes_no_links(indexed, root, tmp_path) -> None:
     """With `STATE_DIR` the file is there, and one among the photos does not count."""
     fill(root)
@@ -643,6 +710,29 @@ def test_who_may_only_write_among_the_photos_makes_no_links(indexed, root, tmp_p
     put(root / "_links.json", stored)
     gallery.restart()
     gallery.app.post_json("/session", {"link": secret_of(link)}, status=401)
+    cookie = {"Cookie": f"lenslet_link_7070={secret_of(link)}", "Accept": "text/html"}
+    assert "Set-Cookie" not in gallery.app.get("/", headers=cookie).headers
+    (reason,) = gallery.app.get("/health", headers=WRITER).json["reasons"]
+    assert (
+        reason
+        == "_links.json at the root is not read: copy it to STATE_DIR (the start line names it), or remove it"
+    )
+
+
+def test_links_go_along_when_the_root_cannot_be_written_any_more(serve, root) -> None:
+    put(root / "a.jpg")
+    server = serve(root, API_TOKEN=FULL)
+    link = json.loads(server.request("POST", "/links", {"path": ""}, **WRITER)[1])
+    guests = {"Authorization": f"Bearer {secret_of(link)}"}
+    server.stop()
+    with read_only(root):
+        server = serve(root, API_TOKEN=FULL)
+        assert server.get("/search?path=", **guests)[0] == 200
+        server.stop()
+    server = serve(root, API_TOKEN=FULL)
+    assert server.get("/search?path=", **guests)[0] == 200
+    assert server.request("DELETE", f"/links/{link['id']}", **WRITER)[0] == 204
+    assert server.get("/search?path=", **guests)[0] == 401
 
 
 def test_two_processes_lose_no_link_and_see_each_others(shared: Gallery, make_gallery) -> None:

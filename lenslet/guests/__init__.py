@@ -3,6 +3,7 @@
 Nothing imports it but `run`.
 """
 
+from lenslet.guests.links import links_of
 from lenslet.guests.resources import AllLinks, Cover, GuestSession, OneLink
 from lenslet.guests.view import Guests
 from lenslet.web.service import Part
@@ -16,4 +17,5 @@ PART = Part(
         "/session": GuestSession,
     },
     (Guests,),
+    lambda service: links_of(service.tree).problem,
 )

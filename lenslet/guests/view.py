@@ -107,12 +107,15 @@ class Guests:
         resp.cache_control = ["private", "no-cache"]  # a link can be taken back
 
     def _link(self, req: falcon.Request) -> Link | None:
-        """Returns the link whose secret a client sends; 401 if it shows nothing any more."""
+        """Returns the link whose secret a client sends; 401 if it shows nothing any more.
+
+        None if no file says so: the browser keeps its cookie, because the file may come back.
+        """
         sent = req.get_cookie_values(self._cookie) or []
         for secret in filter(None, (bearer(req), *sent)):
             with contextlib.suppress(NotFound):
                 return self._links.opened_by(secret)
-        if sent:
+        if sent and self._links.exist:
             raise falcon.HTTPUnauthorized(description="This link has ended, or was taken back.")
         return None
 

@@ -7,6 +7,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 from dataclasses import replace
 
 from lenslet import paths
@@ -62,9 +63,9 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     """Returns the settings with the `STATE_DIR` that is used; `SettingError` if none can be used.
 
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
-    exists, because it may hold what people wrote. It is created here, but only if the caller
-    `writes`, and not for an empty root: that is an unmounted disk. A bucket is not checked: one
-    that is unreachable right now must not stop the start.
+    exists, because it may hold what people wrote. It is created here, with a copy of the links, but
+    only if the caller `writes`, and not for an empty root: that is an unmounted disk. A bucket is
+    not checked: one that is unreachable right now must not stop the start.
     """
     if settings.state_dir:
         _check_state_dir(settings, os.path.realpath(settings.state_dir), writes=writes)
@@ -75,8 +76,9 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     is_needed = writes and not _can_write(root) and os.listdir(root)
     if settings.state_dir or not (is_needed or os.path.isdir(own)):
         return settings
-    with contextlib.suppress(OSError):
-        os.makedirs(own, mode=0o700, exist_ok=True)
+    with contextlib.suppress(OSError):  # it is there already, or the root has no links
+        os.makedirs(own, mode=0o700)
+        shutil.copy2(os.path.join(root, paths.LINKS), own, follow_symlinks=False)
     if not _can_write(own):
         raise SettingError(
             f"neither {root_name(settings)!r} nor {own!r} can be written: "

@@ -28,7 +28,7 @@ _SUMMARIES = frozenset({HEALTH, paths.LINKS, paths.ROLLUP, ROLLUP_DELTA})
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 _MOST_SOUND = 10_000  # documents of which a cache remembers that they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
-_BLANK = b"\0 \r\n"
+BLANK = b"\0 \r\n"  # all that a file has which a crash of the machine has torn
 # How the documents of Lenslet begin; a manifest has its path before its generation.
 _OWN_JSON = re.compile(rb'\{\s*"v":\s*1,\s*("path":\s*"(\\.|[^"\\])*",\s*)?"generatedAt":')
 _METADATA_FLAGS = 0x20 | 0x08 | 0x04 | 0x02  # ICC, EXIF, XMP, animation (RFC 9649, 2.7)
@@ -139,8 +139,8 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
     what follows. A thumbnail is a WebP without metadata, a document begins with `v` and
     `generatedAt`. One that is blank to its end is ours: a crash of the machine leaves such files.
     """
-    if not head.lstrip(_BLANK):
-        return not any(piece.lstrip(_BLANK) for piece in rest)
+    if not head.lstrip(BLANK):
+        return not any(piece.lstrip(BLANK) for piece in rest)
     if name.endswith(THUMBNAIL):
         kind, flags = head[12:16], head[20:21] or b"\xff"
         plain = kind in (b"VP8 ", b"VP8L") or (kind == b"VP8X" and not flags[0] & _METADATA_FLAGS)

@@ -48,7 +48,9 @@ class Health(Resource):
             for name, kind in health.KINDS.items()
             if name in health.DEGRADING and counts.get(name)
         )
-        reasons = list(dict.fromkeys([*storage["problems"], *workers["problems"], *listed]))
+        parts = filter(None, (part.problem(self.service) for part in self.service.parts))
+        known = [*storage["problems"], *workers["problems"], *parts, *listed]
+        reasons = list(dict.fromkeys(known))
         status = "degraded" if reasons else "ok"
         return {
             "status": status if storage["readable"] else "down",

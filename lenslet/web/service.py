@@ -105,9 +105,10 @@ class Part(NamedTuple):
     """What hangs on the service: resources by route, in place of those of the core, and middleware.
 
     `package` has the table `api.toml`, which describes the routes. The middleware runs before it is
-    decided who may use a resource.
+    decided who may use a resource. `problem` says what is wrong, for health, or "".
     """
 
     package: str
     routes: Mapping[str, type[Resource]]
     middleware: Sequence[Callable[[Service], object]] = ()
+    problem: Callable[[Service], str] = lambda service: ""

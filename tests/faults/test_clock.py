@@ -209,6 +209,31 @@ def test_edits_and_changes_of_folders_hold_while_the_clock_jumps(clocked: Clocke
     record("clock set back and forth", times=steps, acknowledged=writers.acknowledged + steps)
 
 
+def test_a_clock_that_is_ahead_for_a_while_takes_no_link_back(tmp_path: pathlib.Path) -> None:
+    root, clock = tmp_path / "photos", WallClock(tmp_path / "clock")
+    put(root / "a.jpg")
+    server = Server(root, tmp_path, API_TOKEN="full-token-1234", **clock.environ())
+    owner = {"Authorization": "Bearer full-token-1234"}
+
+    def link() -> str:
+        made = json.loads(server.request("POST", "/links", {"path": ""}, **owner)[1])
+        return str(made["url"].partition("#secret=")[2])
+
+    def opens(secret: str) -> int:
+        return server.get("/search?path=", Authorization=f"Bearer {secret}")[0]
+
+    try:
+        before = link()
+        clock.set(400 * DAY)
+        server.until(lambda: opens(before) == 401, SOON)
+        meanwhile = link()
+        clock.set(0)
+        server.until(lambda: opens(before) == 200, SOON)
+        assert opens(meanwhile) == 200
+    finally:
+        server.stop()
+
+
 def change(folder: pathlib.Path, names: set[str], step: int, rng: random.Random) -> None:
     """Adds an image to a folder and, now and then, takes one away; `names` are those left."""
     put(folder / f"new{step}.jpg", jpeg(32, 24, seed=step))
