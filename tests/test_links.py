@@ -584,19 +584,15 @@ def test_a_link_ends_by_itself(shared: Gallery, root) -> None:
 
 
 class Moved(Clock):
-    """A clock that a test sets, and moves on."""
+    """A clock for a number of days, which is some days ahead."""
 
-    monotonic, wall = 5.0, 1_800_000_000.0
+    days = ahead = 0
 
     def __call__(self) -> float:
-        return self.monotonic
+        return self.days * 86_400.0
 
     def wall_ns(self) -> int:
-        return int(self.wall * 1e9)
-
-    def pass_days(self, days: float) -> None:
-        self.monotonic += days * 86_400
-        self.wall += days * 86_400
+        return (20_000 + self.days + self.ahead) * 86_400 * 10**9
 
 
 def test_what_has_ended_stays_ended_but_not_by_a_clock_that_was_just_set(shared: Gallery) -> None:
@@ -604,16 +600,16 @@ def test_what_has_ended_stays_ended_but_not_by_a_clock_that_was_just_set(shared:
     links = Links(shared.library.tree, clock)
     asked = Link("", Path("2024"), "", "")
     _, first = links.add(asked, 30)
-    clock.wall += 400 * 86_400  # set ahead
+    clock.ahead = 400
     with pytest.raises(NotFound):
         links.opened_by(first)
     _, second = links.add(asked, 1)
-    clock.wall -= 400 * 86_400
+    clock.ahead = 0
     assert links.opened_by(first).path == "2024"
-    clock.pass_days(31)
+    clock.days = 31
     with pytest.raises(NotFound):
         links.opened_by(first)
-    clock.wall -= 31 * 86_400
+    clock.ahead = -31
     with pytest.raises(NotFound):
         links.opened_by(first)
     assert links.opened_by(second).path == "2024"

@@ -95,6 +95,7 @@ def test_the_start_line_names_the_folder_of_a_readonly_root(serve, readonly, tmp
     (state,) = (tmp_path / "cache-state/lenslet").iterdir()
     shown = f"(its own files: {state}, because the root could not be written)"
     assert shown in server.log.read_text()
+    server.stop()  # before its root is unmounted
 
 
 def test_a_check_of_a_readonly_root_creates_nothing(readonly, tmp_path) -> None:
