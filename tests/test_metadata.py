@@ -55,6 +55,7 @@ PACKETS = [
      said(["Places", "Berlin", "Anna", "Rome"])),
     (packet("", 'aux:Lens="18.0-70.0 mm f/3.5-4.5"'), said(lens="18.0-70.0 mm f/3.5-4.5")),
     (packet("<aux:Lens>EF50mm</aux:Lens>"), said(lens="EF50mm")),
+    (packet(bag("dc:subject", "x")) + b"</rdf:Bag></x:xmpmeta>", said(["x"])),
     (b"", said()),
 ]  # fmt: skip
 

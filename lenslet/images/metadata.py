@@ -38,6 +38,7 @@ _EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _EXTENSION = (
     b"http://ns.adobe.com/xmp/extension/\0"  # then GUID, length, offset (XMP part 3, 1.1.3.1)
 )
+_END = b"</x:xmpmeta>"
 _UTF_16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
 # Datasets of IPTC-IIM 4.2, each by its record and number.
 _CHARSET, _IIM_TITLE, _IIM_KEYWORD, _IIM_CAPTION = (1, 90), (2, 5), (2, 25), (2, 120)
@@ -71,7 +72,8 @@ class Written(NamedTuple):
             extension = _extension(getattr(image, "applist", ()), guid.encode())
             for name, texts in _properties(extension).items():
                 properties[name] += texts
-        return cls(properties, _datasets(_iim(info)), plain_text(info.get("Creation Time")))
+        creation_time = info.get("Creation Time") or info.get("CreationTime")  # ImageMagick
+        return cls(properties, _datasets(_iim(info)), plain_text(creation_time))
 
     def words(self) -> dict[str, Any]:
         """Returns keywords, title, caption and lens, as keys of an item.
@@ -196,9 +198,10 @@ def _properties(data: bytes) -> defaultdict[str, list[str]]:
         return found
     if wide := _UTF_16.get(data[:2]):
         data = data.decode(wide, "ignore").encode("utf-8", "ignore")
+    data, end, _ = data.partition(_END)  # a longer packet was there before
     parser = ElementTree.XMLParser(encoding="utf-8")  # XMP, part 3: no declaration changes that
     try:
-        packet = ElementTree.fromstring(data.strip(b"\0 \t\r\n"), parser)
+        packet = ElementTree.fromstring((data + end).strip(b"\0 \t\r\n"), parser)
     except (ElementTree.ParseError, ValueError):
         return found
     for description in packet.iter(_RDF + "Description"):
