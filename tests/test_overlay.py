@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Gallery, jpeg, put, read_only, tree
+from test_cli import lenslet
 
 from lenslet.errors import SettingError
 
@@ -129,6 +130,37 @@ def test_a_root_with_state_dir_is_never_written_and_can_be_edited(indexed, root,
     gallery.index()
     assert gallery.told == []
     assert tree(root) == before
+
+
+def test_a_state_dir_belongs_to_one_library_and_follows_it_where_it_moves(
+    serve, root, tmp_path
+) -> None:
+    put(root / "2024/a.jpg")
+    os.utime(put(tmp_path / "other/2024/a.jpg", jpeg(seed=7)), (1, 1))
+    state, settings = tmp_path / "state", {"STATE_DIR": str(tmp_path / "state")}
+
+    def index(folder: str) -> str:
+        done = lenslet(tmp_path, "index", tmp_path / folder, **settings)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    refused = (
+        f"lenslet: STATE_DIR='{state}' belongs to the library '{root}': choose another for "
+        f"'{tmp_path}/other'; or if that library has moved here, empty the file "
+        f"'{state}/.lenslet-state'\n"
+    )
+    server = serve(root, **settings)
+    assert server.thumbnail("2024/a.jpg")[0] == 200
+    assert server.request("PUT", "/item?path=2024/a.jpg", {"notes": "mine"})[0] == 200
+    assert index("other") == refused
+    server.stop()
+    root.rename(tmp_path / "moved")
+    assert index("other") == refused
+    assert "1 image in 2 folders" in (said := index("moved"))
+    assert "0 read" in said
+    moved = serve(tmp_path / "moved", **settings)
+    assert moved.json("/item?path=2024/a.jpg")["notes"] == "mine"
+    (state / ".lenslet-state").write_bytes(b"")
+    assert "1 read" in index("other")
 
 
 def test_of_two_sidecars_the_newer_is_shown_and_the_roots_stays(indexed, root, tmp_path) -> None:

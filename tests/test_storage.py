@@ -344,10 +344,15 @@ def test_a_sidecar_on_a_root_that_has_gone_is_not_taken_for_missing(
     assert not (tmp_path / "state/a").exists()
 
 
-@pytest.mark.parametrize("state", ["photos", "photos/state", "."])
-def test_a_state_folder_among_the_photos_is_refused(open_library_tree, tmp_path, state) -> None:
-    with pytest.raises(SettingError, match="STATE_DIR"):
-        open_library_tree(STATE_DIR=str(tmp_path / state))
+@pytest.mark.parametrize("name", ["STATE_DIR", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("folder", ["photos", "photos/state", "."])
+def test_a_folder_of_its_own_among_the_photos_is_refused(
+    open_library_tree, tmp_path, folder, name
+) -> None:
+    if (folder, name) != (".", "XDG_CACHE_HOME"):  # it is in a folder `lenslet` there
+        with pytest.raises(SettingError, match=f"{name}=.*{tmp_path}.* must be separate"):
+            open_library_tree(**{name: str(tmp_path / folder)})
+    open_library_tree(**{name: str(tmp_path / "photos/.hidden")})
 
 
 def test_a_root_that_does_not_exist_is_refused(open_library_tree, tmp_path) -> None:

@@ -21,7 +21,7 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers import gthread
 
 from lenslet.config import Settings
-from lenslet.errors import SettingError
+from lenslet.errors import LensletError
 from lenslet.index.messages import Channel, Sender
 from lenslet.index.status import ROWS, Status
 from lenslet.run import (
@@ -64,7 +64,7 @@ class Master:
         if not hasattr(self, "settings"):
             try:
                 self.settings = load_settings(env_file)
-            except SettingError as error:
+            except LensletError as error:
                 raise SystemExit(f"lenslet: {error}") from error
         return self.settings
 

@@ -5,7 +5,10 @@
 """
 
 import contextlib
+import functools
+import glob
 import hashlib
+import itertools
 import os
 import shutil
 from dataclasses import replace
@@ -13,9 +16,10 @@ from dataclasses import replace
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import SettingError
+from lenslet.storage import files
 from lenslet.storage.local import MARKER, LocalTree
 from lenslet.storage.overlay import Overlay
-from lenslet.storage.tree import Buckets, DocumentCache, Tree, Trust
+from lenslet.storage.tree import Buckets, Copy, DocumentCache, Tree, Trust
 
 _CACHED_BYTES, _CACHED_BYTES_S3 = 8 * 1024 * 1024, 16 * 1024 * 1024
 
@@ -53,10 +57,8 @@ def with_state(settings: Settings, tree: Tree, at: paths.Path) -> Tree:
     if not settings.state_dir:
         return tree
     state = os.path.realpath(settings.state_dir)
-    claim = f"{cache_folder(settings, 'state')}-{_digest(state)}"
-    marker = os.path.join(state, MARKER)
-    upper = LocalTree(os.path.join(state, at), private=True, marker=marker, claim=claim)
-    return Overlay(upper, tree)
+    marker = os.path.join(state, MARKER) if os.path.exists(_claim(settings)) else ""
+    return Overlay(LocalTree(os.path.join(state, at), private=True, marker=marker), tree)
 
 
 def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
@@ -67,14 +69,16 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     only if the caller `writes`, and not for an empty root: that is an unmounted disk. A bucket is
     not checked: one that is unreachable right now must not stop the start.
     """
+    if not settings.s3_bucket:
+        _check_root(settings.root_path)
+        _check_apart(settings, "XDG_CACHE_HOME", settings.cache_dir)
     if settings.state_dir:
-        _check_state_dir(settings, os.path.realpath(settings.state_dir), writes=writes)
-    if settings.s3_bucket:
+        _check_state_dir(settings, writes=writes)
+    if settings.s3_bucket or settings.state_dir:
         return settings
-    _check_root(settings.root_path)
     own, root = state_folder(settings), settings.root_path
     is_needed = writes and not _can_write(root) and os.listdir(root)
-    if settings.state_dir or not (is_needed or os.path.isdir(own)):
+    if not (is_needed or os.path.isdir(own)):
         return settings
     with contextlib.suppress(OSError):  # it is there already, or the root has no links
         os.makedirs(own, mode=0o700)
@@ -84,7 +88,9 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
             f"neither {root_name(settings)!r} nor {own!r} can be written: "
             "let Lenslet write in one of them, or set STATE_DIR"
         )
-    return replace(settings, state_dir=own)
+    settings = replace(settings, state_dir=own)
+    _check_state_dir(settings, writes=writes)
+    return settings
 
 
 def state_folder(settings: Settings) -> str:
@@ -109,26 +115,86 @@ def _check_root(root: str) -> None:
         raise SettingError(f"{root!r} is not a folder{chosen}") from error
 
 
-def _check_state_dir(settings: Settings, state: str, *, writes: bool) -> None:
-    shown = f"STATE_DIR={settings.state_dir!r}"
+def _check_state_dir(settings: Settings, *, writes: bool) -> None:
+    """Refuses a `STATE_DIR` among the photos, or of another library; notes whose a new one is.
+
+    If a file in the host's cache says that this was noted before, its disk is not mounted now.
+    """
+    state, marker = os.path.realpath(settings.state_dir), paths.Path(MARKER)
+    tree, note = LocalTree(state, private=True), functools.partial(_note_owner, settings)
     if not settings.s3_bucket:
-        root = os.path.realpath(settings.root_path)
-        common = os.path.commonpath((state, root))
-        inside = paths.Path(os.path.relpath(state, root))
-        ignores = paths.Ignore(settings.ignore).path
-        is_ignored = any(map(ignores, (inside, *inside.ancestors())))
-        if common == state or (common == root and not is_ignored):
-            raise SettingError(
-                f"{shown} and ROOT_PATH must be separate folders; inside ROOT_PATH the name must "
-                "be an ignored one, such as .lenslet"
-            )
-    above = state
-    while not os.path.exists(above):
-        above = os.path.dirname(above)
-    if writes and not (os.path.isdir(above) and _can_write(above)):
+        _check_apart(settings, "STATE_DIR", state)
+    if not writes:
+        note(tree.copies([marker]))
+        return
+    claim = _claim(settings)
+    if os.path.exists(claim) and not os.path.exists(os.path.join(state, MARKER)):
+        return
+    with contextlib.suppress(OSError):
+        files.make_folders(state)
+    if not _can_write(state):
         raise SettingError(
-            f"{shown} cannot be written by this user (uid {os.geteuid()}): allow it, or run this "
-            "as the user of the service"
+            f"STATE_DIR={settings.state_dir!r} cannot be written by this user (uid "
+            f"{os.geteuid()}): allow it, or run this as the user of the service"
+        )
+    tree.update([marker], note)
+    os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    files.sync_folder(os.path.dirname(claim))
+
+
+def _note_owner(settings: Settings, copies: list[Copy]) -> tuple[paths.Path, bytes] | None:
+    """Returns the marker of a `STATE_DIR` with this library, None if it is so already.
+
+    `SettingError` if it belongs to another one.
+    """
+    state, name = os.path.realpath(settings.state_dir), root_name(settings)
+    owner = os.fsdecode((copies and copies[0].data) or b"").strip("\0\n")
+    if owner == name:
+        return None
+    if owner and not _has_moved(owner, name, state):
+        raise SettingError(
+            f"STATE_DIR={settings.state_dir!r} belongs to the library {owner!r}: choose another "
+            f"for {name!r}; or if that library has moved here, empty the file "
+            f"{os.path.join(state, MARKER)!r}"
+        )
+    return paths.Path(MARKER), os.fsencode(name) + b"\n"
+
+
+def _has_moved(owner: str, root: str, state: str) -> bool:
+    """True if the old root is gone, and most images with a thumbnail in `state` are in this one.
+
+    A thumbnail has its image's time. A hundred are enough.
+    """
+    with contextlib.suppress(OSError):
+        if not all(name.startswith(".") for name in os.listdir(owner)):
+            return False
+    made = glob.iglob(f"**/*{paths.THUMBNAIL}", root_dir=state, recursive=True)
+    fit = [
+        _mtime(os.path.join(state, name))
+        == _mtime(os.path.join(root, name.removesuffix(paths.THUMBNAIL)))
+        for name in itertools.islice(made, 100)
+    ]
+    return 2 * sum(fit) > len(fit)
+
+
+def _mtime(file: str) -> int | None:
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _check_apart(settings: Settings, name: str, folder: str) -> None:
+    """Refuses a folder for files of Lenslet's own that would be part of the library."""
+    root, folder = os.path.realpath(settings.root_path), os.path.realpath(folder)
+    common = os.path.commonpath((folder, root))
+    inside = paths.Path(os.path.relpath(folder, root))
+    ignores = paths.Ignore(settings.ignore).path
+    is_ignored = any(map(ignores, (inside, *inside.ancestors())))
+    if common == folder or (common == root and not is_ignored):
+        raise SettingError(
+            f"{name}={getattr(settings, name.lower())!r} and ROOT_PATH must be separate folders; "
+            "inside ROOT_PATH the name must be an ignored one, such as .lenslet"
         )
 
 
@@ -147,6 +213,12 @@ def cache_folder(settings: Settings, name: str) -> str:
     if not _can_write(folder):
         raise SettingError(f"the cache {folder!r} cannot be written: set XDG_CACHE_HOME")
     return os.path.join(folder, name)
+
+
+def _claim(settings: Settings) -> str:
+    """Returns the file in the host's cache that is there once its `STATE_DIR` was used."""
+    state = os.path.realpath(settings.state_dir)
+    return f"{cache_folder(settings, 'state')}-{_digest(state)}"
 
 
 def _unique_name(settings: Settings) -> str:

@@ -15,7 +15,7 @@ from lenslet.paths import ROOT, THUMBNAIL, Path, escaped, usable
 from lenslet.storage import files, tree
 from lenslet.storage.tree import HEAD_BYTES, Change, Content, Copy, Data, Listing, Stat, Tree
 
-MARKER = ".lenslet-state"  # the file that a used STATE_DIR holds
+MARKER = ".lenslet-state"  # the file in STATE_DIR that says which root it belongs to
 _IN_THE_WAY = frozenset((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST))
 _LEAST_BYTES = 64 * 1024  # with less, the disk is full
 _UPDATE_TRIES = 100  # a change of another program in between costs one
@@ -53,17 +53,13 @@ class LocalTree(Tree):
     """Files below the folder `root`.
 
     In a `private` tree (`STATE_DIR`, the cache) folders are made as needed; any other belongs to
-    the user. Only for `STATE_DIR`: `marker` is a file in it, `claim` a file in the host's cache.
-    Both are made at the first use. A claim without a marker means that the disk is not mounted.
+    the user. `marker` is a file that is there while the disk of `STATE_DIR` is mounted.
     """
 
-    def __init__(
-        self, root: str, *, private: bool = False, marker: str = "", claim: str = ""
-    ) -> None:
+    def __init__(self, root: str, *, private: bool = False, marker: str = "") -> None:
         self.root = self.name = os.path.realpath(root)
         self.private = private
         self._marker = marker
-        self._claim = claim
 
     @contextlib.contextmanager
     def _folder(self, folder: Path, *, make: bool = False) -> Iterator[int]:
@@ -90,7 +86,7 @@ class LocalTree(Tree):
                     os.mkdir(folder.name, dir_fd=above)
                     os.fsync(above)
         elif self.private:
-            self._check_claim()
+            self._check_marker()
             files.make_folders(self.root)
 
     # The guard
@@ -98,33 +94,26 @@ class LocalTree(Tree):
     def check(self) -> None:
         try:
             with self._folder(ROOT) as fd:
-                self._check_claim() if self.private else self._check_top(fd)
+                self._check_top(fd)
         except NotFound as error:
             if not self.private:
                 reason = "The root is not there: an unmounted disk? Mount it."
                 raise errors.StorageUnavailable(reason) from error
-            self._check_claim()
+            self._check_marker()
 
     def _check_top(self, fd: int) -> None:
-        """Raises `StorageUnavailable` if nothing is there, or only hidden names as `.lenslet`.
-
-        The first time that something is written at the top of a `STATE_DIR`, this makes its marker.
-        """
-        if not self.private:
-            with os.scandir(fd) as entries:
-                if all(entry.name.startswith(".") for entry in entries):
-                    raise errors.StorageUnavailable(
-                        "The root is empty: an unmounted disk? Mount it, or add photos."
-                    )
+        """Raises `StorageUnavailable` if nothing is there, or only hidden names as `.lenslet`."""
+        if self.private:
+            self._check_marker()
             return
-        self._check_claim()
-        if self._claim and not os.path.exists(self._claim):
-            for path in (self._marker, self._claim):
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-                files.sync_folder(os.path.dirname(path))
+        with os.scandir(fd) as entries:
+            if all(entry.name.startswith(".") for entry in entries):
+                raise errors.StorageUnavailable(
+                    "The root is empty: an unmounted disk? Mount it, or add photos."
+                )
 
-    def _check_claim(self) -> None:
-        if self._claim and not os.path.exists(self._marker) and os.path.exists(self._claim):
+    def _check_marker(self) -> None:
+        if self._marker and not os.path.exists(self._marker):
             raise errors.StorageUnavailable(
                 "STATE_DIR does not hold what was written there: an unmounted disk? "
                 f"If it was emptied or restored on purpose, create the file {MARKER} in it."

@@ -81,8 +81,8 @@ def test_what_was_answered_is_on_the_disk_and_no_sidecar_is_ever_torn(
         put(root / f"2024/july/{number}.jpg")
     disk, chance, told = Disk(root.parent), random.Random(SEED), dict[str, Edit]()
     state = {"STATE_DIR": str(root.parent / "state")} if where == "state" else {}
-    gallery = make_gallery(**state)
     with disk.watched():
+        gallery = make_gallery(**state)
         for number in range(scale(60, 600)):
             path = f"2024/july/{chance.randrange(4)}.jpg"
             sidecar = root.parent / where / f"{path}.json"
