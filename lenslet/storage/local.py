@@ -142,7 +142,11 @@ class LocalTree(Tree):
 
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
         with self._folder(folder) as fd:
-            return {name for name in wanted if files.stat_in(fd, name)}
+            found = {name for name in wanted if files.stat_in(fd, name)}
+        if folder:
+            with self._folder(folder.parent) as above:
+                _check_listed(above, folder)
+        return found
 
     def stamp(self, folder: Path) -> int:
         """The folder's mtime in nanoseconds."""
@@ -151,7 +155,9 @@ class LocalTree(Tree):
 
     def stat(self, path: Path) -> Stat:
         with self._folder(path.parent) as fd, _domain_errors(path):
-            return _regular(os.stat(path.name, dir_fd=fd, follow_symlinks=False), path)
+            found = _regular(os.stat(path.name, dir_fd=fd, follow_symlinks=False), path)
+            _check_listed(fd, path)
+            return found
 
     def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:
         with _domain_errors(path):
@@ -229,6 +235,18 @@ class LocalTree(Tree):
         except LensletError as error:
             return error
         return None
+
+
+def _check_listed(folder: int, path: Path) -> None:
+    """Raises `NotFound` if an open folder finds `path`, but lists it under another name.
+
+    Only a disk that ignores case, or a last dot, is listed: it finds the name with those too.
+    """
+    name, other = path.name, path.name.swapcase()
+    if other == name:
+        other += "."
+    if files.stat_in(folder, other) and name not in os.listdir(folder):
+        raise NotFound(f"There is no {path}.")
 
 
 def _stat(info: os.stat_result) -> Stat:

@@ -251,7 +251,11 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
-        """Returns those of the `wanted` names that exist in `folder`."""
+        """Returns those of the `wanted` names that exist in `folder`.
+
+        `NotFound` unless the folder above lists `folder` by exactly this name: a disk that ignores
+        case finds it under others too.
+        """
 
     @abc.abstractmethod
     def stamp(self, folder: Path) -> int:
@@ -262,7 +266,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def stat(self, path: Path) -> Stat:
-        """Returns the size and times of a file."""
+        """Returns the size and times of a file that its folder lists by exactly this name."""
 
     @abc.abstractmethod
     def open(self, path: Path, first: int = 0, length: int = 0) -> tuple[BinaryIO, Stat]:

@@ -14,6 +14,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import threading
 import urllib.parse
@@ -549,3 +550,45 @@ def test_permission_to_read_is_lost_and_given_back(place: Place) -> None:
     found(server, "tag:kept", place.written)
     place.check()
     record("read permission lost", times=scale(1, 15), acknowledged=len(sidecars))
+
+
+# Names
+
+
+@pytest.fixture
+def careless(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder on a disk that ignores case: exFAT, which a kernel need not know."""
+    if not shutil.which("mount.exfat-fuse") and not os.environ.get("CI"):
+        pytest.skip("exfat-fuse is not installed")
+    image, folder = tmp_path / "disk", tmp_path / "careless"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.exfat", image], check=True, capture_output=True)
+    device = subprocess.check_output(["losetup", "--find", "--show", image], text=True).strip()
+    try:
+        subprocess.run(["mount.exfat-fuse", device, folder], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def test_a_name_in_another_case_does_not_exist_on_a_disk_that_ignores_case(
+    serve: Any, careless: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for name in ("private/x.jpg", "Show/x.jpg", "Show/secret-1.jpg"):
+        put(careless / name)
+    assert (careless / "PRIVATE/X.jpg").exists()
+    state = {"STATE_DIR": str(tmp_path / "state")}
+    server = serve(careless, IGNORE="private,secret-*", **state)
+    server.until(lambda: server.json("/folders?path=Show").get("items"))
+    for route in ("folders?path=", "files/", "folders?path=Show/../"):
+        for name in ("private", "Private", "PRIVATE/", "show", "Show/../private"):
+            assert server.get(f"/{route}{name}")[0] in (400, 404)
+    for name in ("Private/x.jpg", "Show/Secret-1.jpg", "Show/X.jpg", "show/x.jpg"):
+        for route in ("file?path=", "files/", "item?path=", "thumb?path=", "preview?path="):
+            assert server.get(f"/{route}{name}")[0] == 404, (route, name)
+        assert server.request("PUT", f"/item?path={name}", {"tags": ["x"]})[0] == 404
+    assert server.get("/file?path=Show/x.jpg")[0] == 200
+    assert server.request("PUT", "/item?path=Show/x.jpg", {"tags": ["x"]})[0] == 200
