@@ -38,10 +38,12 @@ class Denied(LensletError):
 
 
 class Foreign(Denied):
-    """Another program's file is where one of Lenslet's own would be."""
+    """A file of another program, or service, is where one of Lenslet's own would be."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path} is not Lenslet's own: rename it, or set STATE_DIR.")
+    def __init__(
+        self, path: str, how: str = "is not Lenslet's own: rename it, or set STATE_DIR"
+    ) -> None:
+        super().__init__(f"{path} {how}.")
 
 
 class Archived(Denied):

@@ -188,10 +188,14 @@ class Looker:
             return Outcome(task, replace(before, looked=self._clock()))
         plan = self._plan(contents, task)
         self._tree.check()  # a disk may have gone away meanwhile
+        is_lost = MANIFEST in contents.derived.files and not plan.stored.generated_at
+        is_others = is_lost and manifest.is_others(self._tree, task.path)
         left = _left(task, plan, began)
         claim = self._host.claim(task, plan, len(left.new)) if plan.todo else Claim()
         if self._writes:
             try:
+                if is_others and before.replaced:  # nobody wrote that of a folder that was moved
+                    manifest.check_write(self._tree, task.path)
                 self._write(contents, plan, is_first=not before.is_known)
             except Denied as error:  # its subfolders are indexed all the same
                 return self._failed(task, error, plan.children)
@@ -212,6 +216,7 @@ class Looker:
             orphans=plan.orphans,
             left=len(plan.todo.keys() - reasons.keys()),
             stale=len(plan.stale.keys() - reasons.keys()),
+            replaced=before.replaced or is_others,
         )
         if not claim.reads:
             left = Left({}, {}, {})

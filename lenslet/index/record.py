@@ -61,7 +61,8 @@ class Record:
     Without `stamps` the next scan looks again. `entry` is how the folder is shown in its parent,
     None if it is not. `generation` is that of its manifest, "" if it has none. `children` are its
     subfolders, each as the manifest shows it. `orphans` are sidecars whose photo is not beside
-    them. `left` images will be read, `stale` ones when nothing else is to be read.
+    them. `left` images will be read, `stale` ones when nothing else is to be read. `replaced`: the
+    manifest of another library was, which is left alone from then on.
     """
 
     location: Location | None = None
@@ -76,6 +77,7 @@ class Record:
     orphans: tuple[Orphan, ...] = ()
     left: int = 0
     stale: int = 0
+    replaced: bool = False
 
     @property
     def is_known(self) -> bool:

@@ -4,7 +4,9 @@ import bisect
 import contextlib
 import datetime as dt
 import functools
+import hashlib
 import itertools
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import orjson
 
 from lenslet import paths, times
 from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
-from lenslet.errors import Denied, NotFound, TooLarge
+from lenslet.errors import Denied, Foreign, NotFound, TooLarge
 from lenslet.library.about import ABOUT_KEYS, About
 from lenslet.library.item import Item, are_items
 from lenslet.paths import MANIFEST, Path
@@ -61,14 +63,14 @@ def page_name(number: int) -> str:
 # Writing
 
 
-def encode(manifest: Manifest, page_size: int) -> dict[str, bytes]:
-    """Returns the files of a manifest by name, `_index.json` last.
+def encode(manifest: Manifest, page_size: int, library: str) -> dict[str, bytes]:
+    """Returns the files of a manifest by name, `_index.json` last. `library` says whose it is.
 
     A page has at most `page_size` items and `PAGE_BYTES`; the first one has the subfolders too.
     """
     lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
     page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))
-    more = {"reader": manifest.reader, "unsupported": manifest.unsupported}
+    more = {"reader": manifest.reader, "unsupported": manifest.unsupported, "library": library}
     about = manifest.about | {key: value for key, value in more.items() if value}
     dirs = b"," + orjson.dumps({"dirs": manifest.dirs} | about)[1:-1]
     starts = _starts(list(map(len, lines)), page_size, PAGE_BYTES - len(dirs))
@@ -128,7 +130,7 @@ def write(
     `_index.json` is written last, and a page is valid only if `_index.json` has the same
     generation, so no reader mixes two. `Overtaken` if another host was faster than this one.
     """
-    files = encode(manifest, page_size)
+    files = encode(manifest, page_size, _library(tree))
     head = files.pop(MANIFEST)
     for name, data in files.items():
         tree.write(manifest.path.child(name), data)
@@ -141,12 +143,36 @@ def write(
 def check_write(tree: Tree, folder: Path) -> None:
     """Raises why the manifest of a folder cannot be written, if that is known.
 
-    That is `Foreign` if a file of another program is in the way, `Denied` or `StorageFull`.
+    That is `Foreign` if a file of another program or library is in the way, `Denied` or
+    `StorageFull`.
     """
     tree.check_write(folder.child(MANIFEST))
+    if is_others(tree, folder):
+        raise Foreign(
+            folder.child(MANIFEST),
+            "is written by another service, whose root is another folder: set STATE_DIR for one",
+        )
     numbers = itertools.count()
     while tree.own_rev(folder.child(page_name(next(numbers)))):
         pass  # pages are written in order, so there is none behind one that is missing
+
+
+def is_others(tree: Tree, folder: Path) -> bool:
+    """True if a folder's manifest is whole, and of a library that has it under another path.
+
+    Then the folder was moved here, or the root of a service is in that of another.
+    """
+    with contextlib.suppress(NotFound, AttributeError, KeyError, TypeError, ValueError):
+        data, _ = (tree.own or tree).read(folder.child(MANIFEST))
+        head = loads(data)
+        path = Path(head["path"].removesuffix("/"))
+        return path != folder and head["library"] != _library(tree) and bool(_parse(path, data))
+    return False
+
+
+def _library(tree: Tree) -> str:
+    """Returns what a manifest says of the library that it belongs to, and not where that is."""
+    return hashlib.sha256(os.fsencode(tree.name)).hexdigest()[:16]
 
 
 def later_than(generation: str, now: dt.datetime) -> str:

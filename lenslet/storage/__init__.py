@@ -169,19 +169,12 @@ def _has_moved(owner: str, root: str, state: str) -> bool:
         if not all(name.startswith(".") for name in os.listdir(owner)):
             return False
     made = glob.iglob(f"**/*{paths.THUMBNAIL}", root_dir=state, recursive=True)
-    fit = [
-        _mtime(os.path.join(state, name))
-        == _mtime(os.path.join(root, name.removesuffix(paths.THUMBNAIL)))
-        for name in itertools.islice(made, 100)
-    ]
-    return 2 * sum(fit) > len(fit)
-
-
-def _mtime(file: str) -> int | None:
-    try:
-        return os.stat(file).st_mtime_ns
-    except OSError:
-        return None
+    names, fit = [*itertools.islice(made, 100)], 0
+    for name in names:
+        image = os.path.join(root, name.removesuffix(paths.THUMBNAIL))
+        with contextlib.suppress(OSError):
+            fit += os.path.getmtime(image) == os.path.getmtime(os.path.join(state, name))
+    return 2 * fit > len(names)
 
 
 def _check_apart(settings: Settings, name: str, folder: str) -> None:

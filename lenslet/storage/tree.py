@@ -251,11 +251,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def names(self, folder: Path, wanted: Sequence[str]) -> set[str]:
-        """Returns those of the `wanted` names that exist in `folder`.
-
-        `NotFound` unless the folder above lists `folder` by exactly this name: a disk that ignores
-        case finds it under others too.
-        """
+        """Returns those of the `wanted` names that exist in `folder`, whose own name is exact."""
 
     @abc.abstractmethod
     def stamp(self, folder: Path) -> int:
