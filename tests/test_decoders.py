@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import bombs
 import pytest
-from bombs import many_scans
 from conftest import Gallery, close_idle_decoders, draw, encode, jpeg, put, wait_for
 from PIL import Image
 
@@ -75,6 +75,20 @@ def test_an_image_that_needs_more_than_its_share_is_left_for_later(make, large: 
     assert (facts.error, facts.warning) == (None, None) and thumbnail
 
 
+@pytest.mark.parametrize(
+    ("memory", "progressive", "limit"),
+    [(256, False, None), (2048, True, None), (256, True, f"INDEX_MEMORY={256 * MB}")],
+)
+def test_a_photo_of_200_megapixels_is_shown_if_the_memory_for_it_is_there(
+    make, tmp_path: pathlib.Path, memory: int, progressive: bool, limit: str | None
+) -> None:
+    data = bombs.jpeg(16_320, 12_240, "\1\2\3", progressive=progressive)
+    with put(tmp_path / "x.jpg", data).open("rb") as file:
+        facts, thumbnail = make(memory=memory * MB).read(file.fileno(), slow=True, **HOW)
+    assert (facts.width, facts.height, facts.limit) == (16_320, 12_240, limit)
+    assert bool(thumbnail) == (not limit)
+
+
 def test_an_image_that_takes_too_long_ends_its_process_and_nothing_else(
     make, large, tmp_path
 ) -> None:
@@ -114,7 +128,7 @@ def end_a_decoder(before: set[int], number: int) -> None:
 @pytest.fixture
 def slow(tmp_path: pathlib.Path) -> Iterator[int]:
     """A JPEG that takes some seconds."""
-    with put(tmp_path / "slow.jpg", many_scans(1200)).open("rb") as file:
+    with put(tmp_path / "slow.jpg", bombs.many_scans(1200)).open("rb") as file:
         yield file.fileno()
 
 

@@ -61,6 +61,9 @@ _OTHERS = (  # how files of other formats begin
 _QUICK_PIXELS, _PASSES = 2 * 10**9, 100
 _SCAN = b"\xff\xda"  # begins a scan of a JPEG (ITU-T T.81, B.1.1.3)
 _CHUNK_BYTES = 8 << 20
+# A JPEG counts as this part of its pixels: it is decoded at half its size or less. All coefficients
+# of a progressive one are in memory, which INDEX_MEMORY limits.
+_JPEG_SHARE = 4
 _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
@@ -123,7 +126,7 @@ def _render(
                 raise TakesLong
             if not is_png or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image, name, companions)
-            _check_size(facts, max_pixels)
+            _check_size(facts, max_pixels * (_JPEG_SHARE if isinstance(image, _JPEG) else 1))
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
             draft = thumbnail and image.draft(None, (target[0] * 5 // 4, target[1] * 5 // 4))
