@@ -105,6 +105,21 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     assert near(thumbnail.getpixel((61, 30)), (244, 244, 244), 12)
 
 
+def test_a_colour_of_a_grey_png_is_transparent() -> None:
+    image = Image.new("I;16", (64, 64), 1000)
+    image.paste(1001, (32, 0, 64, 64))
+    _, thumbnail = render(encode(image, "PNG", transparency=1000))
+    assert [thumbnail.getpixel((x, 30))[3] for x in (5, 60)] == [0, 255]
+
+
+def test_colours_of_a_png_follow_its_gamma() -> None:
+    """As Chromium shows it."""
+    gamma = chunk(b"gAMA", (100_000).to_bytes(4, "big"))
+    data = encode(Image.new("RGB", (64, 64), (200, 40, 40)), "PNG")
+    _, thumbnail = render(with_chunks(data, b"IDAT", gamma))
+    assert near(thumbnail.getpixel((5, 5)), (229, 110, 110), 1)
+
+
 def test_cmyk_becomes_rgb() -> None:
     _, thumbnail = render(encode(draw(300, 200, mode="CMYK")))
     assert near(thumbnail.getpixel((20, 20)), (220, 30, 30))

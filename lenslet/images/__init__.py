@@ -1,6 +1,6 @@
 """Pixels: `pixels` makes thumbnails and reads EXIF, in processes that `decoders` starts.
 
-`pixels` is the only importer of Pillow. Nothing here knows storage.
+Only `pixels` and `colours` import Pillow. Nothing here knows storage.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from blake3 import blake3
 FACTS_VERSION = 5
 # The version of how pixels are rendered. A release that raises it raises `FACTS_VERSION` too, so
 # that an older release leaves the newer thumbnails alone.
-_RENDERING = 1
+_RENDERING = 2
 _CHUNK_BYTES = 1 << 20
 MOST_FILES = 4  # that one request to a decoder has
 DIGEST_CHARS = 12  # of a thumbnail's hash: enough to distinguish the thumbnails of one image

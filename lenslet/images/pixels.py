@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, BinaryIO
 
 from PIL import (
     ExifTags,
     Image,
-    ImageCms,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -23,7 +22,7 @@ from PIL.Image import Resampling, Transpose
 
 from lenslet.bounds import MAX_NAME, clean_line
 from lenslet.errors import UnreadableImage, one_line
-from lenslet.images import NEEDS_MEMORY, Facts, dates, metadata
+from lenslet.images import NEEDS_MEMORY, Facts, colours, dates, metadata
 from lenslet.images.metadata import Written, plain_text
 from lenslet.paths import FORMATS
 
@@ -67,7 +66,6 @@ _JPEG_SHARE = 4
 _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
-_PROFILE_BYTES = 4 << 20  # of an ICC profile
 
 Companions = Sequence[tuple[str, bytes]]
 
@@ -124,6 +122,8 @@ def _render(
             facts = Facts(*size)
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
                 raise TakesLong
+            if is_png:
+                _scale_key(image)
             if not is_png or "exif" in image.info:  # a PNG may have it after its pixels
                 orientation, facts = _facts(image, name, companions)
             _check_size(facts, max_pixels * (_JPEG_SHARE if isinstance(image, _JPEG) else 1))
@@ -230,7 +230,6 @@ def _thumbnail(
     Measured: likeness to LANCZOS on the whole image (SSIM), and CPU time. JPEG of 400×300: HAMMING
     0.954, 3.2 ms; BICUBIC 0.959, 3.7 ms. Cameras: BICUBIC 0.948, 22.4 ms; HAMMING 0.932, 20.8 ms.
     """
-    profile = image.info.get("icc_profile")
     small = _eight_bit(image)
     if small.size != target:
         near = max(size) < 2 * max(target)
@@ -238,7 +237,7 @@ def _thumbnail(
         small = small.resize(target, resampling, box=box, reducing_gap=1.5)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
-    small = _srgb(small, profile)
+    small = colours.srgb(small, image.info)
     if small.mode == "RGBA" and small.getchannel("A").getextrema() == (255, 255):
         small = small.convert("RGB")
     # Icons and pixel art would be blurred.
@@ -250,40 +249,30 @@ def _thumbnail(
     return out.getvalue()
 
 
+def _scale_key(image: ImageFile.ImageFile) -> None:
+    """Scales the transparent colour of a PNG as Pillow scales the samples."""
+    key, samples = image.info.get("transparency"), image.tile[0].args
+    if key is not None and samples in ("L;2", "L;4"):
+        most = 3 if samples == "L;2" else 15
+        image.info["transparency"] = (key & most) * 255 // most
+    elif key and samples == "RGB;16B":  # only the high bytes are left
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Converts the image to a mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
     if image.mode.startswith("I"):  # 16-bit grey: keep the high byte; Pillow would clip
-        return image.convert("I").point(lambda value: value / 256).convert("L")
+        deep = image.convert("I")
+        grey = deep.point(lambda value: value / 256).convert("L")
+        if (key := image.info.get("transparency")) is None:
+            return grey
+        alpha = deep.point([255] * key + [0] + [255] * (0xFFFF - key), "L")
+        return Image.merge("LA", (grey, alpha))
     if image.has_transparency_data and image.mode not in ("LA", "RGBA"):
         return image.convert("RGBA")
     if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts to RGB or RGBA in sRGB; a profile that cannot be used is ignored."""
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    colours = image.convert(image.mode[:-1]) if alpha else image
-    transform = None
-    if profile and len(profile) <= _PROFILE_BYTES:
-        transform = _to_srgb(profile, colours.mode)
-    colours = (transform.apply(colours) if transform else colours).convert("RGB")
-    if alpha:
-        colours.putalpha(alpha)
-    return colours
-
-
-@lru_cache(maxsize=4)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.buildTransform(source, _SRGB, mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
-
-
-_SRGB = ImageCms.createProfile("sRGB")
 
 
 def _facts(image: Image.Image, name: str, companions: Companions) -> tuple[int, Facts]:
