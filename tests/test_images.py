@@ -57,6 +57,13 @@ def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> Non
     assert near(thumbnail.getpixel((240, 160)), (30, 30, 220))
 
 
+@pytest.mark.parametrize("kind", [each.name for each in FORMATS])
+def test_an_item_says_if_browsers_do_not_turn_the_file_itself(kind: str) -> None:
+    for orientation, turn in ((6, 6 if kind == "WebP" else None), (1, None)):
+        facts, _ = render(encode(draw(60, 40), kind, exif=exif(Orientation=orientation)))
+        assert facts.written.get("turn") == turn
+
+
 SIZES = {(400, 300): (256, 192), (300, 400): (192, 256), (256, 256): (256, 256),
          (100, 40): (100, 40), (1, 1): (1, 1), (4000, 1): (256, 1),
          (3000, 1999): (256, 171)}  # fmt: skip

@@ -77,3 +77,60 @@ def test_colours_of_a_png_are_those_that_a_browser_shows(browser, name: str) -> 
     found.alpha_composite(thumbnail.convert("RGBA"))
     largest = ImageChops.difference(wanted, found.convert("RGB")).getextrema()
     assert max(most for _, most in largest) <= 2
+
+
+def turned(orientation: int, where: str) -> bytes:
+    """A photo of 2400 × 1600 that is stored turned, and says so somewhere."""
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    stored = draw(2400, 1600).transpose(Image.Transpose(undo))
+    data = exif(Orientation=orientation)
+    kind, _, how = where.partition(" ")
+    xmp = b"""<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description
+        xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="%d"/></r:RDF>"""
+    options: dict[str, Any] = {"exif": data} if how == "EXIF" else {}
+    if how == "XMP" and kind != "PNG":
+        options = {"xmp": xmp % orientation}
+    plain = encode(stored, kind, **options)
+    if how == "long":  # a number of four bytes
+        entry = b"MM\0\x2a\0\0\0\x08\0\1\1\x12\0\4\0\0\0\1" + struct.pack(">II", orientation, 0)
+        return encode(stored, kind, exif=b"Exif\0\0" + entry)
+    if how == "late":
+        return with_chunks(plain, b"IEND", chunk(b"eXIf", data.removeprefix(b"Exif\0\0")))
+    if how == "raw":
+        text = f"Raw profile type exif\0\nexif\n{len(data):8}\n{data.hex()}\n".encode()
+        return with_chunks(plain, b"IDAT", chunk(b"tEXt", text))
+    if how == "XMP" and kind == "PNG":
+        text = b"XML:com.adobe.xmp" + bytes(5) + xmp % orientation
+        return with_chunks(plain, b"IDAT", chunk(b"iTXt", text))
+    return plain
+
+
+TURNED = {
+    "JPEG EXIF": 6, "JPEG XMP": 8, "JPEG long": 3, "PNG EXIF": 5, "PNG late": 7, "PNG raw": 2,
+    "PNG XMP": 4, "WEBP EXIF": 6, "WEBP XMP": 5,
+}  # fmt: skip
+
+
+def test_a_photo_is_the_same_way_round_when_it_is_zoomed(serve, open_page, tmp_path) -> None:
+    for where, orientation in TURNED.items():
+        name = f"{where}.{where.split()[0].lower()}"
+        old(tmp_path / "photos" / name, turned(orientation, where))
+    server = serve(tmp_path / "photos")
+    wait_until_indexed(server)
+    page = open_page(server)
+    for item in server.json("/folders?path=")["items"]:
+        assert (item["name"], item["w"], item["h"]) == (item["name"], 2400, 1600)
+        go(page, f"#/{item['name']}")
+        shown(page)
+        preview = seen(page)
+        page.keyboard.press("+")
+        expect(page.locator(".stage img.large")).to_have_attribute("src", re.compile("file[?]"))
+        page.keyboard.press("0")
+        differs = ImageStat.Stat(ImageChops.difference(preview, seen(page))).mean
+        assert (item["name"], max(differs) < 3) == (item["name"], True)
+
+
+def seen(page: Page) -> Image.Image:
+    """The photo as it is on the screen, small."""
+    data = page.locator(".stage").screenshot()
+    return Image.open(io.BytesIO(data)).convert("RGB").resize((60, 40))

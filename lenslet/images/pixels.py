@@ -43,6 +43,10 @@ _UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 _ORIENTATION, _EXIF_IFD, _GPS_IFD = 0x0112, 0x8769, 0x8825
+# EXIF by which browsers turn an image: its orientation is one SHORT. Measured: Chromium, Firefox.
+_TURNED = re.compile(
+    rb"Exif\0\0(II.*\x12\x01\x03\0\x01\0\0\0|MM.*\x01\x12\0\x03\0\0\0\x01)", re.DOTALL
+)
 _MAKE, _MODEL, _LENS_MODEL = 0x010F, 0x0110, 0xA434
 _LEFT_OUT = {"ExifOffset", "GPSInfo", "JPEGInterchangeFormat", "JPEGInterchangeFormatLength"}
 _OTHERS = (  # how files of other formats begin
@@ -120,12 +124,14 @@ def _render(
         with Image.open(source, formats=_NAMES) as image:
             size, is_png = image.size, image.format == "PNG"
             facts = Facts(*size)
+            # What browsers turn an image by: not a WebP, nor a PNG that has it after its pixels.
+            exif = b"" if image.format == "WEBP" else image.info.get("exif", b"")
             if quickly and size[0] * size[1] * _passes(image, source) > _QUICK_PIXELS:
                 raise TakesLong
             if is_png:
                 _scale_key(image)
-            if not is_png or "exif" in image.info:  # a PNG may have it after its pixels
-                orientation, facts = _facts(image, name, companions)
+            if not is_png or exif:
+                orientation, facts = _facts(image, name, companions, exif)
             _check_size(facts, max_pixels * (_JPEG_SHARE if isinstance(image, _JPEG) else 1))
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
@@ -136,7 +142,7 @@ def _render(
                 if ImageFile.LOAD_TRUNCATED_IMAGES and not image.getbbox(alpha_only=False):
                     raise ValueError("nothing of it can be read")
             if is_png:
-                orientation, facts = _facts(image, name, companions)
+                orientation, facts = _facts(image, name, companions, exif)
             if not thumbnail:
                 return facts, b""
             return facts, _thumbnail(image, size, target, box, orientation, quality)
@@ -275,8 +281,11 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _facts(image: Image.Image, name: str, companions: Companions) -> tuple[int, Facts]:
-    """Reads the orientation (1–8) and the facts; what cannot be read is ignored."""
+def _facts(image: Image.Image, name: str, companions: Companions, seen: bytes) -> tuple[int, Facts]:
+    """Reads the orientation (1–8) and the facts; what cannot be read is ignored.
+
+    `seen` is the EXIF that browsers see.
+    """
     tags: dict[int, Any] = {}
     with contextlib.suppress(Exception):  # Pillow raises almost anything for damaged EXIF
         if len(image.info.get("exif") or b"") <= _EXIF_BYTES:
@@ -294,6 +303,8 @@ def _facts(image: Image.Image, name: str, companions: Companions) -> tuple[int, 
     }
     words = note.words() | written.words() | beside.words()
     words |= {key: text for key, text in named.items() if text}
+    if orientation > 1 and not _TURNED.match(seen):
+        words["turn"] = orientation
     taken = dates.taken(tags, written, beside, name) or note.creation_time or None
     return orientation, Facts(width, height, dates.created(tags), taken, words)
 

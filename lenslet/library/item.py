@@ -43,6 +43,7 @@ KEYS: Mapping[str, Key] = {
     "type": Key(needed=True, open=True),
     "w": Key(int, 2**32, needed=True, open=True),
     "h": Key(int, 2**32, needed=True, open=True),
+    "turn": Key(int, 8, open=True, read=True),
     "size": Key(int, 2**63, needed=True, open=True),
     "rev": Key(needed=True, open=True),
     "hasThumb": Key(bool, needed=True, open=True),

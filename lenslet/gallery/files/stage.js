@@ -39,12 +39,13 @@ export function preview(other) {
 export async function show(other) {
 	item = other;
 	const mine = h("img.large", { alt: item.name, draggable: false });
-	const addresses = [previewUrl(item), fileUrl(item)]; // where no previews can be made, the file will do
+	const sources = [[previewUrl(item)], original(item)]; // where no previews can be made, the file will do
 	photo = mine;
 	stage.append(mine);
 	fit();
 	for (let tries = 0; ; tries++) {
-		const address = addresses[tries % 2];
+		const [address, turn = ""] = sources[tries % 2];
+		mine.dataset.turn = turn;
 		if (await loaded(mine, address)) break;
 		const { message, later } = await whyNot(address);
 		if (photo !== mine) return false;
@@ -93,8 +94,16 @@ function zoomTo(wanted, { x, y } = {}) {
 function sharpen() {
 	if (zoom <= 1 || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
 	const mine = (sharp = photo);
-	const file = h("img", { src: fileUrl(item), onload: () => (mine.src = file.src) });
+	const [src, turn = ""] = original(item);
+	const onload = () => {
+		mine.src = src;
+		mine.dataset.turn = turn;
+	};
+	h("img", { src, onload });
 }
+
+// The address of the file itself and, where browsers do not turn it, the orientation that does.
+const original = (item) => [fileUrl(item), item.turn];
 
 let spread = 0; // between two fingers
 area.addEventListener(
