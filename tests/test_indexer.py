@@ -19,7 +19,7 @@ import pytest
 from conftest import BROKEN_JPEG, Gallery, encode, jpeg, put, tree
 from PIL import Image
 
-from lenslet.images import FACTS_VERSION
+from lenslet.images import FACTS_VERSION, rendering
 from lenslet.images.decoders import Decoders
 from lenslet.index.images import ImageQueue, Urgency, Wanted
 from lenslet.index.messages import Look, Rebuild
@@ -713,7 +713,8 @@ def test_thumbnails_are_made_again_with_other_settings(make_gallery, indexed, ro
     now = other.items("a")
     small = other.app.get(address, status=200)
     assert max(Image.open(io.BytesIO(small.body)).size) == 128
-    assert [item["thumb"].partition("-")[2] for item in now.values()] == ["128-90-1"] * 2
+    made = rendering(long_edge=128, quality=90)
+    assert [item["thumb"].partition("-")[2] for item in now.values()] == [made] * 2
     new, old = now["1.jpg"]["thumb"], before["1.jpg"]["thumb"]
     assert {**now["1.jpg"], "thumb": old} == before["1.jpg"]
     assert "immutable" in other.app.get(f"{address}&v={new}").headers["Cache-Control"]

@@ -64,9 +64,9 @@ _OTHERS = (  # how files of other formats begin
 _QUICK_PIXELS, _PASSES = 2 * 10**9, 100
 _SCAN = b"\xff\xda"  # begins a scan of a JPEG (ITU-T T.81, B.1.1.3)
 _CHUNK_BYTES = 8 << 20
-# A JPEG counts as this part of its pixels: it is decoded at half its size or less. All coefficients
-# of a progressive one are in memory, which INDEX_MEMORY limits.
-_JPEG_SHARE = 4
+# A JPEG with a longer edge is decoded at half its size or less, also for the largest thumbnail. All
+# coefficients of a progressive one are in memory, which INDEX_MEMORY limits.
+_HALVED_EDGE = 10_240
 _SMALL_PIXELS = 16_384  # 64 KB as RGBA
 _WEBP_BYTES_PER_PIXEL = 12  # libwebp holds two pictures of an animation, Pillow one
 _EXIF_BYTES = 1 << 20  # more is not EXIF
@@ -120,7 +120,7 @@ def _render(
     facts = Facts(*webp_size)
     try:
         # Pillow reserves the memory of a WebP's picture while it opens it.
-        _check_size(facts, max_pixels, memory // _WEBP_BYTES_PER_PIXEL)
+        _check_size(facts, max_pixels, most=memory // _WEBP_BYTES_PER_PIXEL)
         with Image.open(source, formats=_NAMES) as image:
             size, is_png = image.size, image.format == "PNG"
             facts = Facts(*size)
@@ -132,7 +132,8 @@ def _render(
                 _scale_key(image)
             if not is_png or exif:
                 orientation, facts = _facts(image, name, companions, exif)
-            _check_size(facts, max_pixels * (_JPEG_SHARE if isinstance(image, _JPEG) else 1))
+            is_halved = isinstance(image, _JPEG) and max(size) > _HALVED_EDGE
+            _check_size(facts, max_pixels, share=4 if is_halved else 1)
             target = _fit(*size, long_edge)
             # Decodes a JPEG at 1/2, 1/4 or 1/8, but at least at 1.25 times the thumbnail.
             draft = thumbnail and image.draft(None, (target[0] * 5 // 4, target[1] * 5 // 4))
@@ -175,12 +176,13 @@ def _passes(image: Image.Image, source: BinaryIO) -> int:
     return count
 
 
-def _check_size(facts: Facts, max_pixels: int, most: int = 2**62) -> None:
+def _check_size(facts: Facts, max_pixels: int, *, most: int = 2**62, share: int = 1) -> None:
     """Raises `UnreadableImage`, or `MemoryError` for an image of more than `most` pixels."""
     pixels = facts.width * facts.height
-    if pixels > max_pixels:
+    if pixels > max_pixels * share:
         size = f"{facts.width}×{facts.height}"
-        raise UnreadableImage(f"{size} pixels are more than MAX_PIXELS ({max_pixels})")
+        times = f"{share} × " if share > 1 else ""
+        raise UnreadableImage(f"{size} pixels are more than {times}MAX_PIXELS ({max_pixels})")
     if pixels > most:
         raise MemoryError
 
