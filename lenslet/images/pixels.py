@@ -259,7 +259,8 @@ def _thumbnail(
 
 def _scale_key(image: ImageFile.ImageFile) -> None:
     """Scales the transparent colour of a PNG as Pillow scales the samples."""
-    key, samples = image.info.get("transparency"), image.tile[0].args
+    key = image.info.get("transparency")
+    samples = image.tile[0].args if image.tile else ""
     if key is not None and samples in ("L;2", "L;4"):
         most = 3 if samples == "L;2" else 15
         image.info["transparency"] = (key & most) * 255 // most
