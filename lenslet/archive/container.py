@@ -1,9 +1,12 @@
 """The bytes of a ZIP archive: stored files, whose length is known before they are read."""
 
 import io
+import re
 import struct
 import time
+import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -13,8 +16,34 @@ from lenslet.storage.tree import Stat
 Files = Iterable[tuple[str, Stat, BinaryIO]]  # each open, and not yet read
 MOST_FILES = zipfile.ZIP_FILECOUNT_LIMIT  # more need another end of the archive, and much memory
 _PIECE_BYTES = 256 * 1024
+# See "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
+_NOT_IN_WINDOWS = re.compile(r'[:?*"<>|]|[. ](?=[. ]*(/|$))')
+_DEVICE = re.compile(r"(?<![^/])(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?= *(\.|/|$))", re.IGNORECASE)
 _MODE = 0o100644 << 16
 _EARLIEST, _LATEST = 315_532_800, 2**31 - 1  # 1980, when the time of DOS begins, and 2038
+
+
+def portable(names: Iterable[str]) -> list[str]:
+    """Returns names under which every system can unpack files, each another.
+
+    What Windows does not allow in a part of a name becomes `_`, also behind the name of a device.
+    Of names that differ in case or form of Unicode alone, the later ones get a number.
+    """
+    found, twins = dict[str, str](), Counter[str]()  # by what a system compares
+    for name in names:
+        name = _DEVICE.sub(r"\g<0>_", _NOT_IN_WINDOWS.sub("_", name))
+        stem, dot, suffix = name.rpartition(".")
+        first = key = _compared(name)
+        while key in found:
+            twins[first] += 1
+            name = f"{stem} ({twins[first] + 1}){dot}{suffix}"
+            key = _compared(name)
+        found[key] = name
+    return [*found.values()]
+
+
+def _compared(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def length(files: Iterable[tuple[str, int]]) -> int:

@@ -112,7 +112,10 @@ class Zip(Resource):
         folder: Path,
         top: str = "",
     ) -> None:
-        """Sends an archive in which images have their paths below `folder` after `top`."""
+        """Sends an archive in which images have their paths below `folder` after `top`.
+
+        Names that some system cannot unpack are others there.
+        """
         found = list(itertools.islice(entries, container.MOST_FILES + 1))
         if not found:
             raise NotFound(f"{folder or '/'} has no such images.")
@@ -120,13 +123,16 @@ class Zip(Resource):
             raise Invalid(
                 "path", f"has more than {container.MOST_FILES} images: ask for parts of it"
             )
-        sizes = ((top + entry.path.below(folder), entry.size) for entry in found)
+        names = container.portable(top + entry.path.below(folder) for entry in found)
         if req.method != "HEAD":
             sending = Sending(req.env.get("gunicorn.socket"))
-            stream = self._pieces(self._files(found, folder, top), sending)
+            files = self._files(zip(names, found, strict=True))
+            stream = self._pieces(files, sending)
             next(stream)
             resp.stream = stream
-        resp.content_length = container.length(sizes)
+        resp.content_length = container.length(
+            zip(names, (entry.size for entry in found), strict=True)
+        )
         resp.content_type = "application/zip"
         resp.cache_control = ["no-store"]
         resp.accept_ranges = "none"
@@ -171,9 +177,9 @@ class Zip(Resource):
                 self._sent.remove(slowest)
             self._sent.add(sending)
 
-    def _files(self, entries: list[Entry], folder: Path, top: str) -> container.Files:
+    def _files(self, entries: Iterable[tuple[str, Entry]]) -> container.Files:
         """Opens one image after the other, `Overtaken` if it is not the one that was listed."""
-        for entry in entries:
+        for name, entry in entries:
             location = self.service.library.locator.item(entry.path)
             tree, path = location.tree, location.file(entry.path.name)
             try:
@@ -181,7 +187,7 @@ class Zip(Resource):
                 with file:
                     if (stat.size, stat.rev) != (entry.size, entry.rev):
                         raise Overtaken(f"{entry.path} has changed: try again in a moment.")
-                    yield top + entry.path.below(folder), stat, file
+                    yield name, stat, file
                 tree.check_same(path, stat)
             except (NotFound, Overtaken):
                 self.service.folder_jobs.enqueue(entry.path.parent)
