@@ -532,10 +532,45 @@ def test_an_original_is_sent_whole_or_in_part(app, root) -> None:
         assert (head.headers["Content-Length"], head.body) == (str(len(data)), b"")
         tag, date = whole.headers["ETag"], whole.headers["Last-Modified"]
         app.get(route, headers={"If-None-Match": tag}, status=304)
-        app.get(route, headers={"If-Modified-Since": date}, status=304)
         ranged = {"Range": "bytes=0-1"}
         assert app.get(route, headers={**ranged, "If-Range": tag}, status=206)
         assert app.get(route, headers={**ranged, "If-Range": '"other"'}, status=200).body == data
+
+
+@pytest.mark.parametrize(
+    ("header", "fits", "fails"),
+    [
+        ("If-Modified-Since", 304, 200),
+        ("If-Unmodified-Since", 200, 412),
+    ],
+)
+def test_an_original_is_asked_for_by_its_date(make_app, root, header, fits, fails) -> None:
+    """In each form of RFC 9110, 5.6.7. A later date fits too; what is no date does not count."""
+    app = make_app()
+    os.utime(root / "a.jpg", (784111777.9,) * 2)
+
+    def status(date: str, **more: str) -> int:
+        headers = {header: date, **{key.replace("_", "-"): tag for key, tag in more.items()}}
+        return int(app.get("/file?path=a.jpg", headers=headers, status="*").status_int)
+
+    for date in ("Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
+                 "Sun Nov  6 08:49:37 1994", "Tue, 01 Jan 2036 00:00:00 GMT"):  # fmt: skip
+        assert status(date) == fits
+    assert status("Sun, 06 Nov 1994 08:49:36 GMT") == fails
+    assert status("yesterday") == 200
+    date, tag = "Sun, 06 Nov 1994 08:49:36 GMT", app.get("/file?path=a.jpg").headers["ETag"]
+    assert status(date, If_None_Match=tag) == (412 if fails == 412 else 304)
+    assert status(date, If_Match=tag) == 200
+
+
+@everywhere
+def test_if_match_sends_the_version_that_a_client_knows_and_no_other(app, root) -> None:
+    tag = app.get("/file?path=a.jpg").headers["ETag"]
+    for known in (tag, f'"x", {tag}', "*"):
+        headers = {"If-Match": known, "Range": "bytes=0-1"}
+        app.get("/file?path=a.jpg", headers=headers, status=206)
+    for other in ('"x"', f"W/{tag}"):
+        app.get("/files/a.jpg", headers={"If-Match": other}, status=412)
 
 
 RANGES = [("bytes=0-0", 0, 0), ("bytes=0-", 0, -1), ("bytes=-3", -3, -1), ("bytes=4-999999", 4, -1),

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import falcon
 
 from lenslet import paths
-from lenslet.errors import LensletError, Overtaken
+from lenslet.errors import LensletError, Overtaken, PreconditionFailed
 from lenslet.storage.tree import Stat
 from lenslet.web.answers import has_version
 from lenslet.web.images import Image
@@ -65,17 +65,18 @@ class File(Resource):
 
 
 def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) -> None:
+    modified: dt.datetime | None = None
     with contextlib.suppress(OverflowError, ValueError, OSError):  # after the year 9999: no date
-        resp.last_modified = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
+        modified = dt.datetime.fromtimestamp(max(0, stat.mtime_ns) // 10**9, dt.UTC)
+        resp.last_modified = modified
     resp.accept_ranges = "bytes"
     resp.etag, resp.cache_control = stat.rev, ["no-cache"]
-    modified, since = resp.get_header("Last-Modified"), req.get_header("If-Modified-Since")
-    is_known = req.if_none_match is None and since is not None and since == modified
-    if is_known or has_version(req, stat.rev):
+    if _is_known(req, stat.rev, modified):
         resp.status = falcon.HTTP_304
         return
     resp.content_type = paths.format_of(image.path.name).media_type
-    is_current = req.get_header("If-Range") in (None, f'"{stat.rev}"', modified)
+    last_modified = resp.get_header("Last-Modified")
+    is_current = req.get_header("If-Range") in (None, f'"{stat.rev}"', last_modified)
     wanted = _range(req, stat.size) if is_current else None
     first, length = wanted or (0, stat.size)
     if req.method != "HEAD":
@@ -88,6 +89,30 @@ def _send(req: falcon.Request, resp: falcon.Response, image: Image, stat: Stat) 
     if wanted:
         resp.status = falcon.HTTP_206
         resp.content_range = (first, first + length - 1, stat.size)
+
+
+def _is_known(req: falcon.Request, tag: str, modified: dt.datetime | None) -> bool:
+    """True if the client has this version; `PreconditionFailed` if it wants no such version.
+
+    In the order of RFC 9110, 13.2.2.
+    """
+    unmodified = _date(req, "If-Unmodified-Since")
+    if (wanted := req.get_header("If-Match")) is not None:
+        if wanted.strip() != "*" and f'"{tag}"' not in map(str.strip, wanted.split(",")):
+            raise PreconditionFailed("If-Match does not fit the image: it has changed.")
+    elif modified and unmodified and modified > unmodified:
+        raise PreconditionFailed("The image was changed after If-Unmodified-Since.")
+    if req.if_none_match is not None:
+        return has_version(req, tag)
+    since = _date(req, "If-Modified-Since")
+    return bool(modified and since and modified <= since)
+
+
+def _date(req: falcon.Request, header: str) -> dt.datetime | None:
+    """Returns the date in a header, in any form of RFC 9110, 5.6.7; None for any other text."""
+    with contextlib.suppress(falcon.HTTPInvalidHeader):
+        return req.get_header_as_datetime(header, obs_date=True)
+    return None
 
 
 def _range(req: falcon.Request, size: int) -> tuple[int, int] | None:
