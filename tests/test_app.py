@@ -530,7 +530,7 @@ def test_an_original_is_sent_whole_or_in_part(app, root) -> None:
         app.get(route, headers={"Range": "bytes=999999-"}, status=416)
         head = app.head(route)
         assert (head.headers["Content-Length"], head.body) == (str(len(data)), b"")
-        tag, date = whole.headers["ETag"], whole.headers["Last-Modified"]
+        tag = whole.headers["ETag"]
         app.get(route, headers={"If-None-Match": tag}, status=304)
         ranged = {"Range": "bytes=0-1"}
         assert app.get(route, headers={**ranged, "If-Range": tag}, status=206)
@@ -692,6 +692,27 @@ def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) 
     edit(gallery.app, {"tags": ["other"]}, "sun_0.jpg")
     gallery.settle()
     assert ("Sunset", 1, "tag") in suggested()
+
+
+STROKES, QUOTES = "Łódź Ærø København Đà Nẵng Straße.jpg", "Þór’s 12” dœuvre Sığınak 1–2 a‑b.jpg"
+# fmt: off
+PLAIN = {
+    "lodz": STROKES, "aero": STROKES, "KOBENHAVN": STROKES, '"da nang"': STROKES, "strasse": STROKES,
+    "Łódź": STROKES, "tag:smorrebrod": STROKES, "thor's": QUOTES, "þór’s": QUOTES, '12"': QUOTES,
+    "oeuvre": QUOTES, "siginak": QUOTES, "1-2": QUOTES, "1–2": QUOTES, "a-b": QUOTES,
+}
+# fmt: on
+
+
+def test_words_are_found_as_people_type_them(indexed: Make, root) -> None:
+    for name in (STROKES, QUOTES):
+        put(root / name)
+    gallery = indexed()
+    gallery.app.put_json("/item?path=" + urllib.parse.quote(STROKES), {"tags": ["Smørrebrød"]})
+    gallery.index()
+    assert {query: gallery.found(query) for query in PLAIN} == {q: [n] for q, n in PLAIN.items()}
+    suggested = gallery.app.get("/search/suggest?q=smorreb").json["suggestions"]
+    assert [each["text"] for each in suggested] == ["Smørrebrød"]
 
 
 @everywhere

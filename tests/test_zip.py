@@ -133,7 +133,7 @@ def test_an_odd_name_is_kept_and_names_the_download(make_gallery: Make, root) ->
 def test_names_that_windows_cannot_unpack_are_others_and_each_once(indexed: Make, root) -> None:
     wanted = {
         "12:30?.jpg": "12_30_.jpg", "12_30_.jpg": "12_30_ (2).jpg", "A.JPG": "A.JPG",
-        "a.jpg": "a (3).jpg", "a (2).jpg": "a (2).jpg", "con.jpg": "con_.jpg", 
+        "a.jpg": "a (3).jpg", "a (2).jpg": "a (2).jpg", "con.jpg": "con_.jpg",
         "console.jpg": "console.jpg", "end. /x.jpg": "end__/x.jpg", "e\u0301.jpg": "e\u0301.jpg",
         "\xe9.jpg": "\xe9 (2).jpg", '"<*>|".jpg': "______.jpg", "Nul/a..jpg": "Nul_/a..jpg",
     }  # fmt: skip

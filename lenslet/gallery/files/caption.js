@@ -3,7 +3,14 @@
 import { h } from "./dom.js";
 
 const TERM = /(-?)(?:(tag|name|notes|path|camera|lens|date):)?(?:"([^"]*)"?|(\S+))/g;
-const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+// As `_LOOKALIKES` in lenslet/search/format.py; and what `casefold` does there.
+const LOOKALIKES = new Map(
+	`łl øo đd ðd ħh ŧt ıi ƀb ȼc ɇe ǥg ɨi ɉj ƚl ɵo ɍr ʉu ɏy ƶz ⱥa ⱦt ɓb ɖd ɗd ƙk ŋn ƴy æae œoe þth
+	‘' ’' ‚' ‛' ′' ʻ' ʼ' ‹' ›' “" ”" „" ‟" «" »" ‐- ‒- –- —- ―- −- ßss ςσ`
+		.split(/\s+/).map(([first, ...rest]) => [first, rest.join("")]),
+);
+const fold = (text) =>
+	text.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").replace(/\P{ASCII}/gu, (each) => LOOKALIKES.get(each) ?? each);
 
 // Returns the terms of a query, each with its whole `text`.
 export const terms = (query) =>
