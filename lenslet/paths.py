@@ -39,15 +39,14 @@ SIDECARS = (".lenslet.json", ".json")  # read in this order
 TEMPORARY = ".lenslet-tmp-"
 _NOT_COUNTED = (*SUFFIXES, THUMBNAIL, ".json", ".xmp")  # where `unsupported` files are counted
 
+# What systems and NAS devices (Synology, QNAP, Asustor, NetApp, Buffalo) keep beside people's
+# folders: thumbnails, snapshots, what was deleted. In lower case.
 _IGNORED = frozenset(
     {
-        "@eaDir",
-        "#recycle",
-        "$RECYCLE.BIN",
-        "System Volume Information",
-        "lost+found",
-        "__MACOSX",
-        "Thumbs.db",
+        *("$recycle.bin", "recycler", "system volume information", "thumbs.db"),
+        *("lost+found", "__macosx"),
+        *("@eadir", "@tmp", "@sharebin", "@sharesnap", "@recycle", "@recently-snapshot"),
+        *("@transcode", "#recycle", "#snapshot", "~snapshot", "trashbox"),
     }
 )
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
@@ -181,5 +180,5 @@ class Ignore:
     def path(self, path: Path) -> bool:
         """True if the last segment of a path is ignored."""
         name = path.name
-        clutter = name.startswith(".") or name in _IGNORED
+        clutter = name.startswith(".") or name.lower() in _IGNORED
         return clutter or any(glob.match(path if whole else name) for glob, whole in self._globs)

@@ -177,7 +177,8 @@ def test_leftovers_of_a_killed_writer_are_removed_after_an_hour(make_gallery: Ma
 
 def test_ignored_names_and_globs_are_not_part_of_the_library(indexed, root) -> None:
     for name in ("@eaDir/a.jpg", ".hidden/a.jpg", "lost+found/a.jpg", "x/.b.jpg", "x/raw_1.jpg",
-                 "x/ok.jpg", "y/drafts/no.jpg"):  # fmt: skip
+                 "x/ok.jpg", "y/drafts/no.jpg", "@Recycle/a.jpg", "@Recently-Snapshot/b.jpg",
+                 "x/#snapshot/c.jpg", ".@__thumb/ok.jpg", "$Recycle.Bin/d.jpg"):  # fmt: skip
         put(root / name)
     gallery = indexed(IGNORE="raw_*, y/drafts")
     assert gallery.found("jpg") == ["x/ok.jpg"]
