@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import unicodedata
 import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -512,6 +513,45 @@ def test_writers_at_once_lose_nothing_that_was_answered(gallery: Gallery) -> Non
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(write, tags))
     assert sorted(gallery.app.get("/item?path=a.jpg").json["tags"]) == sorted(tags)
+
+
+# Names in both forms of Unicode
+
+
+@everywhere
+@pytest.mark.parametrize(("written", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_path_is_found_in_the_other_form_of_unicode(indexed, root, written, asked) -> None:
+    path, other = (unicodedata.normalize(form, "été/Ångström.jpg") for form in (written, asked))
+    put(root / path)
+    gallery = indexed()
+    app, quoted = gallery.app, urllib.parse.quote(other)
+    folder, name = other.split("/")
+    for route in ("item", "thumb", "preview", "file"):
+        app.get(f"/{route}?path={quoted}", status=[200, 202])
+    app.get(f"/files/{quoted}", status=200)
+    assert app.put_json(f"/item?path={quoted}", {"tags": ["sea"]}).json["tags"] == ["sea"]
+    tagged = app.post_json("/items/tags", {"paths": [other], "add": ["sun"]}).json["results"]
+    assert tagged[0]["tags"] == ["sea", "sun"]
+    cover = app.put_json(f"/folders/{urllib.parse.quote(folder)}", {"cover": name}).json["cover"]
+    assert f"/{cover}" == path[-len(cover) - 1 :]
+    gallery.index()
+    assert gallery.items(folder)[path.rpartition("/")[2]]["tags"] == ["sea", "sun"]
+    assert gallery.found("", path=folder) == gallery.found("sun", path=folder) == [path]
+    app.get("/zip", {"path": folder}, status=200)
+    app.post_json("/zip", {"paths": [other]}, status=200)
+    app.get(f"/feed?path={urllib.parse.quote(folder)}", status=200)
+    app.post(f"/folders/{urllib.parse.quote(folder)}/reindex", status=202)
+    app.delete(f"/item?path={quoted}", status=204)
+    app.delete(f"/thumb?path={quoted}", status=204)
+
+
+def test_of_two_forms_of_a_name_the_exact_one_is_sent(indexed: Make, root) -> None:
+    forms = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    for seed, name in enumerate(forms):
+        put(root / name, jpeg(seed=seed))
+    app = indexed().app
+    for name in forms:
+        assert app.get("/file", {"path": name}).body == (root / name).read_bytes()
 
 
 # Originals

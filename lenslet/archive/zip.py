@@ -95,7 +95,7 @@ class Zip(Resource):
         texts = strings(read_json_or_form(req, "paths"), "paths")
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
-        wanted = list(dict.fromkeys(parse_image(text, "paths") for text in texts))
+        wanted = list(dict.fromkeys(parse_image(req, text, "paths") for text in texts))
         above = Path(os.path.commonpath([path.parent for path in wanted]))
         self._send(req, resp, self._selected(wanted), above)
 

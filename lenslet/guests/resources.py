@@ -22,7 +22,7 @@ from lenslet.storage.tree import read_thumbnail
 from lenslet.web import access
 from lenslet.web.access import remove_cookie, set_cookie
 from lenslet.web.answers import send, send_json
-from lenslet.web.parameters import parse_image, read_json, strings
+from lenslet.web.parameters import parse_image, parse_path, read_json, strings
 from lenslet.web.search import MAX_QUERY_CHARACTERS
 from lenslet.web.service import Resource, Searchable
 from lenslet.web.thumb import WEBP
@@ -55,7 +55,7 @@ class AllLinks(Resource):
         body = read_json(req)
         if not isinstance(body, dict):
             raise Invalid("body", "must be a JSON object")
-        link, days = _parse(body)
+        link, days = _parse(req, body)
         if not link.photos:
             link = self._of_path(link)
         if link.photos:
@@ -164,7 +164,7 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _parse(body: dict[str, Any]) -> tuple[Link, int]:
+def _parse(req: falcon.Request, body: dict[str, Any]) -> tuple[Link, int]:
     """Parses what a link is to show, and for how many days; `Invalid` names a wrong field."""
     for name, value in body.items():
         if name not in _DEFAULTS:
@@ -174,8 +174,8 @@ def _parse(body: dict[str, Any]) -> tuple[Link, int]:
     asked: dict[str, Any] = {**_DEFAULTS, **body}
     if not 0 < asked["days"] <= _MOST_DAYS:
         raise Invalid("days", f"must be 1 to {_MOST_DAYS}")
-    path, query, label = parse(asked["path"]), asked["q"].strip(), asked["label"].strip()
-    photos = [parse_image(text, "paths") for text in strings(body, "paths")]
+    path, query, label = parse_path(req, asked["path"]), asked["q"].strip(), asked["label"].strip()
+    photos = [parse_image(req, text, "paths") for text in strings(body, "paths")]
     if photos and (path or query):
         raise Invalid("paths", "must not be together with 'path' or 'q'")
     if len(photos) > _MOST_PHOTOS:

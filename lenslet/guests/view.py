@@ -15,7 +15,6 @@ from urllib.parse import quote
 import falcon
 import orjson
 
-from lenslet import paths
 from lenslet.errors import LensletError, NotFound
 from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.guests.selection import Narrowed, Selection, is_certain
@@ -23,7 +22,7 @@ from lenslet.library.item import KEYS
 from lenslet.search.query import WORDLESS, parse
 from lenslet.web.access import bearer, remove_cookie
 from lenslet.web.answers import JSON, send, send_error
-from lenslet.web.parameters import path_param
+from lenslet.web.parameters import parse_path, path_param
 from lenslet.web.service import Resource, Service
 
 
@@ -126,7 +125,7 @@ class Guests:
         kind, _ = _ROUTES[route]
         if kind in (Shows.ORIGINAL, Shows.ORIGINALS) and not link.download:
             raise falcon.HTTPForbidden(description="This link does not give the files of photos.")
-        path = paths.parse(params["rest"]) if "rest" in params else path_param(req)
+        path = parse_path(req, params["rest"]) if "rest" in params else path_param(req)
         is_shown = link.path.holds(path)
         if kind in (Shows.SEARCH, Shows.ORIGINALS):
             terms = parse(req.get_param("q", default=""))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
 from lenslet import paths
 from lenslet.config import Settings
 from lenslet.errors import BrokenPointer, LensletError, NotFound, PointerLoop
+from lenslet.library import manifest
 from lenslet.library.pointer import Targets, read_pointer
 from lenslet.paths import ROOT, Ignore, Path
 from lenslet.storage.tree import Buckets, Tree
@@ -81,6 +83,34 @@ class Locator:
             if not self.ignores(location, path.name):
                 return location
         raise NotFound(f"There is no image {path}.")
+
+    def written(self, path: Path) -> Path:
+        """Returns a path as its names are written where they are.
+
+        A Mac may write an accent as a character of its own (NFD), people type it with its letter
+        (NFC): a name that is not there is looked for in both forms. Without either it stays.
+        """
+        found = ROOT
+        for name in path.segments:
+            forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+            different = dict.fromkeys(map(found.child, forms))
+            there = filter(self._exists, different) if len(different) > 1 else ()
+            found = next(iter(there), found.child(name))
+        return found
+
+    def _exists(self, path: Path) -> bool:
+        """True if there is an image or a folder; also if that cannot be known."""
+        try:
+            location = self.folder(path.parent)
+            if not paths.is_item(path.name):
+                return bool(self.folder(path))
+            if not location.tree.has_stamps and manifest.find(self._tree, path):
+                return True  # without a request
+            return bool(location.tree.names(location.folder, [path.name]))
+        except NotFound:
+            return False
+        except LensletError:
+            return True
 
     def ignores(self, location: Location, name: str) -> bool:
         """True if a name in a folder is ignored, by its path here or by that behind a pointer."""

@@ -12,6 +12,7 @@ from lenslet.errors import LensletError
 from lenslet.index.messages import Sender
 from lenslet.index.status import Status
 from lenslet.library import Library
+from lenslet.library.location import Locator
 from lenslet.library.sidecar import digest, loads
 from lenslet.search.query import Search
 from lenslet.web.access import Access, Session
@@ -86,8 +87,8 @@ def create_app(
         parts=parts,
     )
     others = [make(service) for part in parts for make in part.middleware]
-    access = Access(library.settings)
-    middleware: list[Any] = [Prefix(), service.requests, NotModified(), *others, access]
+    prefix, access = Prefix(library.locator), Access(library.settings)
+    middleware: list[Any] = [prefix, service.requests, NotModified(), *others, access]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
@@ -106,14 +107,17 @@ def create_app(
 class Prefix:
     """Middleware that removes `/api` from a path, because all routes are also there.
 
-    `req.context.prefix` is what URLs in the answer begin with.
+    `req.context.prefix` is what URLs in the answer begin with, `written` that of the locator.
     """
+
+    def __init__(self, locator: Locator) -> None:
+        self._locator = locator
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         root = "/" + req.root_path.lstrip("/") if req.root_path else ""  # `//host` is another site
         api = "/api" if f"{req.path}/".startswith("/api/") else ""
         req.path = req.path.removeprefix(api) or "/"
-        req.context.prefix = root + api
+        req.context.prefix, req.context.written = root + api, self._locator.written
 
 
 def _cors(origins: tuple[str, ...]) -> object:

@@ -13,7 +13,7 @@ from lenslet.errors import LensletError, Overtaken, PreconditionFailed
 from lenslet.storage.tree import Stat
 from lenslet.web.answers import has_version
 from lenslet.web.images import Image
-from lenslet.web.parameters import image_param
+from lenslet.web.parameters import image_param, parse_path
 from lenslet.web.service import Resource
 
 
@@ -21,7 +21,7 @@ class File(Resource):
     """`GET /file?path=`, `GET /files/<path>`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, rest: str | None = None) -> None:
-        path = image_param(req) if rest is None else paths.parse(rest)
+        path = image_param(req) if rest is None else parse_path(req, rest)
         image = self.service.image(req, path)
         if self._redirect(req, resp, image) or self._hand_over(resp, image):
             return

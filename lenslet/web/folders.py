@@ -10,7 +10,7 @@ from lenslet.library.location import Location
 from lenslet.paths import Path
 from lenslet.storage.tree import Stat
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
-from lenslet.web.parameters import path_param, read_json
+from lenslet.web.parameters import parse_path, path_param, read_json
 from lenslet.web.service import Resource, Service
 
 BUILD_SECONDS = 1.0
@@ -70,13 +70,13 @@ class Folder(Resource):
     """`PUT /folders/<path>`, `POST /folders/<path>/reindex?recursive=`"""
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, rest: str) -> None:
-        _edit(self.service, req, resp, paths.parse(f"/{rest}"))
+        _edit(self.service, req, resp, parse_path(req, f"/{rest}"))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, rest: str) -> None:
         folder, _, action = f"/{rest}".rpartition("/")
         if action != "reindex":
             raise falcon.HTTPNotFound(description="Only …/reindex can be posted to.")
-        path = paths.parse(folder)
+        path = parse_path(req, folder)
         deep = req.get_param_as_bool("recursive", default=False)
         self.service.library.locator.folder(path)
         self.service.check_root()
@@ -94,18 +94,19 @@ def _edit(service: Service, req: falcon.Request, resp: falcon.Response, path: Pa
         raise Conflict(f"{path} is a pointer, whose file has its label: edit its target instead.")
     change = about.validate(read_json(req))
     if cover := change.get("cover"):
-        _check_image(service, path, cover)
+        change["cover"] = _name_of(service, path, cover)
     with service.images.editing(location) as tree:
         stored = about.edit(tree, location.folder, change)
     send_json(resp, stored)
 
 
-def _check_image(service: Service, folder: Path, name: str) -> None:
-    """Raises `Invalid` unless a folder has an image of this name."""
+def _name_of(service: Service, folder: Path, name: str) -> str:
+    """Returns the name of an image as it is written; `Invalid` if the folder has none."""
     try:
         if "/" in name or not paths.usable_segment(name):
             raise NotFound(name)
-        service.images.find(folder.child(name), fresh=True)
+        path = service.library.locator.written(folder.child(name))
+        return service.images.find(path, fresh=True).path.name
     except NotFound as error:
         service.check_root()  # while it is away, the image may still exist
         raise Invalid("cover", "must be the name of an image in the folder") from error

@@ -98,13 +98,14 @@ class Tags(Resource):
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         add = sidecar.validate({"tags": add})["tags"]
-        user = req.context.user
-        results = [self._result(path, add, remove, user) for path in dict.fromkeys(texts)]
+        results = [self._result(req, path, add, remove) for path in dict.fromkeys(texts)]
         send_json(resp, {"results": results})
 
-    def _result(self, text: str, add: list[str], remove: list[str], user: str) -> Document:
+    def _result(
+        self, req: falcon.Request, text: str, add: list[str], remove: list[str]
+    ) -> Document:
         """Edits one image; returns its tags and what changed, or an error's status and words."""
-        old: list[str] = []
+        old, user = list[str](), req.context.user
 
         def change(stored: Sidecar | None) -> Document | None:
             nonlocal old
@@ -116,7 +117,7 @@ class Tags(Resource):
             return sidecar.merge(stored.document if stored else None, sidecar.validate(edit))
 
         try:
-            image = self.service.images.find(parse_image(text, "paths"), fresh=True)
+            image = self.service.images.find(parse_image(req, text, "paths"), fresh=True)
             stored = self.service.images.edit(image, self.service.images.item(image), change)
         except LensletError as found:
             error = self.service.explained(found)

@@ -13,20 +13,26 @@ from lenslet.paths import Path
 
 def path_param(req: falcon.Request) -> Path:
     """Parses `?path=`, the root if it is absent."""
-    return paths.parse(req.get_param("path", default=""))
+    return parse_path(req, req.get_param("path", default=""))
 
 
 def image_param(req: falcon.Request) -> Path:
     """Parses `?path=` of one image; `BadRequest` if it is empty."""
-    return parse_image(req.get_param("path", default=""))
+    return parse_image(req, req.get_param("path", default=""))
 
 
-def parse_image(text: str, parameter: str = "path") -> Path:
+def parse_image(req: falcon.Request, text: str, parameter: str = "path") -> Path:
     """Parses the path of an image; `BadRequest` if it is empty."""
-    path = paths.parse(text, parameter)
+    path = parse_path(req, text, parameter)
     if not path:
         raise BadRequest(parameter, "must be the path of an image")
     return path
+
+
+def parse_path(req: falcon.Request, text: str, parameter: str = "path") -> Path:
+    """Parses a path, and finds in which form of Unicode it is written: see `Locator.written`."""
+    path, written = paths.parse(text, parameter), req.context.written
+    return path if path.isascii() else Path(written(path))
 
 
 def choice_param(req: falcon.Request, name: str, allowed: tuple[str, ...]) -> str:
