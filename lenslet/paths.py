@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from lenslet.errors import BadRequest
@@ -52,7 +53,8 @@ _IGNORED = frozenset(
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _DIGITS = re.compile(r"([0-9]+)")
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}")
-_LONGEST_NAME, LONGEST_PATH = 255, 3800  # bytes; a whole path may have 4,096
+LONGEST_NAME, LONGEST_PATH = 255, 3800  # bytes; a whole path may have 4,096
+_SHORTENED = 200  # bytes that stay of a name that is too long with a suffix
 
 
 class Path(str):
@@ -121,7 +123,7 @@ def usable(name: str) -> bool:
 
 def usable_segment(name: str) -> bool:
     """Like `usable`, and also False for empty names, `.`, `..` and names over 255 bytes."""
-    return usable(name) and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
+    return usable(name) and name not in ("", ".", "..") and len(name.encode()) <= LONGEST_NAME
 
 
 def escaped(name: str) -> str:
@@ -132,6 +134,35 @@ def escaped(name: str) -> str:
 def is_item(name: str) -> bool:
     """True if a file with this name is an image that Lenslet serves."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def file_beside(image: str, suffix: str) -> Path:
+    """Returns the path of a file that Lenslet keeps beside an image, by the image's name or path.
+
+    It has the image's name and a suffix. If that is more than 255 bytes, it has the first bytes of
+    the name and a hash of the whole; docs/files.md has the rule.
+    """
+    folder, slash, name = image.rpartition("/")
+    raw = name.encode()
+    if len(raw) + len(suffix) > LONGEST_NAME:
+        start, digest = raw[:_SHORTENED].decode(errors="ignore"), hashlib.sha256(raw).hexdigest()
+        name = f"{start}~{digest[:16]}.{name.rpartition('.')[2]}"
+    return Path(f"{folder}{slash}{name}{suffix}")
+
+
+def without_image(
+    files: Iterable[str], suffixes: tuple[str, ...], there: Collection[str]
+) -> set[str]:
+    """Returns the names of images that are not `there`, but `files` beside them with a suffix are.
+
+    A name that was too long is the shortened one: by it, `file_beside` finds the same file.
+    """
+    ended = ((name, suffix) for name in files for suffix in suffixes if name.endswith(suffix))
+    names = {name.removesuffix(suffix) for name, suffix in ended}.difference(there)
+    found = set(filter(is_item, names))
+    if not found:
+        return found
+    return found - {file_beside(name, end).removesuffix(end) for name in there for end in suffixes}
 
 
 def unsupported(name: str) -> str:

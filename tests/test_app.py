@@ -111,16 +111,6 @@ def test_every_odd_character_of_a_name_is_kept(indexed: Make, root: pathlib.Path
         assert gallery.app.get("/item", query).json["notes"] == "n"
 
 
-def test_a_name_too_long_for_a_sidecar_is_served_and_not_edited(gallery, root) -> None:
-    name, shorter = "x" * 250 + ".jpg", "y" * 243 + ".jpg"
-    put(root / name)
-    put(root / shorter)
-    gallery.index()
-    assert gallery.app.get(f"/file?path={name}").content_length
-    edit(gallery.app, {"notes": "n"}, name, status=422)
-    edit(gallery.app, {"notes": "n"}, shorter, status=200)
-
-
 def test_while_the_root_is_away_nothing_is_called_missing(gallery, root, tmp_path) -> None:
     """A client must not take its photos for deleted."""
     root.rename(tmp_path / "away")

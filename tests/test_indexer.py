@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from conftest import BROKEN_JPEG, Gallery, encode, jpeg, put, tree
@@ -479,15 +480,67 @@ def test_search_survives_a_cache_that_lost_files(make_gallery, indexed, root, ki
         assert asked.found("x") == ["a/x.jpg"]
 
 
-def test_a_name_too_long_for_a_thumbnail_is_listed_with_all_that_is_known(indexed, root) -> None:
-    name = "x" * 250 + ".jpg"
-    put(root / name)
+LONG = ("字" * 82 + ".jpg", "x" * 251 + ".jpg", "é" * 119 + "z.webp")  # 250, 255 and 244 bytes
+
+
+@pytest.mark.parametrize("root", ["folder", "folder+state", "bucket"], indirect=True)
+def test_an_image_with_a_long_name_is_shown_and_tagged(make_gallery: Make, root) -> None:
+    """What does not fit beside it is named as docs/files.md says."""
+    for name in (*LONG, "x" * 250 + "y.jpg"):
+        put(root / "a" / name)
+    gallery = make_gallery()
+    gallery.index()
+    for name in LONG:
+        asked = "/item?path=a/" + quote(name)
+        assert gallery.app.put_json(asked, {"notes": name[:5]}, status=200)
+    gallery.index()
+    for name in LONG:
+        item = gallery.items("a")[name]
+        assert (item["hasThumb"], item.get("error"), item["notes"]) == (True, None, name[:5])
+        gallery.app.get("/thumb?path=a/" + quote(name), status=200)
+    made = {path.rpartition("/")[2] for path in tree(getattr(root, "above", root))}
+    raw = LONG[1].encode()
+    short = f"{LONG[1][:200]}~{hashlib.sha256(raw).hexdigest()[:16]}.jpg"
+    assert {
+        f"{short}.thumbnail",
+        f"{short}.json",
+        f"{LONG[0]}.json",
+        f"{LONG[2]}.thumbnail",
+    } <= made
+    counts = gallery.app.get("/health").json["library"]["counts"]
+    assert (counts["orphanSidecars"], counts["orphanThumbnails"]) == (0, 0)
+    for name in LONG:
+        gallery.app.delete("/item?path=a/" + quote(name), status=204)
+
+
+@pytest.mark.parametrize("root", ["folder", "folder+state"], indirect=True)
+def test_tags_follow_a_photo_whose_long_name_is_changed(make_gallery: Make, root) -> None:
+    images = getattr(root, "below", root)
+    put(images / LONG[1])
+    put(images / "other.jpg", jpeg(seed=7))
+    gallery = make_gallery()
+    gallery.index()
+    gallery.app.put_json(f"/item?path={LONG[1]}", {"tags": ["sea"]})
+    gallery.index()
+    renamed = "y" * 251 + ".jpg"
+    (images / LONG[1]).rename(images / renamed)
+    for _ in range(3):
+        gallery.index()
+    assert gallery.items()[renamed]["tags"] == ["sea"]
+    left = {file[-10:] for file in tree(getattr(root, "above", root)) if file.startswith("xx")}
+    assert left == (set() if images != root else {".thumbnail"})
+
+
+def test_a_name_for_which_a_path_has_no_room_is_counted_and_not_listed(indexed, root) -> None:
+    folder = "/".join(["f" * 249] * 15)
+    path = root / folder
+    os.makedirs(path)
+    for name in ("x.jpg", "x" * 100 + ".jpg"):
+        put(path / name)
     gallery = indexed()
-    item = gallery.items()[name]
-    assert (item["w"], item["h"], item["hash"][:7]) == (400, 300, "blake3:")
-    assert "too long" in item["error"]
-    gallery.app.get(f"/item?path={name}", status=200)
-    gallery.app.get(f"/thumb?path={name}", status=422)
+    assert list(gallery.items(folder)) == ["x.jpg"]
+    problems = gallery.app.get("/health").json["library"]["problems"]
+    assert [each["path"] for each in problems["unusableNames"]] == [f"{folder}/{'x' * 100}.jpg"]
 
 
 def test_indexing_once_leaves_a_rollup_that_is_right_as_it_is(make_gallery: Make, root) -> None:

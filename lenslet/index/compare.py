@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from lenslet.library.health import Problem
 from lenslet.library.item import QUARANTINED, Item
 from lenslet.library.manifest import Dir, Manifest, later_than
 from lenslet.library.orphans import Orphan
-from lenslet.paths import SIDECARS, Path
+from lenslet.paths import SIDECARS, Path, file_beside
 from lenslet.storage.tree import Stat
 
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
@@ -252,18 +251,18 @@ def _judge(plan: Plan, item: Item, beside: Companions, rules: Rules, *, anew: bo
         (plan.todo if is_new else plan.stale)[item["name"]] = rules.render(item)
     if "metaRev" in item:
         if item.get("foreign"):
-            path = item["path"] + SIDECARS[1]
+            path = file_beside(item["path"], SIDECARS[1])
             plan.problems.append(Problem("foreignJson", path, "JSON of another program"))
         if item.get("metaError"):
             plan.problems.append(Problem("unreadableSidecars", item["path"], item["metaError"]))
 
 
-def sidecars_of(*layers: Mapping[str, Stat]) -> dict[str, str]:
-    """Returns for each image name the revs of the files that may be its sidecar."""
-    found: dict[str, str] = {}
-    for files, suffix in itertools.product(layers, SIDECARS):
-        for name in files:
-            if name.endswith(suffix):
-                image, rev = name.removesuffix(suffix), files[name].rev
-                found[image] = f"{found[image]}+{rev}" if image in found else rev
+def sidecars_of(images: Iterable[str], *layers: Mapping[str, Stat]) -> dict[str, str]:
+    """Returns for each of the images the revs of the files that may be its sidecar, if any are."""
+    found = {}
+    for image in images:
+        files = [file_beside(image, suffix) for suffix in SIDECARS]
+        revs = [layer[file].rev for layer in layers for file in files if file in layer]
+        if revs:
+            found[image] = "+".join(revs)
     return found

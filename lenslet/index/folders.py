@@ -24,7 +24,7 @@ from lenslet.library.about import About
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.location import Location
 from lenslet.library.manifest import Dir, Manifest
-from lenslet.paths import FOLDER_FILES, MANIFEST, SIDECARS, THUMBNAIL, Path
+from lenslet.paths import FOLDER_FILES, MANIFEST, SIDECARS, THUMBNAIL, Path, file_beside
 from lenslet.storage.tree import Listing, Tree
 from lenslet.times import Clock
 
@@ -233,11 +233,11 @@ class Looker:
         snapshot = self._snapshot(contents)
         snapshot.dirs = manifest.bounded(list(filter(None, children.values())))
         facts = {name: each.facts for name, each in task.reads.items() if each.facts}
-        beside = sidecars.read(location, stored, snapshot, facts)
-        metas = {name: each.keys for name, each in beside.items()}
+        found = sidecars.read(location, stored, snapshot, facts)
+        metas = {name: each.keys for name, each in found.items()}
         plan = compare(stored, snapshot, facts, metas, self._rules, anew=task.anew)
         plan.problems += self._problems(contents)
-        apart = (orphan for each in beside.values() for orphan in each.apart)
+        apart = (orphan for each in found.values() for orphan in each.apart)
         plan.orphans = *apart, *orphans.without_image(location, contents.listing)
         plan.children = children
         return plan
@@ -252,10 +252,9 @@ class Looker:
         """
         location, listing = contents.location, contents.listing
         before = {each["name"]: each for each in stored.dirs}
-        children: dict[str, Dir | None] = {}
+        children, room = dict[str, Dir | None](), location.room
         for name in sorted(listing.folders, key=paths.natural_key):
-            here, there = location.path.child(name), location.file(name)
-            if max(len(here.encode()), len(there.encode())) > paths.LONGEST_PATH:
+            if len(name.encode()) > room:
                 listing.unusable.append(name)
             elif name in known:
                 children[name] = known[name]
@@ -266,9 +265,11 @@ class Looker:
         return children | dict.fromkeys(self._library.locator.served(location, gone))
 
     def _snapshot(self, contents: Contents) -> Snapshot:
-        location, files = contents.location, contents.listing.files
-        served = self._library.locator.served(location, filter(paths.is_item, files))
-        beside = sidecars_of(files, contents.listing.covered)
+        location, files, made = contents.location, contents.listing.files, contents.derived.files
+        images, room = set(filter(paths.is_item, files)), location.room
+        long = {name for name in images if len(name.encode()) > room}
+        contents.listing.unusable += sorted(long)
+        served = self._library.locator.served(location, images - long)
         rest = (name for name in files if name not in served and not name.endswith(THUMBNAIL))
         others = self._library.locator.served(location, filter(paths.unsupported, rest))
         unsupported = Counter(map(paths.unsupported, sorted(others)))
@@ -277,15 +278,15 @@ class Looker:
             unsupported=dict(unsupported.most_common(_SUFFIXES)),
             now_ns=self._clock.wall_ns(),
             thumbnails={
-                name.removesuffix(THUMBNAIL): stat
-                for name, stat in contents.derived.files.items()
-                if name.endswith(THUMBNAIL)
+                name: made[file]
+                for name in served
+                if (file := file_beside(name, THUMBNAIL)) in made
             },
             companions={
                 image: {name: files[name] for name in names}
                 for image, names in companions.find(served, files).items()
             },
-            sidecars={name: beside[name] for name in beside.keys() & served},
+            sidecars=sidecars_of(served, files, contents.listing.covered),
             about=_about(contents, served),
         )
 
@@ -297,10 +298,9 @@ class Looker:
         for name in (*listing.folders, *listing.others):
             if any(name.removesuffix(suffix) in listing.files for suffix in SIDECARS):
                 yield Problem("unreadableSidecars", path.child(name), "not a file")
-        for name in contents.derived.files:
-            image = name.removesuffix(THUMBNAIL)
-            if image != name and image not in listing.files and paths.is_item(image):
-                yield Problem("orphanThumbnails", path.child(name), orphans.GONE)
+        made = contents.derived.files
+        for image in sorted(paths.without_image(made, (THUMBNAIL,), listing.files)):
+            yield Problem("orphanThumbnails", path.child(image + THUMBNAIL), orphans.GONE)
 
     # What is written
 
@@ -320,7 +320,7 @@ class Looker:
                         plan.problems.remove(problem)
         for name in plan.replaced:
             with contextlib.suppress(NotFound, Denied):
-                self._tree.delete(path.child(name + THUMBNAIL))
+                self._tree.delete(file_beside(path.child(name), THUMBNAIL))
         if MANIFEST in derived.files and not plan.stored.rev:  # another's, or too large
             plan.stored.rev = self._tree.own_rev(path.child(MANIFEST))
         if plan.changed:

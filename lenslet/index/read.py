@@ -16,7 +16,7 @@ from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
 from lenslet.index.images import Wanted
 from lenslet.library import Library
 from lenslet.library.item import QUARANTINED
-from lenslet.paths import THUMBNAIL, Path
+from lenslet.paths import THUMBNAIL, Path, file_beside
 from lenslet.storage.tree import Stat, Tree, read_thumbnail
 from lenslet.times import Clock
 
@@ -138,9 +138,9 @@ class Reader:
             facts = replace(facts, thumb=f"{digest}-{self._rendering}")
         if data:
             try:
-                self._library.tree.write(Path(item + THUMBNAIL), data, image=stat)
+                self._library.tree.write(file_beside(item, THUMBNAIL), data, image=stat)
             except errors.Invalid:
-                reason = "no thumbnail can be stored: the name is too long to add .thumbnail"
+                reason = "no thumbnail can be stored: the path is too long for this storage"
                 return replace(facts, error=reason)
         return facts
 

@@ -46,6 +46,12 @@ class Location:
         """What a pointer decides: where the images are, whether they are readonly, the label."""
         return self.tree.name, self.folder, self.readonly, self.label
 
+    @property
+    def room(self) -> int:
+        """How many bytes the name of an image or a folder in this folder may have."""
+        longest = max(len(self.path.encode()), len(self.folder.encode()))
+        return min(paths.LONGEST_NAME, paths.LONGEST_PATH - longest - 1)
+
     def file(self, name: str) -> Path:
         """Returns where in `tree` the file `name` is."""
         return self.folder.child(name)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lenslet import images, times
+from lenslet import images, paths, times
 from lenslet.errors import Conflict, Denied, NotFound, StorageUnavailable
 from lenslet.library import sidecar
 from lenslet.library.location import Location
@@ -58,8 +58,8 @@ def of(location: Location, each: Sidecar, reason: str = GONE) -> Orphan:
 
 def without_image(location: Location, listing: Listing) -> Iterator[Orphan]:
     """Yields the sidecars in a folder that have no image."""
-    files = {*listing.files, *listing.covered}
-    for name in sorted(listing.without_image()):
+    files = listing.files.keys() | listing.covered.keys()
+    for name in sorted(paths.without_image(files, SIDECARS, listing.files)):
         found = sidecar.find(location.tree, location.file(name), sidecar.UNREAD)
         yield from (of(location, each) for each in found.all)
         if found.unreadable:

@@ -15,7 +15,7 @@ from blake3 import blake3
 from lenslet import bounds, times
 from lenslet.bounds import DOCUMENT_BYTES, MAX_TAG_CHARACTERS, MAX_TAGS
 from lenslet.errors import Conflict, Denied, Invalid, one_line
-from lenslet.paths import SIDECARS, Path, usable
+from lenslet.paths import SIDECARS, Path, file_beside, usable
 from lenslet.storage.tree import Copy, Tree
 
 Document = dict[str, Any]
@@ -206,7 +206,7 @@ def _time(document: Document) -> dt.datetime:
 
 def files_of(item: Path) -> list[Path]:
     """Returns the files that may be the sidecar of `item`, the preferred one first."""
-    return [Path(item + suffix) for suffix in SIDECARS]
+    return [file_beside(item, suffix) for suffix in SIDECARS]
 
 
 def find(tree: Tree, item: Path, photo: Photo) -> Found:

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from lenslet import paths
 from lenslet.bounds import DERIVED_BYTES, PICTURE_BYTES
 from lenslet.errors import Conflict, Foreign, LensletError, NotFound, NotRegular, Overtaken
-from lenslet.paths import HEALTH, ROLLUP_DELTA, ROOT, SIDECARS, THUMBNAIL, Path, is_item
+from lenslet.paths import HEALTH, ROLLUP_DELTA, ROOT, THUMBNAIL, Path, file_beside
 
 SETTLED_NS = 2_000_000_000  # a younger file may still be being written
 _LEFTOVER_NS = 3_600_000_000_000
@@ -106,12 +106,6 @@ class Listing:
         elif stat.mtime_ns < time.time_ns() - _LEFTOVER_NS:
             self.leftovers.append(name)
 
-    def without_image(self) -> set[str]:
-        """Returns the names of images that are not there, but files of their sidecars are."""
-        files = [name for name in (*self.files, *self.covered) if name.endswith(SIDECARS)]
-        names = {name.removesuffix(end) for end in SIDECARS for name in files if name.endswith(end)}
-        return {name for name in names - self.files.keys() if is_item(name)}
-
     def digest(self) -> int:
         """A number that changes when the listing changes, but for the summaries of a library."""
         shown = (each for each in self.files.items() if each[0] not in _SUMMARIES)
@@ -151,7 +145,7 @@ def is_ours(name: str, head: bytes, rest: Iterable[bytes] = ()) -> bool:
 
 def read_thumbnail(tree: Tree, item: Path, image: Stat) -> Content:
     """Reads the thumbnail that was made from `image`, the file of `item`; `NotFound` if none."""
-    data, stat = tree.read(Path(item + THUMBNAIL))
+    data, stat = tree.read(file_beside(item, THUMBNAIL))
     if not (is_whole(data) and stat.made_from(image)):
         raise NotFound(f"{item} has no thumbnail yet.")
     return data, stat

@@ -10,7 +10,7 @@ from lenslet.errors import NotFound, StorageUnavailable, UnreadableImage
 from lenslet.images import DIGEST_CHARS, PREVIEW_RENDERING
 from lenslet.index.messages import Render
 from lenslet.index.status import IMAGES, PREVIEWS
-from lenslet.paths import THUMBNAIL, Path
+from lenslet.paths import THUMBNAIL, file_beside
 from lenslet.storage.tree import read_thumbnail
 from lenslet.web.answers import FOREVER, RETRY_SECONDS, send, send_json, send_pending, url
 from lenslet.web.images import Image
@@ -99,7 +99,7 @@ class Picture(Resource):
             if problem := self.service.status.problem(PREVIEWS if self.is_preview else IMAGES):
                 raise StorageUnavailable(f"No images can be read right now: {problem}")
             if not self.is_preview:
-                self.service.tree.check_write(Path(image.path + THUMBNAIL))
+                self.service.tree.check_write(file_beside(image.path, THUMBNAIL))
         return made
 
 
@@ -112,7 +112,7 @@ class Thumb(Picture):
         found: object = None
         with contextlib.suppress(NotFound):
             if force:
-                self.service.tree.delete(Path(path + THUMBNAIL))
+                self.service.tree.delete(file_beside(path, THUMBNAIL))
             else:
                 found = self._look(image)
         if found or self._make(image, self.service.settings.thumb_wait, anew=force):
@@ -123,7 +123,7 @@ class Thumb(Picture):
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
         self.service.library.locator.item(path)
-        self.service.tree.delete(Path(path + THUMBNAIL))
+        self.service.tree.delete(file_beside(path, THUMBNAIL))
         self.service.folder_jobs.enqueue(path.parent)
         resp.status = falcon.HTTP_204
 
