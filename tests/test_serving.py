@@ -129,6 +129,32 @@ def test_hup_replaces_all_processes_and_leaves_one_index_process(serve: Serve, r
     assert server.thumbnail("many/new.jpg", 10)[0] == 200
 
 
+@pytest.mark.parametrize("route", ["/file?path=many/img0.jpg", "/zip?path=many"])
+def test_an_answer_that_is_being_sent_outlives_a_hup(serve: Serve, root, tmp_path, route) -> None:
+    """Also if it takes longer than both of gunicorn's times, and leaves no traceback."""
+    for name in fill(root, 2):
+        put(root / name, jpeg() + os.urandom(20 << 20))
+    conf = tmp_path / "quick.conf.py"
+    more = "timeout, graceful_timeout = 3, 1\n"
+    conf.write_text((ROOT / "gunicorn.conf.py").read_text() + more)
+    server = serve(root, GUNICORN_CMD_ARGS=f"--config {conf}")
+    server.until(lambda: len(server.json("/folders?path=many").get("items", ())) == 2)
+    server.until(lambda: server.index_pid() and len(server.workers()) == 3)
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{route}", timeout=20) as answer:
+        length = int(answer.headers["Content-Length"])
+        before, sent = server.workers(), answer.read(1 << 20)
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda: len(server.workers() - before) == 3)
+        for _ in range(8):
+            time.sleep(1)
+            sent += answer.read(1 << 20)
+        assert len(server.workers() & before) == 1
+        sent += answer.read()
+    assert len(sent) == length
+    server.until(lambda: not server.workers() & before)
+    assert "Traceback" not in server.log.read_text()
+
+
 def test_term_ends_everything_promptly_in_the_middle_of_work(serve: Serve, root) -> None:
     fill(root, 300)
     server = serve(root)

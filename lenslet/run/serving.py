@@ -42,6 +42,7 @@ log = logging.getLogger("lenslet")
 # host alone indexes (times the number of request processes), and if others do too.
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _STUCK_SECONDS = 5.0
+_ANSWER_SECONDS = 3600  # that an old process stays for what it sends, after a HUP
 _CONNECTIONS = 400  # of a process, which may usually open 1,024 files
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NO_TOKEN = (
@@ -228,8 +229,12 @@ def pre_fork(server: Any, worker: Worker) -> None:
 
 
 def post_fork(server: Any, worker: Worker) -> None:
-    """Gives a process a row for its counts."""
+    """Gives a process a row for its counts, and time to send what it sends when it is replaced.
+
+    It has its own copy of the settings: when the service ends, that of the master counts.
+    """
     master().status.row = worker.age % ROWS  # workers are numbered
+    worker.cfg.set("graceful_timeout", _ANSWER_SECONDS)
 
 
 class Server(BaseApplication):
