@@ -617,6 +617,19 @@ def test_an_hour_of_tagging_does_not_write_the_rollup_again_and_again(indexed, r
     assert rollup.versions == 0
 
 
+def test_photos_with_long_texts_are_in_the_rollup_soon(indexed, root) -> None:
+    """Until then, each search after an edit among them would fold all of their texts."""
+    put_with_notes(root, 1, 10, 60_000)
+    gallery = indexed()
+    gallery.settle(400)
+    new = put_with_notes(root, 2, 10, 60_000)[10:]
+    gallery.index()
+    gallery.settle(400)
+    rollup = json.loads((root / "_rollup.json").read_text())
+    assert set(new) <= {item["path"] for item in rollup["items"]}
+    assert json.loads((root / "_rollup_delta.json").read_text())["folders"] == {}
+
+
 def cache_bytes(gallery: Gallery) -> int:
     """What the folded text takes, with the files that have no name any more."""
     folder = pathlib.Path(gallery.library.cache.name)

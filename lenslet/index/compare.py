@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import orjson
+
 from lenslet import paths, times
 from lenslet.config import Settings
 from lenslet.images import FACTS_VERSION, Facts, rendering
@@ -23,6 +25,7 @@ from lenslet.storage.tree import Stat
 _META_KEYS = ("hasMeta", "metaRev", "tags", "notes", "foreign", "metaError", "metaOther")
 _LIMITS = ("MAX_PIXELS", "INDEX_MEMORY", "MAX_FILE_BYTES", "DECODE_SECONDS")
 _SECOND = 1_000_000_000
+_READ_COUNTS = 4  # times: the text of an image that was just read, for when a rollup is due
 
 
 class Rules(NamedTuple):
@@ -89,7 +92,8 @@ class Plan:
     images to read, each with whether it needs a thumbnail (`todo`); those to read again when there
     is time, likewise (`stale`); those whose thumbnail was made from an earlier file of the same
     name (`replaced`); what is wrong. `children` are the subfolders, each as the manifest shows it,
-    None if it does not. `orphans` are sidecars whose photo is not beside them.
+    None if it does not. `orphans` are sidecars whose photo is not beside them. `text` counts the
+    bytes of the items that are not as they were.
     """
 
     stored: Manifest
@@ -102,6 +106,7 @@ class Plan:
     problems: list[Problem] = field(default_factory=list)
     children: Mapping[str, Dir | None] = field(default_factory=dict)
     orphans: tuple[Orphan, ...] = ()
+    text: int = 0
 
     @property
     def pending(self) -> set[str]:
@@ -163,6 +168,8 @@ def compare(
             came = times.of_ns(stat.ctime_ns or stat.mtime_ns)
             item["addedAt"] = (was or {}).get("addedAt") or came
             item.update(_meta_keys(was, rev, metas.get(name)))
+            if item != same:
+                plan.text += len(orjson.dumps(item)) * (_READ_COUNTS if read else 1)
         items.append(item)
         _judge(plan, item, _companions(item, snapshot), rules, anew=anew and name not in facts)
     new = plan.manifest

@@ -96,14 +96,13 @@ Records = Mapping[Path, Record]
 class Memory:
     """The records of all folders. Owned by the loop.
 
-    `gone` are folders that search must learn are gone; `images_read` counts the images that were
-    read.
+    `gone` are folders that search must learn are gone; `text` counts the bytes of changed items.
     """
 
     def __init__(self) -> None:
         self.records: dict[Path, Record] = {ROOT: Record()}
         self.gone: set[Path] = set()
-        self.images_read = 0
+        self.text = 0
 
     def get(self, path: Path) -> Record:
         """Returns the record of a folder, an empty one if it is unknown."""

@@ -27,14 +27,14 @@ _MOVES_SECONDS = 1.0  # between two steps of moving sidecars
 class Known(NamedTuple):
     """What the loop knows of the library, as it is when a summary is made.
 
-    `gone` are folders that search must learn are gone; `images_read` counts the images that were
-    read. `leads`: this host scans, and has looked at every folder. `passes` say when each pass
-    ended, and how long it took.
+    `gone` are folders that search must learn are gone; `text` counts the bytes of changed items.
+    `leads`: this host scans, and has looked at every folder. `passes` say when each pass ended, and
+    how long it took.
     """
 
     records: Records
     gone: frozenset[Path] = frozenset()
-    images_read: int = 0
+    text: int = 0
     leads: bool = False
     passes: Mapping[str, Mapping[str, Any]] = {}
 
@@ -70,7 +70,7 @@ class Summary:
         self._rollup = Rollup(library.tree, library.cache)
         self._moves = Moves(library, clock)
         self._named: dict[Path, str] = {}  # generations that this host has named in the delta
-        self._read = 0  # images that the rollup knows were read
+        self._text = 0  # of `Known`, that the rollup knows
         self._compacted = clock()  # when the rollup was written last
         self._rebuild = False
         # Until when a rollup rests that could not be written, and why it could not.
@@ -125,8 +125,8 @@ class Summary:
             changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "")
             # Another host has found these.
             done.looks |= delta.keys() - now.keys() - changed.keys()
-        rollup.name(changed, known.images_read - self._read)
-        self._read = known.images_read
+        rollup.name(changed, known.text - self._text)
+        self._text = known.text
         self._named |= changed
         done.named = known.gone
 

@@ -58,7 +58,7 @@ class Upkeep:
         records, gone, passes = dict(memory.records), frozenset(memory.gone), dict(self._passes)
         has_seen_all = all(record.is_known for record in records.values())
         leads = self._library.settings.scan_seconds > 0 and has_seen_all
-        return Known(records, gone, memory.images_read, leads, passes)
+        return Known(records, gone, memory.text, leads, passes)
 
     def begin(self, message: Scan | Summarize) -> None:
         """Has this done; while one of its kind is being done, the message comes again later."""

@@ -156,7 +156,7 @@ class Walk:
         self._free += 1
         if outcome.is_done:
             flight.reads = {n: r for n, r in flight.reads.items() if task.reads.get(n) is not r}
-            self.memory.images_read += sum(each.facts is not None for each in task.reads.values())
+            self.memory.text += outcome.plan.text if outcome.plan else 0
             self._remember(flight, outcome)
             again = Look(path)
         else:

@@ -44,7 +44,6 @@ _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
 _DAY_NS = 24 * 3600 * 10**9
 _MOST_DAYS = 7.0  # so old, however little has changed since
 _TRIES = 50  # to write the delta: each time another host was faster costs one
-_IMAGE_BYTES = 2000  # an image that was read counts as much as four lines of the rollup
 _MOST_FOLDERS = 5000  # in the delta: looking through more takes too long
 
 
@@ -102,13 +101,14 @@ class Rollup:
         self.delta = parse_delta(data)
         self._written = max(self._written, len(data))  # by an earlier process, or another host
 
-    def name(self, changed: Generations, images: int) -> None:
+    def name(self, changed: Generations, text: int) -> None:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
 
-        The generation of a folder that is gone is "". `images` is how many were read since the last
-        time. If there are too many names, search knows after the next rollup.
+        The generation of a folder that is gone is "". `text` is how many bytes of items have changed
+        since the last time: search folds them anew. If there are too many names, search knows after
+        the next rollup.
         """
-        self._written += images * _IMAGE_BYTES
+        self._written += text
         for _ in range(_TRIES):
             wanted = merge_delta(self.delta, changed, self.generations)
             data = encode_delta(wanted)
