@@ -72,9 +72,9 @@ def test_indexing_costs_one_listing_a_folder_and_one_get_an_image(make, ours) ->
 ENDPOINTS = [
     ("GET", "/folders?path=d", {"GET": 1}),
     ("GET", "/thumb?path=d/a.jpg", {"GET": 1}),
-    ("GET", "/item?path=d/a.jpg", {"GET": 2}),
-    ("PUT", "/item?path=d/a.jpg", {"GET": 3, "PUT": 1}),
-    ("DELETE", "/item?path=d/b.jpg", {"GET": 4, "PUT": 1, "DELETE": 1}),
+    ("GET", "/item?path=d/a.jpg", {"GET": 1}),
+    ("PUT", "/item?path=d/a.jpg", {"GET": 1, "PUT": 1}),
+    ("DELETE", "/item?path=d/b.jpg", {"GET": 2, "PUT": 1, "DELETE": 1}),
     ("GET", "/file?path=d/a.jpg", {}),
     ("HEAD", "/file?path=d/a.jpg", {}),
     ("GET", "/search?q=a", {"GET": 2}),
@@ -99,6 +99,53 @@ def test_each_endpoint_costs_few_requests(indexed, ours) -> None:
         manifests = 0 if route.startswith(("/search", "/health", "/folders")) else 2
         allowed = most | {"GET": most.get("GET", 0) + manifests}  # each asks whether it is still so
         assert all(count <= allowed.get(kind, 0) for kind, count in cost.items()), (route, cost)
+
+
+def test_tags_cost_one_get_and_one_put_an_image_and_search_one_get(indexed, ours) -> None:
+    paths = [f"d/{number}.jpg" for number in range(20)]
+    for path in paths:
+        put(ours / path)
+    gallery = indexed(ours, fresh_seconds="2")
+    gallery.app.put("/item?path=d/0.jpg", b'{"tags": ["before"]}')  # tries the store's conditions
+    gallery.index()
+    body = {"paths": paths, "add": ["new"]}
+    cost = counted(ours, lambda: gallery.app.post_json("/items/tags", body))
+    assert cost["PUT"] == 20 and 20 <= cost["GET"] <= 21  # and perhaps the manifest
+    gallery.index()
+    assert sum(ours.service.gets(".jpg.json").values()) == 2 * 20
+    assert not ours.service.gets(".lenslet.json") and not ours.service.gets(".jpg")
+    assert len(gallery.found("tag:new")) == 20
+
+
+def test_an_edit_meets_files_that_the_manifest_does_not_know_yet(indexed, ours) -> None:
+    """The preferred file stays the one that counts, also if it came a moment ago."""
+    put(ours / "a.jpg")
+    put(ours / "a.jpg.json", b'{"of": "another program"}')
+    gallery = indexed(ours)
+    put(ours / "a.jpg.lenslet.json", b'{"v": 1, "tags": ["old"], "notes": "theirs"}')
+    for tags in (["new"], ["newer"]):
+        gallery.app.put_json("/item?path=a.jpg", {"tags": tags})
+        stored = json.loads((ours / "a.jpg.lenslet.json").read_text())
+        assert (stored["tags"], stored["notes"]) == (tags, "theirs")
+        gallery.index()
+    assert gallery.items()["a.jpg"]["notes"] == "theirs"
+
+
+def test_an_edit_is_for_the_photo_that_is_shown_and_not_for_one_that_replaced_it(
+    indexed, ours
+) -> None:
+    put(ours / "a.jpg", jpeg(seed=1, exif=exif(DateTimeOriginal="2024:06:01 12:00:00")))
+    gallery = indexed(ours)
+    first = gallery.items()["a.jpg"]["hash"]
+    put(ours / "a.jpg", jpeg(seed=2, exif=exif(DateTimeOriginal="2024:06:02 12:00:00")))
+    gallery.app.put_json("/item?path=a.jpg", {"tags": ["mine"]})
+    assert json.loads((ours / "a.jpg.json").read_text())["hash"] == first
+    gallery.index()
+    assert "tags" not in gallery.items()["a.jpg"]
+    put(ours / "moved.jpg", jpeg(seed=1, exif=exif(DateTimeOriginal="2024:06:01 12:00:00")))
+    gallery.index()
+    gallery.settle(60)
+    assert gallery.items()["moved.jpg"]["tags"] == ["mine"]
 
 
 def test_an_image_that_is_not_indexed_has_no_size_yet(make, ours) -> None:

@@ -265,11 +265,14 @@ def _judge(plan: Plan, item: Item, beside: Companions, rules: Rules, *, anew: bo
 
 
 def sidecars_of(images: Iterable[str], *layers: Mapping[str, Stat]) -> dict[str, str]:
-    """Returns for each of the images the revs of the files that may be its sidecar, if any are."""
+    """Returns for each of the images the revs of the files that may be its sidecar, if any are.
+
+    A `+` follows that of the preferred file.
+    """
     found = {}
     for image in images:
-        files = [file_beside(image, suffix) for suffix in SIDECARS]
-        revs = [layer[file].rev for layer in layers for file in files if file in layer]
+        files = [(file_beside(image, end), "+" * (end == SIDECARS[0])) for end in SIDECARS]
+        revs = [layer[file].rev + plus for file, plus in files for layer in layers if file in layer]
         if revs:
-            found[image] = "+".join(revs)
+            found[image] = "".join(revs)
     return found

@@ -40,16 +40,16 @@ def read(
         same = unchanged(was, snapshot.images[name])
         if read or not knows_sidecar(same, rev):
             read = read if read and read.rev == snapshot.images[name].rev else None
-            found[name] = _read(location, name, known_facts(same or {}, read))
+            found[name] = _read(location, name, rev, known_facts(same or {}, read))
     return found
 
 
-def _read(location: Location, name: str, known: Item) -> Beside:
-    """Reads the JSON files beside an image; `known` is what its item says of it."""
+def _read(location: Location, name: str, revs: str, known: Item) -> Beside:
+    """Reads the JSON files with these revs beside an image; `known` is what its item says of it."""
     known = {key: value for key, value in known.items() if value is not None}
     photo = Photo.of(known)
     try:
-        found = sidecar.find(location.tree, location.file(name), photo)
+        found = sidecar.find(location.tree, location.file(name), photo, revs)
     except LensletError as error:
         found = Found(unreadable=one_line(error))
     apart = []

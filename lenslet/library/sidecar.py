@@ -204,14 +204,18 @@ def _time(document: Document) -> dt.datetime:
 # Finding
 
 
-def files_of(item: Path) -> list[Path]:
-    """Returns the files that may be the sidecar of `item`, the preferred one first."""
-    return [file_beside(item, suffix) for suffix in SIDECARS]
+def files_of(item: Path, revs: str = "+") -> list[Path]:
+    """Returns the files that may be the sidecar of `item`, the preferred one first.
+
+    `revs` are their revs in a manifest: without a `+` there was no preferred one, which is rare.
+    """
+    suffixes = SIDECARS if "+" in revs else SIDECARS[-1:]
+    return [file_beside(item, suffix) for suffix in suffixes]
 
 
-def find(tree: Tree, item: Path, photo: Photo) -> Found:
+def find(tree: Tree, item: Path, photo: Photo, revs: str = "+") -> Found:
     """Reads the JSON files beside the image `item`, which is this photo."""
-    return examine(item, tree.copies(files_of(item)), photo)
+    return examine(item, tree.copies(files_of(item, revs)), photo)
 
 
 def examine(item: Path, copies: Iterable[Copy], photo: Photo) -> Found:
@@ -353,12 +357,14 @@ def merge(stored: Document | None, edit: Document, *, seen: bool = False) -> Doc
 Edit = Callable[[Sidecar | None], Document | None]
 
 
-def edit(tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD) -> Sidecar | None:
+def edit(
+    tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD, revs: str = "+"
+) -> Sidecar | None:
     """Stores what `change` makes of the sidecar of `item`; None leaves it as it is.
 
-    `item` is this `photo`: sidecars of others stay as they are. Returns the sidecar that is on disk
-    now. No edit of another writer is lost: `change` is called again if another
-    one was faster. `Conflict` if an unreadable file is in the way.
+    `item` is this `photo`: sidecars of others stay as they are. `revs`: see `files_of`. Returns the
+    sidecar that is on disk now. No edit of another writer is lost: `change` is called again if
+    another one was faster. `Conflict` if an unreadable file is in the way.
     """
     current: Sidecar | None = None
 
@@ -375,7 +381,7 @@ def edit(tree: Tree, item: Path, change: Edit, photo: Photo = UNREAD) -> Sidecar
         current = Sidecar(loads(raw), raw, path)
         return path, raw
 
-    tree.update(files_of(item), apply)
+    tree.update(files_of(item, revs), apply)
     return current
 
 

@@ -283,6 +283,7 @@ class S3Tree(Tree):
                 return
             except Overtaken:
                 tries += 1
+                paths = paths if path in paths else (path, *paths)
                 threading.Event().wait(random.uniform(0, min(0.02 * 2**tries, 1.0)))
         raise errors.StorageUnavailable(f"{paths[0]}: other writers were first for too long.")
 

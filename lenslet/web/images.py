@@ -49,9 +49,19 @@ class Images:
         In a bucket, unless it must be `fresh`, as its item in the manifest says, which may be out
         of date: no request.
         """
+        return self._find(path, self._locator.item(path), fresh=fresh)
+
+    def find_to_edit(self, path: Path) -> Image:
+        """Returns an image as clients see it: an edit is for that version, also in a bucket.
+
+        Its pointer is read again, which may have become readonly.
+        """
         location = self._locator.item(path)
-        if location.chain and fresh:  # the pointer may have become readonly
+        if location.chain:
             location = self._locator.item(path, fresh=True)
+        return self._find(path, location)
+
+    def _find(self, path: Path, location: Location, *, fresh: bool = False) -> Image:
         tree, file = location.tree, location.file(path.name)
         if tree.has_stamps or fresh:
             return Image(path, location, tree.stat(file))
@@ -65,7 +75,7 @@ class Images:
 
     def sidecars(self, image: Image, item: Item | None) -> sidecar.Found:
         """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
-        copies = image.location.tree.copies(sidecar.files_of(image.file))
+        copies = image.location.tree.copies(sidecar.files_of(image.file, _revs(image, item)))
         photo = Photo.of(self._facts(image, item)) if copies else sidecar.UNREAD
         return sidecar.examine(image.file, copies, photo)
 
@@ -83,7 +93,8 @@ class Images:
             return sidecar.with_facts(document, sidecar.facts_of(facts))
 
         with self.editing(image.location) as tree:
-            return sidecar.edit(tree, image.file, change_and_name, Photo.of(facts))
+            revs = _revs(image, item)
+            return sidecar.edit(tree, image.file, change_and_name, Photo.of(facts), revs)
 
     def remove_sidecar(self, image: Image, check: Callable[[Sidecar | None], None]) -> None:
         """Removes an image's sidecar, see `sidecar.remove`, and enqueues its folder."""
@@ -108,9 +119,7 @@ class Images:
         another photo. Only `hash` is there if more takes long.
         """
         tree = image.location.tree
-        # In a bucket the manifest may be out of date.
-        is_old = image.item and tree.stat(image.file).rev != image.stat.rev
-        if item and not is_old and item.keys() & {"hash", "error"}:
+        if item and item.keys() & {"hash", "error"}:
             return item
         if image.stat.size > self._library.settings.max_file_bytes:
             return {}
@@ -123,3 +132,8 @@ class Images:
             return {"hash": orphans.hash_of(tree, image.file)}
         tree.check_same(image.file, stat)
         return read.keys
+
+
+def _revs(image: Image, item: Item | None) -> str:
+    """Returns the revs of an image's sidecars, as a bucket's manifest knows them: no request."""
+    return item.get("metaRev", "") if item and not image.location.tree.has_stamps else "+"

@@ -1,6 +1,8 @@
 """`/item`: the tags and notes of one image."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import falcon
 import orjson
@@ -17,6 +19,7 @@ from lenslet.web.parameters import choice_param, image_param, parse_image, read_
 from lenslet.web.service import Resource
 
 MAX_PATHS = 500
+_AT_ONCE = 4  # edits in a bucket, by one request
 _HEAD_BYTES, _WHOLE_BYTES = 256 * 1024, 32 * 1024 * 1024
 
 
@@ -38,7 +41,7 @@ class Item(Resource):
         send(resp, orjson.dumps(document), JSON, tag)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
-        image = self.service.image(req, image_param(req), fresh=True)
+        image = self.service.images.find_to_edit(image_param(req))
         item = self.service.images.item(image)
         edit = sidecar.validate(read_json(req))
         if req.context.user:
@@ -55,7 +58,7 @@ class Item(Resource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         path = image_param(req)
-        image = self.service.image(req, path, fresh=True)
+        image = self.service.images.find_to_edit(path)
 
         def check(stored: Sidecar | None) -> None:
             if stored is None:
@@ -98,7 +101,10 @@ class Tags(Resource):
         if not 0 < len(texts) <= MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         add = sidecar.validate({"tags": add})["tags"]
-        results = [self._result(req, path, add, remove) for path in dict.fromkeys(texts)]
+        is_local = self.service.tree.has_stamps  # where a folder has one writer at a time
+        with ThreadPoolExecutor(1 if is_local else _AT_ONCE) as pool:
+            edit = partial(self._result, req, add=add, remove=remove)
+            results = list(pool.map(edit, dict.fromkeys(texts)))
         send_json(resp, {"results": results})
 
     def _result(
@@ -117,7 +123,7 @@ class Tags(Resource):
             return sidecar.merge(stored.document if stored else None, sidecar.validate(edit))
 
         try:
-            image = self.service.images.find(parse_image(req, text, "paths"), fresh=True)
+            image = self.service.images.find_to_edit(parse_image(req, text, "paths"))
             stored = self.service.images.edit(image, self.service.images.item(image), change)
         except LensletError as found:
             error = self.service.explained(found)
