@@ -302,6 +302,29 @@ def test_an_answer_does_not_tell_that_hidden_notes_have_changed(shared: Gallery)
     assert shared.app.get(route, headers=headers).headers["ETag"] == before
 
 
+def test_pages_do_not_tell_where_long_hidden_notes_are(indexed, root) -> None:
+    """Stored pages have at most 8 MB, so they end early where long notes are."""
+    words = {"notes": "zebra " * 10_000, "tags": [f"{n} {'斑' * 190}" for n in range(500)]}
+    for number in range(60):
+        put(root / f"all/{number}.jpg", jpeg(8, 6))
+        sidecar = {"v": 1, **(words if number >= 5 else {"notes": ""})}
+        put(root / f"all/{number}.jpg.json", json.dumps(sidecar).encode())
+    gallery = indexed(API_TOKEN=FULL, PAGE_SIZE="50")
+    stored = gallery.app.get("/folders?path=all", headers=WRITER).json
+    assert stored["pageCount"] == 3
+    headers, seen = guest(gallery.app, make_link(gallery.app, "all")), []
+    for page in range(2):
+        answer = gallery.app.get(f"/folders?path=all&page={page}", headers=headers)
+        assert b"zebra" not in answer.body
+        assert answer.json.get("starts", [0, 50]) == [0, 50]
+        assert (answer.json["pageCount"], answer.json["itemCount"]) == (2, 60)
+        seen += [item["name"] for item in answer.json["items"]]
+    assert seen == [f"{number}.jpg" for number in range(60)]
+    for page in (2, 3):
+        answer = gallery.app.get(f"/folders?path=all&page={page}", headers=headers, status=404)
+        assert "ETag" not in answer.headers and b"page" not in answer.body
+
+
 def test_files_are_given_only_if_the_link_says_so(shared: Gallery) -> None:
     headers = guest(shared.app, make_link(shared.app))
     shared.app.get("/file?path=2024/wedding/in.jpg", headers=headers, status=403)

@@ -15,10 +15,12 @@ from urllib.parse import quote
 import falcon
 import orjson
 
-from lenslet.errors import LensletError, NotFound
+from lenslet.errors import LensletError, NotFound, Overtaken
 from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.guests.selection import Narrowed, Selection, is_certain
+from lenslet.library import manifest
 from lenslet.library.item import KEYS
+from lenslet.paths import MANIFEST
 from lenslet.search.query import WORDLESS, parse
 from lenslet.web.access import bearer, remove_cookie
 from lenslet.web.answers import JSON, send, send_error
@@ -101,9 +103,34 @@ class Guests:
             return
         _, strip = _ROUTES[req.uri_template or ""]
         if status == 200 and strip:
-            document = strip(link, orjson.loads(resp.data or b""))
+            document = orjson.loads(resp.data or b"")
+            if strip is _manifest and "pageCount" in document:
+                resp.delete_header("ETag")
+                document = self._cut_anew(link, document)
+            document = strip(link, document)
             send(resp, orjson.dumps(document), JSON)  # its ETag tells of nothing that is hidden
         resp.cache_control = ["private", "no-cache"]  # a link can be taken back
+
+    def _cut_anew(self, link: Link, page: dict[str, Any]) -> dict[str, Any]:
+        """Returns a page of a manifest, cut by what a guest sees; 404 if there is no such page then.
+
+        Stored pages are cut by bytes too, which tells where long notes are.
+        """
+        tree, size = self._service.tree, self._service.settings.page_size
+        path, number = paths.parse(page["path"]), page["page"]
+        starts = manifest.starts(tree, path)
+        if starts == list(range(0, page["itemCount"], max([size, *starts[1:2]]))):
+            return page
+        whole = manifest.load(tree, path)
+        if not whole.generated_at:
+            raise Overtaken(f"{path} has changed: try again in a moment.")
+        whole.items = [_item(link, each) for each in whole.items]
+        files = manifest.encode(whole, size, "")
+        files.setdefault(manifest.page_name(0), files[MANIFEST])
+        if manifest.page_name(number) not in files:
+            raise falcon.HTTPNotFound(description=_NOT_SHOWN)
+        found: dict[str, Any] = orjson.loads(files[manifest.page_name(number)])
+        return found
 
     def _link(self, req: falcon.Request) -> Link | None:
         """Returns the link whose secret a client sends; 401 if it shows nothing any more.

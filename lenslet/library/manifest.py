@@ -219,6 +219,12 @@ def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
     return data, stat
 
 
+def starts(tree: Tree, folder: Path) -> list[int]:
+    """Returns how many items come before each page of a manifest; `NotFound` if it is torn."""
+    head = _head(folder, tree.read(folder.child(MANIFEST))[0])
+    return head.get("starts", [0]) if head else [0]
+
+
 def _head(folder: Path, data: bytes) -> dict[str, Any] | None:
     """Parses an `_index.json` that has pages; None if it has its items itself."""
     if data.find(_ITEMS, 0, _HEAD_BYTES) >= 0:
