@@ -23,8 +23,12 @@ from lenslet.errors import NotFound
 from lenslet.gallery.page import load
 from lenslet.guests.links import Link, Links
 from lenslet.index.scan import Scan
+from lenslet.library.manifest import load as load_manifest
 from lenslet.paths import Path
+from lenslet.run.parts import PARTS
 from lenslet.times import Clock
+from lenslet.web.app import create_app
+from lenslet.web.service import Part, Resource
 
 FULL, READING = "full-token-1234", "read-token-1234"
 WRITER = {"Authorization": f"Bearer {FULL}"}
@@ -152,6 +156,32 @@ def test_a_write_of_another_site_is_refused_with_a_link_too(shared: Gallery) -> 
         if method in ("post", "put", "delete"):
             answer = ask(shared.app, method, route, **headers, **{"Sec-Fetch-Site": "cross-site"})
             assert answer.status_int in (403, 405), (method, route)
+
+
+class Forgotten(Resource):
+    """A resource that says nothing of guests."""
+
+    def on_get(self, req: Any, resp: Any, **_: str) -> None:
+        resp.media = [
+            item["path"] for item in load_manifest(self.service.tree, Path("zebra")).items
+        ]
+
+    on_post = on_put = on_delete = on_get
+
+
+@pytest.mark.parametrize("route", ["/forgotten", "/thumb/{name}", "/health/live/{name}"])
+def test_a_resource_that_is_added_without_a_word_about_guests_is_closed(
+    shared: Gallery, route: str
+) -> None:
+    part = Part("lenslet.guests", {route: Forgotten})
+    app = TestApp(create_app(shared.library, shared.channel, shared.status, (*PARTS, part)))
+    headers = guest(app, make_link(app, words=True, position=True, download=True))
+    address = route.replace("{name}", "in.jpg") + "?path=2024/wedding/in.jpg"
+    for method in METHODS:
+        assert ask(app, method, address).status_int == 401
+        answer = ask(app, method, address, **headers)
+        assert (answer.status_int, b"walrus" in answer.body) == (403, False)
+        assert ask(app, method, address, **WRITER).status_int == 200
 
 
 # What a guest sees
@@ -502,12 +532,17 @@ def test_a_photo_that_takes_the_place_of_a_tagged_one_is_not_in_its_search(
 
 
 def test_a_photo_that_leaves_a_shared_search_is_not_shown_any_more(shared: Gallery) -> None:
+    """Nor counted: also while search does not know it yet."""
     headers = guest(shared.app, make_link(shared.app, "", q="tag:family"))
     route = "/thumb?path=2024/wedding/in.jpg"
     shared.app.get(route, headers=headers, status=200)
     shared.app.put_json("/item?path=2024/wedding/in.jpg", {"tags": []}, headers=WRITER)
-    shared.settle()
+    shared.settle(1)
+    assert shared.app.get("/search?q=tag:family", headers=WRITER).json["total"] == 2
     shared.app.get(route, headers=headers, status=404)
+    assert shared.app.get("/search?path=", headers=headers).json["total"] == 1
+    months = shared.app.get("/timeline?path=", headers=headers).json
+    assert (months["months"], months["undated"]["count"]) == ([], 1)
 
 
 def test_an_error_of_the_store_tells_a_guest_of_a_search_nothing(

@@ -5,6 +5,7 @@ certain which photo that is and what its sidecar says: while it is unread, anoth
 still be beside it.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 
 import orjson
@@ -55,11 +56,14 @@ class Narrowed:
     def find(self, query: str, below: Path | None, page: Page) -> Hits:
         """See `Search.find`. Of a page those are left out that have changed meanwhile."""
         hits = self._search.find(query, below, page, self._terms)
-        return hits._replace(items=list(filter(self._is_current, hits.items)))
+        items = list(filter(self._is_current, hits.items))
+        return hits._replace(items=items, total=hits.total - len(hits.items) + len(items))
 
     def timeline(self, query: str, below: Path) -> Months:
-        """See `Search.timeline`."""
-        return self._search.timeline(query, below, self._terms)
+        """See `Search.timeline`. Those that have changed meanwhile do not count."""
+        found, items = Months(), self.find(query, below, Page(limit=sys.maxsize)).items
+        found.add_lines(b"\n".join(_line(orjson.loads(text)) for text in items))
+        return found
 
     def _is_current(self, text: bytes) -> bool:
         listed = orjson.loads(text)

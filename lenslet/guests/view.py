@@ -112,7 +112,7 @@ class Guests:
         resp.cache_control = ["private", "no-cache"]  # a link can be taken back
 
     def _cut_anew(self, link: Link, page: dict[str, Any]) -> dict[str, Any]:
-        """Returns a page of a manifest, cut by what a guest sees; 404 if there is no such page then.
+        """Returns a page of a manifest, cut by what a guest sees; 404 if there is no such page.
 
         Stored pages are cut by bytes too, which tells where long notes are.
         """

@@ -104,7 +104,7 @@ class Rollup:
     def name(self, changed: Generations, text: int) -> None:
         """Names the `changed` folders in the delta, so that search looks at their manifests.
 
-        The generation of a folder that is gone is "". `text` is how many bytes of items have changed
+        The generation of a folder that is gone is "". `text` is how many bytes of items changed
         since the last time: search folds them anew. If there are too many names, search knows after
         the next rollup.
         """

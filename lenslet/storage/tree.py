@@ -303,7 +303,7 @@ class Tree(abc.ABC):
 
     @abc.abstractmethod
     def update(self, paths: Sequence[Path], change: Change) -> None:
-        """Reads the documents at `paths`, in one folder, and replaces one of them, or one beside them.
+        """Reads the documents at `paths`, in one folder, and replaces one there.
 
         `change` gets the `copies` and returns a path and its new content (None removes it), or
         None to leave everything. It may raise, and may be called again when another writer was
