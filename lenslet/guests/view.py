@@ -20,7 +20,7 @@ from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.guests.selection import Narrowed, Selection, is_certain
 from lenslet.library import manifest
 from lenslet.library.item import KEYS
-from lenslet.paths import MANIFEST
+from lenslet.paths import MANIFEST, Path
 from lenslet.search.query import WORDLESS, parse
 from lenslet.web.access import bearer, remove_cookie
 from lenslet.web.answers import JSON, send, send_error
@@ -117,7 +117,7 @@ class Guests:
         Stored pages are cut by bytes too, which tells where long notes are.
         """
         tree, size = self._service.tree, self._service.settings.page_size
-        path, number = paths.parse(page["path"]), page["page"]
+        path, number = Path(page["path"].removesuffix("/")), page["page"]
         starts = manifest.starts(tree, path)
         if starts == list(range(0, page["itemCount"], max([size, *starts[1:2]]))):
             return page
