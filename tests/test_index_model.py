@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from conftest import Gallery, tree
 from crashes import crash_at, run_machine
 from folder_model import (
@@ -256,6 +257,21 @@ class Library(RuleBasedStateMachine):
 def test_the_index_says_what_is_in_a_folder_whatever_has_happened_to_it() -> None:
     """Also after crashes at any write, and nothing of the user's is ever changed."""
     run_machine(Library, 15)
+
+
+@pytest.mark.parametrize("folder", ["d2", "d2/x y"])
+def test_what_becomes_ignored_before_a_crash_is_not_found_after_it(folder: str) -> None:
+    """Found by the model: only the delta had it, and a new process did not know that it was gone."""
+    state = Library()
+    try:
+        state.index()
+        state.put_image(earlier=False, folder=folder, name="a b.webp", number=0)
+        state.index()
+        state.mark_as_ignored(folder="d2")
+        state.crash_between_steps(folder="d2", recursive=False, steps=0)
+        state.index()
+    finally:
+        state.teardown()
 
 
 def test_a_folder_that_becomes_ignored_takes_those_below_with_it() -> None:

@@ -123,8 +123,11 @@ class Summary:
         changed |= dict.fromkeys(known.gone - now.keys(), "")
         if known.leads:  # what is not among the records is not there
             changed |= dict.fromkeys(rollup.generations.keys() - now.keys(), "")
-            # Another host has found these.
-            done.looks |= delta.keys() - now.keys() - changed.keys()
+            # Another host has found these, or they are not served since this process has started.
+            others = {path for path, each in delta.items() if each} - now.keys() - changed.keys()
+            looked = {path for path, record in known.records.items() if record.is_known}
+            changed |= dict.fromkeys(others & looked, "")
+            done.looks |= others
         rollup.name(changed, known.text - self._text)
         self._text = known.text
         self._named |= changed

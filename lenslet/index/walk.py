@@ -168,15 +168,19 @@ class Walk:
             self._host.ended(path)
 
     def _remember(self, flight: Flight, outcome: Outcome) -> None:
-        """Replaces the record of a folder, unless it is gone or the one above does not list it."""
-        task, record = outcome.task, outcome.record
-        if record is None:
+        """Replaces the record of a folder, unless it is gone or the one above does not list it.
+
+        One that is neither listed nor served is gone too.
+        """
+        task, record, is_listed = outcome.task, outcome.record, self.memory.lists(outcome.task.path)
+        is_gone = record is None or not (record.generation or is_listed)
+        if is_gone:
             self.memory.forget(task.path)
-        elif self.memory.lists(task.path):
+        elif record and is_listed:
             self.memory.put(task.path, record)
             self._look_below(task, record)
             self._read_images(flight, outcome)
-        if record is None or record.shown != task.before.shown:
+        if is_gone or (record and record.shown != task.before.shown):
             self._changed()
         self._look_above(task.path, record)
 
