@@ -168,13 +168,43 @@ def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tm
     assert f"'{tmp_path / 'nope'}' is not a folder" in missing.stderr
 
 
+TO_BACK_UP = "to back up with the photos: photo.jpg.json, .lenslet.folder.json and _links.json"
+
+
+@pytest.mark.parametrize("has_state", [False, True])
+def test_clean_lists_and_removes_what_can_be_made_again_and_nothing_of_the_users(
+    root, tmp_path, has_state
+) -> None:
+    own = {"STATE_DIR": str(tmp_path / "state")} if has_state else {}
+    for name in ("a/one.jpg", "b/two.jpg", f"b/{'x' * 250}.jpg"):
+        old(put(root / name))
+    sidecar = b'{"v": 1, "tags": ["mine"], "updatedAt": "2024-01-01T00:00:00Z"}'
+    put(root / "a/one.jpg.json", sidecar)
+    for name in ("clip.thumbnail", "_index_mysite.json", "a/two.jpg.thumbnail", "c/_index.json"):
+        put(root / name, b"mine")
+    before = tree(root)
+    lenslet(tmp_path, "index", root, **own)
+    indexed = tree(tmp_path)
+    listed = lenslet(tmp_path, "clean", root, **own)
+    assert tree(tmp_path) == indexed
+    assert {"a/one.jpg.thumbnail", "a/_index.json", "_rollup.json"} < {*listed.stdout.splitlines()}
+    removed = lenslet(tmp_path, "clean", root, "--remove", **own)
+    assert removed.stdout.startswith(f"{len(listed.stdout.splitlines()) - 2} files were removed\n")
+    assert tree(root) == before
+    if has_state:
+        assert [*tree(tmp_path / "state")] == [".lenslet-state"]
+    assert "\n0 files" in "\n" + lenslet(tmp_path, "clean", root, **own).stdout
+
+
 def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
     for name in ("a/one.jpg", "a/two.jpg", "b/three.jpg", "private/x.jpg", "private/.nomedia"):
         old(put(root / name))
     assert lenslet(tmp_path, "index", root).returncode == 0
     clean = lenslet(tmp_path, "check", root)
     assert "private" not in (root / "_index.json").read_text()
-    nothing = "3 images in 3 folders\nnothing is missing, stale, orphaned or broken\n"
+    nothing = (
+        f"3 images in 3 folders\n{TO_BACK_UP}\nnothing is missing, stale, orphaned or broken\n"
+    )
     assert (clean.returncode, clean.stdout) == (0, nothing)
     (root / "a/one.jpg").unlink()
     (root / "b/three.jpg.thumbnail").unlink()
@@ -187,7 +217,7 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
     found = lenslet(tmp_path, "check", root)
     assert found.returncode == 1
     lines = found.stdout.splitlines()
-    assert [tuple(line.split(": ")[:2]) for line in lines[9:]] == [
+    assert [tuple(line.split(": ")[:2]) for line in lines[10:]] == [
         ("brokenPointers", "p"),
         ("orphanSidecars", "b/gone.jpg.json"),
         ("missingManifest", "c"),
@@ -195,7 +225,7 @@ def test_check_tells_what_is_wrong_and_changes_nothing(root, tmp_path) -> None:
         ("missingThumbnail", "b/three.jpg"), ("missingThumbnail", "c/new.jpg"),
         ("staleThumbnail", "a/two.jpg"),
     ]  # fmt: skip
-    assert [line.split(" (")[0].split() for line in lines[:9]] == [
+    assert [line.split(" (")[0].split() for line in (lines[0], *lines[2:10])] == [
         ["3", "images", "in", "5", "folders"],
         ["1", "brokenPointers"], ["1", "orphanSidecars"], ["1", "missingManifest"],
         ["2", "staleManifest"], ["2", "missingThumbnail"], ["1", "staleThumbnail"],

@@ -1,7 +1,8 @@
-"""The command line: `lenslet serve`, `worker`, `index` and `check`."""
+"""The command line: `lenslet serve`, `worker`, `index`, `check` and `clean`."""
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -23,7 +24,17 @@ from lenslet.index.record import Record
 from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Status
 from lenslet.library import health
 from lenslet.library.health import FolderHealth, Problem
-from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, ROOT, Path
+from lenslet.library.manifest import is_page
+from lenslet.paths import (
+    HEALTH,
+    MANIFEST,
+    ROLLUP,
+    ROLLUP_DELTA,
+    ROOT,
+    THUMBNAIL,
+    Path,
+    is_item,
+)
 from lenslet.run.worker import work
 from lenslet.storage.tree import Tree
 from lenslet.times import Clock
@@ -75,13 +86,18 @@ def _set_root(path: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lenslet", description=_ABOUT, epilog=_SETTINGS)
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(metavar="{serve,worker,index,check}", required=True)
+    commands = parser.add_subparsers(metavar="{serve,worker,index,check,clean}", required=True)
     folder = "the folder of photos, or s3://bucket/prefix (default: S3_BUCKET or ROOT_PATH)"
     for name, action, about in (
         ("serve", _serve, "serve a folder or a bucket until stopped"),
         ("worker", work, "only index a folder or a bucket, until stopped"),
         ("index", _index, "make every manifest and thumbnail now, and say what failed"),
         ("check", _check, "say what is missing or broken; change nothing"),
+        (
+            "clean",
+            _clean,
+            "list what Lenslet has made and can make again; with --remove, remove it",
+        ),
     ):
         command = commands.add_parser(name, help=about, description=about, epilog=_SETTINGS)
         command.add_argument("path", metavar="PATH", nargs="?", help=folder)
@@ -89,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
             "--env-file", metavar="FILE", default="", help="settings not in the environment"
         )
         command.set_defaults(run=action)
+        if name == "clean":
+            removes = functools.partial(_clean, removes=True)
+            command.add_argument("--remove", dest="run", action="store_const", const=removes)
         if name == "serve":
             command.add_argument("--host", help="address to listen on (default: HOST or 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default: PORT or 7070)")
@@ -177,6 +196,7 @@ def _check(env_file: str) -> int:
         found += (Problem(each.kind, each.path, each.reason) for each in record.orphans)
         found += _in_folder(tree, path, outcome.plan) if outcome.plan else record.health.problems
     print(health.summary(health.report(folders, {})))
+    print(f"to back up with the photos: {_YOURS}")
     is_wrong = any(problem.kind not in health.NOTES for problem in found)
     if not is_wrong:
         print("nothing is missing, stale, orphaned or broken")
@@ -221,3 +241,35 @@ def _print_problems(counts: Mapping[str, int], found: Iterable[Problem]) -> None
     ):
         if kind not in health.NOTES:
             print(f"{kind}: {path or '/'}: {one_line(reason)}")
+
+
+# lenslet clean
+
+_YOURS = "photo.jpg.json, .lenslet.folder.json and _links.json"
+
+
+def _clean(env_file: str, *, removes: bool = False) -> int:
+    library = run.open_library(run.load_settings(env_file, writes=removes))
+    tree = library.tree.own or library.tree
+    tree.check()
+    count, folders = 0, [ROOT]
+    while folders:
+        folder = folders.pop()
+        listing = tree.listing(folder)
+        folders += map(folder.child, reversed(listing.folders))
+        for path in filter(_is_derived, map(folder.child, sorted(listing.files))):
+            with contextlib.suppress(errors.Foreign, errors.NotFound):
+                tree.own_rev(path)
+                count += 1
+                tree.delete(path) if removes else print(path)
+    print(f"{count} files {'were removed' if removes else 'can be made again'}")
+    print(f"yours stay: {_YOURS}")
+    return 0
+
+
+def _is_derived(path: Path) -> bool:
+    """True if a file has a name that Lenslet gives to what it can make again."""
+    image = path.name.removesuffix(THUMBNAIL)
+    is_summary = path in (ROLLUP, ROLLUP_DELTA, HEALTH)
+    is_thumbnail = image != path.name and is_item(image)
+    return is_summary or is_thumbnail or path.name == MANIFEST or is_page(path.name)
