@@ -56,6 +56,32 @@ def kept(folder: pathlib.Path) -> dict[str, int]:
 # What is sent
 
 
+@everywhere
+def test_a_tile_gets_640_pixels_after_all_that_others_wait_for(
+    make_gallery, root, tmp_path
+) -> None:
+    for name in ("a", "b"):
+        put(root / f"{name}.jpg", jpeg(2000, 1500))
+    gallery = make_gallery()
+    tile = {"path": "a.jpg", "size": "640"}
+    pending = gallery.app.get("/preview", tile, status=202).json
+    assert pending["poll"] == "/preview?path=a.jpg&size=640"
+    gallery.app.get("/preview?path=b.jpg", status=202)
+    while not kept(tmp_path) and gallery.step():
+        pass
+    gallery.app.get("/preview?path=b.jpg", status=200)
+    gallery.app.get("/preview", tile, status=202)
+    assert opened(preview(gallery, size="640").body).size == (640, 480)
+    assert opened(preview(gallery).body).size == (1600, 1200)
+    rev, how = gallery.folder("")["items"][0]["rev"], gallery.app.get("/").json["previews"]
+    version = f"{rev}-{how.replace('1600', '640')}"
+    kept_for_ever = gallery.app.get("/preview", {**tile, "v": version}).headers["Cache-Control"]
+    assert "immutable" in kept_for_ever
+    other = gallery.app.get("/preview", {**tile, "v": f"{rev}-{how}"}).headers["Cache-Control"]
+    assert "immutable" not in other
+    gallery.app.get("/preview?path=a.jpg&size=700", status=400)
+
+
 def test_a_large_photo_gets_an_upright_webp_of_1600_pixels_without_metadata(
     make_gallery, root
 ) -> None:

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from lenslet.config import Settings
 from lenslet.errors import Denied
-from lenslet.images import PREVIEW_RENDERING
+from lenslet.images import SCREEN, preview, rendering
 from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, send, url
 from lenslet.web.root import Root
@@ -44,7 +44,7 @@ def load() -> Bundle:
     folder = importlib.resources.files("lenslet").joinpath("gallery/files")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
     found = {each.name: each.read_bytes() for each in names}
-    text = found["index.html"].replace(b"{previews}", PREVIEW_RENDERING.encode())
+    text = found["index.html"].replace(b"{previews}", rendering(**preview(SCREEN)).encode())
     found["index.html"] = text.replace(b"{suffixes}", " ".join(SUFFIXES).encode())
     version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
     modules = (name for name in sorted(found) if name.endswith(".js"))

@@ -25,8 +25,13 @@ def rendering(*, long_edge: int, quality: int) -> str:
     return f"{long_edge}-{quality}-{_RENDERING}"
 
 
-PREVIEW: dict[str, Any] = {"long_edge": 1600, "quality": 80}
-PREVIEW_RENDERING = rendering(**PREVIEW)
+# The long edges of previews: for a screen, and for a tile of a list on a fine screen.
+SCREEN, TILE = 1600, 640
+
+
+def preview(long_edge: int) -> dict[str, int]:
+    """Says how a preview is made, as parameters of `pixels.render`."""
+    return {"long_edge": long_edge, "quality": 80}
 
 
 def hash_of(file: BinaryIO) -> str:

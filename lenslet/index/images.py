@@ -15,7 +15,7 @@ from lenslet.paths import Path
 _OTHER_TURN = 8  # each eighth turn begins with what is least urgent
 
 Waiting = TypeVar("Waiting", bound=Hashable)
-Key = tuple[Path, bool, bool]  # of an image that waits: `preview`, `slow`
+Key = tuple[Path, int, bool]  # of an image that waits: `preview`, `slow`
 
 
 class Urgency(IntEnum):
@@ -70,13 +70,13 @@ class Queue(Generic[Waiting]):
 class Wanted(NamedTuple):
     """An image to read.
 
-    `preview`: its preview is made, and nothing else. A thumbnail is made if `anew`, or if a client
-    `waits` and there is none. `slow`: it takes long, and one thread alone reads such images. Its
-    `companions` are not known if a client asked for it.
+    `preview`: one with this long edge is made, and nothing else. A thumbnail is made if `anew`, or
+    if a client `waits` and there is none. `slow`: it takes long, and one thread alone reads such
+    images. Its `companions` are not known if a client asked for it.
     """
 
     path: Path
-    preview: bool = False
+    preview: int = 0
     waits: bool = False
     anew: bool = False
     slow: bool = False
@@ -110,8 +110,8 @@ class ImageQueue:
         """Makes images more urgent that still wait: a client looks at their folder now."""
         with self._lock:
             for slow, path in itertools.product((False, True), paths):
-                if (path, False, slow) in self._wanted:
-                    self._lines[slow].put((path, False, slow), Urgency.FOLDER)
+                if (path, 0, slow) in self._wanted:
+                    self._lines[slow].put((path, 0, slow), Urgency.FOLDER)
 
     def take(self, wait: float = 0.0, *, slow: bool = False) -> Wanted | None:
         """Returns the next image, if one comes within `wait` seconds; the caller calls `done`."""

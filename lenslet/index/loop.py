@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from lenslet.images import TILE
 from lenslet.index.folders import Host, Looker, Outcome
-from lenslet.index.images import Wanted
+from lenslet.index.images import Urgency, Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request
 from lenslet.index.read import AWAY_SECONDS, Read, Reader
 from lenslet.index.scan import Scan, Scanned
@@ -87,7 +88,8 @@ class Loop:
     def _handle(self, message: Message) -> None:
         match message:
             case Render(path, preview, anew):
-                self.work.images.put(Wanted(path, preview, waits=True, anew=anew))
+                urgency = Urgency.FOLDER if preview == TILE else Urgency.CLIENT  # it is only finer
+                self.work.images.put(Wanted(path, preview, waits=True, anew=anew), urgency)
             case Look():
                 self._walk.want(message)
             case Start(path):

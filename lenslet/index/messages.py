@@ -11,6 +11,7 @@ import orjson
 
 from lenslet import paths
 from lenslet.errors import Invalid, StorageUnavailable
+from lenslet.images import SCREEN, TILE
 from lenslet.paths import Path
 
 log = logging.getLogger("lenslet")
@@ -19,10 +20,13 @@ _MESSAGE_BYTES = 8192
 
 
 class Render(NamedTuple):
-    """A client waits for a thumbnail or a `preview` of an image; `anew`: although it has one."""
+    """A client waits for a thumbnail of an image, or a `preview` with this long edge.
+
+    `anew`: although it has one.
+    """
 
     path: Path
-    preview: bool = False
+    preview: int = 0
     anew: bool = False
 
 
@@ -78,9 +82,10 @@ def decode(data: bytes | str) -> Request:
         kind, *fields = orjson.loads(data)
         if fields:
             fields[0] = paths.parse(fields[0])
-        if not all(isinstance(flag, bool) for flag in fields[1:]):
-            raise TypeError("a flag is not true or false")
         request: Request = _KINDS[kind](*fields)
+        is_preview = isinstance(request, Render) and request.preview in (0, SCREEN, TILE)
+        if not all(isinstance(flag, bool) for flag in fields[1 + is_preview :]):
+            raise TypeError("a flag is not true or false")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid("message", f"not understood ({type(error).__name__})") from error
     return request

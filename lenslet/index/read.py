@@ -11,7 +11,7 @@ from blake3 import blake3
 from lenslet import errors
 from lenslet.bounds import DOCUMENT_BYTES
 from lenslet.errors import Denied, LensletError, NotFound, one_line
-from lenslet.images import DIGEST_CHARS, PREVIEW, Facts, rendering
+from lenslet.images import DIGEST_CHARS, Facts, preview, rendering
 from lenslet.images.decoders import Killed, Slow, Stopped, descriptor
 from lenslet.index.images import Wanted
 from lenslet.library import Library
@@ -100,16 +100,16 @@ class Reader:
         tree, path, file, stat = self._open(item)
         with file:
             with contextlib.suppress(NotFound):
-                self._library.previews.read(item, stat.rev)
+                self._library.previews.read(item, stat.rev, wanted.preview)
                 return Read(wanted)
-            facts, data = self._decode(file, stat, wanted, {}, **PREVIEW)
+            facts, data = self._decode(file, stat, wanted, {}, **preview(wanted.preview))
         if facts.error:
             found = self._read(wanted)
             problem = "" if found.error else facts.error  # a preview takes more memory
             return Read(wanted, found, problem)
         tree.check_same(path, stat)
         try:
-            self._library.previews.write(item, stat.rev, data)
+            self._library.previews.write(item, stat.rev, wanted.preview, data)
         except LensletError as error:
             return Read(wanted, problem=one_line(error))
         return Read(wanted)

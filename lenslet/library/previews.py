@@ -6,7 +6,7 @@ import threading
 from blake3 import blake3
 
 from lenslet.errors import NotFound
-from lenslet.images import PREVIEW_RENDERING
+from lenslet.images import preview, rendering
 from lenslet.paths import ROOT, Path
 from lenslet.storage.local import LocalTree
 from lenslet.storage.tree import Content, is_whole
@@ -15,7 +15,7 @@ _TRIMMED = 0.9  # the share of the limit that is left when it was passed
 
 
 class Previews:
-    """Previews by image and rev, at most `most` bytes; the oldest go first.
+    """Previews by image, rev and long edge, at most `most` bytes; the oldest go first.
 
     One that was made in another way than today is not found. Safe for threads and processes.
     """
@@ -26,15 +26,15 @@ class Previews:
         self._lock = threading.Lock()
         self._bytes = float("inf")  # not known before the first write
 
-    def read(self, item: Path, rev: str) -> Content:
+    def read(self, item: Path, rev: str, long_edge: int) -> Content:
         """Reads the preview of this version of an image; `NotFound` if there is none."""
-        data, stat = self._tree.read(_name(item, rev))
+        data, stat = self._tree.read(_name(item, rev, long_edge))
         if not is_whole(data):
             raise NotFound(f"{item} has no preview yet.")
         return data, stat
 
-    def write(self, item: Path, rev: str, data: bytes) -> None:
-        self._tree.write(_name(item, rev), data)
+    def write(self, item: Path, rev: str, long_edge: int, data: bytes) -> None:
+        self._tree.write(_name(item, rev, long_edge), data)
         with self._lock:
             self._bytes += len(data)
             if self._bytes > self._most:
@@ -53,6 +53,6 @@ class Previews:
             self._bytes -= stat.size
 
 
-def _name(item: Path, rev: str) -> Path:
-    version = f"{item}\n{rev}\n{PREVIEW_RENDERING}"
+def _name(item: Path, rev: str, long_edge: int) -> Path:
+    version = f"{item}\n{rev}\n{rendering(**preview(long_edge))}"
     return Path(blake3(version.encode()).hexdigest()[:40] + ".webp")

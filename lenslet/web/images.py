@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lenslet.errors import Denied, StorageUnavailable
-from lenslet.images import PREVIEW
+from lenslet.images import SCREEN, preview
 from lenslet.images.decoders import Slow, Stopped, descriptor
 from lenslet.library import Library, manifest, orphans, sidecar
 from lenslet.library.item import Item, stat_of
@@ -127,7 +127,7 @@ class Images:
         try:
             with file, descriptor(file) as number:
                 how = {"max_pixels": self._library.settings.max_pixels, "thumbnail": False}
-                read, _ = self._library.decoders.read(number, slow=False, **how, **PREVIEW)
+                read, _ = self._library.decoders.read(number, slow=False, **how, **preview(SCREEN))
         except (Slow, Stopped, StorageUnavailable):
             return {"hash": orphans.hash_of(tree, image.file)}
         tree.check_same(image.file, stat)

@@ -4,7 +4,7 @@ import falcon
 import orjson
 
 from lenslet import __version__
-from lenslet.images import PREVIEW_RENDERING
+from lenslet.images import SCREEN, preview, rendering
 from lenslet.paths import SUFFIXES
 from lenslet.web.access import check_known
 from lenslet.web.answers import JSON, send, send_json, url
@@ -22,7 +22,7 @@ class Root(Resource):
         about = {
             "name": "lenslet",
             "version": __version__,
-            "previews": PREVIEW_RENDERING,
+            "previews": rendering(**preview(SCREEN)),
             "suffixes": SUFFIXES,
             "openapi": url(req, "/openapi.json"),
         }
