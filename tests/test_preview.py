@@ -73,6 +73,7 @@ def test_a_tile_gets_640_pixels_after_all_that_others_wait_for(
     gallery.app.get("/preview", tile, status=202)
     assert opened(preview(gallery, size="640").body).size == (640, 480)
     assert opened(preview(gallery).body).size == (1600, 1200)
+    gallery.index()
     rev, how = gallery.folder("")["items"][0]["rev"], gallery.app.get("/").json["previews"]
     version = f"{rev}-{how.replace('1600', '640')}"
     kept_for_ever = gallery.app.get("/preview", {**tile, "v": version}).headers["Cache-Control"]
