@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lenslet.web.app import WSGIApp
+    from lenslet.run.embed import Application
 
 __version__ = "0.1.0"
 
 
-def create_app(settings: Mapping[str, str]) -> WSGIApp:
-    """Returns a WSGI application; see `lenslet.run.embed`."""
+def create_app(settings: Mapping[str, str]) -> Application:
+    """Returns a WSGI application that can be closed; see `lenslet.run.embed`."""
     from lenslet.run import embed  # importing the package alone costs nothing
 
     return embed.create_app(settings)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT, put, wait_for
@@ -53,6 +54,25 @@ def test_an_application_is_mounted_below_another(root: pathlib.Path, tmp_path) -
     command = [sys.executable, "-c", SITE, str(root), str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("threads", ["0", "2"])
+def test_a_closed_application_leaves_no_thread_and_no_process(root, tmp_path, threads) -> None:
+    put(root / "a/one.jpg")
+    settings = {"ROOT_PATH": str(root), "XDG_CACHE_HOME": str(tmp_path)}
+
+    def running() -> tuple[int, int]:
+        tasks = pathlib.Path("/proc/self/task").glob("*/children")
+        return threading.active_count(), sum(len(each.read_text().split()) for each in tasks)
+
+    before = running()
+    with lenslet.create_app({**settings, "WORKER_THREADS": threads}) as app:
+        page = TestApp(app)
+        assert page.get("/item?path=a/one.jpg&exif=full").json["tags"] == []
+        if threads != "0":
+            wait_for(lambda: page.get("/thumb?path=a/one.jpg").status_int == 200)
+        assert running() > before
+    assert running() == before
 
 
 def test_everything_is_indexed_from_a_program(root: pathlib.Path, tmp_path) -> None:

@@ -6,8 +6,8 @@ value raises `lenslet.errors.SettingError`.
 """
 
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
 
 from lenslet import config
 from lenslet.errors import SettingError, StorageUnavailable
@@ -21,24 +21,51 @@ from lenslet.web import app
 from lenslet.web.app import WSGIApp
 
 
-def create_app(settings: Mapping[str, str]) -> WSGIApp:
+class Application:
+    """A WSGI application over a library, which `close` or the end of a `with` block closes."""
+
+    def __init__(self, app: WSGIApp, *ends: Callable[[], None]) -> None:
+        self._app = app
+        self._ends = ends
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        return self._app(environ, start_response)
+
+    def close(self) -> None:
+        """Ends its threads and processes, and waits for that. Do not use it afterwards."""
+        for end in self._ends:
+            end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def create_app(settings: Mapping[str, str]) -> Application:
     """Returns the WSGI application, and indexes on `WORKER_THREADS` threads of this process.
 
     Without `API_TOKEN` whoever reaches the program may edit tags and notes. `WEB_THREADS` is the
     number of threads of the server: three quarters of them may wait. Call this once in each
     process, after any fork. With several processes set `WORKER_THREADS=0` and run `lenslet worker`
-    beside them. The threads end with the process: nothing is lost then.
+    beside them. The threads end with `close`, or with the process: nothing is lost then.
     """
     checked = _checked(settings)
     library = open_library(checked, fresh_seconds=FRESH_SECONDS)
     log_start(checked, "serves")
     if not checked.worker_threads:
-        return app.create_app(library, *reach(checked), PARTS)
-    status = Status()
+        served = app.create_app(library, *reach(checked), PARTS)
+        return Application(served, library.decoders.close)
+    status, stop = Status(), threading.Event()
     loop = Loop(open_library(checked, patient=True), status)
     # A program that ends must not wait for it.
-    threading.Thread(target=loop.run, args=(threading.Event(),), daemon=True).start()
-    return app.create_app(library, loop, status, PARTS)
+    indexer = threading.Thread(target=loop.run, args=(stop,), daemon=True)
+    indexer.start()
+    served = app.create_app(library, loop, status, PARTS)
+    return Application(served, stop.set, loop.wake, indexer.join, library.decoders.close)
 
 
 def index_once(settings: Mapping[str, str]) -> dict[str, Any]:
