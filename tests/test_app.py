@@ -846,10 +846,32 @@ def test_tags_of_many_images_are_edited_each_with_its_own_result(app, root) -> N
     assert not (root / "sub/broken.jpg.json").exists()
 
 
+@everywhere
+def test_each_of_many_images_gets_notes_of_its_own(app, root) -> None:
+    edit(app, {"tags": ["old"], "notes": "n"}, "a.jpg")
+    body = {
+        "paths": ["a.jpg"],
+        "add": ["new"],
+        "notes": {"a.jpg": "A", "sub/b.png": "B", "x.jpg": "X"},
+    }
+    results = app.post_json("/items/tags", body, status=200).json["results"]
+    assert [(each["status"], each.get("tags")) for each in results] == [
+        (200, ["old", "new"]), (200, []), (404, None),
+    ]  # fmt: skip
+    assert [app.get(f"/item?path={path}").json["notes"] for path in ("a.jpg", "sub/b.png")] == [
+        "A",
+        "B",
+    ]
+    app.post_json("/items/tags", {"notes": {"a.jpg": ""}})
+    assert app.get("/item?path=a.jpg").json["notes"] == ""
+
+
 WRONG = [([], "body"), ({}, "paths"), ({"paths": []}, "paths"), ({"paths": "a.jpg"}, "paths"),
          ({"paths": ["a.jpg"] * 501}, "paths"), ({"paths": [1]}, "paths"),
          ({"paths": ["a.jpg"], "add": [""]}, "tags"), ({"paths": ["a.jpg"], "add": "x"}, "add"),
          ({"paths": ["a.jpg"], "remove": [None]}, "remove"),
+         ({"notes": {}}, "paths"), ({"notes": ["a.jpg"]}, "notes"), ({"notes": {"a.jpg": 1}}, "notes"),
+         ({"notes": {"a.jpg": "x", "b.jpg": "x" * 70_000}}, "notes"),
          ({"paths": ["a.jpg"], "add": ["y"], "adds": ["x"]}, "adds: is not known")]  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import falcon
 import orjson
@@ -88,39 +87,50 @@ class Item(Resource):
 
 
 class Tags(Resource):
-    """`POST /items/tags`: adds and removes tags of many images."""
+    """`POST /items/tags`: adds and removes tags of many images, and replaces notes."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = read_json(req)
         if not isinstance(body, dict):
             raise Invalid("body", "must be a JSON object")
-        known = ("paths", "add", "remove")
+        known = ("paths", "add", "remove", "notes")
         for name in body.keys() - {*known}:
-            raise Invalid(name, "is not known: 'paths', 'add' and 'remove' are")
-        texts, add, remove = (strings(body, name) for name in known)
-        if not 0 < len(texts) <= MAX_PATHS:
+            raise Invalid(name, "is not known: 'paths', 'add', 'remove' and 'notes' are")
+        texts, add, remove = (strings(body, name) for name in known[:3])
+        notes = body.get("notes", {})
+        if not isinstance(notes, dict):
+            raise Invalid("notes", "must be an object: the notes of each image by its path")
+        images = dict.fromkeys((*texts, *notes))
+        if not images or max(len(images), len(texts)) > MAX_PATHS:
             raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
         add = sidecar.validate({"tags": add})["tags"]
+        user = {"updatedBy": req.context.user} if req.context.user else {}
+
+        def edit(path: str) -> Document:
+            tags = (add, remove) if path in texts else ([], [])
+            return self._result(req, path, *tags, edits[path] | user)
+
+        edits = {p: sidecar.validate({"notes": notes[p]} if p in notes else {}) for p in images}
         is_local = self.service.tree.has_stamps  # where a folder has one writer at a time
         with ThreadPoolExecutor(1 if is_local else _AT_ONCE) as pool:
-            edit = partial(self._result, req, add=add, remove=remove)
-            results = list(pool.map(edit, dict.fromkeys(texts)))
+            results = list(pool.map(edit, images))
         send_json(resp, {"results": results})
 
     def _result(
-        self, req: falcon.Request, text: str, add: list[str], remove: list[str]
+        self, req: falcon.Request, text: str, add: list[str], remove: list[str], more: Document
     ) -> Document:
         """Edits one image; returns its tags and what changed, or an error's status and words."""
-        old, user = list[str](), req.context.user
+        old: list[str] = []
 
         def change(stored: Sidecar | None) -> Document | None:
             nonlocal old
-            old = stored.document["tags"] if stored else []
+            document = stored.document if stored else {"tags": [], "notes": ""}
+            old = document["tags"]
             tags = [tag for tag in dict.fromkeys((*old, *add)) if tag not in remove]
-            if tags == old:
+            if tags == old and more.get("notes") in (None, document["notes"]):
                 return None
-            edit: Document = {"tags": tags, **({"updatedBy": user} if user else {})}
-            return sidecar.merge(stored.document if stored else None, sidecar.validate(edit))
+            edit = sidecar.validate({"tags": tags, **more})
+            return sidecar.merge(stored.document if stored else None, edit)
 
         try:
             image = self.service.images.find_to_edit(parse_image(req, text, "paths"))
