@@ -252,12 +252,13 @@ def test_index_on_a_disk_without_room_ends_and_says_why(tmp_path) -> None:
     assert "No space left on device" in found.stdout
 
 
-def test_check_leaves_a_state_dir_as_it_is(root, tmp_path) -> None:
+def test_check_leaves_a_state_dir_and_the_cache_as_they_are(root, tmp_path) -> None:
     """Also one that was never used: it may be a disk that is not mounted."""
     old(put(root / "a/one.jpg"))
     (tmp_path / "state").mkdir()
+    (tmp_path / "cache").mkdir()
     assert lenslet(tmp_path, "check", root, STATE_DIR=str(tmp_path / "state")).returncode == 1
-    assert list((tmp_path / "state").iterdir()) == []
+    assert [*(tmp_path / "state").iterdir(), *(tmp_path / "cache").iterdir()] == []
 
 
 def test_help_names_every_command_and_where_settings_come_from(tmp_path) -> None:

@@ -67,11 +67,14 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
     exists, because it may hold what people wrote. It is created here, with a copy of the links, but
     only if the caller `writes`, and not for an empty root: that is an unmounted disk. A bucket is
-    not checked: one that is unreachable right now must not stop the start.
+    not checked: one that is unreachable right now must not stop the start. Creates this root's
+    folder in the cache if the caller `writes`.
     """
     if not settings.s3_bucket:
         _check_root(settings.root_path)
         _check_apart(settings, "XDG_CACHE_HOME", settings.cache_dir)
+    if writes:
+        _make_cache(cache_folder(settings))
     if settings.state_dir:
         _check_state_dir(settings, writes=writes)
     if settings.s3_bucket or settings.state_dir:
@@ -198,14 +201,16 @@ def root_name(settings: Settings) -> str:
     return os.path.realpath(settings.root_path)
 
 
-def cache_folder(settings: Settings, name: str) -> str:
-    """Creates the folder of this root in the host's cache; returns the path of `name` in it."""
-    folder = os.path.join(settings.cache_dir, _unique_name(settings))
+def cache_folder(settings: Settings, name: str = "") -> str:
+    """Returns the path of `name` in the folder of this root in the host's cache."""
+    return os.path.join(settings.cache_dir, _unique_name(settings), name)
+
+
+def _make_cache(folder: str) -> None:
     with contextlib.suppress(OSError):
         os.makedirs(folder, mode=0o700, exist_ok=True)
     if not _can_write(folder):
         raise SettingError(f"the cache {folder!r} cannot be written: set XDG_CACHE_HOME")
-    return os.path.join(folder, name)
 
 
 def _claim(settings: Settings) -> str:

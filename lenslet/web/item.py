@@ -124,7 +124,7 @@ class Tags(Resource):
 
         def change(stored: Sidecar | None) -> Document | None:
             nonlocal old
-            document = stored.document if stored else {"tags": [], "notes": ""}
+            document: Document = stored.document if stored else {"tags": [], "notes": ""}
             old = document["tags"]
             tags = [tag for tag in dict.fromkeys((*old, *add)) if tag not in remove]
             if tags == old and more.get("notes") in (None, document["notes"]):
