@@ -8,6 +8,7 @@ import itertools
 import json
 import pathlib
 import queue
+import re
 import shutil
 import threading
 import time
@@ -133,6 +134,28 @@ def test_scans_come_at_a_quarter_of_scan_seconds(gallery: Gallery) -> None:
             times.append(gallery.clock.now)
     assert {round(later - before, 2) for before, later in itertools.pairwise(times)} == {7.5}
     assert len(times) >= 7
+
+
+def test_the_log_says_every_ten_seconds_how_far_the_first_index_is(
+    make_gallery: Make, root: pathlib.Path, caplog
+) -> None:
+    for number in range(9):
+        put(root / f"{number % 3}/{number}.jpg", SMALL)
+    gallery = make_gallery()
+    gallery.loop.work.later(Scan(full=True), 0.0)
+    with caplog.at_level("INFO", "lenslet"):
+        for second in range(120):
+            gallery.clock.now += 1
+            gallery.loop.work.inbox.put(gallery.loop.read_next() if second % 5 == 4 else None)
+            handle_all(gallery)
+            do(gallery)
+            gallery.loop.beat()
+    lines = [text for text in caplog.messages if re.match("index(ing|ed): ", text)]
+    assert 4 <= len(lines) <= 8
+    how_far = r"indexing: \d folders, [1-8] of 9 photos, \d\.\d a second, \d+ s left"
+    assert any(re.fullmatch(how_far, line) for line in lines), lines
+    assert re.fullmatch(r"indexed: 4 folders, 9 of 9 photos, in \d+ s", lines[-1])
+    assert not any(line.startswith("indexed") for line in lines[:-1])
 
 
 def test_while_storage_is_away_it_is_tried_again_every_three_seconds(

@@ -18,7 +18,15 @@ from lenslet.index.images import Urgency, Wanted
 from lenslet.index.messages import Look, Rebuild, Render, Request
 from lenslet.index.read import AWAY_SECONDS, Read, Reader
 from lenslet.index.scan import Scan, Scanned
-from lenslet.index.status import IMAGES, IMAGES_FAILED, IMAGES_READ, PREVIEWS, STORAGE, Status
+from lenslet.index.status import (
+    IMAGES,
+    IMAGES_FAILED,
+    IMAGES_READ,
+    PREVIEWS,
+    STORAGE,
+    Progress,
+    Status,
+)
 from lenslet.index.summary import Summarized
 from lenslet.index.upkeep import SUMMARY_SECONDS, Summarize, Upkeep
 from lenslet.index.walk import Start, Walk
@@ -29,6 +37,7 @@ from lenslet.times import Clock
 log = logging.getLogger("lenslet")
 
 BEAT_SECONDS = 1.0
+_LOGGED_SECONDS = 10.0  # between two lines about the first index
 _SHOWN_SECONDS = 5.0  # how long health says that an image or preview could not be made
 # With `once`: the longest wait for a file that is still being written, and for moving sidecars.
 _ONCE_SECONDS, _ONCE_MOVES_SECONDS = 10.0, 600.0
@@ -64,6 +73,9 @@ class Loop:
         self.outage, self._problems = "", dict.fromkeys((IMAGES, PREVIEWS), ("", 0.0))
         self._shown, self._writes = "", 0  # what was reported last
         self._progressed = time.monotonic()
+        # When indexing began, and when its progress was logged last.
+        self._began = self._logged = clock()
+        self._is_first = True
         self._closing = threading.Event()
         library.decoders.somebody_waits = lambda: self.work.images.somebody_waits
 
@@ -247,13 +259,31 @@ class Loop:
             log.info("this is over: %s", self._shown)
         self._shown = problem
         self._status.set_problem(STORAGE, problem)
-        self._status.beat(self.backlog)
+        progress = self._progress()
+        self._status.beat(progress)
+        if self._is_first and not problem:
+            self._log(progress)
 
-    @property
-    def backlog(self) -> int:
-        """How many folders and images are left."""
-        left = sum(record.left for record in self._walk.memory.records.values())
-        return max(len(self.work.images), left) + len(self._walk)
+    def _progress(self) -> Progress:
+        """Returns how far indexing is. Before the first look it has one folder left."""
+        memory = self._walk.memory
+        known = [record for record in memory.records.values() if record.is_known]
+        images = sum(record.health.counts["items"] for record in known)
+        left = max(len(self.work.images), sum(record.left for record in known))
+        begins = not known and self._library.settings.scan_seconds > 0
+        seconds = self.work.clock() - self._began
+        folders_left = max(len(self._walk), begins)
+        return Progress(len(known), images, folders_left, left, memory.images_read, seconds)
+
+    def _log(self, progress: Progress) -> None:
+        """Logs how far the first index is and, if that was logged, its end."""
+        now = self.work.clock()
+        self._is_first = bool(progress.folders_left or progress.images_left)
+        if self._is_first and now - self._logged >= _LOGGED_SECONDS:
+            self._logged = now
+            log.info("indexing: %s", progress)
+        elif not self._is_first and self._logged > self._began:
+            log.info("indexed: %s, in %.0f s", progress, progress.seconds)
 
     @property
     def search_problem(self) -> str:

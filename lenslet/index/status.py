@@ -18,6 +18,8 @@ class _Memory(ctypes.Structure):
     _fields_ = (
         ("pid", ctypes.c_int64),
         ("beat", ctypes.c_double),
+        ("folders", ctypes.c_int64),
+        ("images", ctypes.c_int64),
         ("backlog", ctypes.c_int64),
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 4),
         ("counts", ctypes.c_int64 * _CELLS * ROWS),
@@ -26,11 +28,39 @@ class _Memory(ctypes.Structure):
 
 
 class Heartbeat(NamedTuple):
-    """The index process's pid (0: none yet), seconds since its last report, and what is left."""
+    """The index process's pid (0: none yet) and seconds since its last report, with what it said.
+
+    That is how many folders and images it knows, and how many of both are left.
+    """
 
     pid: int
     age: float
+    folders: int
+    images: int
     backlog: int
+
+
+class Progress(NamedTuple):
+    """How far the index is: folders and images that are known, and how many are left of each.
+
+    `read` images were read in `seconds`.
+    """
+
+    folders: int
+    images: int
+    folders_left: int
+    images_left: int
+    read: int
+    seconds: float
+
+    def __str__(self) -> str:
+        done, rate = max(0, self.images - self.images_left), self.read / max(self.seconds, 0.001)
+        shown = f"{self.folders:,} folders, {done:,} of {self.images:,} photos"
+        if self.images_left and rate:
+            time_left = self.images_left / rate
+            left = f"{time_left:.0f} s" if time_left < 90 else f"{time_left / 60:,.0f} min"
+            shown += f", {rate:,.1f} a second, {left} left"
+        return shown
 
 
 class Status:
@@ -53,10 +83,12 @@ class Status:
                 memory = mmap.mmap(opened.fileno(), size)
         self._memory = _Memory.from_buffer(memory)
 
-    def beat(self, backlog: int) -> None:
-        """Reports that the index process works, and how many folders and images are left."""
+    def beat(self, progress: Progress) -> None:
+        """Reports that the index process works, and how far it is."""
         memory = self._memory
-        memory.pid, memory.beat, memory.backlog = os.getpid(), time.monotonic(), backlog
+        memory.folders, memory.images = progress.folders, progress.images
+        memory.backlog = progress.folders_left + progress.images_left
+        memory.pid, memory.beat = os.getpid(), time.monotonic()
 
     def end(self) -> None:
         """Reports that the index process has ended as it should."""
@@ -64,7 +96,8 @@ class Status:
 
     def heartbeat(self) -> Heartbeat:
         memory = self._memory
-        return Heartbeat(memory.pid, time.monotonic() - memory.beat, memory.backlog)
+        age = time.monotonic() - memory.beat
+        return Heartbeat(memory.pid, age, memory.folders, memory.images, memory.backlog)
 
     def changed(self, ahead: float = 0.0) -> None:
         """Reports that a bucket has changed, or may change in the next `ahead` seconds."""

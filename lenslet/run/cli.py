@@ -21,7 +21,7 @@ from lenslet.index.compare import Plan
 from lenslet.index.folders import Looker, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Record
-from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Status
+from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Progress, Status
 from lenslet.library import health
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.manifest import is_page
@@ -138,37 +138,33 @@ def _serve(env_file: str) -> int:
 # lenslet index
 
 
-class Progress(Status):
+class Shown(Status):
     """Shows each second how far indexing is, on a terminal."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._began = time.monotonic()
-
-    def __str__(self) -> str:
-        done = self.total(IMAGES_READ) + self.total(IMAGES_FAILED)
-        seconds = time.monotonic() - self._began
-        return f"{done} read in {seconds:.1f} s ({done / max(seconds, 0.001):.0f}/s)"
-
-    def beat(self, backlog: int) -> None:
-        super().beat(backlog)
+    def beat(self, progress: Progress) -> None:
+        super().beat(progress)
         if sys.stderr.isatty():
-            print(f"{self}, {backlog} to do", end="\x1b[K\r", file=sys.stderr, flush=True)
+            print(progress, end="\x1b[K\r", file=sys.stderr, flush=True)
 
 
 def _index(env_file: str) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     library = run.open_library(run.load_settings(env_file), patient=True)
     library.tree.check()
-    progress = Progress()
-    loop = Loop(library, progress)
+    status, began = Shown(), time.monotonic()
+    loop = Loop(library, status)
     loop.run(threading.Event(), once=True)
     for what, problem in (("storage", loop.outage), ("search", loop.search_problem)):
         if problem:
             print(f"{what}: {problem}")
     report = loop.report()
     counts, problems = report["counts"], report["problems"]
-    print(f"{health.summary(report)}: {progress}, {counts['thumbnails']} have thumbnails")
+    read, seconds = (
+        status.total(IMAGES_READ) + status.total(IMAGES_FAILED),
+        time.monotonic() - began,
+    )
+    done = f"{read} read in {seconds:.1f} s ({read / seconds:.0f}/s)"
+    print(f"{health.summary(report)}: {done}, {counts['thumbnails']} have thumbnails")
     found = (Problem(kind, **each) for kind, listed in problems.items() for each in listed)
     _print_problems(counts, found)
     failed = any(counts[kind] for kind in health.KINDS.keys() - _HARMLESS)

@@ -103,6 +103,8 @@ class Health(Resource):
             "alive": beat.age <= PULSE_SECONDS,
             "pid": beat.pid,
             "pulseSeconds": round(beat.age, 1),
+            "folders": beat.folders,
+            "images": beat.images,
             "backlog": beat.backlog,
             "imagesRead": status.total(IMAGES_READ),
             "problems": problems,
