@@ -316,6 +316,34 @@ def test_a_library_without_dates_begins_with_its_folders(serve, open_page, root)
     expect(page).to_have_url(re.compile("#/$"))
 
 
+def test_the_first_visit_says_how_far_the_index_is_and_opens_what_later_ones_open(
+    serve, open_page, root
+) -> None:
+    one = jpeg(4000, 3000, exif=exif(DateTimeOriginal="2024:05:01 12:30:00"))
+    for number in range(120):
+        old(root / f"holiday/{number}.jpg", one)
+    old(root / "holiday/clip.mp4", b"x")
+    server = serve(root, WORKER_THREADS="1")
+    pid = server.index_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        page = open_page(server)
+        main = page.get_by_role("main")
+        expect(main).to_contain_text("Indexing: ")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    expect(main).to_contain_text(
+        re.compile(r"Indexing: \d+ of 120 photos in \d folders, \d+ a second, \d+ s left")
+    )
+    expect(page.get_by_role("heading", name="May 2024")).to_be_visible(timeout=60_000)
+    expect(main).not_to_contain_text("Indexing", timeout=60_000)
+    expect(page.get_by_role("link", name="Photos", exact=True)).to_have_attribute(
+        "aria-current", "page"
+    )
+    go(page, "#/holiday/")
+    expect(main).to_contain_text("Not shown: 1 .mp4")
+
+
 def test_new_photos_are_announced_and_nothing_moves(serve, open_page, root) -> None:
     for number in range(30):
         old(root / f"a/{number}.jpg", photo(number, day=1 + number // 3))

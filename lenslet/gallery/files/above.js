@@ -5,14 +5,16 @@ import { isGuest, shared, suffixes } from "./api.js";
 import { terms } from "./caption.js";
 import { h, icon, put, textButton } from "./dom.js";
 import { on } from "./events.js";
+import { progress } from "./health.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
 import { crumbs, folderTiles } from "./tree.js";
 
 const title = h("div.title");
 const said = h("div", { role: "status" });
+const line = h("p.quiet");
 const folders = h("div");
-export const above = h("div.above", crumbs, title, said, folders);
+export const above = h("div.above", crumbs, title, said, line, folders);
 let drawn; // the folders that are shown, as text
 let trouble; // why the service does not answer
 
@@ -20,6 +22,8 @@ on("trouble", (reason) => {
 	trouble = reason;
 	if (source) update();
 });
+
+on("progress", () => put(line, progress));
 
 export function update() {
 	const { path, dirs, order, opened } = source;
@@ -30,14 +34,15 @@ export function update() {
 	put(said, message(source));
 }
 
-function heading({ path, query, by, count, dirs, months = [], about = {} }) {
+function heading({ path, query, by, count, dirs, months = [], about = {}, unsupported = {} }) {
 	const years = [...new Set([months.at(-1), months[0]].map((month) => month?.month.slice(0, 4)))].filter(Boolean);
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
 	const other = by ? folderHref(path) : photosHref({ folder: path });
+	const hidden = Object.keys(unsupported).length > 0 && h("span.quiet", T.unsupported(unsupported));
 	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
 	const given = path === shared.path && !query && shared.label; // by the link
 	const name = given || (query ? T.results : about.title || nameOf(path)) || { date: T.photos, added: T.added }[by] || T.folders;
-	return [h("h1", name), query && !isGuest && chips(query, path), facts && h("span.quiet", facts), link, about.description && h("p.about", about.description)];
+	return [h("h1", name), query && !isGuest && chips(query, path), facts && h("span.quiet", facts), hidden, link, about.description && h("p.about", about.description)];
 }
 
 // What a search asks for: each term can be taken away.
@@ -51,14 +56,14 @@ function chips(query, folder) {
 
 const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);
 
-function message({ problem, opened, query, by, path, count, dirs, unsupported = {} }) {
+function message({ problem, opened, query, by, path, count, dirs }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.folders));
 	if (problem) return hint([T.failed, problem.message], textButton(T.retry, () => location.reload()));
 	if (!opened) return trouble ? hint(T.waiting) : T.loading;
 	if (count || dirs.length) return "";
 	if (query) return hint(T.nothingFound, [unknown(query), path && h("a", { href: searchHref(query) }, T.everywhere)]);
 	if (by) return here.isStart ? "" : hint(T.emptyFolder(suffixes), h("a", { href: folderHref(path) }, T.asFolder));
-	return hint(T.emptyFolder(suffixes), Object.keys(unsupported).length && h("p", T.unsupported(unsupported)));
+	return hint(T.emptyFolder(suffixes));
 }
 
 // Points out what looks like a field, and is none.

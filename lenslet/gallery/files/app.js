@@ -67,14 +67,18 @@ on("opened", () => {
 });
 on("list", () => {
 	const { source } = list;
-	// Without dates there is nothing to show by date.
-	if (address.here.isStart && source.opened && !source.problem && !source.months.length) return address.replace("#/");
+	// Without dates there is nothing to show by date, once all photos have been read.
+	if (address.here.isStart && source.opened && !source.problem && !source.months.length && health.isIndexed) return address.replace("#/");
 	folders.update();
 	updateAbove();
 	grid.update();
 	viewer.update();
 	put(fresh, source.more ? T.fresh(source.more) : "");
 	fresh.hidden = !source.more;
+});
+on("indexed", () => {
+	const { source } = list;
+	if (address.here.isStart && source.opened && !source.months.length) source.load(() => source.look());
 });
 let last = 0;
 on("scrolled", () => {
@@ -91,4 +95,7 @@ tree.onclick = ({ target }) => {
 	if (target === tree && !wide.matches) tree.hidden = true; // beside it, where it lies over the photos
 };
 addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
-if (await begin()) address.start();
+if (await begin()) {
+	address.start();
+	health.follow();
+}

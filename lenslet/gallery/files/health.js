@@ -1,38 +1,59 @@
-// How the library and its index process are, renewed every two seconds.
+// How the library and its index process are, renewed every two seconds. Owns what is known of that.
 
 import { pathHref } from "./address.js";
-import { pause, read } from "./api.js";
+import { isKnown, pause, read } from "./api.js";
 import { h, put } from "./dom.js";
+import { announce } from "./events.js";
 import { number, T } from "./strings.js";
 
 const RENEW_MS = 2000;
 
 export const view = h("main.health", { tabIndex: -1, hidden: true });
 let shown;
+export let isIndexed = !isKnown; // nothing is left, as far as is known; a guest does not ask
+export let progress = ""; // a line, until then
+
+// Yields what the service says of itself, until it refuses.
+async function* reports(goesOn) {
+	for (let seconds = 0, first; goesOn(); seconds += RENEW_MS / 1000) {
+		const { data } = await read("health", {}).catch(() => ({}));
+		if (!data) return;
+		const { backlog, imagesRead = 0 } = data.workers;
+		first ??= imagesRead;
+		const rate = seconds && (imagesRead - first) / seconds;
+		const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
+		yield { ...data, seconds, line: T.progress(data.workers, Math.round(rate), time) };
+		if (goesOn()) await pause(RENEW_MS);
+	}
+}
+
+// Follows the index until nothing has been left for a moment, in which search learns of it.
+export async function follow() {
+	let [wasBusy, isBusy] = [false, !isIndexed];
+	for await (const { workers, seconds, line } of reports(() => wasBusy || isBusy)) {
+		[wasBusy, isBusy] = [isBusy && seconds > 0, !workers.alive || workers.backlog > 0];
+		progress = workers.backlog ? line : (isBusy && seconds && workers.problems[0]) || "";
+		announce("progress");
+	}
+	isIndexed = true;
+	announce("indexed");
+}
 
 // Draws health until it is hidden, shown anew, or refused.
 export async function show() {
 	const mine = (shown = {});
-	for (let seconds = 0, first; shown === mine && !view.hidden; seconds += RENEW_MS / 1000) {
-		const { data } = await read("health", {}).catch(() => ({}));
-		if (!data) return;
-		const { imagesRead = 0 } = data.workers;
-		first ??= imagesRead;
-		put(view, draw(data, seconds && (imagesRead - first) / seconds));
-		await pause(RENEW_MS);
-	}
+	for await (const report of reports(() => shown === mine && !view.hidden)) put(view, draw(report));
 }
 
-function draw({ status, problems, storage, workers, library }, rate) {
-	const { backlog = 0, imagesRead = 0 } = workers;
+function draw({ status, problems, storage, workers, library, line }) {
+	const { backlog = 0, images = 0 } = workers;
 	const { counts = {}, problems: found = {}, unsupported = {} } = library ?? {};
 	const { items = 0, thumbnails = 0, thumbnailsMissing = 0 } = counts;
-	const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
 	const list = Object.entries(T.counts).map(([kind, name]) => [h("dt", name), h("dd", number(counts[kind] ?? 0))]);
 	return [
 		h(`h1.${status}`, problems.length && status === "ok" ? T.healthNoted : T.healthOf[status]),
 		h("ul", [...storage.problems, ...workers.problems].map((reason) => h("li", reason))),
-		section(T.indexing, bar(T.progress(backlog, Math.round(rate), time), backlog ? imagesRead / (imagesRead + backlog) : 1)),
+		section(T.indexing, bar(line, backlog ? Math.max(0, 1 - backlog / images) : 1)),
 		section(
 			T.library,
 			h("dl", list),

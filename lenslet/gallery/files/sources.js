@@ -3,6 +3,7 @@
 
 import { nameOf } from "./address.js";
 import { pause, read } from "./api.js";
+import { isIndexed } from "./health.js";
 import { lastAt } from "./layout.js";
 
 const [BLOCK, MOST_LOADED] = [500, 40]; // photos of a block, and blocks that are kept
@@ -48,9 +49,9 @@ class Source {
 		return last ? last.first + last.count : 0;
 	}
 
-	// Some photos have not been read yet.
+	// Some photos have not been read yet, or there may be some soon.
 	get growing() {
-		return this.blocks.some(({ items }) => items?.some((item) => !item.w && !item.error));
+		return (!this.count && !isIndexed) || this.blocks.some(({ items }) => items?.some((item) => !item.w && !item.error));
 	}
 
 	async read(route, params) {
