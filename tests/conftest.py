@@ -58,6 +58,9 @@ botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORPUS = os.environ.get("LENSLET_CORPUS")
+# The most that a test waits for anything, on a machine that does much else: each wait ends as soon
+# as what is waited for has come, or can come no more.
+MOST_SECONDS = 120.0
 BROKEN_JPEG = b"\xff\xd8\xff\xe0 this is not a photo"
 
 
@@ -398,7 +401,7 @@ class Server:
         url = f"http://127.0.0.1:{self.port}{route}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=MOST_SECONDS) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error, contextlib.suppress(http.client.HTTPException, OSError):
@@ -410,18 +413,18 @@ class Server:
     def json(self, route: str) -> Any:
         return json.loads(self.get(route)[1] or b"{}")
 
-    def until(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
-        """The first true thing that `what` says; fails after some seconds, with the log."""
-        deadline, pause = time.monotonic() + seconds, threading.Event()
-        while True:
-            found = what()
-            if found:
-                return found
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise AssertionError(f"not within {seconds} s:\n{self.log.read_text()[-4000:]}")
-            pause.wait(0.05)
+    def until(self, what: Callable[[], Any], seconds: float = MOST_SECONDS) -> Any:
+        """The first true thing that `what` says; fails, with the log, once the service has ended."""
 
-    def thumbnail(self, path: str, seconds: float = 30.0) -> tuple[int, bytes]:
+        def goes_on() -> bool:
+            return self.process.poll() is None
+
+        try:
+            return wait_for(what, seconds, goes_on)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.log.read_text()[-4000:]}") from error
+
+    def thumbnail(self, path: str, seconds: float = MOST_SECONDS) -> tuple[int, bytes]:
         """Ask for a thumbnail as a client does, until it is there or cannot be."""
         route = "/thumb?" + urllib.parse.urlencode({"path": path})
         answers: list[tuple[int, bytes]] = []
@@ -447,19 +450,27 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(30)
+            return self.process.wait(MOST_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """The first true thing that `what` says without an error of the network."""
+def wait_for(
+    what: Callable[[], Any],
+    seconds: float = MOST_SECONDS,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Any:
+    """The first true thing that `what` says without an error of the network.
+
+    Fails after some seconds, or at once if the program that it waits for does not go on.
+    """
     pause, deadline = threading.Event(), time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError):
             if found := what():
                 return found
+        assert goes_on(), "it has ended"
         assert time.monotonic() < deadline, f"not within {seconds} s"
         pause.wait(0.05)
 
@@ -541,7 +552,7 @@ def serve(tmp_path: pathlib.Path) -> Iterator[Callable[..., Server]]:
         server.stop()
 
 
-BROWSER_MS = 15_000  # what a machine under load may take
+BROWSER_MS = 1000 * MOST_SECONDS
 in_both_browsers = pytest.mark.parametrize("browser", ["chromium", "firefox-esr"], indirect=True)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ALL_ROUTES, Gallery
+from conftest import ALL_ROUTES, MOST_SECONDS, Gallery
 from webtest import TestApp
 
 from lenslet import config
@@ -295,7 +295,9 @@ def test_a_slip_in_a_name_that_gives_access_is_pointed_out(name, meant) -> None:
 def test_such_a_slip_opens_no_service(root, tmp_path) -> None:
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "APITOKEN": FULL}
     command = [sys.executable, "-m", "lenslet", "serve", str(root)]
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=MOST_SECONDS
+    )
     assert ended.returncode == 1
     assert ended.stderr.startswith("lenslet: APITOKEN is not a setting: do you mean API_TOKEN?")
     assert (ended.stderr.count("\n"), FULL in ended.stderr) == (1, False)

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import BROKEN_JPEG, ROOT, jpeg, put, tree
+from conftest import BROKEN_JPEG, MOST_SECONDS, ROOT, jpeg, put, tree
 
 
 def start(
@@ -26,7 +26,7 @@ def start(
 def lenslet(*arguments: Any, **how: Any) -> subprocess.CompletedProcess[str]:
     with start(*arguments, **how) as command:
         try:
-            printed = command.communicate(timeout=60)
+            printed = command.communicate(timeout=MOST_SECONDS)
         finally:
             command.kill()
     return subprocess.CompletedProcess(command.args, command.returncode, *printed)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import ROOT, Server, free_port, jpeg, put, wait_for
+from conftest import MOST_SECONDS, ROOT, Server, free_port, jpeg, put, wait_for
 from playwright.sync_api import Browser, expect
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ class Site:
         url = f"https://127.0.0.1:{self.port}{route}"
         request = urllib.request.Request(url, body, named, method=method)
         found: http.client.HTTPResponse = urllib.request.urlopen(
-            request, timeout=20, context=self.context
+            request, timeout=MOST_SECONDS, context=self.context
         )
         return found
 
@@ -242,7 +242,7 @@ def test_a_link_opens_behind_nginx_until_it_is_taken_back(site) -> None:
     assert nginx.ask(route, Cookie=cookie)[0] == 200  # a user who has one is still a user
     assert nginx.ask("/photos/folders?path=", Cookie=cookie)[0] == 200
     assert nginx.ask(f"/photos/links/{link['id']}", "DELETE", Origin=own)[0] == 204
-    said = wait_for(lambda: (found := ask(route, Cookie=cookie))[0] == 401 and found, 2)
+    said = wait_for(lambda: (found := ask(route, Cookie=cookie))[0] == 401 and found)
     assert json.loads(said[1])["description"] == "This link has ended, or was taken back."
 
 

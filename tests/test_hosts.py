@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 import pytest
 from buckets import BucketPath, Service
-from conftest import ROOT, environ_of, jpeg, put, wait_for
+from conftest import MOST_SECONDS, ROOT, environ_of, jpeg, put, wait_for
 
 from lenslet import config
 from lenslet.cluster.host import BucketHost
@@ -115,7 +115,7 @@ class Host:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(MOST_SECONDS)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def wait_until_indexed(server: Server) -> None:
         counts = (health.get("library") or {}).get("counts")
         return bool(counts) and not (health["workers"]["backlog"] or counts["thumbnailsMissing"])
 
-    server.until(is_done, 60)
+    server.until(is_done)
 
 
 def go(page: Page, where: str) -> None:
@@ -275,7 +275,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         months = server.json("/timeline").get("months", ())
         return sum(month["count"] for month in months) == 100_000
 
-    server.until(lambda: all(is_known() for _ in range(8)), 120)  # to both request processes
+    server.until(lambda: all(is_known() for _ in range(8)))  # to both request processes
     yield server
     server.stop()
 
@@ -335,8 +335,8 @@ def test_the_first_visit_says_how_far_the_index_is_and_opens_what_later_ones_ope
     expect(main).to_contain_text(
         re.compile(r"Indexing: \d+ of 120 photos in \d folders, \d+ a second, \d+ s left")
     )
-    expect(page.get_by_role("heading", name="May 2024")).to_be_visible(timeout=60_000)
-    expect(main).not_to_contain_text("Indexing", timeout=60_000)
+    expect(page.get_by_role("heading", name="May 2024")).to_be_visible()
+    expect(main).not_to_contain_text("Indexing")
     expect(page.get_by_role("link", name="Photos", exact=True)).to_have_attribute(
         "aria-current", "page"
     )
@@ -353,7 +353,7 @@ def test_new_photos_are_announced_and_nothing_moves(serve, open_page, root) -> N
     expect(first).to_have_attribute("title", "27.jpg")
     old(root / "a/new.jpg", photo(1, day=28))
     new = page.get_by_role("button", name="1 new")
-    expect(new).to_be_visible(timeout=30_000)
+    expect(new).to_be_visible()
     expect(first).to_have_attribute("title", "27.jpg")
     new.click()
     expect(first).to_have_attribute("title", "new.jpg")

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 
 import pytest
 from buckets import BucketPath
-from conftest import ROOT, Gallery, Server, put, read_only
+from conftest import MOST_SECONDS, ROOT, Gallery, Server, put, read_only
 from webtest import TestApp, TestResponse
 
 Make = Callable[..., Gallery]
@@ -197,7 +197,7 @@ def test_without_the_page_browsers_get_json_too(make_app) -> None:
 
 def ask(server: Server, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, str]:
     """Status, headers and text, without following a redirect."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=MOST_SECONDS)
     connection.request("GET", path, headers={**HTML, **headers})
     with connection.getresponse() as answer:
         found = answer.status, answer.headers, answer.read().decode()

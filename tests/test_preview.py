@@ -208,7 +208,7 @@ def test_a_cache_that_cannot_be_written_answers_503_and_why(make_gallery, root, 
 )
 @pytest.mark.parametrize("settled", [10, 0])
 def test_an_img_waits_longer_also_for_a_new_file(make_gallery, root, header, settled) -> None:
-    gallery = make_gallery(IMG_WAIT="20")
+    gallery = make_gallery(IMG_WAIT="60")
     gallery.clock.settling_seconds = settled
     put(root / "a.jpg")
     gallery.app.get("/preview?path=a.jpg", status=202)

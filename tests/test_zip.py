@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import BROKEN_JPEG, Gallery, Server, jpeg, put
+from conftest import BROKEN_JPEG, MOST_SECONDS, Gallery, Server, jpeg, put
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pointers import point
@@ -307,7 +307,7 @@ def test_large_archives_are_whole(tmp_path: pathlib.Path, sizes: list[int]) -> N
 def start(server: Server, route: str) -> http.client.HTTPResponse:
     """A download of which the client has read only the head."""
     url = f"http://127.0.0.1:{server.port}{route}"
-    found: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=20)
+    found: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=MOST_SECONDS)
     return found
 
 
@@ -320,16 +320,16 @@ def test_who_reads_slowly_gives_way_to_others_and_holds_no_thread(serve, root) -
     with contextlib.ExitStack() as clients:
         slow = [clients.enter_context(start(server, "/zip?path=f")) for _ in range(4)]
         assert server.get("/zip?path=g")[0] == 503
-        server.until(lambda: server.get("/zip?path=g")[0] == 200, 10)
+        server.until(lambda: server.get("/zip?path=g")[0] == 200)
         for _ in range(4):  # more than there are threads
-            server.until(lambda: server.get("/zip?path=g")[0] == 200, 10)
+            server.until(lambda: server.get("/zip?path=g")[0] == 200)
             slow.append(clients.enter_context(start(server, "/zip?path=f")))
         for each in slow[:4]:
             with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
                 each.read()
         assert server.get("/folders?path=f")[0] == 200
         clients.close()
-        server.until(lambda: server.get("/zip?path=g")[0] == 200, 5)
+        server.until(lambda: server.get("/zip?path=g")[0] == 200)
     assert "Traceback" not in server.log.read_text()
 
 
@@ -347,9 +347,9 @@ def test_only_so_many_archives_are_sent_at_a_time(serve, root) -> None:
         status, body = server.get("/zip?path=g")
         assert (status, json.loads(body)["description"][:10]) == (503, "4 archives")
         downloads.pop().close()
-        assert server.until(lambda: server.get("/zip?path=g")[0] == 200, 5)
+        assert server.until(lambda: server.get("/zip?path=g")[0] == 200)
         (root / "f/3.jpg").unlink()
         with pytest.raises(http.client.IncompleteRead):
             downloads[0].read()
-    server.until(lambda: server.get("/zip?path=g")[0] == 200, 5)
+    server.until(lambda: server.get("/zip?path=g")[0] == 200)
     assert "Traceback" not in server.log.read_text()

@@ -168,7 +168,7 @@ export const T = {
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
 	thumbnails: (made, all, never) => `Thumbnails: ${number(made)} of ${number(all)}${never ? `; ${many(never)} cannot be shown` : ""}`,
 	unsupported: (counts) => `Not shown: ${Object.entries(counts).map(([type, count]) => `${number(count)} ${type}`).join(", ")}`,
-	progress({ folders, images, backlog }, rate, time) {
+	progress: ({ folders, images, backlog }, rate, time) => {
 		const done = number(Math.max(0, images - backlog));
 		return backlog ? `Indexing: ${done} of ${many(images)} in ${number(folders)} folders${time && `, ${number(rate)} a second, ${time} left`}` : "Nothing to do";
 	},
