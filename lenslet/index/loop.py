@@ -73,9 +73,9 @@ class Loop:
         self.outage, self._problems = "", dict.fromkeys((IMAGES, PREVIEWS), ("", 0.0))
         self._shown, self._writes = "", 0  # what was reported last
         self._progressed = time.monotonic()
-        # When indexing began, and when its progress was logged last.
+        # Images that were read since indexing began, and when its progress was logged last.
         self._began = self._logged = clock()
-        self._is_first = True
+        self._count, self._is_first = 0, True
         self._closing = threading.Event()
         library.decoders.somebody_waits = lambda: self.work.images.somebody_waits
 
@@ -144,6 +144,7 @@ class Loop:
             if read.facts or (read.problem and not read.wanted.preview):
                 failed = read.problem or (read.facts and read.facts.error)
                 self._status.count(IMAGES_FAILED if failed else IMAGES_READ)
+                self._count += 1
         self._walk.read(read)
 
     # Threads
@@ -259,21 +260,20 @@ class Loop:
             log.info("this is over: %s", self._shown)
         self._shown = problem
         self._status.set_problem(STORAGE, problem)
-        progress = self._progress()
+        progress = self.progress()
         self._status.beat(progress)
         if self._is_first and not problem:
             self._log(progress)
 
-    def _progress(self) -> Progress:
-        """Returns how far indexing is. Before the first look it has one folder left."""
-        memory = self._walk.memory
-        known = [record for record in memory.records.values() if record.is_known]
+    def progress(self) -> Progress:
+        """Returns how far indexing is. Before the first look one folder is left."""
+        known = [record for record in self._walk.memory.records.values() if record.is_known]
         images = sum(record.health.counts["items"] for record in known)
         left = max(len(self.work.images), sum(record.left for record in known))
         begins = not known and self._library.settings.scan_seconds > 0
         seconds = self.work.clock() - self._began
         folders_left = max(len(self._walk), begins)
-        return Progress(len(known), images, folders_left, left, memory.images_read, seconds)
+        return Progress(len(known), images, folders_left, left, self._count, seconds)
 
     def _log(self, progress: Progress) -> None:
         """Logs how far the first index is and, if that was logged, its end."""

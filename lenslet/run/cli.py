@@ -10,7 +10,6 @@ import pathlib
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
@@ -21,7 +20,7 @@ from lenslet.index.compare import Plan
 from lenslet.index.folders import Looker, Task
 from lenslet.index.loop import Loop
 from lenslet.index.record import Record
-from lenslet.index.status import IMAGES_FAILED, IMAGES_READ, Progress, Status
+from lenslet.index.status import Progress, Status
 from lenslet.library import health
 from lenslet.library.health import FolderHealth, Problem
 from lenslet.library.manifest import is_page
@@ -151,20 +150,16 @@ def _index(env_file: str) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     library = run.open_library(run.load_settings(env_file), patient=True)
     library.tree.check()
-    status, began = Shown(), time.monotonic()
-    loop = Loop(library, status)
+    loop = Loop(library, Shown())
     loop.run(threading.Event(), once=True)
     for what, problem in (("storage", loop.outage), ("search", loop.search_problem)):
         if problem:
             print(f"{what}: {problem}")
     report = loop.report()
     counts, problems = report["counts"], report["problems"]
-    read, seconds = (
-        status.total(IMAGES_READ) + status.total(IMAGES_FAILED),
-        time.monotonic() - began,
-    )
-    done = f"{read} read in {seconds:.1f} s ({read / seconds:.0f}/s)"
-    print(f"{health.summary(report)}: {done}, {counts['thumbnails']} have thumbnails")
+    *_, read, seconds = loop.progress()
+    speed = f"{read} read in {seconds:.1f} s ({read / max(seconds, 0.001):.0f}/s)"
+    print(f"{health.summary(report)}: {speed}, {counts['thumbnails']} have thumbnails")
     found = (Problem(kind, **each) for kind, listed in problems.items() for each in listed)
     _print_problems(counts, found)
     failed = any(counts[kind] for kind in health.KINDS.keys() - _HARMLESS)

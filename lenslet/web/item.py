@@ -107,8 +107,9 @@ class Tags(Resource):
         user = {"updatedBy": req.context.user} if req.context.user else {}
 
         def edit(path: str) -> Document:
-            tags = (add, remove) if path in texts else ([], [])
-            return self._result(req, path, *tags, edits[path] | user)
+            if path not in texts:
+                return self._result(req, path, [], [], edits[path] | user)
+            return self._result(req, path, add, remove, edits[path] | user)
 
         edits = {p: sidecar.validate({"notes": notes[p]} if p in notes else {}) for p in images}
         is_local = self.service.tree.has_stamps  # where a folder has one writer at a time
