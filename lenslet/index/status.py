@@ -57,8 +57,8 @@ class Progress(NamedTuple):
         done, rate = max(0, self.images - self.images_left), self.read / max(self.seconds, 0.001)
         shown = f"{self.folders:,} folders, {done:,} of {self.images:,} photos"
         if self.images_left and rate:
-            time_left = self.images_left / rate
-            left = f"{time_left:.0f} s" if time_left < 90 else f"{time_left / 60:,.0f} min"
+            seconds = self.images_left / rate
+            left = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:,.0f} min"
             shown += f", {rate:,.1f} a second, {left} left"
         return shown
 
