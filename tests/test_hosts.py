@@ -305,6 +305,7 @@ def test_a_message_is_deleted_when_its_work_has_ended(make, ours, queues) -> Non
     assert gallery.items("d")["a.jpg"]["hasThumb"] is True
 
 
+@pytest.mark.timing
 def test_a_queue_that_cannot_be_reached_delays_no_edit_and_is_in_health(
     serve, ours, queues
 ) -> None:
