@@ -70,6 +70,28 @@ def test_what_people_wrote_while_the_root_could_not_be_written_is_shown_when_it_
     assert "_index.json" in tree(root)
 
 
+def test_a_readonly_root_that_is_mounted_elsewhere_has_its_tags(serve, root, tmp_path) -> None:
+    put(root / "a/one.jpg")
+    put(root / "two.jpg")
+    with read_only(root):
+        server = serve(root)
+        assert server.thumbnail("a/one.jpg")[0] == server.thumbnail("two.jpg")[0] == 200
+        assert server.request("PUT", "/item?path=a/one.jpg", {"tags": ["mine"]})[0] == 200
+        server.stop()
+    root.rename(tmp_path / "elsewhere")
+    with read_only(tmp_path / "elsewhere") as elsewhere:
+        homes = {"XDG_STATE_HOME": str(tmp_path / "cache-state")}
+        assert "missingManifest" not in lenslet(tmp_path, "check", elsewhere, **homes).stdout
+        server = serve(elsewhere)
+        assert server.json("/item?path=a/one.jpg")["tags"] == ["mine"]
+        server.stop()
+    os.utime(put(root / "a/one.jpg", jpeg(seed=7)), (1, 1))
+    with read_only(root):  # another library, where that one was
+        server = serve(root)
+        assert server.json("/item?path=a/one.jpg")["tags"] == []
+        server.stop()
+
+
 def test_an_empty_readonly_root_is_an_unmounted_disk(make_gallery, root, tmp_path) -> None:
     """It gets no folder of its own, which would stay in use when the disk is there."""
     with read_only(root):

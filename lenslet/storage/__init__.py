@@ -66,9 +66,9 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
 
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
     exists, because it may hold what people wrote. It is created here, with a copy of the links, but
-    only if the caller `writes`, and not for an empty root: that is an unmounted disk. A bucket is
-    not checked: one that is unreachable right now must not stop the start. Creates this root's
-    folder in the cache if the caller `writes`.
+    only if the caller `writes`, and not for an empty root: that is an unmounted disk. That of a
+    library that has moved here moves along. A bucket is not checked: one that is unreachable right
+    now must not stop the start. Creates this root's folder in the cache if the caller `writes`.
     """
     if not settings.s3_bucket:
         _check_root(settings.root_path)
@@ -80,8 +80,10 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     if settings.s3_bucket or settings.state_dir:
         return settings
     own, root = state_folder(settings), settings.root_path
-    is_needed = writes and not _can_write(root) and os.listdir(root)
-    if not (is_needed or os.path.isdir(own)):
+    is_needed = not _can_write(root) and os.listdir(root)
+    if is_needed and not os.path.isdir(own):
+        own = _moved_here(settings, own, writes=writes)
+    if not ((is_needed and writes) or os.path.isdir(own)):
         return settings
     with contextlib.suppress(OSError):  # it is there already, or the root has no links
         os.makedirs(own, mode=0o700)
@@ -99,6 +101,25 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
 def state_folder(settings: Settings) -> str:
     """Returns the folder for Lenslet's own files if this root cannot be written."""
     return os.path.join(settings.state_home, _unique_name(settings))
+
+
+def _moved_here(settings: Settings, own: str, *, writes: bool) -> str:
+    """Returns the `state_folder` of the library that has moved here, `own` if there is none.
+
+    It is renamed to `own` if the caller `writes`.
+    """
+    for marker in glob.iglob(os.path.join(settings.state_home, "*", MARKER)):
+        state = os.path.dirname(marker)
+        if _can_write(state):
+            owner = _owner(LocalTree(state, private=True).copies([paths.Path(MARKER)]))
+            if owner and _has_moved(owner, root_name(settings), state):
+                if not writes:
+                    return state
+                os.rename(state, own)
+                with contextlib.suppress(OSError):  # else another library there would wait for it
+                    os.unlink(_claim(replace(settings, root_path=owner, state_dir=state)))
+                break
+    return own
 
 
 def _can_write(folder: str) -> bool:
@@ -151,7 +172,7 @@ def _note_owner(settings: Settings, copies: list[Copy]) -> tuple[paths.Path, byt
     `SettingError` if it belongs to another one.
     """
     state, name = os.path.realpath(settings.state_dir), root_name(settings)
-    owner = os.fsdecode((copies and copies[0].data) or b"").strip("\0\n")
+    owner = _owner(copies)
     if owner == name:
         return None
     if owner and not _has_moved(owner, name, state):
@@ -161,6 +182,11 @@ def _note_owner(settings: Settings, copies: list[Copy]) -> tuple[paths.Path, byt
             f"{os.path.join(state, MARKER)!r}"
         )
     return paths.Path(MARKER), os.fsencode(name) + b"\n"
+
+
+def _owner(copies: list[Copy]) -> str:
+    """Returns the root that a marker names; "" if it names none."""
+    return os.fsdecode((copies and copies[0].data) or b"").strip("\0\n")
 
 
 def _has_moved(owner: str, root: str, state: str) -> bool:
