@@ -479,6 +479,15 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
     assert server.json("/health")["reasons"] == [missing]
 
 
+def test_a_second_service_on_a_library_says_so(serve: Serve, root, tmp_path) -> None:
+    fill(root, 1)
+    servers = [serve(root), serve(root), serve(root, WORKER_THREADS="0")]
+    servers.append(serve(root, STATE_DIR=str(tmp_path / "state")))
+    reload(servers[0])
+    said = ["Another service indexes this library too" in s.log.read_text() for s in servers]
+    assert said == [False, True, False, False]
+
+
 def test_only_what_is_needed_is_imported(root, tmp_path) -> None:
     """Falcon and gunicorn cost 100 ms where nothing is served, boto3 150 ms and 30 MB."""
     put(root / "a.jpg")

@@ -33,7 +33,7 @@ from lenslet.run import (
     open_library,
 )
 from lenslet.run.parts import PARTS
-from lenslet.run.worker import index, reach
+from lenslet.run.worker import claim, index, reach
 from lenslet.web.app import WSGIApp, create_app
 
 log = logging.getLogger("lenslet")
@@ -55,6 +55,7 @@ class Master:
     """What is made in the master, so that every process that is forked from it has it too."""
 
     settings: Settings  # there after the first `load`
+    claim: socket.socket  # and this once it serves
 
     def __init__(self) -> None:
         self.channel = Channel()
@@ -209,6 +210,8 @@ def when_ready(server: Any) -> None:
     """Says what is served, and where. The sockets are open now."""
     settings, urls = master().settings, list(map(_url, server.LISTENERS))
     log_start(settings, "serves", f" at {' and '.join(urls)}")
+    if settings.worker_threads:
+        master().claim = claim(settings)
     if not (settings.is_guarded or settings.host in _LOOPBACK):
         log.warning("%s", _NO_TOKEN)
 

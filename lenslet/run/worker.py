@@ -27,6 +27,8 @@ _NICENESS = 10  # on a busy processor, about a tenth of the time of a request pr
 _DRAIN_SECONDS = 1.0
 _SEND_SECONDS = 0.5  # the kernel keeps some ten messages until they are received
 
+log = logging.getLogger("lenslet")
+
 Target = Callable[[threading.Event], None]
 
 
@@ -135,6 +137,25 @@ def _meet(settings: Settings) -> tuple[Status, str]:
         raise SettingError(f"processes cannot meet in /dev/shm: {error}") from error
 
 
+def claim(settings: Settings) -> socket.socket:
+    """Returns a socket that is held as long as this service indexes, one for each folder.
+
+    Warns if another service of this host has it. A bucket may be indexed by many.
+    """
+    own = os.path.realpath(settings.state_dir or settings.root_path)
+    digest = hashlib.sha256(os.fsencode(own)).hexdigest()[:16]
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        if not settings.s3_bucket:
+            held.bind(f"\0lenslet-{digest}")
+    except OSError:
+        log.warning(
+            "Another service indexes this library too, so all is done twice: stop it, or set "
+            "WORKER_THREADS=0 for one of them."
+        )
+    return held
+
+
 def work(env_file: str) -> int:
     """Indexes until SIGTERM or SIGINT. `WORKER_THREADS=0` is meant for the request processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -150,6 +171,7 @@ def work(env_file: str) -> int:
     status.row = ROWS - 1
     channel = Mailbox(address, receives=True)
     log_start(settings, "indexes")
-    ended = index(settings, status, channel, (signal.SIGTERM, signal.SIGINT))
+    with claim(settings):
+        ended = index(settings, status, channel, (signal.SIGTERM, signal.SIGINT))
     status.end()
     return ended
