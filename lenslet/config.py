@@ -85,6 +85,10 @@ def _url() -> Any:
     return _setting(make, "a URL such as https://s3.example.org")
 
 
+def _switch(default: bool) -> Any:
+    return _setting(_matching("on|off", lambda text: text == "on"), "on or off", default)
+
+
 def _origins(text: str) -> Any:
     return ("*",) if text.strip() == "*" else _each(_matching(r"https?://[^/\s*]+"))(text)
 
@@ -133,7 +137,7 @@ class Settings:
     index_memory: int = _bytes(0, 64 * 1024**2, 2**50)
     decode_seconds: float = _number(40.0, 1, 3600)
     preview_bytes: int = _bytes(1024**3, 16 * 1024**2, 2**50)
-    page: bool = _setting(_matching("on|off", lambda text: text == "on"), "on or off", True)
+    page: bool = _switch(True)
     img_wait: float = _number(15.0, 0, 60)
     page_size: int = _number(1000, 1, 100_000)
     ignore: tuple[str, ...] = _list(str, "globs")
@@ -151,6 +155,7 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(_origins, _ORIGINS, ())
     accel_prefix: str = _setting(_matching(r"/[^\s?#]*/"), "a path that begins and ends with /")
     log_format: str = _setting(_matching("text|json"), "text or json", "text")
+    access_log: bool = _switch(False)
     pointer_roots: tuple[str, ...] = _list(_matching("(?s)/.*"), "absolute folders")
     pointer_buckets: tuple[str, ...] = _list(_matching(_BUCKET), "names of buckets")
     jobs_queue_url: str = _url()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from conftest import BROKEN_JPEG, Server, put
+from conftest import BROKEN_JPEG, Server, jpeg, put
 from prometheus_client.parser import text_string_to_metric_families
 from webtest import TestApp
 
@@ -80,10 +82,45 @@ def test_health_is_a_gauge_and_every_metric_has_a_help_text(serve: Serve, root, 
     server.until(lambda: health() == [1, 0, 0])
     families = list(text_string_to_metric_families(server.get("/metrics")[1].decode()))
     assert [each.name for each in families if not each.documentation] == []
-    put(root / "gone.jpg.json", b'{"v": 1, "tags": [], "updatedAt": "2024-01-01T00:00:00Z"}')
+    put(root / "a.jpg.json", b'{"v": 1, "tags": 7}')
     server.until(lambda: health() == [0, 1, 0])
     root.rename(tmp_path / "away")
     server.until(lambda: health() == [0, 0, 1])
+
+
+def test_a_day_of_imports_and_edits_leaves_health_ok(serve: Serve, root, tmp_path) -> None:
+    """Nobody has to act, whatever people do with their own photos."""
+    for number in range(4):
+        os.utime(put(root / f"2024/{number}.jpg", jpeg(seed=number)), (1, 1))
+    server, states, over = serve(root, SCAN_SECONDS="1"), [], threading.Event()
+    server.until(lambda: server.json("/health")["status"] == "ok")
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            report = server.json("/health")
+            states.append((report["status"], report["reasons"]))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for number in range(4):
+        where = f"/item?path=2024/{number}.jpg"
+        assert server.request("PUT", where, {"tags": ["x"]})[0] == 200
+    server.until(lambda: counts(server)["lenslet_backlog",] == 0)
+    put(root / "2024/half.jpg", jpeg()[:300])  # is being copied
+    put(root / "back\\slash/a.jpg")
+    (root / "2024/0.jpg").unlink()
+    (root / "2024/1.jpg").rename(root / "renamed.jpg")
+    put(root / "2024/2.jpg", jpeg(seed=9))  # is edited elsewhere
+    found = {"unusableNames": 1, "orphanSidecars": 1, "unreadableImages": 1}
+    server.until(
+        lambda: (
+            found.items() <= (server.json("/health")["library"] or {"counts": {}})["counts"].items()
+            and server.json("/item?path=renamed.jpg")["tags"] == ["x"]
+        )
+    )
+    over.set()
+    watching.join()
+    assert [state for state in states if state != ("ok", [])] == []
 
 
 def test_a_request_has_an_id_and_its_time(make_app) -> None:
@@ -99,7 +136,7 @@ def test_a_request_has_an_id_and_its_time(make_app) -> None:
 
 def test_each_event_is_one_line_of_json_with_the_request(serve: Serve, root, tmp_path) -> None:
     put(root / "a.jpg")
-    server = serve(root, LOG_FORMAT="json", API_TOKEN="a-secret-token")
+    server = serve(root, LOG_FORMAT="json", ACCESS_LOG="on", API_TOKEN="a-secret-token")
     root.rename(tmp_path / "away")
     headers = {"Authorization": "Bearer a-secret-token", "X-Request-Id": "mine"}
     assert server.get("/folders?path=x", **headers)[0] == 503
@@ -107,7 +144,10 @@ def test_each_event_is_one_line_of_json_with_the_request(serve: Serve, root, tmp
     lines = [line for line in server.log.read_text().splitlines() if "ResourceWarning" not in line]
     events = [json.loads(line) for line in lines]  # those warnings are on for the tests only
     assert {"info", "warning"} <= {event["level"] for event in events}
-    assert any("(request mine)" in event["message"] for event in events)
+    mine = [event for event in events if event.get("request") == "mine"]
+    assert [event["level"] for event in mine] == ["warning", "info"]
+    logged = r"127\.0\.0\.1 503 \d+ ms GET /folders\?path=x \(request mine\)"
+    assert re.fullmatch(logged, mine[1]["message"])
     assert "a-secret-token" not in server.log.read_text()
 
 

@@ -71,7 +71,8 @@ class Loop:
         self._reader = Reader(library, clock)
         # Why storage cannot be used; why an image or preview could not be made, and when that was.
         self.outage, self._problems = "", dict.fromkeys((IMAGES, PREVIEWS), ("", 0.0))
-        self._shown, self._writes = "", 0  # what was reported last
+        # What the log calls the problem until all is well; the writes that were reported last.
+        self._shown, self._writes = "", 0
         self._progressed = time.monotonic()
         # Images that were read since indexing began, and when its progress was logged last.
         self._began = self._logged = clock()
@@ -255,10 +256,11 @@ class Loop:
             self._status.set_problem(kind, self.outage or reason)
         problem = next(filter(None, reasons), "")
         if problem and not self._shown:
+            self._shown = problem
             log.warning("%s", problem)
         elif self._shown and not problem:
             log.info("this is over: %s", self._shown)
-        self._shown = problem
+            self._shown = ""
         self._status.set_problem(STORAGE, problem)
         progress = self.progress()
         self._status.beat(progress)

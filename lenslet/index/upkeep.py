@@ -97,8 +97,6 @@ class Upkeep:
     def wrote(self, done: Summarized) -> None:
         """Has done what a summary asks for."""
         self.busy.discard(Summarize)
-        if done.problem and done.problem != self.summarized.problem:  # not after every summary
-            log.warning("search or health cannot be written: %s", done.problem)
         self.summarized = done
         self._walk.memory.gone -= done.named
         for path in done.looks:

@@ -31,7 +31,8 @@ class Kind(NamedTuple):
 
 KINDS = {  # the worst first
     "unreadableFolders": Kind(
-        "Folders that cannot be indexed", "let Lenslet read and write there, and check the disk"
+        "Folders that cannot be indexed",
+        "let Lenslet read there (and write, if its own files are there too), and check the disk",
     ),
     "unreadableFiles": Kind(
         "Files that cannot be read", "let Lenslet read them, and check the disk"
@@ -65,8 +66,12 @@ KINDS = {  # the worst first
         "JSON of other programs", "Google Takeout's, or another program's: nothing to do"
     ),
 }
+# Somebody must act: the service is `degraded`. The others are about single photos, and come and go
+# while people import, rename and delete.
+DEGRADING = frozenset(
+    ("unreadableFolders", "unreadableFiles", "unreadableSidecars", "brokenPointers", "quarantined")
+)
 NOTES = frozenset({"changedPhotos", "orphanThumbnails", "foreignJson"})  # nothing is wrong
-DEGRADING = KINDS.keys() - NOTES - {"unreadableImages"}
 
 
 class Problem(NamedTuple):

@@ -82,7 +82,7 @@ def create_app(
         jobs=jobs,
         folder_jobs=folder_jobs,
         status=status,
-        requests=Requests(status, routes),
+        requests=Requests(status, routes, logs=library.settings.access_log),
         waiters=Waiters(waiting, is_shared=not (library.tree.has_stamps or library.tree.own)),
         parts=parts,
     )
@@ -148,14 +148,17 @@ def _answer_error(
     send_error(resp, status_of(error), str(error), **more)
     if resp.status == falcon.HTTP_503:
         resp.set_header("Retry-After", "5")
-        log.warning("%s %s: %s (request %s)", req.method, req.path, error, req.context.id)
+        what, number = (req.method, req.path, error), req.context.id
+        log.warning("%s %s: %s (request %s)", *what, number, extra={"request": number})
 
 
 def _answer_defect(
     req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]
 ) -> None:
     """Answers what should not happen: 500, with the traceback in the log and not in the answer."""
-    log.error("%s %s failed (request %s)", req.method, req.path, req.context.id, exc_info=error)
+    number = req.context.id
+    what, more = (req.method, req.path, number), {"request": number}
+    log.error("%s %s failed (request %s)", *what, exc_info=error, extra=more)
     raise falcon.HTTPInternalServerError(description="An error in Lenslet; the log has more.")
 
 

@@ -1,29 +1,37 @@
-"""Middleware that counts requests, and gives each an id."""
+"""Middleware that counts requests, gives each an id, and writes the access log."""
 
+import logging
 import re
 import secrets
+import time
 from collections.abc import Iterable
 
 import falcon
 
 from lenslet.index.status import REQUESTS, Status
 
+log = logging.getLogger("lenslet")
+
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Requests:
-    """Counts requests by route and status. Gives each an id, the client's own if it sends one."""
+    """Counts requests by route and status. Gives each an id, the client's own if it sends one.
 
-    def __init__(self, status: Status, routes: Iterable[str]) -> None:
+    If it `logs`, each request is a line of the log once its answer begins.
+    """
+
+    def __init__(self, status: Status, routes: Iterable[str], *, logs: bool) -> None:
         """Gives each of the `routes` its counts; the same in all processes."""
-        self._status = status
+        self._status, self._logs = status, logs
         numbers = enumerate(["", *routes])  # the first is for what has no route
         self._starts = {route: REQUESTS + n * len(_CLASSES) for n, route in numbers}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         sent = req.get_header("X-Request-Id", default="")
         req.context.id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(6)
+        req.context.began = time.monotonic()
         resp.set_header("X-Request-Id", req.context.id)
 
     def process_response(
@@ -31,6 +39,10 @@ class Requests:
     ) -> None:
         start = self._starts[req.uri_template or ""]
         self._status.count(start + resp.status_code // 100 - 1)
+        if self._logs:
+            number, took = req.context.id, 1000 * (time.monotonic() - req.context.began)
+            what = req.remote_addr, resp.status_code, took, req.method, req.relative_uri
+            log.info("%s %s %.0f ms %s %s (request %s)", *what, number, extra={"request": number})
 
     def counts(self) -> dict[str, int]:
         """Returns how many answers there were, by labels as Prometheus has them."""

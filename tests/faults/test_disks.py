@@ -44,7 +44,7 @@ FULL = (r"(?i)no space (is )?left", r"(?i)\b(free|make room|delete|remove)\b")
 ROOT_AWAY = (r"(?i)root.*mount", r"(?i)\b(mount|remount|check|bring)\b")
 STATE_AWAY = (r"STATE_DIR.*mount", r"\.lenslet-state")
 READ_ONLY = (r"(?i)root cannot be written", r"set STATE_DIR")
-NO_WRITING = (r'"a"', r"Permission denied", r"(?i)\blet Lenslet read and write\b")
+NO_WRITING = (r'"a"', r"Permission denied", r"(?i)\blet Lenslet read there \(and write\b")
 NO_READING = (r'"a"', r"Permission denied", r"(?i)\b(allow|chmod|give|grant|let)\b")
 
 
@@ -352,8 +352,9 @@ def well(server: Server) -> None:
 
 
 def fails(server: Server, path: str) -> None:
-    """The index process has tried to write a file, and says in the log that it could not."""
-    server.until(lambda: f"{path}: No space left" in server.log.read_text(), SHOWN_SECONDS)
+    """The index process has tried to write a file, and says that it could not."""
+    said = f"{path}: No space left"
+    server.until(lambda: said in server.get("/health")[1].decode(), SHOWN_SECONDS)
 
 
 def refused_for_want_of_room(place: Place, image: str) -> None:
@@ -396,6 +397,9 @@ def test_a_disk_that_is_full_refuses_and_loses_nothing(place: Place) -> None:
         assert server.get(route("/file", new)) == (200, SMALL)
         assert torn_files(place.root) + torn_files(place.disk.folder) == []
     well(server)
+    said = re.findall(r"(?m)(?:WARNING|INFO)\] (.*)$", server.log.read_text())
+    begun, ended = (each for each in said if "o space" in each and "(request" not in each)
+    assert ended == f"this is over: {begun}"
     assert server.thumbnail(new, SHOWN_SECONDS)[0] == 200
     server.until(lambda: (place.disk.folder / "_rollup.json").read_bytes() != rollup, SHOWN_SECONDS)
     found(server, "name:img-full", [new])
