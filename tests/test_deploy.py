@@ -34,8 +34,8 @@ ODD = ["a b.jpg", "a+b.jpg", "a#b.jpg", "a%2Fb.jpg", "a?b&c=d.jpg", "😀.jpg", 
 class Site:
     """nginx with `deploy/nginx.conf`, for a user with a password."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, plain: int) -> None:
+        self.port, self.plain = port, plain
         self.context = ssl.create_default_context()
         self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
 
@@ -74,7 +74,7 @@ def site(
         os.utime(put(root / name, jpeg(seed=len(name))), (1, 1))
     settings = {"ALLOWED_HOSTS": "photos.example.org", "AUTH_HEADER": "Remote-User"}
     server = serve(root, ACCEL_PREFIX=getattr(request, "param", "/originals/"), **settings)
-    here, port = tmp_path / "nginx", free_port()
+    here, port, plain = tmp_path / "nginx", free_port(), free_port()
     here.mkdir()
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     files = ["-keyout", str(here / "key"), "-out", str(here / "cert")]
@@ -86,8 +86,8 @@ def site(
     text = (DEPLOY / "nginx.conf").read_text()
     for old, new in (
         ("listen 443", f"listen 127.0.0.1:{port}"),
+        ("listen 80", f"listen 127.0.0.1:{plain}"),
         ("127.0.0.1:7070", f"127.0.0.1:{server.port}"),
-        ("lenslet_link_7070", f"lenslet_link_{server.port}"),
         ("/etc/ssl/photos.example.org.pem", here / "cert"),
         ("/etc/ssl/private/photos.example.org.key", here / "key"),
         ("/etc/nginx/lenslet.htpasswd", here / "users"),
@@ -103,7 +103,7 @@ def site(
         f"fastcgi_temp_path {here}/f; uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;\n{text} }}\n"
     )
     nginx = subprocess.Popen([str(NGINX), "-c", str(here / "conf"), "-p", str(here)])
-    found = Site(port)
+    found = Site(port, plain)
     try:
         wait_for(lambda: found.ask("/photos/health/live")[0] == 200)
         server.until(lambda: json.loads(found.ask("/photos/search?q=x")[1])["total"] == 1)
@@ -120,6 +120,11 @@ def site(
 def test_behind_nginx_everything_is_where_it_says(site, root: pathlib.Path) -> None:
     """Odd names, URLs below the path, 304, who edited, passwords."""
     nginx, server = site
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", nginx.plain)) as plain:
+        plain.request("GET", "/photos/folders?path=a%2Fb", headers={"Host": "photos.example.org"})
+        with plain.getresponse() as moved:
+            secure = "https://photos.example.org/photos/folders?path=a%2Fb"
+            assert (moved.status, moved.headers["Location"]) == (301, secure)
     assert nginx.ask("/photos/folders", Authorization="")[0] == 401
     assert server.get("/folders")[0] == 401
     folder = json.loads(nginx.ask("/photos/folders")[1])
