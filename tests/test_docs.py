@@ -25,7 +25,8 @@ def test_the_settings_are_those_of_the_table() -> None:
         r"^\| (`[A-Z][^|]*)\|([^|]*)\|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
     )
     named = [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)]
-    assert sorted(named) == sorted(config.names())
+    example = re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(example) == sorted(config.names())
     defaults = config.settings({})
     for names, shown in rows:
         names, values = re.findall(r"`(\w+)`", names), re.findall(r"`([^`]*)`", shown)

@@ -231,7 +231,7 @@ class LocalTree(Tree):
                     return Denied(f"{where} cannot be written: allow it, or set STATE_DIR")
                 found = os.statvfs(fd)
                 if found.f_blocks and found.f_bavail * found.f_frsize < _LEAST_BYTES:
-                    return errors.StorageFull("no space is left on the disk: free some")
+                    return errors.StorageFull("No space left on device. Free some space.")
         except LensletError as error:
             return error
         return None
