@@ -444,11 +444,13 @@ def test_a_sidecar_is_removed_only_by_its_users_request(app, gallery, root) -> N
     (root / "a.jpg").unlink()
     gallery.index()
     assert (root / "a.jpg.json").exists()
-    library = gallery.app.get("/health").json["library"]
-    assert [p["path"] for p in library["problems"]["orphanSidecars"]] == ["a.jpg.json"]
-    (reason,) = gallery.app.get("/health").json["reasons"]
-    assert "delete its .json" in reason
-    assert ("'STATE_DIR=… lenslet check'" in reason) == bool(gallery.settings.state_dir)
+    report = gallery.app.get("/health").json
+    found = report["library"]["problems"]["orphanSidecars"]
+    assert [p["path"] for p in found] == ["a.jpg.json"]
+    advice = {problem["kind"]: problem["advice"] for problem in report["problems"]}
+    assert (report["reasons"], "delete its .json" in advice["orphanSidecars"]) == ([], True)
+    here = "'STATE_DIR=… lenslet check'" in advice["orphanSidecars"]
+    assert here == bool(gallery.settings.state_dir)
     app.get("/item?path=a.jpg", status=404)
     put(root / "a.jpg", photo)
     assert app.get("/item?path=a.jpg").json["tags"] == ["x"]

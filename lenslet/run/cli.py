@@ -48,7 +48,6 @@ _NOT_INDEXED = dict.fromkeys(
     ("missingManifest", "staleManifest", "missingThumbnail", "staleThumbnail"),
     "a running service or 'lenslet index' makes them",
 )
-_HARMLESS = health.NOTES | {"orphanSidecars", "unusableNames"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -162,7 +161,7 @@ def _index(env_file: str) -> int:
     print(f"{health.summary(report)}: {speed}, {counts['thumbnails']} have thumbnails")
     found = (Problem(kind, **each) for kind, listed in problems.items() for each in listed)
     _print_problems(counts, found)
-    failed = any(counts[kind] for kind in health.KINDS.keys() - _HARMLESS)
+    failed = any(counts[kind] for kind in health.DEGRADING | {"unreadableImages"})
     return int(failed or bool(loop.outage))
 
 

@@ -43,10 +43,20 @@ class Health(Resource):
         workers = self._workers()
         counts = library["counts"] if library else {}
         check = f"STATE_DIR=… {_COMMAND}" if self.service.settings.state_dir else _COMMAND
-        listed = (
-            f"{kind.title}: {counts[name]} ({kind.advice.replace(_COMMAND, check)})"
+        problems = [
+            {
+                "kind": name,
+                "title": kind.title,
+                "advice": kind.advice.replace(_COMMAND, check),
+                "count": counts[name],
+            }
             for name, kind in health.KINDS.items()
-            if name in health.DEGRADING and counts.get(name)
+            if counts.get(name)
+        ]
+        listed = (
+            f"{each['title']}: {each['count']} ({each['advice']})"
+            for each in problems
+            if each["kind"] in health.DEGRADING
         )
         parts = filter(None, (part.problem(self.service) for part in self.service.parts))
         known = [*storage["problems"], *workers["problems"], *parts, *listed]
@@ -55,11 +65,7 @@ class Health(Resource):
         return {
             "status": status if storage["readable"] else "down",
             "reasons": reasons,
-            "problems": [
-                {"kind": name, "title": kind.title, "advice": kind.advice, "count": counts[name]}
-                for name, kind in health.KINDS.items()
-                if counts.get(name)
-            ],
+            "problems": problems,
             "backend": "s3" if self.service.settings.s3_bucket else "local",
             "workers": workers,
             "storage": storage,
