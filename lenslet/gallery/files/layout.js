@@ -1,9 +1,9 @@
 // Justified rows: pure functions from photos to positions.
 
-export const [GAP, HEAD, MONTH, CAPTION] = [3, 44, 48, 40]; // pixels; also in the style sheet
+export const [GAP, HEAD, MONTH, CAPTION] = [3, 44, 48, 40]; // pixels; the style sheet has them from the grid
 const [LOWEST, HIGHEST, IN_A_ROW] = [120, 220, 4.5];
 const [UNKNOWN, NARROWEST, WIDEST] = [1, 0.5, 3]; // width over height, as the service counts them
-const [FULL, HIGH] = [0.75, 1.35]; // from when on photos fill a row, and how much higher it may be for that
+const [FULL, HIGH] = [0.75, 2.2]; // from when on photos fill a row, and how much higher it becomes for that
 const [APART, LABEL] = [28, 130]; // between days that share a row, and the least that one takes
 
 const shapeOf = ({ w, h }) => (w && h ? Math.min(Math.max(w / h, NARROWEST), WIDEST) : UNKNOWN);
@@ -42,13 +42,15 @@ export function layOut({ items, first, heading }, width, { days, captions }) {
 
 	function fill(group) {
 		const many = Math.max(1, Math.round(group.width / width));
+		const least = width / (HIGH * high);
 		for (let row = 1, from = 0, sum = 0; from < group.shapes.length; row++) {
 			const before = sum;
 			let until = from;
+			const takesNext = () => row === many || sum + group.shapes[until] / 2 < (group.sum * row) / many || sum - before < least || group.sum - sum < least;
 			do sum += group.shapes[until++];
-			while (until < group.shapes.length && (row === many || sum + group.shapes[until] / 2 < (group.sum * row) / many));
-			const room = (width - GAP * (until - from - 1)) / (sum - before);
-			const [height, cells] = [Math.min(room, HIGH * high), []];
+			while (until < group.shapes.length && takesNext());
+			const height = (width - GAP * (until - from - 1)) / (sum - before);
+			const cells = [];
 			place(cells, group, from, until, height);
 			add(height, cells, from || !days ? [] : [{ ...group, left: 0, width }]);
 			from = until;
