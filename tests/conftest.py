@@ -607,7 +607,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             context.add_init_script("if (location.host) localStorage.details ??= 'open'")
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("dialog", lambda dialog: errors.append(dialog.message))
+        page.on("dialog", lambda it: it.type == "beforeunload" or errors.append(it.message))
         page.on(
             "console",
             lambda message: (

@@ -31,6 +31,8 @@ from playwright.sync_api import Locator, Page, expect
 pytestmark = pytest.mark.slow
 PAGE = ROOT / "lenslet/gallery/files"
 AXE = (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+PINCH = """document.querySelector(".area").dispatchEvent(
+    new WheelEvent("wheel", {deltaY: -100, ctrlKey: true, clientX: 500, clientY: 400}))"""  # of a trackpad
 HOSTILE = ["<img src=x onerror=alert(1)>.jpg", "'\"><script>alert(1)<script>.jpg", "a&amp;b#?%41.jpg"]  # fmt: skip
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
 
@@ -200,9 +202,9 @@ def test_back_leaves_the_photo_and_then_the_folder(library, open_page) -> None:
 # The grid
 
 
-@in_both_browsers
-def test_rows_are_justified_and_keep_the_shape_of_photos(library, open_page) -> None:
-    page = open_page(library, "#/art/2025/")
+@pytest.mark.parametrize("width", [360, 390, 430, 1280])
+def test_rows_are_justified_and_keep_the_shape_of_photos(library, open_page, width) -> None:
+    page = open_page(library, "#/art/2025/", viewport={"width": width, "height": 800})
     expect(tile(page, "img0.jpg").locator("img")).to_have_js_property("naturalWidth", 256)
     found = page.evaluate(
         """() => {
@@ -419,6 +421,13 @@ def test_a_photo_shows_its_preview_and_zoomed_in_the_file(library, open_page) ->
     page.mouse.move(500, 400)
     page.mouse.wheel(0, -400)
     expect(page.locator(".area.zoomed")).to_have_count(1)
+    page.keyboard.press("1")
+    expect(page.get_by_text("100 %", exact=True)).to_be_visible()
+    assert stage.bounding_box()["width"] == pytest.approx(3000, 0.01)
+    page.locator(".area").dispatch_event("dblclick")
+    expect(page.locator(".area.zoomed")).to_have_count(0)
+    page.evaluate(PINCH)
+    assert stage.bounding_box()["width"] == pytest.approx(width * 2.718, 0.02)
 
 
 @in_both_browsers
@@ -459,21 +468,30 @@ def test_what_stands_around_a_photo_fades_in_full_screen_and_a_slideshow_goes_on
     expect(details).to_be_visible()
 
 
-def touch(page: Page, *moves: list[tuple[float, float]], hold: int = 0) -> None:
-    """Moves some fingers over the screen."""
+def touch(
+    page: Page, *moves: list[tuple[float, float]], hold: int = 0, sees: Locator | None = None
+) -> None:
+    """Moves some fingers over the screen, where something is seen before they leave it."""
     session = page.context.new_cdp_session(page)
     for number, points in enumerate(moves):
         kind = "touchMove" if number else "touchStart"
         fingers = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(points)]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
     page.wait_for_timeout(hold)
+    if sees:
+        expect(sees).to_be_in_viewport()
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_fingers_go_to_the_next_photo_enlarge_it_or_close_it(library, open_page) -> None:
     page = open_page(library, "#/art/2025/img1.jpg", details=False, **PHONE)
     shown(page)
-    touch(page, *([(x, 400)] for x in (300, 250, 200, 120)))
+    expect(page.locator("dialog header .quiet")).to_have_text("2 of 30")
+    for name in ("Favourite", "Share", "Download", "Details"):  # where a thumb is
+        assert page.get_by_role("button", name=name).bounding_box()["y"] > 700
+    neighbour = page.locator(".beside.after")
+    expect(neighbour).not_to_be_in_viewport()
+    touch(page, *([(x, 400)] for x in (300, 250, 200, 120)), sees=neighbour)
     expect(page).to_have_url(re.compile(r"img2\.jpg$"))
     touch(page, *([(200, y)] for y in (300, 350, 420, 500)))
     expect(viewer(page)).to_be_hidden()
@@ -492,12 +510,49 @@ def test_on_a_phone_a_long_press_selects_and_a_tap_beside_the_tree_closes_it(
     expect(page.get_by_role("navigation", name="Views")).to_be_in_viewport()
     place = link(page, "img0.jpg").bounding_box()
     touch(page, [(place["x"] + 30, place["y"] + 30)], hold=900)
-    expect(page.get_by_text("1 selected")).to_be_visible()
-    page.get_by_role("button", name="Clear the selection").click()
+    bar = page.get_by_role("region", name="Tags")
+    expect(bar).to_contain_text("1 selected")
+    expect(page.get_by_role("navigation", name="Views")).to_be_hidden()  # which stood there
+    assert bar.bounding_box()["height"] == 56
+    bar.get_by_role("button", name="Favourite").tap()
+    undo = page.get_by_role("button", name="Undo")
+    undo.tap()
+    expect(page.get_by_text("1 photo as before")).to_be_visible()
+    bar.get_by_role("button", name="All").tap()
+    expect(bar).to_contain_text("30 selected")
+    bar.get_by_role("button", name="Tags").tap()
+    expect(page.get_by_label("Add a tag")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Clear the selection").tap()
     page.get_by_role("button", name="Folder tree").tap()
     expect(page.locator(".tree")).to_be_visible()
     page.touchscreen.tap(330, 400)
     expect(page.locator(".tree")).to_be_hidden()
+
+
+def test_on_a_phone_the_header_hides_nothing_and_the_month_changes_as_its_heading_passes(
+    library, open_page
+) -> None:
+    page = open_page(library, "#/photos?in=art", **PHONE)
+    expect(page.locator(".tile.shown")).not_to_have_count(0)
+    assert page.locator(".fresh").is_hidden()  # there is nothing new
+    main = page.locator("main:visible")
+    page.evaluate("document.documentElement.style.fontSize = '30px'")  # text of 200 %
+    header = page.locator("header.top").bounding_box()["height"]
+    wait_for(lambda: page.locator("h1").bounding_box()["y"] >= header)
+    assert page.locator(".scale").evaluate("it => it.offsetTop") >= header
+    page.evaluate("document.documentElement.style.fontSize = ''")
+    for top in (*range(60, 700, 80), *range(620, 0, -80)):  # down, and up, where the header is
+        main.evaluate("(main, top) => main.scrollTo(0, top)", top)
+        page.wait_for_timeout(100)
+        months = page.evaluate(
+            """() => [...document.querySelectorAll("h2.month")].map(
+                (each) => [each.textContent, Math.round(each.getBoundingClientRect().top)])"""
+        )
+        (shown, line), *headings = months
+        passed = [text for text, at in headings if at <= line]
+        if page.locator(".month.now").is_visible() and passed:
+            assert shown == passed[-1], (top, months)
 
 
 @in_both_browsers
@@ -601,16 +656,40 @@ def test_what_cannot_be_saved_is_kept_until_the_service_is_back(
     os.killpg(server.process.pid, signal.SIGKILL)
     notes.fill("Must not get lost.")
     notes.blur()
-    expect(page.get_by_role("alert").filter(has_text="Not saved")).to_be_visible()
+    expect(page.get_by_role("complementary")).to_contain_text("Not saved yet")
     page.get_by_role("button", name="Next photo").click()
-    expect(page.get_by_text("Lenslet does not answer")).to_be_attached()
+    page.keyboard.press("f")  # which is not done later
+    expect(page.locator(".stage img").first).to_be_visible()
+    expect(page.get_by_text("Lenslet does not answer")).to_contain_text("not saved yet")
+    with page.expect_event("dialog") as asked:
+        page.close(run_before_unload=True)
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
     page.get_by_role("button", name="Previous photo").click()
     expect(notes).to_have_value("Must not get lost.")
     monkeypatch.setattr("conftest.free_port", lambda: server.port)
     server = serve(root)
-    page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("Saved", exact=True)).to_be_visible()
     assert item(server, "0.jpg")["notes"] == "Must not get lost."
+    assert item(server, "1.jpg")["tags"] == []
+
+
+def test_a_request_on_a_dead_connection_ends_and_what_it_had_to_save_is_sent_again(
+    library, open_page
+) -> None:
+    page, requests = open_page(library, "#/art/2025/img11.jpg"), []
+    notes = page.get_by_label("Notes")
+    expect(notes).to_be_editable()
+    page.evaluate(
+        "() => { const whole = AbortSignal.timeout; AbortSignal.timeout = (ms) => whole.call(AbortSignal, ms / 60); }"
+    )
+    page.route(
+        re.compile(r"/item\?"), lambda route: requests.append(route), times=1
+    )  # and no answer
+    notes.fill("Sent twice.")
+    notes.blur()
+    expect(page.get_by_text("Saved", exact=True)).to_be_visible()
+    assert len(requests) == 1 and item(library, "art/2025/img11.jpg")["notes"] == "Sent twice."
 
 
 # Several photos
@@ -646,6 +725,44 @@ def test_photos_are_selected_by_click_and_shift_tagged_and_that_is_undone(
     page.wait_for_timeout(300)  # the page has the answer, and so something to undo
     bulk.get_by_label("Remove a tag").press("Control+z")
     wait_for(lambda: item(library, "big/b5.png")["tags"] == ["both"])
+    expect(page.get_by_role("button", name="Undo")).to_have_count(0)
+
+
+def test_a_range_is_selected_whole_also_where_it_has_not_been_loaded(
+    serve, open_page, root
+) -> None:
+    for number in range(100):
+        old(root / f"{number:02}.png", encode(draw(40, 30, seed=number), "PNG"))
+    wait_until_indexed(server := serve(root, PAGE_SIZE="10"))
+    page, asked = open_page(server, viewport={"width": 800, "height": 200}), list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    go(page, "#/")
+    link(page, "00.png").click(modifiers=["Control"])
+    page.keyboard.press("End")
+    expect(link(page, "99.png")).to_be_focused()
+    assert not any("page=5" in url for url in asked)
+    page.keyboard.press("Shift+Space")
+    expect(page.get_by_text("selected")).to_have_text("100 selected")
+    assert any("page=5" in url for url in asked)
+
+
+def test_a_tag_is_renamed_everywhere_and_that_is_one_thing_to_undo(library, open_page) -> None:
+    paths = [f"art/2025/img{number}.jpg" for number in (14, 15)]
+    for path, tags in zip(paths, (["misspelt"], ["misspelt", "correct"]), strict=True):
+        edit(library, path, tags=tags)
+    library.until(lambda: library.json("/search?q=tag:misspelt").get("total") == 2)
+    page = open_page(library, "#/photos?q=tag:misspelt")
+    expect(page.locator(".tile")).to_have_count(2)
+    menu(page, "Rename the tag “misspelt”")
+    enter(page.get_by_label("New name"), "correct")
+    expect(page.get_by_text("2 photos changed")).to_be_visible()
+    assert [item(library, path)["tags"] for path in paths] == [["correct"], ["correct"]]
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("2 photos as before")).to_be_visible()
+    assert [sorted(item(library, path)["tags"]) for path in paths] == [
+        ["misspelt"],
+        ["correct", "misspelt"],
+    ]
 
 
 def test_a_folder_that_was_seen_is_shown_again_while_the_service_is_away(
@@ -661,6 +778,8 @@ def test_a_folder_that_was_seen_is_shown_again_while_the_service_is_away(
     server.stop()
     page.go_back()
     expect(page.locator(".shown")).to_have_count(2)
+    page.evaluate("location.hash = '#/never-seen/'")
+    expect(page.locator(".hint h2")).to_have_text("Waiting for Lenslet")
 
 
 # Search
@@ -801,7 +920,7 @@ def test_everything_can_be_done_with_keys(library, open_page) -> None:
     expect(page.get_by_text("30 selected")).to_be_visible()
     press(page, "Escape", "Enter")
     at(page, "img1.jpg")
-    page.keyboard.press("Escape")
+    press(page, "Escape", "Escape")  # which is one step back
     expect(link(page, "img1.jpg")).to_be_focused()
 
 

@@ -1,4 +1,4 @@
-// Talks to the service. Reading waits until it answers; writing fails with the reason.
+// Talks to the service. `read` and `write` wait until it answers; `send` fails with the reason.
 
 import { announce } from "./events.js";
 import { T } from "./strings.js";
@@ -20,7 +20,7 @@ const problem = (status, body, etag) =>
 	Object.assign(new Error(body.description || body.title || `HTTP ${status}`), { status, body, etag });
 
 const AWAY = [0, 502, 503, 504];
-const [RETRY_MS, MOST_RETRY_MS] = [500, 8000];
+const [RETRY_MS, MOST_RETRY_MS, LIMIT_MS] = [500, 8000, 60000];
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // A route's address, relative to the page, so that it is right below any path.
@@ -33,15 +33,17 @@ export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-$
 export const fileUrl = ({ path }) => url("file", { path });
 export const zipUrl = (path, q) => url("zip", { path, ...(q ? { q } : { recursive: "true" }) });
 
-async function ask(method, address, { body, etag, ...options } = {}) {
+async function ask(method, address, { body, etag, signal, ...options } = {}) {
 	const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(etag && { "If-Match": etag }) };
+	const limit = AbortSignal.timeout(LIMIT_MS); // a dead connection never answers
+	options.signal = signal ? AbortSignal.any([signal, limit]) : limit;
 	let answer;
 	let data = {};
 	try {
 		answer = await fetch(address, { method, headers, body: body && JSON.stringify(body), ...options });
 		data = JSON.parse((await answer.text()) || "{}");
 	} catch (error) {
-		options.signal?.throwIfAborted();
+		signal?.throwIfAborted();
 		if (!answer || answer.ok) throw problem(0, { description: error.message });
 	}
 	const tag = answer.headers.get("ETag");
@@ -50,24 +52,29 @@ async function ask(method, address, { body, etag, ...options } = {}) {
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }
 
-// Reads. Asks again while the service is away or still working (202).
-export async function read(route, params, options) {
+// Asks again while the service is away or still working (202); `away(reason)` is called meanwhile. The caller keeps what
+// is refused.
+export async function write(method, route, params, { away, ...options } = {}) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
-			const answer = await ask("GET", url(route, params), options);
+			const answer = await ask(method, url(route, params), options);
 			announce("trouble", "");
 			if (answer.status !== 202) return answer;
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
 			if (error.body.reasons) return { data: error.body }; // health of a library that is down
-			announce("trouble", (error.status && error.body.description) || T.offline);
+			const reason = (error.status && error.body.description) || T.offline;
+			announce("trouble", reason);
+			away?.(reason);
 		}
 		await pause(wait);
-		options?.signal?.throwIfAborted();
+		options.signal?.throwIfAborted();
 	}
 }
 
-// Asks once: the caller keeps what could not be written.
+export const read = (...request) => write("GET", ...request);
+
+// Asks once.
 export const send = (method, route, params, options) => ask(method, url(route, params), options);
 
 // Asks why an image was not sent: the reason, and `later` if it may still come, or has come now.

@@ -4,7 +4,7 @@ import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
 import { shared } from "./api.js";
 import * as bulk from "./bulk.js";
-import { button, h, put } from "./dom.js";
+import { button, h, messages, onPhone, put, topmost } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
@@ -18,32 +18,32 @@ import { T } from "./strings.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
-const DOWN = 40; // pixels
 const wide = matchMedia("(min-width: 56rem)");
-const offline = h("p.offline", { role: "alert", hidden: true });
+const offline = h("p.offline", { role: "alert" });
 const { tabs, tree } = folders;
 const onclick = () => {
 	grid.goTo(-Infinity);
 	list.source.renew();
 };
-const fresh = h("button.fresh", { onclick });
+const fresh = h("button.fresh", { onclick, hidden: true });
+const openTree = () => {
+	tree.hidden = !tree.hidden;
+	folders.show();
+};
+const treeButton = button("menu", T.tree, openTree);
+const header = h("header.top", treeButton, search.box, menu);
+const footer = h("footer", h("div.floats", messages(), fresh), bulk.bar);
 
 document.body.append(
 	h("button.skip", { onclick: () => grid.focus() }, T.skip),
-	h(
-		"header.top",
-		button("menu", T.tree, () => {
-			tree.hidden = !tree.hidden;
-			folders.show();
-		}),
-		tabs,
-		search.box,
-		menu,
-	),
-	offline,
-	h("div.columns", tree, grid.view, scale, fresh, health.view),
-	bulk.bar,
+	header,
+	h("div.columns", tree, grid.view, scale, health.view),
+	footer,
 );
+onPhone((isPhone) => (isPhone ? footer.append(tabs) : treeButton.after(tabs)));
+const measure = () => document.body.style.setProperty("--header", `${header.offsetHeight}px`);
+new ResizeObserver(measure).observe(header);
+measure();
 
 let wasPhoto;
 on("address", () => {
@@ -58,6 +58,7 @@ on("address", () => {
 	if (isHealth) health.show();
 	else if (!item && !wasPhoto && before === list.source) grid.seek(); // else the photo says where
 	if (item) viewer.open(item);
+	say();
 	wasPhoto = Boolean(item);
 });
 on("opened", () => {
@@ -80,17 +81,18 @@ on("indexed", () => {
 	const { source } = list;
 	if (address.here.isStart && source.opened && !source.months.length) source.load(() => source.look());
 });
-let last = 0;
-on("scrolled", () => {
-	const now = grid.top();
-	if (Math.abs(now - last) < DOWN && now > DOWN) return;
-	document.body.classList.toggle("low", now > last && now > DOWN); // a phone hides the header
-	last = now;
-});
+// What the service does not answer, and what is not saved for that, is said wherever one is.
+let trouble;
+function say() {
+	put(offline, trouble, hasUnsaved() && ` ${T.unsaved}`);
+	if (trouble) topmost().append(offline);
+	else offline.remove();
+}
 on("trouble", (reason) => {
-	[offline.textContent, offline.hidden] = [reason, !reason];
-	(document.querySelector("dialog[open]") ?? document.body).prepend(offline);
+	trouble = reason;
+	say();
 });
+on("edit", say);
 tree.onclick = ({ target }) => {
 	if (target === tree && !wide.matches) tree.hidden = true; // beside it, where it lies over the photos
 };

@@ -1,8 +1,9 @@
-// The bar that changes the tags of all selected photos. The last change can be undone.
+// The bar that changes all selected photos. The last change of tags can be undone.
 
-import { button, h, put, textButton, toast } from "./dom.js";
+import { button, dialog, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";
 import { on } from "./events.js";
+import * as list from "./list.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 import { share } from "./share.js";
@@ -10,44 +11,53 @@ import { tagField } from "./tags.js";
 
 const count = h("b", { role: "status" });
 const field = (label, key) => tagField(label, (tags) => tag({ [key]: tags }), true).element;
+const fields = h("div.fields.sheet", { popover: "auto" }, field(T.addTag, "add"), field(T.removeTag, "remove"));
+const showFields = button("tag", T.tags, undefined, { popoverTargetElement: fields });
 export const bar = h(
 	"section.bulk",
 	{ "aria-label": T.tags, hidden: true },
-	count,
-	button("star", T.favourite, () => tag({ add: [FAVOURITE] })),
-	button("share", T.share, () => share(selection.all())),
-	button("download", T.download, download),
-	[field(T.addTag, "add"), field(T.removeTag, "remove")],
 	button("close", T.clearSelection, selection.clear),
+	count,
+	textButton(T.all, selection.everything),
+	button("star", T.favourite, () => tag({ add: [FAVOURITE] })),
+	showFields,
+	fields,
+	button("share", T.share, async () => share(await selection.all())),
+	button("download", T.download, download),
 );
 
 on("selection", () => {
 	bar.hidden = !selection.size();
-	put(count, T.selected(selection.size()));
+	put(count, T.selected(selection.size(), selection.isGrowing()));
 });
 
 // The browser saves the answer to a form as it comes, and shows how far it is. A refusal is shown in a tab of its own.
-function download() {
-	const paths = h("input", { name: "paths", value: JSON.stringify(selection.all()) });
+async function download() {
+	const paths = h("input", { name: "paths", value: JSON.stringify(await selection.all()) });
 	const form = h("form", { method: "post", action: "zip", target: "_blank", hidden: true }, paths);
 	document.body.append(form);
 	form.submit();
 	form.remove();
 }
 
-async function tag(change) {
+const tag = async (wanted) => change(await selection.all(), wanted);
+
+let last = new Map(); // what was changed last: photos by what brings them back
+let offer; // says so, with a button that does
+
+async function change(paths, wanted) {
 	try {
-		const results = await tagAll(selection.all(), change);
+		const results = await tagAll(paths, wanted);
 		const failed = results.filter(({ tags }) => !tags);
-		last = groupsOf(results);
-		const revert = last.size ? textButton(T.undo, undo) : "";
-		toast(failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged([...last.values()].flat().length), revert);
+		const groups = groupsOf(results);
+		const text = failed.length ? T.notTagged(failed.length, failed[0].description) : T.tagged([...groups.values()].flat().length);
+		if (!groups.size) return toast(text);
+		last = groups;
+		offer = toast(text, textButton(T.undo, undo));
 	} catch (problem) {
 		toast(T.notSaved(problem.message));
 	}
 }
-
-let last = new Map(); // what was changed last: photos by what brings them back
 
 function groupsOf(results) {
 	const groups = new Map();
@@ -63,11 +73,35 @@ function groupsOf(results) {
 export async function undo() {
 	const groups = last;
 	last = new Map();
+	offer?.remove();
 	try {
 		let count = 0;
-		for (const [change, paths] of groups) count += (await tagAll(paths, JSON.parse(change))).filter(({ tags }) => tags).length;
+		for (const [wanted, paths] of groups) count += (await tagAll(paths, JSON.parse(wanted))).filter(({ tags }) => tags).length;
 		if (count) toast(T.undone(count));
 	} catch (problem) {
 		toast(T.notSaved(problem.message));
 	}
+}
+
+// Asks for another name of a tag, and renames it wherever it is in the list.
+export function rename(old) {
+	const name = h("input", { value: old, maxLength: 200, required: true });
+	const paths = [];
+	const take = (items) => {
+		for (const { path, tags } of items) if (tags?.includes(old)) paths.push(path);
+		return true;
+	};
+	const onsubmit = async (event) => {
+		event.preventDefault();
+		event.target.closest("dialog").close();
+		const wanted = name.value.trim();
+		if (!wanted || wanted === old) return;
+		try {
+			await list.source.each(0, list.source.count - 1, take);
+			await change(paths, { add: [wanted], remove: [old] });
+		} catch ({ message }) {
+			toast(T.notSaved(message));
+		}
+	};
+	dialog(T.renameTag(old), h("form", { onsubmit }, h("label", T.newName, name), h("button", T.save)));
 }

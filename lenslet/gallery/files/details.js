@@ -9,6 +9,7 @@ import { T } from "./strings.js";
 import { tagField } from "./tags.js";
 
 export const panel = h("aside.details", { "aria-label": T.details });
+const LEFT = ["failed", "conflict"]; // what is said of a photo that one has left
 let edit; // of the photo that is shown
 let draw; // shows it as it is now, once it is loaded
 
@@ -18,7 +19,7 @@ export function clear() {
 	edit = draw = undefined;
 	put(panel);
 	left?.save();
-	if (left?.status === "conflict") warn(left);
+	if (LEFT.includes(left?.status)) warn(left);
 }
 
 // A phone may end a page that is not seen.
@@ -35,7 +36,7 @@ export async function show(item, shown) {
 
 on("edit", (changed) => {
 	if (changed === edit) draw?.();
-	else if (["failed", "conflict"].includes(changed.status)) warn(changed);
+	else if (LEFT.includes(changed.status)) warn(changed);
 });
 
 const warn = ({ path, reason = T.conflict }) => toast(T.notSaved(`${path}: ${reason}`));
@@ -77,6 +78,7 @@ async function choose({ path, name }) {
 
 function says(edit) {
 	const { status, notes, theirs } = edit;
+	if (status === "waiting") return alarm(T.notSavedYet);
 	if (status === "failed") return alarm(T.notSaved(edit.reason), " ", textButton(T.retry, () => edit.save()));
 	if (status !== "conflict") return T.statuses[status];
 	return h(

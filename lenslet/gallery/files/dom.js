@@ -18,6 +18,7 @@ const ICONS = {
 	more: "M12 5h.1M12 12h.1M12 19h.1",
 	pointer: "M7 17L17 7M9 7h8v8",
 	folder: "M3 6h6l2 3h10v10H3z",
+	tag: "M3 12V4h8l10 10-8 8zM7.5 8v.1",
 	filter: "M3 6h18M6 12h12M10 18h4",
 	share: "M12 3v12M7 8l5-5 5 5M5 12v8h14v-8",
 };
@@ -54,21 +55,32 @@ export const button = (name, label, onclick, props) =>
 
 export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
 
-// Says something for a while, above everything; `action` is a button that ends it. There is one
-// message at a time, and one with a button: what is new takes the place of what is old.
+// Where messages stand: at the bottom of the page, of the viewer and of each dialog, and the topmost has them.
+export const messages = () => h("div.messages", { role: "status" });
+export const topmost = () => ["dialog.sheet[open]", "dialog[open]", "footer"].map((each) => document.querySelector(`${each} .messages`)).find((each) => each);
+
+// Says something for a while; `action` is a button that ends it. There is one message at a time, and one with a button:
+// what is new takes the place of what is old. Returns it.
 export function toast(text, action) {
 	for (const old of document.querySelectorAll(".toast")) if (!old.querySelector("button") === !action) old.remove();
-	const box = h("p.toast", { popover: "manual", role: "status" }, text, action);
+	const box = h("p.toast", text, action);
 	if (action) action.addEventListener("click", () => box.remove());
-	document.body.append(box);
-	box.showPopover();
+	topmost().append(box);
 	setTimeout(() => box.remove(), action ? 30000 : 5000);
+	return box;
+}
+
+// Keeps an element in one place on a phone, and in another elsewhere: `put(isPhone)` does that.
+const narrow = matchMedia("(max-width: 40rem)");
+export function onPhone(put) {
+	put(narrow.matches);
+	narrow.addEventListener("change", () => put(narrow.matches));
 }
 
 export function dialog(title, ...content) {
 	if (document.querySelector("dialog.sheet")) return;
 	const close = button("close", T.close, () => box.close());
-	const box = h("dialog.sheet", { "aria-label": title }, h("header", h("h2", title), close), content);
+	const box = h("dialog.sheet", { "aria-label": title }, h("header", h("h2", title), close), content, messages());
 	box.onclose = () => box.remove();
 	document.body.append(box);
 	box.showModal();

@@ -1,6 +1,6 @@
 // Every change of tags and notes. Edits are merged with those of others, and kept until they are stored.
 
-import { read, send, writable } from "./api.js";
+import { read, writable, write } from "./api.js";
 import { announce } from "./events.js";
 
 export const FAVOURITE = "favourite";
@@ -13,14 +13,17 @@ const mergeTags = (base, mine, theirs) =>
 	[...new Set([...theirs, ...mine])].filter((tag) => !base.includes(tag) || (mine.includes(tag) && theirs.includes(tag)));
 
 const unsaved = new Map(); // path → its edit
-export const hasUnsaved = () => unsaved.size > 0;
+let sending = 0; // changes of several photos
+export const hasUnsaved = () => unsaved.size + sending > 0;
+export const saveAll = () => unsaved.forEach((edit) => edit.save());
 
 // Returns the edit of a photo: the one that is not saved yet, or a new one.
 export const editOf = (path) => unsaved.get(path) ?? new Edit(path);
 
 // The tags and notes of one photo as typed, and as they were last stored.
 class Edit {
-	status = "loading"; // then "", "saving", "saved", "failed" or "conflict"; "unreadable" if it could not be loaded
+	// Then "", "saving", "saved", "waiting" (for the service), "failed" or "conflict"; "unreadable" if it could not be loaded.
+	status = "loading";
 	tags = [];
 	notes = "";
 	stored = { tags: [], notes: "" };
@@ -82,7 +85,8 @@ class Edit {
 			const body = { tags: same(tags, base.tags) ? undefined : tags, notes: notes === base.notes ? undefined : notes };
 			this.#say("saving");
 			try {
-				const { data, etag } = await send("PUT", "item", { path }, { body, etag: this.#etag });
+				const away = (why) => this.status === "waiting" || this.#say("waiting", why);
+				const { data, etag } = await write("PUT", "item", { path }, { body, etag: this.#etag, away });
 				this.#learn(data, etag);
 				// What was typed meanwhile stays.
 				if (same(this.tags, tags)) this.tags = this.stored.tags;
@@ -116,11 +120,16 @@ class Edit {
 // Adds or removes tags of many photos; returns a result for each. What is stored is announced part by part.
 export async function tagAll(paths, change) {
 	const results = [];
-	for (let from = 0; from < paths.length; from += MOST_PATHS) {
-		const body = { paths: paths.slice(from, from + MOST_PATHS), ...change };
-		const { data } = await send("POST", "items/tags", {}, { body });
-		results.push(...data.results);
-		announce("stored", Object.fromEntries(data.results.map(({ path, tags }) => [path, tags])));
+	sending++;
+	try {
+		for (let from = 0; from < paths.length; from += MOST_PATHS) {
+			const body = { paths: paths.slice(from, from + MOST_PATHS), ...change };
+			const { data } = await write("POST", "items/tags", {}, { body });
+			results.push(...data.results);
+			announce("stored", Object.fromEntries(data.results.map(({ path, tags }) => [path, tags])));
+		}
+	} finally {
+		sending--;
 	}
 	return results;
 }

@@ -10,17 +10,18 @@ import { caption } from "./caption.js";
 import { h, loaded, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { announce, on } from "./events.js";
-import { guess, lastAt, layOut } from "./layout.js";
+import { CAPTION, guess, HEAD, lastAt, layOut, MONTH } from "./layout.js";
 import { source } from "./list.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
 const [SETTLE_MS, HIDDEN_MS, AGAIN_MS, REST_MS, PRESS_MS] = [60, 150, 2000, 250, 500];
-const [BOX, MARGIN] = [4e6, 5e5]; // pixels
+const [BOX, MARGIN, DOWN] = [4e6, 5e5, 40]; // pixels
 
 const list = h("div.tiles");
 const month = h("h2.month.now", { "aria-hidden": "true" });
 export const view = h("main", { tabIndex: -1 }, above, month, list);
+for (const [name, size] of Object.entries({ HEAD, MONTH, CAPTION })) view.style.setProperty(`--${name.toLowerCase()}`, `${size}px`);
 let [height, base, upper] = [0, 0, 0]; // of the whole list, where the box begins in it, and of what is above it
 let frame, lastTop, moved, rest, width, loads;
 let place; // what is at the top of the screen
@@ -162,6 +163,7 @@ function render() {
 		if (!element.isConnected) last ? last.after(element) : list.prepend(element);
 		last = element;
 	}
+	hideHeader(at);
 	headline(at);
 	place = anchor();
 	clearTimeout(loads);
@@ -175,9 +177,18 @@ function render() {
 const scrolls = () => lastTop > 0 && performance.now() - moved < SETTLE_MS;
 const load = (near) => source.ensure(near);
 
-// The month at the top of the screen stays there, or the name of the folder.
+// Who scrolls down on a phone sees no header.
+let turned = 0; // where one last went the other way
+function hideHeader(at) {
+	if (Math.abs(at - turned) < DOWN && at > DOWN) return;
+	document.body.classList.toggle("low", at > turned && at > DOWN);
+	turned = at;
+}
+
+// The month at the top of the screen stays there, or the name of the folder; on a phone, below the header.
 function headline(at) {
-	const block = at > 0 && source.blocks[lastAt(source.blocks, "top", at)];
+	const passed = at + (parseFloat(getComputedStyle(month).top) || 0);
+	const block = at > 0 && source.blocks[lastAt(source.blocks, "top", passed)];
 	month.hidden = !block;
 	const text = block && (source.days ? T.month(block.month) : address.nameOf(source.path));
 	if (block && month.textContent !== text) put(month, text);
@@ -309,7 +320,7 @@ list.onkeydown = (event) => {
 	const command = event.ctrlKey || event.metaKey;
 	const moves = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: Infinity };
 	if (index === undefined || event.altKey) return;
-	if (command && key === "a" && writable) selection.add(source.slice(0, Infinity));
+	if (command && key === "a" && writable) selection.everything();
 	else if (command && !(key in moves)) return;
 	else if (key === " " && writable) selection.toggle(index, event.shiftKey);
 	else if (key in moves) focus(moves[key]);

@@ -1,6 +1,8 @@
 // The menu: the order of the list, other views of it, and what concerns the service.
 
 import { isGuest, shared, writable, zipUrl } from "./api.js";
+import { rename } from "./bulk.js";
+import { terms } from "./caption.js";
 import { describe } from "./describe.js";
 import { here, isSingle, photosHref, reverseHref, searchHref } from "./address.js";
 import { button, h, put, textButton } from "./dom.js";
@@ -9,6 +11,12 @@ import { help } from "./keys.js";
 import { signOut } from "./session.js";
 import { share } from "./share.js";
 import { T } from "./strings.js";
+
+// The tag, if nothing else is searched for.
+function onlyTag() {
+	const [{ not, field, word } = {}, ...more] = terms(here.query);
+	return !here.folder && !more.length && !not && field === "tag" ? word : "";
+}
 
 const list = h("div.menu.sheet", { popover: "auto", onclick: () => list.hidePopover() });
 list.onbeforetoggle = () => {
@@ -20,6 +28,7 @@ list.onbeforetoggle = () => {
 		writable && !here.health && textButton(T.share, () => share()),
 		shared.download && !here.health && (here.folder || here.query || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder, here.query), download: "" }, T.downloadAll),
 		writable && !here.by && !here.health && textButton(T.describe, describe),
+		writable && onlyTag() && textButton(T.renameTag(onlyTag()), () => rename(onlyTag())),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
 		!isGuest && textButton(T.help, help),
 		signOut,

@@ -13,7 +13,7 @@ const thumb = h("div.thumb", { role: "slider", tabIndex: 0, "aria-label": T.time
 const years = h("div.years", { "aria-hidden": "true" });
 export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, years, thumb, bubble);
 let drags = false;
-let still;
+let still, last;
 
 const nameOf = (block) => (source.days ? T.month(block.month) : number(block.first + 1));
 const blockAt = (position) => source.blocks[lastAt(source.blocks, "top", position)];
@@ -25,6 +25,9 @@ const share = () => {
 on("positions", draw);
 on("scrolled", () => {
 	show();
+	const { top } = grid.range();
+	if (top === last) return;
+	last = top;
 	scale.classList.add("moving");
 	clearTimeout(still);
 	still = setTimeout(() => scale.classList.remove("moving"), STILL_MS);
@@ -36,14 +39,14 @@ function draw() {
 	scale.hidden = !source || height < 2 * scale.parentElement.clientHeight;
 	if (scale.hidden) return;
 	const room = scale.clientHeight;
-	let [last, year] = [-APART, ""];
+	let [lower, year] = [-APART, ""];
 	const labels = [];
 	for (const { heading, month, top } of blocks) {
 		const at = (top / height) * room;
 		if (!heading || !/^\d/.test(month) || month.slice(0, 4) === year) continue;
 		year = month.slice(0, 4);
-		if (at - last < APART) continue;
-		last = at;
+		if (at - lower < APART) continue;
+		lower = at;
 		const label = h("span", year);
 		label.style.top = `${at}px`;
 		labels.push(label);

@@ -1,19 +1,33 @@
 // The photos that are selected: their paths. A range begins where the last photo was selected alone.
 
+import { toast } from "./dom.js";
 import { announce } from "./events.js";
 import * as list from "./list.js";
+import { T } from "./strings.js";
 
 let paths = new Set();
 let anchor = 0; // the index of the photo where a range begins
+let growing; // a range of which a part is still being loaded: a promise
 
 export const has = (path) => paths.has(path);
 export const size = () => paths.size;
-export const all = () => [...paths];
+export const isGrowing = () => growing !== undefined;
 export const begin = (index) => (anchor = index);
-export const add = (items) => set([...paths, ...items.map(({ path }) => path)]);
 
-export function set(wanted) {
+// Returns the paths once all of a range are known.
+export async function all() {
+	await growing;
+	return [...paths];
+}
+
+function add(items) {
+	for (const { path } of items) paths.add(path);
+	announce("selection");
+}
+
+function set(wanted) {
 	paths = new Set(wanted);
+	growing = undefined;
 	announce("selection");
 }
 
@@ -21,16 +35,32 @@ export const clear = () => set([]);
 
 // Selects photos, or none of them if all are.
 export function toggleAll(items) {
-	const mine = new Set(items.map(({ path }) => path));
-	if ([...mine].every(has)) set(all().filter((path) => !mine.has(path)));
-	else add(items);
+	if (!items.every(({ path }) => has(path))) return add(items);
+	for (const { path } of items) paths.delete(path);
+	announce("selection");
 }
 
-// Selects a photo, or no longer; `range`: selects all from where a range begins to it.
-export function toggle(index, range) {
-	const [first, last] = [Math.min(index, anchor), Math.max(index, anchor)];
-	if (range) return add(list.source.slice(first, last));
-	const { path } = list.source.at(index);
+// Selects a range, also what of it is not loaded yet, until the selection is cleared.
+export function range(first, last) {
+	const mine = paths;
+	const take = (items) => {
+		if (mine === paths) add(items);
+		return mine === paths;
+	};
+	const loading = list.source.each(first, last, take).catch(({ message }) => mine === paths && toast(T.notSelected(message)));
+	const all = Promise.all([growing, loading]).finally(() => {
+		if (growing !== all) return;
+		growing = undefined;
+		announce("selection");
+	});
+	growing = all;
+}
+
+export const everything = () => range(0, list.source.count - 1);
+
+// Selects a photo, or no longer; `isRange`: selects all from where a range begins to it.
+export function toggle(index, isRange) {
+	if (isRange) return range(Math.min(index, anchor), Math.max(index, anchor));
 	begin(index);
-	set(has(path) ? all().filter((each) => each !== path) : [...paths, path]);
+	toggleAll([list.source.at(index)]);
 }

@@ -2,7 +2,7 @@
 
 import { hasEnded, isGuest, isKnown, send, signedIn } from "./api.js";
 import { dialog, h, put, textButton, toast } from "./dom.js";
-import { hasUnsaved } from "./edits.js";
+import { hasUnsaved, saveAll } from "./edits.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
 
@@ -58,6 +58,7 @@ on("sign-in", (reason) => {
 			await send("POST", "session", {}, { body: { token: token.value } });
 			if (!hasUnsaved()) location.reload();
 			event.target.closest("dialog").close();
+			saveAll();
 		} catch (problem) {
 			put(wrong, problem.status === 401 ? T.badToken : problem.message);
 		}

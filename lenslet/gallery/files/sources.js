@@ -5,6 +5,7 @@ import { nameOf } from "./address.js";
 import { pause, read } from "./api.js";
 import { isIndexed } from "./health.js";
 import { lastAt } from "./layout.js";
+import { T } from "./strings.js";
 
 const [BLOCK, MOST_LOADED] = [500, 40]; // photos of a block, and blocks that are kept
 const FEW = 24; // photos of a year that is not divided into months
@@ -106,6 +107,22 @@ class Source {
 			found.push(...items.slice(Math.max(0, first - start), last - start + 1));
 		}
 		return found;
+	}
+
+	// Calls `take` with the photos of a range, part by part, while it returns true. What is not loaded is loaded for that,
+	// and not kept.
+	async each(first, last, take) {
+		const { blocks } = this;
+		const wanted = blocks.slice(lastAt(blocks, "first", first), lastAt(blocks, "first", last) + 1);
+		const missing = wanted.filter(({ items }) => !items);
+		for (const block of wanted) {
+			if (!block.items) await (block.loading ?? this.fetch(block));
+			if (blocks !== this.blocks || !block.items) throw new Error(T.listChanged);
+			const goesOn = take(this.slice(Math.max(first, block.first), Math.min(last, block.first + block.count - 1)));
+			if (missing.includes(block) && !block.laid) block.items = undefined;
+			if (!goesOn) break;
+		}
+		if (missing.length) this.changed();
 	}
 
 	find(path) {

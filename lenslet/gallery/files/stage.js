@@ -1,7 +1,7 @@
 // One photo, large: its thumbnail at once, then the preview, and the file itself when zoomed in.
 
 import { fileUrl, pause, previewUrl, thumbUrl, whyNot } from "./api.js";
-import { h, loaded, put } from "./dom.js";
+import { h, loaded, put, toast } from "./dom.js";
 import { T } from "./strings.js";
 
 const [PREVIEW_EDGE, AGAIN_MS] = [1600, 1000];
@@ -20,6 +20,14 @@ export const pan = (x, y) => area.scrollBy(x * SCROLL, y * SCROLL);
 export const zoomIn = () => zoomTo(zoom * ZOOM);
 export const zoomOut = () => zoomTo(zoom / ZOOM);
 export const zoomAway = () => zoomTo(1);
+
+// Shows each pixel of the file as one of the screen, or a small photo larger.
+export function zoomWhole(point) {
+	const full = whole();
+	zoomTo(full > 1 ? full : ZOOM ** 2, point);
+	toast(T.percent(zoom / full));
+}
+
 
 export function clear() {
 	item = photo = undefined;
@@ -47,6 +55,7 @@ export async function show(other) {
 		const [address, turn = ""] = sources[tries % 2];
 		mine.dataset.turn = turn;
 		if (await loaded(mine, address)) break;
+		mine.hidden = true; // the thumbnail stays
 		const { message, later } = await whyNot(address);
 		if (photo !== mine) return false;
 		if (!later) {
@@ -57,6 +66,7 @@ export async function show(other) {
 	}
 	if (photo !== mine) return false;
 	fit();
+	mine.hidden = false;
 	mine.classList.add("there");
 	put(stage, mine);
 	sharpen();
@@ -74,14 +84,16 @@ function fit() {
 	stage.style.setProperty("--most", `${Math.max(width, SMALLEST)}px`);
 }
 
+// The zoom that shows each pixel of the file as one of the screen.
+const whole = () => ((item.w ?? 0) / devicePixelRatio / stage.getBoundingClientRect().width) * zoom;
+
 // Zooms so that a point of the screen stays where it is, the middle unless one is given.
 function zoomTo(wanted, { x, y } = {}) {
 	const { left, top, width, height } = area.getBoundingClientRect();
 	const before = stage.getBoundingClientRect();
 	x ??= left + width / 2;
 	y ??= top + height / 2;
-	const whole = (item.w ?? 0) / devicePixelRatio / (before.width / zoom); // shows each pixel of the file
-	zoom = Math.min(Math.max(wanted, 1), Math.max(MOST_ZOOM, whole));
+	zoom = Math.min(Math.max(wanted, 1), Math.max(MOST_ZOOM, whole()));
 	stage.style.setProperty("--zoom", zoom);
 	area.classList.toggle("zoomed", zoom > 1);
 	const after = stage.getBoundingClientRect();
@@ -119,8 +131,13 @@ area.addEventListener(
 	{ passive: false },
 );
 area.addEventListener("touchend", () => (spread = 0));
-area.addEventListener("wheel", (event) => event.preventDefault(zoomTo(zoom * 1.0015 ** -event.deltaY, event)), { passive: false });
-area.ondblclick = (event) => zoomTo(zoom > 1 ? 1 : ZOOM ** 2, event);
+// A trackpad's pinch is a wheel with Ctrl: as browsers zoom pages.
+const zoomWheel = (event) => {
+	event.preventDefault();
+	zoomTo(zoom * Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 667)), event);
+};
+area.addEventListener("wheel", zoomWheel, { passive: false });
+area.ondblclick = (event) => (zoom > 1 ? zoomAway() : zoomWhole(event));
 area.onpointermove = ({ pointerType, buttons, movementX, movementY }) => {
 	if (pointerType === "mouse" && buttons) area.scrollBy(-movementX, -movementY);
 };

@@ -30,7 +30,7 @@ export const T = {
 	added: "Recently added",
 	favourites: "Favourites",
 	loading: "Loading…",
-	waiting: ["No photos yet", "This page tries again by itself."],
+	waiting: ["Waiting for Lenslet", "This page tries again by itself."],
 
 	// Folders and the grid
 	pointer: "Shows the photos of another place",
@@ -93,7 +93,12 @@ export const T = {
 	saved: "Saved",
 
 	// Several photos
-	selected: (count) => `${number(count)} selected`,
+	selected: (count, more) => `${number(count)}${more ? "…" : ""} selected`,
+	all: "All",
+	renameTag: (tag) => `Rename the tag “${tag}”`,
+	newName: "New name, in all photos",
+	notSelected: (reason) => `Not all are selected: ${reason}`,
+	listChanged: "the list has changed; select them again",
 	addTag: "Add a tag",
 	removeTag: "Remove a tag",
 	clearSelection: "Clear the selection",
@@ -108,6 +113,7 @@ export const T = {
 	next: "Next photo",
 	zoomIn: "Zoom in",
 	zoomOut: "Zoom out",
+	percent: (share) => `${number(Math.round(100 * share))} %`,
 	fullScreen: "Full screen",
 	play: "Slideshow",
 	download: "Download",
@@ -135,6 +141,8 @@ export const T = {
 	bytes: (count) => (count < 1e6 ? `${number(Math.ceil(count / 1000))} kB` : `${number(Math.round(count / 1e5) / 10)} MB`),
 	removeThisTag: (tag) => `Remove the tag ${tag}`,
 	statuses: { saving: "Saving…", saved: "Saved" },
+	unsaved: "A change is not saved yet.",
+	notSavedYet: "Not saved yet. It is sent once Lenslet answers.",
 	notSaved: (reason) => `Not saved: ${reason}`,
 	readonly: "Tags and notes cannot be changed here.",
 	conflict: "The notes have changed meanwhile",
@@ -189,7 +197,8 @@ export const T = {
 		"/": "Search",
 		"← → ↑ ↓": "Move between photos",
 		Space: "Select it; with Shift, all up to it",
-		"Ctrl A": "Select all that is loaded",
+		"0 1": "Fit the photo into the window; 100 %",
+		"Ctrl A": "Select all",
 		"Ctrl Z": "Undo the last change of several photos",
 	},
 };

@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { fileUrl, pause, previewUrl, shared, writable } from "./api.js";
 import * as details from "./details.js";
-import { button, h, icon, put, toast } from "./dom.js";
+import { button, h, icon, messages, onPhone, put, toast } from "./dom.js";
 import { editOf, FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
@@ -12,39 +12,44 @@ import * as stage from "./stage.js";
 import { share } from "./share.js";
 import { T } from "./strings.js";
 
-const [SLIDE_MS, SWIPE, QUICK_MS, IDLE_MS] = [5000, 50, 180, 3000];
+const [SLIDE_MS, SWIPE, SETTLE_MS, QUICK_MS, IDLE_MS] = [5000, 50, 200, 180, 3000];
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // What one can do, by key: an icon, its name, a function.
 export const commands = {
-	Escape: ["close", T.close, () => dialog.close()],
-	f: ["star", T.favourite, toggleStar],
+	Escape: ["close", T.close, leave],
 	"-": ["minus", T.zoomOut, stage.zoomOut],
 	"+": ["plus", T.zoomIn, stage.zoomIn],
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
+	f: ["star", T.favourite, toggleStar],
 	...(shared.download && { d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()] }),
 	...(writable && { h: ["share", T.share, () => share()] }),
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
 const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));
-const [closing, star, , , playing] = buttons;
+const [closing, , , playing, , star] = buttons;
 const info = buttons.at(-1);
+const actions = h("div.actions", buttons.slice(5)); // what a thumb has to reach
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
 const [title, position] = [h("b"), h("span.quiet")];
-const frame = h("div.frame", stage.area, previous, next);
-const room = h("div.room", h("header", closing, title, position, buttons.slice(1)), h("div.body", frame, details.panel));
+const foot = h("div.foot", messages());
+const frame = h("div.frame", stage.area, previous, next, foot);
+const header = h("header", closing, title, position, buttons.slice(1, 5));
+const room = h("div.room", header, h("div.body", frame, details.panel));
 const dialog = h("dialog.viewer", { "aria-label": T.viewer }, room);
-let item, edit, timer;
+let item; // that is shown: the viewer is open while there is one
+let edit, timer;
 let index; // of the item in the list, -1 while it is not known
 let since = 0; // the last photo was shown
-let ahead; // the neighbours, kept so that they are loaded
+let beside = []; // the pictures of the neighbours, which a swipe brings in
 
 const memory = navigator.cookieEnabled ? localStorage : {};
 showDetails(memory.details === "open");
 document.body.append(dialog);
+onPhone((isPhone) => (isPhone ? foot : header).append(actions));
 
-export const isOpen = () => dialog.open;
+export const isOpen = () => item !== undefined;
 
 // Shows the photo of the address, at once and, when it is known, at its place in the list.
 export async function open(path) {
@@ -55,30 +60,38 @@ export async function open(path) {
 	if (place >= 0) return;
 	await source.ready;
 	place = await source.locate(path);
-	if (source === list.source && address.here.item === path) show(source.at(place) ?? named, place);
+	if (source === list.source && item?.path === path) show(source.at(place) ?? named, place);
 }
 
 // Shows what is new of the list.
 export function update() {
 	const { source } = list;
 	const place = source.find(address.here.item);
-	if (dialog.open && place >= 0) show(source.at(place), place);
+	if (item && place >= 0) show(source.at(place), place);
 }
 
-export const close = () => dialog.close();
-
-// The address, a key, or the browser has closed it.
-dialog.onclose = () => {
-	if (dialog.open) return; // again
+// Shows no photo any more.
+export function close() {
+	if (!item) return;
 	const place = list.source.find(item.path);
 	play(false);
 	if (document.fullscreenElement) document.exitFullscreen();
-	item = edit = ahead = undefined;
+	item = edit = undefined;
+	setBeside([]);
 	stage.clear();
 	details.clear();
-	address.leave();
+	dialog.close();
 	if (place >= 0) grid.focus(place);
-};
+}
+
+// Goes from the photo to its list.
+function leave() {
+	close();
+	address.leave();
+}
+
+// The browser has closed it, as phones do for "back".
+dialog.onclose = () => item && !dialog.open && leave();
 
 function show(other, place, loads = true) {
 	const known = !loads || (item?.path === other.path && item.rev === other.rev && item.loads);
@@ -102,7 +115,8 @@ async function load() {
 	const mine = item;
 	const pace = performance.now() - since;
 	since = performance.now();
-	star.hidden = true;
+	[star.disabled, star.hidden] = [true, !writable];
+	stage.shift(0, 0);
 	edit = undefined;
 	details.clear();
 	stage.preview(mine);
@@ -116,12 +130,39 @@ async function begin() {
 	if (edit.status !== "loading") drawStar();
 	details.show(item, edit);
 	if (await stage.show(item)) lookAhead();
+	else if (stage.isReady()) setBeside([]);
 }
 
 function lookAhead() {
 	const { source } = list;
-	const near = [source.at(index + 1), source.at(index - 1)].filter((each) => index >= 0 && each && !each.error);
-	ahead = near.map((each) => h("img", { src: previewUrl(each) }));
+	const near = [source.at(index + 1), source.at(index - 1)];
+	const shown = (each) => index >= 0 && each && !each.error;
+	const picture = (each, way) => shown(each) && h(`img.beside.${way ? "before" : "after"}`, { alt: "", src: previewUrl(each) });
+	setBeside(near.map(picture).filter(Boolean));
+}
+
+// Each stays in its place until the next photo is there, so that nothing flickers.
+function setBeside(pictures) {
+	for (const old of beside) old.remove();
+	beside = pictures;
+	frame.style.setProperty("--across", "0px");
+	stage.area.after(...pictures);
+}
+
+// The photo follows a finger, and its neighbours with it.
+function drag(across, down) {
+	stage.shift(across, down);
+	frame.style.setProperty("--across", `${across}px`);
+}
+
+// Lets the photo go to its place, or makes room for a neighbour; what is shown then stays until that is there.
+async function settle(by) {
+	frame.classList.add("settling");
+	drag(-by * frame.clientWidth, 0);
+	await pause(SETTLE_MS);
+	frame.classList.remove("settling");
+	if (by) step(by);
+	else drag(0, 0);
 }
 
 function step(by) {
@@ -135,17 +176,25 @@ function step(by) {
 }
 
 function drawStar() {
-	star.hidden = !edit?.writable;
+	star.disabled = edit.status === "loading";
+	star.hidden = edit.status !== "loading" && !edit.writable;
 	star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 }
 
+let trouble; // why the service does not answer
+let troubles = 0; // how often that was said: what one wants of a photo that is not known does not happen later
+on("trouble", (reason) => {
+	trouble = reason;
+	if (reason) troubles++;
+});
 on("edit", (changed) => changed === edit && drawStar());
 
 async function toggleStar() {
 	begin();
-	const mine = edit;
+	const [mine, before] = [edit, troubles];
+	if (trouble && mine.status === "loading") return;
 	await mine.ready;
-	if (!mine.writable) return;
+	if (!mine.writable || before !== troubles) return;
 	const isOn = mine.tags.includes(FAVOURITE);
 	toast(isOn ? T.unstarred : T.favourite);
 	mine.change({ tags: isOn ? mine.tags.filter((tag) => tag !== FAVOURITE) : [...mine.tags, FAVOURITE] });
@@ -177,6 +226,7 @@ export function press(key) {
 	if (way && stage.isZoomed()) stage.pan(...way);
 	else if (way) step(way[0]);
 	else if (key === "0") stage.zoomAway();
+	else if (key === "1") stage.zoomWhole();
 	else if (commands[key]) commands[key][2]();
 	else return false;
 	return true;
@@ -194,19 +244,19 @@ for (const name of ["pointermove", "pointerdown", "focusin", "keydown"]) dialog.
 let from; // where a finger was put down
 stage.area.onpointerdown = (event) => {
 	from = event.isPrimary && event;
-	stage.shift(0, 0);
 	if (event.pointerType === "mouse") stage.area.setPointerCapture(event.pointerId);
 };
 const swipes = ({ pointerType }) => from && pointerType !== "mouse" && !stage.isZoomed();
 stage.area.addEventListener("pointermove", (event) => {
-	if (swipes(event)) stage.shift(event.x - from.x, Math.max(0, event.y - from.y));
+	if (swipes(event)) drag(event.x - from.x, Math.max(0, event.y - from.y));
 });
-stage.area.onpointercancel = () => stage.shift(0, 0);
+stage.area.onpointercancel = () => settle(0);
 stage.area.onpointerup = (event) => {
 	const swiped = swipes(event);
 	const [across, down] = swiped ? [event.x - from.x, event.y - from.y] : [0, 0];
 	from = undefined;
-	stage.shift(0, 0);
-	if (Math.abs(across) > SWIPE && Math.abs(across) > Math.abs(down)) step(across < 0 ? 1 : -1);
-	else if (down > 2 * SWIPE) dialog.close();
+	const by = across < 0 ? 1 : -1;
+	const goes = Math.abs(across) > SWIPE && Math.abs(across) > Math.abs(down) && !(by < 0 ? previous : next).disabled;
+	if (down > 2 * SWIPE && !goes) leave();
+	else if (swiped) settle(goes ? by : 0);
 };
