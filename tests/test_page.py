@@ -404,6 +404,36 @@ def test_a_new_library_shows_every_picture_without_a_reload(serve, open_page, ro
 # The viewer
 
 
+# How many pixels of the screen each pixel of the pictures on it has, in order.
+STRETCH = """() => [...document.querySelectorAll('.tile.shown img')]
+  .filter((each) => { const { top, bottom } = each.getBoundingClientRect(); return bottom > 0 && top < innerHeight })
+  .map((each) => each.getBoundingClientRect().width * devicePixelRatio / each.naturalWidth).sort((a, b) => a - b)"""
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_tiles_are_sharp_once_the_list_rests(serve, root, open_page, ratio: int) -> None:
+    for number in range(12):
+        put(root / f"{number:02}.jpg", jpeg(1200, 900))
+    server = serve(root)
+    wait_until_indexed(server)
+    size = PHONE if ratio == 3 else {"viewport": {"width": 1000, "height": 700}}
+    page = open_page(server, "#/", **size, device_scale_factor=ratio)
+    page.wait_for_function(
+        f"() => {{ const all = ({STRETCH})(); return all.length > 3 && all[all.length >> 1] <= 1.1 }}"
+    )
+    data_saver = "Object.defineProperty(navigator, 'connection', {value: {saveData: true}})"
+    page.context.add_init_script(data_saver)
+    page.reload()
+    page.wait_for_function("() => document.querySelectorAll('.tile.shown').length > 3")
+    page.wait_for_timeout(1500)
+    assert (
+        page.evaluate(
+            "() => performance.getEntriesByType('resource').filter((each) => each.name.includes('size=640')).length"
+        )
+        == 0
+    )
+
+
 @in_both_browsers
 def test_a_photo_shows_its_preview_and_zoomed_in_the_file(library, open_page) -> None:
     page = open_page(library, "#/art/camera/nikon.jpg")

@@ -30,6 +30,7 @@ const url = (route, params) => {
 };
 export const thumbUrl = ({ path, rev, thumb }) => url("thumb", { path, v: thumb ?? rev });
 export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${previews}` });
+export const tileUrl = ({ path, rev }) => url("preview", { path, size: 640, v: `${rev}-${previews.replace("1600", "640")}` });
 export const fileUrl = ({ path }) => url("file", { path });
 export const zipUrl = (path, q) => url("zip", { path, ...(q ? { q } : { recursive: "true" }) });
 

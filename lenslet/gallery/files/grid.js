@@ -10,6 +10,7 @@ import { caption } from "./caption.js";
 import { h, loaded, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { announce, on } from "./events.js";
+import { refine, stop } from "./finer.js";
 import { CAPTION, guess, HEAD, lastAt, layOut, MONTH } from "./layout.js";
 import { source } from "./list.js";
 import * as selection from "./selection.js";
@@ -169,8 +170,8 @@ function render() {
 	clearTimeout(loads);
 	if (!held && scrolls()) loads = setTimeout(load, SETTLE_MS, near);
 	else if (!held) load(near);
-	clearTimeout(rest);
-	rest = setTimeout(settle, REST_MS);
+	stop();
+	awaitRest();
 	announce("scrolled");
 }
 
@@ -194,8 +195,14 @@ function headline(at) {
 	if (block && month.textContent !== text) put(month, text);
 }
 
+function awaitRest() {
+	clearTimeout(rest);
+	rest = setTimeout(settle, REST_MS);
+}
+
 function settle() {
 	if (wanted || held) return;
+	refine([...tiles.values()]);
 	const block = source.blocks[lastAt(source.blocks, "top", top())];
 	address.remember(place, top() > 0 ? block?.month : "");
 }
@@ -265,7 +272,10 @@ function make(index, item, key, at) {
 
 async function fetchImage(tile, item) {
 	const { link, image, element } = tile;
-	if (!item.error && (await loaded(image, thumbUrl(item)))) return element.classList.add("shown");
+	if (!item.error && (await loaded(image, thumbUrl(item)))) {
+		element.classList.add("shown");
+		return awaitRest();
+	}
 	if (!element.isConnected) return;
 	const { message, later } = item.error ? { message: item.error } : await whyNot(thumbUrl(item));
 	if (!later) return put(link, h("span.reason", h("b", item.name), " ", message));

@@ -102,9 +102,11 @@ function zoomTo(wanted, { x, y } = {}) {
 	sharpen();
 }
 
-// Shows the file itself once the preview is not enough.
+// Shows the file itself once the preview is not enough: zoomed in or, without Save-Data, on a fine screen.
 function sharpen() {
-	if (zoom <= 1 || !photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	if (!photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	const { width, height } = stage.getBoundingClientRect();
+	if (zoom <= 1 && (navigator.connection?.saveData || Math.max(width, height) * devicePixelRatio <= PREVIEW_EDGE)) return;
 	const mine = (sharp = photo);
 	const [src, turn = ""] = original(item);
 	const onload = () => {
