@@ -17,7 +17,7 @@ TAKEOUT = [
     ("a.jpg", "a.jpg.s.json"), ("a.jpg", "a.jpg..json"), ("a.jpg", "a.json"), ("a(1).jpg", "a.jpg(1).json"),
     ("a(1).jpg", "a(1).jpg.json"), ("a(12).jpg", "a.jpg.supplemental-metadata(12).json"),
     ("a(1).jpg", "a.jpg.supplemen(1).json"), ("a-edited.jpg", "a.jpg.json"), ("a-bearbeitet.jpg", "a.jpg.supp.json"),
-    ("a-edited(2).jpg", "a.jpg(2).json"), (f"{'x' * 50}.jpg", f"{'x' * 46}.json"),
+    ("a-edited(2).jpg", "a.jpg(2).json"), ("_DSC1.jpg", "_DSC1.jpg.supplemental-metadata.json"), (f"{'x' * 50}.jpg", f"{'x' * 46}.json"),
     (f"{'x' * 40}.jpg", f"{'x' * 40}.jpg.s.json"), (f"{'x' * 44}.jpg", f"{'x' * 44}.j.json"),
 ]  # fmt: skip
 
@@ -139,3 +139,46 @@ def test_an_edit_of_a_sidecar_reads_no_image_again(indexed, root) -> None:
     gallery.ask()
     assert gallery.told == []
     assert gallery.items()["a.jpg"]["caption"] == "From Takeout"
+
+
+def test_a_thumbnail_that_a_client_asks_for_keeps_what_is_beside_the_photo(indexed, root) -> None:
+    put(root / "a.jpg")
+    put(root / "a.xmp", packet(bag("dc:subject", "beside")))
+    gallery: Gallery = indexed()
+    gallery.told.clear()
+    (root / "a.jpg.thumbnail").unlink()
+    gallery.app.get("/thumb?path=a.jpg", status=202)
+    gallery.settle()
+    assert gallery.items()["a.jpg"]["keywords"] == ["beside"]
+    assert gallery.items()["a.jpg"]["hasThumb"]
+    assert len(gallery.told) == 1
+
+
+def test_an_image_that_is_refused_now_is_not_read_again_and_again(make_gallery, root) -> None:
+    put(root / "a.jpg", jpeg(400, 300))
+    make_gallery().index()
+    put(root / "a.xmp", packet(bag("dc:subject", "beside")))
+    gallery: Gallery = make_gallery(MAX_FILE_BYTES="1000")
+    for _ in range(3):
+        gallery.index()
+    assert len(gallery.told) == 1
+    assert "error" not in gallery.items()["a.jpg"]
+
+
+@pytest.mark.parametrize("root", ["bucket"], indirect=True)
+def test_no_edit_is_lost_when_a_note_of_takeout_comes_or_goes(indexed, root) -> None:
+    put(root / "a.jpg")
+    put(root / "a.jpg.json", b'{"description": "x"}')
+    put(root / "b.jpg")
+    gallery: Gallery = indexed()
+    gallery.app.put_json("/item?path=a.jpg", {"notes": "first"})
+    assert gallery.app.get("/item?path=a.jpg").json["notes"] == "first"
+    (root / "a.jpg.json").unlink()
+    put(root / "b.jpg.json", b'{"description": "x"}')
+    gallery.app.put_json("/item?path=b.jpg", {"notes": "first"})
+    for name in ("a", "b"):
+        gallery.app.put_json(f"/item?path={name}.jpg", {"tags": ["two"]})
+    gallery.index()
+    for name in ("a", "b"):
+        found = gallery.app.get(f"/item?path={name}.jpg").json
+        assert (found["notes"], found["tags"]) == ("first", ["two"]), name

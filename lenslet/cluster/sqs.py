@@ -23,6 +23,7 @@ from lenslet.config import Settings
 from lenslet.errors import BadRequest, Invalid, LensletError, one_line
 from lenslet.index import messages
 from lenslet.index.messages import Look, Rebuild, Render, Request, Sender
+from lenslet.library import manifest
 from lenslet.paths import FOLDER_FILES, ROOT, SIDECARS, THUMBNAIL, Path
 from lenslet.storage.s3_client import Client
 
@@ -71,7 +72,8 @@ def _folders(found: dict[str, Any], bucket: str, prefix: str) -> Iterator[Path]:
         image = path.name.removesuffix(THUMBNAIL if "Delete" in event else "")
         for suffix in SIDECARS:
             image = image.removesuffix(suffix)
-        beside = path.name.lower().endswith((".xmp", ".json")) and not path.name.startswith("_")
+        is_text = path.name.lower().endswith((".xmp", ".json"))
+        beside = is_text and not manifest.is_own_name(path.name)
         if paths.is_item(image) or beside or path.name in FOLDER_FILES:
             yield path.parent
 

@@ -52,7 +52,7 @@ class Facts:
     come from its header. If that is damaged too, width and height are 0. `hash` is that of the
     file, and `rev` says which file it was. `limit` is the setting that refused it, with its value.
     `thumb` identifies its thumbnail: a digest, and how it was made. `companions` is the `rev` of
-    the files that were read with it.
+    the files that were read with it, None if it is not known whether there are any.
     """
 
     width: int = 0
@@ -66,7 +66,7 @@ class Facts:
     limit: str | None = None
     thumb: str | None = None
     rev: str = ""
-    companions: str = ""
+    companions: str | None = None
 
     @property
     def keys(self) -> dict[str, Any]:

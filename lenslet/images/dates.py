@@ -31,6 +31,7 @@ _XMP_TAKEN = (
 _XMP_DIGITIZED = _EXIF + "DateTimeDigitized", _XMP + "CreateDate"
 _IPTC_TAKEN, _IPTC_DIGITIZED = ((2, 55), (2, 60)), ((2, 62), (2, 63))
 
+_MOST_CHARACTERS = 100  # of a date
 _HALF = r"(?<![a-z])(?:[ap]\.?\s?m\b\.?|上午|下午|午前|午後|오전|오후)"  # of a day
 _AFTERNOON = "p", "下", "午後", "오후"
 _DATE = re.compile(r"\s*(\d{4})(?:[-:/. ]\s?(\d\d?)(?:[-:/. ]\s?(\d\d?))?)?(?!\d)")
@@ -50,7 +51,7 @@ _NAMED_TIMES = (
         rf"\D{{0,20}}?({_HALF})?\s?(\d\d?)(?:[-.:](\d\d))[-.:](\d\d)(?!\d)\s?({_HALF})?",
         re.IGNORECASE,
     ),
-    re.compile(r"[ _T-]?()(\d\d)(\d\d)(\d\d)()\d{0,3}(?!\d)"),
+    re.compile(r"[ _T-]?()(\d\d)(\d\d)(\d\d)()(?:\d{3})?(?!\d)"),
 )
 
 
@@ -95,6 +96,7 @@ def parse(text: str, offset: str = "") -> str:
     A month or a day of 00 is not known, and neither is what cannot be: of `2012:05:03 99:00:00` the
     day is left. The offset in the text counts before the other one.
     """
+    text = text[:_MOST_CHARACTERS]
     if not (found := _DATE.match(text)):
         return ""
     year, month, day = (int(part or 0) for part in found.groups())
@@ -168,8 +170,8 @@ def _of_iptc(written: Written, date: tuple[int, int], time: tuple[int, int]) -> 
 
 def _of_mail(text: str) -> str:
     """The form that PNG proposes for `Creation Time`: that of RFC 1123."""
-    with contextlib.suppress(ValueError):
-        return email.utils.parsedate_to_datetime(text).isoformat()
+    with contextlib.suppress(ValueError, OverflowError):
+        return email.utils.parsedate_to_datetime(text[:_MOST_CHARACTERS]).isoformat()
     return ""
 
 

@@ -204,7 +204,8 @@ def _properties(data: bytes) -> defaultdict[str, list[str]]:
         packet = ElementTree.fromstring((data + end).strip(b"\0 \t\r\n"), parser)
     except (ElementTree.ParseError, ValueError):
         return found
-    for description in packet.iter(_RDF + "Description"):
+    rdf = next(packet.iter(_RDF + "RDF"), packet)
+    for description in rdf.findall(_RDF + "Description"):
         for name, text in description.items():
             found[name].append(text)
         for value in description:

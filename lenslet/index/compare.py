@@ -225,6 +225,9 @@ def known_facts(same: Item, read: Facts | None) -> Item:
     """
     if not read:
         return same
+    is_known = same.get("hash", "") == read.hash and "limit" not in same
+    if read.companions is None and is_known:  # it was only drawn anew
+        return {**same, "thumb": read.thumb}
     more = {"facts": FACTS_VERSION, "limit": read.limit, "companions": read.companions or None}
     if read.limit and "hash" in same and "error" not in same:
         return {**same, **more}

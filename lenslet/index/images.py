@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from enum import IntEnum
 from typing import Generic, NamedTuple, TypeVar
 
-from lenslet.library.companions import NONE, Companions
+from lenslet.library.companions import Companions
 from lenslet.paths import Path
 
 _OTHER_TURN = 8  # each eighth turn begins with what is least urgent
@@ -72,7 +72,7 @@ class Wanted(NamedTuple):
 
     `preview`: one with this long edge is made, and nothing else. A thumbnail is made if `anew`, or
     if a client `waits` and there is none. `slow`: it takes long, and one thread alone reads such
-    images. Its `companions` are not known if a client asked for it.
+    images. Its `companions` are None if a client asked for it.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class Wanted(NamedTuple):
     waits: bool = False
     anew: bool = False
     slow: bool = False
-    companions: Companions = NONE
+    companions: Companions | None = None
 
 
 class ImageQueue:
@@ -100,7 +100,7 @@ class ImageQueue:
         with self._lock:
             if before := self._wanted.get(key):
                 waits, anew = before.waits or wanted.waits, before.anew or wanted.anew
-                companions = max(before.companions, wanted.companions)  # one may be empty
+                companions = wanted.companions or before.companions
                 wanted = wanted._replace(waits=waits, anew=anew, companions=companions)
             self._wanted[key] = wanted
             self._lines[wanted.slow].put(key, urgency)

@@ -149,7 +149,7 @@ class Reader:
         """Yields the descriptors of an image's companions. What cannot be read says nothing."""
         found = {}
         with contextlib.ExitStack() as stack:
-            for name in wanted.companions.names:
+            for name in wanted.companions.names if wanted.companions else ():
                 with contextlib.suppress(NotFound, Denied, errors.Archived):
                     file, stat = tree.open(path.parent.child(name))
                     stack.enter_context(file)
@@ -175,10 +175,12 @@ class Reader:
 
         `Unsettled` if a part of it is missing or wrong, and it has just been written.
         """
+        read = wanted.companions
+        known = Facts(rev=stat.rev, companions=read.rev if read else None)
         if stat.size > self._library.settings.max_file_bytes:
             reason = f"{stat.size} bytes are more than MAX_FILE_BYTES"
             limit = f"MAX_FILE_BYTES={self._library.settings.max_file_bytes}"
-            return Facts(error=reason, limit=limit, rev=stat.rev), b""
+            return replace(known, error=reason, limit=limit), b""
         try:
             with descriptor(file) as number:
                 how = {**self._how, "name": wanted.path.name, "companions": [*companions], **how}
@@ -186,7 +188,7 @@ class Reader:
                 facts, data = self._library.decoders.read(*files, slow=wanted.slow, **how)
         except Killed as error:
             reason = f"{QUARANTINED}: reading it {error}"
-            return Facts(error=reason, limit=error.limit, rev=stat.rev), b""
+            return replace(known, error=reason, limit=error.limit), b""
         if (facts.error or facts.warning) and (wait := stat.settles_in(self._clock.wall_ns())):
             raise Unsettled(wait)
-        return replace(facts, rev=stat.rev, companions=wanted.companions.rev), data
+        return replace(facts, rev=known.rev, companions=known.companions), data

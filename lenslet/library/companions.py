@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from lenslet.library.manifest import is_own_name
 from lenslet.paths import SIDECARS
 from lenslet.storage.tree import Stat
 
@@ -27,6 +28,7 @@ _METADATA = ".supplemental-metadata"
 _MOST = 46  # characters of a name, without `.json`
 _NOTES = 2  # that are read: one of them may be Lenslet's own
 _NUMBERED = re.compile(r"(.*?)(\(\d+\))?(\.[^.]*)?", re.DOTALL)
+_NUMBER = re.compile(r"(.*?)(\(\d+\))?", re.DOTALL)
 _EDITED = re.compile(r"-(edited|bearbeitet|modifié|editado|editada|modificato|bewerkt|redigerad)$")
 
 
@@ -56,29 +58,38 @@ def find(images: Collection[str], files: Iterable[str]) -> dict[str, list[str]]:
             stem = file.removesuffix(_JSON)
             if stem in images:
                 found[stem] = [file]
-            elif not stem.startswith("_") and not file.endswith(SIDECARS[0]):
+            elif not is_own_name(file) and not file.endswith(SIDECARS[0]):
                 notes[stem] = file
         elif file.lower().endswith(_XMP):
             xmp[file[: -len(_XMP)]] = file
+    by_stem = defaultdict[str, list[str]](list)
     for image in images if notes else ():
-        others = [notes[stem] for stem in dict.fromkeys(_stems(image)) if stem in notes]
-        if others:
-            found[image] = (others + found[image])[:_NOTES]
+        for stem in _stems(image):
+            by_stem[stem].append(image)
+    for stem, file in notes.items():
+        for image in next((by_stem[each] for each in _whole(stem) if each in by_stem), ()):
+            found[image] = [file, *found[image]][:_NOTES]
     for image in images if xmp else ():
         if packet := xmp.get(image) or xmp.get(image.rpartition(".")[0]):
             found[image].insert(0, packet)
     return found
 
 
-def _stems(image: str) -> Iterator[str]:
-    """Yields the names without `.json` that the note of an image may have."""
-    parts = _NUMBERED.fullmatch(image)
+def _stems(image: str) -> set[str]:
+    """Returns the names without `.json` that the note of an image may have, if none is cut off."""
+    parts, found = _NUMBERED.fullmatch(image), set[str]()
     stem, number, suffix = (part or "" for part in parts.groups()) if parts else (image, "", "")
-    for name in dict.fromkeys((stem, _EDITED.sub("", stem))):
-        whole = f"{name}{suffix}{_METADATA}"
-        if number:
-            yield f"{name}{number}{suffix}"
-        for length in range(len(whole), len(name + suffix) - 1, -1):
-            yield whole[:length] + number
-        yield whole[:_MOST] + number
-        yield f"{name}{number}"
+    for name in (stem, _EDITED.sub("", stem)):
+        cut = f"{name}{suffix}{_METADATA}"[:_MOST]
+        found |= {f"{each}{number}" for each in (name, name + suffix, cut)}
+        found.add(f"{name}{number}{suffix}")
+    return found
+
+
+def _whole(stem: str) -> Iterator[str]:
+    """Yields a note's name without `.json`, and without what may be the beginning of its end."""
+    parts = _NUMBER.fullmatch(stem)
+    name, number = (part or "" for part in parts.groups()) if parts else (stem, "")
+    for length in range(len(_METADATA) + 1):
+        if name.endswith(_METADATA[:length]):
+            yield name.removesuffix(_METADATA[:length]) + number

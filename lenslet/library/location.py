@@ -100,8 +100,10 @@ class Locator:
         for name in path.segments:
             forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
             different = dict.fromkeys(map(found.child, forms))
-            there = filter(self._exists, different) if len(different) > 1 else ()
-            found = next(iter(there), found.child(name))
+            there = filter(self._exists, different) if len(different) > 1 else iter(different)
+            if (here := next(there, None)) is None:
+                return path
+            found = here
         return found
 
     def _exists(self, path: Path) -> bool:

@@ -19,11 +19,12 @@ from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
 from lenslet.errors import Denied, Foreign, NotFound, TooLarge
 from lenslet.library.about import ABOUT_KEYS, About
 from lenslet.library.item import Item, are_items
-from lenslet.paths import MANIFEST, Path
+from lenslet.paths import HEALTH, LINKS, MANIFEST, ROLLUP, ROLLUP_DELTA, Path
 from lenslet.storage.tree import Stat, Tree, is_ours
 
 Dir = dict[str, str]
 
+_DOCUMENTS = {MANIFEST, ROLLUP, ROLLUP_DELTA, HEALTH, LINKS}
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['
@@ -54,6 +55,11 @@ class Manifest:
 def is_page(name: str) -> bool:
     """True if a file's name is that of a manifest's page."""
     return name.startswith("_") and _PAGE.fullmatch(name) is not None
+
+
+def is_own_name(name: str) -> bool:
+    """True for the names of Lenslet's documents: manifests, their pages, and those at the root."""
+    return name in _DOCUMENTS or is_page(name)
 
 
 def page_name(number: int) -> str:

@@ -214,8 +214,10 @@ def files_of(item: Path, revs: str = "+") -> list[Path]:
 
 
 def find(tree: Tree, item: Path, photo: Photo, revs: str = "+") -> Found:
-    """Reads the JSON files beside the image `item`, which is this photo."""
-    return examine(item, tree.copies(files_of(item, revs)), photo)
+    """Reads the JSON files beside the image `item`, which is this photo. `revs`: see `files_of`."""
+    found = examine(item, tree.copies(files_of(item, revs)), photo)
+    # Beside another program's file there may be the preferred one since.
+    return find(tree, item, photo) if found.foreign and "+" not in revs else found
 
 
 def examine(item: Path, copies: Iterable[Copy], photo: Photo) -> Found:
@@ -354,6 +356,10 @@ def merge(stored: Document | None, edit: Document, *, seen: bool = False) -> Doc
     return {**empty, **old, **newest, **edit, "v": 1}
 
 
+class _ForeignSince(Exception):
+    """Another program's file is there, so the preferred sidecar may be too."""
+
+
 Edit = Callable[[Sidecar | None], Document | None]
 
 
@@ -371,6 +377,8 @@ def edit(
     def apply(copies: list[Copy]) -> tuple[Path, bytes] | None:
         nonlocal current
         found = examine(item, copies, photo)
+        if found.foreign and "+" not in revs:
+            raise _ForeignSince
         path, current = found.target(item), found.sidecar
         document = change(current)
         if document is None:
@@ -381,7 +389,10 @@ def edit(
         current = Sidecar(loads(raw), raw, path)
         return path, raw
 
-    tree.update(files_of(item, revs), apply)
+    try:
+        tree.update(files_of(item, revs), apply)
+    except _ForeignSince:
+        return edit(tree, item, change, photo)
     return current
 
 

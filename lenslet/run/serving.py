@@ -43,6 +43,7 @@ log = logging.getLogger("lenslet")
 _TRUSTED_SECONDS, _TRUSTED_SECONDS_SHARED = 300.0, 30.0
 _STUCK_SECONDS = 5.0
 _ANSWER_SECONDS = 3600  # that an old process stays for what it sends, after a HUP
+_ORPHAN_SECONDS = 20  # and if the master was killed
 _CONNECTIONS = 400  # of a process, which may usually open 1,024 files
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NO_TOKEN = (
@@ -122,6 +123,13 @@ class Worker(gthread.ThreadWorker):
     def load_wsgi(self) -> None:
         if not self.indexes:
             super().load_wsgi()
+
+    def is_parent_alive(self) -> bool:
+        """Says whether the master lives. An orphan ends soon, as it holds the port."""
+        is_alive = bool(super().is_parent_alive())
+        if not is_alive:
+            self.cfg.set("graceful_timeout", _ORPHAN_SECONDS)
+        return is_alive
 
     def run(self) -> None:
         if not self.indexes:

@@ -75,9 +75,13 @@ class Images:
 
     def sidecars(self, image: Image, item: Item | None) -> sidecar.Found:
         """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
-        copies = image.location.tree.copies(sidecar.files_of(image.file, _revs(image, item)))
+        tree, revs = image.location.tree, _revs(image, item)
+        copies = tree.copies(sidecar.files_of(image.file, revs))
         photo = Photo.of(self._facts(image, item)) if copies else sidecar.UNREAD
-        return sidecar.examine(image.file, copies, photo)
+        found = sidecar.examine(image.file, copies, photo)
+        if found.foreign and "+" not in revs:  # see `sidecar.find`
+            return sidecar.find(tree, image.file, photo)
+        return found
 
     def edit(self, image: Image, item: Item | None, change: sidecar.Edit) -> Sidecar | None:
         """Edits an image's sidecar, see `sidecar.edit`, and enqueues its folder.
@@ -136,4 +140,5 @@ class Images:
 
 def _revs(image: Image, item: Item | None) -> str:
     """Returns the revs of an image's sidecars, as a bucket's manifest knows them: no request."""
-    return item.get("metaRev", "") if item and not image.location.tree.has_stamps else "+"
+    is_known = item and "foreign" not in item and not image.location.tree.has_stamps
+    return str(item.get("metaRev", "")) if item and is_known else "+"
