@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from lenslet.config import Settings
 from lenslet.errors import Denied
+from lenslet.gallery.modules import join
 from lenslet.images import SCREEN, preview, rendering
 from lenslet.paths import SUFFIXES
 from lenslet.web.answers import FOREVER, send, url
@@ -27,7 +28,9 @@ _POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "trusted-types 'none'; require-trusted-types-for 'script'"
 )
-_MARK = re.compile(b"{(access|session|link|preview)}")  # in `index.html`
+_MARK = re.compile(b"{(access|session|link|preview|early)}")  # in `index.html`
+# What the page asks for first, if its address says nothing else.
+_EARLY = '<link rel="preload" as="fetch" href="timeline" crossorigin>'
 _AWS = "https://*.amazonaws.com"
 
 
@@ -40,18 +43,17 @@ class Bundle(NamedTuple):
 
 @functools.cache
 def load() -> Bundle:
-    """Reads the files of the page, and writes its version into `index.html`."""
+    """Reads the files of the page, joins its modules, and writes its version into `index.html`."""
     folder = importlib.resources.files("lenslet").joinpath("gallery/files")
     names = [each for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES]
-    found = {each.name: each.read_bytes() for each in names}
-    text = found["index.html"].replace(b"{previews}", rendering(**preview(SCREEN)).encode())
-    found["index.html"] = text.replace(b"{suffixes}", " ".join(SUFFIXES).encode())
-    version = blake3(b"".join(found[name] for name in sorted(found))).hexdigest()[:16]
-    modules = (name for name in sorted(found) if name.endswith(".js"))
-    preload = "\n".join(f'<link rel="modulepreload" href="page/{{version}}/{m}">' for m in modules)
-    text = found["index.html"].replace(b"{preload}", preload.encode())
-    found["index.html"] = text.replace(b"{version}", version.encode())
-    return Bundle(version, found)
+    found = {each.name: each.read_text("utf-8") for each in names}
+    modules = {name: found.pop(name) for name in list(found) if name.endswith(".js")}
+    found["app.js"] = join(modules, "app.js")
+    text = found["index.html"].replace("{previews}", rendering(**preview(SCREEN)))
+    found["index.html"] = text.replace("{suffixes}", " ".join(SUFFIXES))
+    version = blake3("".join(found[name] for name in sorted(found)).encode()).hexdigest()[:16]
+    found["index.html"] = found["index.html"].replace("{version}", version)
+    return Bundle(version, {name: text.encode() for name, text in found.items()})
 
 
 def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> None:
@@ -68,7 +70,9 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     if access == "write" and isinstance(service.tree.obstacle(), Denied):
         access = "read"
     session = "yes" if req.context.has_session else "no"
-    values = {"access": access, "session": session, "link": "{}", "preview": "", **req.context.page}
+    early = _EARLY if access in ("write", "read") else ""
+    values = {"access": access, "session": session, "link": "{}", "preview": "", "early": early}
+    values |= req.context.page
     # All at once: a value may hold the mark of another.
     data = _MARK.sub(lambda mark: values[mark[1].decode()].encode(), page.files["index.html"])
     policy = _POLICY.format(buckets=_buckets(service.settings))

@@ -1,5 +1,7 @@
 """How resources answer: statuses of errors, ETags, JSON, URLs, and 202 for what is not ready."""
 
+import re
+import zlib
 from urllib.parse import quote, urlencode
 
 import falcon
@@ -13,6 +15,10 @@ from lenslet.paths import Path
 JSON = "application/json"
 FOREVER = ["private", "max-age=31536000", "immutable"]  # Cache-Control of a URL with a version
 RETRY_SECONDS = 1
+LITTLE = 1000  # bytes that are not worth compressing
+
+# Accepts gzip. See RFC 9110, 12.5.3.
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 # The HTTP status of each error, and of those derived from it. The most specific class counts.
 STATUSES: dict[type[LensletError], str] = {
@@ -70,16 +76,26 @@ def has_version(req: falcon.Request, tag: str) -> bool:
     return "*" in known or tag in known
 
 
-class NotModified:
-    """Middleware that answers 304 if the client has this version of an answer."""
+class Representation:
+    """Middleware that sends answers with text compressed, and 304 to a client that has them."""
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
     ) -> None:
+        tag, data = resp.etag, resp.data or b""
+        can = len(data) > LITTLE and (resp.content_type or "").startswith((JSON, "text/"))
+        packs = can and _GZIP.search(req.get_header("Accept-Encoding") or "")
+        if can:
+            resp.append_header("Vary", "Accept-Encoding")
+        if packs and tag:
+            resp.etag = f"W/{tag}"  # the same content in other bytes, see RFC 9110, 8.8.1
         reads = req.method in ("GET", "HEAD") and resp.status_code == 200
-        if reads and resp.etag and has_version(req, resp.etag.strip('"')):
+        if reads and tag and has_version(req, tag.strip('"')):
             resp.status = falcon.HTTP_304
             resp.delete_header("Content-Type")
+        elif packs:
+            resp.data = zlib.compress(data, level=4, wbits=31)  # 2 ms for 200 KB
+            resp.set_header("Content-Encoding", "gzip")
 
 
 def send_pending(req: falcon.Request, resp: falcon.Response, path: Path, poll: str) -> None:

@@ -16,7 +16,7 @@ from lenslet.library.location import Locator
 from lenslet.library.sidecar import digest, loads
 from lenslet.search.query import Search
 from lenslet.web.access import Access, Session
-from lenslet.web.answers import JSON, NotModified, send_error, status_of
+from lenslet.web.answers import JSON, Representation, send_error, status_of
 from lenslet.web.file import File
 from lenslet.web.folders import Folder, Folders
 from lenslet.web.health import Health, Live
@@ -88,7 +88,7 @@ def create_app(
     )
     others = [make(service) for part in parts for make in part.middleware]
     prefix, access = Prefix(library.locator), Access(library.settings)
-    middleware: list[Any] = [prefix, service.requests, NotModified(), *others, access]
+    middleware: list[Any] = [prefix, service.requests, Representation(), *others, access]
     if library.settings.cors_origins:
         middleware.append(_cors(library.settings.cors_origins))
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(
