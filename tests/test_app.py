@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import BROKEN_JPEG, Gallery, exif, is_bucket, jpeg, put, tree
-from webtest import TestApp
+from webtest import TestApp, TestRequest
 
 from lenslet import errors, times
 from lenslet.web.answers import STATUSES, status_of
@@ -44,6 +45,11 @@ def app(gallery: Gallery) -> TestApp:
 def edit(app: TestApp, body: Any, path: str = "a.jpg", status: int = 200, **headers: str) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return app.put(f"/item?path={path}", data, headers=headers, status=status)
+
+
+def send(app: TestApp, route: str, headers: dict[str, str], method: str = "GET") -> Any:
+    """The answer as it is sent: `TestApp` decompresses it."""
+    return TestRequest.blank(route, headers=headers, method=method).get_response(app.app)
 
 
 # Paths
@@ -172,6 +178,33 @@ def test_a_manifest_that_the_client_has_is_not_sent_again(app: TestApp) -> None:
         answer = app.get("/folders", headers={"If-None-Match": header}, status=304)
         assert (answer.body, answer.headers["ETag"]) == (b"", tag)
     app.get("/folders", headers={"If-None-Match": '"other"'}, status=200)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packs"),
+    [("gzip, deflate, br", True), ("br;q=1.0, gzip;q=0.8", True), ("gzip;q=0, br", False), ("identity", False), ("", False)],
+)  # fmt: skip
+def test_what_is_long_is_compressed_for_those_who_accept_it(indexed, root, accepted, packs) -> None:
+    for number in range(10):
+        put(root / f"photo{number}.jpg")
+    app = indexed().app
+    edit(app, {"notes": "a note " * 200}, path="photo1.jpg")
+    headers = {"Accept-Encoding": accepted}
+    for route in ("/folders", "/search?q=photo", "/item?path=photo1.jpg"):
+        plain, answer = app.get(route), send(app, route, headers)
+        body = gzip.decompress(answer.body) if packs else answer.body
+        assert (body, answer.content_encoding) == (plain.body, "gzip" if packs else None)
+        assert {plain.headers["Vary"], answer.headers["Vary"]} == {"Accept-Encoding"}
+        assert send(app, route, headers, "HEAD").content_length == len(answer.body)
+        for tag in filter(None, (plain.headers.get("ETag"), answer.headers.get("ETag"))):
+            known = send(app, route, {**headers, "If-None-Match": tag})
+            assert (known.status_code, known.headers["ETag"]) == (304, answer.headers["ETag"])
+            assert "Content-Encoding" not in known.headers
+    for status in (200, 412):  # the last was an item
+        edit(app, {"notes": "n"}, "photo1.jpg", status, **{"If-Match": answer.headers["ETag"]})
+    short = send(app, "/health/live", headers)
+    assert "Vary" not in short.headers
+    assert short.content_encoding is None
 
 
 def test_a_manifest_that_nobody_builds_answers_202_and_where_to_ask(make_gallery, root) -> None:

@@ -989,6 +989,27 @@ def faults(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
+@pytest.mark.timing
+def test_over_a_slow_line_the_first_photo_is_shown_within_two_seconds(library, open_page) -> None:
+    """A line of 1.6 Mbit/s, on which an answer begins after 300 ms."""
+    slow = {"offline": False, "latency": 300, "downloadThroughput": 200_000, "uploadThroughput": 200_000}  # fmt: skip
+    times = []
+    for _ in range(3):
+        page = open_page("about:blank")
+        session = page.context.new_cdp_session(page)
+        session.send("Network.enable")
+        session.send("Network.emulateNetworkConditions", slow)
+        page.goto(f"http://127.0.0.1:{library.port}/", wait_until="commit")
+        page.locator(".tile.shown").first.wait_for()
+        found = page.evaluate("""() => [
+            performance.getEntriesByName("first-contentful-paint")[0].startTime,
+            performance.getEntriesByType("resource").find(({ name }) => name.includes("thumb?")).responseEnd,
+        ]""")
+        times.append(found)
+    assert min(paint for paint, _ in times) < 1200, times
+    assert min(photo for _, photo in times) < 2000, times
+
+
 def test_all_texts_are_in_the_file_of_strings() -> None:
     """Every text that is used exists, every text is used, and no other file has English in it."""
     scripts = {path.name: path.read_text() for path in PAGE.glob("*.js")}

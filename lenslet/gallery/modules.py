@@ -1,4 +1,4 @@
-"""Joins the modules of the page into one file: over a slow line, each round of imports takes long."""
+"""Joins the modules of the page into one: on a slow line, each round of imports takes long."""
 
 import re
 
@@ -14,7 +14,7 @@ def join(modules: dict[str, str], entry: str) -> str:
     exported `let` changes for those who import it too, so it belongs to the whole file: modules use
     its name for nothing else. Cycles, and other forms of import and export, are not supported.
     """
-    live = {name for code in modules.values() for name in _LIVE.findall(code)}
+    live = [name for code in modules.values() for name in _LIVE.findall(code)]
     joined: dict[str, str] = {}
 
     def bind(found: re.Match[str]) -> str:
@@ -35,7 +35,7 @@ def join(modules: dict[str, str], entry: str) -> str:
         )
 
     add(entry)
-    return "".join([*(f"let {name};\n" for name in sorted(live)), *joined.values()])
+    return "".join([*(f"let {name};\n" for name in live), *joined.values()])
 
 
 def _object(name: str) -> str:
