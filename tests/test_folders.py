@@ -63,7 +63,10 @@ def test_a_folder_is_described_and_its_manifest_and_its_parent_show_it(gallery, 
     assert list(gallery.items("sea")) == ["a.jpg", "b.jpg"]
     shown = {"name": "sea", "kind": "leaf-real", "label": "Sea & sand"}
     assert gallery.folder()["dirs"] == [{**shown, **gallery.cover("sea/b.jpg")}]
-    assert gallery.found("sand") == [] and gallery.found("path:sea") == ["sea/a.jpg", "sea/b.jpg"]
+    assert gallery.found("path:sand") == [] and gallery.found("path:sea") == [
+        "sea/a.jpg",
+        "sea/b.jpg",
+    ]
     assert gallery.app.get("/health").json["status"] == "ok"
 
 
@@ -81,6 +84,21 @@ def test_what_is_not_sent_stays_and_null_or_nothing_removes(gallery, root) -> No
     assert gallery.folder()["dirs"] == [
         {"name": "sea", "kind": "leaf-real", **gallery.cover("sea/a.jpg")}
     ]
+
+
+def test_photos_are_found_by_the_title_and_the_description_of_their_folder(gallery, root) -> None:
+    both = ["sea/a.jpg", "sea/b.jpg"]
+    for title in ("Wädding", "Anna's day"):
+        edit(gallery.app, {"title": title, "description": f"{title[::-1]}\nAt the lighthouse"})
+        for _ in range(2):  # once from the delta, once from the rollup
+            gallery.index()
+            assert gallery.found(title[:5]) == gallery.found("LIGHTHOUSE -name:c") == both
+            assert gallery.found(title[:5], path="nowhere") == gallery.found("notes:light") == []
+            gallery.settle(400)
+    assert gallery.found("wadding") == []
+    put(root / "sea/a.jpg.json", b'{"v": 1, "tags": ["new"]}')
+    gallery.settle(5)
+    assert gallery.found("lighthouse tag:new") == both[:1]
 
 
 def test_a_file_is_written_as_people_like_to_read_it_and_only_if_there_is_something_to_say(

@@ -492,6 +492,16 @@ def test_a_search_below_a_folder_can_be_shared(shared: Gallery) -> None:
     get("/zip?path=", headers=headers, status=404)
 
 
+def test_a_search_for_the_title_of_a_folder_can_be_shared(shared: Gallery) -> None:
+    body = {"title": "Jubilee", "description": "Secret"}
+    shared.app.put_json("/folders/2024/wedding", body, headers=WRITER)
+    shared.settle(100)
+    headers = guest(shared.app, make_link(shared.app, q="jubilee 2024", words=True))
+    found = shared.app.get("/search?path=2024/wedding", headers=headers)
+    assert [each["path"] for each in found.json["items"]] == ["2024/wedding/in.jpg"]
+    assert "Secret" not in found.text
+
+
 def test_the_query_of_a_link_is_not_told_to_guests(shared: Gallery) -> None:
     link = make_link(shared.app, "2024", q="tag:family", preview=True)
     assert link["label"] == "2024"  # not the words that guests may not see

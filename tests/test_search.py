@@ -20,7 +20,9 @@ from lenslet.search.query import Page, Search
 from lenslet.search.writer import Rollup, is_due
 from lenslet.storage.local import LocalTree
 
-WORDS = st.lists(st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc"]), min_size=1, max_size=3)
+WORDS = st.lists(
+    st.sampled_from(["ab", "ba", "abc", "Änne", "c", "cc", "2019"]), min_size=1, max_size=3
+)
 ITEMS = st.lists(
     st.tuples(WORDS, WORDS, st.lists(st.sampled_from(["ab", "c"]), max_size=2)), max_size=30
 )
@@ -38,6 +40,9 @@ ASKED = [
     "path:b",
     "-c",
     "-tag:c",
+    "2019",
+    "2019-10",
+    "-2019",
 ]
 TERMS = st.lists(st.sampled_from(ASKED), min_size=1, max_size=3)
 
@@ -57,7 +62,8 @@ def agrees(found: manifest.Item, term: str) -> bool:
     if kind == "tag":
         return text in map(fold, found["tags"])
     parts = {"name": [name], "path": [folder], "": [name, folder, *map(fold, found["tags"])]}[kind]
-    return any(text in part for part in parts)
+    is_date = term[:4].isdecimal() and found.get("takenAt", "").startswith(term)
+    return is_date or any(text in part for part in parts)
 
 
 @settings(max_examples=150, deadline=None)

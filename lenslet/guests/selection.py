@@ -12,7 +12,7 @@ import orjson
 from lenslet.library import manifest
 from lenslet.library.item import Item
 from lenslet.paths import ROOT, Path, folder_key, natural_key
-from lenslet.search.format import Months, encode_item, entry, folded_line
+from lenslet.search.format import Months, encode_item, entry, folded_line, with_about
 from lenslet.search.query import WORDLESS, Hit, Hits, Page, Search, Term, page_of, parse
 from lenslet.storage.tree import Tree
 from lenslet.times import LONG_AGO
@@ -49,9 +49,11 @@ class Narrowed:
 
     def item(self, path: Path) -> Item | None:
         """Returns the item of a photo in its manifest; None if it is not one of these."""
-        item = _certain(self._tree, path)
-        found = item and all(term.matches(_line(item)) for term in self._terms)
-        return item if found else None
+        if item := _certain(self._tree, path):
+            about = manifest.about_of(self._tree, path.parent)
+            line = next(map(_line, with_about([item], about)))
+            return item if all(term.matches(line) for term in self._terms) else None
+        return None
 
     def find(self, query: str, below: Path | None, page: Page) -> Hits:
         """See `Search.find`. Of a page those are left out that have changed meanwhile."""

@@ -70,6 +70,7 @@ KEYS: Mapping[str, Key] = {
     "caption": Key(str, MAX_CAPTION, words=True, read=True),
     "camera": Key(str, MAX_NAME, open=True, read=True),
     "lens": Key(str, MAX_NAME, open=True, read=True),
+    "about": Key(),
 }
 QUARANTINED = "quarantined"  # first word of the error of an image that kills its reader
 _NEEDED = {name for name, key in KEYS.items() if key.needed}

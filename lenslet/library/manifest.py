@@ -225,6 +225,15 @@ def read(tree: Tree, folder: Path, page: int = 0) -> tuple[bytes, Stat]:
     return data, stat
 
 
+def about_of(tree: Tree, folder: Path) -> About:
+    """Returns what the manifest of a folder says that people say of it, and parses no items."""
+    with contextlib.suppress(NotFound, ValueError):  # the file may be nonsense
+        data, _ = tree.read(folder.child(MANIFEST))
+        found = _head(folder, data) or loads(b'{"items":[' + data[data.rfind(b"\n]") :])
+        return {key: found[key] for key in ABOUT_KEYS if isinstance(found.get(key), str)}
+    return {}
+
+
 def starts(tree: Tree, folder: Path) -> list[int]:
     """Returns how many items come before each page of a manifest; `NotFound` if it is torn."""
     head = _head(folder, tree.read(folder.child(MANIFEST))[0])

@@ -3,9 +3,9 @@
 `_rollup.json` has one item per line and, at its end, the generation of each folder's manifest.
 `_rollup_delta.json` names the folders whose manifest has another generation now.
 
-A host's copy of the rollup is three files in its cache, named by its id and `FORM`. `ID.8.json` is
-the same. `ID.8.lines` has a folded line (without case and accents) for each item: what a query
-looks through, see `Line`. `ID.8.terms` counts terms in lines of kind, folded text, text and count.
+A host's copy of the rollup is three files in its cache, named by its id and `FORM`. `ID.9.json` is
+the same. `ID.9.lines` has a folded line (without case and accents) for each item: what a query
+looks through, see `Line`. `ID.9.terms` counts terms in lines of kind, folded text, text and count.
 """
 
 import bisect
@@ -26,13 +26,14 @@ from lenslet import paths, times
 from lenslet.bounds import FOLDERS_BYTES, LINE_BYTES, TERMS_BYTES, loads
 from lenslet.errors import NotFound
 from lenslet.library import item as items
+from lenslet.library.about import About
 from lenslet.library.item import Item
 from lenslet.library.manifest import is_later
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
 from lenslet.storage.text import Text, map_file
 from lenslet.storage.tree import Stat, Tree, is_ours
 
-FORM = 8  # the version of these formats; raised with every change
+FORM = 9  # the version of these formats; raised with every change
 KINDS = ("json", "lines", "terms")  # of the files of a copy
 HEAD_BYTES = 4096  # of a rollup; its first line is shorter
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
@@ -42,7 +43,8 @@ SUGGESTED = ("tag", "name", "camera", "lens")  # the kinds of terms that are sug
 _NEEDED = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 ROLLUP_KEYS = {name: items.KEYS[name].kind for name in _NEEDED}
 _READ = (name for name, key in items.KEYS.items() if key.read)
-COPIED = (*ROLLUP_KEYS, "createdAt", "takenAt", "addedAt", "thumb", *_READ)
+COPIED = (*ROLLUP_KEYS, "createdAt", "takenAt", "addedAt", "thumb", "about", *_READ)
+_DESCRIBED = 500  # characters of a folder's description: each of its items has them
 # Each character that Unicode does not take apart, and what people type for it: letters with strokes
 # and hooks, ligatures, quotes, dashes. `gallery/files/caption.js` has the same.
 _LOOKALIKES = """
@@ -82,6 +84,7 @@ class Line(NamedTuple):
     path: str
     tag: str
     notes: str
+    about: str
     camera: str
     lens: str
     added: str
@@ -118,6 +121,13 @@ def entry(item: Item) -> Item:
     """Returns the keys of an item that the rollup has."""
     item = {"tags": [], "notes": "", **item}
     return {key: item[key] for key in COPIED if key in item}
+
+
+def with_about(items: Iterable[Item], about: About) -> Iterator[Item]:
+    """Yields the items of a folder with its title and the start of its description."""
+    texts = about.get("title", ""), about.get("description", "")[:_DESCRIBED]
+    words = "\n".join(filter(None, texts))
+    return ({**item, "about": words} if words else item for item in items)
 
 
 # The rollup
@@ -217,6 +227,7 @@ def folded_line(item: Item, position: int) -> bytes:
     """Returns the folded line of an item of the rollup; `position` is where its JSON is."""
     path = Path(item["path"])
     texts = (item["notes"], item.get("title"), item.get("caption"))
+    added = _letters(item.get("addedAt", "")[:16])
     line = Line(
         shape=_letters(str(_shape(item))),
         position=_letters(str(position)),
@@ -224,9 +235,10 @@ def folded_line(item: Item, position: int) -> bytes:
         path=fold(path.parent),
         tag=TAG + "".join(fold(tag) + TAG for tag in _tags_of(item)),
         notes=TAG.join(fold(text) for text in texts if text),
+        about=fold(item.get("about", "")),
         camera=fold(item.get("camera", "")),
         lens=fold(item.get("lens", "")),
-        added=_letters(item.get("addedAt", "")[:16]),
+        added=added and f"+{added}",  # or it would look like a date to `find`
         date=_letters(_date_of(item)),
     )
     return FIELD.join(line).encode() + b"\n"

@@ -9,8 +9,9 @@ import operator
 import re
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,6 +37,7 @@ from lenslet.search.format import (
     position_of,
     read_delta,
     read_head,
+    with_about,
 )
 from lenslet.search.writer import copy_rollup, forget_copies
 from lenslet.storage.local import LocalTree
@@ -48,7 +50,7 @@ COUNTED = 1000  # beyond it `total` is not exact
 MOST_TERMS = 32
 _WAIT_SECONDS = 2.0  # while one thread reads what has changed, others wait, and use the old view
 _BATCH = 10_000  # lines that are counted at a time
-_TERM = re.compile(rf'(-?)(?:({"|".join(QUERIED)}):)?(?:"([^"]*)"?|(\S+))')
+_TERM = re.compile(rf'(-?)(?:((?i:{"|".join(QUERIED)})):)?(?:"([^"]*)"?|(\S+))')
 # The fields that hold nothing of what people write about a photo.
 WORDLESS = frozenset({"name", "path", "camera", "lens", "date"})
 _DATE = re.compile(r"\d{4}(-(0\d|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", re.ASCII)
@@ -59,8 +61,9 @@ _EVERY_YEAR = re.compile(r"\*(-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))", re.ASCII
 class Term:
     """One folded term: the field it is limited to, "" for none, and whether it excludes.
 
-    `dates` are the first and the last date that match: each a year, a month or a day. Without
-    them, the text of a date is a month and a day of any year.
+    `dates` are the first and the last date that match: each a year, a month or a day. A term of no
+    field matches its text or its dates. Without them, the text of a date is a month and a day of
+    any year.
     """
 
     text: bytes
@@ -68,35 +71,52 @@ class Term:
     excludes: bool = False
     dates: tuple[bytes, bytes] | None = None
 
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """The texts of which each line that matches has one, unless the term excludes."""
+        if self.dates and not self.field:
+            return self.text, FIELD.encode() + self.dates[0]
+        return (self.text,)
+
     def matches(self, line: bytes) -> bool:
         where = field_of(line, self.field) if self.field else line
-        if self.dates:
-            first, last = self.dates
-            found = bool(where) and first <= where[: len(first)] and where[: len(last)] <= last
-        elif self.field == "date":
-            found = where[4:8] == self.text
+        if self.field == "date":
+            found = self._matches_date(where)
         else:
             found = self.text in where
+            if self.dates and not found:
+                found = self._matches_date(field_of(line, "date"))
         return found != self.excludes
+
+    def _matches_date(self, date: bytes) -> bool:
+        if not self.dates:
+            return date[4:8] == self.text
+        first, last = self.dates
+        return bool(date) and first <= date[: len(first)] and date[: len(last)] <= last
 
 
 def parse(query: str) -> list[Term]:
     """Parses words, "phrases", terms of one field of `Line`, and `-` to exclude.
+
+    A word that is a year, a month or a day also asks for when an image was taken.
 
     Raises `BadRequest` for a date that is not a year, a month, a day, or two of them with `..`, or
     a day of every year (`*-12-24`).
     """
     terms = []
     for minus, name, phrase, word in _TERM.findall(query):
-        text = fold(phrase or word).strip()
+        text, name = fold(phrase or word).strip(), name.lower()
         if not text:
             continue
+        dates = None
         if name == "date":
             terms.append(_date_term(text, excludes=bool(minus)))
             continue
         if name == "tag":
             text = f"{TAG}{text}{TAG}"
-        terms.append(Term(text.encode(), name, bool(minus)))
+        if word and not name and _DATE.fullmatch(text):
+            dates = encode_date(text), encode_date(text)
+        terms.append(Term(text.encode(), name, bool(minus), dates))
     if len(terms) > MOST_TERMS:
         raise BadRequest("q", f"more than {MOST_TERMS} terms")
     return list(dict.fromkeys(terms))
@@ -139,25 +159,26 @@ def matching(
     Those that start where `gone` says do not count. Lines that hold the texts of the terms anywhere
     are found quickly, and only they are split.
     """
-    found = _lines_with(text, [term.text for term in terms if not term.excludes], start, end)
-    others = [term for term in terms if term.excludes or term.field]
+    found = _lines_with(text, [term.texts for term in terms if not term.excludes], start, end)
+    others = [term for term in terms if term.excludes or term.field or term.dates]
     for at, line in found:
         if at not in gone and (not others or all(term.matches(line) for term in others)):
             yield Hit(at, line)
 
 
 def _lines_with(
-    text: Text, wanted: list[bytes], start: int, end: int
+    text: Text, wanted: list[tuple[bytes, ...]], start: int, end: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a range that contain all that is wanted, and where each starts.
+    """Yields the lines of a range that contain one of each of the texts, and where each starts.
 
-    Goes from `start` to the next line with the first text, from there to the next with the second,
+    Where there are several texts, not all lines that are yielded have one. Goes from `start` to the next line with the first text, from there to the next with the second,
     and so on: no line before has all of them. Then the line that is reached is tested.
     """
-    before = wanted[:-1]  # the line has the last one
+    finders = [_finder(text, each) for each in wanted]
+    before = [each[0] for each in wanted[:-1] if len(each) == 1]  # the line has the last one
     while start < end:
-        for each in wanted:
-            at = find(text, each, start, end)
+        for find_next in finders:
+            at = find_next(start, end)
             if at < 0:
                 return
             start = text.rfind(b"\n", start, at) + 1 or start
@@ -169,6 +190,26 @@ def _lines_with(
         else:
             yield start, line
         start = stop + 1
+
+
+def _finder(text: Text, wanted: tuple[bytes, ...]) -> Callable[[int, int], int]:
+    """Returns a function as `find` that finds the next of some texts; its ranges only advance.
+
+    Where each text comes next is kept: a rare one is far away, and would be looked for each time.
+    """
+    if len(wanted) == 1:
+        return partial(find, text, wanted[0])
+    places = dict.fromkeys(wanted, -1)
+
+    def find_next(start: int, end: int) -> int:
+        for each, place in places.items():
+            if place < start:
+                at = find(text, each, start, end)
+                places[each] = at if at >= 0 else end
+        at = min(places.values())
+        return at if at < end else -1
+
+    return find_next
 
 
 # What has changed since the rollup
@@ -438,5 +479,5 @@ class Search:
             found = manifest.load(self._tree, folder, fresh=True)  # maybe later than in the delta
         if not found.generated_at:
             return None
-        new = filter(None, map(encode_item, found.items))
+        new = filter(None, map(encode_item, with_about(found.items, found.about)))
         return differences(copy, folder, found.generated_at, new)

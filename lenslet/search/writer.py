@@ -15,11 +15,11 @@ from lenslet.library.item import Item
 from lenslet.library.manifest import Manifest
 from lenslet.paths import ROLLUP, ROLLUP_DELTA, ROOT, Path, folder_key
 from lenslet.search.format import (
+    COPIED,
     FORM,
     HEAD_BYTES,
     KINDS,
     MOST_NAMED,
-    ROLLUP_KEYS,
     FoldedCopy,
     Generations,
     Terms,
@@ -33,11 +33,12 @@ from lenslet.search.format import (
     read_delta,
     read_folders,
     read_head,
+    with_about,
 )
 from lenslet.storage.tree import Stat, Tree
 
 _CHUNK = 1 << 20
-_TYPES = ROLLUP_KEYS | {name: key.kind for name, key in items.KEYS.items() if key.read}
+_TYPES = {name: items.KEYS[name].kind for name in COPIED}
 _BLANK = {name: kind() for name, kind in _TYPES.items() if name != "path"}
 # When a rollup is written:
 _SMALL_BYTES = 256 * 1024  # it is so small that it may always be written
@@ -136,7 +137,7 @@ class Rollup:
                 if found.generated_at:
                     generations[folder] = found.generated_at
                     count += len(found.items)
-                    yield from found.items
+                    yield from with_about(found.items, found.about)
 
         def content() -> Iterator[bytes]:
             with self._cache.open(file)[0] as copy:
