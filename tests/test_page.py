@@ -595,7 +595,7 @@ def test_on_a_narrow_screen_nothing_is_cut_off_or_hidden(library, open_page) -> 
         expect(search).to_be_in_viewport() if is_seen else expect(search).not_to_be_in_viewport()
         expect(tabs).to_be_in_viewport(ratio=1)
     wide = "[...document.querySelectorAll('html, main')].filter((each) => each.scrollWidth > each.clientWidth).length"
-    for where, ready in {"#/": ".cover img", "#/photos?q=img2": ".caption", "#health": "dd"}.items():  # fmt: skip
+    for where, ready in {"#/": ".cover img", "#/photos?q=img2": ".tile.shown", "#health": "dd"}.items():  # fmt: skip
         page.evaluate("where => { location.hash = where; }", where)
         page.locator(ready).first.wait_for()
         assert page.evaluate(wide) == 0, where
@@ -828,6 +828,8 @@ def test_search_suggests_words_and_results_say_what_matched(library, open_page) 
     caption = tile(page, "img26.jpg").locator(".caption")
     expect(caption.locator("small")).to_have_text("A Zoë near Łódź’s lighthouse.")
     assert page.url.endswith("#/photos?in=art&q=lodz%27s+img26")
+    enter(box, "img26")
+    expect(caption).to_have_count(0)  # its name is no news
     link(page, "img26.jpg").click()
     page.reload()
     expect(viewer(page)).to_contain_text("1 of 1")
@@ -837,10 +839,13 @@ def test_each_term_of_a_search_can_be_added_and_taken_away(library, open_page) -
     edit(library, "art/2025/img2.jpg", tags=["two words"])
     library.until(lambda: library.json("/search?q=tag:two").get("total") is not None)
     page = open_page(library, "#/photos?q=img2+-nope&in=art")
-    box, terms = page.get_by_role("combobox"), page.locator(".title .chips a")
+    box, terms = page.get_by_role("combobox"), page.locator(".title .term")
     expect(terms).to_have_text(["img2", "Without nope", "Folder: art"])
-    terms.last.click()
-    terms.filter(has_text="Without").click()
+    terms.last.get_by_role("link").click()
+    terms.last.get_by_role("link").last.click()
+    terms.get_by_role("link", name="img2", exact=True).click()
+    expect(box).to_have_value("-img2")
+    terms.get_by_role("link", name="Without img2", exact=True).click()
     page.get_by_role("button", name="Filters").click()
     page.get_by_label("Taken from").fill("2024-05-01")
     page.get_by_label("Taken until").fill("2024-05-08")
@@ -851,6 +856,40 @@ def test_each_term_of_a_search_can_be_added_and_taken_away(library, open_page) -
     expect(page.locator(".title")).to_contain_text("1 photo")
     tag.click()  # once more takes it away
     expect(terms).to_have_count(2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "searched", "shown"),
+    [("Art May 2024 ", "Art date:2024-05", ["Art", "Taken: May 2024"]),
+     ("img 2024", "img 2024", ["img", "2024"]),
+     ("-Last Summer", "-date:2025-06..2025-08", ["Without Taken: 2025-06..2025-08"]),
+     ("yesterday last month", "date:2026-02-28 date:2026-02", ["Taken: February 28, 2026", "Taken: February 2026"]),
+     ('"last summer" tag:may 2024', '"last summer" tag:may 2024', ["last summer", "Tag: may", "2024"]),
+     ("Tag:Beach", "Tag:Beach", ["Tag: Beach"])],
+)  # fmt: skip
+def test_times_are_searched_as_people_type_them(library, open_page, typed, searched, shown) -> None:
+    page = open_page(library, "#/photos")
+    page.clock.set_fixed_time("2026-03-01T12:00:00")
+    box = page.get_by_role("combobox")
+    expect(box).to_have_attribute("autocapitalize", "none")
+    enter(box, typed)
+    expect(page.locator(".title .term")).to_have_text(shown)
+    expect(box).to_have_value(searched)
+
+
+def test_filters_stand_at_their_button_and_count_what_is_shown(library, open_page) -> None:
+    page = open_page(library, "#/photos?q=img&in=art")
+    button, panel = page.get_by_role("button", name="Filters"), page.locator(".filters")
+    button.click()
+    at, box = button.bounding_box(), panel.bounding_box()
+    assert at and box and 0 <= box["y"] - at["y"] - at["height"] < 10
+    assert abs(box["x"] + box["width"] - at["x"] - at["width"]) < 10
+    year = panel.get_by_role("link", name="2024 27")
+    year.click()
+    expect(page).to_have_url(re.compile("date%3A2024"))
+    expect(page.locator(".title")).to_contain_text("27 photos")
+    expect(year).to_have_attribute("aria-current", "true")
+    assert faults(page) == []
 
 
 def test_a_list_is_shown_the_other_way_round_and_its_address_says_so(library, open_page) -> None:
@@ -958,7 +997,7 @@ def test_everything_can_be_done_with_keys(library, open_page) -> None:
 def test_no_view_has_faults_of_accessibility(library, open_page, width) -> None:
     page = open_page(library, viewport={"width": width, "height": 800})
     views = {"#/": ".folders img", "#/photos": ".day h3", "#/photos?by=added": ".tile.shown", "#/odd/": ".reason",
-             "#/?q=img2": ".caption", "#/nope/": ".hint", "#health": ".health dd", "#/art/2025/img27.jpg": ".stage img.large"}  # fmt: skip
+             "#/?q=img2": ".tile.shown", "#/nope/": ".hint", "#health": ".health dd", "#/art/2025/img27.jpg": ".stage img.large"}  # fmt: skip
     for where, ready in views.items():
         go(page, where)
         page.locator(ready).first.wait_for()

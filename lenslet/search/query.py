@@ -171,8 +171,9 @@ def _lines_with(
 ) -> Iterator[tuple[int, bytes]]:
     """Yields the lines of a range that contain one of each of the texts, and where each starts.
 
-    Where there are several texts, not all lines that are yielded have one. Goes from `start` to the next line with the first text, from there to the next with the second,
-    and so on: no line before has all of them. Then the line that is reached is tested.
+    Goes from `start` to the next line with the first text, from there to the next with the second,
+    and so on: no line before has all of them. Then the line that is reached is tested, but not for
+    texts of which it needs only one.
     """
     finders = [_finder(text, each) for each in wanted]
     before = [each[0] for each in wanted[:-1] if len(each) == 1]  # the line has the last one

@@ -45,13 +45,17 @@ function heading({ path, query, by, count, dirs, months = [], about = {}, unsupp
 	return [h("h1", name), query && !isGuest && chips(query, path), facts && h("span.quiet", facts), hidden, link, about.description && h("p.about", about.description)];
 }
 
-// What a search asks for: each term can be taken away.
+// What a search asks for: each term can be turned into its opposite, and taken away.
 function chips(query, folder) {
 	const all = terms(query);
-	const chip = (text, href) => h("a", { href, "aria-label": T.leaveOut(text) }, text, icon("close"));
-	const without = (term) => all.filter((each) => each !== term).map(({ text }) => text).join(" ");
-	const of = all.map((term) => chip(T.term(term), searchHref(without(term), folder)));
-	return h("div.chips", of, folder && chip(T.term({ field: "path", word: nameOf(folder) }), searchHref(query)));
+	const away = (text, href) => h("a", { href, "aria-label": T.leaveOut(text) }, icon("close"));
+	const instead = (term, text) => searchHref(all.map((each) => (each === term ? text : each.text)).filter(Boolean).join(" "), folder);
+	const chip = (term) => {
+		const turned = { href: instead(term, term.not ? term.text.slice(1) : `-${term.text}`), title: T.turn(term) };
+		return h("span.term", h("a", turned, T.term(term)), away(T.term(term), instead(term)));
+	};
+	const place = T.term({ field: "path", word: nameOf(folder) });
+	return h("div.chips", all.map(chip), folder && h("span.term", h("span", place), away(place, searchHref(query))));
 }
 
 const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);

@@ -5,8 +5,8 @@
 
 import { above } from "./above.js";
 import * as address from "./address.js";
-import { pause, shared, thumbUrl, whyNot, writable } from "./api.js";
-import { caption } from "./caption.js";
+import { isGuest, pause, shared, thumbUrl, whyNot, writable } from "./api.js";
+import { caption, matcher } from "./caption.js";
 import { h, loaded, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { announce, on } from "./events.js";
@@ -37,7 +37,7 @@ const resized = new ResizeObserver(() => paper.matches || update());
 resized.observe(view);
 resized.observe(above);
 
-const how = () => ({ days: source.days, captions: source.query });
+const how = () => ({ days: source.days, matched: matcher(isGuest ? "" : source.query) });
 
 // Where the screen begins in the list, in whole pixels as all positions are: browsers round what they scroll to.
 export const top = () => Math.round(base + view.scrollTop - upper);
@@ -263,7 +263,8 @@ function make(index, item, key, at) {
 	put(link, tile.image);
 	const check = { tabIndex: -1, role: "checkbox", "aria-label": T.select(item.name), onclick: (event) => selection.toggle(index, event.shiftKey) };
 	if (writable) element.append(h("button", check, "✓"));
-	if (source.query) element.append(caption(item, source.query));
+	const line = how().matched(item);
+	if (line) element.append(caption(item, line));
 	// What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 	const hidden = at < lastTop || at > lastTop + view.clientHeight;
 	tile.timer = setTimeout(fetchImage, hidden ? HIDDEN_MS : scrolls() ? SETTLE_MS : 0, tile, item);

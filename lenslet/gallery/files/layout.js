@@ -10,16 +10,16 @@ const shapeOf = ({ w, h }) => (w && h ? Math.min(Math.max(w / h, NARROWEST), WID
 const rowHeight = (width) => Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));
 
 // How high photos will be of which only the number and the sum of their shapes is known.
-export function guess({ count, shapes, heading }, width, { days, captions }) {
+export function guess({ count, shapes, heading }, width, { days }) {
 	const high = rowHeight(width);
 	const rows = Math.max(1, (shapes * (high + GAP)) / width);
 	const heads = days ? Math.min(count, rows / 2) * HEAD : 0;
-	return Math.round((heading ? MONTH : 0) + rows * (high + GAP + (captions ? CAPTION : 0)) + heads);
+	return Math.round((heading ? MONTH : 0) + rows * (high + GAP) + heads);
 }
 
 // Returns the height of photos that are loaded, and their rows: `top`, the height of what stands above the
 // photos (`head`) and of these, the index of the `first`, where each is (`cells`), and the days (`heads`).
-export function layOut({ items, first, heading }, width, { days, captions }) {
+export function layOut({ items, first, heading }, width, { days, matched }) {
 	const rows = [];
 	const high = rowHeight(width);
 	let top = heading ? MONTH : 0;
@@ -27,7 +27,8 @@ export function layOut({ items, first, heading }, width, { days, captions }) {
 	function add(height, cells, heads = []) {
 		const head = heads.length ? HEAD : 0;
 		rows.push({ top, head, height, first: cells[0].index, cells, heads });
-		top += Math.round(head + height + GAP + (captions ? CAPTION : 0));
+		const hasCaption = cells.some(({ index }) => matched(items[index - first]));
+		top += Math.round(head + height + GAP + (hasCaption ? CAPTION : 0));
 	}
 
 	// A row that begins at `left`; returns where it ends.

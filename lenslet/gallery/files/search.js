@@ -9,15 +9,22 @@ import { number, T } from "./strings.js";
 import { suggest } from "./tags.js";
 
 const MOST = 200; // of each kind among the filters
+const WIDEST = 490; // pixels of the filters
+const YEAR = /^date:\d{4}$/; // photos are of one
 const DATES = /(?:^|\s)date:(?:(\d{4}-\d\d-\d\d)?(\.\.)?(\d{4}-\d\d-\d\d)?)\S*/;
 
-const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000 });
+const input = h("input", { type: "search", "aria-label": T.search, placeholder: T.search, title: T.searchHint, maxLength: 1000, autocapitalize: "none" });
 const [from, until] = [T.from, T.until].map((label) => h("input", { type: "date", "aria-label": label }));
 const presets = h("div.chips");
 const tags = h("div");
 const filters = h("div.filters.sheet", { popover: "auto" }, h("h2", T.dates), h("div", from, "–", until), presets, tags);
 const toggle = button("filter", T.filters, undefined, { popoverTargetElement: filters });
-filters.onbeforetoggle = ({ newState }) => newState === "open" && draw();
+filters.onbeforetoggle = ({ newState }) => {
+	if (newState !== "open") return;
+	const { bottom, right } = toggle.getBoundingClientRect();
+	filters.style.inset = `${bottom + 4}px ${Math.max(8, innerWidth - Math.max(right, WIDEST))}px auto auto`;
+	draw();
+};
 
 // Each filter adds to the search of the address, or takes itself away.
 async function draw() {
@@ -25,20 +32,31 @@ async function draw() {
 	const now = terms(query).map(({ text }) => text);
 	const more = (term, ...text) => {
 		const isOn = now.includes(term);
-		const wanted = isOn ? now.filter((each) => each !== term) : [...now, term];
+		const others = now.filter((each) => each !== term && !(YEAR.test(term) && YEAR.test(each)));
+		const wanted = isOn ? others : [...others, term];
 		return h("a", { href: address.searchHref(wanted.join(" "), folder), ...(isOn && { "aria-current": "true" }) }, text);
 	};
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
 	const kinds = { tag: T.tags, camera: T.cameras, lens: T.lenses };
+	const isAll = !query && !folder; // counts of tags are of the whole library
 	const lists = Object.entries(kinds).map(async ([kind, title]) => {
 		const { data } = await send("GET", "search/suggest", { kind, limit: MOST }).catch(() => ({}));
-		const links = data?.suggestions.map(({ text, count }) => more(termOf(kind, text), text, h("small", number(count))));
+		const links = data?.suggestions.map(({ text, count }) => more(termOf(kind, text), text, isAll && h("small", number(count))));
 		return links?.length ? [h("h2", title), h("div.chips", links)] : [];
 	});
-	put(tags, await Promise.all(lists));
+	put(tags, await Promise.all([years(), ...lists]));
+
+	// The years of what is shown, whichever of them is chosen.
+	async function years() {
+		const rest = now.filter((each) => !YEAR.test(each)).join(" ");
+		const { data } = await send("GET", "timeline", { path: folder, q: rest }).catch(() => ({}));
+		const counts = {};
+		for (const { month, count } of data?.months ?? []) counts[`date:${month.slice(0, 4)}`] = (counts[`date:${month.slice(0, 4)}`] ?? 0) + count;
+		return h("div.chips", Object.entries(counts).reverse().map(([term, count]) => more(term, term.slice(5), h("small", number(count)))));
+	}
 }
 const list = suggest(input, {
-	word: () => input.value.match(/\S*$/)[0].replace(/^-?((tag|name|camera|lens):)?"?/, ""),
+	word: () => input.value.match(/\S*$/)[0].replace(/^-?((tag|name|camera|lens):)?"?/i, ""),
 	value: ({ text, kind }) => input.value.replace(/(-?)\S*$/, "$1") + (kind === "name" ? text : termOf(kind, text)),
 	pick: open,
 });
@@ -46,7 +64,7 @@ export const box = h("form.search", { role: "search" }, isGuest ? "" : [input, l
 
 function open() {
 	if (matchMedia("(pointer:coarse)").matches) input.blur(); // the keyboard goes
-	address.go(address.searchHref(input.value.trim(), address.here.folder));
+	address.go(address.searchHref(T.times(input.value.trim()), address.here.folder));
 }
 
 box.onsubmit = (event) => event.preventDefault(open());

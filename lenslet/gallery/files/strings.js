@@ -6,6 +6,31 @@ const either = (names) => new Intl.ListFormat("en", { type: "disjunction" }).for
 
 const month = new Intl.DateTimeFormat([], { month: "long", year: "numeric" });
 
+// Times as people type them: today, yesterday, last week, last summer, July 2026, spring 2019. Not in quotes.
+const TIMES = /"[^"]*"?|(?<=^-?|\s-?)(?:(today|yesterday)|(last) ([a-z]+)|([a-z]+) (\d{4}))(?=\s|$)/gi;
+const MONTHS = Array.from({ length: 12 }, (_, at) => new Date(2000, at).toLocaleDateString("en", { month: "long" }).toLowerCase());
+const SEASONS = { spring: 3, summer: 6, autumn: 9, fall: 9, winter: 12 }; // the first of three months
+const isoDay = (date) => date.toLocaleDateString("sv");
+const daysAgo = (count) => isoDay(new Date(new Date().setDate(new Date().getDate() - count)));
+
+// Returns some months as a search for them; without a year, the last ones that have begun and ended.
+function timeOf(name, year) {
+	const [now, count] = [new Date(), SEASONS[name] ? 3 : 1];
+	const first = SEASONS[name] ?? MONTHS.findIndex((each) => name.length > 2 && each.startsWith(name)) + 1;
+	if (!first) return;
+	year ??= now.getFullYear() - (new Date(now.getFullYear(), first - 1 + count) > now);
+	const [from, until] = [0, count - 1].map((more) => isoDay(new Date(year, first - 1 + more)).slice(0, 7));
+	return count > 1 ? `${from}..${until}` : from;
+}
+
+function time(day, last, unit, name, year) {
+	if (day) return daysAgo(day === "today" ? 0 : 1);
+	if (name) return timeOf(name, year);
+	if (unit === "week") return `${daysAgo(7)}..${daysAgo(0)}`;
+	if (unit === "month") return timeOf(MONTHS.at(new Date().getMonth() - 1));
+	return unit === "year" ? `${new Date().getFullYear() - 1}` : unit && timeOf(unit);
+}
+
 export const T = {
 	photos: "Photos",
 	folders: "Folders",
@@ -153,9 +178,15 @@ export const T = {
 	searchHint: 'Search for words, "two words", tag:portrait, date:2024-07, -without',
 	searchIn: (name) => `Search in ${name}`,
 	everywhere: "Everywhere",
+	times: (query) =>
+		query.replace(TIMES, (text, ...words) => {
+			const found = time(...words.slice(0, 5).map((word) => word?.toLowerCase()));
+			return found ? `date:${found}` : text;
+		}),
 	dates: "Taken",
 	filters: "Filters",
-	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:", camera: "Camera:", lens: "Lens:" }[field], word].filter(Boolean).join(" "),
+	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:", camera: "Camera:", lens: "Lens:" }[field], field === "date" && /^\d{4}(-\d\d){0,2}$/.test(word) ? T.date(word) : word].filter(Boolean).join(" "),
+	turn: ({ not, word }) => (not ? `With “${word}”` : `Without “${word}”`),
 	leaveOut: (text) => `Search without “${text}”`,
 	presets: () => {
 		const [year, today] = [new Date().getFullYear(), new Date().toLocaleDateString("sv").slice(5)];
@@ -164,7 +195,7 @@ export const T = {
 	skip: "To the photos",
 	from: "Taken from",
 	until: "Taken until",
-	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags, notes, title, caption, camera or lens. Dates are among the filters."],
+	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags, notes, title, caption, camera, lens or date."],
 	results: "Search",
 
 	// Health
