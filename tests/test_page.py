@@ -877,6 +877,17 @@ def test_times_are_searched_as_people_type_them(library, open_page, typed, searc
     expect(box).to_have_value(searched)
 
 
+def test_favourites_and_what_was_added_last_stand_above_the_folders(library, open_page) -> None:
+    page = open_page(library, "#/")
+    links = page.locator(".above .chips a")
+    expect(links).to_have_text(["Favourites", "Recently added"])
+    links.last.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Recently added")
+    expect(links).to_have_count(0)
+    go(page, "#/art/")
+    expect(links).to_have_count(0)
+
+
 def test_filters_stand_at_their_button_and_count_what_is_shown(library, open_page) -> None:
     page = open_page(library, "#/photos?q=img&in=art")
     button, panel = page.get_by_role("button", name="Filters"), page.locator(".filters")

@@ -4,6 +4,7 @@ import { folderHref, here, isSingle, nameOf, photosHref, searchHref } from "./ad
 import { isGuest, shared, suffixes } from "./api.js";
 import { terms } from "./caption.js";
 import { h, icon, put, textButton } from "./dom.js";
+import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import { progress } from "./health.js";
 import { source } from "./list.js";
@@ -26,12 +27,18 @@ on("trouble", (reason) => {
 on("progress", () => put(line, progress));
 
 export function update() {
-	const { path, dirs, order, opened } = source;
-	const key = JSON.stringify([path, order, dirs]);
-	if (drawn !== key) put(folders, folderTiles(path, order ? dirs.toReversed() : dirs));
+	const { path, dirs, order, by, opened } = source;
+	const key = JSON.stringify([path, order, by, dirs]);
+	if (drawn !== key) put(folders, !isGuest && !path && !by && albums(), folderTiles(path, order ? dirs.toReversed() : dirs));
 	drawn = key;
 	put(title, opened ? heading(source) : "");
 	put(said, message(source));
+}
+
+// What stands above all folders.
+function albums() {
+	const lists = [[searchHref(`tag:${FAVOURITE}`), T.favourites], [photosHref({ by: "added" }), T.added]];
+	return h("div.chips", lists.map(([href, text]) => h("a", { href }, text)));
 }
 
 function heading({ path, query, by, count, dirs, months = [], about = {}, unsupported = {} }) {

@@ -188,10 +188,7 @@ export const T = {
 	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:", camera: "Camera:", lens: "Lens:" }[field], field === "date" && /^\d{4}(-\d\d){0,2}$/.test(word) ? T.date(word) : word].filter(Boolean).join(" "),
 	turn: ({ not, word }) => (not ? `With “${word}”` : `Without “${word}”`),
 	leaveOut: (text) => `Search without “${text}”`,
-	presets: () => {
-		const [year, today] = [new Date().getFullYear(), new Date().toLocaleDateString("sv").slice(5)];
-		return { "tag:favourite": T.favourites, [`date:*-${today}`]: "On this day", [`date:${year}`]: "This year", [`date:${year - 1}`]: "Last year" };
-	},
+	presets: () => ({ "tag:favourite": T.favourites, [`date:*-${daysAgo(0).slice(5)}`]: "On this day" }),
 	skip: "To the photos",
 	from: "Taken from",
 	until: "Taken until",
