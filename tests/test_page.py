@@ -935,7 +935,9 @@ def test_health_shows_counts_and_every_kind_of_problem_in_the_words_of_the_servi
     page.route(re.compile("/health$"), lambda route: route.fulfill(json=found))
     menu(page, "Health")
     main, problems = page.get_by_role("main"), found["problems"]
-    expect(main.get_by_role("heading", level=1)).to_have_text("Lenslet works; some files need a look")
+    expect(main.get_by_role("heading", level=1)).to_have_text(
+        "Lenslet works; some files need a look"
+    )
     titles = [f"{each['title']}: {each['count']}" for each in problems]
     expect(main.get_by_role("heading", level=3)).to_have_text(titles)
     expect(main.locator(".advice")).to_have_text([each["advice"] for each in problems])
