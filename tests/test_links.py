@@ -774,7 +774,7 @@ def test_who_may_only_write_among_the_photos_makes_no_links(indexed, root, tmp_p
     (tmp_path / "state/_links.json").unlink()
     put(root / "_links.json", stored)
     gallery.restart()
-    gallery.app.post_json("/session", {"link": secret_of(link)}, status=503)
+    gallery.app.post_json("/session", {"link": secret_of(link)}, status=404)
     cookie = {"Cookie": f"lenslet_link_7070={secret_of(link)}", "Accept": "text/html"}
     assert "Set-Cookie" not in gallery.app.get("/", headers=cookie).headers
     (reason,) = gallery.app.get("/health", headers=WRITER).json["reasons"]

@@ -11,7 +11,7 @@ import orjson
 
 from lenslet import times
 from lenslet.config import Settings
-from lenslet.errors import Invalid, LensletError, NotFound, StorageUnavailable
+from lenslet.errors import Invalid, LensletError, NotFound
 from lenslet.guests.links import Link, link_cookie, links_of
 from lenslet.guests.selection import Narrowed, Selection, is_certain
 from lenslet.library import manifest
@@ -145,7 +145,7 @@ class GuestSession(access.Session):
             link = links.opened_by(secret)
         except NotFound as error:
             if not links.exist:
-                raise StorageUnavailable("There are no links right now.") from error
+                raise NotFound("There are no links right now.") from error
             raise falcon.HTTPUnauthorized(description=str(error)) from error
         name = link_cookie(self.service.settings)
         set_cookie(req, resp, name, secret, expires=times.parse(link.ends))

@@ -77,6 +77,8 @@ class Images:
         """Reads the JSON files beside an image. `item` is what the manifest says of the image."""
         tree, revs = image.location.tree, _revs(image, item)
         copies = tree.copies(sidecar.files_of(image.file, revs))
+        if copies and image.item and tree.stat(image.file).rev != image.stat.rev:
+            item = None  # the manifest is out of date: there is another photo
         photo = Photo.of(self._facts(image, item)) if copies else sidecar.UNREAD
         found = sidecar.examine(image.file, copies, photo)
         if found.foreign and "+" not in revs:  # see `sidecar.find`

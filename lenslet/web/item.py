@@ -101,8 +101,8 @@ class Tags(Resource):
         if not isinstance(notes, dict):
             raise Invalid("notes", "must be an object: the notes of each image by its path")
         images = dict.fromkeys((*texts, *notes))
-        if not images or max(len(images), len(texts)) > MAX_PATHS:
-            raise Invalid("paths", f"must be 1 to {MAX_PATHS} paths of images")
+        if max(len(images), len(texts)) > MAX_PATHS:
+            raise Invalid("paths", f"must be at most {MAX_PATHS} paths of images")
         add = sidecar.validate({"tags": add})["tags"]
         user = {"updatedBy": req.context.user} if req.context.user else {}
 
