@@ -244,7 +244,7 @@ def _meta_keys(was: Item | None, rev: str, read: Item | None) -> Item:
 
 
 def _companions(item: Item, snapshot: Snapshot) -> Companions:
-    """What is to be read with an image: of `a.jpg` also `a.jpg.json`, unless it is a sidecar."""
+    """The files that are read with an image; `a.jpg.json` is one of them if it is no sidecar."""
     name, stats = item["name"], snapshot.companions.get(item["name"], {})
     return companions.of(stats, (e for e in stats if e != f"{name}.json" or item.get("foreign")))
 
