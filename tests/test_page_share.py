@@ -81,7 +81,7 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     expect(guest.locator(".tile.shown")).to_have_count(1)
     expect(guest.get_by_label("Path").get_by_role("link")).to_have_text(["wedding"])
     guest.get_by_role("link", name="Photos", exact=True).click()
-    expect(guest.locator(".title")).to_contain_text("7 photos")
+    expect(guest.locator(".tile.shown")).to_have_count(7)  # one without a date may come first
     guest.locator(".tile a").first.click()
     expect(guest.locator(".stage img.large")).to_have_js_property("complete", True)
     expect(guest.get_by_role("dialog", name="Photo")).to_contain_text("1 of 7")
