@@ -8,7 +8,10 @@ import io
 import json
 import os
 import pathlib
+import socket
 import struct
+import threading
+import time
 import urllib.parse
 import urllib.request
 import zipfile
@@ -309,6 +312,29 @@ def start(server: Server, route: str) -> http.client.HTTPResponse:
     url = f"http://127.0.0.1:{server.port}{route}"
     found: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=MOST_SECONDS)
     return found
+
+
+def read_slowly(client: socket.socket) -> None:
+    """Reads 80 KiB in a second, until there is no more."""
+    with contextlib.suppress(OSError):
+        while client.recv(8 << 10):
+            time.sleep(0.1)
+
+
+def test_who_reads_all_the_time_but_slowly_gives_way_too(serve, root) -> None:
+    with put(root / "f/0.jpg").open("r+b") as file:
+        file.truncate(100_000_000)
+    put(root / "g/a.jpg")
+    server: Server = serve(root, WEB_CONCURRENCY="1")
+    server.until(lambda: len(server.json("/folders?path=f").get("items", [])) == 1)
+    with contextlib.ExitStack() as clients:
+        for _ in range(4):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            clients.callback(client.shutdown, socket.SHUT_RDWR)
+            client.sendall(b"GET /zip?path=f HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            threading.Thread(target=read_slowly, args=(client,), daemon=True).start()
+        server.until(lambda: server.get("/zip?path=g")[0] == 503)
+        server.until(lambda: server.get("/zip?path=g")[0] == 200)
 
 
 def test_who_reads_slowly_gives_way_to_others_and_holds_no_thread(serve, root) -> None:
