@@ -340,7 +340,7 @@ def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path
     target = tmp_path / "installed"
     install = ["pip", "install", "--no-deps", "--target", target, *built.glob("*.whl")]
     subprocess.run([*python, *install], check=True, capture_output=True)
-    assert (target / "lenslet_backend-0.1.0.dist-info").is_dir()
+    assert (target / "lenslet_backend-0.2.0.dist-info").is_dir()
     assert not (target / "lenslet/deleted.py").exists()
     for folder in ("lenslet", "lenslet/web", "lenslet/guests", "lenslet/gallery/files"):
         wanted = {path.name for path in (ROOT / folder).iterdir() if path.suffix != ".pyc"}

@@ -181,6 +181,10 @@ def test_a_state_dir_belongs_to_one_library_and_follows_it_where_it_moves(
     assert "0 read" in said
     moved = serve(tmp_path / "moved", **settings)
     assert moved.json("/item?path=2024/a.jpg")["notes"] == "mine"
+    moved.stop()
+    (tmp_path / "moved").rename(tmp_path / "restored")
+    os.utime(photo := tmp_path / "restored/2024/a.jpg", (int(photo.stat().st_mtime),) * 2)  # by tar
+    assert "1 read" in index("restored")
     (state / ".lenslet-state").write_bytes(b"")
     assert "1 read" in index("other")
 

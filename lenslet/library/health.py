@@ -51,8 +51,8 @@ KINDS = {  # the worst first
     "unreadableImages": Kind("Photos that cannot be decoded", "replace the image, or remove it"),
     "orphanSidecars": Kind(
         "Tags and notes without their photo",
-        "put the photo back or, if you deleted it on purpose, delete its .json: 'lenslet check' "
-        "names them",
+        "put the photo back, or move its .json beside the copy that is meant; if you deleted it on "
+        "purpose, delete its .json: 'lenslet check' names them",
     ),
     "changedPhotos": Kind(
         "Photos that have changed since their tags and notes were written",

@@ -76,6 +76,8 @@ def load_settings(env_file: str = "", *, writes: bool = True) -> Settings:
     Prints which names look like settings. Raises `SettingError`; see also `check_settings`.
     """
     check_namesake()
+    if not env_file and os.path.isfile(".env"):
+        print("lenslet: the file .env here is not read without --env-file .env", file=sys.stderr)
     filed = config.read_env_file(env_file) if env_file else {}
     variables = config.merged(os.environ, filed)
     settings = config.settings(variables)

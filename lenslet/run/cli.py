@@ -235,7 +235,7 @@ def _print_problems(counts: Mapping[str, int], found: Iterable[Problem]) -> None
 
 # lenslet clean
 
-_YOURS = "photo.jpg.json, .lenslet.folder.json and _links.json"
+_YOURS = "photo.jpg.json, photo.jpg.lenslet.json, .lenslet.folder.json and _links.json"
 
 
 def _clean(env_file: str, *, removes: bool = False) -> int:
