@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -238,6 +239,13 @@ def test_a_root_that_is_never_written_keeps_what_people_say_in_the_state_folder(
     edit(gallery.app, {"order": None})
     gallery.settle(30)
     assert said(gallery) == {}
+    time.sleep(1.1)  # a bucket's times have no fractions
+    write(root.below / "sea", {**FOLDER, "title": "Newer"})
+    gallery.ask("sea")
+    assert said(gallery) == {"title": "Newer"}
+    assert edit(gallery.app, {"order": "name"}) == {**FOLDER, "title": "Newer", "order": "name"}
+    gallery.settle(30)
+    assert said(gallery) == {"title": "Newer", "order": "name"}
 
 
 @pytest.mark.parametrize("root", ["folder+state", "bucket+state"], indirect=True)

@@ -28,15 +28,20 @@ def is_about(document: object) -> bool:
 def read(tree: Tree, folder: Path) -> About:
     """Returns what is said of a folder; a key with a bad value counts as absent.
 
-    Of two files, the one in `STATE_DIR` counts. `cover` is a name, which no image may have.
+    Of two files, as with `STATE_DIR`, the newer one counts. `cover` is a name, which no image may
+    have.
     """
     with contextlib.suppress(Denied):
-        for copy in tree.copies([folder.child(FILE)]):
+        for copy in _newest_first(tree.copies([folder.child(FILE)])):
             with contextlib.suppress(ValueError):
                 found = sidecar.parse_file(copy, _parse)
                 good = (key for key in ABOUT_KEYS if not _fault(key, found.get(key)))
                 return {key: found[key] for key in good if found[key].strip()}
     return {}
+
+
+def _newest_first(copies: list[Copy]) -> list[Copy]:
+    return sorted(copies, key=lambda copy: -copy.mtime_ns)
 
 
 def _parse(raw: bytes) -> Document:
@@ -91,7 +96,7 @@ def edit(tree: Tree, folder: Path, change: About) -> Document:
     def apply(copies: list[Copy]) -> tuple[Path, bytes] | None:
         nonlocal stored
         try:
-            before = sidecar.parse_file(copies[0], _parse) if copies else _EMPTY
+            before = sidecar.parse_file(_newest_first(copies)[0], _parse) if copies else _EMPTY
         except ValueError as error:
             raise Conflict(str(error)) from error
         kept = {key: value for key, value in before.items() if key not in change}

@@ -285,7 +285,7 @@ def _documents(folder: int, paths: Sequence[Path]) -> list[Copy]:
                 file, stat = _file(os.open(path.name, files.READING, dir_fd=folder), path)
                 with file:
                     data = _read(file, path, stat, DOCUMENT_BYTES)
-                found.append(Copy(path, data))
+                found.append(Copy(path, data, mtime_ns=stat.mtime_ns))
         except (NotRegular, Conflict, Denied) as error:
             found.append(Copy(path, None, str(error)))
         except NotFound:

@@ -253,7 +253,7 @@ class S3Tree(Tree):
                         reason = f"{path} has {stat.size} bytes, more than {DOCUMENT_BYTES}"
                         found.append(Copy(path, None, reason))
                     elif stat.source != _REMOVED:
-                        found.append(Copy(path, body.read()))
+                        found.append(Copy(path, body.read(), mtime_ns=stat.mtime_ns))
         return found, etags
 
     def update(self, paths: Sequence[Path], change: Change) -> None:

@@ -120,6 +120,7 @@ class Copy(NamedTuple):
     data: bytes | None
     problem: str = ""
     editable: bool = True  # False: it is in a root that Lenslet never writes to
+    mtime_ns: int = 0  # of one that can be read
 
 
 Data = bytes | Callable[[], Iterable[bytes]]  # a function yields what is large
