@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import random
+import unicodedata
 import urllib.parse
 import zipfile
 from collections.abc import Callable
@@ -100,6 +101,30 @@ def routes(path: str) -> list[tuple[str, str, str]]:
         query = f"?path={urllib.parse.quote(path)}" if "{path}" not in template else ""
         found += [(template, method, route + query) for method in METHODS]
     return found
+
+
+@pytest.mark.parametrize(("written", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_links_and_guests_find_a_path_in_the_other_form_of_unicode(
+    indexed, root, written, asked
+) -> None:
+    path, other = (unicodedata.normalize(form, "été/Ångström.jpg") for form in (written, asked))
+    put(root / path)
+    gallery = indexed(API_TOKEN=FULL)
+    app, quoted = gallery.app, urllib.parse.quote(other)
+    folder = other.split("/")[0]
+    for what in (
+        {"path": folder},
+        {"path": other},
+        {"paths": [other]},
+        {"q": "jpg", "path": folder},
+    ):
+        link = make_link(app, **{"path": "", **what, "download": True})
+        headers = guest(app, link)
+        for route in ("item", "thumb", "preview", "file"):
+            app.get(f"/{route}?path={quoted}", headers=headers, status=[200, 202])
+        if what.get("path") == folder and "q" not in what:
+            for route in ("folders", "search", "timeline", "zip"):
+                app.get(f"/{route}", {"path": folder}, headers=headers, status=200)
 
 
 # Who may do what: every route and method
