@@ -44,6 +44,7 @@ class Site:
     ) -> http.client.HTTPResponse:
         password = b64encode(b"ann:secret").decode()
         named = {"Authorization": f"Basic {password}", "Host": f"photos.example.org:{self.port}"}
+        named["Cookie"] = "sso=ann"  # for single sign-on, where there is one
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         url = f"https://127.0.0.1:{self.port}{route}"
         request = urllib.request.Request(url, body, named, method=method)
@@ -67,13 +68,18 @@ class Site:
 def site(
     request: pytest.FixtureRequest, serve: Serve, root: pathlib.Path, tmp_path: pathlib.Path
 ) -> Iterator[tuple[Site, Server]]:
-    """A library behind nginx, and the service itself. The parameter is `ACCEL_PREFIX`."""
+    """A library behind nginx, and the service itself.
+
+    The parameter is `ACCEL_PREFIX`, or what changes the file for nginx.
+    """
     if not NGINX:
         pytest.skip("nginx is not installed")
     for name in (*ODD, "sub/x.jpg"):
         os.utime(put(root / name, jpeg(seed=len(name))), (1, 1))
     settings = {"ALLOWED_HOSTS": "photos.example.org", "AUTH_HEADER": "Remote-User"}
-    server = serve(root, ACCEL_PREFIX=getattr(request, "param", "/originals/"), **settings)
+    change = getattr(request, "param", "/originals/")
+    prefix = change if isinstance(change, str) else "/originals/"
+    server = serve(root, ACCEL_PREFIX=prefix, **settings)
     here, port, plain = tmp_path / "nginx", free_port(), free_port()
     here.mkdir()
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
@@ -97,6 +103,7 @@ def site(
     ):
         assert old in text
         text = text.replace(old, str(new))
+    text = change(text) if callable(change) else text
     (here / "conf").write_text(
         f"user root;\npid {here}/pid;\nerror_log {here}/error;\ndaemon off;\nevents {{}}\n"
         f"http {{ access_log off; client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;\n"
@@ -249,6 +256,49 @@ def test_a_link_opens_behind_nginx_until_it_is_taken_back(site) -> None:
     assert nginx.ask(f"/photos/links/{link['id']}", "DELETE", Origin=own)[0] == 204
     said = wait_for(lambda: (found := ask(route, Cookie=cookie))[0] == 401 and found)
     assert json.loads(said[1])["description"] == "This link has ended, or was taken back."
+
+
+def with_sign_on(text: str) -> str:
+    """The file with the single sign-on that the documents describe. Whoever has a cookie is in."""
+    documented = re.findall(r"```nginx\n(set .*?)```", (ROOT / "docs/deploy.md").read_text(), re.S)
+    (ours,), port = documented, free_port()
+    theirs = "proxy_pass http://127.0.0.1:9091/api/authz/auth-request;"
+    assert theirs in ours
+    ours = ours.replace(theirs, f"proxy_pass http://127.0.0.1:{port};")
+    text = text.replace("auth_basic $lenslet_page_realm;", "auth_request off;")
+    text = re.sub("    auth_basic .*;\n    auth_basic_user_file .*\n", lambda _: ours, text)
+    text = re.sub("    proxy_set_header Remote-User .*\n", "", text)
+    answer = 'if ($cookie_sso = "") { return 401; } add_header Remote-User $cookie_sso; return 200;'
+    return f"{text}\nserver {{ listen 127.0.0.1:{port}; location / {{ {answer} }} }}"
+
+
+@pytest.mark.parametrize("site", [with_sign_on], indirect=True)
+def test_single_sign_on_names_users_and_guests_need_no_account(site) -> None:
+    nginx, _ = site
+    own = f"https://photos.example.org:{nginx.port}"
+
+    def ask(where: str, method: str = "GET", body: Any = None, **headers: str) -> Any:
+        sent = json.dumps(body).encode() if body else None
+        return nginx.ask(where, method, sent, Authorization="", Origin=own, **headers)
+
+    for claims in (
+        {"Cookie": ""},
+        {"Cookie": "", "Remote_User": "ann"},
+        {"Cookie": "lenslet_link_7070=x"},
+    ):
+        assert ask("/photos/folders", **claims)[0] == 401
+    ann = {"Cookie": "sso=ann", "Content_Type": "application/json"}
+    assert ask("/photos/folders", **ann)[0] == 200
+    link = json.loads(ask("/photos/links", "POST", {"path": "sub"}, **ann)[1])
+    assert link["by"] == "ann"
+    page, secret = link["url"].removeprefix(own).split("#secret=")
+    assert ask(page, Cookie="")[0] == 200
+    as_json = {"Cookie": "", "Content_Type": "application/json"}
+    status, _, headers = ask("/photos/session", "POST", {"link": secret}, **as_json)
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    assert status == 204
+    assert ask("/photos/folders?path=sub", Cookie=cookie)[0] == 200
+    assert ask("/photos/folders?path=", Cookie=cookie)[0] == 404
 
 
 def stored_by(nginx: pathlib.Path) -> int:

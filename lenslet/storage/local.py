@@ -226,6 +226,7 @@ class LocalTree(Tree):
             with contextlib.suppress(NotFound), self._folder(folder) as fd:
                 if not os.access(b".", os.W_OK, dir_fd=fd):
                     if self.private:
+                        self.check()  # its disk may be away
                         return Denied("STATE_DIR cannot be written: let Lenslet write there")
                     where = folder or "the root"
                     return Denied(f"{where} cannot be written: allow it, or set STATE_DIR")

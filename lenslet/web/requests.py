@@ -41,7 +41,8 @@ class Requests:
         self._status.count(start + resp.status_code // 100 - 1)
         if self._logs:
             number, took = req.context.id, 1000 * (time.monotonic() - req.context.began)
-            what = req.remote_addr, resp.status_code, took, req.method, req.relative_uri
+            who = req.context.user or req.remote_addr
+            what = who, resp.status_code, took, req.method, req.relative_uri
             log.info("%s %s %.0f ms %s %s (request %s)", *what, number, extra={"request": number})
 
     def counts(self) -> dict[str, int]:
