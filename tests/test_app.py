@@ -780,6 +780,29 @@ def test_words_are_found_as_people_type_them(indexed: Make, root) -> None:
     assert [each["text"] for each in suggested] == ["Smørrebrød"]
 
 
+def test_a_search_says_what_it_understood_and_which_line_has_it(indexed: Make, root) -> None:
+    """The page shows both, and has no grammar of its own."""
+    for name in ("a.jpg", "b.jpg"):
+        put(root / name)
+    gallery = indexed()
+    edit(gallery.app, {"notes": "At sea.\nNear Łódź’s harbour.", "tags": ["two words"]})
+    gallery.index()
+    query = 'lodz\'s -nope Tag:"two words" date:..9999 lodz’s foo:x ""'
+    both = {"q": query.replace("foo:x", "").replace("date:..9999", "")}
+    found = gallery.app.get("/search", both).json
+    assert found["matches"] == {"a.jpg": "Near Łódź’s harbour."}
+    for words in ("notes:sea", "-lodz sea", '"lodz\'s harbour"', "a.jpg", "tag:two", "-sea"):
+        matches = gallery.app.get("/search", {"q": words}).json["matches"]
+        assert list(matches) == (["a.jpg"] if words in ("notes:sea", '"lodz\'s harbour"') else [])
+    for route in ("/search", "/timeline"):
+        terms = gallery.app.get(route, {"q": query}).json["terms"]
+        assert [tuple(each.values()) for each in terms] == [
+            ("lodz's", "", "lodz's", False), ("-nope", "", "nope", True),
+            ('Tag:"two words"', "tag", "two words", False), ("date:..9999", "date", "..9999", False),
+            ("lodz’s", "", "lodz’s", False), ("foo:x", "", "foo:x", False),
+        ]  # fmt: skip
+
+
 @everywhere
 def test_the_search_index_can_be_rebuilt(gallery: Gallery, root: pathlib.Path) -> None:
     generation = json.loads((root / "_rollup.json").read_text())["id"]

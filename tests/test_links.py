@@ -339,6 +339,9 @@ def test_tags_notes_and_position_are_shown_only_if_the_link_says_so(shared: Gall
         text = shared.app.get(route, headers=words).text
         assert "walrus" in text and "our zebra" in text and "GPS" not in text
     assert shared.app.get("/search?path=2024/wedding&q=walrus", headers=words).json["total"] == 1
+    secret = guest(shared.app, make_link(shared.app, q="walrus"))  # nor is the link's own query
+    for route in ("/search?path=2024/wedding&q=name:in", "/timeline?path=2024/wedding&q=name:in"):
+        assert b"walrus" not in shared.app.get(route, headers=secret, status=200).body
     place = guest(shared.app, make_link(shared.app, position=True))
     assert shared.app.get(routes[2], headers=place).json["exif"]["GPSLatitude"] == 48.5
 

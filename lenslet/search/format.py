@@ -46,7 +46,7 @@ _READ = (name for name, key in items.KEYS.items() if key.read)
 COPIED = (*ROLLUP_KEYS, "createdAt", "takenAt", "addedAt", "thumb", "about", *_READ)
 _DESCRIBED = 500  # characters of a folder's description: each of its items has them
 # Each character that Unicode does not take apart, and what people type for it: letters with strokes
-# and hooks, ligatures, quotes, dashes. `gallery/files/caption.js` has the same.
+# and hooks, ligatures, quotes, dashes.
 _LOOKALIKES = """
     łl øo đd ðd ħh ŧt ıi ƀb ȼc ɇe ǥg ɨi ɉj ƚl ɵo ɍr ʉu ɏy ƶz ⱥa ⱦt ɓb ɖd ɗd ƙk ŋn ƴy æae œoe þth
     ‘' ’' ‚' ‛' ′' ʻ' ʼ' ‹' ›' “" ”" „" ‟" «" »" ‐- ‒- –- —- ―- −-

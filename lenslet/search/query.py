@@ -95,6 +95,24 @@ class Term:
         return bool(date) and first <= date[: len(first)] and date[: len(last)] <= last
 
 
+class Typed(NamedTuple):
+    """A term as it was typed: all of it, its field or "", its word, and if it excludes."""
+
+    text: str
+    field: str
+    word: str
+    excludes: bool
+    is_phrase: bool
+
+
+def typed_terms(query: str) -> Iterator[Typed]:
+    """Yields the terms of a query, without those that ask for nothing."""
+    for found in _TERM.finditer(query):
+        minus, name, phrase, word = found.groups("")
+        if fold(phrase or word).strip():
+            yield Typed(found[0], name.lower(), phrase or word, bool(minus), bool(phrase))
+
+
 def parse(query: str) -> list[Term]:
     """Parses words, "phrases", terms of one field of `Line`, and `-` to exclude.
 
@@ -104,19 +122,16 @@ def parse(query: str) -> list[Term]:
     a day of every year (`*-12-24`).
     """
     terms = []
-    for minus, name, phrase, word in _TERM.findall(query):
-        text, name = fold(phrase or word).strip(), name.lower()
-        if not text:
-            continue
-        dates = None
+    for _, name, word, excludes, is_phrase in typed_terms(query):
+        text, dates = fold(word).strip(), None
         if name == "date":
-            terms.append(_date_term(text, excludes=bool(minus)))
+            terms.append(_date_term(text, excludes=excludes))
             continue
         if name == "tag":
             text = f"{TAG}{text}{TAG}"
-        if word and not name and _DATE.fullmatch(text):
+        if not is_phrase and not name and _DATE.fullmatch(text):
             dates = encode_date(text), encode_date(text)
-        terms.append(Term(text.encode(), name, bool(minus), dates))
+        terms.append(Term(text.encode(), name, excludes, dates))
     if len(terms) > MOST_TERMS:
         raise BadRequest("q", f"more than {MOST_TERMS} terms")
     return list(dict.fromkeys(terms))
@@ -350,6 +365,24 @@ def page_of(hits: Iterator[Hit], page: Page) -> tuple[list[Hit], int, bool]:
     else:
         found = heapq.nsmallest(end, counted(), key)
     return found[page.offset :], total, False
+
+
+def matching_lines(items: Iterable[bytes], query: str) -> dict[str, str]:
+    """Returns the first line of the title, caption or notes that has a word of a query, by path.
+
+    `items` are the JSON of items. Those without such a line are left out.
+    """
+    terms = (each for each in parse(query) if each.field in ("", "notes") and not each.excludes)
+    words = [each.text.decode() for each in terms]
+    found = {}
+    for item in map(orjson.loads, items if words else ()):
+        texts = filter(None, (item.get("title"), item.get("caption"), item["notes"]))
+        for line in "\n".join(texts).splitlines():
+            folded = fold(line)
+            if any(word in folded for word in words):
+                found[item["path"]] = line
+                break
+    return found
 
 
 class Search:

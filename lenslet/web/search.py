@@ -10,7 +10,7 @@ from lenslet.errors import BadRequest
 from lenslet.index.messages import Rebuild
 from lenslet.paths import ROOT
 from lenslet.search.format import SUGGESTED
-from lenslet.search.query import Page
+from lenslet.search.query import Page, matching_lines, typed_terms
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
 from lenslet.web.service import Resource
@@ -34,15 +34,23 @@ class SearchItems(Resource):
             raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
         found = self.service.search_of(req).find(query, below, page)
-        rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
-        send_json(resp, {"items": list(map(orjson.Fragment, found.items)), **rest})
+        document = {
+            "items": list(map(orjson.Fragment, found.items)),
+            "total": found.total,
+            "more": found.more,
+            "generatedAt": found.generated_at,
+            "terms": _terms(query),
+            "matches": matching_lines(found.items, query),
+        }
+        send_json(resp, document)
 
 
 class Timeline(Resource):
     """`GET /timeline?path=&q=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        found = self.service.search_of(req).timeline(query_param(req), path_param(req))
+        query = query_param(req)
+        found = self.service.search_of(req).timeline(query, path_param(req))
         tomorrow = (times.now() + dt.timedelta(days=1, hours=14)).strftime("%Y%m").encode()
         months = sorted(filter(None, +found.counts), reverse=True)
         future = [month for month in months if month > tomorrow]
@@ -58,6 +66,7 @@ class Timeline(Resource):
             ],
             "future": sums(*future),
             "undated": sums(b""),
+            "terms": _terms(query),
         }
         send(resp, orjson.dumps(document), JSON)
 
@@ -84,6 +93,14 @@ class RebuildIndex(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         self.service.jobs.send(Rebuild())
         send_pending(req, resp, ROOT, url(req, "/health"))
+
+
+def _terms(query: str) -> list[dict[str, str | bool]]:
+    """Returns the terms of a query as answers have them."""
+    return [
+        {"text": each.text, "field": each.field, "word": each.word, "not": each.excludes}
+        for each in typed_terms(query)
+    ]
 
 
 def query_param(req: falcon.Request) -> str:
