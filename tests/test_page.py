@@ -499,14 +499,22 @@ def test_what_stands_around_a_photo_fades_in_full_screen_and_a_slideshow_goes_on
 
 
 def touch(
-    page: Page, *moves: list[tuple[float, float]], hold: int = 0, sees: Locator | None = None
+    page: Page,
+    *moves: list[tuple[float, float]],
+    stay: int = 0,
+    hold: int = 0,
+    sees: Locator | None = None,
 ) -> None:
-    """Moves some fingers over the screen, where something is seen before they leave it."""
+    """Moves some fingers over the screen, where something is seen before they leave it.
+
+    They `stay` where they are put down, and `hold` where they are in the end, for milliseconds.
+    """
     session = page.context.new_cdp_session(page)
     for number, points in enumerate(moves):
         kind = "touchMove" if number else "touchStart"
         fingers = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(points)]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+        page.wait_for_timeout(0 if number else stay)
     page.wait_for_timeout(hold)
     if sees:
         expect(sees).to_be_in_viewport()
@@ -558,6 +566,37 @@ def test_on_a_phone_a_long_press_selects_and_a_tap_beside_the_tree_closes_it(
     expect(page.locator(".tree")).to_be_visible()
     page.touchscreen.tap(330, 400)
     expect(page.locator(".tree")).to_be_hidden()
+
+
+def test_on_a_phone_a_finger_that_stays_and_moves_selects_what_it_passes(
+    library, open_page
+) -> None:
+    page = open_page(library, "#/big/", **PHONE)
+    expect(page.locator(".tile.shown")).not_to_have_count(0)
+    count = page.get_by_role("region", name="Tags").get_by_role("status")
+
+    def middle(number: int) -> list[tuple[float, float]]:
+        box = link(page, f"b{number}.png").bounding_box()
+        return [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)]
+
+    main = page.locator("main:visible")
+    touch(page, middle(1), middle(2), middle(5), middle(8), stay=700)
+    expect(count).to_have_text("8 selected")
+    assert main.evaluate("main => main.scrollTop") == 0
+    touch(page, middle(3), middle(4), middle(7), middle(5), stay=700)  # selected: it takes away
+    expect(count).to_have_text("5 selected")
+    box = main.bounding_box()
+    edge = [(box["x"] + 200, box["y"] + box["height"] - 20)]
+    touch(page, middle(10), middle(11), edge, stay=700, hold=3000)
+    assert main.evaluate("main => main.scrollTop") > 500
+    selected = page.locator(".tile.selected")
+    assert selected.count() > 10
+    assert int(count.inner_text().split()[0]) > 30
+    page.get_by_role("button", name="Clear the selection").tap()
+    before = main.evaluate("main => main.scrollTop")
+    touch(page, [(200, 500)], [(200, 450)], [(200, 300)])  # one that moves at once scrolls
+    wait_for(lambda: main.evaluate("main => main.scrollTop") > before + 50)
+    expect(selected).to_have_count(0)
 
 
 def test_on_a_phone_the_header_hides_nothing_and_the_month_changes_as_its_heading_passes(

@@ -2,7 +2,6 @@
 
 import { folderHref, here, isSingle, nameOf, photosHref, searchHref } from "./address.js";
 import { isGuest, shared, suffixes } from "./api.js";
-import { terms } from "./caption.js";
 import { h, icon, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
@@ -41,7 +40,7 @@ function albums() {
 	return h("div.chips", lists.map(([href, text]) => h("a", { href }, text)));
 }
 
-function heading({ path, query, by, count, dirs, months = [], about = {}, unsupported = {} }) {
+function heading({ path, query, by, count, dirs, terms, months = [], about = {}, unsupported = {} }) {
 	const years = [...new Set([months.at(-1), months[0]].map((month) => month?.month.slice(0, 4)))].filter(Boolean);
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
 	const other = by ? folderHref(path) : photosHref({ folder: path });
@@ -49,12 +48,11 @@ function heading({ path, query, by, count, dirs, months = [], about = {}, unsupp
 	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
 	const given = path === shared.path && !query && shared.label; // by the link
 	const name = given || (query ? T.results : about.title || nameOf(path)) || { date: T.photos, added: T.added }[by] || T.folders;
-	return [h("h1", name), query && !isGuest && chips(query, path), facts && h("span.quiet", facts), hidden, link, about.description && h("p.about", about.description)];
+	return [h("h1", name), !isGuest && terms.length > 0 && chips(terms, query, path), facts && h("span.quiet", facts), hidden, link, about.description && h("p.about", about.description)];
 }
 
 // What a search asks for: each term can be turned into its opposite, and taken away.
-function chips(query, folder) {
-	const all = terms(query);
+function chips(all, query, folder) {
 	const away = (text, href) => h("a", { href, "aria-label": T.leaveOut(text) }, icon("close"));
 	const instead = (term, text) => searchHref(all.map((each) => (each === term ? text : each.text)).filter(Boolean).join(" "), folder);
 	const chip = (term) => {
@@ -67,18 +65,18 @@ function chips(query, folder) {
 
 const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);
 
-function message({ problem, opened, query, by, path, count, dirs }) {
+function message({ problem, opened, query, by, path, count, dirs, terms }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.folders));
 	if (problem) return hint([T.failed, problem.message], textButton(T.retry, () => location.reload()));
 	if (!opened) return trouble ? hint(T.waiting) : T.loading;
 	if (count || dirs.length) return "";
-	if (query) return hint(T.nothingFound, [unknown(query), path && h("a", { href: searchHref(query) }, T.everywhere)]);
+	if (query) return hint(T.nothingFound, [unknown(terms), path && h("a", { href: searchHref(query) }, T.everywhere)]);
 	if (by) return here.isStart ? "" : hint(T.emptyFolder(suffixes), h("a", { href: folderHref(path) }, T.asFolder));
 	return hint(T.emptyFolder(suffixes));
 }
 
 // Points out what looks like a field, and is none.
-function unknown(query) {
-	const odd = terms(query).find(({ field, word }) => !field && /^[a-z]+:/i.test(word));
+function unknown(terms) {
+	const odd = terms.find(({ field, word }) => !field && /^[a-z]+:/i.test(word));
 	return odd && h("p", T.unknownField(odd.word.split(":")[0]));
 }

@@ -4,6 +4,7 @@ import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
 import { shared } from "./api.js";
 import * as bulk from "./bulk.js";
+import { focus } from "./cursor.js";
 import { button, h, messages, onPhone, put, topmost } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
@@ -11,6 +12,7 @@ import * as grid from "./grid.js";
 import * as health from "./health.js";
 import * as list from "./list.js";
 import { menu } from "./menu.js";
+import { goTo, view } from "./scroller.js";
 import { scale } from "./scrubber.js";
 import * as search from "./search.js";
 import { begin } from "./session.js";
@@ -22,7 +24,7 @@ const wide = matchMedia("(min-width: 56rem)");
 const offline = h("p.offline", { role: "alert" });
 const { tabs, tree } = folders;
 const onclick = () => {
-	grid.goTo(-Infinity);
+	goTo(-Infinity);
 	list.source.renew();
 };
 const fresh = h("button.fresh", { onclick, hidden: true });
@@ -35,9 +37,9 @@ const header = h("header.top", treeButton, search.box, menu);
 const footer = h("footer", h("div.floats", messages(), fresh), bulk.bar);
 
 document.body.append(
-	h("button.skip", { onclick: () => grid.focus() }, T.skip),
+	h("button.skip", { onclick: () => focus() }, T.skip),
 	header,
-	h("div.columns", tree, grid.view, scale, health.view),
+	h("div.columns", tree, view, scale, health.view),
 	footer,
 );
 onPhone((isPhone) => (isPhone ? footer.append(tabs) : treeButton.after(tabs)));
@@ -49,7 +51,7 @@ let wasPhoto;
 on("address", () => {
 	const { item, folder, by, health: isHealth } = address.here;
 	const before = list.source;
-	[health.view.hidden, grid.view.hidden] = [!isHealth, Boolean(isHealth)];
+	[health.view.hidden, view.hidden] = [!isHealth, Boolean(isHealth)];
 	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || shared.label || "Lenslet";
 	if (!item) viewer.close();
 	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !wide.matches;

@@ -2,11 +2,10 @@
 
 import { parent, searchHref } from "./address.js";
 import { isGuest, send, shared } from "./api.js";
-import { termOf } from "./caption.js";
 import { h, put, textButton, toast } from "./dom.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
-import { tagField } from "./tags.js";
+import { tagField, termOf } from "./tags.js";
 
 export const panel = h("aside.details", { "aria-label": T.details });
 const LEFT = ["failed", "conflict"]; // what is said of a photo that one has left

@@ -1,8 +1,9 @@
 // The keys that work everywhere, and the list of all keys.
 
 import { undo } from "./bulk.js";
+import * as cursor from "./cursor.js";
 import { dialog, h, isTyping } from "./dom.js";
-import * as grid from "./grid.js";
+import { view } from "./scroller.js";
 import * as search from "./search.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
@@ -22,8 +23,8 @@ function press({ key, target }) {
 	else if (viewer.isOpen()) return viewer.press(key);
 	else if (key === "/") search.focus();
 	else if (key === "Escape" && selection.size()) selection.clear();
-	else if (moves && !grid.view.hidden) grid.focus();
-	else if (!grid.view.hidden && target.matches("body, main") && grid.scroll(key)) return true;
+	else if (moves && !view.hidden) cursor.focus();
+	else if (!view.hidden && target.matches("body, main") && cursor.scroll(key)) return true;
 	else return false;
 	return true;
 }

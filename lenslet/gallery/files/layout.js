@@ -19,7 +19,7 @@ export function guess({ count, shapes, heading }, width, { days }) {
 
 // Returns the height of photos that are loaded, and their rows: `top`, the height of what stands above the
 // photos (`head`) and of these, the index of the `first`, where each is (`cells`), and the days (`heads`).
-export function layOut({ items, first, heading }, width, { days, matched }) {
+export function layOut({ items, first, heading }, width, { days }) {
 	const rows = [];
 	const high = rowHeight(width);
 	let top = heading ? MONTH : 0;
@@ -27,7 +27,7 @@ export function layOut({ items, first, heading }, width, { days, matched }) {
 	function add(height, cells, heads = []) {
 		const head = heads.length ? HEAD : 0;
 		rows.push({ top, head, height, first: cells[0].index, cells, heads });
-		const hasCaption = cells.some(({ index }) => matched(items[index - first]));
+		const hasCaption = cells.some(({ index }) => items[index - first].match);
 		top += Math.round(head + height + GAP + (hasCaption ? CAPTION : 0));
 	}
 

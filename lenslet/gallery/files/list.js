@@ -19,10 +19,10 @@ export function show({ folder, query, by, order }) {
 	source = known ?? new (by ? Timeline : isSingle ? Single : Folder)(folder, query, by, order);
 	source.key = key;
 	kept = [source, ...kept.filter((each) => each.key !== key)].slice(0, MOST_KEPT);
-	announce("opened");
-	if (known) announce("list");
 	const mine = source;
 	source.start(() => mine === source && announce("list"));
+	announce("opened");
+	if (known) announce("list");
 }
 
 // Looks again once a change has been read.

@@ -2,19 +2,19 @@
 
 import { isGuest, shared, writable, zipUrl } from "./api.js";
 import { rename } from "./bulk.js";
-import { terms } from "./caption.js";
 import { describe } from "./describe.js";
 import { here, isSingle, photosHref, reverseHref, searchHref } from "./address.js";
 import { button, h, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { help } from "./keys.js";
+import { source } from "./list.js";
 import { signOut } from "./session.js";
 import { share } from "./share.js";
 import { T } from "./strings.js";
 
 // The tag, if nothing else is searched for.
 function onlyTag() {
-	const [{ not, field, word } = {}, ...more] = terms(here.query);
+	const [{ not, field, word } = {}, ...more] = source.terms;
 	return !here.folder && !more.length && !not && field === "tag" ? word : "";
 }
 

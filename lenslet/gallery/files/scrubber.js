@@ -2,9 +2,10 @@
 
 import { h, put } from "./dom.js";
 import { on } from "./events.js";
-import * as grid from "./grid.js";
 import { lastAt } from "./layout.js";
 import { source } from "./list.js";
+import * as positions from "./positions.js";
+import * as scroller from "./scroller.js";
 import { number, T } from "./strings.js";
 
 const [APART, STILL_MS] = [22, 1500]; // pixels between two years; until the thumb hides on a phone
@@ -15,17 +16,16 @@ export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, 
 let drags = false;
 let still, last;
 
-const nameOf = (block) => (source.days ? T.month(block.month) : number(block.first + 1));
-const blockAt = (position) => source.blocks[lastAt(source.blocks, "top", position)];
+const nameOf = (block) => block.name ?? number(block.first + 1);
 const share = () => {
-	const { height, screen, top } = grid.range();
-	return Math.min(1, Math.max(0, top / Math.max(1, height - screen)));
+	const room = positions.total() - scroller.height();
+	return Math.min(1, Math.max(0, scroller.top() / Math.max(1, room)));
 };
 
 on("positions", draw);
 on("scrolled", () => {
 	show();
-	const { top } = grid.range();
+	const top = scroller.top();
 	if (top === last) return;
 	last = top;
 	scale.classList.add("moving");
@@ -35,16 +35,16 @@ on("scrolled", () => {
 
 // Draws the years, each where its first photo is.
 function draw() {
-	const { height, blocks } = grid.range();
+	const height = positions.total();
 	scale.hidden = !source || height < 2 * scale.parentElement.clientHeight;
 	if (scale.hidden) return;
 	const room = scale.clientHeight;
 	let [lower, year] = [-APART, ""];
 	const labels = [];
-	for (const { heading, month, top } of blocks) {
+	for (const { heading, date, top } of source.blocks) {
 		const at = (top / height) * room;
-		if (!heading || !/^\d/.test(month) || month.slice(0, 4) === year) continue;
-		year = month.slice(0, 4);
+		if (!heading || !date || date.slice(0, 4) === year) continue;
+		year = date.slice(0, 4);
 		if (at - lower < APART) continue;
 		lower = at;
 		const label = h("span", year);
@@ -57,7 +57,7 @@ function draw() {
 
 function show() {
 	if (scale.hidden || !source.blocks.length) return;
-	const block = blockAt(grid.top());
+	const block = positions.blockAt(scroller.top());
 	thumb.style.top = `${share() * 100}%`;
 	thumb.setAttribute("aria-valuemax", `${source.blocks.length}`);
 	thumb.setAttribute("aria-valuenow", `${source.blocks.indexOf(block)}`);
@@ -66,8 +66,8 @@ function show() {
 
 function positionOf({ clientY }) {
 	const { top, height } = scale.getBoundingClientRect();
-	const range = grid.range();
-	return Math.min(1, Math.max(0, (clientY - top) / height)) * (range.height - range.screen);
+	const share = Math.min(1, Math.max(0, (clientY - top) / height));
+	return share * (positions.total() - scroller.height());
 }
 
 scale.onpointerdown = (event) => {
@@ -75,21 +75,21 @@ scale.onpointerdown = (event) => {
 	event.preventDefault();
 	scale.setPointerCapture(event.pointerId);
 	drags = true;
-	grid.hold(true);
+	scroller.hold(true);
 	scale.onpointermove(event);
 };
 scale.onpointermove = (event) => {
 	const position = positionOf(event);
 	bubble.hidden = false;
 	bubble.style.top = `${event.clientY - scale.getBoundingClientRect().top}px`;
-	put(bubble, nameOf(blockAt(position)));
-	if (drags) grid.goTo(position);
+	put(bubble, nameOf(positions.blockAt(position)));
+	if (drags) scroller.goTo(position);
 };
 scale.onpointerleave = () => (bubble.hidden = !drags);
 scale.onpointerup = scale.onpointercancel = () => {
 	drags = false;
 	bubble.hidden = true;
-	grid.hold(false);
+	scroller.hold(false);
 };
 
 const KEYS = { ArrowUp: -1, ArrowDown: 1, PageUp: -12, PageDown: 12, Home: -Infinity, End: Infinity }; // months
@@ -99,6 +99,6 @@ thumb.onkeydown = (event) => {
 	event.stopPropagation();
 	const months = source.blocks.filter(({ heading }) => heading);
 	const heads = months.length ? months : source.blocks;
-	const wanted = lastAt(heads, "top", grid.top() + 1) + KEYS[event.key];
-	grid.goTo(heads[Math.max(0, Math.min(heads.length - 1, wanted))].top);
+	const wanted = lastAt(heads, "top", scroller.top() + 1) + KEYS[event.key];
+	scroller.goTo(heads[Math.max(0, Math.min(heads.length - 1, wanted))].top);
 };

@@ -3,10 +3,10 @@
 
 import * as address from "./address.js";
 import { isGuest, send } from "./api.js";
-import { termOf, terms } from "./caption.js";
 import { button, h, put } from "./dom.js";
+import { source } from "./list.js";
 import { number, T } from "./strings.js";
-import { suggest } from "./tags.js";
+import { suggest, termOf } from "./tags.js";
 
 const MOST = 200; // of each kind among the filters
 const WIDEST = 490; // pixels of the filters
@@ -29,7 +29,10 @@ filters.onbeforetoggle = ({ newState }) => {
 // Each filter adds to the search of the address, or takes itself away.
 async function draw() {
 	const { query, folder } = address.here;
-	const now = terms(query).map(({ text }) => text);
+	const shown = source;
+	await shown.ready; // then its terms are known
+	if (shown !== source) return;
+	const now = shown.terms.map(({ text }) => text);
 	const more = (term, ...text) => {
 		const isOn = now.includes(term);
 		const others = now.filter((each) => each !== term && !(YEAR.test(term) && YEAR.test(each)));

@@ -58,6 +58,22 @@ export function range(first, last) {
 
 export const everything = () => range(0, list.source.count - 1);
 
+let dragged; // what a finger selects: where it `began`, what was selected `before`, and whether it takes away (`clears`)
+
+// Begins to select photos from one on, or to take them away if that is selected.
+export function drag(index) {
+	dragged = { began: index, before: paths, clears: has(list.source.at(index).path) };
+	dragTo(index);
+}
+
+// Selects up to a photo, and no longer what was beyond it.
+export function dragTo(index) {
+	const { began, before, clears } = dragged;
+	const items = list.source.slice(Math.min(began, index), Math.max(began, index));
+	const passed = new Set(items.map(({ path }) => path));
+	set(clears ? before.difference(passed) : before.union(passed));
+}
+
 // Selects a photo, or no longer; `isRange`: selects all from where a range begins to it.
 export function toggle(index, isRange) {
 	if (isRange) return range(Math.min(index, anchor), Math.max(index, anchor));

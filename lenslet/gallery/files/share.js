@@ -2,14 +2,14 @@
 
 import { here, nameOf, parent } from "./address.js";
 import { read, send } from "./api.js";
-import { terms } from "./caption.js";
 import { dialog, h, put, textButton, toast } from "./dom.js";
+import { source } from "./list.js";
 import { T } from "./strings.js";
 
 // Asks what guests may see of what is shown, or of a selection.
 export function share(selected = []) {
 	const path = selected.length ? "" : (here.item ?? here.folder);
-	const name = terms(here.query).map(T.term).join(", ") || nameOf(path) || T.photos;
+	const name = source.terms.map(T.term).join(", ") || nameOf(path) || T.photos;
 	const label = h("input", { value: selected.length ? T.count(selected.length) : name, maxLength: 200, required: true });
 	const days = h("select", Object.entries(T.days).map(([count, text]) => h("option", { value: count, selected: count === "30" }, text)));
 	const marks = Object.entries(T.guests).map(([key, text]) => ({ key, text, box: h("input", { type: "checkbox", checked: key === "download" }) }));

@@ -1,5 +1,7 @@
-// Lists of photos that a grid shows: a folder, or photos by date. They are cut into blocks, of which only
-// those near the screen are loaded: `first` and `count` of its photos, the sum of their `shapes`, and `items`.
+// Lists of photos that a grid shows: a folder, or photos by date. They are cut into blocks, of which only those near the
+// screen are loaded: `first` and `count` of its photos, the sum of their `shapes`, and `items`. These are a `page` of a
+// folder, or what the block's own query (`q`) finds, by `sort`; from `offset` on. In lists by date, a block has a `name`,
+// maybe a `heading`, the `date` of its photos (a month, or a year), and `at`: what the address calls it.
 
 import { nameOf } from "./address.js";
 import { pause, read } from "./api.js";
@@ -14,12 +16,16 @@ const UNKNOWN = 4 / 3;
 const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000]; // between two looks at what has changed
 
 // Leaves out what nobody needs here: of 100,000 items, each byte counts.
-const slim = ({ hash, type, facts, limit, hasThumb, hasMeta, metaRev, addedAt, createdAt, takenAt = createdAt, ...item }) => ({ ...item, taken: takenAt });
+function slim(item) {
+	const { hash, type, facts, limit, notes, hasThumb, hasMeta, metaRev, addedAt, createdAt, takenAt = createdAt, ...rest } = item;
+	return { ...rest, taken: takenAt };
+}
 const dayOf = (moment) => new Date(moment).toLocaleDateString("sv");
 
 class Source {
 	blocks = [];
 	dirs = [];
+	terms = []; // of the query, as the service understood them
 	#stop;
 
 	// `by`: "date", "added" or "", as the address says; `order`: "reverse" or "".
@@ -79,7 +85,8 @@ class Source {
 		for (const { count, shapes = UNKNOWN * count, ...more } of sizes) {
 			for (let offset = 0; offset < count; offset += BLOCK) {
 				const size = Math.min(BLOCK, count - offset);
-				blocks.push({ ...more, first, offset, count: size, shapes: (shapes * size) / count, heading: more.month !== undefined && !offset });
+				const heading = offset ? "" : more.heading;
+				blocks.push({ ...more, first, offset, count: size, shapes: (shapes * size) / count, heading });
 				first += size;
 			}
 		}
@@ -267,35 +274,41 @@ export class Timeline extends Source {
 	async #lookAdded() {
 		if (!this.renews) return;
 		this.renews = false;
-		const { items, total } = await this.#find("", "added", 0, BLOCK);
-		this.begin([{ count: Math.min(total, MOST_ADDED) }]);
-		this.#fill(this.blocks[0], items);
+		const added = { name: T.added, q: "", sort: "added" };
+		const found = await this.#find({ ...added, offset: 0, count: BLOCK });
+		this.terms = found.terms;
+		this.begin([{ ...added, count: Math.min(found.total, MOST_ADDED) }]);
+		if (this.count) this.#fill(this.blocks[0], found);
 	}
 
-	#take({ months, future, undated }, text) {
+	#take({ months, future, undated, terms }, text) {
 		this.#text = text;
 		this.renews = false;
-		this.months = months;
-		const years = Object.values(Object.groupBy(months, ({ month }) => `y${month.slice(0, 4)}`)).flatMap(sparse);
-		const [to, none] = [{ ...future, month: "future" }, { ...undated, month: "none" }];
-		this.begin((this.order ? [...years.reverse(), to, none] : [to, ...years, none]).filter(({ count }) => count));
+		Object.assign(this, { months, terms });
+		const part = (at, name, q) => ({ at, name, heading: name, q, sort: "date" });
+		const ahead = { ...future, ...part("future", T.toCome, `date:${nextMonth()}..`) };
+		const past = divide(months).map(({ month, ...sums }) => ({ ...sums, date: month, ...part(month, T.date(month), `date:${month}`) }));
+		const none = { ...undated, ...part("none", T.noDate, "-date:..9999"), sort: "" };
+		const dated = this.order ? [...past.reverse(), ahead] : [ahead, ...past];
+		this.begin([...dated, none].filter(({ count }) => count));
 	}
 
 	async fetch(block) {
-		const { month, offset, count } = block;
-		const dates = { future: `date:${nextMonth()}..`, none: "-date:..9999", undefined: "" }[month] ?? `date:${month}`;
-		const { items } = await this.#find(dates, this.by === "added" ? this.by : month !== "none" && "date", offset, count);
-		this.#fill(block, items);
-		if (items.length < count) this.#text = ""; // some have gone
+		const found = await this.#find(block);
+		this.#fill(block, found);
+		if (found.items.length < block.count) this.#text = ""; // some have gone
 	}
 
-	#find(dates, sort, offset, limit) {
+	#find({ q, sort, offset, count }) {
 		const order = sort && !this.order && "desc";
-		return this.read("search", { q: `${this.query} ${dates}`.trim(), path: this.path || "/", sort, order, offset, limit });
+		return this.read("search", { q: `${this.query} ${q}`.trim(), path: this.path || "/", sort, order, offset, limit: count });
 	}
 
-	#fill(block, items) {
-		if (block) Object.assign(block, { items: items.map((item) => ({ ...slim(item), ...(this.by === "added" && { day: dayOf(item.addedAt) }) })), stale: false });
+	// `matches`: the lines of titles, captions and notes in which a query was found, by path. Links do not get them.
+	#fill(block, { items, matches = {} }) {
+		const day = ({ addedAt }) => (block.sort === "added" ? { day: dayOf(addedAt) } : {});
+		block.items = items.map((item) => ({ ...slim(item), ...day(item), match: matches[item.path] }));
+		block.stale = false;
 	}
 
 	// A photo of the address: its date says in which month it is.
@@ -304,16 +317,21 @@ export class Timeline extends Source {
 		const at = this.find(path);
 		if (at >= 0) return at;
 		const name = path.slice(path.lastIndexOf("/") + 1);
-		const { items = [] } = await this.read("search", { q: `name:"${name}"`, path: path.slice(0, -name.length - 1) || "/" }).catch(() => ({}));
-		const month = slim(items.find((item) => item.path === path) ?? {}).taken?.slice(0, 7).padEnd(7, "-00") ?? "none";
-		return super.locate(path, this.blocks.filter((block) => [undefined, month, month.slice(0, 4), "future"].includes(block.month)));
+		const here = { q: `name:"${name}"`, path: path.slice(0, -name.length - 1) || "/" };
+		const { items = [] } = await this.read("search", here).catch(() => ({}));
+		const { taken = "" } = slim(items.find((item) => item.path === path) ?? {});
+		const month = taken.slice(0, 7).padEnd(7, "-00");
+		return super.locate(path, this.blocks.filter(({ date }) => !date || month.startsWith(date)));
 	}
 }
 
-// Months of a year; if they have few photos together, the year.
-function sparse(months) {
-	const [count, shapes] = ["count", "shapes"].map((key) => months.reduce((sum, month) => sum + month[key], 0));
-	return count > FEW ? months : [{ month: months[0].month.slice(0, 4), count, shapes }];
+// Joins the months of each year that has few photos.
+function divide(months) {
+	const years = Object.groupBy(months, ({ month }) => `year ${month.slice(0, 4)}`); // numbers would be sorted
+	return Object.values(years).flatMap((year) => {
+		const [count, shapes] = ["count", "shapes"].map((key) => year.reduce((sum, month) => sum + month[key], 0));
+		return count > FEW ? year : [{ month: year[0].month.slice(0, 4), count, shapes }];
+	});
 }
 
 // The month after that of tomorrow, as the service sees it.

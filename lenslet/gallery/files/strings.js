@@ -40,10 +40,8 @@ export const T = {
 	asFolder: "As folders",
 	count: many,
 	timeline: "Timeline",
-	month: (name) => {
-		const named = { future: "To come", none: "No date", undefined: T.added }[name];
-		return named ?? T.date(name);
-	},
+	toCome: "To come",
+	noDate: "No date",
 	selectDay: "Select this day",
 	fresh: (count) => `${number(count)} new`,
 	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path:, camera:, lens: and date: are.`,

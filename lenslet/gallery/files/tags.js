@@ -2,12 +2,18 @@
 
 import { searchHref } from "./address.js";
 import { send } from "./api.js";
-import { termOf } from "./caption.js";
 import { button, h, put } from "./dom.js";
 import { number, T } from "./strings.js";
 
 const TYPING_MS = 120;
 let lists = 0;
+
+// A term for what a photo has, as a tag. A query cannot hold its quotes: then as words.
+export function termOf(kind, text) {
+	if (!text.includes('"')) return `${kind}:"${text}"`;
+	const parts = text.split('"').map((part) => part.trim());
+	return parts.filter(Boolean).map((part) => `"${part}"`).join(" ");
+}
 
 // Suggests completions of `word()`; `value(suggestion)` is the field with one, `pick()` takes it.
 export function suggest(input, { word, value, pick }) {

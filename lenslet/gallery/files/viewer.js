@@ -2,11 +2,11 @@
 
 import * as address from "./address.js";
 import { fileUrl, pause, previewUrl, shared, writable } from "./api.js";
+import { focus } from "./cursor.js";
 import * as details from "./details.js";
 import { button, h, icon, messages, onPhone, put, toast } from "./dom.js";
 import { editOf, FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
-import * as grid from "./grid.js";
 import * as list from "./list.js";
 import * as stage from "./stage.js";
 import { share } from "./share.js";
@@ -81,7 +81,7 @@ export function close() {
 	stage.clear();
 	details.clear();
 	dialog.close();
-	if (place >= 0) grid.focus(place);
+	if (place >= 0) focus(place);
 }
 
 // Goes from the photo to its list.
