@@ -39,7 +39,10 @@ const home = () => {
 	return shared.isList ? photosHref({ folder: shared.path }) : searchHref("", shared.path);
 };
 // A guest's list is within what the link shows.
-const isShown = ({ item, folder, by, health }) => !health && (item || (`${folder}/`.startsWith(shared.path && `${shared.path}/`) && (by || !shared.isList)));
+function isShown({ item, folder, by, health }) {
+	const isWithin = `${folder}/`.startsWith(shared.path && `${shared.path}/`);
+	return !health && (item || (isWithin && (by || !shared.isList)));
+}
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
@@ -57,7 +60,8 @@ function parse(hash) {
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
 	if (shared.isList && !by) return { item: path, folder: shared.path, query, by: "date", order, place };
-	return { item: path, folder: by ? within : path === shared.path ? path : parent(path), query, by, order, place };
+	const beside = path === shared.path ? path : parent(path);
+	return { item: path, folder: by ? within : beside, query, by, order, place };
 }
 
 let shown; // the address that `here` was read from: another one is on its way before `hashchange`

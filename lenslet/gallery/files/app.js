@@ -5,7 +5,7 @@ import * as address from "./address.js";
 import { shared } from "./api.js";
 import * as bulk from "./bulk.js";
 import { focus } from "./cursor.js";
-import { button, h, messages, onPhone, put, topmost } from "./dom.js";
+import { button, h, isScreen, messages, onPhone, put, topmost } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
@@ -20,7 +20,6 @@ import { T } from "./strings.js";
 import * as folders from "./tree.js";
 import * as viewer from "./viewer.js";
 
-const wide = matchMedia("(min-width: 56rem)");
 const offline = h("p.offline", { role: "alert" });
 const { tabs, tree } = folders;
 const onclick = () => {
@@ -54,7 +53,7 @@ on("address", () => {
 	[health.view.hidden, view.hidden] = [!isHealth, Boolean(isHealth)];
 	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || shared.label || "Lenslet";
 	if (!item) viewer.close();
-	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !wide.matches;
+	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || isScreen("narrow");
 	list.show(address.here);
 	folders.show();
 	if (isHealth) health.show();
@@ -96,9 +95,11 @@ on("trouble", (reason) => {
 });
 on("edit", say);
 tree.onclick = ({ target }) => {
-	if (target === tree && !wide.matches) tree.hidden = true; // beside it, where it lies over the photos
+	if (target === tree && isScreen("narrow")) tree.hidden = true; // beside it, where it lies over the photos
 };
-addEventListener("beforeunload", (event) => hasUnsaved() && event.preventDefault());
+addEventListener("beforeunload", (event) => {
+	if (hasUnsaved()) event.preventDefault();
+});
 if (await begin()) {
 	address.start();
 	health.follow();

@@ -10,7 +10,8 @@ export function describe() {
 	const { title = "", description = "", order = "" } = source.about ?? {};
 	const name = h("input", { value: title, placeholder: nameOf(here.folder), maxLength: 200 });
 	const text = h("textarea", { value: description, rows: 3, maxLength: 10000 });
-	const choice = h("select", Object.entries(T.folderOrders).map(([value, label]) => h("option", { value, selected: value === order }, label)));
+	const option = ([value, label]) => h("option", { value, selected: value === order }, label);
+	const choice = h("select", Object.entries(T.folderOrders).map(option));
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
 		event.preventDefault();
@@ -23,5 +24,6 @@ export function describe() {
 			put(wrong, problem.message);
 		}
 	};
-	dialog(T.describe, h("form", { onsubmit }, h("label", T.title, name), h("label", T.description, text), h("label", T.order, choice), wrong, h("button", T.save)));
+	const fields = [h("label", T.title, name), h("label", T.description, text), h("label", T.order, choice)];
+	dialog(T.describe, h("form", { onsubmit }, fields, wrong, h("button", T.save)));
 }

@@ -61,8 +61,9 @@ function fields(item) {
 	};
 	draw();
 	const readonly = mine.writable || isGuest ? "" : h("p.quiet", T.readonly);
-	if (!shared.words) return [written(item), facts(item, mine)];
-	return [written(item), h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly, facts(item, mine), mine.writable && textButton(T.asCover, () => choose(item))];
+	const words = [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly];
+	const cover = mine.writable && textButton(T.asCover, () => choose(item));
+	return [written(item), shared.words && words, facts(item, mine), cover];
 }
 
 // The photo becomes the cover of its folder.

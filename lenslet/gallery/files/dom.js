@@ -57,7 +57,10 @@ export const textButton = (label, onclick) => h("button", { type: "button", oncl
 
 // Where messages stand: at the bottom of the page, of the viewer and of each dialog, and the topmost has them.
 export const messages = () => h("div.messages", { role: "status" });
-export const topmost = () => ["dialog.sheet[open]", "dialog[open]", "footer"].map((each) => document.querySelector(`${each} .messages`)).find((each) => each);
+export function topmost() {
+	const boxes = ["dialog.sheet[open]", "dialog[open]", "footer"].map((each) => document.querySelector(`${each} .messages`));
+	return boxes.find((each) => each);
+}
 
 // Says something for a while; `action` is a button that ends it. There is one message at a time, and one with a button:
 // what is new takes the place of what is old. Returns it.
@@ -70,11 +73,19 @@ export function toast(text, action) {
 	return box;
 }
 
+// Whether the style sheet says that the screen is a `phone`, or `narrow`.
+export const isScreen = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`) !== "";
+
 // Keeps an element in one place on a phone, and in another elsewhere: `put(isPhone)` does that.
-const narrow = matchMedia("(max-width: 40rem)");
 export function onPhone(put) {
-	put(narrow.matches);
-	narrow.addEventListener("change", () => put(narrow.matches));
+	let before;
+	const look = () => {
+		const isPhone = isScreen("phone");
+		if (isPhone !== before) put(isPhone);
+		before = isPhone;
+	};
+	look();
+	addEventListener("resize", look);
 }
 
 export function dialog(title, ...content) {

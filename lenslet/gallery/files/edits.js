@@ -82,7 +82,7 @@ class Edit {
 	async #save() {
 		while (this.#dirty && this.theirs === undefined) {
 			const { tags, notes, stored: base, path } = this;
-			const body = { tags: same(tags, base.tags) ? undefined : tags, notes: notes === base.notes ? undefined : notes };
+			const body = { ...(!same(tags, base.tags) && { tags }), ...(notes !== base.notes && { notes }) };
 			this.#say("saving");
 			try {
 				const away = (why) => this.status === "waiting" || this.#say("waiting", why);

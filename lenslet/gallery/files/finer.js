@@ -10,7 +10,8 @@ export const stop = () => (work = undefined);
 // Gives finer pictures to those of some tiles that are on the screen, the first ones first.
 export function refine(tiles) {
 	if (navigator.connection?.saveData) return;
-	const mine = (work = tiles.filter(isStretched).values());
+	const mine = tiles.filter(isStretched).values();
+	work = mine;
 	const each = async () => {
 		for (const tile of mine) {
 			if (work !== mine) return;
@@ -23,7 +24,8 @@ export function refine(tiles) {
 function isStretched({ item, image, element, isFiner }) {
 	const { top, bottom, width } = element.getBoundingClientRect();
 	const pixels = image.naturalWidth;
-	return !isFiner && element.classList.contains("shown") && bottom > 0 && top < innerHeight && pixels < item.w && width * devicePixelRatio > STRETCH * pixels;
+	const isSeen = element.classList.contains("shown") && bottom > 0 && top < innerHeight;
+	return !isFiner && isSeen && pixels < item.w && width * devicePixelRatio > STRETCH * pixels;
 }
 
 // The thumbnail stays where there is no other.

@@ -22,9 +22,11 @@ let loads; // a timer, until what is near is loaded
 
 put(view, above, headline.headline, list);
 follow(list);
-for (const [name, size] of Object.entries({ head: HEAD, month: MONTH, caption: CAPTION })) view.style.setProperty(`--${name}`, `${size}px`);
+for (const [name, size] of Object.entries({ head: HEAD, month: MONTH, caption: CAPTION })) {
+	view.style.setProperty(`--${name}`, `${size}px`);
+}
 const paper = matchMedia("print");
-const resized = new ResizeObserver(() => paper.matches || update());
+const resized = new ResizeObserver(() => update());
 resized.observe(view);
 resized.observe(above);
 
@@ -46,7 +48,7 @@ export function seek() {
 
 // Lays out the list anew: it has other photos, or another width. What is at the top of the screen stays there.
 export function update() {
-	if (!source || !list.clientWidth) return;
+	if (!source || !list.clientWidth || paper.matches) return;
 	const hadFocus = list.contains(document.activeElement);
 	positions.compute(list.clientWidth);
 	scroller.fit();
@@ -67,7 +69,6 @@ on("scrolled", () => {
 
 function loadSoon() {
 	clearTimeout(loads);
-	if (scroller.isHeld()) return;
 	if (scroller.isMoving()) loads = setTimeout(load, SETTLE_MS);
 	else load();
 }

@@ -69,5 +69,6 @@ const bar = (text, value) => h("label", text, h("progress", { value }));
 
 function problem({ title, advice, count }, shown) {
 	const rows = shown.map(({ path, reason }) => h("li", h("a", { href: pathHref(path) }, path || "/"), " ", reason));
-	return [h("h3", `${title}: ${number(count)}`), h("p.advice.quiet", advice), h("ul", rows, count > rows.length ? h("li", T.more(count - rows.length)) : "")];
+	const more = count > rows.length && h("li", T.more(count - rows.length));
+	return [h("h3", `${title}: ${number(count)}`), h("p.advice.quiet", advice), h("ul", rows, more)];
 }

@@ -47,7 +47,10 @@ export function layOut({ items, first, heading }, width, { days }) {
 		for (let row = 1, from = 0, sum = 0; from < group.shapes.length; row++) {
 			const before = sum;
 			let until = from;
-			const takesNext = () => row === many || sum + group.shapes[until] / 2 < (group.sum * row) / many || sum - before < least || group.sum - sum < least;
+			const takesNext = () => {
+				if (row === many || sum - before < least || group.sum - sum < least) return true;
+				return sum + group.shapes[until] / 2 < (group.sum * row) / many;
+			};
 			do sum += group.shapes[until++];
 			while (until < group.shapes.length && takesNext());
 			const height = (width - GAP * (until - from - 1)) / (sum - before);
@@ -64,9 +67,10 @@ export function layOut({ items, first, heading }, width, { days }) {
 		group.width = group.sum * high + GAP * (group.shapes.length - 1);
 	}
 	const isSmall = (group) => group?.width < FULL * width;
-	for (let at = 0; at < groups.length; at++) {
+	for (let at = 0; at < groups.length; ) {
 		if (!isSmall(groups[at])) {
 			fill(groups[at]);
+			at++;
 			continue;
 		}
 		const [cells, heads] = [[], []];
@@ -75,7 +79,8 @@ export function layOut({ items, first, heading }, width, { days }) {
 			const group = groups[at];
 			heads.push({ ...group, left });
 			left = Math.max(place(cells, group, 0, group.shapes.length, high, left), left + LABEL) + APART;
-		} while (isSmall(groups[at + 1]) && left + groups[at + 1].width <= width && ++at);
+			at++;
+		} while (isSmall(groups[at]) && left + groups[at].width <= width);
 		heads.forEach((head, each) => (head.width = (heads[each + 1]?.left ?? width) - head.left));
 		add(high, cells, days ? heads : []);
 	}

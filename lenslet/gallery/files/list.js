@@ -16,7 +16,8 @@ export function show({ folder, query, by, order }) {
 	if (key === source?.key) return;
 	source?.close();
 	const known = kept.find((each) => each.key === key && !each.problem);
-	source = known ?? new (by ? Timeline : isSingle ? Single : Folder)(folder, query, by, order);
+	const Kind = isSingle ? Single : Folder;
+	source = known ?? new (by ? Timeline : Kind)(folder, query, by, order);
 	source.key = key;
 	kept = [source, ...kept.filter((each) => each.key !== key)].slice(0, MOST_KEPT);
 	const mine = source;

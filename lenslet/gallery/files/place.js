@@ -1,15 +1,13 @@
 // What keeps the place: what is at the top of the screen stays there, whatever is loaded. The address remembers it.
 
 import * as address from "./address.js";
+import { on } from "./events.js";
 import { source } from "./list.js";
 import * as positions from "./positions.js";
 import * as scroller from "./scroller.js";
 
-const REST_MS = 250;
-
 let place; // what is at the top of the screen; undefined at the top of the list
 let wanted; // a place or a month to begin at, until that is reached
-let rest; // a timer, until the list rests
 
 // The photo at the top of the screen.
 export const first = () => place?.index ?? 0;
@@ -38,13 +36,11 @@ export function restore() {
 export function note() {
 	const at = scroller.top();
 	place = at > 0 ? positions.placeAt(at) : undefined;
-	clearTimeout(rest);
-	rest = setTimeout(remember, REST_MS);
 }
 
-// Has the address remember the place.
+on("rests", remember);
 export function remember() {
-	if (wanted || scroller.isHeld()) return;
+	if (wanted) return;
 	const at = scroller.top();
 	address.remember(place, at > 0 ? positions.blockAt(at)?.at : "");
 }

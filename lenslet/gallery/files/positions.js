@@ -72,16 +72,11 @@ export function rowsBetween(from, until) {
 	return found;
 }
 
-// Returns the index of the photo above another (`way`: -1) or below it (1).
+// Returns the index of the photo above another (`way`: -1) or below it (1), or one there that is not loaded yet.
 export function neighbour(index, way) {
-	const { blocks } = source;
-	const at = lastAt(blocks, "first", index);
-	const { rows } = blocks[at];
-	const number = lastAt(rows, "first", index);
-	const { cells } = rows[number];
-	const { left, width: wide } = cells[index - cells[0].index];
-	const beyond = blocks[at + way];
-	const next = rows[number + way] ?? beyond?.rows?.at(way > 0 ? 0 : -1);
-	if (next) return next.cells[lastAt(next.cells, "left", left + wide / 2)].index;
-	return way > 0 ? (beyond?.first ?? index) : blocks[at].first - 1;
+	const { row } = rowOf(index);
+	const { left, width: wide } = row.cells[index - row.first];
+	const beyond = way > 0 ? row.first + row.cells.length : row.first - 1;
+	const { row: next } = rowOf(beyond);
+	return next ? next.cells[lastAt(next.cells, "left", left + wide / 2)].index : beyond;
 }

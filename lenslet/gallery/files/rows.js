@@ -46,7 +46,7 @@ export function draw() {
 
 function make(block, row) {
 	const position = block.top + (row?.top ?? 0);
-	const element = row ? rowOf(row, position) : h("h2.month", block.heading);
+	const element = row ? rowOf(row, position) : h("h2.month", block.name);
 	element.style.top = `${scroller.inBox(position)}px`;
 	return element;
 }

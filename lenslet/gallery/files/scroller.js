@@ -1,4 +1,5 @@
-// The box that scrolls, and where the screen is in the list. Announces `scrolled`: then the list is drawn.
+// The box that scrolls, and where the screen is in the list. Announces `scrolled`, for which the list is drawn, and once
+// nothing moves or comes any more, `rests`.
 //
 // Browsers end at some 16 million pixels, and fail before. So the box is at most BOX high: it shows a part of the list,
 // from `base` on, and is moved along before its end comes.
@@ -8,7 +9,7 @@ import { announce } from "./events.js";
 import * as positions from "./positions.js";
 
 const [BOX, MARGIN] = [4e6, 5e5]; // pixels
-const MOVING_MS = 60;
+const [MOVING_MS, REST_MS] = [60, 250];
 
 export const list = h("div.tiles");
 export const view = h("main", { tabIndex: -1 });
@@ -17,7 +18,7 @@ let upper = 0; // the height of what stands above the list
 let frame; // in which is drawn
 let last = 0; // where the screen was when it was drawn
 let moved = 0; // when that changed
-let held = false; // somebody drags through the list
+let rest; // a timer
 
 view.onscroll = drawSoon;
 
@@ -26,7 +27,6 @@ export const top = () => Math.round(base + view.scrollTop - upper);
 export const height = () => view.clientHeight;
 export const isOnScreen = (position) => position >= last && position <= last + height();
 export const isMoving = () => last > 0 && performance.now() - moved < MOVING_MS;
-export const isHeld = () => held;
 export const inBox = (position) => position - base;
 
 // Begins at the top of another list.
@@ -52,12 +52,6 @@ export function goTo(position) {
 // Scrolls on; also to what is above the list.
 export const scrollBy = (pixels) => goTo(Math.max(-upper, top() + pixels));
 
-// Drags through the list: nothing is loaded until the end.
-export function hold(holds) {
-	held = holds;
-	if (!held) draw();
-}
-
 // Moves the box if a position is near its end; returns true if it did.
 function moveBox(at) {
 	const room = Math.min(positions.total(), BOX);
@@ -79,4 +73,11 @@ export function draw() {
 	if (moveBox(at)) view.scrollTop = at - base + upper;
 	if (at !== last) [last, moved] = [at, performance.now()];
 	announce("scrolled");
+	restSoon();
+}
+
+// Says that something comes, so the list does not rest yet.
+export function restSoon() {
+	clearTimeout(rest);
+	rest = setTimeout(announce, REST_MS, "rests");
 }

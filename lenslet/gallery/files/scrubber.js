@@ -10,7 +10,8 @@ import { number, T } from "./strings.js";
 
 const [APART, STILL_MS] = [22, 1500]; // pixels between two years; until the thumb hides on a phone
 const bubble = h("output.bubble", { hidden: true });
-const thumb = h("div.thumb", { role: "slider", tabIndex: 0, "aria-label": T.timeline, "aria-orientation": "vertical", "aria-valuemin": "0" });
+const slider = { role: "slider", "aria-label": T.timeline, "aria-orientation": "vertical", "aria-valuemin": "0" };
+const thumb = h("div.thumb", { ...slider, tabIndex: 0 });
 const years = h("div.years", { "aria-hidden": "true" });
 export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, years, thumb, bubble);
 let drags = false;
@@ -66,8 +67,8 @@ function show() {
 
 function positionOf({ clientY }) {
 	const { top, height } = scale.getBoundingClientRect();
-	const share = Math.min(1, Math.max(0, (clientY - top) / height));
-	return share * (positions.total() - scroller.height());
+	const part = Math.min(1, Math.max(0, (clientY - top) / height));
+	return part * (positions.total() - scroller.height());
 }
 
 scale.onpointerdown = (event) => {
@@ -75,7 +76,6 @@ scale.onpointerdown = (event) => {
 	event.preventDefault();
 	scale.setPointerCapture(event.pointerId);
 	drags = true;
-	scroller.hold(true);
 	scale.onpointermove(event);
 };
 scale.onpointermove = (event) => {
@@ -89,7 +89,6 @@ scale.onpointerleave = () => (bubble.hidden = !drags);
 scale.onpointerup = scale.onpointercancel = () => {
 	drags = false;
 	bubble.hidden = true;
-	scroller.hold(false);
 };
 
 const KEYS = { ArrowUp: -1, ArrowDown: 1, PageUp: -12, PageDown: 12, Home: -Infinity, End: Infinity }; // months

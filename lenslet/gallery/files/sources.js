@@ -1,7 +1,7 @@
 // Lists of photos that a grid shows: a folder, or photos by date. They are cut into blocks, of which only those near the
 // screen are loaded: `first` and `count` of its photos, the sum of their `shapes`, and `items`. These are a `page` of a
 // folder, or what the block's own query (`q`) finds, by `sort`; from `offset` on. In lists by date, a block has a `name`,
-// maybe a `heading`, the `date` of its photos (a month, or a year), and `at`: what the address calls it.
+// maybe a `heading` of it, the `date` of its photos (a month, or a year), and `at`: what the address calls it.
 
 import { nameOf } from "./address.js";
 import { pause, read } from "./api.js";
@@ -35,10 +35,12 @@ class Source {
 
 	// Loads it, and looks again until it is closed.
 	async start(changed) {
-		const stop = (this.#stop = new AbortController());
+		const stop = new AbortController();
+		this.#stop = stop;
 		this.changed = changed;
 		for (let wait = SOON_MS; !stop.signal.aborted; wait = this.growing ? GROWING_MS : IDLE_MS) {
-			if (!this.opened || !document.hidden) await (this.ready = this.load(() => this.look()));
+			if (!this.opened || !document.hidden) this.ready = this.load(() => this.look());
+			await this.ready;
 			await pause(wait);
 		}
 	}
@@ -85,7 +87,7 @@ class Source {
 		for (const { count, shapes = UNKNOWN * count, ...more } of sizes) {
 			for (let offset = 0; offset < count; offset += BLOCK) {
 				const size = Math.min(BLOCK, count - offset);
-				const heading = offset ? "" : more.heading;
+				const heading = more.at !== undefined && !offset;
 				blocks.push({ ...more, first, offset, count: size, shapes: (shapes * size) / count, heading });
 				first += size;
 			}
@@ -150,8 +152,11 @@ class Source {
 			}),
 		);
 		const [{ first = 0 } = {}] = wanted;
-		const loaded = this.blocks.filter(({ items }) => items).sort((one, other) => Math.abs(other.first - first) - Math.abs(one.first - first));
-		for (const block of loaded.slice(0, Math.max(0, loaded.length - MOST_LOADED))) Object.assign(block, { items: undefined, laid: undefined, rows: undefined });
+		const far = (block) => Math.abs(block.first - first);
+		const loaded = this.blocks.filter(({ items }) => items).sort((one, other) => far(other) - far(one));
+		for (const block of loaded.slice(0, Math.max(0, loaded.length - MOST_LOADED))) {
+			Object.assign(block, { items: undefined, laid: undefined, rows: undefined });
+		}
 	}
 
 	// Loads blocks until a photo is found; -1 if it is in none.
@@ -166,8 +171,9 @@ class Source {
 
 	// Takes new tags, by path.
 	retag(tags) {
+		const tagged = (item) => (tags[item.path] ? { ...item, tags: tags[item.path] } : item);
 		for (const block of this.blocks) {
-			if (block.items?.some(({ path }) => tags[path])) block.items = block.items.map((item) => (tags[item.path] ? { ...item, tags: tags[item.path] } : item));
+			if (block.items?.some(({ path }) => tags[path])) block.items = block.items.map(tagged);
 		}
 	}
 }
@@ -285,7 +291,7 @@ export class Timeline extends Source {
 		this.#text = text;
 		this.renews = false;
 		Object.assign(this, { months, terms });
-		const part = (at, name, q) => ({ at, name, heading: name, q, sort: "date" });
+		const part = (at, name, q) => ({ at, name, q, sort: "date" });
 		const ahead = { ...future, ...part("future", T.toCome, `date:${nextMonth()}..`) };
 		const past = divide(months).map(({ month, ...sums }) => ({ ...sums, date: month, ...part(month, T.date(month), `date:${month}`) }));
 		const none = { ...undated, ...part("none", T.noDate, "-date:..9999"), sort: "" };

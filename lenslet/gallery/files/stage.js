@@ -28,7 +28,6 @@ export function zoomWhole(point) {
 	toast(T.percent(zoom / full));
 }
 
-
 export function clear() {
 	item = photo = undefined;
 	put(stage);
@@ -107,7 +106,8 @@ function sharpen() {
 	if (!photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
 	const { width, height } = stage.getBoundingClientRect();
 	if (zoom <= 1 && (navigator.connection?.saveData || Math.max(width, height) * devicePixelRatio <= PREVIEW_EDGE)) return;
-	const mine = (sharp = photo);
+	const mine = photo;
+	sharp = mine;
 	const [src, turn = ""] = original(item);
 	const onload = () => {
 		mine.src = src;

@@ -62,7 +62,7 @@ export const T = {
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
 	day: (date) => (date.length < 10 ? T.date(date) : new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })),
 	// A year, a month or a day, as precisely as it is known: `1932`, `1932-00` (a month that is not), `1932-07`, `1932-07-14`.
-	date(text) {
+	date: (text) => {
 		if (text.length === 10) return new Date(`${text}T12:00`).toLocaleDateString([], { dateStyle: "long" });
 		return /^\d+(-00)?$/.test(text) ? text.slice(0, 4) : month.format(new Date(`${text}-15T12:00`));
 	},

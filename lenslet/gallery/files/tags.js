@@ -17,7 +17,8 @@ export function termOf(kind, text) {
 
 // Suggests completions of `word()`; `value(suggestion)` is the field with one, `pick()` takes it.
 export function suggest(input, { word, value, pick }) {
-	const list = h("datalist", { id: `suggestions-${++lists}` });
+	lists++;
+	const list = h("datalist", { id: `suggestions-${lists}` });
 	let timer;
 	const look = async () => {
 		const text = word();
@@ -56,8 +57,10 @@ export function tagField(label, change, many, writable = true) {
 	if (!many) input.onblur = () => add();
 	input.onkeydown = (event) => {
 		if (event.key === "Escape") input.value = "";
-		if (input.value && [",", "Enter"].includes(event.key)) event.preventDefault(add());
-		else if (!input.value && tags.length && event.key === "Backspace" && !event.repeat) change(tags.slice(0, -1));
+		if (input.value && [",", "Enter"].includes(event.key)) {
+			event.preventDefault();
+			add();
+		} else if (!input.value && tags.length && event.key === "Backspace" && !event.repeat) change(tags.slice(0, -1));
 	};
 	const show = (now) => {
 		if (now.join("\n") !== tags.join("\n")) put(tokens, now.map(token));

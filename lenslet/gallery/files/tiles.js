@@ -11,11 +11,10 @@ import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
-const [HIDDEN_MS, SETTLE_MS, AGAIN_MS, REST_MS] = [150, 60, 2000, 250];
+const [HIDDEN_MS, SETTLE_MS, AGAIN_MS] = [150, 60, 2000];
 
 const tiles = new Map(); // by the index of their item
 let current = 0; // the index of the one that Tab leads to
-let rest; // a timer, until the list rests
 
 export const has = (index) => tiles.has(index);
 export const currentIndex = () => current;
@@ -72,7 +71,7 @@ async function fetchImage(tile, item) {
 	const { link, image, element } = tile;
 	if (!item.error && (await loaded(image, thumbUrl(item)))) {
 		element.classList.add("shown");
-		return refineSoon();
+		return scroller.restSoon();
 	}
 	if (!element.isConnected) return;
 	const { message, later } = item.error ? { message: item.error } : await whyNot(thumbUrl(item));
@@ -81,14 +80,8 @@ async function fetchImage(tile, item) {
 	if (element.isConnected) fetchImage(tile, item);
 }
 
-export function refineSoon() {
-	clearTimeout(rest);
-	rest = setTimeout(() => scroller.isHeld() || refine([...tiles.values()]), REST_MS);
-}
-on("scrolled", () => {
-	stop();
-	refineSoon();
-});
+on("scrolled", stop);
+on("rests", () => refine([...tiles.values()]));
 
 function fill(tile, item) {
 	const { name, warning, tags } = item;

@@ -8,7 +8,10 @@ import { T } from "./strings.js";
 
 const { path: root, label = T.folders } = shared; // a guest sees no folder above
 // The folders on the way to one, from the root on.
-const ancestors = (path) => ["", ...path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"))].filter((each) => each.length >= root.length);
+function ancestors(path) {
+	const below = path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
+	return ["", ...below].filter((each) => each.length >= root.length);
+}
 const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
 // A folder's name, with a mark if it is a pointer.
@@ -33,7 +36,9 @@ tree.onkeydown = (event) => {
 	const twist = event.target.previousSibling;
 	const turns = { ArrowRight: "false", ArrowLeft: "true" }[event.key];
 	const above = event.target.closest("ul").parentElement.querySelector("a");
-	const next = { ArrowDown: links[at + 1], ArrowUp: links[at - 1], Home: links[0], End: links.at(-1), ArrowRight: links[at + 1], ArrowLeft: above }[event.key];
+	const [before, after] = [links[at - 1], links[at + 1]];
+	const ways = { ArrowDown: after, ArrowUp: before, Home: links[0], End: links.at(-1), ArrowRight: after, ArrowLeft: above };
+	const next = ways[event.key];
 	if (at < 0 || (!next && !turns)) return;
 	event.preventDefault();
 	if (turns && twist.getAttribute("aria-expanded") === turns) twist.click();
@@ -70,7 +75,9 @@ function draw() {
 	const link = (path) => h("a", { href: folderHref(path) }, path === root ? label : titleOf(dirOf(path)));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
-	put(tabs, !isSingle && !shared.isList && [tab(photosHref({ folder: root }), T.photos, isPhotos), tab(folderHref(root), T.folders, !here.by && !here.health)]);
+	const photos = tab(photosHref({ folder: root }), T.photos, isPhotos);
+	const folders = tab(folderHref(root), T.folders, !here.by && !here.health);
+	put(tabs, !isSingle && !shared.isList && [photos, folders]);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root, { name: label })));
 	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
@@ -86,10 +93,11 @@ function node(path, dir) {
 		load(path);
 	};
 	const twist = { onclick, tabIndex: -1, "aria-expanded": `${opened}`, title: T.expand(dir.name), "data-key": `+${path}` };
+	const current = path === here.folder && !here.by && { "aria-current": "page" };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), tabIndex: -1, "data-key": path, ...(path === here.folder && !here.by && { "aria-current": "page" }) }, titleOf(dir)),
+		h("a", { href: folderHref(path), tabIndex: -1, "data-key": path, ...current }, titleOf(dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
 	);
 }
@@ -99,7 +107,8 @@ export function folderTiles(path, dirs) {
 		const src = thumbUrl({ path: dir.cover, thumb: dir.coverThumb ?? dir.coverRev });
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
-		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir)), dir.count && h("small", T.count(dir.count))));
+		const count = dir.count && h("small", T.count(dir.count));
+		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir)), count));
 	};
 	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
 }

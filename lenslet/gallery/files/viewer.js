@@ -23,7 +23,7 @@ export const commands = {
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
 	f: ["star", T.favourite, toggleStar],
-	...(shared.download && { d: ["download", T.download, () => h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click()] }),
+	...(shared.download && { d: ["download", T.download, download] }),
 	...(writable && { h: ["share", T.share, () => share()] }),
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
@@ -199,6 +199,10 @@ async function toggleStar() {
 	toast(isOn ? T.unstarred : T.favourite);
 	mine.change({ tags: isOn ? mine.tags.filter((tag) => tag !== FAVOURITE) : [...mine.tags, FAVOURITE] });
 	mine.save();
+}
+
+function download() {
+	h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click();
 }
 
 function showDetails(shown) {
