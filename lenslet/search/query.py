@@ -95,22 +95,16 @@ class Term:
         return bool(date) and first <= date[: len(first)] and date[: len(last)] <= last
 
 
-class Typed(NamedTuple):
-    """A term as it was typed: all of it, its field or "", its word, and if it excludes."""
+def typed_terms(query: str) -> Iterator[dict[str, Any]]:
+    """Yields the terms of a query as they were typed, without those that ask for nothing.
 
-    text: str
-    field: str
-    word: str
-    excludes: bool
-    is_phrase: bool
-
-
-def typed_terms(query: str) -> Iterator[Typed]:
-    """Yields the terms of a query, without those that ask for nothing."""
+    Each has its whole `text`, its `field` or "", its `word`, and whether it excludes, `not`.
+    """
     for found in _TERM.finditer(query):
         minus, name, phrase, word = found.groups("")
         if fold(phrase or word).strip():
-            yield Typed(found[0], name.lower(), phrase or word, bool(minus), bool(phrase))
+            term = {"text": found[0], "field": name.lower(), "word": phrase or word}
+            yield {**term, "not": bool(minus)}
 
 
 def parse(query: str) -> list[Term]:
@@ -122,14 +116,15 @@ def parse(query: str) -> list[Term]:
     a day of every year (`*-12-24`).
     """
     terms = []
-    for _, name, word, excludes, is_phrase in typed_terms(query):
-        text, dates = fold(word).strip(), None
+    for typed in typed_terms(query):
+        text, name, excludes = fold(typed["word"]).strip(), typed["field"], typed["not"]
+        dates = None
         if name == "date":
             terms.append(_date_term(text, excludes=excludes))
             continue
         if name == "tag":
             text = f"{TAG}{text}{TAG}"
-        if not is_phrase and not name and _DATE.fullmatch(text):
+        if _DATE.fullmatch(fold(typed["text"].removeprefix("-"))):  # no field, no phrase
             dates = encode_date(text), encode_date(text)
         terms.append(Term(text.encode(), name, excludes, dates))
     if len(terms) > MOST_TERMS:
@@ -372,16 +367,15 @@ def matching_lines(items: Iterable[bytes], query: str) -> dict[str, str]:
 
     `items` are the JSON of items. Those without such a line are left out.
     """
-    terms = (each for each in parse(query) if each.field in ("", "notes") and not each.excludes)
-    words = [each.text.decode() for each in terms]
+    wanted = [each for each in parse(query) if each.field in ("", "notes") and not each.excludes]
+    words = [each.text.decode() for each in wanted]
     found = {}
     for item in map(orjson.loads, items if words else ()):
         texts = filter(None, (item.get("title"), item.get("caption"), item["notes"]))
-        for line in "\n".join(texts).splitlines():
-            folded = fold(line)
-            if any(word in folded for word in words):
-                found[item["path"]] = line
-                break
+        lines = "\n".join(texts).splitlines()
+        has_word = (line for line in lines if any(word in fold(line) for word in words))
+        if line := next(has_word, ""):
+            found[item["path"]] = line
     return found
 
 

@@ -34,15 +34,9 @@ class SearchItems(Resource):
             raise BadRequest("offset", f"offset and limit together are more than {LAST_ITEM}")
         below = path if req.get_param("path") else None  # `/` is the root
         found = self.service.search_of(req).find(query, below, page)
-        document = {
-            "items": list(map(orjson.Fragment, found.items)),
-            "total": found.total,
-            "more": found.more,
-            "generatedAt": found.generated_at,
-            "terms": _terms(query),
-            "matches": matching_lines(found.items, query),
-        }
-        send_json(resp, document)
+        rest = {"total": found.total, "more": found.more, "generatedAt": found.generated_at}
+        said = {"terms": list(typed_terms(query)), "matches": matching_lines(found.items, query)}
+        send_json(resp, {"items": list(map(orjson.Fragment, found.items)), **rest, **said})
 
 
 class Timeline(Resource):
@@ -66,7 +60,7 @@ class Timeline(Resource):
             ],
             "future": sums(*future),
             "undated": sums(b""),
-            "terms": _terms(query),
+            "terms": list(typed_terms(query)),
         }
         send(resp, orjson.dumps(document), JSON)
 
@@ -93,14 +87,6 @@ class RebuildIndex(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         self.service.jobs.send(Rebuild())
         send_pending(req, resp, ROOT, url(req, "/health"))
-
-
-def _terms(query: str) -> list[dict[str, str | bool]]:
-    """Returns the terms of a query as answers have them."""
-    return [
-        {"text": each.text, "field": each.field, "word": each.word, "not": each.excludes}
-        for each in typed_terms(query)
-    ]
 
 
 def query_param(req: falcon.Request) -> str:

@@ -16,7 +16,6 @@ import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import * as tiles from "./tiles.js";
 
-const SETTLE_MS = 60; // nothing is loaded while one scrolls on
 const { list, view } = scroller;
 let loads; // a timer, until what is near is loaded
 
@@ -67,9 +66,10 @@ on("scrolled", () => {
 	loadSoon();
 });
 
+// Nothing is loaded while one scrolls on.
 function loadSoon() {
 	clearTimeout(loads);
-	if (scroller.isMoving()) loads = setTimeout(load, SETTLE_MS);
+	if (scroller.isMoving()) loads = setTimeout(load, scroller.MOVING_MS);
 	else load();
 }
 

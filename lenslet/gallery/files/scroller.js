@@ -9,7 +9,8 @@ import { announce } from "./events.js";
 import * as positions from "./positions.js";
 
 const [BOX, MARGIN] = [4e6, 5e5]; // pixels
-const [MOVING_MS, REST_MS] = [60, 250];
+export const MOVING_MS = 60; // a list that has moved so long ago may move on
+const REST_MS = 250;
 
 export const list = h("div.tiles");
 export const view = h("main", { tabIndex: -1 });

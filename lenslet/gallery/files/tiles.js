@@ -11,7 +11,7 @@ import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
-const [HIDDEN_MS, SETTLE_MS, AGAIN_MS] = [150, 60, 2000];
+const [HIDDEN_MS, AGAIN_MS] = [150, 2000];
 
 const tiles = new Map(); // by the index of their item
 let current = 0; // the index of the one that Tab leads to
@@ -64,7 +64,7 @@ function make(index, item, key, position) {
 // What is on the screen comes first. A tile that is scrolled past at once asks for nothing.
 function delay(position) {
 	if (!scroller.isOnScreen(position)) return HIDDEN_MS;
-	return scroller.isMoving() ? SETTLE_MS : 0;
+	return scroller.isMoving() ? scroller.MOVING_MS : 0;
 }
 
 async function fetchImage(tile, item) {
