@@ -282,7 +282,7 @@ export class Timeline extends Source {
 		this.renews = false;
 		const added = { name: T.added, q: "", sort: "added" };
 		const found = await this.#find({ ...added, offset: 0, count: BLOCK });
-		this.terms = found.terms;
+		this.terms = found.terms ?? []; // links do not get them
 		this.begin([{ ...added, count: Math.min(found.total, MOST_ADDED) }]);
 		if (this.count) this.#fill(this.blocks[0], found);
 	}
