@@ -200,6 +200,10 @@ def test_the_user_whom_a_trusted_proxy_names_is_noted(make_app) -> None:
     name = "Zoë".encode().decode("latin-1")
     answer = ask(app, "PUT", "/item", "10.1.2.3", Remote_User=name)
     assert answer.json["updatedBy"] == "Zoë"
+    for text in ("Łucja", "Zoë"):  # as a program that has this one inside may set it
+        environ = {"REMOTE_ADDR": "10.1.2.3", "HTTP_REMOTE_USER": text}
+        answer = app.put("/item?path=a.jpg", b"{}", extra_environ=environ, status=200)
+        assert answer.json["updatedBy"] == text
     assert ask(app, "PUT", "/item", "::ffff:10.1.2.3", Remote_User="ann").status_int == 200
     body = json.dumps({"paths": ["a.jpg"], "add": ["t"]}).encode()
     headers, environ = {"Remote-User": "bob"}, {"REMOTE_ADDR": "10.1.2.3"}

@@ -40,7 +40,7 @@ def test_the_version_names_the_commit_of_a_checkout(tmp_path) -> None:
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     found = lenslet(tmp_path, "--version", cwd=checkout, PYTHONPATH=str(checkout))
-    assert found.stdout == f"lenslet 0.2.0 ({head.stdout[:12]})\n"
+    assert found.stdout == f"lenslet 0.2.0+g{head.stdout[:12]}\n"
 
 
 def test_another_program_of_that_name_stops_the_start(tmp_path) -> None:

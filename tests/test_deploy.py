@@ -382,6 +382,10 @@ def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path
     stale = source / "build/lib/lenslet/deleted.py"  # an earlier version had it
     stale.parent.mkdir(parents=True)
     stale.touch()
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-C", str(source)]
+    for command in (["init", "-q"], ["add", "lenslet"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True).strip()
     python = [sys.executable, "-m"]
     subprocess.run([*python, "build", "--outdir", built, source], check=True, capture_output=True)
     files = sorted(built.iterdir())
@@ -390,7 +394,8 @@ def test_the_wheel_and_the_sdist_are_complete_and_install(tmp_path: pathlib.Path
     target = tmp_path / "installed"
     install = ["pip", "install", "--no-deps", "--target", target, *built.glob("*.whl")]
     subprocess.run([*python, *install], check=True, capture_output=True)
-    assert (target / "lenslet_backend-0.2.0.dist-info").is_dir()
+    # Else pip keeps the old commit when somebody asks for another one.
+    assert (target / f"lenslet_backend-0.2.0+g{head}.dist-info").is_dir()
     assert not (target / "lenslet/deleted.py").exists()
     for folder in ("lenslet", "lenslet/web", "lenslet/guests", "lenslet/gallery/files"):
         wanted = {path.name for path in (ROOT / folder).iterdir() if path.suffix != ".pyc"}

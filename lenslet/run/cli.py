@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import functools
-import json
 import logging
 import os
 import pathlib
@@ -113,17 +112,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    """The version and, if pip or a checkout knows it, the commit."""
+    """The version and, if it was installed from a checkout or is one, its commit."""
     checkout, commit = pathlib.Path(__file__).parents[2], ""
     if (checkout / ".git").exists():
-        command = ("git", "-C", str(checkout), "rev-parse", "HEAD")
+        command = ("git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD")
         with contextlib.suppress(OSError):
             commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     else:
-        with contextlib.suppress(metadata.PackageNotFoundError, KeyError):  # PEP 610
-            origin = metadata.distribution("lenslet-backend").read_text("direct_url.json")
-            commit = json.loads(origin or "{}")["vcs_info"]["commit_id"]
-    return f"lenslet {__version__}" + (f" ({commit[:12]})" if commit else "")
+        with contextlib.suppress(metadata.PackageNotFoundError):  # see `setup.py`
+            return f"lenslet {metadata.version('lenslet-backend')}"
+    return f"lenslet {__version__}" + (f"+g{commit.strip()}" if commit else "")
 
 
 def _serve(env_file: str) -> int:

@@ -1,5 +1,6 @@
 """Who may send a request: tokens, sessions, a proxy's user names, and which sites may write."""
 
+import contextlib
 import functools
 import hmac
 import ipaddress
@@ -105,7 +106,9 @@ class Access:
         header, proxies = self._settings.auth_header, self._settings.trusted_proxies
         if header and is_within(req.remote_addr, proxies):
             name = req.get_header(header) or ""
-            req.context.user = name.encode("latin-1").decode("utf-8", "replace").strip()
+            with contextlib.suppress(UnicodeError):  # a program around this may set text itself
+                name = name.encode("latin-1").decode()
+            req.context.user = name.strip()
         return str(req.context.user)
 
 

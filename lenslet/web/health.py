@@ -99,7 +99,7 @@ class Health(Resource):
             elif not settings.s3_bucket:
                 problems.append(
                     "no index process: run 'lenslet worker' on this host, as the same user and "
-                    "with the same ROOT_PATH, STATE_DIR and XDG_CACHE_HOME"
+                    "with the same settings, XDG_CACHE_HOME too"
                 )
             return {"alive": False, "problems": problems}
         if beat.age > PULSE_SECONDS:
