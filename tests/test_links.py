@@ -528,6 +528,8 @@ def test_a_search_for_the_title_of_a_folder_can_be_shared(shared: Gallery) -> No
     found = shared.app.get("/search?path=2024/wedding", headers=headers)
     assert [each["path"] for each in found.json["items"]] == ["2024/wedding/in.jpg"]
     assert "Secret" not in found.text
+    assert make_link(shared.app)["label"] == "Jubilee"
+    assert make_link(shared.app, q="camera:canon")["label"] == "wedding"
 
 
 def test_the_query_of_a_link_is_not_told_to_guests(shared: Gallery) -> None:

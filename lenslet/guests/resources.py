@@ -58,9 +58,11 @@ class AllLinks(Resource):
         link, days = _parse(req, body)
         if not link.photos:
             link = self._of_path(link)
+        label = (link.label or link.path.name)[:_MOST_LABEL]
         if link.photos:
             link = replace(link, photos={path: self._hash(Path(path)) for path in link.photos})
-        stored, secret = links_of(self.service.tree).add(replace(link, by=req.context.user), days)
+        link = replace(link, label=label, by=req.context.user)
+        stored, secret = links_of(self.service.tree).add(link, days)
         page = f"{req.scheme}://{req.netloc}{quote(req.root_path)}/"
         send_json(resp, _answer(stored) | {"url": f"{page}?link={stored.id}#secret={secret}"})
         resp.status = falcon.HTTP_201
@@ -73,7 +75,8 @@ class AllLinks(Resource):
                 return replace(link, photos={str(link.path): ""})
         location = self.service.library.locator.folder(link.path)
         location.tree.stamp(location.folder)  # `NotFound` if there is none
-        return link
+        title = "" if link.query else manifest.about_of(self.service.tree, link.path).get("title")
+        return replace(link, label=link.label or title or "")
 
     def _hash(self, path: Path) -> str:
         """Returns the hash of a photo, by which a link knows it."""
@@ -191,11 +194,9 @@ def _parse(req: falcon.Request, body: dict[str, Any]) -> tuple[Link, int]:
         reason = "must not leave out words (-tag:…): photos are shown before their tags are known"
         raise Invalid("q", reason)
     shown = {name: asked[name] for name in _SHOWN}
-    named = (label or (query if asked["words"] else "") or path.name)[:_MOST_LABEL]
-    found = Link(
-        "", path, query, times.LONG_AGO, named, dict.fromkeys(map(str, photos), ""), **shown
-    )
-    return found, asked["days"]
+    label = label or (query[:_MOST_LABEL] if asked["words"] else "")
+    listed = dict.fromkeys(map(str, photos), "")
+    return Link("", path, query, times.LONG_AGO, label, listed, **shown), asked["days"]
 
 
 def _answer(link: Link) -> dict[str, Any]:

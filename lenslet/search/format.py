@@ -3,9 +3,9 @@
 `_rollup.json` has one item per line and, at its end, the generation of each folder's manifest.
 `_rollup_delta.json` names the folders whose manifest has another generation now.
 
-A host's copy of the rollup is three files in its cache, named by its id and `FORM`. `ID.9.json` is
-the same. `ID.9.lines` has a folded line (without case and accents) for each item: what a query
-looks through, see `Line`. `ID.9.terms` counts terms in lines of kind, folded text, text and count.
+A host's copy of the rollup is three files in its cache, named by its id and `FORM`. `ID.10.json` is
+the same. `ID.10.lines` has a folded line (without case and accents) for each item: what a query
+looks through, see `Line`. `ID.10.terms` counts terms in lines of kind, folded text, text and count.
 """
 
 import bisect
@@ -33,7 +33,7 @@ from lenslet.paths import ROLLUP, ROLLUP_DELTA, Path, folder_key
 from lenslet.storage.text import Text, map_file
 from lenslet.storage.tree import Stat, Tree, is_ours
 
-FORM = 9  # the version of these formats; raised with every change
+FORM = 10  # the version of these formats; raised with every change
 KINDS = ("json", "lines", "terms")  # of the files of a copy
 HEAD_BYTES = 4096  # of a rollup; its first line is shorter
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
@@ -124,9 +124,8 @@ def entry(item: Item) -> Item:
 
 
 def with_about(items: Iterable[Item], about: About) -> Iterator[Item]:
-    """Yields the items of a folder with its title and the start of its description."""
-    texts = about.get("title", ""), about.get("description", "")[:_DESCRIBED]
-    words = "\n".join(filter(None, texts))
+    """Yields the items of a folder with a line for its title, and the start of its description."""
+    words = f"{about.get('title', '')}\n{about.get('description', '')[:_DESCRIBED]}".rstrip()
     return ({**item, "about": words} if words else item for item in items)
 
 
