@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Server, draw, encode, exif, in_both_browsers, jpeg
+from conftest import Server, draw, encode, exif, in_both_browsers, jpeg, put
 from playwright.sync_api import Page, expect
 from test_page import faults, menu, old, wait_until_indexed
 from written import bag, packet
@@ -55,6 +55,12 @@ def sign_in(page: Page) -> None:
     page.get_by_label("Password").wait_for(state="detached")
 
 
+def is_alone(page: Page, title: str) -> None:
+    """A page says this, and shows no gallery."""
+    expect(page.get_by_role("heading")).to_have_text([title])
+    expect(page.locator("header, dialog, .tiles")).to_have_count(0)
+
+
 def make_link(page: Page, **marks: bool) -> str:
     menu(page, "Share")
     for text, wanted in marks.items():
@@ -86,16 +92,16 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     expect(guest.locator(".stage img.large")).to_have_js_property("complete", True)
     expect(guest.get_by_role("dialog", name="Photo")).to_contain_text("1 of 7")
     guest.keyboard.press("Escape")
-    guest.get_by_role("button", name="Menu").click()
     with guest.expect_download() as download:
-        guest.get_by_text("Download all").click()
+        guest.locator("header").get_by_role("button", name="Download").click()
     names = zipfile.ZipFile(download.value.path()).namelist()
     assert len(names) == 7 and "wedding/party/dance.jpg" in names
+    owner.keyboard.press("Escape")
+    menu(owner, "Links")
     owner.get_by_role("button", name="Take back").click()
     expect(owner.get_by_role("button", name="Take back")).to_have_count(0)
-    guest.goto(address.partition("?")[0])
-    expect(guest.get_by_text("This link has ended, or was taken back.")).to_have_count(1)
-    expect(guest.get_by_label("Password")).to_be_hidden()
+    guest.get_by_role("link", name="Folders", exact=True).click()
+    is_alone(guest, "This link has ended, or was taken back.")
     guest.get_by_role("button", name="Sign in").click()  # for who has also a password
     sign_in(guest)
     guest.goto(f"http://127.0.0.1:{shared.port}/#/2024/")
@@ -112,9 +118,9 @@ def test_the_secret_stays_in_the_address_until_the_service_can_tell_whether_it_c
     whole = file.read_bytes()
     file.write_bytes(whole[:-40])
     guest = open_link(open_page, address)
-    expect(guest.get_by_text("Links cannot be read right now.")).to_be_visible()
+    is_alone(guest, "Links cannot be read right now.")
     file.write_bytes(whole)
-    guest.reload()
+    guest.get_by_role("button", name="Try again").click()
     expect(guest.locator(".tile.shown")).to_have_count(6)
     expect(guest).not_to_have_url(re.compile("secret"))
 
@@ -129,12 +135,91 @@ def test_an_owner_a_part_of_an_address_and_an_open_service_say_what_is_missing(
     expect(owner.get_by_text("You are signed in, so you see everything.")).to_be_visible()
     expect(owner.get_by_label("Search photos")).to_be_visible()
     part = open_link(open_page, address.partition("#")[0])
-    expect(part.get_by_text("This is only a part of the link's address.")).to_be_visible()
+    is_alone(part, "This is only a part of the link's address.")
     shared.stop()
     page = open_page(serve(root), "#/2024/wedding/")
     menu(page, "Share")
-    expect(page.get_by_text("Links need API_TOKEN or AUTH_HEADER")).to_be_visible()
+    expect(page.get_by_text("Only people in the same network can open it.")).to_be_visible()
+    expect(page.get_by_label("Link", exact=True)).to_have_value(page.url)
+    page.get_by_role("button", name="Copy the address").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
     expect(page.get_by_role("button", name="Make a link")).to_have_count(0)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Menu").click()
+    expect(page.locator(".menu").get_by_text("Links")).to_have_count(0)
+
+
+def test_a_link_is_sent_by_what_the_system_has_for_that(shared: Server, open_page) -> None:
+    page = open_page(shared, "#/2024/wedding/")
+    page.add_init_script("navigator.share = async (what) => (window.sent = what.url)")
+    page.reload()
+    sign_in(page)
+    address = make_link(page)
+    expect(page.get_by_role("button", name="Take back")).to_have_count(0)  # which "Links" does
+    page.get_by_role("dialog").get_by_role("button", name="Share").click()
+    assert page.evaluate("sent") == address
+
+
+def test_nothing_but_the_sign_in_is_shown_until_one_has_signed_in(shared, open_page) -> None:
+    page = open_page(shared, "#/2024/wedding/")
+    is_alone(page, "Sign in")
+    expect(page.get_by_label("Password")).to_be_focused()
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.keyboard.press("Escape")
+    page.mouse.click(5, 5)
+    assert page.locator("body").inner_text().split() == ["Sign", "in", "Password", "Sign", "in"]
+    assert faults(page) == []
+    sign_in(page)
+    expect(page.locator(".tile.shown")).to_have_count(6)
+
+
+@pytest.fixture
+def titled(serve: Callable[..., Server], root: pathlib.Path) -> Server:
+    """Folders that have titles, and one that has a number for a name."""
+    for number, (folder, title) in enumerate(
+        {"fon": "Phone", "fon/2026": "", "fon/x1/hut": "At the hut"}.items()
+    ):
+        day = exif(DateTimeOriginal=f"2026:09:1{number} 12:00:00")
+        old(root / folder / "a.jpg", jpeg(800, 600, seed=number, exif=day))
+        about = {"version": 1, "kind": "folder", "title": title, "description": "Wet.\nCold."}
+        put(root / folder / ".lenslet.folder.json", json.dumps(about).encode())
+    server = serve(root)
+    wait_until_indexed(server)
+    server.stop()
+    return serve(root, API_TOKEN=FULL)
+
+
+def test_folders_have_the_names_that_people_gave_them_everywhere(titled, open_page) -> None:
+    page = open_page(titled, "#/photos")
+    sign_in(page)
+    expect(page.locator(".day a")).to_have_text(["At the hut", "Phone / 2026", "Phone"])
+    page.get_by_role("link", name="At the hut").click()
+    expect(page).to_have_title("At the hut")
+    expect(page.get_by_label("Search photos")).to_have_attribute(
+        "placeholder", "Search in At the hut"
+    )
+    expect(page.locator(".crumbs a")).to_have_text(["Folders", "Phone", "x1"])
+    page.get_by_role("link", name="All below, by date").click()
+    expect(page.get_by_role("heading", name="At the hut")).to_be_visible()
+    page.get_by_label("Search photos").fill("wet")
+    page.keyboard.press("Enter")
+    expect(page.locator(".chips .term")).to_have_text(["wet", "Folder: At the hut"])
+    expect(page).to_have_title("At the hut")
+
+
+def test_a_guest_sees_title_and_count_of_the_folder(titled: Server, open_page) -> None:
+    owner = open_page(titled, "#/fon/x1/hut/")
+    sign_in(owner)
+    menu(owner, "Share")
+    expect(owner.get_by_label("Name that guests see")).to_have_value("At the hut")
+    owner.keyboard.press("Escape")
+    headers = {"Authorization": f"Bearer {FULL}", "Content-Type": "application/json"}
+    _, answer = titled.request("POST", "/links", {"path": "fon/x1/hut"}, **headers)
+    guest = open_link(open_page, json.loads(answer)["url"], **PHONE)
+    expect(guest).to_have_title("At the hut")
+    title, count = guest.get_by_role("heading", name="At the hut"), guest.get_by_text("1 photo")
+    assert title.bounding_box()["y"] < count.bounding_box()["y"] < title.bounding_box()["y"] + 20
+    expect(guest.locator("header").get_by_role("button", name="Download")).to_have_count(0)
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])

@@ -85,7 +85,8 @@ class Guests:
                     context.link = None
                     raise
         if req.path == "/":
-            context.page = {"link": _shown(link), "preview": self._preview(req)}
+            links = self._service.settings.is_guarded
+            context.page = {"link": _shown(link, links), "preview": self._preview(req)}
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
@@ -188,10 +189,13 @@ class Guests:
         return "\n".join(line.format(name, html.escape(text)) for name, text in shown.items())
 
 
-def _shown(link: Link | None) -> str:
-    """Returns what the page must know of a guest's link, as the value of an attribute."""
+def _shown(link: Link | None, can_be_made: bool) -> str:
+    """Returns what the page must know of a guest's link, as the value of an attribute.
+
+    Without one: whether links can be made.
+    """
     if not link:
-        return "{}"
+        return html.escape(orjson.dumps({"links": can_be_made}).decode())
     known = {"path": link.path, "isList": bool(link.query or link.photos), "label": link.label}
     more = {"words": link.words, "download": link.download}
     return html.escape(orjson.dumps(known | more).decode())

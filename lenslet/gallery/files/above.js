@@ -1,6 +1,6 @@
 // What stands above the photos: what list this is, what there is to say of it, and the folders in it.
 
-import { folderHref, here, isSingle, nameOf, photosHref, searchHref } from "./address.js";
+import { folderHref, here, isSingle, photosHref, searchHref, titleOf } from "./address.js";
 import { isGuest, shared, suffixes } from "./api.js";
 import { h, icon, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
@@ -46,8 +46,7 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const hidden = Object.keys(unsupported).length > 0 && h("span.quiet", T.unsupported(unsupported));
 	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
-	const given = path === shared.path && !query && shared.label; // by the link
-	const name = given || (query ? T.results : about.title || nameOf(path)) || { date: T.photos, added: T.added }[by] || T.folders;
+	const name = (query ? T.results : titleOf(path) || about.title) || { date: T.photos, added: T.added }[by] || T.folders;
 	return [h("h1", name), !isGuest && terms.length > 0 && chips(terms, query, path), facts && h("span.quiet", facts), hidden, link, about.description && h("p.about", about.description)];
 }
 
@@ -59,7 +58,7 @@ function chips(all, query, folder) {
 		const turned = { href: instead(term, term.not ? term.text.slice(1) : `-${term.text}`), title: T.turn(term) };
 		return h("span.term", h("a", turned, T.term(term)), away(T.term(term), instead(term)));
 	};
-	const place = T.term({ field: "path", word: nameOf(folder) });
+	const place = T.term({ field: "path", word: titleOf(folder) });
 	return h("div.chips", all.map(chip), folder && h("span.term", h("span", place), away(place, searchHref(query))));
 }
 

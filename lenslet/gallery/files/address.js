@@ -15,6 +15,24 @@ export let here = { folder: "", query: "", by: "", order: "" };
 
 export const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
 export const parent = (path) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+export const child = (path, name) => (path ? `${path}/${name}` : name);
+
+// Folders are called by their titles, as far as answers have said, or by name.
+const titles = new Map();
+export const titleOf = (path) => (path === shared.path && shared.label) || titles.get(path) || nameOf(path);
+
+// Takes titles from an answer: the first line `about` a photo that was found is its folder's.
+export function learn(path, { title, dirs, items = [] }) {
+	if (dirs && path) titles.set(path, title);
+	for (const { name, label } of dirs ?? []) titles.set(child(path, name), label);
+	for (const item of items) if (item.about) titles.set(parent(item.path), item.about.split("\n")[0]);
+}
+
+// After a date, a number would be read as a part of it.
+export function titleAfterDate(path) {
+	const [above, title] = [parent(path), titleOf(path)];
+	return above && !/\p{L}/u.test(title) ? `${titleAfterDate(above)} / ${title}` : title;
+}
 
 const asked = (values) => {
 	const given = Object.entries(values).filter(([, value]) => value);

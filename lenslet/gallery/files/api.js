@@ -9,8 +9,8 @@ export const writable = access === "write";
 export const signedIn = session === "yes";
 export const suffixes = names.split(" "); // ".jpg", …
 // What a guest's link shows: what is below `path` or, if it `isList`, photos without folders to look through; its `label`,
-// and whether `words` and `download`. Who has none sees all.
-export const shared = { path: "", isList: false, words: true, download: true, ...JSON.parse(link) };
+// and whether `words` and `download`. Who has none sees all; `links`: one can be made.
+export const shared = { path: "", isList: false, words: true, download: true, links: false, ...JSON.parse(link) };
 export const hasEnded = access === "ended"; // the link whose cookie this browser had
 export const isGuest = access === "link" || hasEnded;
 export const isKnown = access === "write" || access === "read"; // sees all

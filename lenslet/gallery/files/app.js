@@ -2,7 +2,6 @@
 
 import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
-import { shared } from "./api.js";
 import * as bulk from "./bulk.js";
 import { focus } from "./cursor.js";
 import { button, h, isScreen, messages, onPhone, put, topmost } from "./dom.js";
@@ -51,10 +50,10 @@ on("address", () => {
 	const { item, folder, by, health: isHealth } = address.here;
 	const before = list.source;
 	[health.view.hidden, view.hidden] = [!isHealth, Boolean(isHealth)];
-	document.title = (isHealth ? T.health : address.nameOf(item ?? folder)) || shared.label || "Lenslet";
 	if (!item) viewer.close();
 	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || isScreen("narrow");
 	list.show(address.here);
+	entitle();
 	folders.show();
 	if (isHealth) health.show();
 	else if (!item && !wasPhoto && before === list.source) grid.seek(); // else the photo says where
@@ -62,15 +61,24 @@ on("address", () => {
 	say();
 	wasPhoto = Boolean(item);
 });
+// Names what is shown, in the title and the search field.
+function entitle() {
+	const { item, folder, health: isHealth } = address.here;
+	const name = address.titleOf(folder);
+	document.title = (isHealth ? T.health : item && address.nameOf(item)) || name || "Lenslet";
+	search.within(name);
+}
+
 on("opened", () => {
 	updateAbove();
 	grid.reset();
-	search.show(list.source.query, address.nameOf(list.source.path));
+	search.show(list.source.query);
 });
 on("list", () => {
 	const { source } = list;
 	// Without dates there is nothing to show by date, once all photos have been read.
 	if (address.here.isStart && source.opened && !source.problem && !source.months.length && health.isIndexed) return address.replace("#/");
+	entitle();
 	folders.update();
 	updateAbove();
 	grid.update();
@@ -100,7 +108,7 @@ tree.onclick = ({ target }) => {
 addEventListener("beforeunload", (event) => {
 	if (hasUnsaved()) event.preventDefault();
 });
-if (await begin()) {
+if (begin()) {
 	address.start();
 	health.follow();
 }

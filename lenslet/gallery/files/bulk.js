@@ -1,5 +1,6 @@
 // The bar that changes all selected photos. The last change of tags can be undone.
 
+import { shared } from "./api.js";
 import { button, dialog, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";
 import { on } from "./events.js";
@@ -22,7 +23,7 @@ export const bar = h(
 	button("star", T.favourite, () => tag({ add: [FAVOURITE] })),
 	showFields,
 	fields,
-	button("share", T.share, async () => share(await selection.all())),
+	shared.links && button("share", T.share, async () => share(await selection.all())),
 	button("download", T.download, download),
 );
 

@@ -1,7 +1,7 @@
 // What stands at the top of the screen while one scrolls: the month, or the name of the folder; on a phone below the
 // header, which hides from who scrolls down.
 
-import { nameOf } from "./address.js";
+import { titleOf } from "./address.js";
 import { h, put } from "./dom.js";
 import { source } from "./list.js";
 import * as positions from "./positions.js";
@@ -18,7 +18,7 @@ export function update() {
 	const passed = at + (parseFloat(getComputedStyle(headline).top) || 0);
 	const block = at > 0 && positions.blockAt(passed);
 	headline.hidden = !block;
-	const text = block && (block.name ?? nameOf(source.path));
+	const text = block && (block.name ?? titleOf(source.path));
 	if (block && headline.textContent !== text) put(headline, text);
 }
 

@@ -9,7 +9,7 @@ import { FAVOURITE } from "./edits.js";
 import { help } from "./keys.js";
 import { source } from "./list.js";
 import { signOut } from "./session.js";
-import { share } from "./share.js";
+import { links, share } from "./share.js";
 import { T } from "./strings.js";
 
 // The tag, if nothing else is searched for.
@@ -17,6 +17,8 @@ function onlyTag() {
 	const [{ not, field, word } = {}, ...more] = source.terms;
 	return !here.folder && !more.length && !not && field === "tag" ? word : "";
 }
+
+const download = textButton(T.download, () => h("a", { href: zipUrl(here.folder, here.query), download: "" }).click());
 
 const list = h("div.menu.sheet", { popover: "auto", onclick: () => list.hidePopover() });
 list.onbeforetoggle = () => {
@@ -26,7 +28,8 @@ list.onbeforetoggle = () => {
 		here.by !== "added" && !here.health && !isSingle && link(reverseHref(), T.orders[here.by || "name"][here.order ? 1 : 0]),
 		!shared.isList && !isSingle && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
 		writable && !here.health && textButton(T.share, () => share()),
-		shared.download && !here.health && (here.folder || here.query || isGuest) && !isSingle && h("a", { href: zipUrl(here.folder, here.query), download: "" }, T.downloadAll),
+		writable && shared.links && textButton(T.links, links),
+		!isGuest && !here.health && (here.folder || here.query) && download,
 		writable && !here.by && !here.health && textButton(T.describe, describe),
 		writable && onlyTag() && textButton(T.renameTag(onlyTag()), () => rename(onlyTag())),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
@@ -34,4 +37,5 @@ list.onbeforetoggle = () => {
 		signOut,
 	);
 };
-export const menu = [button("more", T.menu, undefined, { popoverTargetElement: list }), list];
+const isInHeader = isGuest && shared.download && !isSingle;
+export const menu = [isInHeader && download, button("more", T.menu, undefined, { popoverTargetElement: list }), list];

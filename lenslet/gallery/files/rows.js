@@ -1,6 +1,6 @@
 // The rows that are in the page: those near the screen, and the headings above them.
 
-import { folderHref, nameOf, parent } from "./address.js";
+import { folderHref, parent, titleAfterDate } from "./address.js";
 import { shared, writable } from "./api.js";
 import { h, put } from "./dom.js";
 import { source } from "./list.js";
@@ -73,7 +73,7 @@ function dayOf({ day, first, shapes, left, width }) {
 		"div.day",
 		writable && h("button.check", { type: "button", onclick, title: T.selectDay }, "✓"),
 		day && h(source.months.length ? "h3" : "h2", T.day(day)),
-		isElsewhere && h("a", { href: folderHref(folder), title: folder }, nameOf(folder) || T.folders),
+		isElsewhere && h("a", { href: folderHref(folder), title: folder }, titleAfterDate(folder) || T.folders),
 	);
 	Object.assign(element.style, { left: `${left}px`, width: `${width}px` });
 	return element;

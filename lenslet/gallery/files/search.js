@@ -78,10 +78,12 @@ from.onchange = until.onchange = () => {
 	open();
 };
 
-// Shows the query of an address. `name` is that of the folder, "" at the root.
-export function show(query, name) {
+// Says in which folder is searched; "" for all.
+export const within = (name) => (input.placeholder = name ? T.searchIn(name) : T.search);
+
+// Shows the query of an address.
+export function show(query) {
 	input.value = query;
-	input.placeholder = name ? T.searchIn(name) : T.search;
 	const [, first = "", to, last = ""] = query.match(DATES) ?? [];
 	[from.value, until.value] = [first, to ? last : first];
 	if (filters.matches(":popover-open")) draw();

@@ -17,16 +17,24 @@ async function leave() {
 	}
 }
 
-// True once the page may begin. The secret of a link becomes a cookie first, and leaves the address.
-export async function begin() {
+// True if the page may begin. The secret of a link becomes a cookie first, and leaves the address.
+export function begin() {
 	const [, secret] = location.hash.match(/^#secret=(.+)/) ?? [];
-	if (secret) {
-		if (!isKnown) return open(secret);
+	if (secret && isKnown) {
 		forget();
 		toast(T.ownLink);
-	} else if (hasEnded) return noPhotos(T.linkEnded);
-	else if (!isKnown && !isGuest && new URLSearchParams(location.search).has("link")) return noPhotos(T.partOfLink);
-	return true;
+	}
+	if (isKnown) return true;
+	if (secret) open(secret);
+	else if (hasEnded) noPhotos(T.linkEnded);
+	else if (isGuest) return true;
+	else if (new URLSearchParams(location.search).has("link")) noPhotos(T.partOfLink);
+	else alone(T.signIn, form());
+}
+
+// Shows this and nothing else.
+function alone(title, ...content) {
+	put(document.body, h("main", h("section.hint", h("h1", title), content)));
 }
 
 // What failed for a moment works again when the page is loaded anew: only a link that has ended is forgotten.
@@ -36,7 +44,8 @@ async function open(secret) {
 		forget();
 		location.reload();
 	} catch ({ status, message }) {
-		if (status === 401) forget();
+		if (status !== 401) return alone(message, textButton(T.retry, () => location.reload()));
+		forget();
 		noPhotos(message);
 	}
 }
@@ -45,23 +54,26 @@ const forget = () => history.replaceState(null, "", "./");
 
 // A proxy may ask for the password: so signing in begins anew.
 function noPhotos(reason) {
-	dialog(T.linkFailed, h("p", reason), h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
+	alone(reason, h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
 }
 
-on("sign-in", (reason) => {
-	if (isGuest) return noPhotos(reason);
-	const token = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
+// Asks for the password; what is not saved is sent then.
+function form() {
+	const password = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
-			await send("POST", "session", {}, { body: { token: token.value } });
-			if (!hasUnsaved()) location.reload();
+			await send("POST", "session", {}, { body: { token: password.value } });
+			if (!hasUnsaved()) return location.reload();
 			event.target.closest("dialog").close();
 			saveAll();
 		} catch (problem) {
-			put(wrong, problem.status === 401 ? T.badToken : problem.message);
+			put(wrong, problem.status === 401 ? T.badPassword : problem.message);
 		}
 	};
-	dialog(T.signIn, h("form", { onsubmit }, h("label", T.token, token), wrong, h("button", T.signIn)));
-});
+	return h("form", { onsubmit }, h("label", T.password, password), wrong, h("button", T.signIn));
+}
+
+// A session has ended, or a link, which a new page then says.
+on("sign-in", () => (isGuest ? location.reload() : dialog(T.signIn, form())));

@@ -3,7 +3,7 @@
 // folder, or what the block's own query (`q`) finds, by `sort`; from `offset` on. In lists by date, a block has a `name`,
 // maybe a `heading` of it, the `date` of its photos (a month, or a year), and `at`: what the address calls it.
 
-import { nameOf } from "./address.js";
+import { learn, nameOf } from "./address.js";
 import { pause, read } from "./api.js";
 import { isIndexed } from "./health.js";
 import { lastAt } from "./layout.js";
@@ -17,7 +17,7 @@ const [SOON_MS, GROWING_MS, IDLE_MS] = [5000, 2500, 20000]; // between two looks
 
 // Leaves out what nobody needs here: of 100,000 items, each byte counts.
 function slim(item) {
-	const { hash, type, facts, limit, notes, hasThumb, hasMeta, metaRev, addedAt, createdAt, takenAt = createdAt, ...rest } = item;
+	const { hash, type, facts, limit, notes, about, hasThumb, hasMeta, metaRev, addedAt, createdAt, takenAt = createdAt, ...rest } = item;
 	return { ...rest, taken: takenAt };
 }
 const dayOf = (moment) => new Date(moment).toLocaleDateString("sv");
@@ -64,7 +64,9 @@ class Source {
 	}
 
 	async read(route, params) {
-		return (await read(route, params, { signal: this.#stop.signal })).data;
+		const { data } = await read(route, params, { signal: this.#stop.signal });
+		learn(params.path, data);
+		return data;
 	}
 
 	// Loads something. While there is nothing to show, a failure is kept.

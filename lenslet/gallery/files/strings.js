@@ -79,12 +79,11 @@ export const T = {
 		position: "Guests see where photos were taken",
 		preview: "Messengers show the name and a photo to whoever has the address",
 	},
-	namesAbove: (path) => `Guests see the names of the folders that it is in: ${path}`,
 	wholeLibrary: "This shows the whole library.",
 	makeLink: "Make a link",
 	link: "Link",
 	links: "Links",
-	copy: "Copy",
+	copy: "Copy the address",
 	copied: "Copied",
 	linkOf: ({ path, q, photos, ends, ...link }) => {
 		const shown = { download: "files", words: "tags and notes", position: "places", preview: "preview" };
@@ -92,17 +91,16 @@ export const T = {
 		return [q || (photos > 1 ? T.count(photos) : `/${path}`), ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`].join(" · ");
 	},
 	takenBack: (label) => `“${label}” shows nothing any more`,
-	shareOf: (name) => `Share “${name}”`,
-	onlyHere: "Copy this address now: it is shown only here.",
-	folderNames: "Guests see the names of the photos’ folders.",
+	onlyHere: "This address is shown only now.",
+	folderNames: "Guests see the names of the folders that photos are in.",
 	ownLink: "You are signed in, so you see everything. Guests see only what the link shows.",
-	linkFailed: "No photos to show",
 	linkEnded: "This link has ended, or was taken back.",
 	partOfLink: "This is only a part of the link's address.",
 	askForLink: "Ask whoever sent it for the whole address, or for a new link.",
 	closeLink: "Close this link",
 	takeBack: "Take back",
-	downloadAll: "Download all",
+	noLinks: "There are no links.",
+	openService: "Only people in the same network can open it.",
 
 	// A folder's own
 	describe: "Title and order",
@@ -213,8 +211,8 @@ export const T = {
 	// Getting in, and getting through
 	signIn: "Sign in",
 	signOut: "Sign out",
-	token: "Password",
-	badToken: "This password is not valid.",
+	password: "Password",
+	badPassword: "This password is not valid.",
 	offline: "Lenslet does not answer. Trying again…",
 	failed: "This did not work",
 

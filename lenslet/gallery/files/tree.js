@@ -1,22 +1,21 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
-import { folderHref, here, isSingle, nameOf, parent, photosHref } from "./address.js";
+import { child, folderHref, here, isSingle, learn, nameOf, parent, photosHref, titleOf } from "./address.js";
 import { read, shared, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
 
-const { path: root, label = T.folders } = shared; // a guest sees no folder above
+const root = shared.path; // a guest sees no folder above
 // The folders on the way to one, from the root on.
 function ancestors(path) {
 	const below = path.split("/").map((_, index, parts) => parts.slice(0, index + 1).join("/"));
 	return ["", ...below].filter((each) => each.length >= root.length);
 }
-const child = (path, { name }) => (path ? `${path}/${name}` : name);
 
-// A folder's name, with a mark if it is a pointer.
-const titleOf = ({ name, label, kind }) => [
-	label || name,
+// What a folder is called, with a mark if it is a pointer.
+const named = (path, { kind } = {}) => [
+	titleOf(path) || T.folders,
 	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img" }, icon("pointer")) : "",
 ];
 
@@ -65,21 +64,22 @@ async function load(path) {
 	// A second visit asks for nothing; who opens the folder sees it as it is.
 	const answer = await read("folders", { path }, { cache: "force-cache" }).catch(() => {});
 	if (!answer) return;
+	learn(path, answer.data);
 	known.set(path, answer.data.dirs);
 	draw();
 }
 
 function draw() {
 	const { key } = document.activeElement.dataset;
-	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path)) ?? { name: nameOf(path) };
-	const link = (path) => h("a", { href: folderHref(path) }, path === root ? label : titleOf(dirOf(path)));
+	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path));
+	const link = (path) => h("a", { href: folderHref(path) }, named(path, dirOf(path)));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
 	const photos = tab(photosHref({ folder: root }), T.photos, isPhotos);
 	const folders = tab(folderHref(root), T.folders, !here.by && !here.health);
 	put(tabs, !isSingle && !shared.isList && [photos, folders]);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
-	put(tree, h("ul", node(root, { name: label })));
+	put(tree, h("ul", node(root)));
 	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
 	(keyed(here.folder) ?? keyed(root)).tabIndex = 0;
 	if (key) keyed(key)?.focus();
@@ -92,23 +92,24 @@ function node(path, dir) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, tabIndex: -1, "aria-expanded": `${opened}`, title: T.expand(dir.name), "data-key": `+${path}` };
+	const twist = { onclick, tabIndex: -1, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)), "data-key": `+${path}` };
 	const current = path === here.folder && !here.by && { "aria-current": "page" };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), tabIndex: -1, "data-key": path, ...current }, titleOf(dir)),
-		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each), each))) : "",
+		h("a", { href: folderHref(path), tabIndex: -1, "data-key": path, ...current }, named(path, dir)),
+		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name), each))) : "",
 	);
 }
 
 export function folderTiles(path, dirs) {
 	const tile = (dir) => {
+		const href = folderHref(child(path, dir.name));
 		const src = thumbUrl({ path: dir.cover, thumb: dir.coverThumb ?? dir.coverRev });
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
 		const count = dir.count && h("small", T.count(dir.count));
-		return h("li", h("a", { href: folderHref(child(path, dir)) }, h("span.cover", image), h("span.name", titleOf(dir)), count));
+		return h("li", h("a", { href }, h("span.cover", image), h("span.name", named(child(path, dir.name), dir)), count));
 	};
 	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
 }
