@@ -91,7 +91,7 @@ export const T = {
 		return [q || (photos > 1 ? T.count(photos) : `/${path}`), ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`].join(" · ");
 	},
 	takenBack: (label) => `“${label}” shows nothing any more`,
-	onlyHere: "This address is shown only now.",
+	onlyHere: "Copy it now: it is shown only once.",
 	folderNames: "Guests see the names of the folders that photos are in.",
 	ownLink: "You are signed in, so you see everything. Guests see only what the link shows.",
 	linkEnded: "This link has ended, or was taken back.",
