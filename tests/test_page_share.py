@@ -52,7 +52,7 @@ def open_link(open_page, address: str, **options: Any) -> Page:
 def sign_in(page: Page) -> None:
     page.get_by_label("Password").fill(FULL)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_label("Password").wait_for(state="detached")
+    expect(page.locator(".title h1")).to_be_visible()
 
 
 def is_alone(page: Page, title: str) -> None:

@@ -47,7 +47,9 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 	const hidden = Object.keys(unsupported).length > 0 && h("span.quiet", T.unsupported(unsupported));
 	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
 	const name = (query ? T.results : titleOf(path) || about.title) || { date: T.photos, added: T.added }[by] || T.folders;
-	return [h("h1", name), !isGuest && terms.length > 0 && chips(terms, query, path), facts && h("span.quiet", facts), hidden, link, about.description && h("p.about", about.description)];
+	const asked = !isGuest && terms.length > 0 && chips(terms, query, path);
+	const described = about.description && h("p.about", about.description);
+	return [h("h1", name), asked, facts && h("span.quiet", facts), hidden, link, described];
 }
 
 // What a search asks for: each term can be turned into its opposite, and taken away.

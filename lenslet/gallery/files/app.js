@@ -61,7 +61,7 @@ on("address", () => {
 	say();
 	wasPhoto = Boolean(item);
 });
-// Names what is shown, in the title and the search field.
+// Names what is shown.
 function entitle() {
 	const { item, folder, health: isHealth } = address.here;
 	const name = address.titleOf(folder);

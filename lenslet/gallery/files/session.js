@@ -57,7 +57,7 @@ function noPhotos(reason) {
 	alone(reason, h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
 }
 
-// Asks for the password; what is not saved is sent then.
+// Asks for the password.
 function form() {
 	const password = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
 	const wrong = h("p.problem", { role: "alert" });

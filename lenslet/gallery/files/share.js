@@ -1,4 +1,4 @@
-// Sharing: makes a link to a folder, a photo, a search or a selection; lists the links, and takes them back.
+// Sharing: makes links, lists them, and takes them back.
 
 import { here, titleOf } from "./address.js";
 import { read, send, shared } from "./api.js";
@@ -6,7 +6,7 @@ import { dialog, h, put, textButton, toast } from "./dom.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
 
-// Asks what guests may see of what is shown, or of a selection. Where everyone sees everything, its address is enough.
+// Asks what guests may see of what is shown, or of a selection.
 export function share(selected = []) {
 	const path = selected.length ? "" : (here.item ?? here.folder);
 	const name = source.terms.map(T.term).join(", ") || titleOf(path) || T.photos;
@@ -35,7 +35,7 @@ export function share(selected = []) {
 	dialog(T.share, form, made);
 }
 
-// An address, to be copied, or sent by what the system has for that.
+// An address, to copy or to send.
 function address(url) {
 	const field = h("input", { value: url, readOnly: true, "aria-label": T.link, onfocus: () => field.select() });
 	const copy = async () => {
@@ -49,21 +49,16 @@ function address(url) {
 }
 
 // Lists all links.
-export function links() {
-	const box = h("div");
-	dialog(T.links, box);
-	list(box);
-}
-
-async function list(box) {
+export async function links() {
 	const { data, message } = await read("links", {}).catch((problem) => problem);
 	const row = (link) => {
 		const back = async () => {
 			const problem = await send("DELETE", `links/${link.id}`, {}).catch((error) => error);
 			toast(problem.message ?? T.takenBack(link.label));
-			list(box);
+			if (!problem.message) line.remove();
 		};
-		return h("li", h("b", link.label), h("small", T.linkOf(link)), textButton(T.takeBack, back));
+		const line = h("li", h("b", link.label), h("small", T.linkOf(link)), textButton(T.takeBack, back));
+		return line;
 	};
-	put(box, data?.links.length ? h("ul.links", data.links.map(row)) : h("p", message ?? T.noLinks));
+	dialog(T.links, data?.links.length ? h("ul.links", data.links.map(row)) : h("p", message ?? T.noLinks));
 }

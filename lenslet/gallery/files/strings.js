@@ -93,7 +93,7 @@ export const T = {
 	takenBack: (label) => `“${label}” shows nothing any more`,
 	onlyHere: "Copy it now: it is shown only once.",
 	folderNames: "Guests see the names of the folders that photos are in.",
-	ownLink: "You are signed in, so you see everything. Guests see only what the link shows.",
+	ownLink: "You are signed in, so you see everything.",
 	linkEnded: "This link has ended, or was taken back.",
 	partOfLink: "This is only a part of the link's address.",
 	askForLink: "Ask whoever sent it for the whole address, or for a new link.",

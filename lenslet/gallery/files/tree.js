@@ -1,6 +1,6 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
-import { child, folderHref, here, isSingle, learn, nameOf, parent, photosHref, titleOf } from "./address.js";
+import { child, folderHref, here, isSingle, learn, nameOf, photosHref, titleOf } from "./address.js";
 import { read, shared, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
@@ -71,8 +71,7 @@ async function load(path) {
 
 function draw() {
 	const { key } = document.activeElement.dataset;
-	const dirOf = (path) => known.get(parent(path))?.find(({ name }) => name === nameOf(path));
-	const link = (path) => h("a", { href: folderHref(path) }, named(path, dirOf(path)));
+	const link = (path) => h("a", { href: folderHref(path) }, named(path));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
 	const photos = tab(photosHref({ folder: root }), T.photos, isPhotos);
