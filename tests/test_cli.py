@@ -170,8 +170,8 @@ def test_index_of_an_empty_or_missing_folder_writes_nothing_and_exits_1(root, tm
 
 
 TO_BACK_UP = (
-    "to back up with the photos: photo.jpg.json, photo.jpg.lenslet.json, .lenslet.folder.json "
-    "and _links.json"
+    "to back up with the photos: photo.jpg.json, photo.jpg.lenslet.json, .lenslet.folder.json, "
+    "_links.json and _searches.json"
 )
 
 

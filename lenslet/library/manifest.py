@@ -19,12 +19,12 @@ from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
 from lenslet.errors import Denied, Foreign, NotFound, TooLarge
 from lenslet.library.about import ABOUT_KEYS, About
 from lenslet.library.item import Item, are_items
-from lenslet.paths import HEALTH, LINKS, MANIFEST, ROLLUP, ROLLUP_DELTA, Path
+from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, USER_FILES, Path
 from lenslet.storage.tree import Stat, Tree, is_ours
 
 Dir = dict[str, str]
 
-_DOCUMENTS = {MANIFEST, ROLLUP, ROLLUP_DELTA, HEALTH, LINKS}
+_DOCUMENTS = {MANIFEST, ROLLUP, ROLLUP_DELTA, HEALTH, *USER_FILES}
 _PAGE = re.compile(r"_index_(0|[1-9][0-9]{0,8})\.json")
 _HEAD_BYTES = 8 * 1024  # the keys before the items need less
 _ITEMS = b',"items":['

@@ -233,7 +233,9 @@ def _print_problems(counts: Mapping[str, int], found: Iterable[Problem]) -> None
 
 # lenslet clean
 
-_YOURS = "photo.jpg.json, photo.jpg.lenslet.json, .lenslet.folder.json and _links.json"
+_YOURS = (
+    "photo.jpg.json, photo.jpg.lenslet.json, .lenslet.folder.json, _links.json and _searches.json"
+)
 
 
 def _clean(env_file: str, *, removes: bool = False) -> int:

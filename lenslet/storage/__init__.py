@@ -65,8 +65,8 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
     """Returns the settings with the `STATE_DIR` that is used; `SettingError` if none can be used.
 
     A local root that cannot be written gets `state_folder`, which is then used for as long as it
-    exists, because it may hold what people wrote. It is created here, with a copy of the links, but
-    only if the caller `writes`, and not for an empty root: that is an unmounted disk. That of a
+    exists, because it may hold what people wrote. It is created here, with a copy of `USER_FILES`,
+    but only if the caller `writes`, and not for an empty root: that is an unmounted disk. That of a
     library that has moved here moves along. A bucket is not checked: one that is unreachable right
     now must not stop the start. Creates this root's folder in the cache if the caller `writes`.
     """
@@ -85,9 +85,11 @@ def check_settings(settings: Settings, *, writes: bool = True) -> Settings:
         own = _moved_here(settings, own, writes=writes)
     if not ((is_needed and writes) or os.path.isdir(own)):
         return settings
-    with contextlib.suppress(OSError):  # it is there already, or the root has no links
+    with contextlib.suppress(OSError):  # it is there already
         os.makedirs(own, mode=0o700)
-        shutil.copy2(os.path.join(root, paths.LINKS), own, follow_symlinks=False)
+        for name in paths.USER_FILES:
+            with contextlib.suppress(OSError):  # the root has none
+                shutil.copy2(os.path.join(root, name), own, follow_symlinks=False)
     if not _can_write(own):
         raise SettingError(
             f"neither {root_name(settings)!r} nor {own!r} can be written: "

@@ -24,7 +24,7 @@ _LEFTOVER_NS = 3_600_000_000_000
 _BLOCK_BYTES = 512
 _DOCUMENTS = (".json", ".terms")
 # No folder's manifest tells of them.
-_SUMMARIES = frozenset({HEALTH, paths.LINKS, paths.ROLLUP, ROLLUP_DELTA})
+_SUMMARIES = frozenset({HEALTH, *paths.USER_FILES, paths.ROLLUP, ROLLUP_DELTA})
 _CACHED = (HEALTH, ROLLUP_DELTA)  # and manifests: what is read again and again
 _MOST_SOUND = 10_000  # documents of which a cache remembers that they are sound
 HEAD_BYTES = 64 * 1024  # enough of a file to tell whether it is Lenslet's own
