@@ -725,7 +725,7 @@ BAD_PARAMETERS = [
     ("/search?q=x", "offset", ["-1", "x"]),
     ("/search?q=x", "sort", ["size"]),
     ("/search?q=x", "order", ["up"]),
-    ("/search/suggest?q=x", "kind", ["word"]),
+    ("/search/facets?q=x", "limit", ["0", "1001"]),
     ("/search", "q", ["x" * 1001, "date:x", "date:24", "date:2024-7", "date:..", "date:2024...",
                       "date:..x", "date:2024-07-01T10", "date:2024-13", "date:2024-02-32"]),
     ("/item?path=a.jpg", "exif", ["some"]),
@@ -757,6 +757,32 @@ def test_suggestions_are_tags_and_then_words_most_frequent_first(gallery, root) 
     edit(gallery.app, {"tags": ["other"]}, "sun_0.jpg")
     gallery.settle()
     assert ("Sunset", 1, "tag") in suggested()
+
+
+def test_tags_are_counted_in_what_a_search_shows(gallery, root) -> None:
+    """Without case and accents, as search does; each as most photos have it."""
+    for name, tags in {
+        "a": ["Sea", "Łódź"],
+        "b": ["Sea"],
+        "x/c": ["sea", "Dog"],
+        "x/d": ["Dog"],
+    }.items():
+        put(root / f"{name}.jpg")
+        edit(gallery.app, {"tags": tags}, f"{name}.jpg")
+
+    def counts(**asked: str) -> list[tuple[str, int]]:
+        found = gallery.app.get("/search/facets", asked, status=200).json["facets"]
+        assert {each["kind"] for each in found} <= {"tag"}
+        return [(each["text"], each["count"]) for each in found]
+
+    for _ in range(2):  # once from the delta, once from the rollup
+        gallery.index()
+        assert counts() == [("Sea", 3), ("Dog", 2), ("Łódź", 1)]
+        assert counts(path="x") == [("Dog", 2), ("Sea", 1)]
+        assert counts(q="tag:SEA") == [("Sea", 3), ("Dog", 1), ("Łódź", 1)]
+        assert counts(q="sea -tag:lodz", path="/", limit="1") == [("Sea", 2)]
+        assert counts(q="none") == counts(path="sub") == []
+        gallery.settle(400)
 
 
 STROKES, QUOTES = "Łódź Ærø København Đà Nẵng Straße.jpg", "Þór’s 12” dœuvre Sığınak 1–2 a‑b.jpg"
@@ -856,7 +882,7 @@ def test_another_method_answers_405_with_what_is_allowed(app, method, route, all
 
 
 ROUTES = ["/", "/folders", "/item?path=a.jpg", "/thumb?path=a.jpg", "/file?path=a.jpg", "/search?q=a",
-          "/search/suggest?q=a", "/health", "/health/live", "/health/storage", "/health/workers"]  # fmt: skip
+          "/search/suggest?q=a", "/search/facets", "/health", "/health/live", "/health/storage", "/health/workers"]  # fmt: skip
 
 
 @everywhere

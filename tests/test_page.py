@@ -927,6 +927,33 @@ def test_favourites_and_what_was_added_last_stand_above_the_folders(library, ope
     expect(links).to_have_count(0)
 
 
+@in_both_browsers
+def test_a_search_is_saved_stands_above_the_folders_and_is_forgotten(library, open_page) -> None:
+    page = open_page(library, "#/photos?q=img2+-nope&in=art")
+    for name, answer in (("Best & <b>two</b>", "Saved"), ("Best & <b>two</b>", "choose another name"), ("Other", "Saved")):  # fmt: skip
+        page.get_by_role("button", name="Save this search").click()
+        page.get_by_label("Name above the folders").fill(name)
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text(answer).last).to_be_visible()
+        if answer == "Saved":
+            expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        else:
+            page.keyboard.press("Escape")
+        go(page, "#/photos?q=img1")
+    other = open_page(library, "#/")
+    chips = other.locator(".above .chips a")
+    expect(chips).to_have_text(["Favourites", "Recently added", "Best & <b>two</b>", "Other"])
+    go(page, "#/photos?q=img1")
+    page.get_by_role("button", name="Forget this search").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Search")
+    chips.nth(2).click()
+    expect(other).to_have_url(re.compile(r"#/photos\?in=art&q=img2\+-nope$"))
+    assert faults(other) == []
+    other.get_by_role("button", name="Forget this search").click()
+    other.go_back()
+    expect(chips).to_have_text(["Favourites", "Recently added"])
+
+
 def test_filters_stand_at_their_button_and_count_what_is_shown(library, open_page) -> None:
     page = open_page(library, "#/photos?q=img&in=art")
     button, panel = page.get_by_role("button", name="Filters"), page.locator(".filters")
@@ -939,6 +966,12 @@ def test_filters_stand_at_their_button_and_count_what_is_shown(library, open_pag
     expect(page).to_have_url(re.compile("date%3A2024"))
     expect(page.locator(".title")).to_contain_text("27 photos")
     expect(year).to_have_attribute("aria-current", "true")
+    go(page, "#/art/")
+    panel.get_by_role("link", name="Nikon D750 1").click()
+    expect(page.locator(".title")).to_contain_text("1 photo")
+    go(page, "#/photos?q=b1&in=big")
+    expect(year).to_have_count(0)
+    expect(panel.get_by_role("link", name="Nikon D750")).to_have_count(0)
     assert faults(page) == []
 
 

@@ -164,6 +164,9 @@ def test_a_query_finds_what_has_changed_since_the_rollup(names, drawn, queries, 
             ]
             assert [orjson.loads(line)["path"] for line in found] == [i["path"] for i in hits]
             assert timeline(search, " ".join(terms), below) == counted(hits)
+            facets = search.facets(" ".join(terms), Path(below), 100)
+            tags = Counter(tag for i in hits for tag in {*i["tags"]})
+            assert {each["text"]: each["count"] for each in facets} == tags
         everything = [i for items in new.values() for i in items]
         inside = [i for i in everything if Path(below).holds(i["path"].parent)]
         assert timeline(search, "", below) == counted(inside)

@@ -39,6 +39,7 @@ HEAD_BYTES = 4096  # of a rollup; its first line is shorter
 FIELD, TAG = "\x1f", "\x1e"  # separators in a folded line; folded text has no control characters
 MOST_NAMED = 20_000  # folders in a delta, about 2 MB
 SUGGESTED = ("tag", "name", "camera", "lens")  # the kinds of terms that are suggested, in order
+FACETS = ("tag", "camera", "lens")  # those that are counted in a search, in order
 # An item of the rollup has these keys, and of the others those that it has in its manifest.
 _NEEDED = ("path", "name", "type", "w", "h", "size", "rev", "tags", "notes")
 ROLLUP_KEYS = {name: items.KEYS[name].kind for name in _NEEDED}
@@ -251,6 +252,13 @@ def field_of(line: bytes, name: str) -> bytes:
 def position_of(line: bytes) -> int:
     """Returns where the JSON of a folded line's item is."""
     return int(field_of(line, "position").translate(_DECODE))
+
+
+def facets_of(lines: Iterable[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """Yields each kind in `FACETS` with what folded lines have of it: folded texts, some empty."""
+    rows = [line.split(FIELD.encode()) for line in lines]
+    for kind in FACETS:
+        yield kind, TAG.encode().join(row[_NUMBERS[kind]] for row in rows).split(TAG.encode())
 
 
 def _tags_of(item: Item) -> list[str]:

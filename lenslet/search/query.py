@@ -20,6 +20,7 @@ from lenslet.errors import BadRequest, Denied, Foreign, LensletError, NotFound, 
 from lenslet.library import manifest
 from lenslet.paths import ROLLUP, ROOT, Path, folder_key, natural_key
 from lenslet.search.format import (
+    FACETS,
     FIELD,
     QUERIED,
     SUGGESTED,
@@ -30,6 +31,7 @@ from lenslet.search.format import (
     count_below,
     encode_date,
     encode_item,
+    facets_of,
     field_of,
     fold,
     folded_line,
@@ -270,6 +272,9 @@ def differences(copy: FoldedCopy, folder: Path, generation: str, new: Iterable[b
     return Recent(folder, generation, set(gone), bytes(lines), items, terms.encode())
 
 
+Counted = collections.Counter[tuple[str, bytes, bytes]]  # by kind, folded text and text
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A copy of the rollup, and the folders that have changed since, in order."""
@@ -301,6 +306,18 @@ class View:
     def terms(self) -> list[bytes]:
         """The counts of the rollup, and those that changed folders add to them."""
         return [self.copy.terms[:], *(each.terms for each in self.changed)]
+
+    def count(self, kinds: Iterable[str], wanted: bytes = b"") -> Counted:
+        """Counts the terms of these kinds whose folded text contains what is `wanted`."""
+        starts = tuple(f"{kind}\t".encode() for kind in kinds)
+        found: Counted = collections.Counter()
+        for terms in self.terms():
+            for line in terms.splitlines():
+                if wanted in line and line.startswith(starts):
+                    kind, folded, text, count = line.split(b"\t")
+                    if wanted in folded:
+                        found[kind.decode(), folded, text] += int(count)
+        return +found
 
 
 # Answers
@@ -411,26 +428,49 @@ class Search:
             found.add_lines(b"\n".join(batch))
         return found
 
-    def suggest(self, text: str, limit: int, kind: str = "") -> list[dict[str, Any]]:
+    def suggest(self, text: str, limit: int) -> list[dict[str, Any]]:
         """Suggests tags that contain a text, words of file names that begin with it, and cameras
         and lenses that contain it.
 
-        They come in this order, of each the most frequent first; or those of one `kind` alone.
+        They come in this order, of each the most frequent first.
         """
         wanted = fold(text).strip().encode()
-        kinds = {each.encode(): at for at, each in enumerate(SUGGESTED) if kind in ("", each)}
-        starts = tuple(each + b"\t" for each in kinds)
-        counts = collections.Counter[tuple[int, bytes]]()
-        for terms in self._current().terms():
-            for line in terms.splitlines():
-                if wanted in line and line.startswith(starts):
-                    of, folded, term, count = line.split(b"\t")
-                    if folded.startswith(wanted) if of == b"name" else wanted in folded:
-                        counts[kinds[of], term] += int(count)
-        ordered = [(of, -count, term) for (of, term), count in counts.items() if count > 0]
+        counts = self._current().count(SUGGESTED, wanted)
+        found = (
+            (SUGGESTED.index(kind), -count, term)
+            for (kind, folded, term), count in counts.items()
+            if kind != "name" or folded.startswith(wanted)
+        )
         return [
             {"text": term.decode(), "count": -less, "kind": SUGGESTED[of]}
-            for of, less, term in heapq.nsmallest(limit, ordered)
+            for of, less, term in heapq.nsmallest(limit, found)
+        ]
+
+    def facets(self, query: str, below: Path, limit: int) -> list[dict[str, Any]]:
+        """Counts the tags, cameras and lenses of what a query finds below a folder.
+
+        They come in this order, of each the `limit` most frequent. Those that differ in case and
+        accents alone count as one, which is written as most photos have it.
+        """
+        terms, view = parse(query), self._current()
+        everything = view.count(FACETS)
+        texts = {each[:2]: each[2] for each, _ in reversed(everything.most_common())}
+        counts = {kind: collections.Counter[bytes]() for kind in FACETS}
+        if terms or below:
+            lines = (hit.line for hit in view.hits(terms, below))
+            while batch := list(itertools.islice(lines, _BATCH)):
+                for kind, found in facets_of(batch):
+                    counts[kind].update(found)
+        else:
+            for (kind, folded, _), count in everything.items():
+                counts[kind][folded] += count
+        ordered = {
+            kind: [(-n, text) for text, n in counts[kind].items() if text] for kind in FACETS
+        }
+        return [
+            {"text": texts.get((kind, folded), folded).decode(), "count": -less, "kind": kind}
+            for kind in FACETS
+            for less, folded in heapq.nsmallest(limit, ordered[kind])
         ]
 
     def count_below(self, folder: Path) -> dict[str, int]:

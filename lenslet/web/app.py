@@ -26,7 +26,7 @@ from lenslet.web.jobs import FolderJobs
 from lenslet.web.metrics import Metrics
 from lenslet.web.requests import Requests
 from lenslet.web.root import OpenApi, Root
-from lenslet.web.search import Counts, RebuildIndex, SearchItems, Suggest, Timeline
+from lenslet.web.search import Counts, Facets, RebuildIndex, SearchItems, Suggest, Timeline
 from lenslet.web.service import Part, Resource, Service
 from lenslet.web.thumb import Preview, Thumb
 from lenslet.web.waiters import Waiters
@@ -48,6 +48,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "/files/{rest:path}": File,
     "/search": SearchItems,
     "/search/counts": Counts,
+    "/search/facets": Facets,
     "/search/suggest": Suggest,
     "/timeline": Timeline,
     "/search/rebuild-index": RebuildIndex,

@@ -9,7 +9,6 @@ from lenslet import times
 from lenslet.errors import BadRequest
 from lenslet.index.messages import Rebuild
 from lenslet.paths import ROOT
-from lenslet.search.format import SUGGESTED
 from lenslet.search.query import Page, matching_lines, typed_terms
 from lenslet.web.answers import JSON, send, send_json, send_pending, url
 from lenslet.web.parameters import choice_param, path_param
@@ -73,12 +72,20 @@ class Counts(Resource):
 
 
 class Suggest(Resource):
-    """`GET /search/suggest?q=&limit=&kind=`"""
+    """`GET /search/suggest?q=&limit=`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = req.get_param_as_int("limit", min_value=1, max_value=1000, default=10)
-        kind = choice_param(req, "kind", ("", *SUGGESTED))
-        send_json(resp, {"suggestions": self.service.search.suggest(query_param(req), limit, kind)})
+        send_json(resp, {"suggestions": self.service.search.suggest(query_param(req), limit)})
+
+
+class Facets(Resource):
+    """`GET /search/facets?q=&path=&limit=`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        limit = req.get_param_as_int("limit", min_value=1, max_value=1000, default=100)
+        found = self.service.search.facets(query_param(req), path_param(req), limit)
+        send_json(resp, {"facets": found})
 
 
 class RebuildIndex(Resource):

@@ -39,6 +39,7 @@ ROUTES = {
     "/timeline": "/timeline",
     "a year's folder": "/timeline?path=2009",
     "of a word": "/timeline?q=beach",
+    "filters of a word": "/search/facets?q=beach",
     "a month, its first 1,000": "/search?q=date:2009-07&sort=date&order=desc&limit=1000",
 }
 

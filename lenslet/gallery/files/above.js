@@ -1,12 +1,13 @@
 // What stands above the photos: what list this is, what there is to say of it, and the folders in it.
 
 import { folderHref, here, isSingle, photosHref, searchHref, titleOf } from "./address.js";
-import { isGuest, shared, suffixes } from "./api.js";
+import { isGuest, shared, suffixes, writable } from "./api.js";
 import { h, icon, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import { progress } from "./health.js";
 import { source } from "./list.js";
+import { forget, save, saved } from "./searches.js";
 import { T } from "./strings.js";
 import { crumbs, folderTiles } from "./tree.js";
 
@@ -25,9 +26,11 @@ on("trouble", (reason) => {
 
 on("progress", () => put(line, progress));
 
+on("searches", () => source && update());
+
 export function update() {
 	const { path, dirs, order, by, opened } = source;
-	const key = JSON.stringify([path, order, by, dirs]);
+	const key = JSON.stringify([path, order, by, dirs, saved]);
 	if (drawn !== key) put(folders, !isGuest && !path && !by && albums(), folderTiles(path, order ? dirs.toReversed() : dirs));
 	drawn = key;
 	put(title, opened ? heading(source) : "");
@@ -36,7 +39,8 @@ export function update() {
 
 // What stands above all folders.
 function albums() {
-	const lists = [[searchHref(`tag:${FAVOURITE}`), T.favourites], [photosHref({ by: "added" }), T.added]];
+	const own = saved.map(({ name, q, path }) => [searchHref(q, path), name]);
+	const lists = [[searchHref(`tag:${FAVOURITE}`), T.favourites], [photosHref({ by: "added" }), T.added], ...own];
 	return h("div.chips", lists.map(([href, text]) => h("a", { href }, text)));
 }
 
@@ -46,10 +50,13 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const hidden = Object.keys(unsupported).length > 0 && h("span.quiet", T.unsupported(unsupported));
 	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
-	const name = (query ? T.results : titleOf(path) || about.title) || { date: T.photos, added: T.added }[by] || T.folders;
+	const known = saved.find((each) => each.q === query && each.path === path);
+	const results = query && (known?.name ?? T.results);
+	const name = results || titleOf(path) || about.title || { date: T.photos, added: T.added }[by] || T.folders;
 	const asked = !isGuest && terms.length > 0 && chips(terms, query, path);
+	const keep = query && writable && (known ? textButton(T.forget, () => forget(known)) : textButton(T.saveSearch, save));
 	const described = about.description && h("p.about", about.description);
-	return [h("h1", name), asked, facts && h("span.quiet", facts), hidden, link, described];
+	return [h("h1", name), asked, facts && h("span.quiet", facts), hidden, link, keep, described];
 }
 
 // What a search asks for: each term can be turned into its opposite, and taken away.

@@ -2,7 +2,7 @@
 
 import { here, nameOf } from "./address.js";
 import { send } from "./api.js";
-import { dialog, h, put, toast } from "./dom.js";
+import { form, h } from "./dom.js";
 import { renewSoon, source } from "./list.js";
 import { T } from "./strings.js";
 
@@ -12,18 +12,9 @@ export function describe() {
 	const text = h("textarea", { value: description, rows: 3, maxLength: 10000 });
 	const option = ([value, label]) => h("option", { value, selected: value === order }, label);
 	const choice = h("select", Object.entries(T.folderOrders).map(option));
-	const wrong = h("p.problem", { role: "alert" });
-	const onsubmit = async (event) => {
-		event.preventDefault();
-		try {
-			await send("PUT", "folders", { path: here.folder }, { body: { title: name.value, description: text.value, order: choice.value } });
-			event.target.closest("dialog").close();
-			toast(T.saved);
-			renewSoon();
-		} catch (problem) {
-			put(wrong, problem.message);
-		}
+	const submit = async () => {
+		await send("PUT", "folders", { path: here.folder }, { body: { title: name.value, description: text.value, order: choice.value } });
+		renewSoon();
 	};
-	const fields = [h("label", T.title, name), h("label", T.description, text), h("label", T.order, choice)];
-	dialog(T.describe, h("form", { onsubmit }, fields, wrong, h("button", T.save)));
+	form(T.describe, submit, h("label", T.title, name), h("label", T.description, text), h("label", T.order, choice));
 }

@@ -97,6 +97,22 @@ export function dialog(title, ...content) {
 	box.showModal();
 }
 
+// A dialog with fields, which `submit` stores.
+export function form(title, submit, ...fields) {
+	const wrong = h("p.problem", { role: "alert" });
+	const onsubmit = async (event) => {
+		event.preventDefault();
+		try {
+			await submit();
+			event.target.closest("dialog").close();
+			toast(T.saved);
+		} catch (problem) {
+			put(wrong, problem.message);
+		}
+	};
+	dialog(title, h("form", { onsubmit }, fields, wrong, h("button", T.save)));
+}
+
 // Loads an image; false if that fails.
 export const loaded = (image, address) =>
 	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));

@@ -40,14 +40,16 @@ async function draw() {
 		return h("a", { href: address.searchHref(wanted.join(" "), folder), ...(isOn && { "aria-current": "true" }) }, text);
 	};
 	put(presets, Object.entries(T.presets()).map(([term, name]) => more(term, name)));
-	const kinds = { tag: T.tags, camera: T.cameras, lens: T.lenses };
-	const isAll = !query && !folder; // counts of tags are of the whole library
-	const lists = Object.entries(kinds).map(async ([kind, title]) => {
-		const { data } = await send("GET", "search/suggest", { kind, limit: MOST }).catch(() => ({}));
-		const links = data?.suggestions.map(({ text, count }) => more(termOf(kind, text), text, isAll && h("small", number(count))));
-		return links?.length ? [h("h2", title), h("div.chips", links)] : [];
-	});
-	put(tags, await Promise.all([years(), ...lists]));
+	const lists = await Promise.all([years(), facets()]);
+	if (query === address.here.query && folder === address.here.folder) put(tags, lists);
+
+	// The tags, cameras and lenses of what is shown.
+	async function facets() {
+		const { data } = await send("GET", "search/facets", { q: query, path: folder, limit: MOST }).catch(() => ({}));
+		const groups = Object.entries(Object.groupBy(data?.facets ?? [], ({ kind }) => kind));
+		const chip = ({ kind, text, count }) => more(termOf(kind, text), text, h("small", number(count)));
+		return groups.map(([kind, found]) => [h("h2", T.kinds[kind]), h("div.chips", found.map(chip))]);
+	}
 
 	// The years of what is shown, whichever of them is chosen.
 	async function years() {

@@ -144,8 +144,7 @@ export const T = {
 	notShown: "This photo cannot be shown:",
 	details: "Details",
 	tags: "Tags",
-	cameras: "Cameras",
-	lenses: "Lenses",
+	kinds: { tag: "Tags", camera: "Cameras", lens: "Lenses" },
 	notes: "Notes",
 	facts: { taken: "Taken", place: "Place", camera: "Camera", lens: "Lens", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
 	moreFacts: "More",
@@ -190,6 +189,9 @@ export const T = {
 	until: "Taken until",
 	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags, notes, title, caption, camera, lens or date."],
 	results: "Search",
+	saveSearch: "Save this search",
+	searchName: "Name above the folders",
+	forget: "Forget this search",
 
 	// Health
 	health: "Health",

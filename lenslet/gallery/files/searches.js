@@ -1,0 +1,29 @@
+// Saved searches: a name for what a query finds in a folder. Owns them.
+
+import { here } from "./address.js";
+import { isGuest, send } from "./api.js";
+import { form, h, toast } from "./dom.js";
+import { announce, on } from "./events.js";
+import { T } from "./strings.js";
+
+export let saved = []; // each with its `name`, `q` and `path`
+
+async function ask(method, search) {
+	const { data } = await send(method, "searches", search);
+	saved = data.searches;
+	announce("searches");
+}
+
+// Others may have saved some meanwhile.
+on("opened", () => {
+	if (!isGuest && (here.query || !here.folder)) ask("GET", {}).catch(() => {});
+});
+
+// Asks for the name of the search that is shown.
+export function save() {
+	const { query: q, folder: path } = here;
+	const name = h("input", { maxLength: 100, required: true });
+	form(T.saveSearch, () => ask("PUT", { name: name.value, q, path }), h("label", T.searchName, name));
+}
+
+export const forget = ({ name }) => ask("DELETE", { name }).catch((problem) => toast(problem.message));
