@@ -78,7 +78,7 @@ ENDPOINTS = [
     ("GET", "/file?path=d/a.jpg", {}),
     ("HEAD", "/file?path=d/a.jpg", {}),
     ("GET", "/search?q=a", {"GET": 2}),
-    ("GET", "/health", {"GET": 2}),
+    ("GET", "/health", {"GET": 3}),  # the report, links, saved searches
     ("GET", "/health/live", {}),
 ]
 
