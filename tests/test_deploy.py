@@ -299,6 +299,8 @@ def test_single_sign_on_names_users_and_guests_need_no_account(site) -> None:
     assert status == 204
     assert ask("/photos/folders?path=sub", Cookie=cookie)[0] == 200
     assert ask("/photos/folders?path=", Cookie=cookie)[0] == 404
+    # Who has an account keeps it, also with a link.
+    assert ask("/photos/folders?path=", Cookie=f"{cookie}; sso=ann")[0] == 200
 
 
 def stored_by(nginx: pathlib.Path) -> int:
