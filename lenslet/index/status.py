@@ -10,7 +10,7 @@ from typing import NamedTuple
 STORAGE, QUEUE, IMAGES, PREVIEWS = range(4)  # what may have a problem
 # What is counted. The counts of requests, by route, follow; see `web/requests.py`.
 IMAGES_READ, IMAGES_FAILED, REQUESTS = range(3)
-_PROBLEM_BYTES = 1024
+_PROBLEM_BYTES, _PROGRESS_BYTES = 1024, 128
 ROWS, _CELLS = 128, 256  # processes that count, and counts of each
 
 
@@ -21,6 +21,7 @@ class _Memory(ctypes.Structure):
         ("folders", ctypes.c_int64),
         ("images", ctypes.c_int64),
         ("backlog", ctypes.c_int64),
+        ("progress", ctypes.c_char * _PROGRESS_BYTES),
         ("problems", ctypes.c_char * _PROBLEM_BYTES * 4),
         ("counts", ctypes.c_int64 * _CELLS * ROWS),
         ("changed", ctypes.c_double),
@@ -30,7 +31,7 @@ class _Memory(ctypes.Structure):
 class Heartbeat(NamedTuple):
     """The index process's pid (0: none yet) and seconds since its last report, with what it said.
 
-    That is how many folders and images it knows, and how many of both are left.
+    That is how many folders and images it knows, how many of both are left, and a sentence of it.
     """
 
     pid: int
@@ -38,6 +39,7 @@ class Heartbeat(NamedTuple):
     folders: int
     images: int
     backlog: int
+    progress: str
 
 
 class Progress(NamedTuple):
@@ -88,6 +90,7 @@ class Status:
         memory = self._memory
         memory.folders, memory.images = progress.folders, progress.images
         memory.backlog = progress.folders_left + progress.images_left
+        memory.progress = str(progress).encode()[:_PROGRESS_BYTES]
         memory.pid, memory.beat = os.getpid(), time.monotonic()
 
     def end(self) -> None:
@@ -97,7 +100,8 @@ class Status:
     def heartbeat(self) -> Heartbeat:
         memory = self._memory
         age = time.monotonic() - memory.beat
-        return Heartbeat(memory.pid, age, memory.folders, memory.images, memory.backlog)
+        progress = memory.progress.decode(errors="replace")
+        return Heartbeat(memory.pid, age, memory.folders, memory.images, memory.backlog, progress)
 
     def changed(self, ahead: float = 0.0) -> None:
         """Reports that a bucket has changed, or may change in the next `ahead` seconds."""

@@ -112,6 +112,7 @@ class Health(Resource):
             "folders": beat.folders,
             "images": beat.images,
             "backlog": beat.backlog,
+            "progress": beat.progress,
             "imagesRead": status.total(IMAGES_READ),
             "problems": problems,
         }
