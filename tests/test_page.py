@@ -221,15 +221,6 @@ def test_rows_are_justified_and_keep_the_shape_of_photos(library, open_page, wid
     assert shapes == pytest.approx([wanted[n % 3] for n in range(len(shapes))], abs=0.05)
 
 
-def test_a_folder_is_printed_as_it_is_seen(library, open_page) -> None:
-    page = open_page(library, "#/art/2025/")
-    expect(page.locator(".shown").first).to_be_visible()
-    page.emulate_media(media="print")
-    expect(page.locator("header.top, .tree, .tabs").first).to_be_hidden()
-    rows = {tile.bounding_box()["y"] for tile in page.locator(".tile").all()}
-    assert page.evaluate("document.body.scrollHeight") > max(rows) and len(rows) > 2
-
-
 def test_only_what_is_near_the_screen_is_in_the_page_and_asked_for(library, open_page) -> None:
     page, asked = open_page(library), list[str]()
     page.on("request", lambda request: asked.append(request.url))
@@ -1045,17 +1036,17 @@ def test_with_a_token_one_signs_in_and_out(serve, open_page, root) -> None:
 # For everyone
 
 
-def test_the_tree_is_one_stop_for_tab_and_arrows_lead_through_it(library, open_page) -> None:
+def test_tab_leads_through_the_tree_and_past_it(library, open_page) -> None:
     page = open_page(library, "#/art/")
     tree = page.get_by_role("navigation", name="Folders")
     expect(tree.get_by_role("link", name="camera")).to_be_visible()
-    page.get_by_role("button", name="Menu").focus()
-    page.keyboard.press("Tab")
-    expect(tree.get_by_role("link", name="art")).to_be_focused()
-    page.keyboard.press("ArrowRight")
+    tree.get_by_role("link", name="art").focus()
+    press(page, "Tab", "Tab", "Enter")
+    expect(page.locator("h1")).to_have_text("2025")
     expect(tree.get_by_role("link", name="2025")).to_be_focused()
-    page.keyboard.press("Tab")
-    assert not tree.evaluate("tree => tree.contains(document.activeElement)")
+    page.get_by_role("button", name="To the photos").focus()
+    page.keyboard.press("Enter")
+    expect(link(page, "img0.jpg")).to_be_focused()
 
 
 @in_both_browsers

@@ -25,25 +25,6 @@ export const tree = h("nav.tree", { "aria-label": T.folders });
 export const tabs = h("nav.tabs", { "aria-label": T.views });
 export const crumbs = h("nav.crumbs", { "aria-label": T.path });
 
-// One stop for Tab: arrow keys lead through it.
-tree.addEventListener("focusin", ({ target }) => {
-	for (const link of tree.querySelectorAll("a")) link.tabIndex = link === target ? 0 : -1;
-});
-tree.onkeydown = (event) => {
-	const links = [...tree.querySelectorAll("a")];
-	const at = links.indexOf(event.target);
-	const twist = event.target.previousSibling;
-	const turns = { ArrowRight: "false", ArrowLeft: "true" }[event.key];
-	const above = event.target.closest("ul").parentElement.querySelector("a");
-	const [before, after] = [links[at - 1], links[at + 1]];
-	const ways = { ArrowDown: after, ArrowUp: before, Home: links[0], End: links.at(-1), ArrowRight: after, ArrowLeft: above };
-	const next = ways[event.key];
-	if (at < 0 || (!next && !turns)) return;
-	event.preventDefault();
-	if (turns && twist.getAttribute("aria-expanded") === turns) twist.click();
-	else next?.focus();
-};
-
 // Shows the folder of the address.
 export function show() {
 	for (const each of new Set(here.folder ? ancestors(here.folder) : [root])) {
@@ -79,9 +60,7 @@ function draw() {
 	put(tabs, !isSingle && !shared.isList && [photos, folders]);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root)));
-	const keyed = (wanted) => tree.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
-	(keyed(here.folder) ?? keyed(root)).tabIndex = 0;
-	if (key) keyed(key)?.focus();
+	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 function node(path, dir) {
@@ -91,12 +70,12 @@ function node(path, dir) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, tabIndex: -1, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)), "data-key": `+${path}` };
+	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)), "data-key": `+${path}` };
 	const current = path === here.folder && !here.by && { "aria-current": "page" };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), tabIndex: -1, "data-key": path, ...current }, named(path, dir)),
+		h("a", { href: folderHref(path), "data-key": path, ...current }, named(path, dir)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name), each))) : "",
 	);
 }
