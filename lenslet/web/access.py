@@ -132,7 +132,7 @@ class Session(Resource):
                 value = session(token, time.time())
                 set_cookie(req, resp, _cookie(settings), value, max_age=SESSION_SECONDS)
                 return
-        raise falcon.HTTPUnauthorized(description="The token is not valid.", challenges=["Bearer"])
+        raise falcon.HTTPUnauthorized(description="This password is not valid.", challenges=["Bearer"])
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Removes this browser's cookie; a copy of one would be valid until its end."""

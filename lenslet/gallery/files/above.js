@@ -1,12 +1,12 @@
 // What stands above the photos: what list this is, what there is to say of it, and the folders in it.
 
-import { folderHref, here, isSingle, photosHref, searchHref, titleOf } from "./address.js";
-import { isGuest, shared, suffixes, writable } from "./api.js";
-import { h, icon, put, textButton } from "./dom.js";
+import { folderHref, here, nameOf, photosHref, searchHref, titleOf } from "./address.js";
+import { isGuest, send, shared, suffixes, trouble, writable } from "./api.js";
+import { dialog, form, h, icon, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import { progress } from "./health.js";
-import { source } from "./list.js";
+import { renewSoon, source } from "./list.js";
 import { forget, save, saved } from "./searches.js";
 import { T } from "./strings.js";
 import { crumbs, folderTiles } from "./tree.js";
@@ -17,16 +17,9 @@ const line = h("p.quiet");
 const folders = h("div");
 export const above = h("div.above", crumbs, title, said, line, folders);
 let drawn; // the folders that are shown, as text
-let trouble; // why the service does not answer
 
-on("trouble", (reason) => {
-	trouble = reason;
-	if (source) update();
-});
-
+for (const changes of ["trouble", "searches"]) on(changes, () => source && update());
 on("progress", () => put(line, progress));
-
-on("searches", () => source && update());
 
 export function update() {
 	const { path, dirs, order, by, opened } = source;
@@ -57,6 +50,21 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 	const keep = query && writable && (known ? textButton(T.forget, () => forget(known)) : textButton(T.saveSearch, save));
 	const described = about.description && h("p.about", about.description);
 	return [h("h1", name), asked, facts && h("span.quiet", facts), hidden, link, keep, described];
+}
+
+// Asks for what people say of a folder: its title, description and order.
+export function describe() {
+	const { title = "", description = "", order = "" } = source.about ?? {};
+	const name = h("input", { value: title, placeholder: nameOf(here.folder), maxLength: 200 });
+	const text = h("textarea", { value: description, rows: 3, maxLength: 10000 });
+	const option = ([value, label]) => h("option", { value, selected: value === order }, label);
+	const choice = h("select", Object.entries(T.folderOrders).map(option));
+	const submit = async () => {
+		await send("PUT", "folders", { path: here.folder }, { body: { title: name.value, description: text.value, order: choice.value } });
+		renewSoon();
+		return T.saved;
+	};
+	dialog(T.describe, form(submit, T.save, h("label", T.title, name), h("label", T.description, text), h("label", T.order, choice)));
 }
 
 // What a search asks for: each term can be turned into its opposite, and taken away.

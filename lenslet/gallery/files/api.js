@@ -19,6 +19,12 @@ export const isKnown = access === "write" || access === "read"; // sees all
 const problem = (status, body, etag) =>
 	Object.assign(new Error(body.description || body.title || `HTTP ${status}`), { status, body, etag });
 
+export let trouble = ""; // why the service does not answer
+function report(reason) {
+	trouble = reason;
+	announce("trouble", reason);
+}
+
 const AWAY = [0, 502, 503, 504];
 const [RETRY_MS, MOST_RETRY_MS, LIMIT_MS] = [500, 8000, 60000];
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -59,13 +65,13 @@ export async function write(method, route, params, { away, ...options } = {}) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
 			const answer = await ask(method, url(route, params), options);
-			announce("trouble", "");
+			report("");
 			if (answer.status !== 202) return answer;
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
 			if (error.body.reasons) return { data: error.body }; // health of a library that is down
 			const reason = (error.status && error.body.description) || T.offline;
-			announce("trouble", reason);
+			report(reason);
 			away?.(reason);
 		}
 		await pause(wait);

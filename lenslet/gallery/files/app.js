@@ -4,6 +4,7 @@ import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
 import * as bulk from "./bulk.js";
 import { focus } from "./cursor.js";
+import { trouble } from "./api.js";
 import { button, h, isScreen, messages, onPhone, put, topmost } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
@@ -88,19 +89,15 @@ on("list", () => {
 });
 on("indexed", () => {
 	const { source } = list;
-	if (address.here.isStart && source.opened && !source.months.length) source.load(() => source.look());
+	if (address.here.isStart && source.opened && !source.months.length) source.renew();
 });
 // What the service does not answer, and what is not saved for that, is said wherever one is.
-let trouble;
 function say() {
 	put(offline, trouble, hasUnsaved() && ` ${T.unsaved}`);
 	if (trouble) topmost().append(offline);
 	else offline.remove();
 }
-on("trouble", (reason) => {
-	trouble = reason;
-	say();
-});
+on("trouble", say);
 on("edit", say);
 tree.onclick = ({ target }) => {
 	if (target === tree && isScreen("narrow")) tree.hidden = true; // beside it, where it lies over the photos

@@ -1,7 +1,7 @@
 // The bar that changes all selected photos. The last change of tags can be undone.
 
 import { shared } from "./api.js";
-import { button, dialog, h, put, textButton, toast } from "./dom.js";
+import { button, dialog, form, h, put, textButton, toast } from "./dom.js";
 import { FAVOURITE, tagAll } from "./edits.js";
 import { on } from "./events.js";
 import * as list from "./list.js";
@@ -92,17 +92,11 @@ export function rename(old) {
 		for (const { path, tags } of items) if (tags?.includes(old)) paths.push(path);
 		return true;
 	};
-	const onsubmit = async (event) => {
-		event.preventDefault();
-		event.target.closest("dialog").close();
+	const submit = async () => {
 		const wanted = name.value.trim();
 		if (!wanted || wanted === old) return;
-		try {
-			await list.source.each(0, list.source.count - 1, take);
-			await change(paths, { add: [wanted], remove: [old] });
-		} catch ({ message }) {
-			toast(T.notSaved(message));
-		}
+		await list.source.each(0, list.source.count - 1, take);
+		change(paths, { add: [wanted], remove: [old] });
 	};
-	dialog(T.renameTag(old), h("form", { onsubmit }, h("label", T.newName, name), h("button", T.save)));
+	dialog(T.renameTag(old), form(submit, T.save, h("label", T.newName, name)));
 }

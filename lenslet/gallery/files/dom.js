@@ -97,20 +97,20 @@ export function dialog(title, ...content) {
 	box.showModal();
 }
 
-// A dialog with fields, which `submit` stores.
-export function form(title, submit, ...fields) {
+// A form that `submit` sends; then its dialog closes, and what `submit` returns is said. It says why that failed.
+export function form(submit, action, ...fields) {
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
-			await submit();
-			event.target.closest("dialog").close();
-			toast(T.saved);
+			const said = await submit();
+			event.target.closest("dialog")?.close();
+			if (said) toast(said);
 		} catch (problem) {
 			put(wrong, problem.message);
 		}
 	};
-	dialog(title, h("form", { onsubmit }, fields, wrong, h("button", T.save)));
+	return h("form", { onsubmit }, fields, wrong, h("button", action));
 }
 
 // Loads an image; false if that fails.

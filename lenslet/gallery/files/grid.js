@@ -1,11 +1,10 @@
 // The list of photos, of which only what is near the screen is loaded and in the page. Its parts: where all is
-// (`positions`), the box that scrolls (`scroller`), what is in the page (`rows`, `tiles`), what keeps the `place`, the
-// `headline`, the keyboard (`cursor`), fingers and mouse (`pointer`).
+// (`positions`), the box that scrolls (`scroller`), what is in the page (`rows`, `tiles`), what is at the top (`place`),
+// the keyboard (`cursor`), fingers and mouse (`pointer`).
 
 import { above } from "./above.js";
 import { put } from "./dom.js";
 import { announce, on } from "./events.js";
-import * as headline from "./headline.js";
 import { CAPTION, HEAD, MONTH } from "./layout.js";
 import { source } from "./list.js";
 import * as place from "./place.js";
@@ -19,12 +18,11 @@ import * as tiles from "./tiles.js";
 const { list, view } = scroller;
 let loads; // a timer, until what is near is loaded
 
-put(view, above, headline.headline, list);
+put(view, above, place.headline, list);
 follow(list);
 for (const [name, size] of Object.entries({ head: HEAD, month: MONTH, caption: CAPTION })) {
 	view.style.setProperty(`--${name}`, `${size}px`);
 }
-const paper = matchMedia("print");
 const resized = new ResizeObserver(() => update());
 resized.observe(view);
 resized.observe(above);
@@ -47,7 +45,7 @@ export function seek() {
 
 // Lays out the list anew: it has other photos, or another width. What is at the top of the screen stays there.
 export function update() {
-	if (!source || !list.clientWidth || paper.matches) return;
+	if (!source || !list.clientWidth) return;
 	const hadFocus = list.contains(document.activeElement);
 	positions.compute(list.clientWidth);
 	scroller.fit();
@@ -61,7 +59,6 @@ export function update() {
 // What happens in each frame in which one scrolls, or in which the list has changed.
 on("scrolled", () => {
 	rows.draw();
-	headline.update();
 	place.note();
 	loadSoon();
 });

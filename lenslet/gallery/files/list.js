@@ -29,12 +29,11 @@ export function show({ folder, query, by, order }) {
 // Looks again once a change has been read.
 export function renewSoon() {
 	const mine = source;
-	setTimeout(() => mine === source && mine.load(() => mine.look()), FOUND_MS);
+	setTimeout(() => mine === source && mine.renew(), FOUND_MS);
 }
 
 on("stored", (tags) => {
 	for (const each of kept) each.retag(tags);
 	announce("list");
-	const mine = source;
-	if (mine.query) setTimeout(() => mine === source && mine.renew(), FOUND_MS);
+	if (source.query) renewSoon();
 });

@@ -1,8 +1,8 @@
 // The menu: the order of the list, other views of it, and what concerns the service.
 
+import { describe } from "./above.js";
 import { isGuest, shared, writable, zipUrl } from "./api.js";
 import { rename } from "./bulk.js";
-import { describe } from "./describe.js";
 import { here, isSingle, photosHref, reverseHref, searchHref } from "./address.js";
 import { button, h, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";

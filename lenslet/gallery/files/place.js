@@ -1,13 +1,19 @@
-// What keeps the place: what is at the top of the screen stays there, whatever is loaded. The address remembers it.
+// What is at the top of the screen. It stays there, whatever is loaded; the address remembers it; and while one scrolls, a
+// headline says it: the month, or the name of the folder; on a phone below the header, which hides from who scrolls down.
 
 import * as address from "./address.js";
+import { h, put } from "./dom.js";
 import { on } from "./events.js";
 import { source } from "./list.js";
 import * as positions from "./positions.js";
 import * as scroller from "./scroller.js";
 
-let place; // what is at the top of the screen; undefined at the top of the list
+const DOWN = 40; // pixels that hide the header, or show it
+
+export const headline = h("h2.month.now", { "aria-hidden": "true" });
+let place; // undefined at the top of the list
 let wanted; // a place or a month to begin at, until that is reached
+let turned = 0; // where one last went the other way
 
 // The photo at the top of the screen.
 export const first = () => place?.index ?? 0;
@@ -36,6 +42,18 @@ export function restore() {
 export function note() {
 	const at = scroller.top();
 	place = at > 0 ? positions.placeAt(at) : undefined;
+	hideHeader(at);
+	const passed = at + (parseFloat(getComputedStyle(headline).top) || 0);
+	const block = place && positions.blockAt(passed);
+	headline.hidden = !block;
+	const text = block && (block.name ?? address.titleOf(source.path));
+	if (block && headline.textContent !== text) put(headline, text);
+}
+
+function hideHeader(at) {
+	if (Math.abs(at - turned) < DOWN && at > DOWN) return;
+	document.body.classList.toggle("low", at > turned && at > DOWN);
+	turned = at;
 }
 
 on("rests", remember);

@@ -2,7 +2,7 @@
 
 import { here } from "./address.js";
 import { isGuest, send } from "./api.js";
-import { form, h, toast } from "./dom.js";
+import { dialog, form, h, toast } from "./dom.js";
 import { announce, on } from "./events.js";
 import { T } from "./strings.js";
 
@@ -23,7 +23,7 @@ on("opened", () => {
 export function save() {
 	const { query: q, folder: path } = here;
 	const name = h("input", { maxLength: 100, required: true });
-	form(T.saveSearch, () => ask("PUT", { name: name.value, q, path }), h("label", T.searchName, name));
+	dialog(T.saveSearch, form(() => ask("PUT", { name: name.value, q, path }), T.save, h("label", T.searchName, name)));
 }
 
 export const forget = ({ name }) => ask("DELETE", { name }).catch((problem) => toast(problem.message));

@@ -1,7 +1,7 @@
 // Signing in and out.
 
 import { hasEnded, isGuest, isKnown, send, signedIn } from "./api.js";
-import { dialog, h, put, textButton, toast } from "./dom.js";
+import { dialog, form, h, put, textButton, toast } from "./dom.js";
 import { hasUnsaved, saveAll } from "./edits.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
@@ -29,7 +29,7 @@ export function begin() {
 	else if (hasEnded) noPhotos(T.linkEnded);
 	else if (isGuest) return true;
 	else if (new URLSearchParams(location.search).has("link")) noPhotos(T.partOfLink);
-	else alone(T.signIn, form());
+	else alone(T.signIn, askForPassword());
 }
 
 // Shows this and nothing else.
@@ -57,23 +57,15 @@ function noPhotos(reason) {
 	alone(reason, h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
 }
 
-// Asks for the password.
-function form() {
+function askForPassword() {
 	const password = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
-	const wrong = h("p.problem", { role: "alert" });
-	const onsubmit = async (event) => {
-		event.preventDefault();
-		try {
-			await send("POST", "session", {}, { body: { token: password.value } });
-			if (!hasUnsaved()) return location.reload();
-			event.target.closest("dialog").close();
-			saveAll();
-		} catch (problem) {
-			put(wrong, problem.status === 401 ? T.badPassword : problem.message);
-		}
+	const submit = async () => {
+		await send("POST", "session", {}, { body: { token: password.value } });
+		if (hasUnsaved()) saveAll();
+		else location.reload();
 	};
-	return h("form", { onsubmit }, h("label", T.password, password), wrong, h("button", T.signIn));
+	return form(submit, T.signIn, h("label", T.password, password));
 }
 
 // A session has ended, or a link, which a new page then says.
-on("sign-in", () => (isGuest ? location.reload() : dialog(T.signIn, form())));
+on("sign-in", () => (isGuest ? location.reload() : dialog(T.signIn, askForPassword())));

@@ -2,7 +2,7 @@
 
 import { here, titleOf } from "./address.js";
 import { read, send, shared } from "./api.js";
-import { dialog, h, put, textButton, toast } from "./dom.js";
+import { dialog, form, h, put, textButton, toast } from "./dom.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
 
@@ -15,33 +15,26 @@ export function share(selected = []) {
 	const days = h("select", Object.entries(T.days).map(([count, text]) => h("option", { value: count, selected: count === "30" }, text)));
 	const mark = (key) => h("input", { type: "checkbox", checked: key === "download" });
 	const marks = Object.entries(T.guests).map(([key, text]) => ({ key, text, box: mark(key) }));
-	const made = h("div.made", { role: "status" });
-	const onsubmit = async (event) => {
-		event.preventDefault();
-		try {
-			const what = selected.length ? { paths: selected } : { path, q: here.item ? "" : here.query };
-			const shown = Object.fromEntries(marks.map(({ key, box }) => [key, box.checked]));
-			const { data } = await send("POST", "links", {}, { body: { ...what, label: label.value, days: Number(days.value), ...shown } });
-			put(made, h("p", T.onlyHere), address(data.url));
-			event.target.hidden = true; // one link is enough
-		} catch (problem) {
-			put(made, h("p.problem", problem.message));
-		}
+	const submit = async () => {
+		const what = selected.length ? { paths: selected } : { path, q: here.item ? "" : here.query };
+		const shown = Object.fromEntries(marks.map(({ key, box }) => [key, box.checked]));
+		const { data } = await send("POST", "links", {}, { body: { ...what, label: label.value, days: Number(days.value), ...shown } });
+		put(box, h("p", T.onlyHere), address(data.url)); // in place of the form: one link is enough
 	};
-	const options = marks.map(({ text, box }) => h("label.mark", box, text));
+	const options = marks.map(({ text, box }) => h("label.option", box, text));
 	const isAll = !path && !selected.length && !here.query;
 	const note = isAll ? h("p.problem", T.wholeLibrary) : h("p.quiet", T.folderNames);
-	const form = h("form", { onsubmit }, h("label", T.label, label), h("label", T.ends, days), options, note, h("button", T.makeLink));
-	dialog(T.share, form, made);
+	const asks = form(submit, T.makeLink, h("label", T.label, label), h("label", T.ends, days), options, note);
+	const box = h("div.made", { role: "status" }, asks);
+	dialog(T.share, box);
 }
 
 // An address, to copy or to send.
 function address(url) {
 	const field = h("input", { value: url, readOnly: true, "aria-label": T.link, onfocus: () => field.select() });
-	const copy = async () => {
+	const copy = () => {
 		field.select();
-		if (navigator.clipboard) await navigator.clipboard.writeText(url);
-		else document.execCommand("copy"); // without HTTPS
+		document.execCommand("copy"); // the clipboard of browsers needs HTTPS
 		toast(T.copied);
 	};
 	const sendIt = () => navigator.share({ url }).catch(() => {}); // one may close it

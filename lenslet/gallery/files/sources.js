@@ -69,6 +69,11 @@ class Source {
 		return data;
 	}
 
+	// Shows what has come meanwhile, now.
+	renew() {
+		return this.load(() => this.look());
+	}
+
 	// Loads something. While there is nothing to show, a failure is kept.
 	async load(action) {
 		try {
@@ -251,16 +256,14 @@ export class Timeline extends Source {
 	more = 0; // how many have come that are not shown
 	#text;
 
-	// Shows what has come meanwhile.
 	start(changed) {
 		this.#forget();
 		return super.start(changed);
 	}
 
-	// Shows what has come, now.
 	renew() {
 		this.#forget();
-		return this.load(() => this.look());
+		return super.renew();
 	}
 
 	#forget() {

@@ -214,7 +214,6 @@ export const T = {
 	signIn: "Sign in",
 	signOut: "Sign out",
 	password: "Password",
-	badPassword: "This password is not valid.",
 	offline: "Lenslet does not answer. Trying again…",
 	failed: "This did not work",
 

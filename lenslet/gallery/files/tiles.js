@@ -1,17 +1,17 @@
 // The photos in the page: an element for each (a tile), its image, its marks, and to which one Tab leads.
 
 import { itemHref } from "./address.js";
-import { pause, thumbUrl, whyNot, writable } from "./api.js";
+import { pause, thumbUrl, tileUrl, whyNot, writable } from "./api.js";
 import { h, loaded, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
-import { refine, stop } from "./finer.js";
 import { source } from "./list.js";
 import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
 const [HIDDEN_MS, AGAIN_MS] = [150, 2000];
+const [STRETCH, AT_ONCE] = [1.3, 4]; // more screen pixels than the thumbnail has
 
 const tiles = new Map(); // by the index of their item
 let current = 0; // the index of the one that Tab leads to
@@ -80,8 +80,35 @@ async function fetchImage(tile, item) {
 	if (element.isConnected) fetchImage(tile, item);
 }
 
-on("scrolled", stop);
-on("rests", () => refine([...tiles.values()]));
+// Once the list rests, tiles that are stretched get a finer picture: a few at a time, and none with Save-Data.
+let stretched; // those of the last rest that have none yet
+on("scrolled", () => (stretched = undefined));
+on("rests", () => {
+	if (navigator.connection?.saveData) return;
+	const mine = [...tiles.values()].filter(isStretched);
+	stretched = mine;
+	const refine = async () => {
+		while (stretched === mine && mine.length) await replace(mine.shift());
+	};
+	for (let count = 0; count < AT_ONCE; count++) refine();
+});
+
+function isStretched({ item, image, element, isFiner }) {
+	const { top, bottom, width } = element.getBoundingClientRect();
+	const pixels = image.naturalWidth;
+	const isSeen = element.classList.contains("shown") && bottom > 0 && top < innerHeight;
+	return !isFiner && isSeen && pixels < item.w && width * devicePixelRatio > STRETCH * pixels;
+}
+
+// The thumbnail stays where there is no other.
+async function replace(tile) {
+	const finer = h("img", { fetchPriority: "low", src: tileUrl(tile.item) });
+	try {
+		await finer.decode();
+		tile.image.src = finer.src;
+		tile.isFiner = true;
+	} catch {} // it may come with the next rest
+}
 
 function fill(tile, item) {
 	const { name, warning, tags } = item;

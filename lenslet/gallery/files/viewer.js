@@ -1,7 +1,7 @@
 // The viewer: one photo of the list, its neighbours, and what one can do with it.
 
 import * as address from "./address.js";
-import { fileUrl, pause, previewUrl, shared, writable } from "./api.js";
+import { fileUrl, pause, previewUrl, shared, trouble, writable } from "./api.js";
 import { focus } from "./cursor.js";
 import * as details from "./details.js";
 import { button, h, icon, messages, onPhone, put, toast } from "./dom.js";
@@ -181,12 +181,8 @@ function drawStar() {
 	star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
 }
 
-let trouble; // why the service does not answer
-let troubles = 0; // how often that was said: what one wants of a photo that is not known does not happen later
-on("trouble", (reason) => {
-	trouble = reason;
-	if (reason) troubles++;
-});
+let troubles = 0; // how often the service did not answer: what one wants of a photo that is not known does not happen later
+on("trouble", () => trouble && troubles++);
 on("edit", (changed) => changed === edit && drawStar());
 
 async function toggleStar() {
