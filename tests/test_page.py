@@ -157,8 +157,6 @@ def test_folders_have_names_counts_covers_and_a_place_in_the_tree(library, open_
     tiles = page.locator(".folders a")
     expect(tiles.filter(has_text="art")).to_contain_text("31 photos")
     expect(tiles.filter(has_text="big").locator("img")).to_have_js_property("naturalWidth", 40)
-    pointer = tiles.filter(has_text="Characters 2024").get_by_role("img")
-    expect(pointer).to_have_attribute("title", "Shows the photos of another place")
     tiles.filter(has_text="art").click()
     tiles.filter(has_text="2025").click()
     expect(page).to_have_url(re.compile(r"#/art/2025/$"))
@@ -173,7 +171,7 @@ def test_folders_have_names_counts_covers_and_a_place_in_the_tree(library, open_
         ("#/nope/nope.jpg", "This folder does not exist", "Folders"),
         ("#/empty/", "No photos here yet", ".jpg, .jpeg, .png, or .webp appear here"),
         ("#/art/?q=xyzzy", "Nothing found", "Everywhere"),
-        ("#/photos?q=tgg:foo", "Nothing found", "“tgg:” is not known: tag:, name:, notes:"),
+        ("#/photos?q=tgg:foo", "Nothing found", "write tag:, name:, notes:"),
     ],
 )
 def test_nothing_to_show_says_what_to_do(library, open_page, where, title, then) -> None:
@@ -877,12 +875,10 @@ def test_each_term_of_a_search_can_be_added_and_taken_away(library, open_page) -
     expect(box).to_have_value("-img2")
     terms.get_by_role("link", name="Without img2", exact=True).click()
     page.get_by_role("button", name="Filters").click()
-    page.get_by_label("Taken from").fill("2024-05-01")
-    page.get_by_label("Taken until").fill("2024-05-08")
-    expect(box).to_have_value("img2 date:2024-05-01..2024-05-08")
+    page.locator(".filters").get_by_role("link", name="2024").click()
     tag = page.locator(".filters").get_by_role("link", name="two words")
     tag.click()
-    expect(terms).to_have_text(["img2", "Taken: 2024-05-01..2024-05-08", "Tag: two words"])
+    expect(terms).to_have_text(["img2", "Taken: 2024", "Tag: two words"])
     expect(page.locator(".title")).to_contain_text("1 photo")
     tag.click()  # once more takes it away
     expect(terms).to_have_count(2)
@@ -921,15 +917,15 @@ def test_favourites_and_what_was_added_last_stand_above_the_folders(library, ope
 @in_both_browsers
 def test_a_search_is_saved_stands_above_the_folders_and_is_forgotten(library, open_page) -> None:
     page = open_page(library, "#/photos?q=img2+-nope&in=art")
-    for name, answer in (("Best & <b>two</b>", "Saved"), ("Best & <b>two</b>", "choose another name"), ("Other", "Saved")):  # fmt: skip
+    for name, refusal in (("Best & <b>two</b>", ""), ("Best & <b>two</b>", "choose another name"), ("Other", "")):  # fmt: skip
         page.get_by_role("button", name="Save this search").click()
         page.get_by_label("Name above the folders").fill(name)
         page.get_by_role("button", name="Save", exact=True).click()
-        expect(page.get_by_text(answer).last).to_be_visible()
-        if answer == "Saved":
-            expect(page.get_by_role("heading", level=1)).to_have_text(name)
-        else:
+        if refusal:
+            expect(page.get_by_text(refusal)).to_be_visible()
             page.keyboard.press("Escape")
+        else:
+            expect(page.get_by_role("heading", level=1)).to_have_text(name)
         go(page, "#/photos?q=img1")
     other = open_page(library, "#/")
     chips = other.locator(".above .chips a")

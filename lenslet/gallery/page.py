@@ -13,6 +13,7 @@ from lenslet.errors import Denied
 from lenslet.gallery.modules import join
 from lenslet.images import SCREEN, preview, rendering
 from lenslet.paths import SUFFIXES
+from lenslet.web.access import only_proxy
 from lenslet.web.answers import FOREVER, send, url
 from lenslet.web.root import Root
 from lenslet.web.service import Resource, Service
@@ -28,7 +29,7 @@ _POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "trusted-types 'none'; require-trusted-types-for 'script'"
 )
-_MARK = re.compile(b"{(access|session|link|preview|early)}")  # in `index.html`
+_MARK = re.compile(b"{(access|session|unnamed|link|preview|early)}")  # in `index.html`
 # What the page asks for first, if its address says nothing else.
 _EARLY = '<link rel="preload" as="fetch" href="timeline" crossorigin>'
 _AWS = "https://*.amazonaws.com"
@@ -72,6 +73,7 @@ def send_page(req: falcon.Request, resp: falcon.Response, service: Service) -> N
     session = "yes" if req.context.has_session else "no"
     early = _EARLY if access in ("write", "read") else ""
     values = {"access": access, "session": session, "link": "{}", "preview": "", "early": early}
+    values["unnamed"] = only_proxy(service.settings)
     values |= req.context.page
     # All at once: a value may hold the mark of another.
     data = _MARK.sub(lambda mark: values[mark[1].decode()].encode(), page.files["index.html"])

@@ -132,7 +132,9 @@ class Session(Resource):
                 value = session(token, time.time())
                 set_cookie(req, resp, _cookie(settings), value, max_age=SESSION_SECONDS)
                 return
-        raise falcon.HTTPUnauthorized(description="This password is not valid.", challenges=["Bearer"])
+        raise falcon.HTTPUnauthorized(
+            description="This password is not valid.", challenges=["Bearer"]
+        )
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Removes this browser's cookie; a copy of one would be valid until its end."""
@@ -143,10 +145,15 @@ class Session(Resource):
 def check_known(req: falcon.Request, settings: Settings) -> None:
     """Raises 401 for strangers."""
     if req.context.access in ("none", "ended"):
-        reason = "A valid token is needed."
-        if not (settings.api_token or settings.read_token):
-            reason = f"No trusted proxy has named a user in the header {settings.auth_header}."
+        reason = only_proxy(settings) or "A valid token is needed."
         raise falcon.HTTPUnauthorized(description=reason, challenges=["Bearer"])
+
+
+def only_proxy(settings: Settings) -> str:
+    """Returns why nobody is known if only a proxy can name users; empty if there are tokens."""
+    if settings.api_token or settings.read_token or not settings.auth_header:
+        return ""
+    return f"No trusted proxy has named a user in the header {settings.auth_header}."
 
 
 def remove_cookie(req: falcon.Request, resp: falcon.Response, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import { folderHref, here, nameOf, photosHref, searchHref, titleOf } from "./address.js";
 import { isGuest, send, shared, suffixes, trouble, writable } from "./api.js";
-import { dialog, form, h, icon, put, textButton } from "./dom.js";
+import { again, dialog, form, h, icon, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import { progress } from "./health.js";
@@ -55,12 +55,12 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 // Asks for what people say of a folder: its title, description and order.
 export function describe() {
 	const { title = "", description = "", order = "" } = source.about ?? {};
-	const name = h("input", { value: title, placeholder: nameOf(here.folder), maxLength: 200 });
-	const text = h("textarea", { value: description, rows: 3, maxLength: 10000 });
+	const name = h("input", { name: "title", value: title, placeholder: nameOf(here.folder), maxLength: 200 });
+	const text = h("textarea", { name: "description", rows: 3, maxLength: 10000 }, description);
 	const option = ([value, label]) => h("option", { value, selected: value === order }, label);
-	const choice = h("select", Object.entries(T.folderOrders).map(option));
-	const submit = async () => {
-		await send("PUT", "folders", { path: here.folder }, { body: { title: name.value, description: text.value, order: choice.value } });
+	const choice = h("select", { name: "order" }, Object.entries(T.folderOrders).map(option));
+	const submit = async (body) => {
+		await send("PUT", "folders", { path: here.folder }, { body });
 		renewSoon();
 		return T.saved;
 	};
@@ -81,18 +81,12 @@ function chips(all, query, folder) {
 
 const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);
 
-function message({ problem, opened, query, by, path, count, dirs, terms }) {
+function message({ problem, opened, query, by, path, count, dirs }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.folders));
-	if (problem) return hint([T.failed, problem.message], textButton(T.retry, () => location.reload()));
+	if (problem) return hint([T.failed, problem.message], again());
 	if (!opened) return trouble ? hint(T.waiting) : T.loading;
 	if (count || dirs.length) return "";
-	if (query) return hint(T.nothingFound, [unknown(terms), path && h("a", { href: searchHref(query) }, T.everywhere)]);
+	if (query) return hint(T.nothingFound, path && h("a", { href: searchHref(query) }, T.everywhere));
 	if (by) return here.isStart ? "" : hint(T.emptyFolder(suffixes), h("a", { href: folderHref(path) }, T.asFolder));
 	return hint(T.emptyFolder(suffixes));
-}
-
-// Points out what looks like a field, and is none.
-function unknown(terms) {
-	const odd = terms.find(({ field, word }) => !field && /^[a-z]+:/i.test(word));
-	return odd && h("p", T.unknownField(odd.word.split(":")[0]));
 }

@@ -3,7 +3,7 @@
 // `#/art/2025/foo.webp` a photo (`?by=date` and what the list had: of photos by date); `#health` the state of the
 // service; `?order=reverse` the other way round. No other module touches it or the history.
 
-import { isGuest, shared, suffixes } from "./api.js";
+import { isGuest, shared, suffixes, url } from "./api.js";
 import { announce } from "./events.js";
 
 const LONGEST = 12000;
@@ -34,16 +34,12 @@ export function titleAfterDate(path) {
 	return above && !/\p{L}/u.test(title) ? `${titleAfterDate(above)} / ${title}` : title;
 }
 
-const asked = (values) => {
-	const given = Object.entries(values).filter(([, value]) => value);
-	return given.length ? `?${new URLSearchParams(given)}` : "";
-};
 export const pathHref = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
-export const folderHref = (path, order) => (path ? `${pathHref(path)}/` : "#/") + asked({ order });
+export const folderHref = (path, order) => url(path ? `${pathHref(path)}/` : "#/", { order });
 export const photosHref = ({ folder = "", query = "", month = "", by, order } = {}) =>
-	`#/photos${month && `/${month}`}${asked({ in: folder, q: query, by: by === "added" && by, order })}`;
+	url(`#/photos${month && `/${month}`}`, { in: folder, q: query, by: by === "added" && by, order });
 export const searchHref = (query, folder = "") => (query || !folder ? photosHref({ query, folder }) : folderHref(folder));
-export const itemHref = ({ path }) => pathHref(path) + asked({ by: here.by, in: here.by && here.folder, q: here.query, order: here.order });
+export const itemHref = ({ path }) => url(pathHref(path), { by: here.by, in: here.by && here.folder, q: here.query, order: here.order });
 const listHref = (list = here) => (list.by ? photosHref(list) : folderHref(list.folder, list.order));
 export const reverseHref = () => listHref({ ...here, month: "", order: here.order ? "" : "reverse" });
 

@@ -4,9 +4,10 @@ import { announce } from "./events.js";
 import { T } from "./strings.js";
 
 // What `index.html` says of the service, and of who looks.
-const { access, session, previews, suffixes: names, link } = document.body.dataset;
+const { access, session, unnamed, previews, suffixes: names, link } = document.body.dataset;
 export const writable = access === "write";
 export const signedIn = session === "yes";
+export const noPassword = unnamed; // why a proxy has to name users, if there is no password
 export const suffixes = names.split(" "); // ".jpg", …
 // What a guest's link shows: what is below `path` or, if it `isList`, photos without folders to look through; its `label`,
 // and whether `words` and `download`. Who has none sees all; `links`: one can be made.
@@ -26,11 +27,11 @@ function report(reason) {
 }
 
 const AWAY = [0, 502, 503, 504];
-const [RETRY_MS, MOST_RETRY_MS, LIMIT_MS] = [500, 8000, 60000];
+const [RETRY_MS, MOST_RETRY_MS, LIMIT_MS, AGAIN_MS] = [500, 8000, 60000, 2000];
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // A route's address, relative to the page, so that it is right below any path.
-const url = (route, params) => {
+export const url = (route, params) => {
 	const given = Object.entries(params).filter(([, value]) => value);
 	return given.length ? `${route}?${new URLSearchParams(given)}` : route;
 };
@@ -38,7 +39,7 @@ export const thumbUrl = ({ path, rev, thumb }) => url("thumb", { path, v: thumb 
 export const previewUrl = ({ path, rev }) => url("preview", { path, v: `${rev}-${previews}` });
 export const tileUrl = ({ path, rev }) => url("preview", { path, size: 640, v: `${rev}-${previews.replace("1600", "640")}` });
 export const fileUrl = ({ path }) => url("file", { path });
-export const zipUrl = (path, q) => url("zip", { path, ...(q ? { q } : { recursive: "true" }) });
+export const zipUrl = (path, q) => url("zip", { path, q, recursive: !q && "true" });
 
 async function ask(method, address, { body, etag, signal, ...options } = {}) {
 	const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(etag && { "If-Match": etag }) };
@@ -84,9 +85,18 @@ export const read = (...request) => write("GET", ...request);
 // Asks once.
 export const send = (method, route, params, options) => ask(method, url(route, params), options);
 
-// Asks why an image was not sent: the reason, and `later` if it may still come, or has come now.
-export async function whyNot(address) {
-	const answer = await fetch(address).catch(() => ({ status: 0 }));
-	const { description } = (await answer.json?.().catch(() => {})) ?? {};
-	return { message: description, later: answer.ok || AWAY.includes(answer.status) };
+const loaded = (image, address) =>
+	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));
+
+// Loads an image from one of some addresses, and tries again while it may still come. Returns why it does not: "" once it is
+// there, undefined if nobody waits for it any more.
+export async function fetchImage(image, waits, ...addresses) {
+	for (let tries = 0; waits(); tries++) {
+		const address = addresses[tries % addresses.length];
+		if (await loaded(image, address)) return "";
+		const answer = await fetch(address).catch(() => ({ status: 0 }));
+		const { description } = (await answer.json?.().catch(() => {})) ?? {};
+		if (!answer.ok && !AWAY.includes(answer.status)) return waits() ? description : undefined;
+		await pause(AGAIN_MS);
+	}
 }

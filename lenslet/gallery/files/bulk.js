@@ -86,17 +86,17 @@ export async function undo() {
 
 // Asks for another name of a tag, and renames it wherever it is in the list.
 export function rename(old) {
-	const name = h("input", { value: old, maxLength: 200, required: true });
+	const input = h("input", { name: "name", value: old, maxLength: 200, required: true });
 	const paths = [];
 	const take = (items) => {
 		for (const { path, tags } of items) if (tags?.includes(old)) paths.push(path);
 		return true;
 	};
-	const submit = async () => {
-		const wanted = name.value.trim();
+	const submit = async ({ name }) => {
+		const wanted = name.trim();
 		if (!wanted || wanted === old) return;
 		await list.source.each(0, list.source.count - 1, take);
 		change(paths, { add: [wanted], remove: [old] });
 	};
-	dialog(T.renameTag(old), form(submit, T.save, h("label", T.newName, name)));
+	dialog(T.renameTag(old), form(submit, T.save, h("label", T.newName, input)));
 }

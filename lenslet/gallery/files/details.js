@@ -68,12 +68,8 @@ function fields(item) {
 
 // The photo becomes the cover of its folder.
 async function choose({ path, name }) {
-	try {
-		await send("PUT", "folders", { path: parent(path) }, { body: { cover: name } });
-		toast(T.saved);
-	} catch ({ message }) {
-		toast(message);
-	}
+	await send("PUT", "folders", { path: parent(path) }, { body: { cover: name } });
+	toast(T.saved);
 }
 
 function says(edit) {

@@ -13,10 +13,7 @@ const ICONS = {
 	full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
 	play: "M7 4l13 8-13 8z",
 	pause: "M8 4v16M16 4v16",
-	plus: "M12 5v14M5 12h14",
-	minus: "M5 12h14",
 	more: "M12 5h.1M12 12h.1M12 19h.1",
-	pointer: "M7 17L17 7M9 7h8v8",
 	folder: "M3 6h6l2 3h10v10H3z",
 	tag: "M3 12V4h8l10 10-8 8zM7.5 8v.1",
 	filter: "M3 6h18M6 12h12M10 18h4",
@@ -41,7 +38,7 @@ export function put(element, ...children) {
 	return element;
 }
 
-export function svg(tag, attributes) {
+function svg(tag, attributes) {
 	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
 	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
 	return element;
@@ -50,10 +47,22 @@ export function svg(tag, attributes) {
 export const icon = (name) =>
 	put(svg("svg", { viewBox: "0 0 24 24", class: `icon i-${name}`, "aria-hidden": "true" }), svg("path", { d: ICONS[name] }));
 
-export const button = (name, label, onclick, props) =>
-	h("button.icon-button", { type: "button", title: label, onclick, ...props }, icon(name));
+// What a button does; it says why that failed.
+const doing = (act) => async (event) => {
+	try {
+		await act?.(event);
+	} catch ({ message }) {
+		toast(message);
+	}
+};
+export const button = (name, label, act, props) =>
+	h("button.icon-button", { type: "button", title: label, onclick: doing(act), ...props }, icon(name));
 
-export const textButton = (label, onclick) => h("button", { type: "button", onclick }, label);
+export const download = (href, name = "") => h("a", { href, download: name, target: "_blank" }).click();
+
+export const textButton = (label, act) => h("button", { type: "button", onclick: doing(act) }, label);
+
+export const again = () => textButton(T.retry, () => location.reload());
 
 // Where messages stand: at the bottom of the page, of the viewer and of each dialog, and the topmost has them.
 export const messages = () => h("div.messages", { role: "status" });
@@ -97,13 +106,14 @@ export function dialog(title, ...content) {
 	box.showModal();
 }
 
-// A form that `submit` sends; then its dialog closes, and what `submit` returns is said. It says why that failed.
+// A form whose values, by name, `submit` sends; then its dialog closes, and what `submit` returns is said. It says why that
+// failed.
 export function form(submit, action, ...fields) {
 	const wrong = h("p.problem", { role: "alert" });
 	const onsubmit = async (event) => {
 		event.preventDefault();
 		try {
-			const said = await submit();
+			const said = await submit(Object.fromEntries(new FormData(event.target)));
 			event.target.closest("dialog")?.close();
 			if (said) toast(said);
 		} catch (problem) {
@@ -112,9 +122,3 @@ export function form(submit, action, ...fields) {
 	};
 	return h("form", { onsubmit }, fields, wrong, h("button", action));
 }
-
-// Loads an image; false if that fails.
-export const loaded = (image, address) =>
-	new Promise((done) => Object.assign(image, { onload: () => done(true), onerror: () => done(false), src: address }));
-
-export const isTyping = ({ target }) => target.matches?.("input, textarea");

@@ -97,6 +97,9 @@ function byDay(items, first) {
 	return groups;
 }
 
+// Those of some places, in order, that a range of `key` meets; the first if it ends before that.
+export const between = (places, key, from, until) => places.slice(lastAt(places, key, from), lastAt(places, key, until) + 1);
+
 // The number of the last of some places, in order, whose `key` is at most `value`; 0 if none is.
 export function lastAt(places, key, value) {
 	let [low, high] = [0, places.length];

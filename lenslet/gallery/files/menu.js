@@ -4,7 +4,7 @@ import { describe } from "./above.js";
 import { isGuest, shared, writable, zipUrl } from "./api.js";
 import { rename } from "./bulk.js";
 import { here, isSingle, photosHref, reverseHref, searchHref } from "./address.js";
-import { button, h, put, textButton } from "./dom.js";
+import { button, download, h, put, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { help } from "./keys.js";
 import { source } from "./list.js";
@@ -18,7 +18,7 @@ function onlyTag() {
 	return !here.folder && !more.length && !not && field === "tag" ? word : "";
 }
 
-const download = textButton(T.download, () => h("a", { href: zipUrl(here.folder, here.query), download: "" }).click());
+const zip = textButton(T.download, () => download(zipUrl(here.folder, here.query)));
 
 const list = h("div.menu.sheet", { popover: "auto", onclick: () => list.hidePopover() });
 list.onbeforetoggle = () => {
@@ -29,7 +29,7 @@ list.onbeforetoggle = () => {
 		!shared.isList && !isSingle && link(photosHref({ by: "added", folder: here.folder || shared.path }), T.added),
 		writable && !here.health && textButton(T.share, () => share()),
 		writable && shared.links && textButton(T.links, links),
-		!isGuest && !here.health && (here.folder || here.query) && download,
+		!isGuest && !here.health && (here.folder || here.query) && zip,
 		writable && !here.by && !here.health && textButton(T.describe, describe),
 		writable && onlyTag() && textButton(T.renameTag(onlyTag()), () => rename(onlyTag())),
 		!isGuest && [link(searchHref(`tag:${FAVOURITE}`), T.favourites), link("#health", T.health)],
@@ -38,4 +38,4 @@ list.onbeforetoggle = () => {
 	);
 };
 const isInHeader = isGuest && shared.download && !isSingle;
-export const menu = [isInHeader && download, button("more", T.menu, undefined, { popoverTargetElement: list }), list];
+export const menu = [isInHeader && zip, button("more", T.menu, undefined, { popoverTargetElement: list }), list];

@@ -1,7 +1,7 @@
 // Where everything is in the list, in whole pixels from its top. A block gets its `top`, its `height` and, once it is
 // loaded, its `rows`.
 
-import { guess, lastAt, layOut } from "./layout.js";
+import { between, guess, lastAt, layOut } from "./layout.js";
 import { source } from "./list.js";
 
 let width = 0; // of the list; 0 until its positions are known
@@ -56,18 +56,15 @@ export function rowOf(index) {
 	return { block, row: block?.rows?.[lastAt(block.rows, "first", index)] };
 }
 
-export const blocksBetween = (from, until) =>
-	source.blocks.slice(lastAt(source.blocks, "top", from), lastAt(source.blocks, "top", until) + 1);
+export const blocksBetween = (from, until) => between(source.blocks, "top", from, until);
 
 // Returns the rows between two positions, each with its block and a key; a heading has no `row`.
 export function rowsBetween(from, until) {
 	const found = [];
 	for (const block of blocksBetween(from, until)) {
-		if (block.heading) found.push({ key: `${block.first}`, block });
 		const { rows = [], top } = block;
-		for (let at = lastAt(rows, "top", from - top); rows[at] && top + rows[at].top < until; at++) {
-			found.push({ key: `${block.first}.${at}`, block, row: rows[at] });
-		}
+		if (block.heading) found.push({ key: `heading ${block.first}`, block });
+		for (const row of between(rows, "top", from - top, until - top)) found.push({ key: `row ${row.first}`, block, row });
 	}
 	return found;
 }

@@ -8,14 +8,13 @@ import * as positions from "./positions.js";
 import * as scroller from "./scroller.js";
 import { number, T } from "./strings.js";
 
-const [APART, STILL_MS] = [22, 1500]; // pixels between two years; until the thumb hides on a phone
+const APART = 22; // pixels between two years
 const bubble = h("output.bubble", { hidden: true });
 const slider = { role: "slider", "aria-label": T.timeline, "aria-orientation": "vertical", "aria-valuemin": "0" };
 const thumb = h("div.thumb", { ...slider, tabIndex: 0 });
 const years = h("div.years", { "aria-hidden": "true" });
 export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, years, thumb, bubble);
 let drags = false;
-let still, last;
 
 const nameOf = (block) => block.name ?? number(block.first + 1);
 const share = () => {
@@ -24,15 +23,7 @@ const share = () => {
 };
 
 on("positions", draw);
-on("scrolled", () => {
-	show();
-	const top = scroller.top();
-	if (top === last) return;
-	last = top;
-	scale.classList.add("moving");
-	clearTimeout(still);
-	still = setTimeout(() => scale.classList.remove("moving"), STILL_MS);
-});
+for (const moved of ["scrolled", "rests"]) on(moved, show);
 
 // Draws the years, each where its first photo is.
 function draw() {
@@ -58,6 +49,7 @@ function draw() {
 
 function show() {
 	if (scale.hidden || !source.blocks.length) return;
+	scale.classList.toggle("moving", scroller.isMoving());
 	const block = positions.blockAt(scroller.top());
 	thumb.style.top = `${share() * 100}%`;
 	thumb.setAttribute("aria-valuemax", `${source.blocks.length}`);

@@ -2,7 +2,7 @@
 
 import { here } from "./address.js";
 import { isGuest, send } from "./api.js";
-import { dialog, form, h, toast } from "./dom.js";
+import { dialog, form, h } from "./dom.js";
 import { announce, on } from "./events.js";
 import { T } from "./strings.js";
 
@@ -22,8 +22,8 @@ on("opened", () => {
 // Asks for the name of the search that is shown.
 export function save() {
 	const { query: q, folder: path } = here;
-	const name = h("input", { maxLength: 100, required: true });
-	dialog(T.saveSearch, form(() => ask("PUT", { name: name.value, q, path }), T.save, h("label", T.searchName, name)));
+	const input = h("input", { name: "name", maxLength: 100, required: true });
+	dialog(T.saveSearch, form(({ name }) => ask("PUT", { name, q, path }), T.save, h("label", T.searchName, input)));
 }
 
-export const forget = ({ name }) => ask("DELETE", { name }).catch((problem) => toast(problem.message));
+export const forget = ({ name }) => ask("DELETE", { name });

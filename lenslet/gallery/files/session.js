@@ -1,7 +1,7 @@
 // Signing in and out.
 
-import { hasEnded, isGuest, isKnown, send, signedIn } from "./api.js";
-import { dialog, form, h, put, textButton, toast } from "./dom.js";
+import { hasEnded, isGuest, isKnown, noPassword, send, signedIn } from "./api.js";
+import { again, dialog, form, h, put, textButton, toast } from "./dom.js";
 import { hasUnsaved, saveAll } from "./edits.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
@@ -9,12 +9,8 @@ import { T } from "./strings.js";
 export const signOut = signedIn || isGuest ? textButton(isGuest ? T.closeLink : T.signOut, leave) : "";
 
 async function leave() {
-	try {
-		await send("DELETE", "session", {});
-		location.reload();
-	} catch (problem) {
-		toast(problem.message);
-	}
+	await send("DELETE", "session", {});
+	location.reload();
 }
 
 // True if the page may begin. The secret of a link becomes a cookie first, and leaves the address.
@@ -44,7 +40,7 @@ async function open(secret) {
 		forget();
 		location.reload();
 	} catch ({ status, message }) {
-		if (status !== 401) return alone(message, textButton(T.retry, () => location.reload()));
+		if (status !== 401) return alone(message, again());
 		forget();
 		noPhotos(message);
 	}
@@ -58,13 +54,14 @@ function noPhotos(reason) {
 }
 
 function askForPassword() {
-	const password = h("input", { type: "password", autocomplete: "current-password", required: true, autofocus: true });
-	const submit = async () => {
-		await send("POST", "session", {}, { body: { token: password.value } });
+	if (noPassword) return [h("p", noPassword), again()];
+	const password = { name: "token", type: "password", autocomplete: "current-password", required: true, autofocus: true };
+	const submit = async (body) => {
+		await send("POST", "session", {}, { body });
 		if (hasUnsaved()) saveAll();
 		else location.reload();
 	};
-	return form(submit, T.signIn, h("label", T.password, password));
+	return form(submit, T.signIn, h("label", T.password, h("input", password)));
 }
 
 // A session has ended, or a link, which a new page then says.

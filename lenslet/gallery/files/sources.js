@@ -6,7 +6,7 @@
 import { learn, nameOf } from "./address.js";
 import { pause, read } from "./api.js";
 import { isIndexed } from "./health.js";
-import { lastAt } from "./layout.js";
+import { between, lastAt } from "./layout.js";
 import { T } from "./strings.js";
 
 const [BLOCK, MOST_LOADED] = [500, 40]; // photos of a block, and blocks that are kept
@@ -117,19 +117,15 @@ class Source {
 
 	// The photos of a range, as far as they are loaded.
 	slice(first, last) {
-		const found = [];
-		for (let at = lastAt(this.blocks, "first", first); this.blocks[at]?.first <= last; at++) {
-			const { items = [], first: start } = this.blocks[at];
-			found.push(...items.slice(Math.max(0, first - start), last - start + 1));
-		}
-		return found;
+		const part = ({ items = [], first: start }) => items.slice(Math.max(0, first - start), last - start + 1);
+		return between(this.blocks, "first", first, last).flatMap(part);
 	}
 
 	// Calls `take` with the photos of a range, part by part, while it returns true. What is not loaded is loaded for that,
 	// and not kept.
 	async each(first, last, take) {
 		const { blocks } = this;
-		const wanted = blocks.slice(lastAt(blocks, "first", first), lastAt(blocks, "first", last) + 1);
+		const wanted = between(blocks, "first", first, last);
 		const missing = wanted.filter(({ items }) => !items);
 		for (const block of wanted) {
 			if (!block.items) await (block.loading ?? this.fetch(block));
@@ -327,11 +323,8 @@ export class Timeline extends Source {
 		await this.ready;
 		const at = this.find(path);
 		if (at >= 0) return at;
-		const name = path.slice(path.lastIndexOf("/") + 1);
-		const here = { q: `name:"${name}"`, path: path.slice(0, -name.length - 1) || "/" };
-		const { items = [] } = await this.read("search", here).catch(() => ({}));
-		const { taken = "" } = slim(items.find((item) => item.path === path) ?? {});
-		const month = taken.slice(0, 7).padEnd(7, "-00");
+		const { exif } = await this.read("item", { path }).catch(() => ({ exif: {} }));
+		const month = (exif.takenAt ?? exif.createdAt ?? "").slice(0, 7).padEnd(7, "-00");
 		return super.locate(path, this.blocks.filter(({ date }) => !date || month.startsWith(date)));
 	}
 }

@@ -1,10 +1,10 @@
 // One photo, large: its thumbnail at once, then the preview, and the file itself when zoomed in.
 
-import { fileUrl, pause, previewUrl, thumbUrl, whyNot } from "./api.js";
-import { h, loaded, put, toast } from "./dom.js";
+import { fetchImage, fileUrl, previewUrl, thumbUrl } from "./api.js";
+import { h, put, toast } from "./dom.js";
 import { T } from "./strings.js";
 
-const [PREVIEW_EDGE, AGAIN_MS] = [1600, 1000];
+const PREVIEW_EDGE = 1600;
 const [ZOOM, MOST_ZOOM, SCROLL] = [1.6, 8, 80];
 const SMALLEST = 64; // pixels
 
@@ -45,27 +45,19 @@ export function preview(other) {
 // Shows a photo whose preview is shown. Returns true once it is there, false if it cannot be shown or another is.
 export async function show(other) {
 	item = other;
-	const mine = h("img.large", { alt: item.name, draggable: false });
-	const sources = [[previewUrl(item)], original(item)]; // where no previews can be made, the file will do
+	const mine = h("img.large", { alt: "", draggable: false }); // the thumbnail stays while it does not come
+	const file = isUpright() ? [fileUrl(item)] : []; // where no previews can be made, it will do
 	photo = mine;
 	stage.append(mine);
 	fit();
-	for (let tries = 0; ; tries++) {
-		const [address, turn = ""] = sources[tries % 2];
-		mine.dataset.turn = turn;
-		if (await loaded(mine, address)) break;
-		mine.hidden = true; // the thumbnail stays
-		const { message, later } = await whyNot(address);
-		if (photo !== mine) return false;
-		if (!later) {
-			put(stage, h("p.reason", h("b", T.notShown), " ", message));
-			return false;
-		}
-		await pause(AGAIN_MS);
-	}
+	const reason = await fetchImage(mine, () => photo === mine, previewUrl(item), ...file);
 	if (photo !== mine) return false;
+	if (reason) {
+		put(stage, h("p.reason", h("b", T.notShown), " ", reason));
+		return false;
+	}
 	fit();
-	mine.hidden = false;
+	mine.alt = item.name;
 	mine.classList.add("there");
 	put(stage, mine);
 	sharpen();
@@ -103,21 +95,17 @@ function zoomTo(wanted, { x, y } = {}) {
 
 // Shows the file itself once the preview is not enough: zoomed in or, without Save-Data, on a fine screen.
 function sharpen() {
-	if (!photo?.complete || sharp === photo || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	if (!photo?.complete || sharp === photo || !isUpright() || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
 	const { width, height } = stage.getBoundingClientRect();
 	if (zoom <= 1 && (navigator.connection?.saveData || Math.max(width, height) * devicePixelRatio <= PREVIEW_EDGE)) return;
 	const mine = photo;
 	sharp = mine;
-	const [src, turn = ""] = original(item);
-	const onload = () => {
-		mine.src = src;
-		mine.dataset.turn = turn;
-	};
-	h("img", { src, onload });
+	const src = fileUrl(item);
+	h("img", { src, onload: () => (mine.src = src) });
 }
 
-// The address of the file itself and, where browsers do not turn it, the orientation that does.
-const original = (item) => [fileUrl(item), item.turn];
+// Browsers do not turn some odd files: these are seen as previews alone.
+const isUpright = () => !item.turn;
 
 let spread = 0; // between two fingers
 area.addEventListener(

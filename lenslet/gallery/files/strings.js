@@ -44,7 +44,6 @@ export const T = {
 	noDate: "No date",
 	selectDay: "Select this day",
 	fresh: (count) => `${number(count)} new`,
-	unknownField: (field) => `“${field}:” is not known: tag:, name:, notes:, path:, camera:, lens: and date: are.`,
 	close: "Close",
 	retry: "Try again",
 	tree: "Folder tree",
@@ -56,7 +55,6 @@ export const T = {
 	waiting: ["Waiting for Lenslet", "This page tries again by itself."],
 
 	// Folders and the grid
-	pointer: "Shows the photos of another place",
 	expand: (name) => `Subfolders of ${name}`,
 	emptyFolder: (types) => ["No photos here yet", `Files that end in ${either(types)} appear here by themselves.`],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
@@ -132,8 +130,6 @@ export const T = {
 	viewer: "Photo",
 	previous: "Previous photo",
 	next: "Next photo",
-	zoomIn: "Zoom in",
-	zoomOut: "Zoom out",
 	percent: (share) => `${number(Math.round(100 * share))} %`,
 	fullScreen: "Full screen",
 	play: "Slideshow",
@@ -144,7 +140,7 @@ export const T = {
 	notShown: "This photo cannot be shown:",
 	details: "Details",
 	tags: "Tags",
-	kinds: { tag: "Tags", camera: "Cameras", lens: "Lenses" },
+	kinds: { date: "Taken", tag: "Tags", camera: "Cameras", lens: "Lenses" },
 	notes: "Notes",
 	facts: { taken: "Taken", place: "Place", camera: "Camera", lens: "Lens", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
 	moreFacts: "More",
@@ -178,16 +174,18 @@ export const T = {
 			const found = time(...words.slice(0, 5).map((word) => word?.toLowerCase()));
 			return found ? `date:${found}` : text;
 		}),
-	dates: "Taken",
 	filters: "Filters",
 	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:", camera: "Camera:", lens: "Lens:" }[field], field === "date" && /^\d{4}(-\d\d){0,2}$/.test(word) ? T.date(word) : word].filter(Boolean).join(" "),
 	turn: ({ not, word }) => (not ? `With “${word}”` : `Without “${word}”`),
 	leaveOut: (text) => `Search without “${text}”`,
-	presets: () => ({ "tag:favourite": T.favourites, [`date:*-${daysAgo(0).slice(5)}`]: "On this day" }),
+	onThisDay: "On this day",
+	thisDay: () => `date:*-${daysAgo(0).slice(5)}`,
 	skip: "To the photos",
-	from: "Taken from",
-	until: "Taken until",
-	nothingFound: ["Nothing found", "No photo here has every word of this in its name, folder, tags, notes, title, caption, camera, lens or date."],
+	nothingFound: [
+		"Nothing found",
+		"No photo here has every word of this in its name, folder, tags, notes, title, caption, camera, lens or date. " +
+			"To search in one of them, write tag:, name:, notes:, path:, camera:, lens: or date: before a word.",
+	],
 	results: "Search",
 	saveSearch: "Save this search",
 	searchName: "Name above the folders",
@@ -219,10 +217,11 @@ export const T = {
 
 	help: "Keys",
 	keys: {
-		"/": "Search",
 		"← → ↑ ↓": "Move between photos",
+		"+ − 0 1": "Zoom in, out, to the window, to 100 %",
+	},
+	keysOfEditors: {
 		Space: "Select it; with Shift, all up to it",
-		"0 1": "Fit the photo into the window; 100 %",
 		"Ctrl A": "Select all",
 		"Ctrl Z": "Undo the last change of several photos",
 	},

@@ -1,8 +1,8 @@
 // The photos in the page: an element for each (a tile), its image, its marks, and to which one Tab leads.
 
 import { itemHref } from "./address.js";
-import { pause, thumbUrl, tileUrl, whyNot, writable } from "./api.js";
-import { h, loaded, put } from "./dom.js";
+import { fetchImage, thumbUrl, tileUrl, writable } from "./api.js";
+import { h, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import { source } from "./list.js";
@@ -10,7 +10,7 @@ import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import { T } from "./strings.js";
 
-const [HIDDEN_MS, AGAIN_MS] = [150, 2000];
+const HIDDEN_MS = 150;
 const [STRETCH, AT_ONCE] = [1.3, 4]; // more screen pixels than the thumbnail has
 
 const tiles = new Map(); // by the index of their item
@@ -56,7 +56,7 @@ function make(index, item, key, position) {
 	const caption = match && h("p.caption", { title: match }, h("span", item.name), h("small", match));
 	const element = h("div.tile", place, link, writable && h("button", check, "✓"), caption);
 	const tile = { index, key, element, link, image };
-	tile.timer = setTimeout(fetchImage, delay(position), tile, item);
+	tile.timer = setTimeout(show, delay(position), tile, item);
 	tiles.set(index, tile);
 	return tile;
 }
@@ -67,17 +67,12 @@ function delay(position) {
 	return scroller.isMoving() ? scroller.MOVING_MS : 0;
 }
 
-async function fetchImage(tile, item) {
-	const { link, image, element } = tile;
-	if (!item.error && (await loaded(image, thumbUrl(item)))) {
+async function show({ link, image, element }, item) {
+	const reason = item.error || (await fetchImage(image, () => element.isConnected, thumbUrl(item)));
+	if (reason === "") {
 		element.classList.add("shown");
-		return scroller.restSoon();
-	}
-	if (!element.isConnected) return;
-	const { message, later } = item.error ? { message: item.error } : await whyNot(thumbUrl(item));
-	if (!later) return put(link, h("span.reason", h("b", item.name), " ", message));
-	await pause(AGAIN_MS);
-	if (element.isConnected) fetchImage(tile, item);
+		scroller.restSoon();
+	} else if (reason) put(link, h("span.reason", h("b", item.name), " ", reason));
 }
 
 // Once the list rests, tiles that are stretched get a finer picture: a few at a time, and none with Save-Data.

@@ -13,11 +13,7 @@ function ancestors(path) {
 	return ["", ...below].filter((each) => each.length >= root.length);
 }
 
-// What a folder is called, with a mark if it is a pointer.
-const named = (path, { kind } = {}) => [
-	titleOf(path) || T.folders,
-	kind === "leaf-pointer" ? h("span.mark", { title: T.pointer, role: "img" }, icon("pointer")) : "",
-];
+const named = (path) => titleOf(path) || T.folders;
 
 const known = new Map(); // path → its subfolders
 const open = new Set([root]);
@@ -63,7 +59,7 @@ function draw() {
 	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
-function node(path, dir) {
+function node(path) {
 	const [dirs, opened] = [known.get(path), open.has(path)];
 	const onclick = () => {
 		if (!open.delete(path)) open.add(path);
@@ -75,8 +71,8 @@ function node(path, dir) {
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...current }, named(path, dir)),
-		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name), each))) : "",
+		h("a", { href: folderHref(path), "data-key": path, ...current }, named(path)),
+		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name)))) : "",
 	);
 }
 
@@ -87,7 +83,7 @@ export function folderTiles(path, dirs) {
 		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src }) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
 		const count = dir.count && h("small", T.count(dir.count));
-		return h("li", h("a", { href }, h("span.cover", image), h("span.name", named(child(path, dir.name), dir)), count));
+		return h("li", h("a", { href }, h("span.cover", image), h("span.name", named(child(path, dir.name))), count));
 	};
 	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
 }

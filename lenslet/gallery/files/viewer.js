@@ -4,7 +4,7 @@ import * as address from "./address.js";
 import { fileUrl, pause, previewUrl, shared, trouble, writable } from "./api.js";
 import { focus } from "./cursor.js";
 import * as details from "./details.js";
-import { button, h, icon, messages, onPhone, put, toast } from "./dom.js";
+import { button, download, h, icon, messages, onPhone, put, toast } from "./dom.js";
 import { editOf, FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import * as list from "./list.js";
@@ -13,29 +13,28 @@ import { share } from "./share.js";
 import { T } from "./strings.js";
 
 const [SLIDE_MS, SWIPE, SETTLE_MS, QUICK_MS, IDLE_MS] = [5000, 50, 200, 180, 3000];
+const zooms = { "+": stage.zoomIn, "-": stage.zoomOut, 0: stage.zoomAway, 1: stage.zoomWhole };
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // What one can do, by key: an icon, its name, a function.
 export const commands = {
 	Escape: ["close", T.close, leave],
-	"-": ["minus", T.zoomOut, stage.zoomOut],
-	"+": ["plus", T.zoomIn, stage.zoomIn],
 	p: ["play", T.play, () => play(!timer)],
 	s: ["full", T.fullScreen, () => (document.fullscreenElement ? document.exitFullscreen() : room.requestFullscreen())],
-	f: ["star", T.favourite, toggleStar],
-	...(shared.download && { d: ["download", T.download, download] }),
+	...(writable && { f: ["star", T.favourite, toggleStar] }),
+	...(shared.download && { d: ["download", T.download, () => download(fileUrl(item), item.name)] }),
 	...(writable && { h: ["share", T.share, () => share()] }),
 	i: ["info", T.details, () => showDetails(details.panel.hidden)],
 };
-const buttons = Object.entries(commands).map(([key, [name, label, act]]) => button(name, `${label} (${key})`, act));
-const [closing, , , playing, , star] = buttons;
-const info = buttons.at(-1);
-const actions = h("div.actions", buttons.slice(5)); // what a thumb has to reach
+const buttonOf = ([key, [name, label, act]]) => [key, button(name, `${label} (${key})`, act)];
+const { Escape: closing, p: playing, s: full, ...others } = Object.fromEntries(Object.entries(commands).map(buttonOf));
+const { f: star, i: info } = others;
+const actions = h("div.actions", Object.values(others)); // what a thumb has to reach
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
 const [title, position] = [h("b"), h("span.quiet")];
 const foot = h("div.foot", messages());
 const frame = h("div.frame", stage.area, previous, next, foot);
-const header = h("header", closing, title, position, buttons.slice(1, 5));
+const header = h("header", closing, title, position, playing, full);
 const room = h("div.room", header, h("div.body", frame, details.panel));
 const dialog = h("dialog.viewer", { "aria-label": T.viewer }, room);
 let item; // that is shown: the viewer is open while there is one
@@ -115,7 +114,7 @@ async function load() {
 	const mine = item;
 	const pace = performance.now() - since;
 	since = performance.now();
-	[star.disabled, star.hidden] = [true, !writable];
+	if (star) [star.disabled, star.hidden] = [true, false];
 	stage.shift(0, 0);
 	edit = undefined;
 	details.clear();
@@ -176,6 +175,7 @@ function step(by) {
 }
 
 function drawStar() {
+	if (!star) return;
 	star.disabled = edit.status === "loading";
 	star.hidden = edit.status !== "loading" && !edit.writable;
 	star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
@@ -195,10 +195,6 @@ async function toggleStar() {
 	toast(isOn ? T.unstarred : T.favourite);
 	mine.change({ tags: isOn ? mine.tags.filter((tag) => tag !== FAVOURITE) : [...mine.tags, FAVOURITE] });
 	mine.save();
-}
-
-function download() {
-	h("a", { href: fileUrl(item), download: item.name, target: "_blank" }).click();
 }
 
 function showDetails(shown) {
@@ -225,8 +221,7 @@ export function press(key) {
 	const way = WAYS[key];
 	if (way && stage.isZoomed()) stage.pan(...way);
 	else if (way) step(way[0]);
-	else if (key === "0") stage.zoomAway();
-	else if (key === "1") stage.zoomWhole();
+	else if (zooms[key]) zooms[key]();
 	else if (commands[key]) commands[key][2]();
 	else return false;
 	return true;
