@@ -2,7 +2,7 @@
 
 import { folderHref, here, nameOf, photosHref, searchHref, titleOf } from "./address.js";
 import { isGuest, send, shared, suffixes, trouble, writable } from "./api.js";
-import { again, dialog, form, h, icon, put, textButton } from "./dom.js";
+import { again, dialog, form, h, icon, put, select, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
 import { progress } from "./health.js";
@@ -57,8 +57,7 @@ export function describe() {
 	const { title = "", description = "", order = "" } = source.about ?? {};
 	const name = h("input", { name: "title", value: title, placeholder: nameOf(here.folder), maxLength: 200 });
 	const text = h("textarea", { name: "description", rows: 3, maxLength: 10000 }, description);
-	const option = ([value, label]) => h("option", { value, selected: value === order }, label);
-	const choice = h("select", { name: "order" }, Object.entries(T.folderOrders).map(option));
+	const choice = select("order", T.folderOrders, order);
 	const submit = async (body) => {
 		await send("PUT", "folders", { path: here.folder }, { body });
 		renewSoon();

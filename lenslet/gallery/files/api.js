@@ -60,9 +60,8 @@ async function ask(method, address, { body, etag, signal, ...options } = {}) {
 	return { status: answer.status, data, etag: tag, allow: answer.headers.get("Allow") };
 }
 
-// Asks again while the service is away or still working (202); `away(reason)` is called meanwhile. The caller keeps what
-// is refused.
-export async function write(method, route, params, { away, ...options } = {}) {
+// Asks again while the service is away or still working (202). The caller keeps what is refused.
+export async function write(method, route, params, options = {}) {
 	for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, MOST_RETRY_MS)) {
 		try {
 			const answer = await ask(method, url(route, params), options);
@@ -71,9 +70,7 @@ export async function write(method, route, params, { away, ...options } = {}) {
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
 			if (error.body.reasons) return { data: error.body }; // health of a library that is down
-			const reason = (error.status && error.body.description) || T.offline;
-			report(reason);
-			away?.(reason);
+			report((error.status && error.body.description) || T.offline);
 		}
 		await pause(wait);
 		options.signal?.throwIfAborted();
@@ -96,7 +93,7 @@ export async function fetchImage(image, waits, ...addresses) {
 		if (await loaded(image, address)) return "";
 		const answer = await fetch(address).catch(() => ({ status: 0 }));
 		const { description } = (await answer.json?.().catch(() => {})) ?? {};
-		if (!answer.ok && !AWAY.includes(answer.status)) return waits() ? description : undefined;
+		if (!answer.ok && !AWAY.includes(answer.status)) return waits() ? (description ?? `HTTP ${answer.status}`) : undefined;
 		await pause(AGAIN_MS);
 	}
 }

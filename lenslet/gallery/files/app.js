@@ -42,9 +42,7 @@ document.body.append(
 	footer,
 );
 onPhone((isPhone) => (isPhone ? footer.append(tabs) : treeButton.after(tabs)));
-const measure = () => document.body.style.setProperty("--header", `${header.offsetHeight}px`);
-new ResizeObserver(measure).observe(header);
-measure();
+new ResizeObserver(() => document.body.style.setProperty("--header", `${header.offsetHeight}px`)).observe(header);
 
 let wasPhoto;
 on("address", () => {

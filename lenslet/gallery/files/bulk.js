@@ -35,15 +35,15 @@ on("selection", () => {
 // The browser saves the answer to a form as it comes, and shows how far it is. A refusal is shown in a tab of its own.
 async function download() {
 	const paths = h("input", { name: "paths", value: JSON.stringify(await selection.all()) });
-	const form = h("form", { method: "post", action: "zip", target: "_blank", hidden: true }, paths);
-	document.body.append(form);
-	form.submit();
-	form.remove();
+	const request = h("form", { method: "post", action: "zip", target: "_blank", hidden: true }, paths);
+	document.body.append(request);
+	request.submit();
+	request.remove();
 }
 
 const tag = async (wanted) => change(await selection.all(), wanted);
 
-let last = new Map(); // what was changed last: photos by what brings them back
+let last = new Map(); // what was changed last: results by what brings the photos back
 let offer; // says so, with a button that does
 
 async function change(paths, wanted) {
@@ -61,13 +61,8 @@ async function change(paths, wanted) {
 }
 
 function groupsOf(results) {
-	const groups = new Map();
-	for (const { path, added = [], removed = [] } of results) {
-		if (!added.length && !removed.length) continue;
-		const key = JSON.stringify({ add: removed, remove: added });
-		groups.set(key, [...(groups.get(key) ?? []), path]);
-	}
-	return groups;
+	const changed = results.filter(({ added, removed }) => added?.length || removed?.length);
+	return Map.groupBy(changed, ({ added, removed }) => JSON.stringify({ add: removed, remove: added }));
 }
 
 // Brings back the tags as they were before the last change of several photos.
@@ -77,7 +72,10 @@ export async function undo() {
 	offer?.remove();
 	try {
 		let count = 0;
-		for (const [wanted, paths] of groups) count += (await tagAll(paths, JSON.parse(wanted))).filter(({ tags }) => tags).length;
+		for (const [wanted, changed] of groups) {
+			const results = await tagAll(changed.map(({ path }) => path), JSON.parse(wanted));
+			count += results.filter(({ tags }) => tags).length;
+		}
 		if (count) toast(T.undone(count));
 	} catch (problem) {
 		toast(T.notSaved(problem.message));

@@ -1,7 +1,7 @@
 // The panel of a photo: what is known of it, and its tags and notes as one edits them.
 
 import { parent, searchHref } from "./address.js";
-import { isGuest, send, shared } from "./api.js";
+import { isGuest, send, shared, trouble } from "./api.js";
 import { h, put, textButton, toast } from "./dom.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
@@ -38,6 +38,8 @@ on("edit", (changed) => {
 	else if (LEFT.includes(changed.status)) warn(changed);
 });
 
+on("trouble", () => draw?.());
+
 const warn = ({ path, reason = T.conflict }) => toast(T.notSaved(`${path}: ${reason}`));
 const alarm = (...text) => h("p.problem", { role: "alert" }, text);
 
@@ -62,19 +64,17 @@ function fields(item) {
 	draw();
 	const readonly = mine.writable || isGuest ? "" : h("p.quiet", T.readonly);
 	const words = [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly];
-	const cover = mine.writable && textButton(T.asCover, () => choose(item));
+	const makeCover = async () => {
+		await send("PUT", "folders", { path: parent(item.path) }, { body: { cover: item.name } });
+		toast(T.saved);
+	};
+	const cover = mine.writable && textButton(T.asCover, makeCover);
 	return [written(item), shared.words && words, facts(item, mine), cover];
-}
-
-// The photo becomes the cover of its folder.
-async function choose({ path, name }) {
-	await send("PUT", "folders", { path: parent(path) }, { body: { cover: name } });
-	toast(T.saved);
 }
 
 function says(edit) {
 	const { status, notes, theirs } = edit;
-	if (status === "waiting") return alarm(T.notSavedYet);
+	if (status === "saving" && trouble) return alarm(T.unsaved);
 	if (status === "failed") return alarm(T.notSaved(edit.reason), " ", textButton(T.retry, () => edit.save()));
 	if (status !== "conflict") return T.statuses[status];
 	return h(
@@ -92,7 +92,7 @@ function written({ title, caption, keywords = [] }) {
 }
 
 // What is known of the photo from EXIF and, when one asks for more, of its file.
-function facts({ size, warning, taken, camera, lens }, { facts: { exif, hash }, stored, path }) {
+function facts({ size, warning, taken, camera, lens }, { facts: { exif }, stored, path }) {
 	const photo = {
 		taken: [T.taken(exif.takenAt ?? exif.createdAt ?? taken)],
 		place: [exif.GPSLatitude, exif.GPSLongitude],
@@ -102,7 +102,7 @@ function facts({ size, warning, taken, camera, lens }, { facts: { exif, hash }, 
 		size: [exif.width ? `${exif.width} × ${exif.height}` : "", size && T.bytes(size)],
 		warning: [T.warnings[warning]],
 	};
-	const file = { file: [path], edited: [stored.updatedBy && T.by(T.moment(stored.updatedAt), stored.updatedBy)], hash: [hash] };
+	const file = { file: [path], edited: [stored.updatedBy && T.by(T.moment(stored.updatedAt), stored.updatedBy)] };
 	return [rows(photo), h("details", h("summary", T.moreFacts), rows(file))];
 }
 

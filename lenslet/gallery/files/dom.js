@@ -97,6 +97,12 @@ export function onPhone(put) {
 	addEventListener("resize", look);
 }
 
+// A choice of some values, with their texts.
+export function select(name, texts, chosen) {
+	const option = ([value, text]) => h("option", { value, selected: value === chosen }, text);
+	return h("select", { name }, Object.entries(texts).map(option));
+}
+
 export function dialog(title, ...content) {
 	if (document.querySelector("dialog.sheet")) return;
 	const close = button("close", T.close, () => box.close());

@@ -22,7 +22,7 @@ export const editOf = (path) => unsaved.get(path) ?? new Edit(path);
 
 // The tags and notes of one photo as typed, and as they were last stored.
 class Edit {
-	// Then "", "saving", "saved", "waiting" (for the service), "failed" or "conflict"; "unreadable" if it could not be loaded.
+	// Then "", "saving", "saved", "failed" or "conflict"; "unreadable" if it could not be loaded.
 	status = "loading";
 	tags = [];
 	notes = "";
@@ -85,8 +85,7 @@ class Edit {
 			const body = { ...(!same(tags, base.tags) && { tags }), ...(notes !== base.notes && { notes }) };
 			this.#say("saving");
 			try {
-				const away = (why) => this.status === "waiting" || this.#say("waiting", why);
-				const { data, etag } = await write("PUT", "item", { path }, { body, etag: this.#etag, away });
+				const { data, etag } = await write("PUT", "item", { path }, { body, etag: this.#etag });
 				this.#learn(data, etag);
 				// What was typed meanwhile stays.
 				if (same(this.tags, tags)) this.tags = this.stored.tags;

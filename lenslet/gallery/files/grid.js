@@ -23,7 +23,7 @@ follow(list);
 for (const [name, size] of Object.entries({ head: HEAD, month: MONTH, caption: CAPTION })) {
 	view.style.setProperty(`--${name}`, `${size}px`);
 }
-const resized = new ResizeObserver(() => update());
+const resized = new ResizeObserver(update);
 resized.observe(view);
 resized.observe(above);
 

@@ -15,24 +15,21 @@ export let progress = ""; // a line, until then
 
 // Yields what the service says of itself, until it refuses.
 async function* reports(goesOn) {
-	for (let seconds = 0, first; goesOn(); seconds += RENEW_MS / 1000) {
+	while (goesOn()) {
 		const { data } = await read("health", {}).catch(() => ({}));
 		if (!data) return;
-		const { backlog, imagesRead = 0 } = data.workers;
-		first ??= imagesRead;
-		const rate = seconds && (imagesRead - first) / seconds;
-		const time = backlog && rate > 0.1 ? T.duration(backlog / rate) : "";
-		yield { ...data, seconds, line: T.progress(data.workers, Math.round(rate), time) };
+		yield data;
 		if (goesOn()) await pause(RENEW_MS);
 	}
 }
 
 // Follows the index until nothing has been left for a moment, in which search learns of it.
 export async function follow() {
-	let [wasBusy, isBusy] = [false, !isIndexed];
-	for await (const { workers, seconds, line } of reports(() => wasBusy || isBusy)) {
-		[wasBusy, isBusy] = [isBusy && seconds > 0, !workers.alive || workers.backlog > 0];
-		progress = workers.backlog ? line : (isBusy && seconds && workers.problems[0]) || "";
+	let [wasBusy, isBusy, isFirst] = [false, !isIndexed, true];
+	for await (const { workers } of reports(() => wasBusy || isBusy)) {
+		[wasBusy, isBusy] = [isBusy && !isFirst, !workers.alive || workers.backlog > 0];
+		progress = workers.backlog ? T.progress(workers) : (isBusy && !isFirst && workers.problems[0]) || "";
+		isFirst = false;
 		announce("progress");
 	}
 	isIndexed = true;
@@ -45,7 +42,7 @@ export async function show() {
 	for await (const report of reports(() => shown === mine && !view.hidden)) put(view, draw(report));
 }
 
-function draw({ status, problems, storage, workers, library, line }) {
+function draw({ status, problems, storage, workers, library }) {
 	const { backlog = 0, images = 0 } = workers;
 	const { counts = {}, problems: found = {}, unsupported = {} } = library ?? {};
 	const { items = 0, thumbnails = 0, thumbnailsMissing = 0 } = counts;
@@ -53,7 +50,7 @@ function draw({ status, problems, storage, workers, library, line }) {
 	return [
 		h(`h1.${status}`, problems.length && status === "ok" ? T.healthNoted : T.healthOf[status]),
 		h("ul", [...storage.problems, ...workers.problems].map((reason) => h("li", reason))),
-		section(T.indexing, bar(line, backlog ? Math.max(0, 1 - backlog / images) : 1)),
+		section(T.indexing, bar(T.progress(workers), backlog ? Math.max(0, 1 - backlog / images) : 1)),
 		section(
 			T.library,
 			h("dl", list),

@@ -34,7 +34,7 @@ export function draw() {
 		element.remove();
 		shown.delete(key);
 	}
-	let last; // what is read aloud or printed is in this order
+	let last; // what is read aloud is in this order
 	for (const { key, block, row } of wanted) {
 		const element = shown.get(key) ?? make(block, row);
 		shown.set(key, element);

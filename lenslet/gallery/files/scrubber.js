@@ -14,7 +14,6 @@ const slider = { role: "slider", "aria-label": T.timeline, "aria-orientation": "
 const thumb = h("div.thumb", { ...slider, tabIndex: 0 });
 const years = h("div.years", { "aria-hidden": "true" });
 export const scale = h("nav.scale", { hidden: true, "aria-label": T.timeline }, years, thumb, bubble);
-let drags = false;
 
 const nameOf = (block) => block.name ?? number(block.first + 1);
 const share = () => {
@@ -67,7 +66,6 @@ scale.onpointerdown = (event) => {
 	if (event.button) return;
 	event.preventDefault();
 	scale.setPointerCapture(event.pointerId);
-	drags = true;
 	scale.onpointermove(event);
 };
 scale.onpointermove = (event) => {
@@ -75,13 +73,9 @@ scale.onpointermove = (event) => {
 	bubble.hidden = false;
 	bubble.style.top = `${event.clientY - scale.getBoundingClientRect().top}px`;
 	put(bubble, nameOf(positions.blockAt(position)));
-	if (drags) scroller.goTo(position);
+	if (scale.hasPointerCapture(event.pointerId)) scroller.goTo(position);
 };
-scale.onpointerleave = () => (bubble.hidden = !drags);
-scale.onpointerup = scale.onpointercancel = () => {
-	drags = false;
-	bubble.hidden = true;
-};
+scale.onpointerleave = scale.onpointerup = scale.onpointercancel = () => (bubble.hidden = true);
 
 const KEYS = { ArrowUp: -1, ArrowDown: 1, PageUp: -12, PageDown: 12, Home: -Infinity, End: Infinity }; // months
 thumb.onkeydown = (event) => {

@@ -48,8 +48,8 @@ async function draw() {
 	for (const { month, count } of months) counts.set(month.slice(0, 4), (counts.get(month.slice(0, 4)) ?? 0) + count);
 	const years = [...counts].map(([year, count]) => chip(`date:${year}`, year, count));
 	const kinds = Object.entries(Object.groupBy(facets, ({ kind }) => kind));
-	const found = kinds.map(([kind, all]) => group(T.kinds[kind], all.map(({ text, count }) => chip(termOf(kind, text), text, count))));
-	put(choices, group(T.kinds.date, [chip(T.thisDay(), T.onThisDay), ...years]), found);
+	const found = kinds.map(([kind, all]) => group(T.fields[kind], all.map(({ text, count }) => chip(termOf(kind, text), text, count))));
+	put(choices, group(T.fields.date, [chip(T.thisDay(), T.onThisDay), ...years]), found);
 	choices.inert = false;
 }
 

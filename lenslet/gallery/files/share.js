@@ -2,7 +2,7 @@
 
 import { here, titleOf } from "./address.js";
 import { read, send, shared } from "./api.js";
-import { dialog, form, h, put, textButton, toast } from "./dom.js";
+import { dialog, form, h, put, select, textButton, toast } from "./dom.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
 
@@ -12,9 +12,8 @@ export function share(selected = []) {
 	const name = source.terms.map(T.term).join(", ") || titleOf(path) || T.photos;
 	if (!shared.links) return dialog(T.share, h("div.made", h("p", T.openService), address(location.href)));
 	const label = h("input", { name: "label", value: selected.length ? T.count(selected.length) : name, maxLength: 200, required: true });
-	const days = h("select", { name: "days" }, Object.entries(T.days).map(([count, text]) => h("option", { value: count, selected: count === "30" }, text)));
 	const mark = (name) => h("input", { type: "checkbox", name, checked: name === "download" });
-	const options = Object.entries(T.guests).map(([name, text]) => h("label.option", mark(name), text));
+	const options = Object.entries(T.guests).map(([name, [, text]]) => h("label.option", mark(name), text));
 	const submit = async (asked) => {
 		const what = selected.length ? { paths: selected } : { path, q: here.item ? "" : here.query };
 		const shown = Object.fromEntries(Object.keys(T.guests).map((name) => [name, name in asked]));
@@ -23,7 +22,8 @@ export function share(selected = []) {
 	};
 	const isAll = !path && !selected.length && !here.query;
 	const note = isAll ? h("p.problem", T.wholeLibrary) : h("p.quiet", T.folderNames);
-	const asks = form(submit, T.makeLink, h("label", T.label, label), h("label", T.ends, days), options, note);
+	const ends = h("label", T.ends, select("days", T.days, "30"));
+	const asks = form(submit, T.makeLink, h("label", T.label, label), ends, options, note);
 	const box = h("div.made", { role: "status" }, asks);
 	dialog(T.share, box);
 }

@@ -209,12 +209,15 @@ export class Folder extends Source {
 		this.#fill(0, items);
 	}
 
-	#fill(page, items) {
+	#fill(page, found) {
+		const items = found.map(slim);
+		const { order = "" } = this.about;
 		// Pages are in the order of names, so only a folder of one page can be shown in another.
-		if (this.about.order?.endsWith("date") && this.blocks.every((block) => !block.page)) sortByDate(items, this.about.order === "-date");
+		if (order.endsWith("date") && this.blocks.every((block) => !block.page)) items.sort(byDate(order === "date" ? 1 : -1));
 		if (this.order) items.reverse();
 		for (const block of this.blocks) {
-			if (block.page === page) Object.assign(block, { items: items.slice(block.offset, block.offset + block.count).map(slim), stale: false });
+			if (block.page !== page) continue;
+			Object.assign(block, { items: items.slice(block.offset, block.offset + block.count), stale: false });
 		}
 	}
 
@@ -225,14 +228,8 @@ export class Folder extends Source {
 	}
 }
 
-// Those without a date come last.
-function sortByDate(items, isNewestFirst) {
-	const taken = ({ takenAt, createdAt }) => takenAt ?? createdAt;
-	items.sort((one, other) => {
-		const [x, y] = isNewestFirst ? [taken(other), taken(one)] : [taken(one), taken(other)];
-		return !taken(one) - !taken(other) || (x > y) - (x < y);
-	});
-}
+// `way`: 1, or -1 for the newest first. Those without a date come last.
+const byDate = (way) => ({ taken: one }, { taken: other }) => !one - !other || way * ((one > other) - (one < other));
 
 // The one photo that a link shows.
 export class Single extends Source {
@@ -313,8 +310,8 @@ export class Timeline extends Source {
 
 	// `matches`: the lines of titles, captions and notes in which a query was found, by path. Links do not get them.
 	#fill(block, { items, matches = {} }) {
-		const day = ({ addedAt }) => (block.sort === "added" ? { day: dayOf(addedAt) } : {});
-		block.items = items.map((item) => ({ ...slim(item), ...day(item), match: matches[item.path] }));
+		const day = (item) => (block.sort === "added" ? dayOf(item.addedAt) : undefined);
+		block.items = items.map((item) => ({ ...slim(item), day: day(item), match: matches[item.path] }));
 		block.stale = false;
 	}
 

@@ -17,12 +17,10 @@ let zoom = 1;
 export const isReady = () => Boolean(item?.error || photo?.complete);
 export const isZoomed = () => zoom > 1;
 export const pan = (x, y) => area.scrollBy(x * SCROLL, y * SCROLL);
-export const zoomIn = () => zoomTo(zoom * ZOOM);
-export const zoomOut = () => zoomTo(zoom / ZOOM);
-export const zoomAway = () => zoomTo(1);
+export const zooms = { "+": () => zoomTo(zoom * ZOOM), "-": () => zoomTo(zoom / ZOOM), 0: () => zoomTo(1), 1: zoomWhole };
 
 // Shows each pixel of the file as one of the screen, or a small photo larger.
-export function zoomWhole(point) {
+function zoomWhole(point) {
 	const full = whole();
 	zoomTo(full > 1 ? full : ZOOM ** 2, point);
 	toast(T.percent(zoom / full));
@@ -39,14 +37,14 @@ export function preview(other) {
 	photo = undefined;
 	put(stage, item.error ? "" : h("img", { alt: item.name, src: thumbUrl(item) }));
 	fit();
-	zoomAway();
+	zoomTo(1);
 }
 
 // Shows a photo whose preview is shown. Returns true once it is there, false if it cannot be shown or another is.
 export async function show(other) {
 	item = other;
 	const mine = h("img.large", { alt: "", draggable: false }); // the thumbnail stays while it does not come
-	const file = isUpright() ? [fileUrl(item)] : []; // where no previews can be made, it will do
+	const file = item.turn ? [] : [fileUrl(item)]; // where no previews can be made, it will do
 	photo = mine;
 	stage.append(mine);
 	fit();
@@ -93,9 +91,10 @@ function zoomTo(wanted, { x, y } = {}) {
 	sharpen();
 }
 
-// Shows the file itself once the preview is not enough: zoomed in or, without Save-Data, on a fine screen.
+// Shows the file itself once the preview is not enough: zoomed in or, without Save-Data, on a fine screen. Not an odd one
+// that browsers do not turn.
 function sharpen() {
-	if (!photo?.complete || sharp === photo || !isUpright() || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
+	if (!photo?.complete || sharp === photo || item.turn || Math.max(item.w, item.h) <= PREVIEW_EDGE) return;
 	const { width, height } = stage.getBoundingClientRect();
 	if (zoom <= 1 && (navigator.connection?.saveData || Math.max(width, height) * devicePixelRatio <= PREVIEW_EDGE)) return;
 	const mine = photo;
@@ -103,9 +102,6 @@ function sharpen() {
 	const src = fileUrl(item);
 	h("img", { src, onload: () => (mine.src = src) });
 }
-
-// Browsers do not turn some odd files: these are seen as previews alone.
-const isUpright = () => !item.turn;
 
 let spread = 0; // between two fingers
 area.addEventListener(
@@ -127,7 +123,7 @@ const zoomWheel = (event) => {
 	zoomTo(zoom * Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 667)), event);
 };
 area.addEventListener("wheel", zoomWheel, { passive: false });
-area.ondblclick = (event) => (zoom > 1 ? zoomAway() : zoomWhole(event));
+area.ondblclick = (event) => (zoom > 1 ? zoomTo(1) : zoomWhole(event));
 area.onpointermove = ({ pointerType, buttons, movementX, movementY }) => {
 	if (pointerType === "mouse" && buttons) area.scrollBy(-movementX, -movementY);
 };

@@ -58,7 +58,10 @@ export const T = {
 	expand: (name) => `Subfolders of ${name}`,
 	emptyFolder: (types) => ["No photos here yet", `Files that end in ${either(types)} appear here by themselves.`],
 	noFolder: ["This folder does not exist", "It may have been renamed or removed."],
-	day: (date) => (date.length < 10 ? T.date(date) : new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })),
+	day: (date) => {
+		if (date.length < 10) return T.date(date);
+		return new Date(`${date}T12:00`).toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" });
+	},
 	// A year, a month or a day, as precisely as it is known: `1932`, `1932-00` (a month that is not), `1932-07`, `1932-07-14`.
 	date: (text) => {
 		if (text.length === 10) return new Date(`${text}T12:00`).toLocaleDateString([], { dateStyle: "long" });
@@ -72,10 +75,10 @@ export const T = {
 	ends: "Ends after",
 	days: { 1: "a day", 7: "a week", 30: "30 days", 365: "a year" },
 	guests: {
-		download: "Guests may download the files, with all that is in them, also where they were taken",
-		words: "Guests see tags, notes and captions",
-		position: "Guests see where photos were taken",
-		preview: "Messengers show the name and a photo to whoever has the address",
+		download: ["files", "Guests may download the files, with all that is in them, also where they were taken"],
+		words: ["tags and notes", "Guests see tags, notes and captions"],
+		position: ["places", "Guests see where photos were taken"],
+		preview: ["preview", "Messengers show the name and a photo to whoever has the address"],
 	},
 	wholeLibrary: "This shows the whole library.",
 	makeLink: "Make a link",
@@ -84,9 +87,9 @@ export const T = {
 	copy: "Copy the address",
 	copied: "Copied",
 	linkOf: ({ path, q, photos, ends, ...link }) => {
-		const shown = { download: "files", words: "tags and notes", position: "places", preview: "preview" };
-		const day = (moment) => new Date(moment).toLocaleDateString();
-		return [q || (photos > 1 ? T.count(photos) : `/${path}`), ...Object.keys(shown).filter((key) => link[key]).map((key) => shown[key]), `until ${day(ends)}`].join(" · ");
+		const what = q || (photos > 1 ? T.count(photos) : `/${path}`);
+		const shown = Object.entries(T.guests).map(([key, [name]]) => link[key] && name);
+		return [what, ...shown, `until ${new Date(ends).toLocaleDateString()}`].filter(Boolean).join(" · ");
 	},
 	takenBack: (label) => `“${label}” shows nothing any more`,
 	onlyHere: "Copy it now: it is shown only once.",
@@ -140,9 +143,18 @@ export const T = {
 	notShown: "This photo cannot be shown:",
 	details: "Details",
 	tags: "Tags",
-	kinds: { date: "Taken", tag: "Tags", camera: "Cameras", lens: "Lenses" },
 	notes: "Notes",
-	facts: { taken: "Taken", place: "Place", camera: "Camera", lens: "Lens", exposure: "Exposure", size: "Size", warning: "Damaged", file: "File", edited: "Last edit", hash: "Hash" },
+	facts: {
+		taken: "Taken",
+		place: "Place",
+		camera: "Camera",
+		lens: "Lens",
+		exposure: "Exposure",
+		size: "Size",
+		warning: "Damaged",
+		file: "File",
+		edited: "Last edit",
+	},
 	moreFacts: "More",
 	exposure: ({ FNumber, ExposureTime, ISOSpeedRatings, FocalLength }) => [
 		FNumber && `ƒ/${number(FNumber)}`,
@@ -151,14 +163,14 @@ export const T = {
 		FocalLength && `${number(Math.round(FocalLength * 10) / 10)} mm`,
 	],
 	by: (date, user) => `${date} by ${user}`,
-	taken: (text) => text && (text.length > 10 ? T.moment(text.slice(0, 19)) : T.date(text)), // as the camera's clock showed it, wherever one is now
+	// As the camera's clock showed it, wherever one is now.
+	taken: (text) => text && (text.length > 10 ? T.moment(text.slice(0, 19)) : T.date(text)),
 	moment: (text) => text && new Date(text).toLocaleString([], { dateStyle: "long", timeStyle: "short" }),
 	warnings: { truncated: "The end of the file is missing", damaged: "A part cannot be decoded" },
 	bytes: (count) => (count < 1e6 ? `${number(Math.ceil(count / 1000))} kB` : `${number(Math.round(count / 1e5) / 10)} MB`),
 	removeThisTag: (tag) => `Remove the tag ${tag}`,
 	statuses: { saving: "Saving…", saved: "Saved" },
 	unsaved: "A change is not saved yet.",
-	notSavedYet: "Not saved yet. It is sent once Lenslet answers.",
 	notSaved: (reason) => `Not saved: ${reason}`,
 	readonly: "Tags and notes cannot be changed here.",
 	conflict: "The notes have changed meanwhile",
@@ -175,17 +187,17 @@ export const T = {
 			return found ? `date:${found}` : text;
 		}),
 	filters: "Filters",
-	term: ({ not, field, word }) => [not && "Without", field && { tag: "Tag:", name: "Name:", notes: "Notes:", path: "Folder:", date: "Taken:", camera: "Camera:", lens: "Lens:" }[field], field === "date" && /^\d{4}(-\d\d){0,2}$/.test(word) ? T.date(word) : word].filter(Boolean).join(" "),
+	fields: { tag: "Tag", name: "Name", notes: "Notes", path: "Folder", date: "Taken", camera: "Camera", lens: "Lens" },
+	term: ({ not, field, word }) => {
+		const text = field === "date" && /^\d{4}(-\d\d){0,2}$/.test(word) ? T.date(word) : word;
+		return `${not ? "Without " : ""}${field ? `${T.fields[field]}: ` : ""}${text}`;
+	},
 	turn: ({ not, word }) => (not ? `With “${word}”` : `Without “${word}”`),
 	leaveOut: (text) => `Search without “${text}”`,
 	onThisDay: "On this day",
 	thisDay: () => `date:*-${daysAgo(0).slice(5)}`,
 	skip: "To the photos",
-	nothingFound: [
-		"Nothing found",
-		"No photo here has every word of this in its name, folder, tags, notes, title, caption, camera, lens or date. " +
-			"To search in one of them, write tag:, name:, notes:, path:, camera:, lens: or date: before a word.",
-	],
+	nothingFound: ["Nothing found", "No photo here has each of these words. Fields are tag:, name:, notes:, path:, camera:, lens: and date:."],
 	results: "Search",
 	saveSearch: "Save this search",
 	searchName: "Name above the folders",
@@ -199,12 +211,14 @@ export const T = {
 	indexing: "Index process",
 	counts: { folders: "Folders", items: "Photos", sidecars: "Photos with tags or notes" },
 	thumbnails: (made, all, never) => `Thumbnails: ${number(made)} of ${number(all)}${never ? `; ${many(never)} cannot be shown` : ""}`,
-	unsupported: (counts) => `Not shown: ${Object.entries(counts).map(([type, count]) => `${number(count)} ${type}`).join(", ")}`,
-	progress: ({ folders, images, backlog }, rate, time) => {
-		const done = number(Math.max(0, images - backlog));
-		return backlog ? `Indexing: ${done} of ${many(images)} in ${number(folders)} folders${time && `, ${number(rate)} a second, ${time} left`}` : "Nothing to do";
+	unsupported: (counts) => {
+		const found = Object.entries(counts).map(([type, count]) => `${number(count)} ${type}`);
+		return `Not shown: ${found.join(", ")}`;
 	},
-	duration: (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`),
+	progress: ({ folders, images, backlog }) => {
+		const done = number(Math.max(0, images - backlog));
+		return backlog ? `Indexing: ${done} of ${many(images)} in ${number(folders)} folders` : "Nothing to do";
+	},
 	problems: "Problems and notes",
 	more: (count) => `… and ${number(count)} more`,
 

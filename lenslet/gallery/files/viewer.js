@@ -13,7 +13,6 @@ import { share } from "./share.js";
 import { T } from "./strings.js";
 
 const [SLIDE_MS, SWIPE, SETTLE_MS, QUICK_MS, IDLE_MS] = [5000, 50, 200, 180, 3000];
-const zooms = { "+": stage.zoomIn, "-": stage.zoomOut, 0: stage.zoomAway, 1: stage.zoomWhole };
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // What one can do, by key: an icon, its name, a function.
@@ -221,7 +220,7 @@ export function press(key) {
 	const way = WAYS[key];
 	if (way && stage.isZoomed()) stage.pan(...way);
 	else if (way) step(way[0]);
-	else if (zooms[key]) zooms[key]();
+	else if (stage.zooms[key]) stage.zooms[key]();
 	else if (commands[key]) commands[key][2]();
 	else return false;
 	return true;
