@@ -171,7 +171,7 @@ def test_the_page_starts_with_few_bytes_in_few_requests(make_app) -> None:
 
 def test_the_files_of_the_page_are_small() -> None:
     sizes = {file.name: file.stat().st_size for file in (ROOT / "lenslet/gallery/files").iterdir()}
-    assert sum(sizes.values()) < 155_000, sizes
+    assert sum(sizes.values()) < 150_000, sizes
 
 
 OTHER_FILES = ["{v}/none.js", "{v}/__init__.py", "{v}/APP.JS", "{v}/app.js.map", "{v}/app.js/x", "{v}/", "{v}", "", "app.js",

@@ -58,6 +58,7 @@ def sign_in(page: Page) -> None:
 def is_alone(page: Page, title: str) -> None:
     """A page says this, and shows no gallery."""
     expect(page.get_by_role("heading")).to_have_text([title])
+    page.keyboard.press("?")
     expect(page.locator("header, dialog, .tiles")).to_have_count(0)
 
 
@@ -83,6 +84,12 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     assert "secret" not in guest.evaluate("performance.getEntries().map(each => each.name).join()")
     for hidden in ("Search photos", "Filters"):
         expect(guest.get_by_label(hidden)).to_have_count(0)
+    guest.keyboard.press("?")
+    expect(guest.get_by_role("dialog")).to_contain_text("Move between photos")
+    expect(guest.get_by_role("dialog")).not_to_contain_text(
+        re.compile("Search|Undo|Favourite|Select")
+    )
+    guest.keyboard.press("Escape")
     guest.get_by_role("link", name="party").click()
     expect(guest.locator(".tile.shown")).to_have_count(1)
     expect(guest.get_by_label("Path").get_by_role("link")).to_have_text(["wedding"])
@@ -312,6 +319,9 @@ def test_a_folder_gets_a_title_a_description_an_order_and_a_cover(
     expect(page.locator(".tile a").first).to_have_attribute("title", "img5.jpg")
     stored = json.loads((root / "2024/wedding/.lenslet.folder.json").read_text())
     assert (stored["kind"], stored["order"]) == ("folder", "date")
+    menu(page, "Title and order")
+    expect(page.get_by_label("Description")).to_have_value("Two days.\nIn June.")
+    page.keyboard.press("Escape")
     page.get_by_role("link", name="img3.jpg").click()
     page.get_by_role("button", name="Use as the cover").click()
     expect(page.get_by_text("Saved").last).to_be_visible()

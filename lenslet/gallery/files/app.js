@@ -2,9 +2,9 @@
 
 import { update as updateAbove } from "./above.js";
 import * as address from "./address.js";
+import { trouble } from "./api.js";
 import * as bulk from "./bulk.js";
 import { focus } from "./cursor.js";
-import { trouble } from "./api.js";
 import { button, h, isScreen, messages, onPhone, put, topmost } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
