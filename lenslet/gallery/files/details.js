@@ -81,7 +81,7 @@ function says(edit) {
 		"div.conflict",
 		{ role: "alert" },
 		h("b", T.conflict),
-		[notes, theirs, `${theirs}\n\n${notes}`].map((text, each) => [h("pre", text), textButton(T.keep[each], () => edit.choose(text))]),
+		[notes, theirs, `${theirs}\n\n${notes}`].map((text, each) => [h("p.about", text), textButton(T.keep[each], () => edit.choose(text))]),
 	);
 }
 

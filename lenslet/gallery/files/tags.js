@@ -57,10 +57,9 @@ export function tagField(label, change, many, writable = true) {
 	if (!many) input.onblur = () => add();
 	input.onkeydown = (event) => {
 		if (event.key === "Escape") input.value = "";
-		if (input.value && [",", "Enter"].includes(event.key)) {
-			event.preventDefault();
-			add();
-		} else if (!input.value && tags.length && event.key === "Backspace" && !event.repeat) change(tags.slice(0, -1));
+		if (!input.value || ![",", "Enter"].includes(event.key)) return;
+		event.preventDefault();
+		add();
 	};
 	const show = (now) => {
 		if (now.join("\n") !== tags.join("\n")) put(tokens, now.map(token));
