@@ -453,7 +453,7 @@ def test_a_worker_beside_request_processes_makes_what_they_ask_for(
     server = serve(root, WORKER_THREADS="0", SCAN_SECONDS="3600", IMG_WAIT="20")
     assert server.get("/preview?path=many/img0.jpg")[0] == 503
     missing = "no index process: run 'lenslet worker' on this host, as the same user and with the "
-    missing += "same ROOT_PATH, STATE_DIR and XDG_CACHE_HOME"
+    missing += "same settings, XDG_CACHE_HOME too"
     assert server.json("/health")["reasons"] == [missing]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "WORKER_THREADS": "0"}
     command = [sys.executable, "-m", "lenslet", "worker", str(root)]

@@ -388,7 +388,7 @@ def matching_lines(items: Iterable[bytes], query: str) -> dict[str, str]:
     words = [each.text.decode() for each in wanted]
     found = {}
     for item in map(orjson.loads, items if words else ()):
-        texts = filter(None, (item.get("title"), item.get("caption"), item["notes"]))
+        texts = filter(None, map(item.get, ("title", "caption", "notes")))
         lines = "\n".join(texts).splitlines()
         has_word = (line for line in lines if any(word in fold(line) for word in words))
         if line := next(has_word, ""):
