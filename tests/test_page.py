@@ -323,7 +323,9 @@ def test_the_first_visit_says_how_far_the_index_is_and_opens_what_later_ones_ope
         expect(main).to_contain_text("Indexing: ")
     finally:
         os.kill(pid, signal.SIGCONT)
-    expect(main).to_contain_text(re.compile(r"Indexing: \d+ of 120 photos in \d folders"))
+    expect(main).to_contain_text(
+        re.compile(r"Indexing: \d folders, \d+ of 120 photos, [0-9.]+ a second, \d+ s left")
+    )
     expect(page.get_by_role("heading", name="May 2024")).to_be_visible()
     expect(main).not_to_contain_text("Indexing")
     expect(page.get_by_role("link", name="Photos", exact=True)).to_have_attribute(

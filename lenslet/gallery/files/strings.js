@@ -215,10 +215,7 @@ export const T = {
 		const found = Object.entries(counts).map(([type, count]) => `${number(count)} ${type}`);
 		return `Not shown: ${found.join(", ")}`;
 	},
-	progress: ({ folders, images, backlog }) => {
-		const done = number(Math.max(0, images - backlog));
-		return backlog ? `Indexing: ${done} of ${many(images)} in ${number(folders)} folders` : "Nothing to do";
-	},
+	progress: ({ backlog, progress }) => (backlog ? `Indexing: ${progress}` : "Nothing to do"),
 	problems: "Problems and notes",
 	more: (count) => `… and ${number(count)} more`,
 
