@@ -3,6 +3,7 @@
 import { folderHref, parent, titleAfterDate } from "./address.js";
 import { shared, writable } from "./api.js";
 import { h, put } from "./dom.js";
+import { on } from "./events.js";
 import { source } from "./list.js";
 import * as positions from "./positions.js";
 import * as scroller from "./scroller.js";
@@ -69,12 +70,20 @@ function dayOf({ day, first, shapes, left, width }) {
 	const folder = parent(items[0].path);
 	const isElsewhere = folder !== source.path && !shared.isList;
 	const onclick = () => selection.toggleAll(items);
+	const check = h("button.check", { type: "button", onclick, title: T.selectDay, items }, "✓");
+	mark(check);
 	const element = h(
 		"div.day",
-		writable && h("button.check", { type: "button", onclick, title: T.selectDay }, "✓"),
+		writable && check,
 		day && h(source.months.length ? "h3" : "h2", T.day(day)),
 		isElsewhere && h("a", { href: folderHref(folder), title: folder }, titleAfterDate(folder) || T.folders),
 	);
 	Object.assign(element.style, { left: `${left}px`, width: `${width}px` });
 	return element;
 }
+
+// Pressed while all photos of its day are selected.
+function mark(check) {
+	check.ariaPressed = selection.hasAll(check.items);
+}
+on("selection", () => scroller.list.querySelectorAll(".check").forEach(mark));

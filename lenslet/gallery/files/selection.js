@@ -10,6 +10,7 @@ let anchor = 0; // the index of the photo where a range begins
 let growing; // a range of which a part is still being loaded: a promise
 
 export const has = (path) => paths.has(path);
+export const hasAll = (items) => items.every(({ path }) => has(path));
 export const size = () => paths.size;
 export const isGrowing = () => growing !== undefined;
 export const begin = (index) => (anchor = index);
@@ -35,7 +36,7 @@ export const clear = () => set([]);
 
 // Selects photos, or none of them if all are.
 export function toggleAll(items) {
-	if (!items.every(({ path }) => has(path))) return add(items);
+	if (!hasAll(items)) return add(items);
 	for (const { path } of items) paths.delete(path);
 	announce("selection");
 }
