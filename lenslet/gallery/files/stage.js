@@ -1,14 +1,14 @@
 // One photo, large: its thumbnail at once, then the preview, and the file itself when zoomed in.
 
 import { fetchImage, fileUrl, previewUrl, thumbUrl } from "./api.js";
-import { h, put, toast } from "./dom.js";
+import { h, put } from "./dom.js";
 import { T } from "./strings.js";
 
 const PREVIEW_EDGE = 1600;
 const [ZOOM, MOST_ZOOM, SCROLL] = [1.6, 8, 80];
 const SMALLEST = 64; // pixels
 
-const stage = h("div.stage");
+let stage = h("div.stage"); // a new one for each photo, so that none shifts
 export const area = h("div.area", { tabIndex: -1 }, stage);
 let item, photo;
 let sharp; // the photo that is the file itself, or becomes it
@@ -23,7 +23,6 @@ export const zooms = { "+": () => zoomTo(zoom * ZOOM), "-": () => zoomTo(zoom / 
 function zoomWhole(point) {
 	const full = whole();
 	zoomTo(full > 1 ? full : ZOOM ** 2, point);
-	toast(T.percent(zoom / full));
 }
 
 export function clear() {
@@ -35,7 +34,8 @@ export function clear() {
 export function preview(other) {
 	item = other;
 	photo = undefined;
-	put(stage, item.error ? "" : h("img", { alt: item.name, src: thumbUrl(item) }));
+	stage = h("div.stage", !item.error && h("img", { alt: item.name, src: thumbUrl(item) }));
+	put(area, stage);
 	fit();
 	zoomTo(1);
 }

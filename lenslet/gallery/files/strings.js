@@ -133,7 +133,6 @@ export const T = {
 	viewer: "Photo",
 	previous: "Previous photo",
 	next: "Next photo",
-	percent: (share) => `${number(Math.round(100 * share))} %`,
 	fullScreen: "Full screen",
 	play: "Slideshow",
 	download: "Download",
@@ -160,7 +159,7 @@ export const T = {
 		FNumber && `ƒ/${number(FNumber)}`,
 		ExposureTime && (ExposureTime < 0.3 ? `1/${Math.round(1 / ExposureTime)} s` : `${number(ExposureTime)} s`),
 		ISOSpeedRatings && `ISO ${ISOSpeedRatings}`,
-		FocalLength && `${number(Math.round(FocalLength * 10) / 10)} mm`,
+		FocalLength > 0 && `${number(Math.round(FocalLength * 10) / 10)} mm`,
 	],
 	by: (date, user) => `${date} by ${user}`,
 	// As the camera's clock showed it, wherever one is now.

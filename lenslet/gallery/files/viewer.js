@@ -37,7 +37,7 @@ const header = h("header", closing, title, position, playing, full);
 const room = h("div.room", header, h("div.body", frame, details.panel));
 const dialog = h("dialog.viewer", { "aria-label": T.viewer }, room);
 let item; // that is shown: the viewer is open while there is one
-let edit, timer;
+let edit, timer, said;
 let index; // of the item in the list, -1 while it is not known
 let since = 0; // the last photo was shown
 let beside = []; // the pictures of the neighbours, which a swipe brings in
@@ -113,7 +113,8 @@ async function load() {
 	const mine = item;
 	const pace = performance.now() - since;
 	since = performance.now();
-	if (star) [star.disabled, star.hidden] = [true, false];
+	if (star) star.ariaPressed = false;
+	said?.remove();
 	stage.shift(0, 0);
 	edit = undefined;
 	details.clear();
@@ -125,7 +126,7 @@ async function load() {
 async function begin() {
 	if (edit) return;
 	edit = editOf(item.path);
-	if (edit.status !== "loading") drawStar();
+	drawStar();
 	details.show(item, edit);
 	if (await stage.show(item)) lookAhead();
 	else if (stage.isReady()) setBeside([]);
@@ -177,21 +178,19 @@ function drawStar() {
 	if (!star) return;
 	star.disabled = edit.status === "loading";
 	star.hidden = edit.status !== "loading" && !edit.writable;
-	star.setAttribute("aria-pressed", edit.tags.includes(FAVOURITE));
+	star.ariaPressed = edit.tags.includes(FAVOURITE);
 }
 
-let troubles = 0; // how often the service did not answer: what one wants of a photo that is not known does not happen later
-on("trouble", () => trouble && troubles++);
 on("edit", (changed) => changed === edit && drawStar());
 
 async function toggleStar() {
 	begin();
-	const [mine, before] = [edit, troubles];
+	const mine = edit;
 	if (trouble && mine.status === "loading") return;
 	await mine.ready;
-	if (!mine.writable || before !== troubles) return;
+	if (!mine.writable) return;
 	const isOn = mine.tags.includes(FAVOURITE);
-	toast(isOn ? T.unstarred : T.favourite);
+	said = toast(isOn ? T.unstarred : T.favourite);
 	mine.change({ tags: isOn ? mine.tags.filter((tag) => tag !== FAVOURITE) : [...mine.tags, FAVOURITE] });
 	mine.save();
 }
@@ -199,14 +198,14 @@ async function toggleStar() {
 function showDetails(shown) {
 	details.panel.hidden = !shown;
 	memory.details = shown ? "open" : "closed";
-	info.setAttribute("aria-pressed", shown);
+	info.ariaPressed = shown;
 }
 
 function play(shall) {
 	clearInterval(timer);
 	timer = shall && setInterval(slide, SLIDE_MS);
 	put(playing, icon(shall ? "pause" : "play"));
-	playing.setAttribute("aria-pressed", shall);
+	playing.ariaPressed = shall;
 }
 
 function slide() {
@@ -233,7 +232,7 @@ function wake() {
 	clearTimeout(idle);
 	idle = setTimeout(() => room.classList.toggle("idle", !room.querySelector(":read-write:focus, header :focus-visible")), IDLE_MS);
 }
-for (const name of ["pointermove", "pointerdown", "focusin", "keydown"]) dialog.addEventListener(name, wake);
+for (const name of ["pointermove", "click", "focusin", "keydown"]) dialog.addEventListener(name, wake);
 
 let from; // where a finger was put down
 stage.area.onpointerdown = (event) => {
