@@ -441,7 +441,6 @@ def test_a_photo_shows_its_preview_and_zoomed_in_the_file(library, open_page) ->
     page.mouse.wheel(0, -400)
     expect(page.locator(".area.zoomed")).to_have_count(1)
     page.keyboard.press("1")
-    expect(page.get_by_text("100 %", exact=True)).to_be_visible()
     assert stage.bounding_box()["width"] == pytest.approx(3000, 0.01)
     page.locator(".area").dispatch_event("dblclick")
     expect(page.locator(".area.zoomed")).to_have_count(0)
@@ -528,6 +527,56 @@ def test_fingers_go_to_the_next_photo_enlarge_it_or_close_it(library, open_page)
     touch(page, *([(180 - step, 400), (210 + step, 400)] for step in range(0, 120, 10)))
     wait_for(lambda: page.locator(".stage").bounding_box()["width"] > 1000)
     assert page.evaluate("visualViewport.scale") == 1
+
+
+SHIFTS = """new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput, sources } of list.getEntries())
+        if (!hadRecentInput) (window.shifts ??= []).push([value, ...sources.map(({ node }) => node?.className ?? node?.data)]);
+}).observe({ type: "layout-shift" })"""
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 800), (820, 1180)])
+def test_photos_of_other_shapes_follow_and_nothing_shifts(library, open_page, size) -> None:
+    viewport = {"width": size[0], "height": size[1]}
+    page = open_page(library, "#/art/2025/img8.jpg", **{**PHONE, "viewport": viewport})
+    shown(page)
+    page.evaluate(SHIFTS)
+    for number in (9, 10, 11, 12):
+        go(page, f"#/art/2025/img{number}.jpg")
+        expect(page.locator(".details h2")).to_have_text(f"img{number}.jpg")
+        expect(page.get_by_label("Notes")).to_be_visible()
+        shown(page)
+        page.wait_for_timeout(100)
+    assert page.evaluate("window.shifts ?? []") == []
+
+
+def test_on_a_phone_hidden_buttons_do_nothing_and_a_photo_leaves_nothing_on_the_next(
+    library, open_page
+) -> None:
+    page = open_page(library, "#/art/2025/img1.jpg", details=False, **PHONE)
+    shown(page)
+    star, bars = page.get_by_role("button", name="Favourite"), page.locator(".actions")
+    box = star.bounding_box()
+    place = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for tap in range(2):  # the star has the focus, the second time
+        expect(bars).to_have_css("opacity", "0")
+        page.touchscreen.tap(*place)
+        expect(bars).to_have_css("opacity", "1")
+        expect(star).to_have_attribute("aria-pressed", "false" if tap == 0 else "true")
+        if tap == 0:
+            page.touchscreen.tap(*place)
+            expect(page.locator(".toast")).to_have_text("Favourite")
+    page.touchscreen.tap(*place)
+    expect(page.locator(".toast")).to_have_text("No favourite any more")
+    background = "star => getComputedStyle(star).backgroundColor"
+    assert star.evaluate(background) == "rgba(0, 0, 0, 0)"
+    page.touchscreen.tap(*place)
+    expect(page.locator(".toast")).to_have_text("Favourite")
+    touch(page, *([(x, 400)] for x in (300, 250, 200, 120)))
+    expect(page).to_have_url(re.compile(r"img2\.jpg$"))
+    expect(page.locator(".toast")).to_have_count(0, timeout=1000)
+    assert star.evaluate(background) == "rgba(0, 0, 0, 0)"
+    edit(library, "art/2025/img1.jpg", tags=[])
 
 
 def test_on_a_phone_a_long_press_selects_and_a_tap_beside_the_tree_closes_it(
@@ -640,7 +689,18 @@ def test_details_tell_what_is_known_of_a_photo_and_if_it_can_be_edited(library, 
                  "48.5, 9", " kB"):  # fmt: skip
         expect(details).to_contain_text(text)
     expect(page.get_by_role("button", name="Favourite (f)")).to_be_visible()
+
+    def odd(route: Route) -> None:
+        """Answers as for a file whose focal length is no number."""
+        answer = route.fetch()
+        body = answer.json()
+        body["exif"] |= {"FNumber": 4, "FocalLength": "50mm"}
+        route.fulfill(response=answer, json=body)
+
+    page.route(re.compile(r"/item\?"), odd)
     go(page, "#/linked/nikon.jpg")  # below a readonly pointer
+    expect(details).to_contain_text("ƒ/4")
+    expect(details).not_to_contain_text("NaN")
     expect(page.get_by_text("Tags and notes cannot be changed here.")).to_be_visible()
     expect(page.get_by_role("button", name="Favourite (f)")).to_be_hidden()
 
@@ -751,6 +811,67 @@ def test_a_request_on_a_dead_connection_ends_and_what_it_had_to_save_is_sent_aga
 
 
 # Several photos
+
+
+@pytest.mark.parametrize("forced", ["none", "active"])
+def test_the_focus_and_the_selection_have_marks_of_their_own(library, open_page, forced) -> None:
+    page = open_page(library, "#/photos?in=art", forced_colors=forced)
+    day = page.locator(".check").nth(1)
+    expect(day).to_have_attribute("aria-pressed", "false")
+    link(page, "img24.jpg").click(modifiers=["Control"])
+    expect(day).to_have_attribute("aria-pressed", "false")  # not all are
+    day.click()
+    expect(day).to_have_attribute("aria-pressed", "true")
+
+    def looks(name: str) -> list[bytes]:
+        """How a photo looks right of its check mark: within, and with what is around it."""
+        box = link(page, name).bounding_box()
+        left, bottom = box["x"] + 50, box["y"] + box["height"]
+        clips = [
+            {"x": left, "y": bottom - 20, "width": box["width"] - 50 + more, "height": 20 + more}
+            for more in (-2, 3)
+        ]
+        return [page.screenshot(clip=clip) for clip in clips]
+
+    page.mouse.move(5, 5)
+    link(page, "img26.jpg").focus()
+    page.wait_for_timeout(500)  # then its picture is as fine as it becomes
+    page.keyboard.press("ArrowLeft")
+    selected = looks("img26.jpg")
+    page.keyboard.press("ArrowRight")
+    expect(link(page, "img26.jpg")).to_be_focused()
+    both = looks("img26.jpg")
+    assert both[0] == selected[0] and both[1] != selected[1]
+    page.keyboard.press("Escape")
+    expect(day).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("Enter")
+    expect(page.locator(".area")).to_have_css("outline-style", "solid")
+    if forced == "active":
+        go(page, "#/photos?q=img2")
+        expect(page.locator(".term")).to_have_css("border-style", "solid")
+
+
+@pytest.mark.parametrize(("width", "text"), [(390, 32), (195, 16), (320, 16), (820, 32)])
+def test_with_text_of_twice_the_size_nothing_is_cut(library, open_page, width, text) -> None:
+    page = open_page(library, "#/photos?in=art", **{**PHONE, "viewport": {"width": width, "height": 600}})  # fmt: skip
+    sizes = {"fontSizes": {"standard": text, "fixed": text}}  # what one asks of the browser
+    page.context.new_cdp_session(page).send("Page.setFontSizes", sizes)
+    page.reload()
+    expect(page.locator("html")).to_have_css("font-size", f"{text * 0.9375:g}px")
+    expect(page.locator(".tile.shown")).not_to_have_count(0)
+    assert page.locator("header.top").bounding_box()["height"] < 60 + text
+    page.locator(".tile button").first.dispatch_event("click")
+    bar = page.get_by_role("region", name="Tags")
+    expect(bar.get_by_role("button", name="Download")).to_be_in_viewport(ratio=1)
+    for part in bar.locator("> b, > button:visible").all():
+        box, lines = part.bounding_box(), part.evaluate("it => it.getClientRects().length")
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and lines == 1
+        assert part.evaluate("it => it.scrollWidth <= it.clientWidth + 1")
+    count = bar.get_by_role("status").bounding_box()
+    assert count["height"] < 2 * text
+    if width < 600 or text > 16:
+        bar.get_by_role("button", name="Tags").tap()
+        expect(page.locator(".fields")).to_be_in_viewport(ratio=1)
 
 
 @in_both_browsers
