@@ -1,11 +1,11 @@
 // Justified rows: pure functions from photos to positions.
 
-const TEXT = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // 1 unless one wants larger text
+const TEXT = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // more for larger text
 export const [HEAD, MONTH, CAPTION, LABEL] = [44, 48, 40, 130].map((size) => Math.round(size * TEXT)); // pixels
 const [LOWEST, HIGHEST, IN_A_ROW] = [120, 220, 4.5];
 const [UNKNOWN, NARROWEST, WIDEST] = [1, 0.5, 3]; // width over height, as the service counts them
 const [FULL, HIGH] = [0.75, 2.2]; // from when on photos fill a row, and how much higher it becomes for that
-const [GAP, APART] = [3, 28]; // between photos, and between days that share a row, which take at least LABEL
+const [GAP, APART] = [3, 28]; // between photos, and between days that share a row
 
 const shapeOf = ({ w, h }) => (w && h ? Math.min(Math.max(w / h, NARROWEST), WIDEST) : UNKNOWN);
 const rowHeight = (width) => Math.max(LOWEST, Math.min(HIGHEST, width / IN_A_ROW));

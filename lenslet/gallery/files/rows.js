@@ -70,7 +70,7 @@ function dayOf({ day, first, shapes, left, width }) {
 	const folder = parent(items[0].path);
 	const isElsewhere = folder !== source.path && !shared.isList;
 	const onclick = () => selection.toggleAll(items);
-	const check = h("button.check", { type: "button", onclick, title: T.selectDay, items }, "✓");
+	const check = h("button.check", { onclick, title: T.selectDay, items }, "✓");
 	mark(check);
 	const element = h(
 		"div.day",
