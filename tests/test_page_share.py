@@ -138,6 +138,8 @@ def test_an_owner_a_part_of_an_address_and_an_open_service_say_what_is_missing(
     owner = open_page(shared, "#/2024/wedding/")
     sign_in(owner)
     address = make_link(owner)
+    cut = open_link(open_page, address[:-3])  # as a messenger does
+    is_alone(cut, "This is only a part of the link's address.")
     owner.goto(address)
     expect(owner.get_by_text("You are signed in, so you see everything.")).to_be_visible()
     expect(owner.get_by_label("Search photos")).to_be_visible()
@@ -206,12 +208,12 @@ def test_folders_have_the_names_that_people_gave_them_everywhere(titled, open_pa
         "placeholder", "Search in At the hut"
     )
     expect(page.locator(".crumbs a")).to_have_text(["Folders", "Phone", "x1"])
-    page.get_by_role("link", name="All below, by date").click()
+    page.evaluate("location.hash = '#/photos?in=' + location.hash.slice(2, -1)")
     expect(page.get_by_role("heading", name="At the hut")).to_be_visible()
     page.get_by_label("Search photos").fill("wet")
     page.keyboard.press("Enter")
     expect(page.locator(".chips .term")).to_have_text(["wet", "Folder: At the hut"])
-    expect(page).to_have_title("At the hut")
+    expect(page).to_have_title("wet")
 
 
 def test_a_guest_sees_title_and_count_of_the_folder(titled: Server, open_page) -> None:
@@ -302,6 +304,42 @@ def test_one_photo_and_a_selection_can_be_downloaded_and_shared(shared: Server, 
     expect(guest.get_by_role("heading", name="zebra.jpg")).to_be_visible()
     guest.locator(".tile.shown a").click()
     expect(guest.get_by_role("dialog", name="Photo")).to_contain_text("1 of 1")
+
+
+@pytest.mark.parametrize("where", ["#/2024/zebra.jpg", "#/photos?q=img", "#/2024/wedding/"])
+def test_a_guest_gets_no_bar_without_a_button_and_asks_for_nothing_that_is_not_there(
+    shared: Server, open_page, where: str
+) -> None:
+    owner = open_page(shared, where)
+    owner.get_by_label("Password").fill(FULL)
+    owner.get_by_role("button", name="Sign in").click()
+    if where.endswith(".jpg"):
+        owner.get_by_role("dialog").get_by_role("button", name="Share").click()
+        owner.get_by_role("button", name="Make a link").click()
+        address = owner.get_by_label("Link", exact=True).input_value()
+    else:
+        address = make_link(owner)
+    answers: list[Any] = []
+    for options in (PHONE, {}):
+        guest = open_link(open_page, "about:blank", **options)
+        guest.on("response", lambda it: answers.append(it))
+        guest.goto(address)
+        expect(guest.locator(".tile.shown")).not_to_have_count(0)
+        if "zebra" not in where:
+            guest.locator(".tile a").first.click()
+        guest.reload()
+        shown = guest.locator(".stage img.large")
+        expect(shown).to_have_js_property("complete", True)
+        if "zebra" in where:
+            guest.evaluate("location.hash += '?by=date'")
+        guest.keyboard.press("Escape")
+        expect(guest.locator(".tile.shown")).not_to_have_count(0)
+        has_folders = int("wedding" in where)
+        expect(guest.locator(".tabs:visible")).to_have_count(has_folders)
+        tree = guest.get_by_role("button", name="Folder tree")
+        expect(tree).to_have_count(has_folders)
+        expect(guest.get_by_role("link", name="All below, by date")).to_have_count(has_folders)
+        assert [it.url for it in answers if it.status >= 400] == []
 
 
 def test_a_folder_gets_a_title_a_description_an_order_and_a_cover(

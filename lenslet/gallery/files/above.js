@@ -42,7 +42,7 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const hidden = Object.keys(unsupported).length > 0 && h("span.quiet", T.unsupported(unsupported));
-	const link = path && !query && !shared.isList && (count || dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
+	const link = path && !query && !shared.isList && (by ? count : dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
 	const known = saved.find((each) => each.q === query && each.path === path);
 	const results = query && (known?.name ?? T.results);
 	const name = results || titleOf(path) || about.title || { date: T.photos, added: T.added }[by] || T.folders;

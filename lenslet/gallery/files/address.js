@@ -47,6 +47,7 @@ const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(ty
 
 // A guest sees one photo alone.
 export const isSingle = isPhoto(shared.path);
+export const hasFolders = !isSingle && !shared.isList;
 // Where a guest begins.
 const home = () => {
 	if (isSingle) return pathHref(shared.path);
@@ -55,7 +56,7 @@ const home = () => {
 // A guest's list is within what the link shows.
 function isShown({ item, folder, by, health }) {
 	const isWithin = `${folder}/`.startsWith(shared.path && `${shared.path}/`);
-	return !health && (item || (isWithin && (by || !shared.isList)));
+	return !health && isWithin && (isSingle ? !by : item || by || !shared.isList);
 }
 
 function parse(hash) {
@@ -73,7 +74,7 @@ function parse(hash) {
 		// shows the root
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
-	if (shared.isList && !by) return { item: path, folder: shared.path, query, by: "date", order, place };
+	if (shared.isList && !isSingle && !by) return { item: path, folder: shared.path, query, by: "date", order, place };
 	const beside = path === shared.path ? path : parent(path);
 	return { item: path, folder: by ? within : beside, query, by, order, place };
 }

@@ -31,7 +31,7 @@ const openTree = () => {
 	tree.hidden = !tree.hidden;
 	folders.show();
 };
-const treeButton = button("menu", T.tree, openTree);
+const treeButton = button("menu", T.tree, openTree, { hidden: !address.hasFolders });
 const header = h("header.top", treeButton, search.box, menu);
 const footer = h("footer", h("div.floats", messages(), fresh), bulk.bar);
 
@@ -50,8 +50,10 @@ on("address", () => {
 	const before = list.source;
 	[health.view.hidden, view.hidden] = [!isHealth, Boolean(isHealth)];
 	if (!item) viewer.close();
-	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || isScreen("narrow");
+	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !address.hasFolders || isScreen("narrow");
+	const isInList = document.activeElement.matches("body, main *");
 	list.show(address.here);
+	if (isInList && before && before !== list.source) view.focus({ preventScroll: true });
 	entitle();
 	folders.show();
 	if (isHealth) health.show();

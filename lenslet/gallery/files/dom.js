@@ -126,5 +126,7 @@ export function form(submit, action, ...fields) {
 			put(wrong, problem.message);
 		}
 	};
-	return h("form", { onsubmit }, fields, wrong, h("button", action));
+	const made = h("form", { onsubmit }, fields, wrong, h("button", action));
+	made.querySelector("input").autofocus = true;
+	return made;
 }

@@ -3,14 +3,13 @@
 
 import { writable } from "./api.js";
 import * as place from "./place.js";
-import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import * as tiles from "./tiles.js";
 
-const [PRESS_MS, EDGE, STEP] = [500, 60, 10]; // a finger this near an edge scrolls so many pixels a frame
+const PRESS_MS = 500;
 
 let press; // a timer, until a finger has stayed long enough
-let finger; // where one is that selects: `x` and `y`
+let selectsOn = false; // while the finger that selects moves
 let hasPressed = false; // what follows on a long press is no click
 
 // Follows what is done with pointers in the list.
@@ -53,47 +52,28 @@ function down(event) {
 	const tile = tiles.tileAt(event.target);
 	if (!tile) return;
 	if (!event.shiftKey) selection.begin(tile.index);
-	if (event.pointerType === "touch" && event.isPrimary && writable) press = setTimeout(begin, PRESS_MS, tile, event);
+	if (event.pointerType === "touch" && event.isPrimary && writable) press = setTimeout(begin, PRESS_MS, tile.index);
 }
 
-function begin({ index, element }, { x, y }) {
+function begin(index) {
 	press = undefined;
-	hasPressed = true;
-	finger = { x, y };
-	element.addEventListener("touchmove", stay, { passive: false }); // it may leave the list, when that scrolls
+	hasPressed = selectsOn = true;
 	selection.drag(index);
-	requestAnimationFrame(scrollAtEdge);
 }
 
 function stay(event) {
-	if (finger) event.preventDefault();
+	if (selectsOn) event.preventDefault();
 }
 
+// Selects up to the photo below the finger.
 function move({ x, y }) {
 	clearTimeout(press);
-	if (!finger) return;
-	finger = { x, y };
-	selectOn();
+	const tile = selectsOn && tiles.tileAt(document.elementFromPoint(x, y));
+	if (tile) selection.dragTo(tile.index);
 }
 
 function end() {
 	clearTimeout(press);
-	press = finger = undefined;
-}
-
-// Selects up to the photo below the finger.
-function selectOn() {
-	const tile = tiles.tileAt(document.elementFromPoint(finger.x, finger.y));
-	if (tile) selection.dragTo(tile.index);
-}
-
-function scrollAtEdge() {
-	if (!finger) return;
-	const { top, bottom } = scroller.view.getBoundingClientRect();
-	const way = (finger.y > bottom - EDGE) - (finger.y < top + EDGE);
-	if (way) {
-		scroller.scrollBy(way * STEP);
-		selectOn();
-	}
-	requestAnimationFrame(scrollAtEdge);
+	press = undefined;
+	selectsOn = false;
 }

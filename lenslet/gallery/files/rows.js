@@ -70,13 +70,13 @@ function dayOf({ day, first, shapes, left, width }) {
 	const folder = parent(items[0].path);
 	const isElsewhere = folder !== source.path && !shared.isList;
 	const onclick = () => selection.toggleAll(items);
-	const check = h("button.check", { onclick, title: T.selectDay, items }, "✓");
+	const check = h("button.check", { onclick, tabIndex: -1, title: T.selectDay, items }, "✓");
 	mark(check);
 	const element = h(
 		"div.day",
 		writable && check,
 		day && h(source.months.length ? "h3" : "h2", T.day(day)),
-		isElsewhere && h("a", { href: folderHref(folder), title: folder }, titleAfterDate(folder) || T.folders),
+		isElsewhere && h("a", { href: folderHref(folder), tabIndex: -1, title: folder }, titleAfterDate(folder) || T.folders),
 	);
 	Object.assign(element.style, { left: `${left}px`, width: `${width}px` });
 	return element;

@@ -27,7 +27,8 @@ for (const moved of ["scrolled", "rests"]) on(moved, show);
 // Draws the years, each where its first photo is.
 function draw() {
 	const height = positions.total();
-	scale.hidden = !source || height < 2 * scale.parentElement.clientHeight;
+	const screens = scale.hidden ? 2 : 1.5; // its room changes the height
+	scale.hidden = !source || height < screens * scale.parentElement.clientHeight;
 	if (scale.hidden) return;
 	const room = scale.clientHeight;
 	let [lower, year] = [-APART, ""];

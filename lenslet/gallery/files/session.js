@@ -42,7 +42,7 @@ async function open(secret) {
 	} catch ({ status, message }) {
 		if (status !== 401) return alone(message, again());
 		forget();
-		noPhotos(message);
+		noPhotos(secret.length < 22 ? T.partOfLink : message);
 	}
 }
 
@@ -55,7 +55,7 @@ function noPhotos(reason) {
 
 function askForPassword() {
 	if (noPassword) return [h("p", noPassword), again()];
-	const password = { name: "token", type: "password", autocomplete: "current-password", required: true, autofocus: true };
+	const password = { name: "token", type: "password", autocomplete: "current-password", required: true };
 	const submit = async (body) => {
 		await send("POST", "session", {}, { body });
 		if (hasUnsaved()) saveAll();

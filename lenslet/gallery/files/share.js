@@ -49,7 +49,8 @@ export async function links() {
 			toast(T.takenBack(link.label));
 			line.remove();
 		};
-		const line = h("li", h("b", link.label), h("small", T.linkOf(link)), textButton(T.takeBack, back));
+		const take = h("button", { onclick: back, "aria-label": `${T.takeBack}: ${link.label}` }, T.takeBack);
+		const line = h("li", h("b", link.label), h("small", T.linkOf(link)), take);
 		return line;
 	};
 	dialog(T.links, data.links.length ? h("ul.links", data.links.map(row)) : h("p", T.noLinks));

@@ -1,7 +1,7 @@
 // One photo, large: its thumbnail at once, then the preview, and the file itself when zoomed in.
 
 import { fetchImage, fileUrl, previewUrl, thumbUrl } from "./api.js";
-import { h, put } from "./dom.js";
+import { h, put, toast } from "./dom.js";
 import { T } from "./strings.js";
 
 const PREVIEW_EDGE = 1600;
@@ -23,6 +23,7 @@ export const zooms = { "+": () => zoomTo(zoom * ZOOM), "-": () => zoomTo(zoom / 
 function zoomWhole(point) {
 	const full = whole();
 	zoomTo(full > 1 ? full : ZOOM ** 2, point);
+	toast(T.percent(zoom / full));
 }
 
 export function clear() {

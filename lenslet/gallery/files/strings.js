@@ -133,6 +133,7 @@ export const T = {
 	viewer: "Photo",
 	previous: "Previous photo",
 	next: "Next photo",
+	percent: (share) => `${number(Math.round(100 * share))} %`,
 	fullScreen: "Full screen",
 	play: "Slideshow",
 	download: "Download",

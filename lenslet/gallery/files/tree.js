@@ -1,6 +1,6 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
-import { child, folderHref, here, isSingle, learn, nameOf, photosHref, titleOf } from "./address.js";
+import { child, folderHref, hasFolders, here, learn, nameOf, photosHref, titleOf } from "./address.js";
 import { read, shared, thumbUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
@@ -18,7 +18,7 @@ const named = (path) => titleOf(path) || T.folders;
 const known = new Map(); // path → its subfolders
 const open = new Set([root]);
 export const tree = h("nav.tree", { "aria-label": T.folders });
-export const tabs = h("nav.tabs", { "aria-label": T.views });
+export const tabs = h("nav.tabs", { "aria-label": T.views, hidden: !hasFolders });
 export const crumbs = h("nav.crumbs", { "aria-label": T.path });
 
 // Shows the folder of the address.
@@ -47,16 +47,14 @@ async function load(path) {
 }
 
 function draw() {
-	const { key } = document.activeElement.dataset;
 	const link = (path) => h("a", { href: folderHref(path) }, named(path));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
 	const photos = tab(photosHref({ folder: root }), T.photos, isPhotos);
 	const folders = tab(folderHref(root), T.folders, !here.by && !here.health);
-	put(tabs, !isSingle && !shared.isList && [photos, folders]);
+	put(tabs, photos, folders);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root)));
-	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 function node(path) {
@@ -66,12 +64,12 @@ function node(path) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)), "data-key": `+${path}` };
+	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)) };
 	const current = path === here.folder && !here.by && { "aria-current": "page" };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...current }, named(path)),
+		h("a", { href: folderHref(path), ...current }, named(path)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name)))) : "",
 	);
 }
