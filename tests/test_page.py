@@ -1241,17 +1241,13 @@ def has_focus(page: Page, what: str) -> None:
 
 
 @in_both_browsers
-def test_another_list_has_the_focus_unless_something_beside_it_has(library, open_page) -> None:
+def test_another_list_has_the_focus(library, open_page) -> None:
     page = open_page(library, "#/")
     for name, heading in (("art.*", "art"), ("2025.*", "2025")):
         page.locator(".folders").get_by_role("link", name=re.compile(name)).focus()
         page.keyboard.press("Enter")
         expect(page.locator("h1")).to_have_text(heading)
         has_focus(page, "MAIN")
-    page.locator(".tabs").get_by_role("link", name="Folders").focus()
-    page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("Folders")
-    has_focus(page, "Folders")
 
 
 def test_the_photos_are_one_stop_of_tab(library, open_page) -> None:
