@@ -213,7 +213,7 @@ def test_folders_have_the_names_that_people_gave_them_everywhere(titled, open_pa
     page.get_by_label("Search photos").fill("wet")
     page.keyboard.press("Enter")
     expect(page.locator(".chips .term")).to_have_text(["wet", "Folder: At the hut"])
-    expect(page).to_have_title("wet")
+    expect(page).to_have_title("At the hut")
 
 
 def test_a_guest_sees_title_and_count_of_the_folder(titled: Server, open_page) -> None:

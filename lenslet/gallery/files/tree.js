@@ -47,6 +47,7 @@ async function load(path) {
 }
 
 function draw() {
+	const { key } = document.activeElement.dataset;
 	const link = (path) => h("a", { href: folderHref(path) }, named(path));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
@@ -55,6 +56,7 @@ function draw() {
 	put(tabs, photos, folders);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root)));
+	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 function node(path) {
@@ -64,12 +66,12 @@ function node(path) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)) };
+	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)), "data-key": `+${path}` };
 	const current = path === here.folder && !here.by && { "aria-current": "page" };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), ...current }, named(path)),
+		h("a", { href: folderHref(path), "data-key": path, ...current }, named(path)),
 		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name)))) : "",
 	);
 }
