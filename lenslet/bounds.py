@@ -36,6 +36,11 @@ def loads(data: bytes) -> Any:
     return orjson.loads(data)
 
 
+def dumps(document: Any) -> bytes:
+    """Returns JSON to keep: what `orjson.dumps` returns holds 4 KiB and more (3.13.0, measured)."""
+    return bytes(memoryview(orjson.dumps(document)))
+
+
 def check(data: bytes) -> None:
     """Raises `ValueError` if JSON has too many lists and objects for its size."""
     most = max(_FEW, len(data) // _BYTES_EACH)

@@ -687,7 +687,7 @@ NEW_KEYS = ("facts", "thumb", "limit")
 def edit_items(gallery: Gallery, folder: str, edit: Callable[[dict], dict]) -> None:
     """Changes a manifest, as another release would have written it."""
     tree = gallery.library.tree
-    found = manifest.load(tree, Path(folder), fresh=True)
+    found = manifest.load(tree, Path(folder))
     found.items = [edit(item) for item in found.items]
     manifest.write(tree, found, gallery.settings.page_size, old=found)
 

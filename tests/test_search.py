@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+import tracemalloc
 from collections import Counter
 
 import orjson
@@ -206,3 +207,23 @@ def test_a_rollup_is_written_when_as_much_has_been_written_since(
     size, days, written, folders, due
 ) -> None:
     assert is_due(size, days, written, folders) == due
+
+
+def test_a_large_folder_that_is_new_takes_little_memory(tmp_path: pathlib.Path) -> None:
+    """A request process keeps what is not in the rollup: 5,000 items of 200 bytes, and of each a line."""
+    root, cache = LocalTree(str(tmp_path / "root")), LocalTree(str(tmp_path / "c"), private=True)
+    (tmp_path / "root/sea").mkdir(parents=True)
+    folder, made = Path("sea"), "2024-01-01T00:00:00.000000Z"
+    items = [item(number, ["sea"], ["holiday"], []) for number in range(5000)]
+    manifest.write(root, Manifest(folder, items, generated_at=made), 500, old=Manifest(folder))
+    rollup = Rollup(root, cache)
+    rollup.compact([], lambda each: Manifest(each))
+    rollup.name({folder: made}, 0)
+    search = Search(root, cache)
+    tracemalloc.start()
+    try:
+        assert search.find("holiday", None, Page(limit=1)).more
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 3_000_000 and most < 6_000_000

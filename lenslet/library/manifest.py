@@ -8,15 +8,15 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from lenslet import paths, times
-from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, loads
-from lenslet.errors import Denied, Foreign, NotFound, TooLarge
+from lenslet.bounds import DIRS_BYTES, PAGE_BYTES, dumps, loads
+from lenslet.errors import Denied, Foreign, NotFound, Overtaken, TooLarge
 from lenslet.library.about import ABOUT_KEYS, About
 from lenslet.library.item import Item, are_items
 from lenslet.paths import HEALTH, MANIFEST, ROLLUP, ROLLUP_DELTA, USER_FILES, Path
@@ -74,7 +74,7 @@ def encode(manifest: Manifest, page_size: int, library: str) -> dict[str, bytes]
 
     A page has at most `page_size` items and `PAGE_BYTES`; the first one has the subfolders too.
     """
-    lines = list(map(orjson.dumps, manifest.items))  # one per line: found without parsing others
+    lines = list(map(dumps, manifest.items))  # one per line: found without parsing others
     page_size = max(page_size, -(-len(lines) // (_MOST_PAGES // 2)))
     more = {"reader": manifest.reader, "unsupported": manifest.unsupported, "library": library}
     about = manifest.about | {key: value for key, value in more.items() if value}
@@ -294,7 +294,7 @@ def _is_map(found: Any, kind: type) -> bool:
     return isinstance(found, dict) and _is_list([*found.values()], kind)
 
 
-def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
+def load(tree: Tree, folder: Path) -> Manifest:
     """Reads a whole manifest, every page; an empty one if it is missing, torn or nonsense.
 
     An incomplete manifest has no `generated_at`, and may lack items. An item on a page of another
@@ -302,21 +302,45 @@ def load(tree: Tree, folder: Path, *, fresh: bool = False) -> Manifest:
     """
     found = Manifest(folder)
     with contextlib.suppress(NotFound):
-        data, stat = tree.read(folder.child(MANIFEST), fresh=fresh)
+        data, stat = tree.read(folder.child(MANIFEST))
         found.rev = stat.rev if is_ours(MANIFEST, data) else ""
         head = _parse(folder, data)
         found.items, found.dirs = head.get("items", []), head.get("dirs", [])
         found.reader, found.unsupported = head.get("reader", {}), head.get("unsupported", {})
         found.about = {key: head[key] for key in ABOUT_KEYS if key in head}
         generations = {head["generatedAt"]}
-        for number in range(len(head.get("pages", ()))):
-            page: dict[str, Any] = {"generatedAt": "", "items": []}
-            with contextlib.suppress(NotFound):
-                page |= _parse(folder, tree.read(folder.child(page_name(number)))[0])
-            found.items += page["items"]
-            generations.add(page["generatedAt"])
+        for generation, items in _pages(tree, folder, head):
+            found.items += items
+            generations.add(generation)
         found.generated_at = head["generatedAt"] if len(generations) == 1 else ""
     return found
+
+
+def stream(tree: Tree, folder: Path) -> tuple[str, About, Iterator[Item]]:
+    """Returns the generation of a manifest, what people say of its folder, and its items.
+
+    One page of them is in memory at a time. `NotFound` if there is no manifest; `Overtaken` in
+    place of an item if its page is missing, or of another generation.
+    """
+    head = _parse(folder, tree.read(folder.child(MANIFEST), fresh=True)[0])
+
+    def items() -> Iterator[Item]:
+        yield from head.get("items", ())
+        for generation, found in _pages(tree, folder, head):
+            if generation != head["generatedAt"]:
+                raise Overtaken(f"The manifest of {folder or '/'} is being written.")
+            yield from found
+
+    return head["generatedAt"], {key: head[key] for key in ABOUT_KEYS if key in head}, items()
+
+
+def _pages(tree: Tree, folder: Path, head: dict[str, Any]) -> Iterator[tuple[str, list[Item]]]:
+    """Yields the generation and the items of each page; "" and none of one that is missing."""
+    for number in range(len(head.get("pages", ()))):
+        page: dict[str, Any] = {"generatedAt": "", "items": []}
+        with contextlib.suppress(NotFound):
+            page |= _parse(folder, tree.read(folder.child(page_name(number)))[0])
+        yield page["generatedAt"], page["items"]
 
 
 def find(tree: Tree, item: Path) -> Item | None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from lenslet import paths, times
-from lenslet.bounds import FOLDERS_BYTES, LINE_BYTES, TERMS_BYTES, loads
+from lenslet.bounds import FOLDERS_BYTES, LINE_BYTES, TERMS_BYTES, dumps, loads
 from lenslet.errors import NotFound
 from lenslet.library import item as items
 from lenslet.library.about import About
@@ -146,7 +146,7 @@ def encode_rollup(rollup_id: str, items: Iterable[Item], folders: Generations) -
 
 def encode_item(item: Item) -> bytes:
     """Returns an item as a line of the rollup, without its end; nothing if it is too long."""
-    text = orjson.dumps(entry(item))
+    text = dumps(entry(item))
     return text if len(text) < LINE_BYTES - 2 else b""  # a comma and the end of the line
 
 

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from lenslet.errors import BadRequest, Denied, Foreign, LensletError, NotFound, one_line
+from lenslet.errors import (
+    BadRequest,
+    Denied,
+    Foreign,
+    LensletError,
+    NotFound,
+    Overtaken,
+    one_line,
+)
 from lenslet.library import manifest
 from lenslet.paths import ROLLUP, ROOT, Path, folder_key, natural_key
 from lenslet.search.format import (
@@ -542,10 +550,9 @@ class Search:
         """Compares a folder with the rollup; None while its manifest is being written."""
         if not generation:
             return differences(copy, folder, "", ())
-        found = manifest.Manifest(folder)
-        with contextlib.suppress(Denied):  # the index process is about to see that
-            found = manifest.load(self._tree, folder, fresh=True)  # maybe later than in the delta
-        if not found.generated_at:
-            return None
-        new = filter(None, map(encode_item, with_about(found.items, found.about)))
-        return differences(copy, folder, found.generated_at, new)
+        # Denied: the index process is about to see that.
+        with contextlib.suppress(NotFound, Overtaken, Denied):
+            now, about, items = manifest.stream(self._tree, folder)  # maybe later than in the delta
+            new = filter(None, map(encode_item, with_about(items, about)))
+            return differences(copy, folder, now, new)
+        return None
