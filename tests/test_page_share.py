@@ -105,8 +105,13 @@ def test_a_link_that_is_made_in_the_page_opens_on_a_phone_until_it_is_taken_back
     assert len(names) == 7 and "wedding/party/dance.jpg" in names
     owner.keyboard.press("Escape")
     menu(owner, "Links")
-    owner.get_by_role("button", name="Take back").click()
-    expect(owner.get_by_role("button", name="Take back")).to_have_count(0)
+    back = owner.get_by_role("button", name="Take back: wedding")
+    owner.route("**/links/*", lambda route: route.fulfill(status=507, json={"description": "Full"}))
+    back.click()
+    expect(owner.get_by_role("dialog")).to_contain_text("Full")
+    owner.unroute("**/links/*")
+    back.click()
+    expect(back).to_have_count(0)
     guest.get_by_role("link", name="Folders", exact=True).click()
     is_alone(guest, "This link has ended, or was taken back.")
     guest.get_by_role("button", name="Sign in").click()  # for who has also a password

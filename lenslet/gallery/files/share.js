@@ -49,7 +49,8 @@ export async function links() {
 			toast(T.takenBack(link.label));
 			line.remove();
 		};
-		const take = h("button", { onclick: back, "aria-label": `${T.takeBack}: ${link.label}` }, T.takeBack);
+		const take = textButton(T.takeBack, back);
+		take.ariaLabel = `${T.takeBack}: ${link.label}`;
 		const line = h("li", h("b", link.label), h("small", T.linkOf(link)), take);
 		return line;
 	};
