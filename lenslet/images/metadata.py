@@ -217,7 +217,7 @@ def _properties(data: bytes) -> defaultdict[str, list[str]]:
 def _datasets(data: bytes) -> defaultdict[tuple[int, int], list[str]]:
     """Returns the texts of each dataset, up to the first that is cut off (IPTC-IIM 4.2, 1.5).
 
-    They are UTF-8, of which programs cut the end off, or else Windows-1252.
+    They are UTF-8, perhaps cut within a character, or else Windows-1252.
     """
     found: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
     at, charset = 0, "cp1252"

@@ -21,7 +21,7 @@ Key = tuple[Path, int, bool]  # of an image that waits: `preview`, `slow`
 class Urgency(IntEnum):
     """Who waits: a client for this very thing, a client for its folder, or nobody.
 
-    What is stale is read again when nothing else is to be read.
+    Stale images are read again after all others.
     """
 
     CLIENT, FOLDER, NOBODY, STALE = range(4)

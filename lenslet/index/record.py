@@ -61,8 +61,8 @@ class Record:
     Without `stamps` the next scan looks again. `entry` is how the folder is shown in its parent,
     None if it is not. `generation` is that of its manifest, "" if it has none. `children` are its
     subfolders, each as the manifest shows it. `orphans` are sidecars whose photo is not beside
-    them. `left` images will be read, `stale` ones when nothing else is to be read. `replaced`: the
-    manifest of another library was, which is left alone from then on.
+    them. `left` images will be read, and `stale` ones after all others. `replaced`: the manifest of
+    another library was replaced once, and is left alone from then on.
     """
 
     location: Location | None = None

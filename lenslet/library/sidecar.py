@@ -161,7 +161,7 @@ def loads(raw: bytes) -> Any:
     """Parses JSON that can be written again; `ValueError` for any other.
 
     Refused are NaN, infinities, halves of surrogate pairs, more than about 250 levels of nesting,
-    and integers of more than 64 bits, of which orjson makes floats when it reads.
+    and integers of more than 64 bits, which orjson reads as floats.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     found = bounds.loads(raw)

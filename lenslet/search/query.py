@@ -83,7 +83,7 @@ class Term:
 
     @property
     def texts(self) -> tuple[bytes, ...]:
-        """The texts of which each line that matches has one, unless the term excludes."""
+        """A line that matches has one of these texts, unless the term excludes."""
         if self.dates and not self.field:
             return self.text, FIELD.encode() + self.dates[0]
         return (self.text,)
@@ -189,11 +189,11 @@ def matching(
 def _lines_with(
     text: Text, wanted: list[tuple[bytes, ...]], start: int, end: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a range that contain one of each of the texts, and where each starts.
+    """Yields the lines of a range that may match, and where each starts.
 
-    Goes from `start` to the next line with the first text, from there to the next with the second,
-    and so on: no line before has all of them. Then the line that is reached is tested, but not for
-    texts of which it needs only one.
+    Each of `wanted` is one text, or several that may stand for it. Goes from `start` to the next
+    line with the first, from there to the next with the second, and so on: no line before has all
+    of them. The line that is reached is tested for each single text; the caller tests the others.
     """
     finders = [_finder(text, each) for each in wanted]
     before = [each[0] for each in wanted[:-1] if len(each) == 1]  # the line has the last one
