@@ -46,7 +46,7 @@ export const reverseHref = () => listHref({ ...here, month: "", order: here.orde
 const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(type));
 
 // A guest sees one photo alone.
-export const isSingle = isPhoto(shared.path);
+export const isSingle = shared.isSingle;
 export const hasFolders = !isSingle && !shared.isList;
 // Where a guest begins.
 const home = () => {

@@ -9,7 +9,7 @@ export const writable = access === "write";
 export const signedIn = session === "yes";
 export const noPassword = unnamed; // why a proxy has to name users, if there is no password
 export const suffixes = names.split(" "); // ".jpg", …
-// What a guest's link shows: what is below `path` or, if it `isList`, photos without folders to look through; its `label`,
+// What a guest's link shows: what is below `path` or, if it `isList`, photos without folders (`isSingle`: one); its `label`,
 // and whether `words` and `download`. Who has none sees all; `links`: one can be made.
 export const shared = { path: "", isList: false, words: true, download: true, links: false, ...JSON.parse(link) };
 export const hasEnded = access === "ended"; // the link whose cookie this browser had
