@@ -5,14 +5,16 @@ import re
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|{ (.+) }) from "\./([\w-]+\.js)";$', re.M)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|function\*?|class) \[?(\w+(?:, \w+)*))", re.M)
 _LIVE = re.compile(r"^export let (\w+)", re.M)
+_COMMENT = re.compile(r"^\t*//.*\n", re.M)  # a line of its own
 
 
 def join(modules: dict[str, str], entry: str) -> str:
     """Returns the code of a module and of all that it imports, in the order in which they run.
 
-    `modules` holds their code by file name. Each becomes a block, and an object of its exports. An
-    exported `let` changes for those who import it too, so it belongs to the whole file: modules use
-    its name for nothing else. Cycles, and other forms of import and export, are not supported.
+    Lines that are comments are left out. `modules` holds their code by file name. Each becomes a
+    block, and an object of its exports. An exported `let` changes for those who import it too, so
+    it belongs to the whole file: modules use its name for nothing else. Cycles, and other forms of
+    import and export, are not supported.
     """
     live = [name for code in modules.values() for name in _LIVE.findall(code)]
     joined: dict[str, str] = {}
@@ -23,7 +25,7 @@ def join(modules: dict[str, str], entry: str) -> str:
         return f"const {target} = {_object(found[3])};"
 
     def add(name: str) -> None:
-        code = modules[name]
+        code = _COMMENT.sub("", modules[name])
         for found in _IMPORT.finditer(code):
             if found[3] not in joined:
                 add(found[3])
