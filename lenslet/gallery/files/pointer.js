@@ -1,15 +1,17 @@
 // Mouse and fingers in the list. A click opens a photo, or selects it once something is selected. A finger that stays
-// selects, and where it then moves, it selects on.
+// selects, and where it then moves, it selects on; near an edge of the screen, the list moves below it.
 
 import { writable } from "./api.js";
 import * as place from "./place.js";
+import * as positions from "./positions.js";
+import * as scroller from "./scroller.js";
 import * as selection from "./selection.js";
 import * as tiles from "./tiles.js";
 
-const PRESS_MS = 500;
+const [PRESS_MS, EDGE, SLOWER] = [500, 90, 6]; // EDGE: pixels
 
 let press; // a timer, until a finger has stayed long enough
-let selectsOn = false; // while the finger that selects moves
+let finger; // where the finger is that selects
 let hasPressed = false; // what follows on a long press is no click
 
 // Follows what is done with pointers in the list.
@@ -52,28 +54,42 @@ function down(event) {
 	const tile = tiles.tileAt(event.target);
 	if (!tile) return;
 	if (!event.shiftKey) selection.begin(tile.index);
-	if (event.pointerType === "touch" && event.isPrimary && writable) press = setTimeout(begin, PRESS_MS, tile.index);
+	if (event.pointerType === "touch" && event.isPrimary && writable) press = setTimeout(begin, PRESS_MS, tile.index, event);
 }
 
-function begin(index) {
+function begin(index, event) {
 	press = undefined;
-	hasPressed = selectsOn = true;
+	hasPressed = true;
+	finger = event;
+	event.target.addEventListener("touchmove", stay, { passive: false }); // its tile may leave the page
+	scroller.list.setPointerCapture(event.pointerId);
 	selection.drag(index);
+	drag();
 }
 
 function stay(event) {
-	if (selectsOn) event.preventDefault();
+	if (finger && event.cancelable) event.preventDefault();
 }
 
-// Selects up to the photo below the finger.
-function move({ x, y }) {
+function move(event) {
 	clearTimeout(press);
-	const tile = selectsOn && tiles.tileAt(document.elementFromPoint(x, y));
+	if (finger) finger = event;
+}
+
+// Selects up to the photo below the finger, in each frame until it is lifted. The list waits for photos that are not loaded.
+function drag() {
+	if (!finger) return;
+	const { x, y } = finger;
+	const { top, bottom } = scroller.view.getBoundingClientRect();
+	const inside = Math.max(top + EDGE, Math.min(y, bottom - EDGE));
+	const isLoaded = positions.blockAt(scroller.top() + inside - top)?.items;
+	if (y !== inside && isLoaded) scroller.scrollBy(Math.round((y - inside) / SLOWER));
+	const tile = tiles.tileAt(document.elementFromPoint(x, inside));
 	if (tile) selection.dragTo(tile.index);
+	requestAnimationFrame(drag);
 }
 
 function end() {
 	clearTimeout(press);
-	press = undefined;
-	selectsOn = false;
+	press = finger = undefined;
 }

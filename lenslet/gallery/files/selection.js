@@ -59,7 +59,7 @@ export function range(first, last) {
 
 export const everything = () => range(0, list.source.count - 1);
 
-let dragged; // what a finger selects: where it `began`, what was selected `before`, and whether it takes away (`clears`)
+let dragged; // what a finger selects: where it `began`, and is (`to`); what was selected `before`; whether it takes away (`clears`)
 
 // Begins to select photos from one on, or to take them away if that is selected.
 export function drag(index) {
@@ -69,7 +69,9 @@ export function drag(index) {
 
 // Selects up to a photo, and no longer what was beyond it.
 export function dragTo(index) {
-	const { began, before, clears } = dragged;
+	const { began, before, clears, to } = dragged;
+	if (index === to) return;
+	dragged.to = index;
 	const items = list.source.slice(Math.min(began, index), Math.max(began, index));
 	const passed = new Set(items.map(({ path }) => path));
 	set(clears ? before.difference(passed) : before.union(passed));
