@@ -196,10 +196,14 @@ def _shown(link: Link | None, can_be_made: bool) -> str:
     """
     if not link:
         return html.escape(orjson.dumps({"links": can_be_made}).decode())
-    known = {"path": link.path, "isList": bool(link.query or link.photos), "label": link.label}
-    known["isSingle"] = link.path in link.photos  # a folder may be named like a photo
-    more = {"words": link.words, "download": link.download}
-    return html.escape(orjson.dumps(known | more).decode())
+    known = {
+        "path": link.path,
+        "isList": bool(link.query or link.photos),
+        "isSingle": link.path in link.photos,  # a folder may be named like a photo
+        "label": link.label,
+        "download": link.download,
+    }
+    return html.escape(orjson.dumps(known).decode())
 
 
 def _item(link: Link, item: dict[str, Any]) -> dict[str, Any]:

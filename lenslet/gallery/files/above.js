@@ -5,7 +5,7 @@ import { isGuest, send, shared, suffixes, trouble, writable } from "./api.js";
 import { again, dialog, form, h, icon, put, select, textButton } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
-import { progress } from "./health.js";
+import { isIndexed, progress } from "./health.js";
 import { renewSoon, source } from "./list.js";
 import { forget, save, saved } from "./searches.js";
 import { T } from "./strings.js";
@@ -26,7 +26,7 @@ export function update() {
 	const key = JSON.stringify([path, order, by, dirs, saved]);
 	if (drawn !== key) put(folders, !isGuest && !path && !by && albums(), folderTiles(path, order ? dirs.toReversed() : dirs));
 	drawn = key;
-	put(title, opened ? heading(source) : "");
+	put(title, opened && heading(source));
 	put(said, message(source));
 }
 
@@ -42,7 +42,7 @@ function heading({ path, query, by, count, dirs, terms, months = [], about = {},
 	const facts = [count && T.count(count), years.join("–")].filter(Boolean).join(" · ");
 	const other = by ? folderHref(path) : photosHref({ folder: path });
 	const hidden = Object.keys(unsupported).length > 0 && h("span.quiet", T.unsupported(unsupported));
-	const link = path && !query && !shared.isList && (by ? count : dirs.length) ? h("a", { href: other }, by ? T.asFolder : T.byDate) : "";
+	const link = path && !query && !shared.isList && (by ? count : dirs.length) > 0 && h("a", { href: other }, by ? T.asFolder : T.byDate);
 	const known = saved.find((each) => each.q === query && each.path === path);
 	const results = query && (known?.name ?? T.results);
 	const name = results || titleOf(path) || about.title || { date: T.photos, added: T.added }[by] || T.folders;
@@ -78,7 +78,7 @@ function chips(all, query, folder) {
 	return h("div.chips", all.map(chip), folder && h("span.term", h("span", place), away(place, searchHref(query))));
 }
 
-const hint = ([name, text], more = "") => h("div.hint", h("h2", name), h("p", text), more);
+const hint = ([name, text], more) => h("div.hint", h("h2", name), h("p", text), more);
 
 function message({ problem, opened, query, by, path, count, dirs }) {
 	if (problem?.status === 404) return hint(T.noFolder, h("a", { href: "#/" }, T.folders));
@@ -86,6 +86,5 @@ function message({ problem, opened, query, by, path, count, dirs }) {
 	if (!opened) return trouble ? hint(T.waiting) : T.loading;
 	if (count || dirs.length) return "";
 	if (query) return hint(T.nothingFound, path && h("a", { href: searchHref(query) }, T.everywhere));
-	if (by) return here.isStart ? "" : hint(T.emptyFolder(suffixes), h("a", { href: folderHref(path) }, T.asFolder));
-	return hint(T.emptyFolder(suffixes));
+	return isIndexed && hint(T.emptyFolder(suffixes), by && h("a", { href: folderHref(path) }, T.asFolder));
 }

@@ -10,7 +10,7 @@ const LONGEST = 12000;
 const MONTH = /^\/photos(?:\/(\d{4}(?:-\d\d)?|future|none))?$/;
 
 // `item`: the path of a photo; `health`: true; `by`: "date", from a `month` on, or "added", or "" for a folder;
-// `order`: "reverse" or ""; `isStart`: nothing was asked for; `place`: where the list was left.
+// `order`: "reverse" or ""; `place`: where the list was left.
 export let here = { folder: "", query: "", by: "", order: "" };
 
 export const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1);
@@ -45,26 +45,24 @@ export const reverseHref = () => listHref({ ...here, month: "", order: here.orde
 
 const isPhoto = (path) => suffixes.some((type) => path.toLowerCase().endsWith(type));
 
-// A guest sees one photo alone.
-export const isSingle = shared.isSingle;
-export const hasFolders = !isSingle && !shared.isList;
+export const hasFolders = !shared.isList;
 // Where a guest begins.
 const home = () => {
-	if (isSingle) return pathHref(shared.path);
+	if (shared.isSingle) return pathHref(shared.path);
 	return shared.isList ? photosHref({ folder: shared.path }) : searchHref("", shared.path);
 };
 // A guest's list is within what the link shows.
 function isShown({ item, folder, by, health }) {
 	const isWithin = `${folder}/`.startsWith(shared.path && `${shared.path}/`);
-	return !health && isWithin && (isSingle ? !by : item || by || !shared.isList);
+	return !health && isWithin && (item || by || !shared.isList);
 }
 
 function parse(hash) {
 	const [way, rest] = hash.slice(1).split("?");
 	const { q: query = "", in: within = "", by = query && "date", order = "" } = Object.fromEntries(new URLSearchParams(rest));
 	const place = history.state?.place;
-	if (!way) return { folder: "", query, by: "date", order, isStart: true, place };
-	if (way === "health") return { ...here, item: undefined, isStart: false, health: true };
+	if (!way) return { folder: "", query, by: "date", order, place };
+	if (way === "health") return { ...here, item: undefined, health: true };
 	const month = way.match(MONTH);
 	if (month) return { folder: within, query, by: by || "date", order, month: month[1], place };
 	let path = "";
@@ -74,9 +72,8 @@ function parse(hash) {
 		// shows the root
 	}
 	if (way.endsWith("/") || !isPhoto(path)) return { folder: path, query, by, order, place };
-	if (shared.isList && !isSingle && !by) return { item: path, folder: shared.path, query, by: "date", order, place };
-	const beside = path === shared.path ? path : parent(path);
-	return { item: path, folder: by ? within : beside, query, by, order, place };
+	if (shared.isList && !by) return { item: path, folder: shared.path, query, by: "date", order, place };
+	return { item: path, folder: by ? within : parent(path), query, by, order, place };
 }
 
 let shown; // the address that `here` was read from: another one is on its way before `hashchange`

@@ -10,8 +10,8 @@ export const signedIn = session === "yes";
 export const noPassword = unnamed; // why a proxy has to name users, if there is no password
 export const suffixes = names.split(" "); // ".jpg", …
 // What a guest's link shows: what is below `path` or, if it `isList`, photos without folders (`isSingle`: one); its `label`,
-// and whether `words` and `download`. Who has none sees all; `links`: one can be made.
-export const shared = { path: "", isList: false, words: true, download: true, links: false, ...JSON.parse(link) };
+// and whether `download`. Who has none sees all; `links`: one can be made.
+export const shared = { path: "", isList: false, download: true, links: false, ...JSON.parse(link) };
 export const hasEnded = access === "ended"; // the link whose cookie this browser had
 export const isGuest = access === "link" || hasEnded;
 export const isKnown = access === "write" || access === "read"; // sees all
@@ -69,7 +69,7 @@ export async function write(method, route, params, options = {}) {
 			if (answer.status !== 202) return answer;
 		} catch (error) {
 			if (!AWAY.includes(error.status)) throw error;
-			if (error.body.reasons) return { data: error.body }; // health of a library that is down
+			if (error.body.problems) return { data: error.body }; // health of a library that is down
 			report((error.status && error.body.description) || T.offline);
 		}
 		await pause(wait);

@@ -5,7 +5,7 @@ import * as address from "./address.js";
 import { trouble } from "./api.js";
 import * as bulk from "./bulk.js";
 import { focus } from "./cursor.js";
-import { button, h, isScreen, messages, onPhone, put, topmost } from "./dom.js";
+import { button, focusTopmost, h, messages, onPhone, put, topmost } from "./dom.js";
 import { hasUnsaved } from "./edits.js";
 import { on } from "./events.js";
 import * as grid from "./grid.js";
@@ -35,12 +35,6 @@ const treeButton = button("menu", T.tree, openTree, { hidden: !address.hasFolder
 const header = h("header.top", treeButton, search.box, menu);
 const footer = h("footer", h("div.floats", messages(), fresh), bulk.bar);
 
-document.body.append(
-	h("button.skip", { onclick: () => focus() }, T.skip),
-	header,
-	h("div.columns", tree, view, scale, health.view),
-	footer,
-);
 onPhone((isPhone) => (isPhone ? footer.append(tabs) : treeButton.after(tabs)));
 new ResizeObserver(() => document.body.style.setProperty("--header", `${header.offsetHeight}px`)).observe(header);
 
@@ -50,10 +44,8 @@ on("address", () => {
 	const before = list.source;
 	[health.view.hidden, view.hidden] = [!isHealth, Boolean(isHealth)];
 	if (!item) viewer.close();
-	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !address.hasFolders || isScreen("narrow");
-	const isInList = document.activeElement.matches("body, main *");
+	if (folder !== before?.path || by !== before.by) tree.hidden = Boolean(by) || !address.hasFolders;
 	list.show(address.here);
-	if (isInList && before && before !== list.source) view.focus({ preventScroll: true });
 	entitle();
 	folders.show();
 	if (isHealth) health.show();
@@ -77,35 +69,38 @@ on("opened", () => {
 });
 on("list", () => {
 	const { source } = list;
-	// Without dates there is nothing to show by date, once all photos have been read.
-	if (address.here.isStart && source.opened && !source.problem && !source.months.length && health.isIndexed) return address.replace("#/");
 	entitle();
 	folders.update();
 	updateAbove();
 	grid.update();
 	viewer.update();
-	put(fresh, source.more ? T.fresh(source.more) : "");
+	put(fresh, source.more && T.fresh(source.more));
 	fresh.hidden = !source.more;
 });
-on("indexed", () => {
-	const { source } = list;
-	if (address.here.isStart && source.opened && !source.months.length) source.renew();
-});
+on("indexed", () => list.source.count || list.source.renew());
 // What the service does not answer, and what is not saved for that, is said wherever one is.
 function say() {
 	put(offline, trouble, hasUnsaved() && ` ${T.unsaved}`);
-	if (trouble) topmost().append(offline);
+	if (trouble) topmost(".messages").append(offline);
 	else offline.remove();
 }
 on("trouble", say);
 on("edit", say);
-tree.onclick = ({ target }) => {
-	if (target === tree && isScreen("narrow")) tree.hidden = true; // beside it, where it lies over the photos
+// What had the focus may go: then what is shown has it.
+let last;
+addEventListener("focusin", ({ target }) => (last = target));
+const keepFocus = () => {
+	const { activeElement, body } = document;
+	const had = activeElement === body ? last : activeElement;
+	if (had && !had.checkVisibility()) focusTopmost();
 };
+new MutationObserver(keepFocus).observe(document.body, { childList: true, subtree: true, attributeFilter: ["hidden", "open"] });
 addEventListener("beforeunload", (event) => {
 	if (hasUnsaved()) event.preventDefault();
 });
-if (begin()) {
+begin(() => {
+	const skip = h("button.skip", { onclick: () => focus() }, T.skip);
+	document.body.append(skip, header, h("div.columns", tree, view, scale, health.view), footer);
 	address.start();
 	health.follow();
-}
+});

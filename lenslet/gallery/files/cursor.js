@@ -10,7 +10,7 @@ import * as tiles from "./tiles.js";
 
 // Moves the focus and the screen to a photo; if none is given, to the current one, or what is on the screen.
 export async function focus(index = tiles.has(tiles.currentIndex()) ? tiles.currentIndex() : place.first()) {
-	if (!source.count) return;
+	if (!source.count) return scroller.view.focus();
 	const current = Math.max(0, Math.min(index, source.count - 1));
 	tiles.setCurrent(current);
 	const { block } = positions.rowOf(current);

@@ -1,7 +1,7 @@
 // The panel of a photo: what is known of it, and its tags and notes as one edits them.
 
 import { parent, searchHref } from "./address.js";
-import { isGuest, send, shared, trouble } from "./api.js";
+import { isGuest, send, trouble } from "./api.js";
 import { h, put, textButton, toast } from "./dom.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
@@ -45,31 +45,38 @@ const alarm = (...text) => h("p.problem", { role: "alert" }, text);
 
 function fields(item) {
 	const mine = edit;
+	const makeCover = async () => {
+		await send("PUT", "folders", { path: parent(item.path) }, { body: { cover: item.name } });
+		toast(T.saved);
+	};
+	const cover = mine.writable && textButton(T.asCover, makeCover);
+	return [written(item), mine.writable ? editor(mine) : words(mine), facts(item, mine), cover];
+}
+
+// Tags and notes, for who cannot change them.
+function words({ tags, notes }) {
+	return [chips(T.tags, tags), notes && [h("h3", T.notes), h("p.about", notes)], !isGuest && h("p.quiet", T.readonly)];
+}
+
+function editor(mine) {
 	const save = () => mine.save();
 	const setTags = (changed) => {
 		mine.change({ tags: changed });
 		draw?.();
 		save();
 	};
-	const tags = tagField(T.addTag, setTags, false, mine.writable);
+	const tags = tagField(T.addTag, setTags);
 	const oninput = () => mine.change({ notes: notes.value });
 	const notes = h("textarea", { rows: 2, maxLength: 65536, oninput, onblur: save });
 	const status = h("div", { role: "status" });
 	draw = () => {
 		tags.show(mine.tags);
 		if (notes.value !== mine.notes) notes.value = mine.notes;
-		notes.readOnly = !mine.writable || mine.theirs !== undefined;
+		notes.readOnly = mine.theirs !== undefined;
 		put(status, says(mine));
 	};
 	draw();
-	const readonly = mine.writable || isGuest ? "" : h("p.quiet", T.readonly);
-	const words = [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status, readonly];
-	const makeCover = async () => {
-		await send("PUT", "folders", { path: parent(item.path) }, { body: { cover: item.name } });
-		toast(T.saved);
-	};
-	const cover = mine.writable && textButton(T.asCover, makeCover);
-	return [written(item), shared.words && words, facts(item, mine), cover];
+	return [h("h3", T.tags), tags.element, h("label", h("h3", T.notes), notes), status];
 }
 
 function says(edit) {
@@ -87,8 +94,12 @@ function says(edit) {
 
 // What people wrote into the file.
 function written({ title, caption, keywords = [] }) {
-	const links = keywords.map((each) => h("a", { href: searchHref(termOf("tag", each)) }, each));
-	return [title && h("b", title), caption && h("p.about", caption), links.length && [h("h3", T.fromFile), h("div.chips", links)]];
+	return [title && h("b", title), caption && h("p.about", caption), chips(T.fromFile, keywords)];
+}
+
+function chips(title, tags) {
+	const links = tags.map((each) => h("a", { href: searchHref(termOf("tag", each)) }, each));
+	return links.length > 0 && [h("h3", title), h("div.chips", links)];
 }
 
 // What is known of the photo from EXIF and, when one asks for more, of its file.

@@ -33,8 +33,15 @@ export function h(tag, ...children) {
 	return put(element, ...children);
 }
 
+// Puts other children into an element. If one that had the focus goes, what comes in its place gets it.
 export function put(element, ...children) {
+	const all = () => [...element.querySelectorAll("a, button, input")];
+	const { activeElement: had } = document;
+	const at = all().indexOf(had);
 	element.replaceChildren(...children.flat(9).filter((child) => child));
+	if (at < 0 || had.isConnected) return element;
+	const now = all();
+	(now.find((each) => each.isEqualNode(had)) ?? now[at] ?? now.at(-1))?.focus();
 	return element;
 }
 
@@ -64,12 +71,15 @@ export const textButton = (label, act) => h("button", { type: "button", onclick:
 
 export const again = () => textButton(T.retry, () => location.reload());
 
-// Where messages stand: at the bottom of the page, of the viewer and of each dialog, and the topmost has them.
+// Where messages stand: at the bottom of the page, of the viewer and of each dialog.
 export const messages = () => h("div.messages", { role: "status" });
-export function topmost() {
-	const boxes = ["dialog.sheet[open]", "dialog[open]", "footer"].map((each) => document.querySelector(`${each} .messages`));
+// Returns an element of the topmost dialog or, without one, of the page.
+export function topmost(kind) {
+	const boxes = ["dialog.sheet[open]", "dialog[open]", "body > :not(dialog)"].map((each) => document.querySelector(`${each} ${kind}`));
 	return boxes.find((each) => each);
 }
+// Gives the focus to what is shown as a whole.
+export const focusTopmost = () => topmost(":is(.sheet > header button, .area, main:not([hidden]))")?.focus({ preventScroll: true });
 
 // Says something for a while; `action` is a button that ends it. There is one message at a time, and one with a button:
 // what is new takes the place of what is old. Returns it.
@@ -77,19 +87,16 @@ export function toast(text, action) {
 	for (const old of document.querySelectorAll(".toast")) if (!old.querySelector("button") === !action) old.remove();
 	const box = h("p.toast", text, action);
 	if (action) action.addEventListener("click", () => box.remove());
-	topmost().append(box);
+	topmost(".messages").append(box);
 	setTimeout(() => box.remove(), action ? 30000 : 5000);
 	return box;
 }
 
-// Whether the style sheet says that the screen is a `phone`, or `narrow`.
-export const isScreen = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`) !== "";
-
-// Keeps an element in one place on a phone, and in another elsewhere: `put(isPhone)` does that.
+// Keeps an element in one place on a phone, as the style sheet knows it, and in another elsewhere: `put(isPhone)` does that.
 export function onPhone(put) {
 	let before;
 	const look = () => {
-		const isPhone = isScreen("phone");
+		const isPhone = getComputedStyle(document.documentElement).getPropertyValue("--phone") !== "";
 		if (isPhone !== before) put(isPhone);
 		before = isPhone;
 	};

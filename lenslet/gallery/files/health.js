@@ -14,9 +14,9 @@ export let isIndexed = !isKnown; // nothing is left, as far as is known; a guest
 export let progress = ""; // a line, until then
 
 // Yields what the service says of itself, until it refuses.
-async function* reports(goesOn) {
+async function* reports(route, goesOn) {
 	while (goesOn()) {
-		const { data } = await read("health", {}).catch(() => ({}));
+		const { data } = await read(route, {}).catch(() => ({}));
 		if (!data) return;
 		yield data;
 		if (goesOn()) await pause(RENEW_MS);
@@ -26,7 +26,7 @@ async function* reports(goesOn) {
 // Follows the index until nothing has been left for a moment, in which search learns of it.
 export async function follow() {
 	let [wasBusy, isBusy, isFirst] = [false, !isIndexed, true];
-	for await (const { workers } of reports(() => wasBusy || isBusy)) {
+	for await (const workers of reports("health/workers", () => wasBusy || isBusy)) {
 		[wasBusy, isBusy] = [isBusy && !isFirst, !workers.alive || workers.backlog > 0];
 		progress = workers.backlog ? T.progress(workers) : (isBusy && !isFirst && workers.problems[0]) || "";
 		isFirst = false;
@@ -39,7 +39,7 @@ export async function follow() {
 // Draws health until it is hidden, shown anew, or refused.
 export async function show() {
 	const mine = (shown = {});
-	for await (const report of reports(() => shown === mine && !view.hidden)) put(view, draw(report));
+	for await (const report of reports("health", () => shown === mine && !view.hidden)) put(view, draw(report));
 }
 
 function draw({ status, problems, storage, workers, library }) {

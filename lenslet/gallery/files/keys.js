@@ -3,7 +3,7 @@
 import { isGuest, writable } from "./api.js";
 import { undo } from "./bulk.js";
 import * as cursor from "./cursor.js";
-import { dialog, h } from "./dom.js";
+import { dialog, focusTopmost, h } from "./dom.js";
 import { view } from "./scroller.js";
 import * as search from "./search.js";
 import * as selection from "./selection.js";
@@ -41,8 +41,8 @@ addEventListener("keydown", (event) => {
 	if (defaultPrevented || ctrlKey || metaKey || altKey) return;
 	if (!isTyping(event)) {
 		if (press(event)) event.preventDefault();
-	} else if (key === "Escape") {
-		target.blur();
+	} else if (key === "Escape" && view.isConnected) {
+		focusTopmost();
 		if (target.closest(".viewer")) event.preventDefault(); // which would close it
 	}
 });

@@ -1,8 +1,7 @@
 // The list that is shown: a folder, or photos by date. Owns it.
 
-import { isSingle } from "./address.js";
 import { announce, on } from "./events.js";
-import { Folder, Single, Timeline } from "./sources.js";
+import { Folder, Timeline } from "./sources.js";
 
 const FOUND_MS = 1500; // until search knows an edit
 const MOST_KEPT = 6; // lists that are shown at once when one comes back, also while the service is away
@@ -16,8 +15,7 @@ export function show({ folder, query, by, order }) {
 	if (key === source?.key) return;
 	source?.close();
 	const known = kept.find((each) => each.key === key && !each.problem);
-	const Kind = isSingle ? Single : Folder;
-	source = known ?? new (by ? Timeline : Kind)(folder, query, by, order);
+	source = known ?? new (by ? Timeline : Folder)(folder, query, by, order);
 	source.key = key;
 	kept = [source, ...kept.filter((each) => each.key !== key)].slice(0, MOST_KEPT);
 	const mine = source;

@@ -3,13 +3,12 @@
 
 import * as address from "./address.js";
 import { isGuest, send } from "./api.js";
-import { button, h, put } from "./dom.js";
+import { button, focusTopmost, h, put } from "./dom.js";
 import { source } from "./list.js";
 import { number, T } from "./strings.js";
 import { suggest, termOf } from "./tags.js";
 
 const MOST = 200; // of each kind among the filters
-const WIDEST = 490; // pixels of the filters
 const YEAR = /^date:\d{4}$/; // photos are of one
 
 const hints = { "aria-label": T.search, placeholder: T.search, title: T.searchHint };
@@ -17,18 +16,13 @@ const input = h("input", { type: "search", ...hints, maxLength: 1000, autocapita
 const choices = h("div");
 const filters = h("div.filters.sheet", { popover: "auto" }, choices);
 const toggle = button("filter", T.filters, undefined, { popoverTargetElement: filters });
-filters.onbeforetoggle = ({ newState }) => {
-	if (newState !== "open") return;
-	const { bottom, right } = toggle.getBoundingClientRect();
-	filters.style.inset = `${bottom + 4}px ${Math.max(8, innerWidth - Math.max(right, WIDEST))}px auto auto`;
-	draw();
-};
+filters.onbeforetoggle = ({ newState }) => newState === "open" && draw();
 
 // Each filter adds to the search of the address, or takes itself away. Those of another search do nothing.
 async function draw() {
 	const shown = source;
 	const { query, path } = shown;
-	choices.inert = true;
+	choices.ariaBusy = "true";
 	await shown.ready; // then its terms are known
 	const terms = shown.terms.map(({ text }) => text);
 	const withoutYear = terms.filter((each) => !YEAR.test(each));
@@ -50,7 +44,7 @@ async function draw() {
 	const kinds = Object.entries(Object.groupBy(facets, ({ kind }) => kind));
 	const found = kinds.map(([kind, all]) => group(T.fields[kind], all.map(({ text, count }) => chip(termOf(kind, text), text, count))));
 	put(choices, group(T.fields.date, [chip(T.thisDay(), T.onThisDay), ...years]), found);
-	choices.inert = false;
+	choices.ariaBusy = "false";
 }
 
 const list = suggest(input, {
@@ -61,7 +55,7 @@ const list = suggest(input, {
 export const box = h("form.search", { role: "search" }, isGuest ? "" : [input, list, toggle, filters]);
 
 function open() {
-	if (matchMedia("(pointer:coarse)").matches) input.blur(); // the keyboard goes
+	focusTopmost(); // and the keyboard of a phone goes
 	address.go(address.searchHref(T.times(input.value.trim()), address.here.folder));
 }
 

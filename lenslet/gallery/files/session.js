@@ -6,25 +6,24 @@ import { hasUnsaved, saveAll } from "./edits.js";
 import { on } from "./events.js";
 import { T } from "./strings.js";
 
-export const signOut = signedIn || isGuest ? textButton(isGuest ? T.closeLink : T.signOut, leave) : "";
+export const signOut = (signedIn || isGuest) && textButton(isGuest ? T.closeLink : T.signOut, leave);
 
 async function leave() {
 	await send("DELETE", "session", {});
 	location.reload();
 }
 
-// True if the page may begin. The secret of a link becomes a cookie first, and leaves the address.
-export function begin() {
+// Calls `start` if the page may begin. The secret of a link becomes a cookie first, and leaves the address.
+export function begin(start) {
 	const [, secret] = location.hash.match(/^#secret=(.+)/) ?? [];
 	if (secret && isKnown) {
 		forget();
+		start();
 		toast(T.ownLink);
-	}
-	if (isKnown) return true;
-	if (secret) open(secret);
-	else if (hasEnded) noPhotos(T.linkEnded);
-	else if (isGuest) return true;
-	else if (new URLSearchParams(location.search).has("link")) noPhotos(T.partOfLink);
+	} else if (isKnown) start();
+	else if (secret) open(secret);
+	else if (hasEnded || new URLSearchParams(location.search).has("link")) noPhotos();
+	else if (isGuest) start();
 	else alone(T.signIn, askForPassword());
 }
 
@@ -42,15 +41,15 @@ async function open(secret) {
 	} catch ({ status, message }) {
 		if (status !== 401) return alone(message, again());
 		forget();
-		noPhotos(secret.length < 22 ? T.partOfLink : message);
+		noPhotos();
 	}
 }
 
 const forget = () => history.replaceState(null, "", "./");
 
 // A proxy may ask for the password: so signing in begins anew.
-function noPhotos(reason) {
-	alone(reason, h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
+function noPhotos() {
+	alone(T.noLink, h("p", T.askForLink), textButton(T.signIn, () => (location.href = "./")));
 }
 
 function askForPassword() {

@@ -9,9 +9,9 @@ import { T } from "./strings.js";
 // Asks what guests may see of what is shown, or of a selection.
 export function share(selected = []) {
 	const path = selected.length ? "" : (here.item ?? here.folder);
-	const name = source.terms.map(T.term).join(", ") || titleOf(path) || T.photos;
+	const name = source.terms.map(T.term).join(", ") || titleOf(path || here.folder) || T.photos;
 	if (!shared.links) return dialog(T.share, h("div.made", h("p", T.openService), address(location.href)));
-	const label = h("input", { name: "label", value: selected.length ? T.count(selected.length) : name, maxLength: 200, required: true });
+	const label = h("input", { name: "label", value: name, maxLength: 200, required: true });
 	const mark = (name) => h("input", { type: "checkbox", name, checked: name === "download" });
 	const options = Object.entries(T.guests).map(([name, [, text]]) => h("label.option", mark(name), text));
 	const submit = async (asked) => {
@@ -19,6 +19,7 @@ export function share(selected = []) {
 		const shown = Object.fromEntries(Object.keys(T.guests).map((name) => [name, name in asked]));
 		const { data } = await send("POST", "links", {}, { body: { ...what, label: asked.label, days: Number(asked.days), ...shown } });
 		put(box, h("p", T.onlyHere), address(data.url)); // in place of the form: one link is enough
+		box.querySelector("input").focus();
 	};
 	const isAll = !path && !selected.length && !here.query;
 	const note = isAll ? h("p.problem", T.wholeLibrary) : h("p.quiet", T.folderNames);

@@ -3,7 +3,7 @@
 // folder, or what the block's own query (`q`) finds, by `sort`; from `offset` on. In lists by date, a block has a `name`,
 // maybe a `heading` of it, the `date` of its photos (a month, or a year), and `at`: what the address calls it.
 
-import { learn, nameOf } from "./address.js";
+import { learn } from "./address.js";
 import { pause, read } from "./api.js";
 import { isIndexed } from "./health.js";
 import { between, lastAt } from "./layout.js";
@@ -230,17 +230,6 @@ export class Folder extends Source {
 
 // `way`: 1, or -1 for the newest first. Those without a date come last.
 const byDate = (way) => ({ taken: one }, { taken: other }) => !one - !other || way * ((one > other) - (one < other));
-
-// The one photo that a link shows.
-export class Single extends Source {
-	async look() {
-		const { exif } = await this.read("item", { path: this.path });
-		if (this.count) return;
-		this.begin([{ count: 1 }]);
-		const { width: w, height: h, takenAt, createdAt } = exif;
-		this.blocks[0].items = [{ path: this.path, name: nameOf(this.path), w, h, taken: takenAt ?? createdAt }];
-	}
-}
 
 // Photos of all folders, of one and below, or what a search finds: by date, or the last that were added.
 export class Timeline extends Source {

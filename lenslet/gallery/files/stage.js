@@ -5,7 +5,7 @@ import { h, put, toast } from "./dom.js";
 import { T } from "./strings.js";
 
 const PREVIEW_EDGE = 1600;
-const [ZOOM, MOST_ZOOM, SCROLL] = [1.6, 8, 80];
+const [ZOOM, MOST_ZOOM] = [1.6, 8];
 const SMALLEST = 64; // pixels
 
 let stage = h("div.stage"); // a new one for each photo, so that none shifts
@@ -16,7 +16,6 @@ let zoom = 1;
 
 export const isReady = () => Boolean(item?.error || photo?.complete);
 export const isZoomed = () => zoom > 1;
-export const pan = (x, y) => area.scrollBy(x * SCROLL, y * SCROLL);
 export const zooms = { "+": () => zoomTo(zoom * ZOOM), "-": () => zoomTo(zoom / ZOOM), 0: () => zoomTo(1), 1: zoomWhole };
 
 // Shows each pixel of the file as one of the screen, or a small photo larger.

@@ -25,7 +25,7 @@ export function suggest(input, { word, value, pick }) {
 		const answer = text && (await send("GET", "search/suggest", { q: text }).catch(() => {}));
 		const before = input.value.slice(0, input.value.length - text.length);
 		const option = (each) => h("option", { value: value(each), label: `${before}${each.text} (${number(each.count)})` });
-		if (word() === text) put(list, answer ? answer.data.suggestions.map(option) : "");
+		if (word() === text) put(list, answer && answer.data.suggestions.map(option));
 	};
 	input.setAttribute("list", list.id);
 	input.autocomplete = "off";
@@ -39,14 +39,14 @@ export function suggest(input, { word, value, pick }) {
 }
 
 // Returns a field for tags. `change(tags)` is called with a new list; with `many`, on Enter only.
-export function tagField(label, change, many, writable = true) {
+export function tagField(label, change, many) {
 	let tags = [];
 	const tokens = h("ul.tokens");
 	const input = h("input", { "aria-label": label, placeholder: label, maxLength: 200 });
 	const token = (tag) => {
 		const remove = () => change(tags.filter((each) => each !== tag));
 		const link = h("a", { href: searchHref(termOf("tag", tag)) }, tag);
-		return h("li", link, writable ? button("close", T.removeThisTag(tag), remove) : "");
+		return h("li", link, button("close", T.removeThisTag(tag), remove));
 	};
 	const add = (texts = input.value.split(",")) => {
 		const added = texts.map((text) => text.trim()).filter((tag) => tag && !tags.includes(tag));
@@ -65,5 +65,5 @@ export function tagField(label, change, many, writable = true) {
 		if (now.join("\n") !== tags.join("\n")) put(tokens, now.map(token));
 		tags = now;
 	};
-	return { show, element: h("div.tag-field", tokens, writable ? [input, list] : "") };
+	return { show, element: h("div.tag-field", tokens, input, list) };
 }

@@ -1,7 +1,7 @@
 // The photos in the page: an element for each (a tile), its image, its marks, and to which one Tab leads.
 
 import { itemHref } from "./address.js";
-import { fetchImage, thumbUrl, tileUrl, writable } from "./api.js";
+import { fetchImage, previewUrl, thumbUrl, tileUrl, writable } from "./api.js";
 import { h, put } from "./dom.js";
 import { FAVOURITE } from "./edits.js";
 import { on } from "./events.js";
@@ -71,16 +71,17 @@ async function show({ link, image, element }, item) {
 	const reason = item.error || (await fetchImage(image, () => element.isConnected, thumbUrl(item)));
 	if (reason === "") {
 		element.classList.add("shown");
+		if (item.w > image.naturalWidth) image.finer = [tileUrl(item), previewUrl(item)];
 		scroller.restSoon();
 	} else if (reason) put(link, h("span.reason", h("b", item.name), " ", reason));
 }
 
-// Once the list rests, tiles that are stretched get a finer picture: a few at a time, and none with Save-Data.
-let stretched; // those of the last rest that have none yet
+// Once the list rests, pictures that are stretched get finer ones: a few at a time, and none with Save-Data.
+let stretched; // of the last rest; `finer` are the addresses that an image has yet to show
 on("scrolled", () => (stretched = undefined));
 on("rests", () => {
 	if (navigator.connection?.saveData) return;
-	const mine = [...tiles.values()].filter(isStretched);
+	const mine = [...scroller.view.querySelectorAll("img")].filter(isStretched);
 	stretched = mine;
 	const refine = async () => {
 		while (stretched === mine && mine.length) await replace(mine.shift());
@@ -88,20 +89,19 @@ on("rests", () => {
 	for (let count = 0; count < AT_ONCE; count++) refine();
 });
 
-function isStretched({ item, image, element, isFiner }) {
-	const { top, bottom, width } = element.getBoundingClientRect();
-	const pixels = image.naturalWidth;
-	const isSeen = element.classList.contains("shown") && bottom > 0 && top < innerHeight;
-	return !isFiner && isSeen && pixels < item.w && width * devicePixelRatio > STRETCH * pixels;
+function isStretched(image) {
+	const { top, bottom, width, height } = image.getBoundingClientRect();
+	const stretch = Math.max(width / image.naturalWidth, height / image.naturalHeight) * devicePixelRatio;
+	return image.finer?.length && image.complete && bottom > 0 && top < innerHeight && stretch > STRETCH;
 }
 
-// The thumbnail stays where there is no other.
-async function replace(tile) {
-	const finer = h("img", { fetchPriority: "low", src: tileUrl(tile.item) });
+// The picture stays where there is no finer one.
+async function replace(image) {
+	const finer = h("img", { fetchPriority: "low", src: image.finer[0] });
 	try {
 		await finer.decode();
-		tile.image.src = finer.src;
-		tile.isFiner = true;
+		image.src = finer.src;
+		image.finer.shift();
 	} catch {} // it may come with the next rest
 }
 

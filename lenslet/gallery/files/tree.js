@@ -1,7 +1,7 @@
 // The folders: a tree that loads what is opened, the path to the one that is shown, and tiles.
 
 import { child, folderHref, hasFolders, here, learn, nameOf, photosHref, titleOf } from "./address.js";
-import { read, shared, thumbUrl } from "./api.js";
+import { read, shared, thumbUrl, tileUrl } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import { source } from "./list.js";
 import { T } from "./strings.js";
@@ -37,7 +37,7 @@ export function update() {
 }
 
 async function load(path) {
-	if (known.has(path) || tree.hidden) return;
+	if (known.has(path) || !tree.checkVisibility()) return;
 	// A second visit asks for nothing; who opens the folder sees it as it is.
 	const answer = await read("folders", { path }, { cache: "force-cache" }).catch(() => {});
 	if (!answer) return;
@@ -47,7 +47,6 @@ async function load(path) {
 }
 
 function draw() {
-	const { key } = document.activeElement.dataset;
 	const link = (path) => h("a", { href: folderHref(path) }, named(path));
 	const isPhotos = here.by === "date" && here.folder === root && !here.query;
 	const tab = (href, text, isHere) => h("a", { href, ...(isHere && { "aria-current": "page" }) }, text);
@@ -56,7 +55,6 @@ function draw() {
 	put(tabs, photos, folders);
 	put(crumbs, here.folder && !here.query && ancestors(here.folder).slice(0, -1).map(link));
 	put(tree, h("ul", node(root)));
-	if (key) tree.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 function node(path) {
@@ -66,24 +64,25 @@ function node(path) {
 		draw();
 		load(path);
 	};
-	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)), "data-key": `+${path}` };
+	const twist = { onclick, "aria-expanded": `${opened}`, title: T.expand(nameOf(path)) };
 	const current = path === here.folder && !here.by && { "aria-current": "page" };
 	return h(
 		"li",
 		dirs?.length === 0 ? h("span.twist") : h("button.twist", twist, icon("right")),
-		h("a", { href: folderHref(path), "data-key": path, ...current }, named(path)),
-		opened && dirs?.length ? h("ul", dirs.map((each) => node(child(path, each.name)))) : "",
+		h("a", { href: folderHref(path), ...current }, named(path)),
+		opened && dirs?.length > 0 && h("ul", dirs.map((each) => node(child(path, each.name)))),
 	);
 }
 
 export function folderTiles(path, dirs) {
 	const tile = (dir) => {
 		const href = folderHref(child(path, dir.name));
-		const src = thumbUrl({ path: dir.cover, thumb: dir.coverThumb ?? dir.coverRev });
-		const image = dir.cover ? h("img", { alt: "", loading: "lazy", src }) : icon("folder");
+		const photo = { path: dir.cover, rev: dir.coverRev, thumb: dir.coverThumb };
+		const picture = { alt: "", loading: "lazy", src: thumbUrl(photo), finer: [tileUrl(photo)] };
+		const image = dir.cover ? h("img", picture) : icon("folder");
 		image.onerror = () => image.replaceWith(icon("folder"));
 		const count = dir.count && h("small", T.count(dir.count));
 		return h("li", h("a", { href }, h("span.cover", image), h("span.name", named(child(path, dir.name))), count));
 	};
-	return dirs.length ? h("ul.folders", dirs.map(tile)) : "";
+	return dirs.length > 0 && h("ul.folders", dirs.map(tile));
 }

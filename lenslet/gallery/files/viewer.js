@@ -12,8 +12,7 @@ import * as stage from "./stage.js";
 import { share } from "./share.js";
 import { T } from "./strings.js";
 
-const [SLIDE_MS, SWIPE, SETTLE_MS, QUICK_MS, IDLE_MS] = [5000, 50, 200, 180, 3000];
-const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const [SLIDE_MS, SWIPE, SETTLE_MS, QUICK_MS] = [5000, 50, 200, 180];
 
 // What one can do, by key: an icon, its name, a function.
 export const commands = {
@@ -30,7 +29,7 @@ const { Escape: closing, p: playing, s: full, ...others } = Object.fromEntries(O
 const { f: star, i: info } = others;
 const actions = h("div.actions", Object.values(others)); // what a thumb has to reach
 const [previous, next] = [button("left", T.previous, () => step(-1)), button("right", T.next, () => step(1))];
-const [title, position] = [h("b"), h("span.quiet")];
+const [title, position] = [h("b"), h("span.quiet", { role: "status" })];
 const foot = h("div.foot", messages());
 const frame = h("div.frame", stage.area, previous, next, foot);
 const header = h("header", closing, title, position, playing, full);
@@ -96,13 +95,12 @@ function show(other, place, loads = true) {
 	[item, index] = [{ ...other, loads }, place];
 	if (!dialog.open) {
 		dialog.showModal();
-		wake();
 		stage.area.focus();
 	}
 	put(title, item.name);
 	if (!known) load();
 	const { count } = list.source;
-	put(position, index >= 0 ? T.position(index + 1, count) : "");
+	put(position, index >= 0 && T.position(index + 1, count));
 	previous.disabled = index <= 0;
 	next.disabled = index < 0 || index >= count - 1;
 	if (known && stage.isReady()) lookAhead();
@@ -201,11 +199,13 @@ function showDetails(shown) {
 	info.ariaPressed = shown;
 }
 
+// While photos go by themselves, nothing stands around them; a click brings it back.
 function play(shall) {
 	clearInterval(timer);
 	timer = shall && setInterval(slide, SLIDE_MS);
 	put(playing, icon(shall ? "pause" : "play"));
 	playing.ariaPressed = shall;
+	room.classList.toggle("playing", shall);
 }
 
 function slide() {
@@ -214,25 +214,15 @@ function slide() {
 	else if (stage.isReady()) step(1);
 }
 
-// Does what a key says; returns false if it says nothing here.
+// Does what a key says; returns false if it says nothing here: arrows then move the part that is seen.
 export function press(key) {
-	const way = WAYS[key];
-	if (way && stage.isZoomed()) stage.pan(...way);
-	else if (way) step(way[0]);
+	const way = { ArrowLeft: -1, ArrowRight: 1 }[key];
+	if (way && !stage.isZoomed()) step(way);
 	else if (stage.zooms[key]) stage.zooms[key]();
 	else if (commands[key]) commands[key][2]();
 	else return false;
 	return true;
 }
-
-// What stands around the photo fades while nothing moves, and comes back.
-let idle;
-function wake() {
-	room.classList.remove("idle");
-	clearTimeout(idle);
-	idle = setTimeout(() => room.classList.toggle("idle", !room.querySelector(":read-write:focus, header :focus-visible")), IDLE_MS);
-}
-for (const name of ["pointermove", "click", "focusin", "keydown"]) dialog.addEventListener(name, wake);
 
 let from; // where a finger was put down
 stage.area.onpointerdown = (event) => {
@@ -243,6 +233,7 @@ const swipes = ({ pointerType }) => from && pointerType !== "mouse" && !stage.is
 stage.area.addEventListener("pointermove", (event) => {
 	if (swipes(event)) drag(event.x - from.x, Math.max(0, event.y - from.y));
 });
+stage.area.onclick = () => play(false);
 stage.area.onpointercancel = () => settle(0);
 stage.area.onpointerup = (event) => {
 	const swiped = swipes(event);
