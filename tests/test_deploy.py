@@ -335,7 +335,7 @@ def test_the_page_works_behind_nginx_below_a_path_with_a_password(site, browser:
         ignore_https_errors=True, http_credentials={"username": "ann", "password": "secret"}
     )
     page = context.new_page()
-    page.goto(f"https://127.0.0.1:{nginx.port}/photos/")
+    page.goto(f"https://127.0.0.1:{nginx.port}/photos/#/")
     page.locator(".folders a").click()
     page.locator("main").get_by_role("link", name="x.jpg").click()
     expect(page.locator(".stage img")).to_have_count(1)

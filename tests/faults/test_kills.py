@@ -360,7 +360,7 @@ def test_nothing_acknowledged_is_lost_when_any_process_is_killed_under_eight_wri
     killer = Killer(lambda: serve(root))
     writers = Writers(8, killer.ask, names, shared=scale(4, 16))
     chance, pause = random.Random(SEED), threading.Event()
-    least_kills, least_edits = scale(6, 200), scale(300, 10_000)
+    least_kills, least_edits = scale(6, 200), scale(200, 10_000)
     with writers.writing():
         kinds = itertools.cycle(KILLS if LONG else FEW_KILLS)
         while killer.kills.total() < least_kills or writers.edits < least_edits:

@@ -265,7 +265,7 @@ def test_links_swapped_in_while_requests_run_never_lead_outside(
     with ThreadPoolExecutor(3) as threads:
         asked = [threads.submit(ask_for_swapped, open_server, stop) for _ in range(2)]
         swapping = threads.submit(swap)
-        stop.wait(scale(2, 40))
+        stop.wait(scale(5, 40))
         stop.set()
     swaps, requests = swapping.result(), [each.result() for each in asked]
     assert contents(home / "outside") == before

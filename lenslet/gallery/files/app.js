@@ -54,7 +54,6 @@ on("address", () => {
 	say();
 	wasPhoto = Boolean(item);
 });
-// Names what is shown.
 function entitle() {
 	const { item, folder, health: isHealth } = address.here;
 	const name = address.titleOf(folder);
@@ -77,7 +76,7 @@ on("list", () => {
 	put(fresh, source.more && T.fresh(source.more));
 	fresh.hidden = !source.more;
 });
-on("indexed", () => list.source.count || list.source.renew());
+on("indexed", () => list.source.opened && !list.source.count && list.source.renew());
 // What the service does not answer, and what is not saved for that, is said wherever one is.
 function say() {
 	put(offline, trouble, hasUnsaved() && ` ${T.unsaved}`);
@@ -92,7 +91,7 @@ addEventListener("focusin", ({ target }) => (last = target));
 const keepFocus = () => {
 	const { activeElement, body } = document;
 	const had = activeElement === body ? last : activeElement;
-	if (had && !had.checkVisibility()) focusTopmost();
+	if (had && (!had.isConnected || had.closest("[hidden], dialog:not([open])"))) focusTopmost();
 };
 new MutationObserver(keepFocus).observe(document.body, { childList: true, subtree: true, attributeFilter: ["hidden", "open"] });
 addEventListener("beforeunload", (event) => {

@@ -78,7 +78,6 @@ export function topmost(kind) {
 	const boxes = ["dialog.sheet[open]", "dialog[open]", "body > :not(dialog)"].map((each) => document.querySelector(`${each} ${kind}`));
 	return boxes.find((each) => each);
 }
-// Gives the focus to what is shown as a whole.
 export const focusTopmost = () => topmost(":is(.sheet > header button, .area, main:not([hidden]))")?.focus({ preventScroll: true });
 
 // Says something for a while; `action` is a button that ends it. There is one message at a time, and one with a button:
