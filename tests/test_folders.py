@@ -243,6 +243,7 @@ def test_a_root_that_is_never_written_keeps_what_people_say_in_the_state_folder(
     write(root.below / "sea", {**FOLDER, "title": "Newer"})
     gallery.ask("sea")
     assert said(gallery) == {"title": "Newer"}
+    time.sleep(1.1)
     assert edit(gallery.app, {"order": "name"}) == {**FOLDER, "title": "Newer", "order": "name"}
     gallery.settle(30)
     assert said(gallery) == {"title": "Newer", "order": "name"}
