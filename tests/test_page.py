@@ -1122,6 +1122,7 @@ def test_a_list_is_shown_the_other_way_round_and_its_address_says_so(library, op
 # Health
 
 
+@in_both_browsers
 def test_health_shows_counts_and_every_kind_of_problem_in_the_words_of_the_service(
     serve, open_page, root
 ) -> None:
